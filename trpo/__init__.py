@@ -1,0 +1,1 @@
+"""Trust-region policy optimisation, the same agent in PyTorch and in JAX."""

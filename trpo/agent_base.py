@@ -1,0 +1,350 @@
+"""The half of an agent that knows no framework: checks, randomness, state's naming.
+
+Each backend's `TRPOAgent` derives from `AgentBase` and supplies the pure parts.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from trpo.config import TRPOConfig, require_count, require_positive, require_seed
+from trpo.initialization import initial_weights
+from trpo.noise import Purpose, RandomStream, minibatch_orders
+from trpo.normalization import ObservationNormalizer
+from trpo.state_check import check_state
+from trpo.types import Batch, StepStatus, UpdateReport
+
+
+class AgentBase:
+    """A TRPO agent for continuous actions, with a diagonal Gaussian policy.
+
+    Args:
+        obs_dim: Entries of an observation.
+        act_dim: Entries of an action.
+        action_low: Lower bounds of the environment's actions, [act_dim] or a number.
+        action_high: Upper bounds, likewise. The agent's actions are not clipped: who
+            steps the environment does that, and stores the action as sampled.
+        device: Device of the framework, as its own object or a name such as "cuda:0".
+        policy_layer_sizes: See `trpo.config.TRPOConfig`, as for all that follow.
+        seed: Seed of initial weights and of every random stream.
+        normalize_observations: Keep running statistics of what `observe` is given and
+            normalise observations by them in `act`, `value` and `update`.
+        observation_clip: Bound of normalised observations.
+
+    Raises:
+        ValueError: an argument is out of range; the message names it.
+    """
+
+    framework: str
+    """Name of the backend, for messages and manifests."""
+
+    def __init__(
+        self,
+        obs_dim: int,
+        act_dim: int,
+        action_low: Any,
+        action_high: Any,
+        device: Any,
+        policy_layer_sizes: Sequence[int],
+        critic_layer_sizes: Sequence[int],
+        gamma: float = 0.99,
+        gae_lambda: float = 0.95,
+        target_kl: float = 0.01,
+        cg_iters: int = 10,
+        cg_damping: float = 0.1,
+        backtrack_coeff: float = 0.8,
+        backtrack_iters: int = 10,
+        value_lr: float = 3e-4,
+        value_epochs: int = 10,
+        value_minibatch_size: int = 256,
+        max_grad_norm: float = 0.5,
+        normalize_advantages: bool = True,
+        optimizer_type: str = "adam",
+        sgd_momentum: float = 0.9,
+        *,
+        cg_residual_tol: float = 1e-10,
+        initial_log_std: float = 0.0,
+        fisher_product: str = "gauss_newton",
+        dtype: str = "float32",
+        matmul_precision: str = "float32",
+        seed: int = 0,
+        normalize_observations: bool = False,
+        observation_clip: float = 10.0,
+    ) -> None:
+        require_count("obs_dim", obs_dim)
+        require_count("act_dim", act_dim)
+        require_seed(seed)
+        require_positive("observation_clip", observation_clip)
+        self.obs_dim, self.act_dim, self.seed = int(obs_dim), int(act_dim), int(seed)
+        self.action_low, self.action_high = _bounds(action_low, action_high, act_dim)
+        self.config = TRPOConfig(
+            policy_layer_sizes=tuple(policy_layer_sizes),
+            critic_layer_sizes=tuple(critic_layer_sizes),
+            gamma=gamma,
+            gae_lambda=gae_lambda,
+            target_kl=target_kl,
+            cg_iters=cg_iters,
+            cg_damping=cg_damping,
+            cg_residual_tol=cg_residual_tol,
+            backtrack_coeff=backtrack_coeff,
+            backtrack_iters=backtrack_iters,
+            value_lr=value_lr,
+            value_epochs=value_epochs,
+            value_minibatch_size=value_minibatch_size,
+            max_grad_norm=max_grad_norm,
+            normalize_advantages=normalize_advantages,
+            optimizer_type=optimizer_type,
+            sgd_momentum=sgd_momentum,
+            initial_log_std=initial_log_std,
+            fisher_product=fisher_product,
+            dtype=dtype,
+            matmul_precision=matmul_precision,
+        )
+        self.dtype = np.dtype(dtype)
+        self._action_stream = RandomStream(self.seed, Purpose.ACTION)
+        self._minibatch_stream = RandomStream(self.seed, Purpose.MINIBATCH)
+        self._action_draws = self._minibatch_draws = 0
+        self.observation_normalizer = (
+            ObservationNormalizer(self.obs_dim, observation_clip)
+            if normalize_observations
+            else None
+        )
+        weights = initial_weights(
+            obs_dim=self.obs_dim,
+            act_dim=self.act_dim,
+            policy_layer_sizes=self.config.policy_layer_sizes,
+            critic_layer_sizes=self.config.critic_layer_sizes,
+            initial_log_std=initial_log_std,
+            seed=self.seed,
+        )
+        self._build(device, {name: a.astype(self.dtype) for name, a in weights.items()})
+
+    # What a backend supplies.
+
+    def _build(self, device: Any, weights: dict[str, np.ndarray]) -> None:
+        """Put networks of these canonical weights, and an optimiser, on the device."""
+        raise NotImplementedError
+
+    def _is_native(self, array: Any) -> bool:
+        """Whether `array` is one of the framework's own."""
+        raise NotImplementedError
+
+    def _to_native(self, array: Any) -> Any:
+        """`array`, the framework's or NumPy's, in the agent's dtype on its device."""
+        raise NotImplementedError
+
+    def _to_numpy(self, array: Any) -> np.ndarray:
+        """A framework's array as a NumPy array on the host."""
+        raise NotImplementedError
+
+    def _all_finite(self, array: Any) -> bool:
+        """Whether every entry of a native array is finite."""
+        raise NotImplementedError
+
+    def _forward(self, obs: Any, noise: np.ndarray | None) -> tuple[Any, Any, Any]:
+        """Action, log-probability and value for `obs`; the mean where no noise."""
+        raise NotImplementedError
+
+    def _value(self, obs: Any) -> Any:
+        """Critic's values [B, 1]."""
+        raise NotImplementedError
+
+    def _update(self, batch: Batch, orders: np.ndarray) -> UpdateReport:
+        """One update of policy and critic, committed unless it is NON_FINITE."""
+        raise NotImplementedError
+
+    def _get_learned_state(self) -> dict[str, np.ndarray]:
+        """Weights and optimiser under canonical names."""
+        raise NotImplementedError
+
+    def _set_learned_state(self, state: dict[str, np.ndarray]) -> None:
+        """Continue from checked weights and optimiser."""
+        raise NotImplementedError
+
+    # The agent's interface.
+
+    def act(self, obs: Any, deterministic: bool = False) -> tuple[Any, Any, Any]:
+        """Sample actions, or take the most likely ones.
+
+        Args:
+            obs: [B, obs_dim] observations, NumPy's or the framework's.
+            deterministic: Take the mean of the policy instead of sampling.
+
+        Returns:
+            Action [B, act_dim], its log-probability [B, 1] in nats and the critic's
+            value [B, 1], in the kind of array that `obs` is.
+
+        Raises:
+            ValueError: `obs` has another shape.
+        """
+        native = self._is_native(obs)
+        obs = self._prepare_obs(obs)
+        noise = None
+        if not deterministic:
+            generator = self._action_stream.at(self._action_draws)
+            noise = generator.standard_normal((obs.shape[0], self.act_dim))
+            self._action_draws += 1
+        outputs = self._forward(obs, noise)
+        return outputs if native else tuple(map(self._to_numpy, outputs))
+
+    def value(self, obs: Any) -> Any:
+        """The critic's value [B, 1] of `obs` [B, obs_dim], in the kind of `obs`."""
+        native = self._is_native(obs)
+        value = self._value(self._prepare_obs(obs))
+        return value if native else self._to_numpy(value)
+
+    def update(self, batch: Mapping[str, Any] | Batch) -> dict[str, float]:
+        """Take one trust-region step, then fit the critic to the returns.
+
+        Commits a finite state inside the trust region, or leaves every byte as it was
+        and says why in `policy/status` (see `trpo.types.StepStatus`).
+
+        Args:
+            batch: `obs` [N, obs_dim], `actions` [N, act_dim], and `log_probs`,
+                `returns`, `advantages`, each [N] or [N, 1].
+
+        Returns:
+            The metrics, under the names of `trpo.types.METRIC_NAMES`.
+
+        Raises:
+            ValueError: a field is missing, empty, wrongly shaped or not finite; it is
+                named, and nothing has changed.
+        """
+        native_batch = self._check_batch(batch)
+        orders = minibatch_orders(
+            self._minibatch_stream.at(self._minibatch_draws),
+            epochs=self.config.value_epochs,
+            size=native_batch.obs.shape[0],
+        )
+        report = self._update(native_batch, orders)
+        if int(report.status) != StepStatus.NON_FINITE:
+            self._minibatch_draws += 1
+        return report.as_metrics()
+
+    def observe(self, obs: np.ndarray) -> None:
+        """Add raw observations [..., obs_dim] to the running normalisation, if on."""
+        if self.observation_normalizer is not None:
+            self.observation_normalizer.update(obs)
+
+    def get_state(self) -> dict[str, np.ndarray]:
+        """Copies of all that the next `act` or `update` depends on, by canonical name.
+
+        The names are the same in both backends, so that either continues the other:
+        `policy.layers.<i>.weight` [out, in], `policy.log_std` [act_dim],
+        `value.layers.<i>.bias`, `value_optimizer.…`, `observation_normalizer.…`,
+        `random.…`.
+        """
+        state = self._get_learned_state()
+        if self.observation_normalizer is not None:
+            moments = self.observation_normalizer.moments.get_state()
+            state |= {f"observation_normalizer.{k}": v for k, v in moments.items()}
+        for name in ("seed", "action_draws", "minibatch_draws"):
+            private = "seed" if name == "seed" else f"_{name}"
+            state[f"random.{name}"] = np.array(getattr(self, private), dtype=np.int64)
+        return state
+
+    def set_state(self, state: Mapping[str, np.ndarray]) -> None:
+        """Continue from `state`, as `get_state` of either backend returned it.
+
+        Raises:
+            ValueError: a name, shape, dtype or value is wrong; it is named, and
+                nothing has changed.
+        """
+        checked = check_state(state, template=self.get_state())
+        self._set_learned_state(checked)
+        if self.observation_normalizer is not None:
+            prefix = "observation_normalizer."
+            self.observation_normalizer.moments.set_state(
+                {
+                    name.removeprefix(prefix): array
+                    for name, array in checked.items()
+                    if name.startswith(prefix)
+                }
+            )
+        self.seed = int(checked["random.seed"])
+        self._action_stream = RandomStream(self.seed, Purpose.ACTION)
+        self._minibatch_stream = RandomStream(self.seed, Purpose.MINIBATCH)
+        self._action_draws = int(checked["random.action_draws"])
+        self._minibatch_draws = int(checked["random.minibatch_draws"])
+
+    # Shared checks.
+
+    def _prepare_obs(self, obs: Any) -> Any:
+        if not self._is_native(obs):
+            obs = np.asarray(obs)
+        if len(obs.shape) != 2 or obs.shape[1] != self.obs_dim or obs.shape[0] == 0:
+            raise ValueError(
+                f"`obs`: expected shape [B, {self.obs_dim}] with B >= 1, "
+                f"got {tuple(obs.shape)}."
+            )
+        if self.observation_normalizer is not None:
+            obs = obs if isinstance(obs, np.ndarray) else self._to_numpy(obs)
+            obs = self.observation_normalizer.normalize(obs, self.dtype)
+        return obs
+
+    def _check_batch(self, batch: Mapping[str, Any] | Batch) -> Batch:
+        fields = batch._asdict() if isinstance(batch, Batch) else dict(batch)
+        if missing := [name for name in Batch._fields if name not in fields]:
+            raise ValueError(
+                f"`batch`: expected the fields {list(Batch._fields)}, "
+                f"got no {missing[0]!r}."
+            )
+        fields["obs"] = self._prepare_obs(fields["obs"])
+        size = fields["obs"].shape[0]
+        checked = []
+        for name in Batch._fields:
+            width = {"obs": self.obs_dim, "actions": self.act_dim}.get(name, 1)
+            array = fields[name]
+            array = array if self._is_native(array) else np.asarray(array)
+            shape = tuple(array.shape)
+            if shape != (size, width) and not (width == 1 and shape == (size,)):
+                wanted = f"[{size}] or [{size}, 1]" if width == 1 else [size, width]
+                raise ValueError(
+                    f"`batch[{name!r}]`: expected shape {wanted}, got {list(shape)}."
+                )
+            checked.append(self._check_finite(name, array.reshape(size, width)))
+        return Batch(*checked)
+
+    def _check_finite(self, name: str, array: Any) -> Any:
+        """`array` as a native one; checked after the cast, which may overflow."""
+        if isinstance(array, np.ndarray):
+            if array.dtype.kind not in "fiub":
+                raise ValueError(
+                    f"`batch[{name!r}]`: expected real numbers, got {array.dtype}."
+                )
+            with np.errstate(over="ignore"):
+                array = array.astype(self.dtype, copy=False)
+            finite = bool(np.isfinite(array).all())
+            native = self._to_native(array)
+        else:
+            native = self._to_native(array)
+            finite = self._all_finite(native)
+        if not finite:
+            host = self._to_numpy(native)
+            index = tuple(np.argwhere(~np.isfinite(host))[0].tolist())
+            raise ValueError(
+                f"`batch[{name!r}]`: expected finite numbers in {self.dtype}, "
+                f"got {host[index]} at index {list(index)}."
+            )
+        return native
+
+
+def _bounds(low: Any, high: Any, act_dim: int) -> tuple[np.ndarray, np.ndarray]:
+    arrays = []
+    for name, bound in (("action_low", low), ("action_high", high)):
+        array = np.asarray(bound, dtype=np.float64)
+        if array.shape not in ((), (1,), (act_dim,)):
+            raise ValueError(
+                f"`{name}`: expected a number or shape [{act_dim}], "
+                f"got {list(array.shape)}."
+            )
+        if np.isnan(array).any():
+            raise ValueError(f"`{name}`: expected numbers, got {array}.")
+        arrays.append(np.broadcast_to(array, (act_dim,)).copy())
+    if (arrays[0] > arrays[1]).any():
+        raise ValueError(
+            f"`action_low`: expected no entry above `action_high`, got {arrays[0]} "
+            f"and {arrays[1]}."
+        )
+    return arrays[0], arrays[1]

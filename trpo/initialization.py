@@ -1,0 +1,74 @@
+"""Initial weights as NumPy arrays, drawn once for either backend."""
+
+import itertools
+from collections.abc import Sequence
+
+import numpy as np
+
+from trpo.noise import Purpose, RandomStream
+
+
+HIDDEN_GAIN = 2.0**0.5
+POLICY_OUTPUT_GAIN = 0.01
+CRITIC_OUTPUT_GAIN = 1.0
+
+
+def orthogonal(
+    generator: np.random.Generator, rows: int, columns: int, gain: float
+) -> np.ndarray:
+    """A random [rows, columns] matrix, rows or columns orthogonal, of norm `gain`.
+
+    Saxe et al. 2014, "Exact solutions to the nonlinear dynamics of learning in deep
+    linear neural networks": the Q factor of a Gaussian matrix, with signs fixed so
+    that it is uniformly distributed.
+    """
+    gaussian = generator.standard_normal((max(rows, columns), min(rows, columns)))
+    q, r = np.linalg.qr(gaussian)
+    q *= np.sign(np.diagonal(r))
+    return gain * (q if rows >= columns else q.T)
+
+
+def mlp_weights(
+    stream: RandomStream, layer_sizes: Sequence[int], output_gain: float
+) -> dict[str, np.ndarray]:
+    """Weights [out, in] and zero biases [out] of a multilayer perceptron.
+
+    Args:
+        stream: Source of randomness; layer i uses its draw i.
+        layer_sizes: Widths from input to output.
+        output_gain: Gain of the last layer; hidden layers have sqrt(2).
+    """
+    weights = {}
+    last = len(layer_sizes) - 2
+    for i, (fan_in, fan_out) in enumerate(itertools.pairwise(layer_sizes)):
+        gain = output_gain if i == last else HIDDEN_GAIN
+        weights[f"layers.{i}.weight"] = orthogonal(stream.at(i), fan_out, fan_in, gain)
+        weights[f"layers.{i}.bias"] = np.zeros(fan_out)
+    return weights
+
+
+def initial_weights(
+    *,
+    obs_dim: int,
+    act_dim: int,
+    policy_layer_sizes: Sequence[int],
+    critic_layer_sizes: Sequence[int],
+    initial_log_std: float,
+    seed: int,
+) -> dict[str, np.ndarray]:
+    """All initial weights of an agent, float64, under their canonical names."""
+    policy = mlp_weights(
+        RandomStream(seed, Purpose.POLICY_WEIGHTS),
+        (obs_dim, *policy_layer_sizes, act_dim),
+        POLICY_OUTPUT_GAIN,
+    )
+    critic = mlp_weights(
+        RandomStream(seed, Purpose.CRITIC_WEIGHTS),
+        (obs_dim, *critic_layer_sizes, 1),
+        CRITIC_OUTPUT_GAIN,
+    )
+    return {
+        "policy.log_std": np.full(act_dim, float(initial_log_std)),
+        **{f"policy.{name}": array for name, array in policy.items()},
+        **{f"value.{name}": array for name, array in critic.items()},
+    }

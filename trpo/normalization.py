@@ -1,0 +1,116 @@
+"""Running statistics of observations and of discounted returns.
+
+Both are plain NumPy in float64, so that either backend sees the same numbers.
+"""
+
+from collections.abc import Mapping
+
+import numpy as np
+
+
+# Keeps a constant feature's standard deviation away from zero.
+VARIANCE_EPSILON = 1e-8
+
+
+class RunningMoments:
+    """Mean and population variance of all vectors seen so far.
+
+    Batches are merged exactly, in any order, by Chan et al. 1983, "Algorithms for
+    computing the sample variance", eq. 2.1.
+    """
+
+    def __init__(self, size: int) -> None:
+        self.count = 0.0
+        self.mean = np.zeros(size)
+        self.squared_deviations = np.zeros(size)
+
+    def update(self, vectors: np.ndarray) -> None:
+        """Add vectors [..., size]."""
+        vectors = np.asarray(vectors, dtype=np.float64).reshape(-1, self.mean.size)
+        if len(vectors) == 0:
+            return
+        count, mean = float(len(vectors)), vectors.mean(axis=0)
+        squared_deviations = ((vectors - mean) ** 2).sum(axis=0)
+        total, delta = self.count + count, mean - self.mean
+        self.mean = self.mean + delta * (count / total)
+        self.squared_deviations = (
+            self.squared_deviations
+            + squared_deviations
+            + delta**2 * (self.count * count / total)
+        )
+        self.count = total
+
+    @property
+    def std(self) -> np.ndarray:
+        """[size] population standard deviation; 1 before anything was seen."""
+        if self.count == 0:
+            return np.ones_like(self.mean)
+        return np.sqrt(self.squared_deviations / self.count + VARIANCE_EPSILON)
+
+    def get_state(self) -> dict[str, np.ndarray]:
+        """Count, mean and sum of squared deviations, float64."""
+        return {
+            "count": np.array(self.count),
+            "mean": self.mean.copy(),
+            "squared_deviations": self.squared_deviations.copy(),
+        }
+
+    def set_state(self, state: Mapping[str, np.ndarray]) -> None:
+        """Continue from what `get_state` returned."""
+        self.count = float(state["count"])
+        self.mean = np.array(state["mean"], dtype=np.float64)
+        self.squared_deviations = np.array(
+            state["squared_deviations"], dtype=np.float64
+        )
+
+
+class ObservationNormalizer:
+    """(observation - mean) / std, clipped; statistics change only in `update`."""
+
+    def __init__(self, obs_dim: int, clip: float = 10.0) -> None:
+        self.moments = RunningMoments(obs_dim)
+        self.clip = clip
+
+    def update(self, obs: np.ndarray) -> None:
+        """Add raw observations [..., obs_dim]."""
+        self.moments.update(obs)
+
+    def normalize(self, obs: np.ndarray, dtype: np.dtype) -> np.ndarray:
+        """Normalised copy of raw `obs` [..., obs_dim], as `dtype`."""
+        scaled = (obs - self.moments.mean) / self.moments.std
+        return np.clip(scaled, -self.clip, self.clip).astype(dtype, copy=False)
+
+
+class ReturnScaler:
+    """Divides rewards by the running standard deviation of the discounted return.
+
+    The mean is not subtracted: that would change what an episode's end is worth.
+    """
+
+    def __init__(self, num_envs: int, gamma: float) -> None:
+        self.moments = RunningMoments(1)
+        self.gamma = gamma
+        self.discounted = np.zeros(num_envs)
+
+    def update(self, rewards: np.ndarray, done: np.ndarray, valid: np.ndarray) -> None:
+        """Add a rollout: raw `rewards`, `done` and `valid` flags, each [T, B]."""
+        returns = np.empty(rewards.shape)
+        for t, reward in enumerate(rewards):
+            self.discounted = self.gamma * self.discounted + reward
+            returns[t] = self.discounted
+            self.discounted = np.where(done[t] | ~valid[t], 0.0, self.discounted)
+        self.moments.update(returns[valid][:, None])
+
+    @property
+    def scale(self) -> float:
+        """Divisor of rewards: the standard deviation of the discounted return."""
+        return float(self.moments.std[0])
+
+    def get_state(self) -> dict[str, np.ndarray]:
+        """Moments and the discounted return of each environment's open episode."""
+        return {**self.moments.get_state(), "discounted": self.discounted.copy()}
+
+    def set_state(self, state: Mapping[str, np.ndarray]) -> None:
+        """Continue from what `get_state` returned."""
+        self.moments.set_state(state)
+        self.discounted = np.array(state["discounted"], dtype=np.float64)

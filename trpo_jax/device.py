@@ -1,0 +1,32 @@
+"""Devices by name, and the precision of matrix products on them."""
+
+import jax
+
+
+# TRPOConfig's name -> JAX's name of float32 matrix-product precision. JAX's default
+# on recent GPUs is TF32, so "float32" is always asked for by name.
+PRECISIONS = {"float32": "highest", "tf32": "tensorfloat32", "bfloat16": "bfloat16"}
+
+
+def resolve_device(device: jax.Device | str) -> jax.Device:
+    """The device called `device`, such as "cpu", "cuda", "gpu", "cuda:1" or "tpu".
+
+    Raises:
+        ValueError: there is no such device; the message lists those there are.
+    """
+    if isinstance(device, jax.Device):
+        return device
+    kind, _, index = str(device).partition(":")
+    try:
+        return jax.devices(kind)[int(index or 0)]
+    except (RuntimeError, IndexError, ValueError) as error:
+        found = [f"{d.platform}:{d.id}" for d in jax.devices()]
+        raise ValueError(
+            f"`device`: expected one that JAX {jax.__version__} finds "
+            f"({', '.join(found)}), got {device!r}. Run `trpo doctor`."
+        ) from error
+
+
+def matmul_precision(name: str):  # noqa: ANN201
+    """Context that traces float32 matrix products in "float32", "tf32", "bfloat16"."""
+    return jax.default_matmul_precision(PRECISIONS[name])

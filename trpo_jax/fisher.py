@@ -1,0 +1,75 @@
+"""Products with the damped Fisher matrix, by two independent routes.
+
+Both linearise once and are then called for each conjugate-gradient iteration. They
+are equal at the old parameters, where the gradient of KL vanishes.
+"""
+
+from collections.abc import Callable
+
+import jax
+from jaxtyping import Float
+
+from trpo_jax import distributions
+from trpo_jax.distributions import DiagonalGaussian
+from trpo_jax.objective import mean_kl
+
+
+PolicyFunction = Callable[[jax.Array], DiagonalGaussian]
+Product = Callable[[jax.Array], jax.Array]
+
+
+def gauss_newton_product(
+    policy: PolicyFunction, theta: Float[jax.Array, " p"], damping: float
+) -> Product:
+    """V -> (J' M J + damping) v, with J the Jacobian of the policy's outputs.
+
+    M is the Fisher matrix of the distribution in its own parameters, so the product
+    is positive semidefinite by construction (Schulman et al. 2015, appendix C).
+
+    Args:
+        policy: Flat parameters -> distribution at each sample.
+        theta: Flat parameters.
+        damping: Multiple of the identity that is added.
+    """
+    # `linearize` is `jvp` with the forward pass done once for all products.
+    gaussian, jacobian = jax.linearize(policy, theta)
+    jacobian_transpose = jax.linear_transpose(jacobian, theta)
+
+    def product(v: jax.Array) -> jax.Array:
+        # v -> J v
+        j_v = jacobian(v)
+        # J v -> M J v
+        m_j_v = distributions.fisher_metric(gaussian, j_v)
+        # M J v -> J' M J v
+        (f_v,) = jacobian_transpose(m_j_v)
+        return f_v + damping * v
+
+    return product
+
+
+def kl_hessian_product(
+    policy: PolicyFunction, theta: Float[jax.Array, " p"], damping: float
+) -> Product:
+    """V -> (H + damping) v, with H the Hessian of mean KL(old || new) at the old.
+
+    Forward over reverse: the derivative along v of the gradient of KL.
+
+    Args:
+        policy: Flat parameters -> distribution at each sample.
+        theta: Flat parameters.
+        damping: Multiple of the identity that is added.
+    """
+    old = jax.lax.stop_gradient(policy(theta))
+    kl_gradient = jax.grad(lambda candidate: mean_kl(old, policy(candidate)))
+    _, hessian = jax.linearize(kl_gradient, theta)
+
+    def product(v: jax.Array) -> jax.Array:
+        return hessian(v) + damping * v
+
+    return product
+
+
+FISHER_PRODUCTS = {
+    "gauss_newton": gauss_newton_product,
+    "kl_hessian": kl_hessian_product,
+}

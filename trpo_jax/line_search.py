@@ -1,0 +1,87 @@
+"""Backtracking line search on surrogate and KL (Schulman et al. 2015, appendix C)."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+
+class LineSearchResult(NamedTuple):
+    """Outcome of a line search.
+
+    Attributes:
+        theta: [p] accepted parameters; the old ones, bit for bit, if none was accepted.
+        frac: accepted fraction of the full step; 0 if none was accepted.
+        improvement: [] surrogate's improvement at `theta`; 0 if none was accepted.
+        kl: [] mean KL(old || new) at `theta`, nats; 0 if none was accepted.
+        accepted: whether any candidate was accepted.
+        num_candidates: candidates evaluated.
+    """
+
+    theta: Float[jax.Array, " p"]
+    frac: Float[jax.Array, ""]
+    improvement: Float[jax.Array, ""]
+    kl: Float[jax.Array, ""]
+    accepted: Bool[jax.Array, ""]
+    num_candidates: Int[jax.Array, ""]
+
+
+def line_search(
+    evaluate: Callable[[jax.Array], tuple[jax.Array, jax.Array]],
+    theta: Float[jax.Array, " p"],
+    full_step: Float[jax.Array, " p"],
+    *,
+    target_kl: float,
+    backtrack_coeff: float,
+    backtrack_iters: int,
+    enabled: Bool[jax.Array, ""] | bool = True,
+) -> LineSearchResult:
+    """First candidate that improves the surrogate inside the trust region.
+
+    Tries theta + backtrack_coeff**j * full_step, j = 0, …, backtrack_iters - 1, and
+    accepts the first with improvement > 0 and KL <= target_kl. A comparison with NaN
+    is false, so a candidate that overflows is rejected.
+
+    Args:
+        evaluate: Parameters -> (improvement [], mean KL []).
+        theta: Old parameters.
+        full_step: Longest step.
+        target_kl: Trust-region radius, nats.
+        backtrack_coeff: Factor between candidates.
+        backtrack_iters: Most candidates.
+        enabled: False tries no candidate at all; a traced value, unlike the bounds.
+    """
+    # In float64 on the host, so that every precision tries the same fractions.
+    fracs = jnp.asarray(_fractions(backtrack_coeff, backtrack_iters), theta.dtype)
+    zero = jnp.zeros((), theta.dtype)
+
+    def keep_going(s: LineSearchResult) -> jax.Array:
+        return enabled & ~s.accepted & (s.num_candidates < backtrack_iters)
+
+    def try_next(s: LineSearchResult) -> LineSearchResult:
+        frac = fracs[s.num_candidates]
+        candidate = theta + frac * full_step
+        improvement, kl = evaluate(candidate)
+        accepted = (improvement > 0.0) & (kl <= target_kl)
+        return LineSearchResult(
+            theta=jnp.where(accepted, candidate, theta),
+            frac=jnp.where(accepted, frac, zero),
+            improvement=jnp.where(accepted, improvement, zero),
+            kl=jnp.where(accepted, kl, zero),
+            accepted=accepted,
+            num_candidates=s.num_candidates + 1,
+        )
+
+    start = LineSearchResult(
+        theta, zero, zero, zero, jnp.zeros((), bool), jnp.zeros((), jnp.int32)
+    )
+    return jax.lax.while_loop(keep_going, try_next, start)
+
+
+def _fractions(backtrack_coeff: float, backtrack_iters: int) -> np.ndarray:
+    factors = np.full(backtrack_iters, backtrack_coeff)
+    factors[0] = 1.0
+    return np.cumprod(factors)

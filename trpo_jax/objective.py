@@ -1,0 +1,52 @@
+"""Surrogate objective and mean KL (Schulman et al. 2015, eqs. 13 and 14)."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Float
+
+from trpo.types import Batch
+from trpo_jax import distributions
+from trpo_jax.distributions import DiagonalGaussian
+
+
+class Surrogate(NamedTuple):
+    """Surrogate objective and the importance weights in it.
+
+    Attributes:
+        value: [] mean of ratio times advantage.
+        ratio: [n, 1] density now over density when the action was taken.
+        log_ratio: [n, 1] its logarithm.
+    """
+
+    value: Float[jax.Array, ""]
+    ratio: Float[jax.Array, "n 1"]
+    log_ratio: Float[jax.Array, "n 1"]
+
+
+def surrogate(gaussian: DiagonalGaussian, batch: Batch) -> Surrogate:
+    """L = mean(exp(log_prob - old_log_prob) * advantage)."""
+    log_ratio = distributions.log_prob(gaussian, batch.actions) - batch.log_probs
+    ratio = jnp.exp(log_ratio)
+    return Surrogate((ratio * batch.advantages).mean(), ratio, log_ratio)
+
+
+def surrogate_improvement(
+    old: DiagonalGaussian, new: DiagonalGaussian, batch: Batch, old_ratio: jax.Array
+) -> Float[jax.Array, ""]:
+    """L(new) - L(old) as one mean of differences, exact for tiny steps.
+
+    Args:
+        old: Policy at the old parameters.
+        new: Policy at the candidate's parameters.
+        batch: Samples.
+        old_ratio: [n, 1] ratio at the old parameters; 1 where log-probs are fresh.
+    """
+    log_ratio = distributions.log_ratio(old, new, batch.actions)
+    return (old_ratio * jnp.expm1(log_ratio) * batch.advantages).mean()
+
+
+def mean_kl(old: DiagonalGaussian, new: DiagonalGaussian) -> Float[jax.Array, ""]:
+    """Mean over samples of KL(old || new), nats."""
+    return distributions.kl_old_to_new(old, new).mean()

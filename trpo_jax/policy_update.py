@@ -1,0 +1,181 @@
+"""One trust-region step of the policy, a pure function of its arguments."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Float
+
+from trpo.config import TRPOConfig
+from trpo.types import Batch, StepStatus
+from trpo_jax import distributions
+from trpo_jax.conjugate_gradient import CGResult, conjugate_gradient
+from trpo_jax.distributions import DiagonalGaussian
+from trpo_jax.fisher import FISHER_PRODUCTS, PolicyFunction
+from trpo_jax.line_search import LineSearchResult, line_search
+from trpo_jax.objective import Surrogate, mean_kl, surrogate, surrogate_improvement
+
+
+# A gradient of this Euclidean norm or less is rounding error.
+ZERO_GRADIENT_NORM = 1e-12
+
+
+class PolicyStep(NamedTuple):
+    """Outcome of a trust-region step; scalars are `trpo.types.UpdateReport`'s.
+
+    Attributes:
+        theta: [p] new parameters; the old ones, bit for bit, unless ACCEPTED.
+        cg_solution: [p] conjugate gradient's solution of (F + damping) x = g / |g|.
+        full_step: [p] longest step the line search tried.
+    """
+
+    theta: Float[jax.Array, " p"]
+    cg_solution: Float[jax.Array, " p"]
+    full_step: Float[jax.Array, " p"]
+    surrogate_before: jax.Array
+    surrogate_after: jax.Array
+    improvement: jax.Array
+    kl: jax.Array
+    entropy: jax.Array
+    step_norm: jax.Array
+    expected_improve: jax.Array
+    line_search_frac: jax.Array
+    line_search_accepted: jax.Array
+    ratio_mean: jax.Array
+    ratio_std: jax.Array
+    old_approx_kl: jax.Array
+    cg_iterations: jax.Array
+    cg_residual: jax.Array
+    status: jax.Array
+    predicted_kl: jax.Array
+    agreement: jax.Array
+
+
+def policy_step(
+    policy: PolicyFunction,
+    theta: Float[jax.Array, " p"],
+    batch: Batch,
+    config: TRPOConfig,
+) -> PolicyStep:
+    """Natural-gradient step onto the trust region's border, then a line search.
+
+    Args:
+        policy: Flat parameters -> distribution at each sample of the batch.
+        theta: Old parameters.
+        batch: Samples.
+        config: Hyperparameters.
+    """
+    old, before, gradient = _surrogate_and_gradient(policy, theta, batch)
+    grad_norm = jnp.sqrt(jnp.dot(gradient, gradient))
+    # The unit-norm right-hand side makes the residual's tolerance relative, and the
+    # solution independent of the advantages' scale.
+    b = gradient / jnp.where(grad_norm > 0, grad_norm, 1.0)
+    product = FISHER_PRODUCTS[config.fisher_product](policy, theta, config.cg_damping)
+    cg = conjugate_gradient(product, b, config.cg_iters, config.cg_residual_tol)
+    # x'(F + damping)x without one more product: A x = b - r.
+    x_f_x = jnp.dot(cg.x, b - cg.residual)
+    trouble = _trouble(grad_norm, cg, x_f_x)
+    sound = trouble == StepStatus.ACCEPTED
+    scale = jnp.sqrt(2.0 * config.target_kl / jnp.where(sound, x_f_x, 1.0))
+    full_step = jnp.where(sound, cg.x * scale, 0.0)
+
+    def evaluate(candidate: jax.Array) -> tuple[jax.Array, jax.Array]:
+        new = policy(candidate)
+        improvement = surrogate_improvement(old, new, batch, before.ratio)
+        return improvement, mean_kl(old, new)
+
+    search = line_search(
+        evaluate,
+        theta,
+        full_step,
+        target_kl=config.target_kl,
+        backtrack_coeff=config.backtrack_coeff,
+        backtrack_iters=config.backtrack_iters,
+        enabled=sound,
+    )
+    status = jnp.where(
+        sound & ~search.accepted, StepStatus.LINE_SEARCH_EXHAUSTED, trouble
+    )
+    return _summary(
+        policy, batch, config, before, grad_norm, b, cg, full_step, search, status
+    )
+
+
+def _surrogate_and_gradient(
+    policy: PolicyFunction, theta: jax.Array, batch: Batch
+) -> tuple[DiagonalGaussian, Surrogate, jax.Array]:
+    """Old distribution, surrogate and the surrogate's gradient."""
+
+    def value_and_rest(at: jax.Array) -> tuple[jax.Array, tuple]:
+        gaussian = policy(at)
+        before = surrogate(gaussian, batch)
+        return before.value, (gaussian, before)
+
+    gradient, (old, before) = jax.grad(value_and_rest, has_aux=True)(theta)
+    return old, before, gradient
+
+
+def _trouble(grad_norm: jax.Array, cg: CGResult, x_f_x: jax.Array) -> jax.Array:
+    """Why no step can be computed; ACCEPTED where one can."""
+    numbers = jnp.stack([grad_norm, cg.residual_sq, cg.curvature, x_f_x])
+    return jnp.select(
+        [
+            ~jnp.isfinite(numbers).all(),
+            grad_norm <= ZERO_GRADIENT_NORM,
+            (cg.curvature <= 0.0) | (x_f_x <= 0.0),
+        ],
+        [
+            jnp.int32(StepStatus.NON_FINITE),
+            jnp.int32(StepStatus.ZERO_GRADIENT),
+            jnp.int32(StepStatus.NON_POSITIVE_CURVATURE),
+        ],
+        jnp.int32(StepStatus.ACCEPTED),
+    )
+
+
+def _summary(
+    policy: PolicyFunction,
+    batch: Batch,
+    config: TRPOConfig,
+    before: Surrogate,
+    grad_norm: jax.Array,
+    b: jax.Array,
+    cg: CGResult,
+    full_step: jax.Array,
+    search: LineSearchResult,
+    status: jax.Array,
+) -> PolicyStep:
+    new = policy(search.theta)
+    after = surrogate(new, batch)
+    expected_improve = grad_norm * jnp.dot(b, full_step)
+    predicted = search.frac * expected_improve
+    # Undamped quadratic model of KL at the accepted step: s'(F + damping)s / 2 is
+    # target_kl for the full step by construction.
+    damping_share = 0.5 * config.cg_damping * jnp.dot(full_step, full_step)
+    predicted_kl = search.frac**2 * (config.target_kl - damping_share)
+    return PolicyStep(
+        theta=search.theta,
+        cg_solution=cg.x,
+        full_step=full_step,
+        surrogate_before=before.value,
+        surrogate_after=before.value + search.improvement,
+        improvement=search.improvement,
+        kl=search.kl,
+        entropy=distributions.entropy(new).mean(),
+        step_norm=jnp.sqrt(jnp.dot(full_step, full_step)),
+        expected_improve=expected_improve,
+        line_search_frac=search.frac,
+        line_search_accepted=search.accepted,
+        ratio_mean=after.ratio.mean(),
+        ratio_std=after.ratio.std(),
+        old_approx_kl=-after.log_ratio.mean(),
+        cg_iterations=cg.num_steps,
+        cg_residual=jnp.sqrt(cg.residual_sq),
+        status=status,
+        predicted_kl=predicted_kl,
+        agreement=jnp.where(
+            predicted > 0,
+            search.improvement / jnp.where(predicted > 0, predicted, 1.0),
+            0.0,
+        ),
+    )

@@ -1,0 +1,217 @@
+"""`TRPOAgent` in PyTorch: the stateful shell round the pure parts."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from trpo.agent_base import AgentBase
+from trpo.types import Batch, StepStatus, UpdateReport
+from trpo_torch import distributions, state
+from trpo_torch.conjugate_gradient import conjugate_gradient
+from trpo_torch.device import matmul_precision, resolve_device
+from trpo_torch.distributions import DiagonalGaussian
+from trpo_torch.fisher import PolicyFunction
+from trpo_torch.networks import Critic, GaussianPolicy
+from trpo_torch.objective import Surrogate, surrogate
+from trpo_torch.policy_update import policy_step
+from trpo_torch.value_update import ValueFit, fit_critic
+
+
+# torch's default of 1e-8 lets the first steps after a plateau grow too large.
+ADAM_EPSILON = 1e-5
+
+
+class TRPOAgent(AgentBase):
+    """Trust-region policy optimisation for continuous actions.
+
+    Schulman et al. 2015, "Trust Region Policy Optimization". Arguments and methods are
+    those of `trpo.agent_base.AgentBase`, the same in both backends.
+    """
+
+    framework = "torch"
+
+    def _build(self, device: Any, weights: dict[str, np.ndarray]) -> None:
+        self.device = resolve_device(device)
+        dtype = getattr(torch, self.dtype.name)
+        config = self.config
+        self.policy = GaussianPolicy(
+            self.obs_dim, config.policy_layer_sizes, self.act_dim
+        ).to(self.device, dtype)
+        self.critic = Critic(self.obs_dim, config.critic_layer_sizes).to(
+            self.device, dtype
+        )
+        state.load_module(self.policy, weights, "policy.")
+        state.load_module(self.critic, weights, "value.")
+        self.value_optimizer = self._build_value_optimizer()
+
+    def _build_value_optimizer(self) -> torch.optim.Optimizer:
+        """A fresh optimiser of the critic: Adam, or SGD with momentum."""
+        parameters, config = self.critic.parameters(), self.config
+        if config.optimizer_type == "adam":
+            return torch.optim.Adam(parameters, lr=config.value_lr, eps=ADAM_EPSILON)
+        return torch.optim.SGD(
+            parameters, lr=config.value_lr, momentum=config.sgd_momentum
+        )
+
+    def _is_native(self, array: Any) -> bool:
+        return isinstance(array, Tensor)
+
+    def _to_native(self, array: Any) -> Tensor:
+        if isinstance(array, np.ndarray):
+            array = torch.from_numpy(np.ascontiguousarray(array, dtype=self.dtype))
+        return array.detach().to(self.device, getattr(torch, self.dtype.name))
+
+    def _to_numpy(self, array: Tensor) -> np.ndarray:
+        return array.detach().cpu().numpy()
+
+    def _all_finite(self, array: Tensor) -> bool:
+        return bool(torch.isfinite(array).all())
+
+    @torch.no_grad()
+    def _forward(
+        self, obs: Any, noise: np.ndarray | None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        obs = self._to_native(obs)
+        with matmul_precision(self.config.matmul_precision):
+            gaussian, value = self.policy(obs), self.critic(obs)
+        action = gaussian.mean
+        if noise is not None:
+            action = distributions.sample(gaussian, self._to_native(noise))
+        return action, distributions.log_prob(gaussian, action), value
+
+    @torch.no_grad()
+    def _value(self, obs: Any) -> Tensor:
+        with matmul_precision(self.config.matmul_precision):
+            return self.critic(self._to_native(obs))
+
+    def _policy_function(self, obs: Tensor) -> PolicyFunction:
+        """Flat parameters -> distribution at `obs`, leaving the module alone."""
+        shapes = {name: p.shape for name, p in self.policy.named_parameters()}
+
+        def policy(theta: Tensor) -> DiagonalGaussian:
+            pieces = theta.split([shape.numel() for shape in shapes.values()])
+            named = {
+                name: piece.view(shape)
+                for (name, shape), piece in zip(shapes.items(), pieces, strict=True)
+            }
+            return functional_call(self.policy, named, (obs,))
+
+        return policy
+
+    def _policy_objective(
+        self, obs: Tensor, actions: Tensor, old_log_probs: Tensor, advantages: Tensor
+    ) -> Surrogate:
+        """Surrogate [], ratio [N, 1] and log-ratio [N, 1] at the present policy."""
+        columns = (old_log_probs.reshape(-1, 1), advantages.reshape(-1, 1))
+        batch = Batch(obs, actions, columns[0], columns[1] * 0.0, columns[1])
+        return surrogate(self.policy(obs), batch)
+
+    def _update(self, batch: Batch, orders: np.ndarray) -> UpdateReport:
+        before = self._get_learned_state()
+        try:
+            with matmul_precision(self.config.matmul_precision):
+                step = policy_step(
+                    self._policy_function(batch.obs),
+                    _flat_params(self.policy),
+                    batch,
+                    self.config,
+                )
+                fit = fit_critic(
+                    self.critic,
+                    self.value_optimizer,
+                    batch,
+                    orders,
+                    minibatch_size=self.config.value_minibatch_size,
+                    max_grad_norm=self.config.max_grad_norm,
+                )
+            if step.status == StepStatus.NON_FINITE or not self._is_sound(step.theta):
+                step = step._replace(status=StepStatus.NON_FINITE)
+                self._set_learned_state(before)
+            else:
+                _set_flat_params(self.policy, step.theta)
+        except BaseException:
+            self._set_learned_state(before)
+            raise
+        return _report(step, fit)
+
+    def _is_sound(self, theta: Tensor) -> bool:
+        """Whether all that is about to be committed is finite."""
+        tensors = [theta, *self.critic.parameters()]
+        for slots in self.value_optimizer.state.values():
+            tensors += [value for value in slots.values() if value is not None]
+        return all(bool(torch.isfinite(tensor).all()) for tensor in tensors)
+
+    def _get_learned_state(self) -> dict[str, np.ndarray]:
+        kind = self.config.optimizer_type
+        return {
+            **state.module_arrays(self.policy, "policy."),
+            **state.module_arrays(self.critic, "value."),
+            **state.optimizer_arrays(self.value_optimizer, self.critic, kind),
+        }
+
+    def _set_learned_state(self, arrays: dict[str, np.ndarray]) -> None:
+        kind = self.config.optimizer_type
+        state.load_module(self.policy, arrays, "policy.")
+        state.load_module(self.critic, arrays, "value.")
+        state.load_optimizer(self.value_optimizer, self.critic, kind, arrays)
+
+
+def _report(step: Any, fit: ValueFit) -> UpdateReport:
+    """One update's numbers, from its two parts."""
+    named = {"value_loss": fit.loss, "value_mae": fit.mae}
+    named["explained_variance"] = fit.explained_variance
+    for name in UpdateReport._fields:
+        if name not in named:
+            named[name] = getattr(step, name)
+    return UpdateReport(**{name: float(value) for name, value in named.items()})
+
+
+# The original agent's helpers, under its names and signatures.
+
+
+def _flat_params(module: nn.Module) -> Tensor:
+    """A module's parameters as one vector [p], in `named_parameters` order."""
+    return torch.cat([p.detach().reshape(-1) for p in module.parameters()])
+
+
+@torch.no_grad()
+def _set_flat_params(module: nn.Module, flat_params: Tensor) -> None:
+    """Copy a vector [p] into a module's parameters."""
+    offset = 0
+    for parameter in module.parameters():
+        piece = flat_params[offset : offset + parameter.numel()]
+        parameter.copy_(piece.view_as(parameter))
+        offset += parameter.numel()
+
+
+def _flat_grads(grads: Sequence[Tensor | None], params: Sequence[Tensor]) -> Tensor:
+    """Gradients as one vector [p]; zeros where a parameter has none."""
+    return torch.cat(
+        [
+            (torch.zeros_like(param) if grad is None else grad).reshape(-1)
+            for grad, param in zip(grads, params, strict=True)
+        ]
+    )
+
+
+def _conjugate_gradient(
+    Avp: Callable[[Tensor], Tensor],
+    b: Tensor,
+    nsteps: int,
+    residual_tol: float = 1e-10,
+) -> Tensor:
+    """Solution [p] of A x = b; stops when the squared residual is at most the bound."""
+    return conjugate_gradient(Avp, b, nsteps, residual_tol).x
+
+
+def _kl_old_to_new(
+    old_mean: Tensor, old_log_std: Tensor, new_mean: Tensor, new_log_std: Tensor
+) -> Tensor:
+    """KL(old || new) of each sample, [N, 1]."""
+    return distributions.kl_old_to_new(
+        DiagonalGaussian(old_mean, old_log_std), DiagonalGaussian(new_mean, new_log_std)
+    )

@@ -1,0 +1,57 @@
+"""Conjugate-gradient solver (Hestenes and Stiefel 1952)."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+
+class CGResult(NamedTuple):
+    """Outcome of a conjugate-gradient solve of A x = b from x = 0.
+
+    Attributes:
+        x: [p] last iterate.
+        residual: [p] recursive residual b - A x.
+        residual_sq: its squared norm, in units of b squared.
+        num_steps: products A p spent.
+        curvature: last p' A p; the solve ended early unless it is positive and finite.
+    """
+
+    x: Float[Tensor, " p"]
+    residual: Float[Tensor, " p"]
+    residual_sq: float
+    num_steps: int
+    curvature: float
+
+
+def conjugate_gradient(
+    matvec: Callable[[Tensor], Tensor],
+    b: Float[Tensor, " p"],
+    max_steps: int,
+    residual_tol: float,
+) -> CGResult:
+    """Solve A x = b for a symmetric positive definite A given as `matvec`.
+
+    Stops after `max_steps` products, or when the squared residual is at most
+    `residual_tol`, or at a direction of non-positive (or not finite) curvature, which
+    leaves `x` at the iterate before it.
+    """
+    x, r, p = torch.zeros_like(b), b, b
+    rr = torch.dot(r, r)
+    num_steps, curvature = 0, 1.0
+    while num_steps < max_steps and float(rr) > residual_tol:
+        a_p = matvec(p)
+        p_a_p = torch.dot(p, a_p)
+        num_steps += 1
+        curvature = float(p_a_p)
+        if not 0.0 < curvature < float("inf"):
+            break
+        alpha = rr / p_a_p
+        x = x + alpha * p
+        r = r - alpha * a_p
+        rr_next = torch.dot(r, r)
+        p = r + (rr_next / rr) * p
+        rr = rr_next
+    return CGResult(x, r, float(rr), num_steps, curvature)

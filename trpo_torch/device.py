@@ -1,0 +1,40 @@
+"""Devices by name, and the precision of matrix products on them."""
+
+import contextlib
+from collections.abc import Iterator
+
+import torch
+
+
+# TRPOConfig's name -> torch's name of float32 matrix-product precision.
+PRECISIONS = {"float32": "highest", "tf32": "high", "bfloat16": "medium"}
+
+
+def resolve_device(device: torch.device | str) -> torch.device:
+    """The device called `device`, such as "cpu", "cuda", "gpu" or "cuda:1".
+
+    Raises:
+        ValueError: there is no such device; the message lists those there are.
+    """
+    name = str(device).replace("gpu", "cuda")
+    try:
+        resolved = torch.device(name)
+        torch.empty(0, device=resolved)
+    except (RuntimeError, AssertionError) as error:
+        found = ["cpu"] + [f"cuda:{i}" for i in range(torch.cuda.device_count())]
+        raise ValueError(
+            f"`device`: expected one that PyTorch {torch.__version__} finds "
+            f"({', '.join(found)}), got {device!r}. Run `trpo doctor`."
+        ) from error
+    return resolved
+
+
+@contextlib.contextmanager
+def matmul_precision(name: str) -> Iterator[None]:
+    """Compute float32 matrix products in "float32", "tf32" or "bfloat16"."""
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision(PRECISIONS[name])
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)

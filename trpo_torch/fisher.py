@@ -1,0 +1,81 @@
+"""Products with the damped Fisher matrix, by two independent routes.
+
+Both linearise once and are then called for each conjugate-gradient iteration. They
+are equal at the old parameters, where the gradient of KL vanishes.
+"""
+
+from collections.abc import Callable
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from trpo_torch import distributions
+from trpo_torch.distributions import DiagonalGaussian
+from trpo_torch.objective import mean_kl
+
+
+PolicyFunction = Callable[[Tensor], DiagonalGaussian]
+Product = Callable[[Tensor], Tensor]
+
+
+def gauss_newton_product(
+    policy: PolicyFunction, theta: Float[Tensor, " p"], damping: float
+) -> Product:
+    """V -> (J' M J + damping) v, with J the Jacobian of the policy's outputs.
+
+    M is the Fisher matrix of the distribution in its own parameters, so the product
+    is positive semidefinite by construction (Schulman et al. 2015, appendix C).
+
+    Args:
+        policy: Flat parameters -> distribution at each sample.
+        theta: Flat parameters.
+        damping: Multiple of the identity that is added.
+    """
+    theta = theta.detach().requires_grad_()
+    gaussian = policy(theta)
+    # u -> J'u is linear, so its own derivative is the v -> Jv that reverse mode lacks.
+    u = DiagonalGaussian(*(torch.zeros_like(o).requires_grad_() for o in gaussian))
+    (jt_u,) = torch.autograd.grad(gaussian, theta, u, create_graph=True)
+    metric_at = DiagonalGaussian(*(output.detach() for output in gaussian))
+
+    def product(v: Tensor) -> Tensor:
+        # v -> J v
+        j_v = torch.autograd.grad(jt_u, tuple(u), v, retain_graph=True)
+        # J v -> M J v
+        m_j_v = distributions.fisher_metric(metric_at, DiagonalGaussian(*j_v))
+        # M J v -> J' M J v
+        (f_v,) = torch.autograd.grad(gaussian, theta, m_j_v, retain_graph=True)
+        return f_v + damping * v
+
+    return product
+
+
+def kl_hessian_product(
+    policy: PolicyFunction, theta: Float[Tensor, " p"], damping: float
+) -> Product:
+    """V -> (H + damping) v, with H the Hessian of mean KL(old || new) at the old.
+
+    By double backward: the gradient of KL is built once, and v'grad differentiated.
+
+    Args:
+        policy: Flat parameters -> distribution at each sample.
+        theta: Flat parameters.
+        damping: Multiple of the identity that is added.
+    """
+    theta = theta.detach().requires_grad_()
+    gaussian = policy(theta)
+    old = DiagonalGaussian(*(output.detach() for output in gaussian))
+    (kl_grad,) = torch.autograd.grad(mean_kl(old, gaussian), theta, create_graph=True)
+
+    def product(v: Tensor) -> Tensor:
+        (h_v,) = torch.autograd.grad(kl_grad, theta, v, retain_graph=True)
+        return h_v + damping * v
+
+    return product
+
+
+FISHER_PRODUCTS = {
+    "gauss_newton": gauss_newton_product,
+    "kl_hessian": kl_hessian_product,
+}

@@ -1,0 +1,61 @@
+"""Backtracking line search on surrogate and KL (Schulman et al. 2015, appendix C)."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from jaxtyping import Float
+from torch import Tensor
+
+
+class LineSearchResult(NamedTuple):
+    """Outcome of a line search.
+
+    Attributes:
+        theta: [p] accepted parameters; the old ones, bit for bit, if none was accepted.
+        frac: accepted fraction of the full step; 0 if none was accepted.
+        improvement: [] surrogate's improvement at `theta`; 0 if none was accepted.
+        kl: [] mean KL(old || new) at `theta`, nats; 0 if none was accepted.
+        accepted: whether any candidate was accepted.
+        num_candidates: candidates evaluated.
+    """
+
+    theta: Float[Tensor, " p"]
+    frac: float
+    improvement: Float[Tensor, ""]
+    kl: Float[Tensor, ""]
+    accepted: bool
+    num_candidates: int
+
+
+def line_search(
+    evaluate: Callable[[Tensor], tuple[Tensor, Tensor]],
+    theta: Float[Tensor, " p"],
+    full_step: Float[Tensor, " p"],
+    *,
+    target_kl: float,
+    backtrack_coeff: float,
+    backtrack_iters: int,
+) -> LineSearchResult:
+    """First candidate that improves the surrogate inside the trust region.
+
+    Tries theta + backtrack_coeff**j * full_step, j = 0, …, backtrack_iters - 1, and
+    accepts the first with improvement > 0 and KL <= target_kl. A comparison with NaN
+    is false, so a candidate that overflows is rejected.
+
+    Args:
+        evaluate: Parameters -> (improvement [], mean KL []).
+        theta: Old parameters.
+        full_step: Longest step.
+        target_kl: Trust-region radius, nats.
+        backtrack_coeff: Factor between candidates.
+        backtrack_iters: Most candidates.
+    """
+    frac = 1.0
+    for j in range(backtrack_iters):
+        candidate = theta + frac * full_step
+        improvement, kl = evaluate(candidate)
+        if float(improvement) > 0.0 and float(kl) <= target_kl:
+            return LineSearchResult(candidate, frac, improvement, kl, True, j + 1)
+        frac *= backtrack_coeff
+    zero = full_step.new_zeros(())
+    return LineSearchResult(theta, 0.0, zero, zero, False, backtrack_iters)

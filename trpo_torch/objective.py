@@ -1,0 +1,52 @@
+"""Surrogate objective and mean KL (Schulman et al. 2015, eqs. 13 and 14)."""
+
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from trpo.types import Batch
+from trpo_torch import distributions
+from trpo_torch.distributions import DiagonalGaussian
+
+
+class Surrogate(NamedTuple):
+    """Surrogate objective and the importance weights in it.
+
+    Attributes:
+        value: [] mean of ratio times advantage.
+        ratio: [n, 1] density now over density when the action was taken.
+        log_ratio: [n, 1] its logarithm.
+    """
+
+    value: Float[Tensor, ""]
+    ratio: Float[Tensor, "n 1"]
+    log_ratio: Float[Tensor, "n 1"]
+
+
+def surrogate(gaussian: DiagonalGaussian, batch: Batch) -> Surrogate:
+    """L = mean(exp(log_prob - old_log_prob) * advantage)."""
+    log_ratio = distributions.log_prob(gaussian, batch.actions) - batch.log_probs
+    ratio = torch.exp(log_ratio)
+    return Surrogate((ratio * batch.advantages).mean(), ratio, log_ratio)
+
+
+def surrogate_improvement(
+    old: DiagonalGaussian, new: DiagonalGaussian, batch: Batch, old_ratio: Tensor
+) -> Float[Tensor, ""]:
+    """L(new) - L(old) as one mean of differences, exact for tiny steps.
+
+    Args:
+        old: Policy at the old parameters.
+        new: Policy at the candidate's parameters.
+        batch: Samples.
+        old_ratio: [n, 1] ratio at the old parameters; 1 where log-probs are fresh.
+    """
+    log_ratio = distributions.log_ratio(old, new, batch.actions)
+    return (old_ratio * torch.expm1(log_ratio) * batch.advantages).mean()
+
+
+def mean_kl(old: DiagonalGaussian, new: DiagonalGaussian) -> Float[Tensor, ""]:
+    """Mean over samples of KL(old || new), nats."""
+    return distributions.kl_old_to_new(old, new).mean()

@@ -1,0 +1,181 @@
+"""One trust-region step of the policy, a pure function of its arguments."""
+
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from trpo.config import TRPOConfig
+from trpo.types import Batch, StepStatus
+from trpo_torch import distributions
+from trpo_torch.conjugate_gradient import CGResult, conjugate_gradient
+from trpo_torch.distributions import DiagonalGaussian
+from trpo_torch.fisher import FISHER_PRODUCTS, PolicyFunction
+from trpo_torch.line_search import LineSearchResult, line_search
+from trpo_torch.objective import Surrogate, mean_kl, surrogate, surrogate_improvement
+
+
+# A gradient of this Euclidean norm or less is rounding error.
+ZERO_GRADIENT_NORM = 1e-12
+
+
+class PolicyStep(NamedTuple):
+    """Outcome of a trust-region step; scalars are `trpo.types.UpdateReport`'s.
+
+    Attributes:
+        theta: [p] new parameters; the old ones, bit for bit, unless ACCEPTED.
+        cg_solution: [p] conjugate gradient's solution of (F + damping) x = g / |g|.
+        full_step: [p] longest step the line search tried.
+    """
+
+    theta: Float[Tensor, " p"]
+    cg_solution: Float[Tensor, " p"]
+    full_step: Float[Tensor, " p"]
+    surrogate_before: Tensor
+    surrogate_after: Tensor
+    improvement: Tensor
+    kl: Tensor
+    entropy: Tensor
+    step_norm: Tensor
+    expected_improve: Tensor
+    line_search_frac: float
+    line_search_accepted: bool
+    ratio_mean: Tensor
+    ratio_std: Tensor
+    old_approx_kl: Tensor
+    cg_iterations: int
+    cg_residual: float
+    status: StepStatus
+    predicted_kl: Tensor
+    agreement: Tensor
+
+
+def policy_step(
+    policy: PolicyFunction,
+    theta: Float[Tensor, " p"],
+    batch: Batch,
+    config: TRPOConfig,
+) -> PolicyStep:
+    """Natural-gradient step onto the trust region's border, then a line search.
+
+    Args:
+        policy: Flat parameters -> distribution at each sample of the batch.
+        theta: Old parameters.
+        batch: Samples.
+        config: Hyperparameters.
+    """
+    theta = theta.detach()
+    old, before, gradient = _surrogate_and_gradient(policy, theta, batch)
+    grad_norm = torch.linalg.vector_norm(gradient)
+    # The unit-norm right-hand side makes the residual's tolerance relative, and the
+    # solution independent of the advantages' scale.
+    b = gradient / grad_norm if grad_norm > 0 else gradient
+    product = FISHER_PRODUCTS[config.fisher_product](policy, theta, config.cg_damping)
+    cg = conjugate_gradient(product, b, config.cg_iters, config.cg_residual_tol)
+    # x'(F + damping)x without one more product: A x = b - r.
+    x_f_x = torch.dot(cg.x, b - cg.residual)
+    trouble = _trouble(grad_norm, cg, x_f_x)
+    if trouble is None:
+        full_step = cg.x * torch.sqrt(2.0 * config.target_kl / x_f_x)
+    else:
+        full_step = torch.zeros_like(theta)
+
+    @torch.no_grad()
+    def evaluate(candidate: Tensor) -> tuple[Tensor, Tensor]:
+        new = policy(candidate)
+        improvement = surrogate_improvement(old, new, batch, before.ratio)
+        return improvement, mean_kl(old, new)
+
+    search = line_search(
+        evaluate,
+        theta,
+        full_step,
+        target_kl=config.target_kl,
+        backtrack_coeff=config.backtrack_coeff,
+        backtrack_iters=config.backtrack_iters if trouble is None else 0,
+    )
+    if trouble is not None:
+        status = trouble
+    elif search.accepted:
+        status = StepStatus.ACCEPTED
+    else:
+        status = StepStatus.LINE_SEARCH_EXHAUSTED
+    return _summary(
+        policy, batch, config, before, grad_norm, b, cg, full_step, search, status
+    )
+
+
+def _surrogate_and_gradient(
+    policy: PolicyFunction, theta: Tensor, batch: Batch
+) -> tuple[DiagonalGaussian, Surrogate, Tensor]:
+    """Old distribution, surrogate and the surrogate's gradient, all detached."""
+    at = theta.detach().requires_grad_()
+    gaussian = policy(at)
+    before = surrogate(gaussian, batch)
+    (gradient,) = torch.autograd.grad(before.value, at)
+    old = DiagonalGaussian(*(output.detach() for output in gaussian))
+    return old, Surrogate(*(field.detach() for field in before)), gradient
+
+
+def _trouble(grad_norm: Tensor, cg: CGResult, x_f_x: Tensor) -> StepStatus | None:
+    """Why no step can be computed, or None."""
+    numbers = (float(grad_norm), cg.residual_sq, cg.curvature, float(x_f_x))
+    if not all(map(_is_finite, numbers)):
+        return StepStatus.NON_FINITE
+    if numbers[0] <= ZERO_GRADIENT_NORM:
+        return StepStatus.ZERO_GRADIENT
+    if cg.curvature <= 0.0 or numbers[3] <= 0.0:
+        return StepStatus.NON_POSITIVE_CURVATURE
+    return None
+
+
+def _is_finite(number: float) -> bool:
+    return abs(number) < float("inf")
+
+
+@torch.no_grad()
+def _summary(
+    policy: PolicyFunction,
+    batch: Batch,
+    config: TRPOConfig,
+    before: Surrogate,
+    grad_norm: Tensor,
+    b: Tensor,
+    cg: CGResult,
+    full_step: Tensor,
+    search: LineSearchResult,
+    status: StepStatus,
+) -> PolicyStep:
+    new = policy(search.theta)
+    after = surrogate(new, batch)
+    expected_improve = grad_norm * torch.dot(b, full_step)
+    predicted = search.frac * expected_improve
+    # Undamped quadratic model of KL at the accepted step: s'(F + damping)s / 2 is
+    # target_kl for the full step by construction.
+    damping_share = 0.5 * config.cg_damping * torch.dot(full_step, full_step)
+    predicted_kl = search.frac**2 * (config.target_kl - damping_share)
+    return PolicyStep(
+        theta=search.theta,
+        cg_solution=cg.x,
+        full_step=full_step,
+        surrogate_before=before.value,
+        surrogate_after=before.value + search.improvement,
+        improvement=search.improvement,
+        kl=search.kl,
+        entropy=distributions.entropy(new).mean(),
+        step_norm=torch.linalg.vector_norm(full_step),
+        expected_improve=expected_improve,
+        line_search_frac=search.frac,
+        line_search_accepted=search.accepted,
+        ratio_mean=after.ratio.mean(),
+        ratio_std=after.ratio.std(correction=0),
+        old_approx_kl=-after.log_ratio.mean(),
+        cg_iterations=cg.num_steps,
+        cg_residual=cg.residual_sq**0.5,
+        status=status,
+        predicted_kl=predicted_kl,
+        agreement=torch.where(
+            predicted > 0, search.improvement / predicted, torch.zeros_like(predicted)
+        ),
+    )

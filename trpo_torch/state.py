@@ -1,0 +1,77 @@
+"""Canonical NumPy state <-> modules and optimiser.
+
+A module's own parameter names are the canonical ones, layout [out, in] included.
+"""
+
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+
+# Canonical name of each slot of an optimiser's state -> torch's name.
+OPTIMIZER_SLOTS = {
+    "adam": {"first_moment": "exp_avg", "second_moment": "exp_avg_sq"},
+    "sgd": {"momentum": "momentum_buffer"},
+}
+
+
+def module_arrays(module: nn.Module, prefix: str) -> dict[str, np.ndarray]:
+    """Copies of a module's parameters under `prefix`."""
+    return {
+        prefix + name: to_numpy(parameter)
+        for name, parameter in module.named_parameters()
+    }
+
+
+@torch.no_grad()
+def load_module(
+    module: nn.Module, arrays: Mapping[str, np.ndarray], prefix: str
+) -> None:
+    """Copy canonical arrays into a module's parameters."""
+    for name, parameter in module.named_parameters():
+        parameter.copy_(torch.from_numpy(np.ascontiguousarray(arrays[prefix + name])))
+
+
+def optimizer_arrays(
+    optimizer: torch.optim.Optimizer, module: nn.Module, kind: str
+) -> dict[str, np.ndarray]:
+    """Copies of an optimiser's state; zeros before its first step."""
+    arrays, step = {}, 0
+    for name, parameter in module.named_parameters():
+        state = optimizer.state.get(parameter, {})
+        step = int(state.get("step", 0))
+        for slot, torch_name in OPTIMIZER_SLOTS[kind].items():
+            value = state.get(torch_name)
+            value = torch.zeros_like(parameter) if value is None else value
+            arrays[f"value_optimizer.{slot}.{name}"] = to_numpy(value)
+    if kind == "adam":
+        arrays["value_optimizer.step"] = np.array(step, dtype=np.int64)
+    return arrays
+
+
+def load_optimizer(
+    optimizer: torch.optim.Optimizer,
+    module: nn.Module,
+    kind: str,
+    arrays: Mapping[str, np.ndarray],
+) -> None:
+    """Copy canonical arrays into an optimiser."""
+    for name, parameter in module.named_parameters():
+        state = {
+            torch_name: torch.from_numpy(
+                arrays[f"value_optimizer.{slot}.{name}"].copy()
+            ).to(parameter.device)
+            for slot, torch_name in OPTIMIZER_SLOTS[kind].items()
+        }
+        if kind == "adam":
+            # torch keeps the count as a float32 tensor on the host.
+            step = int(arrays["value_optimizer.step"])
+            state["step"] = torch.tensor(float(step), dtype=torch.float32)
+        optimizer.state[parameter] = state
+
+
+def to_numpy(tensor: Tensor) -> np.ndarray:
+    """A copy on the host."""
+    return tensor.detach().cpu().numpy().copy()
