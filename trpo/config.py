@@ -11,6 +11,8 @@ import numbers
 from collections.abc import Sequence
 from typing import Literal
 
+import tyro
+
 
 DTYPES = ("float32", "float64")
 FISHER_PRODUCTS = ("gauss_newton", "kl_hessian")
@@ -38,7 +40,7 @@ class TRPOConfig:
     gae_lambda: float = 0.95
     """Exponential weight of the advantage estimator, in [0, 1] (GAE, eq. 16)."""
     target_kl: float = 0.01
-    """Trust-region radius: mean KL(old || new), nats per visited state (TRPO, eq. 12)."""
+    """Trust-region radius, mean KL(old || new) in nats per state (TRPO, eq. 12)."""
     cg_iters: int = 10
     """Most conjugate-gradient iterations, i.e. Fisher-vector products, per update."""
     cg_damping: float = 0.1
@@ -114,7 +116,7 @@ class TrainConfig:
         ValueError: a field is out of range; the message names the field.
     """
 
-    env_id: str
+    env_id: tyro.conf.Positional[str]
     """Gymnasium environment id, for example Pendulum-v1 or HalfCheetah-v5."""
     backend: Literal["jax", "torch"] = "jax"
     """Framework that computes the agent."""

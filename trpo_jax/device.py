@@ -1,5 +1,7 @@
 """Devices by name, and the precision of matrix products on them."""
 
+from typing import Any
+
 import jax
 
 
@@ -8,8 +10,8 @@ import jax
 PRECISIONS = {"float32": "highest", "tf32": "tensorfloat32", "bfloat16": "bfloat16"}
 
 
-def resolve_device(device: jax.Device | str) -> jax.Device:
-    """The device called `device`, such as "cpu", "cuda", "gpu", "cuda:1" or "tpu".
+def resolve_device(device: Any) -> Any:
+    """The `jax.Device` called `device`, such as "cpu", "cuda:1", "gpu" or "tpu".
 
     Raises:
         ValueError: there is no such device; the message lists those there are.

@@ -1,0 +1,58 @@
+"""Loads a backend when it is asked for, and says how to install a missing one."""
+
+import dataclasses
+import importlib
+from types import ModuleType
+
+from trpo.config import BACKENDS, TrainConfig, require_choice
+from trpo.spaces import PolicySpec
+
+
+MODULES = {
+    "jax": ("trpo_jax", ("jax", "flax", "optax")),
+    "torch": ("trpo_torch", ("torch",)),
+}
+
+
+class MissingBackendError(ImportError):
+    """The framework of a backend is not installed; the message has the command."""
+
+
+def load_backend(name: str) -> ModuleType:
+    """The package of the backend called "jax" or "torch".
+
+    Raises:
+        ValueError: there is no such backend.
+        MissingBackendError: its framework is not installed.
+    """
+    require_choice("backend", name, BACKENDS)
+    module, needs = MODULES[name]
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.partition(".")[0] not in needs:
+            raise
+        raise MissingBackendError(
+            f"`backend`: {name!r} needs the package {error.name!r}, which is not "
+            f'installed. Install it by: pip install "trpo[{name}]" (GPU: see the README).'
+        ) from error
+
+
+def make_agent(config: TrainConfig, spec: PolicySpec):  # noqa: ANN201
+    """A new agent of the configured backend for an environment of this `spec`.
+
+    Raises:
+        ValueError: an argument is out of range, or there is no such device.
+        MissingBackendError: the framework is not installed.
+    """
+    return load_backend(config.backend).TRPOAgent(
+        spec.obs_dim,
+        spec.act_dim,
+        spec.action_low,
+        spec.action_high,
+        config.device,
+        seed=config.seed,
+        normalize_observations=config.normalize_observations,
+        observation_clip=config.observation_clip,
+        **dataclasses.asdict(config.agent),
+    )

@@ -1,0 +1,280 @@
+"""Durable checkpoints: safetensors and a JSON manifest, whole or not there at all.
+
+No pickle anywhere, so loading a checkpoint can't run code. One process at a time writes
+to a directory; any number may read it meanwhile.
+"""
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import stat
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import safetensors.numpy
+
+from trpo.config import require_count
+
+
+FORMAT_VERSION = 1
+STATE_FILE, MANIFEST_FILE = "state.safetensors", "manifest.json"
+DTYPES = ("float32", "float64", "int32", "int64", "uint8", "uint64", "bool")
+
+# Being written or deleted: never read, swept by the next save.
+_TEMPORARY = ".tmp-"
+# Stepped aside for a new one of its own step: read as long as that is not there.
+_REPLACED = ".old-"
+_NAME = re.compile(rf"(?:{re.escape(_REPLACED)})?checkpoint-([0-9]{{12}})")
+_FIELDS = {"step": int, "metadata": dict, "tensors": dict, "state_sha256": str}
+
+
+class CheckpointError(ValueError):
+    """A checkpoint is broken or missing; the message names the file and the reason."""
+
+
+class Checkpoint(NamedTuple):
+    """A checkpoint that was read whole and checked.
+
+    Attributes:
+        path: its folder.
+        step: environment steps taken when it was saved.
+        arrays: name -> array, of the shapes and dtypes that were saved.
+        metadata: what was saved beside them, as JSON keeps it (tuples become lists).
+    """
+
+    path: Path
+    step: int
+    arrays: dict[str, np.ndarray]
+    metadata: dict
+
+
+def save_checkpoint(
+    directory: Path,
+    step: int,
+    arrays: Mapping[str, np.ndarray],
+    metadata: dict,
+    keep: int,
+) -> Path:
+    """Write `directory`/checkpoint-<step>; what it returns survives a power cut.
+
+    Args:
+        directory: Folder of all checkpoints of a run; made if it is not there.
+        step: Environment steps so far; a checkpoint of the same step is replaced.
+        arrays: Name -> array of one of `DTYPES`, every number finite.
+        metadata: Anything that JSON can hold.
+        keep: Newest checkpoints to keep; older ones go once this one is safe. Those of
+            a later step, which a run resumed from an older one may meet, stay.
+
+    Raises:
+        ValueError: an argument can't be saved and loaded again; nothing has changed.
+        OSError: the disk refused; the older checkpoints are as they were.
+    """
+    require_count("keep", keep)
+    require_count("step", step, minimum=0)
+    if step >= 10**12:
+        raise ValueError(f"`step`: expected at most 12 digits, got {step}.")
+    arrays = {name: _saveable(name, array) for name, array in arrays.items()}
+    state = safetensors.numpy.save(arrays)
+    manifest = {"format_version": FORMAT_VERSION, "step": int(step)}
+    manifest |= {"metadata": metadata, "tensors": _describe(arrays)}
+    encoded = _encode_manifest({**manifest, "state_sha256": _sha256(state)})
+    directory = Path(directory)
+    directory.mkdir(parents=True, exist_ok=True)
+    _sweep(directory)
+    final = directory / f"checkpoint-{step:012d}"
+    temporary = directory / f"{_TEMPORARY}{final.name}"
+    try:
+        temporary.mkdir()
+        _write(temporary / STATE_FILE, state)
+        _write(temporary / MANIFEST_FILE, encoded)
+        _sync_directory(temporary)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+    if final.exists():
+        # A folder can't be renamed over a full one.
+        os.rename(final, directory / f"{_REPLACED}{final.name}")
+    os.rename(temporary, final)
+    _sync_directory(directory)
+    _sync_directory(directory.parent)
+    for path in [path for other, path in _scan(directory) if other <= step][keep:]:
+        # Renamed first: a half-deleted checkpoint is never seen under its name.
+        os.rename(path, directory / f"{_TEMPORARY}{path.name}")
+    _sweep(directory)
+    return final
+
+
+def load_checkpoint(path: Path) -> Checkpoint:
+    """Read the checkpoint in the folder `path`, all of it or nothing.
+
+    Raises:
+        CheckpointError: something about it is not as it was saved.
+    """
+    path = Path(path)
+    manifest = _read_manifest(path / MANIFEST_FILE)
+    arrays = _read_state(path / STATE_FILE, manifest)
+    return Checkpoint(path, manifest["step"], arrays, manifest["metadata"])
+
+
+def newest_checkpoint(directory: Path) -> tuple[Checkpoint, list[CheckpointError]]:
+    """The newest valid checkpoint in `directory`, and what is wrong with newer ones.
+
+    Writes nothing, so it may run beside a training run and on a read-only disk.
+
+    Raises:
+        CheckpointError: there is no valid one; the message says what to do.
+    """
+    errors, seen = [], None
+    # A training run may prune what was listed before it is read: then list again.
+    while seen != (found := _scan(Path(directory))):
+        errors, seen = [], found
+        for step, path in found:
+            try:
+                checkpoint = load_checkpoint(path)
+                if checkpoint.step != step:
+                    raise CheckpointError(f"{path}: is of step {checkpoint.step}.")
+                return checkpoint, errors
+            except CheckpointError as error:
+                errors.append(error)
+    reasons = "".join(f"\n  {error}" for error in errors)
+    raise CheckpointError(
+        f"{directory}: no valid checkpoint. Restore a checkpoint folder from a backup, "
+        f"or start the run again in a new run directory.{reasons}"
+    )
+
+
+def _saveable(name: str, array: np.ndarray) -> np.ndarray:
+    """A contiguous copy in native byte order: safetensors writes raw memory."""
+    if not isinstance(name, str) or name in ("", "__metadata__"):
+        raise ValueError(f"`arrays`: expected names that are text, got {name!r}.")
+    if array.dtype.name not in DTYPES or not np.isfinite(array).all():
+        raise ValueError(
+            f"`arrays[{name!r}]`: expected finite {', '.join(DTYPES)}, got {array!r}."
+        )
+    # Not np.ascontiguousarray, which turns shape () into (1,).
+    return np.array(array, dtype=array.dtype.newbyteorder("="), order="C")
+
+
+def _describe(arrays: Mapping[str, np.ndarray]) -> dict[str, dict]:
+    return {
+        name: {
+            "shape": list(array.shape),
+            "dtype": array.dtype.name,
+            "sha256": _sha256(array.tobytes()),
+        }
+        for name, array in arrays.items()
+    }
+
+
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def _encode_manifest(manifest: dict[str, Any]) -> bytes:
+    """The one encoding of a manifest, with its own checksum in it."""
+    try:
+        checksum = _sha256(json.dumps(manifest, sort_keys=True).encode())
+        whole = {**manifest, "manifest_sha256": checksum}
+        return json.dumps(whole, sort_keys=True, allow_nan=False, indent=1).encode()
+    except (TypeError, ValueError, RecursionError) as error:
+        raise ValueError(f"`metadata`: expected what JSON can hold: {error}.") from None
+
+
+def _write(path: Path, content: bytes) -> None:
+    with path.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _sync_directory(path: Path) -> None:
+    """Make the directory's entries durable, which syncing its files does not."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _sweep(directory: Path) -> None:
+    """Undo what a killed save left: leftovers go, a checkpoint set aside returns.
+
+    Failure to delete is no reason to stop a run: the next save tries again.
+    """
+    for leftover in directory.glob(f"{_TEMPORARY}*"):
+        shutil.rmtree(leftover, ignore_errors=True)
+    for aside in directory.glob(f"{_REPLACED}*"):
+        final = directory / aside.name.removeprefix(_REPLACED)
+        if final.exists():
+            shutil.rmtree(aside, ignore_errors=True)
+        else:
+            os.rename(aside, final)
+
+
+def _scan(directory: Path) -> list[tuple[int, Path]]:
+    """Step and folder of each checkpoint, newest first, broken or not."""
+    names = {path.name for path in directory.iterdir()} if directory.is_dir() else set()
+    names -= {f"{_REPLACED}{name}" for name in names}
+    matches = map(_NAME.fullmatch, names)
+    return sorted(
+        [(int(match[1]), directory / match[0]) for match in matches if match],
+        reverse=True,
+    )
+
+
+def _read(path: Path) -> bytes:
+    try:
+        # A link could name any file of the machine, and a pipe never ends.
+        if not stat.S_ISREG(path.lstat().st_mode):
+            raise CheckpointError(f"{path}: not a regular file.")
+        return path.read_bytes()
+    except OSError as error:
+        raise CheckpointError(f"{path}: can't be read: {error.strerror}.") from error
+
+
+def _read_manifest(path: Path) -> dict[str, Any]:
+    content = _read(path)
+    try:
+        manifest = json.loads(content)
+    except (ValueError, RecursionError) as error:
+        raise CheckpointError(f"{path}: not valid JSON: {error}.") from None
+    version = manifest.get("format_version") if isinstance(manifest, dict) else None
+    if type(version) is not int or version != FORMAT_VERSION:
+        raise CheckpointError(
+            f"{path}: expected format version {FORMAT_VERSION}, got {version!r}."
+        )
+    manifest.pop("manifest_sha256", None)
+    try:
+        # A manifest has one encoding, so that no changed byte goes unnoticed.
+        intact = _encode_manifest(manifest) == content
+    except ValueError:
+        intact = False
+    if not intact:
+        raise CheckpointError(f"{path}: damaged: its checksum does not match.")
+    if any(type(manifest.get(name)) is not kind for name, kind in _FIELDS.items()):
+        raise CheckpointError(f"{path}: expected the fields {', '.join(_FIELDS)}.")
+    return manifest
+
+
+def _read_state(path: Path, manifest: dict[str, Any]) -> dict[str, np.ndarray]:
+    content = _read(path)
+    if _sha256(content) != manifest["state_sha256"]:
+        raise CheckpointError(f"{path}: damaged: its SHA-256 does not match.")
+    try:
+        arrays = safetensors.numpy.load(content)
+    except (safetensors.SafetensorError, KeyError, ValueError) as error:
+        raise CheckpointError(f"{path}: not safetensors: {error}.") from error
+    found, expected = _describe(arrays), manifest["tensors"]
+    for name in sorted({*found, *expected}):
+        if found.get(name) != expected.get(name):
+            raise CheckpointError(
+                f"{path}: tensor {name!r}: expected {expected.get(name)}, "
+                f"got {found.get(name)}."
+            )
+        if not np.isfinite(arrays[name]).all():
+            raise CheckpointError(f"{path}: tensor {name!r}: has numbers not finite.")
+    return arrays

@@ -1,0 +1,109 @@
+"""Episodes of a fixed policy, scored by raw returns."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+import gymnasium
+import numpy as np
+
+from trpo.environments import make_environment, make_vector_environment
+from trpo.noise import Purpose
+from trpo.rollout import RolloutCollector
+from trpo.types import Agent
+
+
+class EvaluationResult(NamedTuple):
+    """Undiscounted raw returns and lengths in steps of each episode, [episodes]."""
+
+    returns: np.ndarray
+    lengths: np.ndarray
+
+    @property
+    def mean(self) -> float:
+        """Mean return."""
+        return float(self.returns.mean())
+
+    @property
+    def std(self) -> float:
+        """Population standard deviation of the return."""
+        return float(self.returns.std())
+
+
+def evaluate(
+    agent: Agent,
+    env_id: str,
+    *,
+    episodes: int,
+    seed: int,
+    deterministic: bool = True,
+) -> EvaluationResult:
+    """Play `episodes` episodes with the agent as it is; nothing is learned.
+
+    Each episode has its own environment, so that short episodes are not counted more
+    often than long ones, and its own seed, a function of `seed` and its number.
+
+    Args:
+        agent: Its running normalisation is used and not changed.
+        env_id: Gymnasium id.
+        episodes: Number of episodes.
+        seed: Seed of the episodes' resets.
+        deterministic: Take the policy's mean instead of sampling from it.
+    """
+    env = make_vector_environment(
+        env_id, episodes, seed=seed, purpose=Purpose.EVALUATION_RESET
+    )
+    try:
+        return _play(agent, RolloutCollector(env), deterministic)
+    finally:
+        env.close()
+
+
+def _play(
+    agent: Agent, collector: RolloutCollector, deterministic: bool
+) -> EvaluationResult:
+    size = collector.env.num_envs
+    returns, lengths = np.zeros(size), np.zeros(size, dtype=np.int64)
+    playing = np.ones(size, dtype=bool)
+    while playing.any():
+        actions, _, _ = agent.act(collector.obs, deterministic=deterministic)
+        step = collector.advance(actions)
+        returns += np.where(playing, step.rewards, 0.0)
+        lengths += playing
+        playing &= ~(step.terminated | step.truncated)
+    return EvaluationResult(returns, lengths)
+
+
+def record_video(agent: Agent, env_id: str, *, seed: int, directory: Path) -> Path:
+    """Record one deterministic episode as an MP4 file in `directory`.
+
+    Raises:
+        ValueError: the packages that rendering needs are not installed.
+    """
+    try:
+        env = make_environment(
+            env_id,
+            seed=seed,
+            purpose=Purpose.EVALUATION_RESET,
+            render_mode="rgb_array",
+        )
+        env = gymnasium.wrappers.RecordVideo(
+            env,
+            str(directory),
+            episode_trigger=lambda _: True,
+            name_prefix=env_id.replace("/", "-"),
+            disable_logger=True,
+        )
+        obs, _ = env.reset()
+    except gymnasium.error.DependencyNotInstalled as error:
+        raise ValueError(
+            f'`video`: {error} Install it by: pip install "trpo[video]".'
+        ) from error
+    done = False
+    space = env.action_space
+    while not done:
+        action, _, _ = agent.act(np.reshape(obs, (1, -1)), deterministic=True)
+        clipped = np.clip(action[0].reshape(space.shape), space.low, space.high)
+        obs, _, terminated, truncated, _ = env.step(clipped.astype(space.dtype))
+        done = terminated or truncated
+    env.close()
+    return max(directory.glob("*.mp4"), key=lambda path: path.stat().st_mtime)

@@ -1,0 +1,240 @@
+"""Collects transitions from a vector environment with an agent."""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+from gymnasium.vector import AutoresetMode, VectorEnv
+
+from trpo.environments import RESTORE, autoreset_mode, final_observations
+from trpo.spaces import policy_spec
+from trpo.types import Agent, Episode, Rollout
+
+
+# An open episode longer than this is not recorded, and restarts after a resume.
+MAX_REPLAY_STEPS = 10_000
+
+
+class NonFiniteTransitionError(ValueError):
+    """The environment returned a NaN or an infinity; nothing was learned from it."""
+
+
+class Transition(NamedTuple):
+    """What one step of the environment left; rows are environments.
+
+    Attributes:
+        obs: [B, obs_dim] observation to act on next.
+        final_obs: [B, obs_dim] observation that the step led to; differs from `obs`
+            where the environment has already started the next episode.
+        rewards: [B] raw rewards.
+        terminated: [B] the step led to a terminal state.
+        truncated: [B] the episode was cut off after the step.
+        valid: [B] False where the step was a reset (autoreset mode NEXT_STEP).
+    """
+
+    obs: np.ndarray
+    final_obs: np.ndarray
+    rewards: np.ndarray
+    terminated: np.ndarray
+    truncated: np.ndarray
+    valid: np.ndarray
+
+
+class RolloutCollector:
+    """Steps a vector environment, in any of Gymnasium's autoreset modes.
+
+    Observations are passed to the agent as the environment gave them, flattened;
+    actions are clipped to the environment's bounds on their way to it only.
+
+    Args:
+        env: Vector environment; reset here.
+
+    Raises:
+        UnsupportedSpaceError: an observation or action space is not supported.
+    """
+
+    def __init__(self, env: VectorEnv) -> None:
+        self.env = env
+        self.spec = policy_spec(env.single_observation_space, env.single_action_space)
+        self._mode = autoreset_mode(env)
+        self._restart()
+        self.obs = self._flatten(env.reset()[0])
+
+    def _restart(self) -> None:
+        size = self.env.num_envs
+        self._resetting = np.zeros(size, dtype=bool)
+        self._returns = np.zeros(size)
+        self._lengths = np.zeros(size, dtype=np.int64)
+        self._episode_numbers = np.zeros(size, dtype=np.int64)
+        self._actions: list[np.ndarray] = []
+        self._ended: list[Episode] = []
+        self._replayable = np.ones(size, dtype=bool)
+
+    def _flatten(self, obs: np.ndarray) -> np.ndarray:
+        return obs.reshape(self.env.num_envs, self.spec.obs_dim)
+
+    def collect(self, agent: Agent, num_steps: int) -> Rollout:
+        """`num_steps` steps of every environment, sampled from the agent's policy.
+
+        Raises:
+            NonFiniteTransitionError: an observation or reward is not finite; names
+                the environment and the step.
+        """
+        columns: list[tuple[np.ndarray, ...]] = []
+        self._ended = []
+        for _ in range(num_steps):
+            obs = self.obs
+            actions, log_probs, values = agent.act(obs)
+            step = self.advance(actions)
+            next_values = np.zeros(len(obs))
+            cut = step.truncated & ~step.terminated
+            if cut.any():
+                # All rows, not those cut alone: a compiled critic has one shape.
+                next_values = agent.value(step.final_obs)[:, 0]
+            columns.append(
+                (
+                    obs,
+                    actions,
+                    log_probs[:, 0],
+                    values[:, 0],
+                    next_values,
+                    step.rewards,
+                    step.terminated,
+                    step.truncated,
+                    step.valid,
+                )
+            )
+        fields = [np.stack(column) for column in zip(*columns, strict=True)]
+        rollout = Rollout(*fields, episodes=tuple(self._ended))
+        self._forget_finished()
+        last_values = agent.value(self.obs)[:, 0]
+        return rollout._replace(next_values=_next_values(rollout, last_values))
+
+    def advance(self, actions: np.ndarray) -> Transition:
+        """Send actions [B, act_dim], clipped to the bounds, and follow the episodes.
+
+        Raises:
+            NonFiniteTransitionError: an observation or reward is not finite.
+        """
+        space = self.env.single_action_space
+        clipped = np.clip(actions, self.spec.action_low, self.spec.action_high)
+        sent = clipped.astype(space.dtype).reshape(-1, *self.spec.action_shape)
+        obs, rewards, terminated, truncated, infos = self.env.step(sent)
+        done = terminated | truncated
+        final_obs = obs
+        if self._mode == AutoresetMode.SAME_STEP and done.any():
+            final_obs = final_observations(obs, done, infos)
+        elif self._mode == AutoresetMode.DISABLED and done.any():
+            # A copy: some environments write the next observation over the last.
+            final_obs = obs.copy()
+            obs, _ = self.env.reset(options={"reset_mask": done})
+        self._actions.append(sent)
+        # Copies throughout: environments may reuse their buffers.
+        step = Transition(
+            self._flatten(obs).copy(),
+            self._flatten(final_obs).copy(),
+            np.array(rewards, dtype=np.float64),
+            np.array(terminated),
+            np.array(truncated),
+            ~self._resetting,
+        )
+        _require_finite(step, self._lengths)
+        self._count(step)
+        self.obs = step.obs
+        return step
+
+    def _count(self, step: Transition) -> None:
+        """Update the open episodes' sums and note those that ended."""
+        done = step.terminated | step.truncated
+        self._returns += step.rewards
+        self._lengths += step.valid
+        self._ended += [
+            Episode(float(self._returns[i]), int(self._lengths[i]))
+            for i in np.flatnonzero(done)
+        ]
+        self._returns[done] = 0.0
+        self._lengths[done] = 0
+        self._episode_numbers += done
+        self._replayable |= done
+        self._resetting = (
+            done if self._mode == AutoresetMode.NEXT_STEP else np.zeros_like(done)
+        )
+
+    def _forget_finished(self) -> None:
+        """Keep the actions of open episodes only."""
+        self._replayable &= self._lengths <= MAX_REPLAY_STEPS
+        keep = int(np.max(self._lengths * self._replayable, initial=0))
+        self._actions = self._actions[len(self._actions) - keep :]
+
+    def get_state(self) -> dict[str, np.ndarray]:
+        """Open episodes: their numbers, sums, last observation and actions so far."""
+        state = {
+            "episode": self._episode_numbers.copy(),
+            "episode_return": self._returns.copy(),
+            "episode_length": self._lengths.copy(),
+            "replayable": self._replayable.copy(),
+            "obs": self.obs.copy(),
+        }
+        for i in np.flatnonzero(self._replayable & (self._lengths > 0)):
+            recent = self._actions[len(self._actions) - int(self._lengths[i]) :]
+            state[f"actions.{i}"] = np.stack([actions[i] for actions in recent])
+        return state
+
+    def set_state(self, state: Mapping[str, np.ndarray]) -> tuple[int, ...]:
+        """Restore open episodes by replaying them from their seeds.
+
+        Only for environments made by `trpo.environments.make_vector_environment`.
+
+        Returns:
+            Indices of environments that did not come back to the saved observation
+            (too long, or random beyond their seed), and so started a new episode.
+        """
+        size = self.env.num_envs
+        numbers = np.array(state["episode"], dtype=np.int64)
+        actions = [state.get(f"actions.{i}", ()) for i in range(size)]
+        replay = {i: (int(numbers[i]), actions[i]) for i in range(size)}
+        obs = self._flatten(self.env.reset(options={RESTORE: replay})[0])
+        lost = ~np.asarray(state["replayable"])
+        lost |= np.any(obs != state["obs"], axis=1)
+        if lost.any():
+            numbers[lost] += 1
+            for i in np.flatnonzero(lost):
+                replay[i] = (int(numbers[i]), ())
+                actions[i] = ()
+            obs = self._flatten(self.env.reset(options={RESTORE: replay})[0])
+        self._restart()
+        self.obs, self._episode_numbers = obs, numbers
+        self._returns = np.where(lost, 0.0, state["episode_return"])
+        self._lengths = np.where(lost, 0, state["episode_length"])
+        self._actions = _align(actions, self.env)
+        return tuple(int(i) for i in np.flatnonzero(lost))
+
+
+def _align(histories: list[Any], env: VectorEnv) -> list[np.ndarray]:
+    """Action histories of unequal length as one list of steps, aligned at the end."""
+    longest = max(map(len, histories), default=0)
+    space: Any = env.single_action_space
+    steps = np.zeros((longest, len(histories), *space.shape), dtype=space.dtype)
+    for i, history in enumerate(histories):
+        if len(history):
+            steps[longest - len(history) :, i] = history
+    return list(steps)
+
+
+def _next_values(rollout: Rollout, last_values: np.ndarray) -> np.ndarray:
+    """V(s_{t+1}): the next row's value, or the final observation's where one ended."""
+    following = np.concatenate([rollout.values[1:], last_values[None]])
+    ended = rollout.terminated | rollout.truncated
+    return np.where(ended, rollout.next_values, following)
+
+
+def _require_finite(step: Transition, lengths: np.ndarray) -> None:
+    for name in ("obs", "final_obs", "rewards"):
+        array = getattr(step, name)
+        if not np.isfinite(array).all():
+            index = int(np.argwhere(~np.isfinite(array))[0][0])
+            raise NonFiniteTransitionError(
+                f"`{name}`: expected finite numbers, got {array[index]} from environment "
+                f"{index} at step {lengths[index]} of its episode. Look for a division by zero or an "
+                "unstable simulation there."
+            )

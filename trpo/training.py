@@ -1,0 +1,205 @@
+"""The training loop: collect, estimate advantages, update, log, save."""
+
+import collections
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from trpo.advantages import generalized_advantages, normalize_advantages
+from trpo.backends import make_agent
+from trpo.config import TrainConfig
+from trpo.environments import make_vector_environment
+from trpo.normalization import ReturnScaler
+from trpo.rollout import RolloutCollector
+from trpo.types import METRIC_NAMES, Batch, Rollout
+
+
+# Episodes that `rollout/episode_return_mean` averages over, as in Stable-Baselines3.
+RECENT_EPISODES = 100
+LOOP_METRICS = (
+    "rollout/episode_return_mean",
+    "rollout/episode_length_mean",
+    "rollout/episodes",
+    "rollout/return_scale",
+    "time/steps_per_second",
+    "time/acting_and_stepping_seconds",
+    "time/learning_seconds",
+)
+COLUMNS = ("step", "update", *LOOP_METRICS, *METRIC_NAMES)
+
+
+class Progress(NamedTuple):
+    """State of a run after an update.
+
+    Attributes:
+        update: updates done.
+        step: environment steps done, over all environments.
+        metrics: this update's metrics.
+    """
+
+    update: int
+    step: int
+    metrics: dict[str, float]
+
+
+class Trainer:
+    """An agent, its environments, and all that the next update depends on.
+
+    Args:
+        config: Configuration of the run.
+
+    Raises:
+        ValueError: the environment, device or a hyperparameter is not usable.
+        MissingBackendError: the framework is not installed.
+    """
+
+    def __init__(self, config: TrainConfig) -> None:
+        self.config = config
+        self.env = make_vector_environment(
+            config.env_id,
+            config.num_envs,
+            seed=config.seed,
+            vectorization=config.vectorization,
+        )
+        try:
+            self.collector = RolloutCollector(self.env)
+            self.agent = make_agent(config, self.collector.spec)
+        except BaseException:
+            self.env.close()
+            raise
+        self.return_scaler = ReturnScaler(config.num_envs, config.agent.gamma)
+        self.update_count = 0
+        self.episode_count = 0
+        self._recent: collections.deque = collections.deque(maxlen=RECENT_EPISODES)
+
+    @property
+    def step_count(self) -> int:
+        """Environment steps done, over all environments."""
+        return self.update_count * self.config.num_envs * self.config.rollout_steps
+
+    def run(
+        self,
+        on_update: Callable[[Progress], bool | None] | None = None,
+        num_updates: int | None = None,
+    ) -> None:
+        """Train until the configured number of updates (or `num_updates`) is done.
+
+        Args:
+            on_update: Called after each update; returns True to stop there.
+            num_updates: Total number of updates to stop at, counted from the start.
+        """
+        target = self.config.num_updates if num_updates is None else num_updates
+        while self.update_count < target:
+            progress = self.train_once()
+            if on_update is not None and on_update(progress):
+                return
+
+    def train_once(self) -> Progress:
+        """One iteration: a rollout, one update of policy and critic, statistics."""
+        start = time.perf_counter()
+        rollout = self.collector.collect(self.agent, self.config.rollout_steps)
+        collected = time.perf_counter()
+        batch = self.prepare_batch(rollout)
+        metrics = self.agent.update(batch)
+        # Only now: during rollout and update the statistics are frozen, so that the
+        # policy that acted is the policy that is improved, and the ratio starts at 1.
+        self.agent.observe(rollout.obs[rollout.valid])
+        self.update_count += 1
+        self.episode_count += len(rollout.episodes)
+        self._recent.extend(rollout.episodes)
+        end = time.perf_counter()
+        metrics |= {
+            "rollout/episodes": float(self.episode_count),
+            "rollout/return_scale": self.return_scaler.scale,
+            "time/steps_per_second": rollout.rewards.size / (end - start),
+            "time/acting_and_stepping_seconds": collected - start,
+            "time/learning_seconds": end - collected,
+        }
+        if self._recent:
+            returns, lengths = np.array(self._recent).T
+            metrics["rollout/episode_return_mean"] = float(returns.mean())
+            metrics["rollout/episode_length_mean"] = float(lengths.mean())
+        return Progress(self.update_count, self.step_count, metrics)
+
+    def prepare_batch(self, rollout: Rollout) -> Batch:
+        """The update's batch: scaled rewards, advantages and returns, flattened."""
+        config = self.config
+        rewards = rollout.rewards
+        if config.scale_returns:
+            done = rollout.terminated | rollout.truncated
+            self.return_scaler.update(rewards, done, rollout.valid)
+            rewards = rewards / self.return_scaler.scale
+        advantages, returns = generalized_advantages(
+            rewards,
+            rollout.values,
+            rollout.next_values,
+            rollout.terminated,
+            rollout.truncated,
+            gamma=config.agent.gamma,
+            gae_lambda=config.agent.gae_lambda,
+        )
+        advantages = advantages[rollout.valid]
+        if config.agent.normalize_advantages:
+            advantages = normalize_advantages(advantages)
+        return Batch(
+            obs=rollout.obs[rollout.valid],
+            actions=rollout.actions[rollout.valid],
+            log_probs=rollout.log_probs[rollout.valid],
+            returns=returns[rollout.valid],
+            advantages=advantages,
+        )
+
+    def get_state(self) -> dict[str, np.ndarray]:
+        """Everything that the rest of the run depends on, under canonical names."""
+        state = self.agent.get_state()
+        for prefix, part in (
+            ("return_scaler", self.return_scaler.get_state()),
+            ("environment", self.collector.get_state()),
+        ):
+            state |= {f"{prefix}.{name}": array for name, array in part.items()}
+        state["training.update"] = np.array(self.update_count, dtype=np.int64)
+        state["training.episodes"] = np.array(self.episode_count, dtype=np.int64)
+        recent = np.array(self._recent, dtype=np.float64).reshape(-1, 2)
+        state["training.recent_episodes"] = recent
+        return state
+
+    def set_state(self, state: Mapping[str, np.ndarray]) -> tuple[int, ...]:
+        """Continue from `state`, which either backend may have written.
+
+        Returns:
+            Indices of environments whose open episode could not be restored.
+
+        Raises:
+            ValueError: the state does not fit this configuration.
+        """
+        self.agent.set_state(agent_state(state))
+        self.return_scaler.set_state(_part(state, "return_scaler"))
+        lost = self.collector.set_state(_part(state, "environment"))
+        self.update_count = int(state["training.update"])
+        self.episode_count = int(state["training.episodes"])
+        self._recent.clear()
+        self._recent.extend(
+            (float(row[0]), int(row[1])) for row in state["training.recent_episodes"]
+        )
+        return lost
+
+    def close(self) -> None:
+        """Close the environments."""
+        self.env.close()
+
+
+def agent_state(state: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The agent's part of a training state."""
+    others = ("return_scaler.", "environment.", "training.")
+    return {name: array for name, array in state.items() if not name.startswith(others)}
+
+
+def _part(state: Mapping[str, np.ndarray], prefix: str) -> dict[str, Any]:
+    prefix += "."
+    return {
+        name.removeprefix(prefix): array
+        for name, array in state.items()
+        if name.startswith(prefix)
+    }
