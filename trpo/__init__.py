@@ -1,1 +1,28 @@
 """Trust-region policy optimisation, the same agent in PyTorch and in JAX."""
+
+import importlib
+
+
+__version__ = "0.1.0"
+
+_EXPORTS = {
+    "TRPOConfig": "trpo.config",
+    "TrainConfig": "trpo.config",
+    "preset_config": "trpo.presets",
+    "Trainer": "trpo.training",
+    "evaluate": "trpo.evaluation",
+    "load_agent": "trpo.run_directory",
+    "make_agent": "trpo.backends",
+    "StepStatus": "trpo.types",
+}
+
+__all__ = [
+    *_EXPORTS,
+]
+
+
+def __getattr__(name: str):  # noqa: ANN202
+    """Import a public name when it is first used, so that `import trpo` is quick."""
+    if name not in _EXPORTS:
+        raise AttributeError(f"module 'trpo' has no attribute {name!r}")
+    return getattr(importlib.import_module(_EXPORTS[name]), name)

@@ -34,7 +34,7 @@ def load_backend(name: str) -> ModuleType:
             raise
         raise MissingBackendError(
             f"`backend`: {name!r} needs the package {error.name!r}, which is not "
-            f'installed. Install it by: pip install "trpo[{name}]" (GPU: see the README).'
+            f'installed. Install it by: pip install "trpo[{name}]" (or a GPU extra).'
         ) from error
 
 

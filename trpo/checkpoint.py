@@ -29,6 +29,7 @@ _TEMPORARY = ".tmp-"
 # Stepped aside for a new one of its own step: read as long as that is not there.
 _REPLACED = ".old-"
 _NAME = re.compile(rf"(?:{re.escape(_REPLACED)})?checkpoint-([0-9]{{12}})")
+_Arrays = Mapping[str, np.ndarray]
 _FIELDS = {"step": int, "metadata": dict, "tensors": dict, "state_sha256": str}
 
 
@@ -53,11 +54,7 @@ class Checkpoint(NamedTuple):
 
 
 def save_checkpoint(
-    directory: Path,
-    step: int,
-    arrays: Mapping[str, np.ndarray],
-    metadata: dict,
-    keep: int,
+    directory: Path, step: int, arrays: _Arrays, metadata: dict, keep: int
 ) -> Path:
     """Write `directory`/checkpoint-<step>; what it returns survives a power cut.
 
@@ -89,9 +86,10 @@ def save_checkpoint(
     temporary = directory / f"{_TEMPORARY}{final.name}"
     try:
         temporary.mkdir()
-        _write(temporary / STATE_FILE, state)
-        _write(temporary / MANIFEST_FILE, encoded)
-        _sync_directory(temporary)
+        for name, content in ((STATE_FILE, state), (MANIFEST_FILE, encoded)):
+            (temporary / name).write_bytes(content)
+            _sync(temporary / name)
+        _sync(temporary)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
@@ -99,8 +97,8 @@ def save_checkpoint(
         # A folder can't be renamed over a full one.
         os.rename(final, directory / f"{_REPLACED}{final.name}")
     os.rename(temporary, final)
-    _sync_directory(directory)
-    _sync_directory(directory.parent)
+    _sync(directory)
+    _sync(directory.parent)
     for path in [path for other, path in _scan(directory) if other <= step][keep:]:
         # Renamed first: a half-deleted checkpoint is never seen under its name.
         os.rename(path, directory / f"{_TEMPORARY}{path.name}")
@@ -140,17 +138,16 @@ def newest_checkpoint(directory: Path) -> tuple[Checkpoint, list[CheckpointError
                 return checkpoint, errors
             except CheckpointError as error:
                 errors.append(error)
-    reasons = "".join(f"\n  {error}" for error in errors)
-    raise CheckpointError(
-        f"{directory}: no valid checkpoint. Restore a checkpoint folder from a backup, "
-        f"or start the run again in a new run directory.{reasons}"
-    )
+    advice = "Restore one from a backup, or start again in a new run directory."
+    reasons = [f"{directory}: no valid checkpoint. {advice}", *map(str, errors)]
+    raise CheckpointError("\n  ".join(reasons))
 
 
 def _saveable(name: str, array: np.ndarray) -> np.ndarray:
     """A contiguous copy in native byte order: safetensors writes raw memory."""
     if not isinstance(name, str) or name in ("", "__metadata__"):
         raise ValueError(f"`arrays`: expected names that are text, got {name!r}.")
+    array = np.asarray(array)
     if array.dtype.name not in DTYPES or not np.isfinite(array).all():
         raise ValueError(
             f"`arrays[{name!r}]`: expected finite {', '.join(DTYPES)}, got {array!r}."
@@ -159,7 +156,7 @@ def _saveable(name: str, array: np.ndarray) -> np.ndarray:
     return np.array(array, dtype=array.dtype.newbyteorder("="), order="C")
 
 
-def _describe(arrays: Mapping[str, np.ndarray]) -> dict[str, dict]:
+def _describe(arrays: _Arrays) -> dict[str, dict]:
     return {
         name: {
             "shape": list(array.shape),
@@ -177,22 +174,16 @@ def _sha256(content: bytes) -> str:
 def _encode_manifest(manifest: dict[str, Any]) -> bytes:
     """The one encoding of a manifest, with its own checksum in it."""
     try:
-        checksum = _sha256(json.dumps(manifest, sort_keys=True).encode())
-        whole = {**manifest, "manifest_sha256": checksum}
+        # Twice: keys that are numbers become text, and then are sorted as text.
+        text = json.dumps(json.loads(json.dumps(manifest)), sort_keys=True)
+        whole = {**json.loads(text), "manifest_sha256": _sha256(text.encode())}
         return json.dumps(whole, sort_keys=True, allow_nan=False, indent=1).encode()
     except (TypeError, ValueError, RecursionError) as error:
         raise ValueError(f"`metadata`: expected what JSON can hold: {error}.") from None
 
 
-def _write(path: Path, content: bytes) -> None:
-    with path.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _sync_directory(path: Path) -> None:
-    """Make the directory's entries durable, which syncing its files does not."""
+def _sync(path: Path) -> None:
+    """Wait until a file's content, or a folder's entries, are on the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -201,10 +192,8 @@ def _sync_directory(path: Path) -> None:
 
 
 def _sweep(directory: Path) -> None:
-    """Undo what a killed save left: leftovers go, a checkpoint set aside returns.
-
-    Failure to delete is no reason to stop a run: the next save tries again.
-    """
+    """Undo what a killed save left: leftovers go, a checkpoint set aside returns."""
+    # Failure to delete is no reason to stop a run: the next save tries again.
     for leftover in directory.glob(f"{_TEMPORARY}*"):
         shutil.rmtree(leftover, ignore_errors=True)
     for aside in directory.glob(f"{_REPLACED}*"):
@@ -220,10 +209,8 @@ def _scan(directory: Path) -> list[tuple[int, Path]]:
     names = {path.name for path in directory.iterdir()} if directory.is_dir() else set()
     names -= {f"{_REPLACED}{name}" for name in names}
     matches = map(_NAME.fullmatch, names)
-    return sorted(
-        [(int(match[1]), directory / match[0]) for match in matches if match],
-        reverse=True,
-    )
+    found = [(int(match[1]), directory / match[0]) for match in matches if match]
+    return sorted(found, reverse=True)
 
 
 def _read(path: Path) -> bytes:
@@ -240,20 +227,14 @@ def _read_manifest(path: Path) -> dict[str, Any]:
     content = _read(path)
     try:
         manifest = json.loads(content)
-    except (ValueError, RecursionError) as error:
-        raise CheckpointError(f"{path}: not valid JSON: {error}.") from None
-    version = manifest.get("format_version") if isinstance(manifest, dict) else None
-    if type(version) is not int or version != FORMAT_VERSION:
-        raise CheckpointError(
-            f"{path}: expected format version {FORMAT_VERSION}, got {version!r}."
-        )
-    manifest.pop("manifest_sha256", None)
-    try:
-        # A manifest has one encoding, so that no changed byte goes unnoticed.
-        intact = _encode_manifest(manifest) == content
-    except ValueError:
-        intact = False
-    if not intact:
+        manifest.pop("manifest_sha256", None)
+        encoded = _encode_manifest(manifest)
+    except (ValueError, AttributeError, TypeError, RecursionError) as error:
+        raise CheckpointError(f"{path}: not a JSON manifest: {error}.") from None
+    if (version := manifest.get("format_version")) != FORMAT_VERSION:
+        raise CheckpointError(f"{path}: unknown format version {version!r}.")
+    # A manifest has one encoding, so no changed byte goes unnoticed.
+    if encoded != content:
         raise CheckpointError(f"{path}: damaged: its checksum does not match.")
     if any(type(manifest.get(name)) is not kind for name, kind in _FIELDS.items()):
         raise CheckpointError(f"{path}: expected the fields {', '.join(_FIELDS)}.")

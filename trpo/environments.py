@@ -64,7 +64,12 @@ class SeededEpisodes(gymnasium.Wrapper):
         self, action: Any
     ) -> tuple[Any, SupportsFloat, bool, bool, dict[str, Any]]:
         """One step of the environment."""
-        return self.env.step(action)
+        obs, reward, terminated, truncated, info = self.env.step(action)
+        if terminated or truncated:
+            # Gymnasium keeps a reference while it resets, and an environment that
+            # reuses its buffer would write the next episode over the final observation.
+            obs = np.array(obs)
+        return obs, reward, terminated, truncated, info
 
 
 def make_environment(
@@ -82,7 +87,9 @@ def make_environment(
             package is missing (the extra to install is named).
     """
     try:
-        env = gymnasium.make(env_id, render_mode=render_mode)
+        # Not every environment takes a render mode, not even None.
+        options = {} if render_mode is None else {"render_mode": render_mode}
+        env = gymnasium.make(env_id, **options)
     except gymnasium.error.DependencyNotInstalled as error:
         raise UnknownEnvironmentError(
             f"`env_id`: {env_id!r} needs a package that is not installed ({error}) "

@@ -1,7 +1,7 @@
 """Episodes of a fixed policy, scored by raw returns."""
 
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import gymnasium
 import numpy as np
@@ -99,7 +99,7 @@ def record_video(agent: Agent, env_id: str, *, seed: int, directory: Path) -> Pa
             f'`video`: {error} Install it by: pip install "trpo[video]".'
         ) from error
     done = False
-    space = env.action_space
+    space: Any = env.action_space
     while not done:
         action, _, _ = agent.act(np.reshape(obs, (1, -1)), deterministic=True)
         clipped = np.clip(action[0].reshape(space.shape), space.low, space.high)

@@ -198,7 +198,7 @@ class RolloutCollector:
         lost |= np.any(obs != state["obs"], axis=1)
         if lost.any():
             numbers[lost] += 1
-            for i in np.flatnonzero(lost):
+            for i in map(int, np.flatnonzero(lost)):
                 replay[i] = (int(numbers[i]), ())
                 actions[i] = ()
             obs = self._flatten(self.env.reset(options={RESTORE: replay})[0])
@@ -234,7 +234,7 @@ def _require_finite(step: Transition, lengths: np.ndarray) -> None:
         if not np.isfinite(array).all():
             index = int(np.argwhere(~np.isfinite(array))[0][0])
             raise NonFiniteTransitionError(
-                f"`{name}`: expected finite numbers, got {array[index]} from environment "
-                f"{index} at step {lengths[index]} of its episode. Look for a division by zero or an "
-                "unstable simulation there."
+                f"`{name}`: expected finite numbers, got {array[index]} from "
+                f"environment {index} at step {lengths[index]} of its episode. Look "
+                "for a division by zero or an unstable simulation there."
             )

@@ -1,0 +1,298 @@
+"""The loop, runs on disk, resuming, and the command line, in both backends."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+import tests.environments  # noqa: F401  (registers TrpoTest/…)
+from trpo.cli import main
+from trpo.commands import train_run
+from trpo.evaluation import evaluate
+from trpo.metrics import read_metrics
+from trpo.presets import preset_config
+from trpo.run_directory import RunDirectory, load_agent
+from trpo.training import Trainer
+from trpo.types import METRIC_NAMES
+
+
+BACKENDS = ("torch", "jax")
+SMALL = {
+    "num_envs": 2,
+    "rollout_steps": 64,
+    "total_steps": 6 * 128,
+    "policy_layer_sizes": (16,),
+    "critic_layer_sizes": (16,),
+    "value_epochs": 2,
+    "eval_episodes": 2,
+}
+
+
+def small(backend, **overrides):
+    return preset_config("Pendulum-v1", backend=backend, **{**SMALL, **overrides})
+
+
+def assert_states_equal(left, right):
+    assert set(left) == set(right)
+    for name in left:
+        assert left[name].dtype == right[name].dtype, name
+        np.testing.assert_array_equal(left[name], right[name], err_msg=name)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_ratio_starts_at_one_because_statistics_are_frozen(backend):
+    trainer = Trainer(small(backend))
+    for _ in range(2):
+        trainer.train_once()
+    rollout = trainer.collector.collect(trainer.agent, 64)
+    before = trainer.agent.observation_normalizer.moments.mean.copy()
+    batch = trainer.prepare_batch(rollout)
+    np.testing.assert_array_equal(
+        before, trainer.agent.observation_normalizer.moments.mean
+    )
+    np.testing.assert_allclose(ratios(trainer.agent, batch), 1.0, atol=2e-6)
+    trainer.agent.observe(rollout.obs + 1.0)  # The fault: statistics moved too early.
+    assert np.abs(ratios(trainer.agent, batch) - 1.0).max() > 1e-4
+
+
+def ratios(agent, batch):
+    native = agent._check_batch(batch)
+    _, ratio, _ = agent._policy_objective(
+        native.obs, native.actions, native.log_probs, native.advantages
+    )
+    return agent._to_numpy(ratio)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("cut", [1, 3])
+def test_resume_is_bit_exact(tmp_path, backend, cut):
+    straight = Trainer(small(backend))
+    straight.run(num_updates=6)
+
+    first = Trainer(small(backend))
+    first.run(num_updates=cut)
+    directory = RunDirectory(tmp_path / "run")
+    directory.create(first.config)
+    directory.save(first)
+    second = Trainer(small(backend))
+    assert second.set_state(directory.load()[0].arrays) == ()
+    second.run(num_updates=6)
+
+    assert_states_equal(straight.get_state(), second.get_state())
+    for left, right in zip(
+        straight.agent.act(straight.collector.obs),
+        second.agent.act(second.collector.obs),
+        strict=True,
+    ):
+        np.testing.assert_array_equal(left, right)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_same_seed_same_run_and_another_seed_another(backend):
+    states = []
+    for seed in (3, 3, 4):
+        trainer = Trainer(small(backend, seed=seed))
+        trainer.run(num_updates=2)
+        states.append(trainer.get_state())
+    assert_states_equal(states[0], states[1])
+    weight = "policy.layers.0.weight"
+    assert not np.array_equal(states[0][weight], states[2][weight])
+
+
+def test_evaluation_changes_nothing_and_repeats_itself():
+    trainer = Trainer(small("torch"))
+    trainer.run(num_updates=2)
+    before = trainer.get_state()
+    first = evaluate(trainer.agent, "Pendulum-v1", episodes=3, seed=1)
+    second = evaluate(trainer.agent, "Pendulum-v1", episodes=3, seed=1)
+    assert_states_equal(before, trainer.get_state())
+    np.testing.assert_array_equal(first.returns, second.returns)
+    assert set(first.lengths) == {200}
+    assert len(set(first.returns)) == 3
+
+
+def test_evaluation_counts_whole_episodes_once():
+    trainer = Trainer(preset_config("TrpoTest/Counter-v0", backend="torch", **SMALL))
+    result = evaluate(trainer.agent, "TrpoTest/Counter-v0", episodes=6, seed=1)
+    assert len(set(result.lengths)) > 1
+    assert result.lengths.min() >= 2
+    assert result.lengths.max() <= 6
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_command_line_trains_evaluates_and_resumes(tmp_path, capsys, backend):
+    run = tmp_path / "run"
+    options = (
+        "--num-envs 2 --rollout-steps 64 --total-steps 384 --eval-episodes 2 "
+        "--eval-interval 2 --checkpoint-interval 2 --policy-layer-sizes 16 "
+        f"--backend {backend} --run-dir {run}"
+    ).split()
+    assert main(["train", "Pendulum-v1", *options]) == 0
+    printed = capsys.readouterr().out
+    assert re.search(r"return -?[\d.]+ ± [\d.]+ over 2 episodes", printed)
+    assert "trpo evaluate" in printed
+    for name in ("config.json", "metrics.csv", "learning_curve.png", "evaluation.json"):
+        assert (run / name).stat().st_size > 0
+    assert len(list((run / "tensorboard").iterdir())) == 1
+    rows = read_metrics(run / "metrics.csv")
+    assert [row["step"] for row in rows] == [128, 256, 384]
+    assert all(name in rows[0] for name in METRIC_NAMES)
+    assert "evaluation/return_mean" in rows[1]
+    assert "evaluation/return_mean" not in rows[0]
+
+    assert main(["train", "Pendulum-v1", *options]) == 2
+    assert "which exists" in capsys.readouterr().err
+    assert main(["train", "--resume", str(run), "--total-steps", "512"]) == 0
+    rows = read_metrics(run / "metrics.csv")
+    assert [row["step"] for row in rows] == [128, 256, 384, 512]
+    capsys.readouterr()
+
+    other = BACKENDS[1 - BACKENDS.index(backend)]
+    scores = []
+    for name in BACKENDS:
+        arguments = ["evaluate", str(run), "--episodes", "3", "--json"]
+        assert main([*arguments, "--backend", name]) == 0
+        scores.append(json.loads(capsys.readouterr().out)["returns"])
+    np.testing.assert_allclose(scores[0], scores[1], rtol=1e-3)
+    assert main(["evaluate", str(run), "--episodes", "3", "--backend", other]) == 0
+    last_line = capsys.readouterr().out.strip().splitlines()[-1]
+    assert re.fullmatch(r"return -?[\d.]+ ± [\d.]+ over 3 episodes", last_line)
+
+
+@pytest.mark.parametrize("signal_number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_saves_and_the_resumed_run_equals_an_uninterrupted_one(
+    tmp_path, signal_number
+):
+    config = small("torch", total_steps=60 * 128, eval_episodes=0)
+    arguments = [
+        *("train", "Pendulum-v1", "--backend", "torch", "--num-envs", "2"),
+        *("--rollout-steps", "64", "--total-steps", str(60 * 128)),
+        *("--policy-layer-sizes", "16", "--critic-layer-sizes", "16"),
+        *("--value-epochs", "2", "--eval-episodes", "0"),
+        *("--run-dir", str(tmp_path / "run")),
+    ]
+    process = subprocess.Popen([sys.executable, "-m", "trpo", *arguments])
+    metrics = tmp_path / "run" / "metrics.csv"
+    deadline = time.monotonic() + 60
+    while len(read_metrics(metrics)) < 5 and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.send_signal(signal_number)
+    assert process.wait(timeout=60) == 0
+    stopped_at = len(read_metrics(metrics))
+    assert 5 <= stopped_at < 60
+    assert main(["train", "--resume", str(tmp_path / "run")]) == 0
+    straight = Trainer(config)
+    straight.run()
+    resumed = RunDirectory(tmp_path / "run").load()[0].arrays
+    assert_states_equal(straight.get_state(), dict(resumed))
+    assert len(read_metrics(metrics)) == 60
+
+
+def test_a_killed_run_resumes_from_its_last_checkpoint(tmp_path):
+    config = small("torch", checkpoint_interval=2, eval_episodes=0)
+    run = tmp_path / "run"
+    script = (
+        "import os, signal, pathlib, trpo.commands as c\n"
+        "from trpo.config import TrainConfig\n"
+        f"config = TrainConfig.from_dict({config.to_dict()!r})\n"
+        "write = c.MetricsWriter.write\n"
+        "def die(self, step, row):\n"
+        "    write(self, step, row)\n"
+        "    if row['update'] == 5: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "c.MetricsWriter.write = die\n"
+        f"c.train_run(config, pathlib.Path({str(run)!r}))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], check=False)
+    assert done.returncode == -signal.SIGKILL
+    assert len(read_metrics(run / "metrics.csv")) == 5
+    train_run(config, run, resume=True)
+    straight = Trainer(config)
+    straight.run()
+    assert_states_equal(straight.get_state(), dict(RunDirectory(run).load()[0].arrays))
+    assert len(read_metrics(run / "metrics.csv")) == 6
+
+
+def test_a_broken_checkpoint_is_named_and_the_one_before_it_used(tmp_path, capsys):
+    config = small("torch", checkpoint_interval=2, eval_episodes=0)
+    train_run(config, tmp_path / "run")
+    newest = max((tmp_path / "run" / "checkpoints").iterdir())
+    content = bytearray((newest / "state.safetensors").read_bytes())
+    content[-1] ^= 1
+    (newest / "state.safetensors").write_bytes(content)
+    capsys.readouterr()
+    assert main(["train", "--resume", str(tmp_path / "run")]) == 0
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "skipped a broken checkpoint" in printed
+    assert "at step 512" in printed
+
+
+def test_load_agent_gives_the_same_actions_in_either_backend(tmp_path):
+    train_run(small("jax"), tmp_path / "run")
+    obs = np.random.default_rng(0).standard_normal((5, 3)).astype(np.float32)
+    actions = [
+        load_agent(tmp_path / "run", backend=name)[0].act(obs, deterministic=True)[0]
+        for name in BACKENDS
+    ]
+    np.testing.assert_allclose(actions[0], actions[1], rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["fly"], "expected one of train"),
+        (["train", "Pendulm-v1"], "Pendulum-v1"),
+        (["train", "CartPole-v1"], "action_space"),
+        (["train", "Pendulum-v1", "--device", "nowhere"], "`device`"),
+        (["evaluate", "no-such-run"], "config.json"),
+        (["train", "--resume", "no-such-run"], "config.json"),
+        (["train", "Pendulum-v1", "--num-envs", "0"], "num_envs"),
+        (["train", "Pendulum-v1", "--target-kl", "-1"], "target_kl"),
+        (["train", "Pendulum-v1", "--gamma", "1.5"], "gamma"),
+        (["train", "Pendulum-v1", "--optimizer-type", "rmsprop"], "optimizer_type"),
+        (["train", "Pendulum-v1", "--policy-layer-sizes"], "policy_layer_sizes"),
+    ],
+)
+def test_a_users_mistake_is_one_clear_message(
+    tmp_path, monkeypatch, capsys, arguments, words
+):
+    monkeypatch.chdir(tmp_path)
+    try:
+        status = main(arguments)
+    except SystemExit as stop:  # tyro's own way to refuse
+        status = stop.code
+    captured = capsys.readouterr()
+    assert status == 2
+    message = " ".join((captured.out + captured.err).split())
+    assert words in message
+    assert "Traceback" not in message
+    assert not (tmp_path / "runs").exists() or not any((tmp_path / "runs").iterdir())
+
+
+def test_a_missing_framework_names_its_pip_command(tmp_path):
+    script = (
+        "import sys\n"
+        "class Block:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if name.partition('.')[0] == 'torch':\n"
+        "            raise ModuleNotFoundError('no torch', name='torch')\n"
+        "sys.meta_path.insert(0, Block())\n"
+        "from trpo.cli import main\n"
+        "sys.exit(main(['train', 'Pendulum-v1', '--backend', 'torch', "
+        f"'--run-dir', {str(tmp_path / 'run')!r}]))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "COLUMNS": "200"},
+    )
+    assert done.returncode == 2
+    assert 'pip install "trpo[torch]"' in done.stderr
+    assert not (tmp_path / "run").exists()

@@ -1,0 +1,208 @@
+"""The `trpo` command: train, evaluate, parity, doctor."""
+
+import dataclasses
+import datetime
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import tyro
+from rich.console import Console
+
+from trpo.config import TrainConfig, require_count
+
+
+HELP = """\
+usage: trpo COMMAND ...
+
+Trust-region policy optimisation, the same agent in PyTorch and in JAX.
+
+commands:
+  train ENV_ID           train an agent on a Gymnasium environment
+  train --resume DIR     continue a run, bit for bit
+  evaluate RUN_DIR       score a trained agent on whole episodes
+  parity                 prove on this machine that the two backends are equal
+  doctor                 check frameworks, devices and precision
+
+`trpo COMMAND --help` lists a command's options. For example:
+  trpo train Pendulum-v1 --backend jax --seed 0
+"""
+# Kind of error -> exit status of a user's mistake, which needs no traceback.
+USER_ERROR = 2
+
+
+@dataclasses.dataclass
+class TrainArguments:
+    """Train an agent on a Gymnasium environment.
+
+    Defaults are those of the environment's preset. Ctrl-C saves and exits.
+    """
+
+    config: TrainConfig
+    run_dir: Path | None = None
+    """Directory to write to; by default a new one under runs/."""
+    resume: Path | None = None
+    """Continue this run directory instead; takes --total-steps and nothing else."""
+
+
+@dataclasses.dataclass
+class ResumeArguments:
+    """Continue a run from its newest valid checkpoint, bit for bit on CPU."""
+
+    resume: Path
+    """Run directory to continue."""
+    total_steps: int | None = None
+    """New budget of environment steps; by default the run's own."""
+
+
+@dataclasses.dataclass
+class EvaluateArguments:
+    """Score the newest checkpoint of a run on whole episodes, by raw returns."""
+
+    run_dir: tyro.conf.Positional[Path]
+    """Directory that `trpo train` wrote."""
+    episodes: int = 20
+    """Number of episodes."""
+    backend: Literal["jax", "torch"] | None = None
+    """Framework to run in; by default the one that trained it."""
+    device: str = "cpu"
+    """Device of the framework."""
+    seed: int | None = None
+    """Seed of the episodes; by default the run's."""
+    stochastic: bool = False
+    """Sample actions instead of taking the policy's mean."""
+    video: Path | None = None
+    """Record one episode as MP4 into this directory."""
+    json: bool = False
+    """Print the result as JSON instead."""
+
+
+@dataclasses.dataclass
+class ParityArguments:
+    """Prove that the two backends are equal, and each right, on this machine."""
+
+    devices: tuple[Literal["cpu", "cuda"], ...] = ("cpu",)
+    """Devices to compare on."""
+    full: bool = False
+    """The whole suite (under 15 minutes) instead of the quick one (under one)."""
+    out: Path = Path("parity")
+    """Directory for the certificate."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit status."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    commands: dict[str, Callable[[list[str]], int]] = {
+        "train": _train,
+        "evaluate": _evaluate,
+        "parity": _parity,
+        "doctor": _doctor,
+    }
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(HELP, end="")  # noqa: T201
+        return 0 if arguments else USER_ERROR
+    if arguments[0] not in commands:
+        return _fail(f"expected one of {', '.join(commands)}, got {arguments[0]!r}.")
+    try:
+        return commands[arguments[0]](arguments[1:])
+    except (ValueError, ImportError) as error:
+        return _fail(str(error))
+    except KeyboardInterrupt:
+        return 130
+
+
+def _fail(message: str) -> int:
+    # As plain text: the [brackets] of an extra's name are no markup.
+    Console(stderr=True).print(
+        f"error: {message}", style="red", markup=False, highlight=False, soft_wrap=True
+    )
+    return USER_ERROR
+
+
+def _parse(kind: Any, arguments: list[str], command: str, **options: Any) -> Any:
+    return tyro.cli(
+        kind,
+        args=arguments,
+        prog=f"trpo {command}",
+        config=(tyro.conf.OmitArgPrefixes,),
+        **options,
+    )
+
+
+def _train(arguments: list[str]) -> int:
+    from trpo.commands import resumed_config, train_run
+    from trpo.presets import preset_config
+
+    if any(argument.partition("=")[0] == "--resume" for argument in arguments):
+        resumed = _parse(ResumeArguments, arguments, "train")
+        if resumed.total_steps is not None:
+            require_count("total_steps", resumed.total_steps)
+        config = resumed_config(resumed.resume, resumed.total_steps)
+        run_dir, resume = resumed.resume, True
+    else:
+        # Twice: the first pass finds the environment, whose preset the second starts
+        # from, so that `--help` and what is left out show the preset's values.
+        first = _parse(TrainArguments, arguments, "train")
+        default = TrainArguments(preset_config(first.config.env_id))
+        parsed = _parse(TrainArguments, arguments, "train", default=default)
+        config, resume = parsed.config, False
+        run_dir = parsed.run_dir or _new_run_dir(config)
+    _enable_x64(config)
+    train_run(config, run_dir, resume=resume)
+    return 0
+
+
+def _new_run_dir(config: TrainConfig) -> Path:
+    stamp = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
+    name = f"{config.env_id.replace('/', '-')}-{config.backend}-seed{config.seed}"
+    return Path("runs") / f"{name}-{stamp}"
+
+
+def _enable_x64(config: TrainConfig) -> None:
+    """Turn on JAX's 64-bit mode for a float64 run, while JAX is not yet imported."""
+    if config.agent.dtype == "float64" and "jax" not in sys.modules:
+        os.environ.setdefault("JAX_ENABLE_X64", "1")
+
+
+def _evaluate(arguments: list[str]) -> int:
+    from trpo.commands import describe, evaluate_run, evaluation_json
+    from trpo.run_directory import RunDirectory
+
+    parsed = _parse(EvaluateArguments, arguments, "evaluate")
+    require_count("episodes", parsed.episodes)
+    _enable_x64(RunDirectory(parsed.run_dir).read_config())
+    result, film = evaluate_run(
+        parsed.run_dir,
+        episodes=parsed.episodes,
+        backend=parsed.backend,
+        device=parsed.device,
+        seed=parsed.seed,
+        deterministic=not parsed.stochastic,
+        video=parsed.video,
+    )
+    console = Console()
+    if film is not None and not parsed.json:
+        console.print(f"video {film}", highlight=False, soft_wrap=True)
+    text = evaluation_json(result) if parsed.json else describe(result)
+    print(text)  # noqa: T201
+    return 0
+
+
+def _parity(arguments: list[str]) -> int:
+    parsed = _parse(ParityArguments, arguments, "parity")
+    os.environ.setdefault("JAX_ENABLE_X64", "1")
+    import importlib
+
+    certificate = importlib.import_module("parity_tests.certificate")
+    mode = "full" if parsed.full else "quick"
+    return certificate.run(devices=parsed.devices, mode=mode, out=parsed.out)
+
+
+def _doctor(arguments: list[str]) -> int:
+    if arguments:
+        return _fail("`trpo doctor` takes no arguments.")
+    from trpo.doctor import main as doctor
+
+    return doctor()

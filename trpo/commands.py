@@ -1,0 +1,232 @@
+"""What the command line's `train` and `evaluate` do."""
+
+import dataclasses
+import json
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from rich.console import Console
+
+from trpo.config import TrainConfig
+from trpo.evaluation import EvaluationResult, evaluate, record_video
+from trpo.metrics import MetricsWriter
+from trpo.progress import ProgressDisplay
+from trpo.run_directory import RunDirectory, load_agent
+from trpo.training import COLUMNS, Progress, Trainer
+
+
+EVALUATION_COLUMNS = ("evaluation/return_mean", "evaluation/return_std")
+# Episodes of an evaluation in the middle of training.
+INTERIM_EPISODES = 5
+
+
+def train_run(
+    config: TrainConfig,
+    run_dir: Path,
+    *,
+    resume: bool = False,
+    console: Console | None = None,
+) -> EvaluationResult | None:
+    """Train into a run directory; continue it if `resume`.
+
+    SIGINT and SIGTERM end the run after the present update, with a checkpoint.
+
+    Args:
+        config: Configuration of the run.
+        run_dir: Directory to write to.
+        resume: Continue from the directory's newest valid checkpoint.
+        console: Where to print.
+
+    Returns:
+        The final evaluation, or None if there was none.
+
+    Raises:
+        RunDirectoryError: the directory exists, or is no run to resume.
+        CheckpointError: no checkpoint is valid.
+        ValueError: the configuration can't be used.
+    """
+    console = console or Console()
+    directory = RunDirectory(run_dir)
+    if not resume:
+        directory.create(config)
+    try:
+        trainer = Trainer(config)
+    except BaseException:
+        if not resume:
+            # A run that can't start leaves nothing that would be in the next one's way.
+            (directory.path / "config.json").unlink()
+            directory.checkpoints.rmdir()
+            directory.path.rmdir()
+        raise
+    try:
+        if resume:
+            _restore(trainer, directory, console)
+            directory.write_config(config)
+        _train(trainer, directory, console)
+        result = _finish(trainer, directory, console)
+    finally:
+        trainer.close()
+    return result
+
+
+def _restore(trainer: Trainer, directory: RunDirectory, console: Console) -> None:
+    checkpoint, broken = directory.load()
+    for message in broken:
+        console.print(
+            f"skipped a broken checkpoint: {message}", style="yellow", markup=False
+        )
+    lost = trainer.set_state(checkpoint.arrays)
+    console.print(f"continuing from {checkpoint.path} at step {checkpoint.step:,}")
+    if lost:
+        console.print(
+            f"environments {list(lost)} could not be restored in the middle of their "
+            "episodes and start new ones",
+            style="yellow",
+            markup=False,
+        )
+
+
+def _train(trainer: Trainer, directory: RunDirectory, console: Console) -> None:
+    config = trainer.config
+    columns = COLUMNS + EVALUATION_COLUMNS
+    writer = MetricsWriter(directory.path, columns, last_step=trainer.step_count)
+    total = config.num_updates * config.num_envs * config.rollout_steps
+    saved_update = trainer.update_count
+    with (
+        stop_signals() as stop,
+        ProgressDisplay(console, total, trainer.step_count) as display,
+    ):
+
+        def on_update(progress: Progress) -> bool:
+            nonlocal saved_update
+            interval = config.eval_interval
+            if interval and progress.update % interval == 0:
+                interim = _evaluate(trainer, INTERIM_EPISODES)
+                progress.metrics["evaluation/return_mean"] = interim.mean
+                progress.metrics["evaluation/return_std"] = interim.std
+            row = {"update": progress.update, **progress.metrics}
+            writer.write(progress.step, row)
+            display.show(progress)
+            if progress.update % config.checkpoint_interval == 0 or stop.is_set():
+                directory.save(trainer)
+                saved_update = progress.update
+            return stop.is_set()
+
+        try:
+            trainer.run(on_update)
+        finally:
+            writer.close()
+    if saved_update != trainer.update_count or trainer.update_count == 0:
+        directory.save(trainer)
+
+
+def _evaluate(trainer: Trainer, episodes: int) -> EvaluationResult:
+    config = trainer.config
+    return evaluate(trainer.agent, config.env_id, episodes=episodes, seed=config.seed)
+
+
+def _finish(
+    trainer: Trainer, directory: RunDirectory, console: Console
+) -> EvaluationResult | None:
+    config, path = trainer.config, directory.path
+    title = f"{config.env_id}, {config.backend}, seed {config.seed}"
+    directory.draw_learning_curve(title)
+    if trainer.update_count < config.num_updates:
+        console.print(
+            f"stopped at step {trainer.step_count:,}; everything is saved in {path}\n"
+            f"  continue:   trpo train --resume {path}"
+        )
+        return None
+    result = None
+    if config.eval_episodes:
+        result = _evaluate(trainer, config.eval_episodes)
+        (path / "evaluation.json").write_text(evaluation_json(result) + "\n")
+        console.print(describe(result), highlight=False)
+    console.print(
+        f"saved in {path}: config.json, metrics.csv, tensorboard/, checkpoints/, "
+        "learning_curve.png\n"
+        f"  evaluate:   trpo evaluate {path}\n"
+        f"  train on:   trpo train --resume {path} --total-steps "
+        f"{2 * config.total_steps}\n"
+        f"  watch:      tensorboard --logdir {path / 'tensorboard'}",
+        highlight=False,
+        soft_wrap=True,
+    )
+    return result
+
+
+def evaluate_run(
+    run_dir: Path,
+    *,
+    episodes: int,
+    backend: str | None,
+    device: str,
+    seed: int | None,
+    deterministic: bool,
+    video: Path | None,
+) -> tuple[EvaluationResult, Path | None]:
+    """Evaluate the newest checkpoint of a run; see `trpo evaluate --help`."""
+    agent, config = load_agent(run_dir, backend=backend, device=device)
+    seed = config.seed if seed is None else seed
+    result = evaluate(
+        agent,
+        config.env_id,
+        episodes=episodes,
+        seed=seed,
+        deterministic=deterministic,
+    )
+    film = None
+    if video is not None:
+        film = record_video(agent, config.env_id, seed=seed, directory=video)
+    return result, film
+
+
+def describe(result: EvaluationResult) -> str:
+    """The line `return MEAN ± STD over N episodes`."""
+    count = len(result.returns)
+    return f"return {result.mean:.2f} ± {result.std:.2f} over {count} episodes"
+
+
+def evaluation_json(result: EvaluationResult) -> str:
+    """An evaluation as JSON."""
+    return json.dumps(
+        {
+            "mean": result.mean,
+            "std": result.std,
+            "episodes": len(result.returns),
+            "returns": result.returns.tolist(),
+            "lengths": result.lengths.tolist(),
+        }
+    )
+
+
+def resumed_config(run_dir: Path, total_steps: int | None) -> TrainConfig:
+    """The configuration of a run, with another budget if one is given."""
+    config = RunDirectory(run_dir).read_config()
+    if total_steps is None:
+        return config
+    return dataclasses.replace(config, total_steps=total_steps)
+
+
+@contextmanager
+def stop_signals() -> Iterator[threading.Event]:
+    """An event that SIGINT or SIGTERM sets; a second SIGINT interrupts at once."""
+    stop = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield stop
+        return
+
+    def on_signal(number: int, _: object) -> None:
+        if stop.is_set() and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        stop.set()
+
+    before = {n: signal.signal(n, on_signal) for n in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,146 @@
+"""A run on disk: what it holds, how it is started, resumed and loaded.
+
+A run directory holds `config.json`, `metrics.csv`, `tensorboard/`, `checkpoints/`,
+`learning_curve.png` and, once it has ended, `evaluation.json`.
+"""
+
+import dataclasses
+import importlib.metadata
+import json
+import platform
+from pathlib import Path
+from typing import Any
+
+from trpo.backends import make_agent
+from trpo.checkpoint import Checkpoint, newest_checkpoint, save_checkpoint
+from trpo.config import TrainConfig
+from trpo.environments import make_environment
+from trpo.metrics import read_metrics
+from trpo.plots import plot_learning_curves
+from trpo.spaces import policy_spec
+from trpo.training import Trainer, agent_state
+
+
+PACKAGES = ("trpo", "numpy", "gymnasium", "torch", "jax", "flax", "optax", "mujoco")
+
+
+class RunDirectoryError(ValueError):
+    """A run directory is in the way, or is not one."""
+
+
+class RunDirectory:
+    """Paths and files of one run.
+
+    Args:
+        path: The directory.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = Path(path)
+        self.checkpoints = self.path / "checkpoints"
+        self.learning_curve = self.path / "learning_curve.png"
+
+    def create(self, config: TrainConfig) -> None:
+        """Make the directory and write `config.json`.
+
+        Raises:
+            RunDirectoryError: something is there already.
+        """
+        if self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir())):
+            raise RunDirectoryError(
+                f"`run_dir`: expected a new or empty directory, got {self.path}, which "
+                f"exists. Continue it by: trpo train --resume {self.path}"
+            )
+        self.checkpoints.mkdir(parents=True)
+        self.write_config(config)
+
+    def write_config(self, config: TrainConfig) -> None:
+        """Write `config.json`."""
+        text = json.dumps(config.to_dict(), indent=2)
+        (self.path / "config.json").write_text(text + "\n")
+
+    def read_config(self) -> TrainConfig:
+        """The configuration of the run.
+
+        Raises:
+            RunDirectoryError: there is no readable `config.json`.
+            ValueError: a field of it is unknown or out of range.
+        """
+        path = self.path / "config.json"
+        try:
+            values = json.loads(path.read_text())
+        except (OSError, json.JSONDecodeError) as error:
+            raise RunDirectoryError(
+                f"`run_dir`: expected the directory of a run, with a config.json, got "
+                f"{self.path} ({error})."
+            ) from error
+        return TrainConfig.from_dict(values)
+
+    def save(self, trainer: Trainer) -> Path:
+        """Write a checkpoint of the trainer."""
+        metadata = {
+            "config": trainer.config.to_dict(),
+            "versions": installed_versions(),
+            "platform": platform.platform(),
+        }
+        return save_checkpoint(
+            self.checkpoints,
+            trainer.step_count,
+            trainer.get_state(),
+            metadata,
+            keep=trainer.config.keep_checkpoints,
+        )
+
+    def load(self) -> tuple[Checkpoint, list[str]]:
+        """The newest valid checkpoint, and what was wrong with newer ones.
+
+        Raises:
+            CheckpointError: there is none.
+        """
+        checkpoint, errors = newest_checkpoint(self.checkpoints)
+        return checkpoint, [str(error) for error in errors]
+
+    def draw_learning_curve(self, title: str) -> None:
+        """Write `learning_curve.png` from `metrics.csv`."""
+        rows = read_metrics(self.path / "metrics.csv")
+        plot_learning_curves({title: rows}, self.learning_curve, title)
+
+
+def load_agent(
+    run_dir: Path | str, *, backend: str | None = None, device: str = "cpu"
+) -> tuple[Any, TrainConfig]:
+    """The trained agent of a run, in either backend, and the run's configuration.
+
+    Args:
+        run_dir: Directory of a run.
+        backend: "jax" or "torch"; by default the one that trained it.
+        device: Device to put the agent on.
+
+    Raises:
+        RunDirectoryError: it is no run directory.
+        CheckpointError: it has no valid checkpoint.
+        MissingBackendError: the framework is not installed.
+    """
+    directory = RunDirectory(Path(run_dir))
+    config = directory.read_config()
+    config = dataclasses.replace(
+        config, backend=backend or config.backend, device=device
+    )
+    checkpoint, _ = directory.load()
+    env = make_environment(config.env_id, seed=config.seed)
+    spec = policy_spec(env.observation_space, env.action_space)
+    env.close()
+    agent = make_agent(config, spec)
+    agent.set_state(agent_state(checkpoint.arrays))
+    return agent, config
+
+
+def installed_versions() -> dict[str, str]:
+    """Versions of this package and of those that its numbers depend on."""
+    versions = {"python": platform.python_version()}
+    for name in PACKAGES:
+        try:
+            versions[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return versions
