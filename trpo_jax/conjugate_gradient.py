@@ -31,6 +31,7 @@ class _CGState(NamedTuple):
     r: Float[jax.Array, " p"]
     p: Float[jax.Array, " p"]
     rr: Float[jax.Array, ""]
+    basis: Float[jax.Array, "max_steps p"]
     num_steps: Int[jax.Array, ""]
     curvature: Float[jax.Array, ""]
 
@@ -46,6 +47,12 @@ def conjugate_gradient(
     Stops after `max_steps` products, or when the squared residual is at most
     `residual_tol`, or at a direction of non-positive (or not finite) curvature, which
     leaves `x` at the iterate before it.
+
+    Differs from the textbook: each residual is made orthogonal to those before it,
+    which it is in exact arithmetic. Without that, rounding errors along eigenvectors
+    already solved for grow by a factor of about lambda_max / lambda in each step, and
+    after ten steps half of the digits are noise. Costs 4 * num_steps * p operations a
+    step, little beside a product, and max_steps * p numbers of memory.
     """
 
     def keep_going(s: _CGState) -> Bool[jax.Array, ""]:
@@ -54,6 +61,7 @@ def conjugate_gradient(
         )
 
     def step(s: _CGState) -> _CGState:
+        basis = s.basis.at[s.num_steps].set(s.r / jnp.sqrt(s.rr))
         a_p = matvec(s.p)
         p_a_p = jnp.dot(s.p, a_p)
         sound = _is_sound(p_a_p)
@@ -61,15 +69,19 @@ def conjugate_gradient(
         # `where` on the vectors too: 0 * inf in an unsound product would be NaN.
         x = jnp.where(sound, s.x + alpha * s.p, s.x)
         r = jnp.where(sound, s.r - alpha * a_p, s.r)
+        # Rows not yet filled are zero and take nothing away.
+        r = jnp.where(sound, r - (basis @ r) @ basis, s.r)
         rr = jnp.where(sound, jnp.dot(r, r), s.rr)
         p = r + (rr / s.rr) * s.p
-        return _CGState(x, r, p, rr, s.num_steps + 1, p_a_p)
+        return _CGState(x, r, p, rr, basis, s.num_steps + 1, p_a_p)
 
     start = _CGState(
         x=jnp.zeros_like(b),
         r=b,
         p=b,
         rr=jnp.dot(b, b),
+        # Residuals so far, normalised.
+        basis=jnp.zeros((max_steps, b.shape[0]), b.dtype),
         num_steps=jnp.zeros((), jnp.int32),
         curvature=jnp.ones((), b.dtype),
     )

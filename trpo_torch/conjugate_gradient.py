@@ -37,11 +37,19 @@ def conjugate_gradient(
     Stops after `max_steps` products, or when the squared residual is at most
     `residual_tol`, or at a direction of non-positive (or not finite) curvature, which
     leaves `x` at the iterate before it.
+
+    Differs from the textbook: each residual is made orthogonal to those before it,
+    which it is in exact arithmetic. Without that, rounding errors along eigenvectors
+    already solved for grow by a factor of about lambda_max / lambda in each step, and
+    after ten steps half of the digits are noise. Costs 4 * num_steps * p operations a
+    step, little beside a product, and max_steps * p numbers of memory.
     """
     x, r, p = torch.zeros_like(b), b, b
     rr = torch.dot(r, r)
     num_steps, curvature = 0, 1.0
+    basis = b.new_zeros(max_steps, b.shape[0])  # Residuals so far, normalised.
     while num_steps < max_steps and float(rr) > residual_tol:
+        basis[num_steps] = r / torch.sqrt(rr)
         a_p = matvec(p)
         p_a_p = torch.dot(p, a_p)
         num_steps += 1
@@ -51,6 +59,7 @@ def conjugate_gradient(
         alpha = rr / p_a_p
         x = x + alpha * p
         r = r - alpha * a_p
+        r = r - (basis[:num_steps] @ r) @ basis[:num_steps]
         rr_next = torch.dot(r, r)
         p = r + (rr_next / rr) * p
         rr = rr_next

@@ -1,0 +1,50 @@
+# Set-up, tests and the demonstration. `make install` is what the others start with.
+
+PYTHON ?= python3
+VENV ?= .venv
+# PyTorch's CPU builds have a package index of their own, which its installation page
+# names. Without it, pip on Linux takes the CUDA build: larger, and it works as well.
+TORCH_INDEX ?=
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet \
+	--constraint constraints.txt $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
+
+.PHONY: install demo test lint types isolation wheel check clean
+
+install: $(VENV)/.installed
+
+$(VENV)/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) torch
+	$(PIP) --editable ".[dev]"
+	touch $@
+
+# Train Pendulum-v1 in both backends from one seed, compare, time, draw.
+demo: install
+	$(BIN)/python -m benchmarks.demo
+
+# Two processes, because JAX's 64-bit mode is one setting of a whole process.
+test: install
+	$(BIN)/python -m pytest tests
+	JAX_ENABLE_X64=1 $(BIN)/python -m pytest parity_tests
+
+lint: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: install
+	$(BIN)/pyright --pythonpath $(BIN)/python
+
+isolation: install
+	$(BIN)/python -m pytest -q tests/test_isolation.py
+
+# Install the wheel outside the tree, without a framework, and start it from there.
+wheel: install
+	rm -rf build dist
+	$(BIN)/python -m build --wheel --outdir dist . > /dev/null
+	bash .ci/check_wheel dist/*.whl
+
+check: lint types test wheel
+
+clean:
+	rm -rf build dist runs .pytest_cache .ruff_cache .hypothesis *.egg-info

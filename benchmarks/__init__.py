@@ -1,0 +1,1 @@
+"""Measurements: training results, and the demonstration that `make demo` runs."""
