@@ -57,7 +57,9 @@ def test_ratio_starts_at_one_because_statistics_are_frozen(backend):
         before, trainer.agent.observation_normalizer.moments.mean
     )
     np.testing.assert_allclose(ratios(trainer.agent, batch), 1.0, atol=2e-6)
-    trainer.agent.observe(rollout.obs + 1.0)  # The fault: statistics moved too early.
+    trainer.agent.observe(
+        rollout.obs.reshape(-1, 3) + 1.0
+    )  # The fault: statistics moved too early.
     assert np.abs(ratios(trainer.agent, batch) - 1.0).max() > 1e-4
 
 

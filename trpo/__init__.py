@@ -16,9 +16,7 @@ _EXPORTS = {
     "StepStatus": "trpo.types",
 }
 
-__all__ = [
-    *_EXPORTS,
-]
+__all__ = list(_EXPORTS)  # pyright: ignore[reportUnsupportedDunderAll]
 
 
 def __getattr__(name: str):  # noqa: ANN202

@@ -65,8 +65,8 @@ def normalize_advantages(advantages: np.ndarray) -> np.ndarray:
     """
     advantages = np.asarray(advantages, dtype=np.float64)
     centred = advantages - advantages.mean()
-    std = np.sqrt(np.mean(centred**2))
-    noise_floor = 1e-12 * np.max(np.abs(advantages), initial=0.0)
-    if not std > noise_floor:
+    largest = np.max(np.abs(centred), initial=0.0)
+    if not largest > 1e-12 * np.max(np.abs(advantages), initial=0.0):
         return np.zeros_like(advantages)
-    return centred / std
+    scaled = centred / largest  # Squares of huge advantages would overflow.
+    return scaled / np.sqrt(np.mean(scaled**2))

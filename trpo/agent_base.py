@@ -8,15 +8,23 @@ from typing import Any
 
 import numpy as np
 
+from trpo.backend_hooks import BackendHooks
+from trpo.batch_check import (
+    as_rows,
+    batch_fields,
+    real_array,
+    require_finite,
+    require_shape,
+)
 from trpo.config import TRPOConfig, require_count, require_positive, require_seed
 from trpo.initialization import initial_weights
 from trpo.noise import Purpose, RandomStream, minibatch_orders
 from trpo.normalization import ObservationNormalizer
 from trpo.state_check import check_state
-from trpo.types import Batch, StepStatus, UpdateReport
+from trpo.types import Batch, StepStatus
 
 
-class AgentBase:
+class AgentBase(BackendHooks):
     """A TRPO agent for continuous actions, with a diagonal Gaussian policy.
 
     Args:
@@ -35,9 +43,6 @@ class AgentBase:
     Raises:
         ValueError: an argument is out of range; the message names it.
     """
-
-    framework: str
-    """Name of the backend, for messages and manifests."""
 
     def __init__(
         self,
@@ -79,8 +84,8 @@ class AgentBase:
         self.obs_dim, self.act_dim, self.seed = int(obs_dim), int(act_dim), int(seed)
         self.action_low, self.action_high = _bounds(action_low, action_high, act_dim)
         self.config = TRPOConfig(
-            policy_layer_sizes=tuple(policy_layer_sizes),
-            critic_layer_sizes=tuple(critic_layer_sizes),
+            policy_layer_sizes=policy_layer_sizes,  # pyright: ignore[reportArgumentType]
+            critic_layer_sizes=critic_layer_sizes,  # pyright: ignore[reportArgumentType]
             gamma=gamma,
             gae_lambda=gae_lambda,
             target_kl=target_kl,
@@ -119,48 +124,6 @@ class AgentBase:
             seed=self.seed,
         )
         self._build(device, {name: a.astype(self.dtype) for name, a in weights.items()})
-
-    # What a backend supplies.
-
-    def _build(self, device: Any, weights: dict[str, np.ndarray]) -> None:
-        """Put networks of these canonical weights, and an optimiser, on the device."""
-        raise NotImplementedError
-
-    def _is_native(self, array: Any) -> bool:
-        """Whether `array` is one of the framework's own."""
-        raise NotImplementedError
-
-    def _to_native(self, array: Any) -> Any:
-        """`array`, the framework's or NumPy's, in the agent's dtype on its device."""
-        raise NotImplementedError
-
-    def _to_numpy(self, array: Any) -> np.ndarray:
-        """A framework's array as a NumPy array on the host."""
-        raise NotImplementedError
-
-    def _all_finite(self, array: Any) -> bool:
-        """Whether every entry of a native array is finite."""
-        raise NotImplementedError
-
-    def _forward(self, obs: Any, noise: np.ndarray | None) -> tuple[Any, Any, Any]:
-        """Action, log-probability and value for `obs`; the mean where no noise."""
-        raise NotImplementedError
-
-    def _value(self, obs: Any) -> Any:
-        """Critic's values [B, 1]."""
-        raise NotImplementedError
-
-    def _update(self, batch: Batch, orders: np.ndarray) -> UpdateReport:
-        """One update of policy and critic, committed unless it is NON_FINITE."""
-        raise NotImplementedError
-
-    def _get_learned_state(self) -> dict[str, np.ndarray]:
-        """Weights and optimiser under canonical names."""
-        raise NotImplementedError
-
-    def _set_learned_state(self, state: dict[str, np.ndarray]) -> None:
-        """Continue from checked weights and optimiser."""
-        raise NotImplementedError
 
     # The agent's interface.
 
@@ -223,8 +186,15 @@ class AgentBase:
         return report.as_metrics()
 
     def observe(self, obs: np.ndarray) -> None:
-        """Add raw observations [..., obs_dim] to the running normalisation, if on."""
+        """Add raw observations [N, obs_dim] to the running normalisation, if on.
+
+        Raises:
+            ValueError: `obs` has another shape or is not finite; nothing has changed.
+        """
         if self.observation_normalizer is not None:
+            obs = real_array("obs", obs)
+            require_shape("obs", obs, (None, self.obs_dim))
+            require_finite("obs", obs)
             self.observation_normalizer.update(obs)
 
     def get_state(self) -> dict[str, np.ndarray]:
@@ -268,66 +238,43 @@ class AgentBase:
         self._action_draws = int(checked["random.action_draws"])
         self._minibatch_draws = int(checked["random.minibatch_draws"])
 
-    # Shared checks.
+    # Checks.
 
-    def _prepare_obs(self, obs: Any) -> Any:
+    def _prepare_obs(self, obs: Any, name: str = "obs") -> Any:
+        """Checked observations, normalised if normalisation is on."""
         if not self._is_native(obs):
-            obs = np.asarray(obs)
-        if len(obs.shape) != 2 or obs.shape[1] != self.obs_dim or obs.shape[0] == 0:
-            raise ValueError(
-                f"`obs`: expected shape [B, {self.obs_dim}] with B >= 1, "
-                f"got {tuple(obs.shape)}."
-            )
+            obs = real_array(name, obs)
+            require_finite(name, obs)
+        require_shape(name, obs, (None, self.obs_dim))
         if self.observation_normalizer is not None:
-            obs = obs if isinstance(obs, np.ndarray) else self._to_numpy(obs)
+            if self._is_native(obs):
+                obs = self._to_numpy(obs)
+                require_finite(name, obs)
             obs = self.observation_normalizer.normalize(obs, self.dtype)
         return obs
 
     def _check_batch(self, batch: Mapping[str, Any] | Batch) -> Batch:
-        fields = batch._asdict() if isinstance(batch, Batch) else dict(batch)
-        if missing := [name for name in Batch._fields if name not in fields]:
-            raise ValueError(
-                f"`batch`: expected the fields {list(Batch._fields)}, "
-                f"got no {missing[0]!r}."
+        """The batch as native arrays in the agent's dtype, each [N, width]."""
+        fields = batch_fields(batch)
+        fields["obs"] = self._prepare_obs(fields["obs"], "batch['obs']")
+        widths = {"obs": self.obs_dim, "actions": self.act_dim}
+        checked = {}
+        for field, array in fields.items():
+            name = f"batch['{field}']"
+            array = array if self._is_native(array) else real_array(name, array)
+            array = as_rows(
+                name, array, fields["obs"].shape[0], width=widths.get(field, 1)
             )
-        fields["obs"] = self._prepare_obs(fields["obs"])
-        size = fields["obs"].shape[0]
-        checked = []
-        for name in Batch._fields:
-            width = {"obs": self.obs_dim, "actions": self.act_dim}.get(name, 1)
-            array = fields[name]
-            array = array if self._is_native(array) else np.asarray(array)
-            shape = tuple(array.shape)
-            if shape != (size, width) and not (width == 1 and shape == (size,)):
-                wanted = f"[{size}] or [{size}, 1]" if width == 1 else [size, width]
-                raise ValueError(
-                    f"`batch[{name!r}]`: expected shape {wanted}, got {list(shape)}."
-                )
-            checked.append(self._check_finite(name, array.reshape(size, width)))
-        return Batch(*checked)
-
-    def _check_finite(self, name: str, array: Any) -> Any:
-        """`array` as a native one; checked after the cast, which may overflow."""
-        if isinstance(array, np.ndarray):
-            if array.dtype.kind not in "fiub":
-                raise ValueError(
-                    f"`batch[{name!r}]`: expected real numbers, got {array.dtype}."
-                )
-            with np.errstate(over="ignore"):
-                array = array.astype(self.dtype, copy=False)
-            finite = bool(np.isfinite(array).all())
+            if isinstance(array, np.ndarray):
+                with np.errstate(over="ignore"):
+                    array = array.astype(self.dtype, copy=False)
+                # After the cast, which may overflow.
+                require_finite(name, array)
             native = self._to_native(array)
-        else:
-            native = self._to_native(array)
-            finite = self._all_finite(native)
-        if not finite:
-            host = self._to_numpy(native)
-            index = tuple(np.argwhere(~np.isfinite(host))[0].tolist())
-            raise ValueError(
-                f"`batch[{name!r}]`: expected finite numbers in {self.dtype}, "
-                f"got {host[index]} at index {list(index)}."
-            )
-        return native
+            if not (isinstance(array, np.ndarray) or self._all_finite(native)):
+                require_finite(name, self._to_numpy(native))
+            checked[field] = native
+        return Batch(**checked)
 
 
 def _bounds(low: Any, high: Any, act_dim: int) -> tuple[np.ndarray, np.ndarray]:

@@ -190,7 +190,10 @@ class TrainConfig:
         Raises:
             ValueError: a name is unknown or missing, or a value is out of range.
         """
-        agent = _from_dict(TRPOConfig, dict(values.get("agent", {})))
+        agent = values.get("agent", {})
+        if not isinstance(agent, dict):
+            raise ValueError(f"`agent`: expected a dictionary, got {agent!r}.")
+        agent = _from_dict(TRPOConfig, agent)
         return _from_dict(cls, {**values, "agent": agent})
 
 

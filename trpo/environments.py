@@ -88,7 +88,9 @@ def make_environment(
     """
     try:
         # Not every environment takes a render mode, not even None.
-        options = {} if render_mode is None else {"render_mode": render_mode}
+        options: dict[str, Any] = (
+            {} if render_mode is None else {"render_mode": render_mode}
+        )
         env = gymnasium.make(env_id, **options)
     except gymnasium.error.DependencyNotInstalled as error:
         raise UnknownEnvironmentError(

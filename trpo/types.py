@@ -130,6 +130,16 @@ class UpdateReport(NamedTuple):
         return dict(zip(METRIC_NAMES, map(float, self), strict=True))
 
 
+# Zero where the status is NON_FINITE, as nothing was committed.
+DISCARDED_FIELDS = (
+    "improvement",
+    "kl",
+    "line_search_frac",
+    "line_search_accepted",
+    "predicted_kl",
+    "agreement",
+)
+
 METRIC_NAMES = (
     "policy/surrogate_before",
     "policy/surrogate_after",

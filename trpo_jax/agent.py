@@ -1,8 +1,7 @@
 """`TRPOAgent` in JAX: the stateful shell round the pure parts."""
 
-import functools
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -11,28 +10,21 @@ import optax
 from jax.flatten_util import ravel_pytree
 
 from trpo.agent_base import AgentBase
-from trpo.config import TRPOConfig
-from trpo.types import Batch, StepStatus, UpdateReport
+from trpo.types import Batch, UpdateReport
 from trpo_jax import distributions, state
+from trpo_jax.compiled import (
+    Functions,
+    TRPOState,
+    act as compiled_act,
+    build_value_optimizer,
+    update,
+    value as compiled_value,
+)
 from trpo_jax.conjugate_gradient import conjugate_gradient
-from trpo_jax.device import matmul_precision, resolve_device
+from trpo_jax.device import resolve_device
 from trpo_jax.distributions import DiagonalGaussian
 from trpo_jax.networks import Parameters, critic_function, policy_function
 from trpo_jax.objective import Surrogate, surrogate
-from trpo_jax.policy_update import PolicyStep, policy_step
-from trpo_jax.value_update import ValueFit, fit_critic
-
-
-# torch's default of 1e-8 lets the first steps after a plateau grow too large.
-ADAM_EPSILON = 1e-5
-
-
-class TRPOState(NamedTuple):
-    """All arrays that an update reads and writes."""
-
-    policy: Parameters
-    critic: Parameters
-    optimizer: Any
 
 
 class TRPOAgent(AgentBase):
@@ -56,8 +48,8 @@ class TRPOAgent(AgentBase):
             policy_function(self.obs_dim, config.policy_layer_sizes, self.act_dim),
             critic_function(self.obs_dim, config.critic_layer_sizes),
         )
-        policy = state.tree_from_arrays(weights, "policy.")
-        critic = state.tree_from_arrays(weights, "value.")
+        policy = state.load_network(weights, "policy.")
+        critic = state.load_network(weights, "value.")
         optimizer = self._build_value_optimizer().init(critic)
         self.state: TRPOState = self._put(TRPOState(policy, critic, optimizer))
 
@@ -85,7 +77,8 @@ class TRPOAgent(AgentBase):
         return self._put(array.astype(self.dtype))
 
     def _to_numpy(self, array: jax.Array) -> np.ndarray:
-        return np.asarray(array)
+        # A copy: JAX's own memory is read-only.
+        return np.array(array)
 
     def _all_finite(self, array: jax.Array) -> bool:
         return bool(jnp.isfinite(array).all())
@@ -95,7 +88,7 @@ class TRPOAgent(AgentBase):
     ) -> tuple[jax.Array, jax.Array, jax.Array]:
         if noise is not None:
             noise = noise.astype(self.dtype)
-        return _act(
+        return compiled_act(
             self._functions,
             self.config.matmul_precision,
             self.state.policy,
@@ -105,7 +98,7 @@ class TRPOAgent(AgentBase):
         )
 
     def _value(self, obs: Any) -> jax.Array:
-        return _value(
+        return compiled_value(
             self._functions.critic,
             self.config.matmul_precision,
             self.state.critic,
@@ -132,118 +125,19 @@ class TRPOAgent(AgentBase):
 
     def _get_learned_state(self) -> dict[str, np.ndarray]:
         return {
-            **state.tree_arrays(self.state.policy, "policy."),
-            **state.tree_arrays(self.state.critic, "value."),
+            **state.network_arrays(self.state.policy, "policy."),
+            **state.network_arrays(self.state.critic, "value."),
             **state.optimizer_arrays(self.state.optimizer),
         }
 
     def _set_learned_state(self, arrays: dict[str, np.ndarray]) -> None:
         self.state = self._put(
             TRPOState(
-                state.tree_from_arrays(arrays, "policy."),
-                state.tree_from_arrays(arrays, "value."),
-                state.optimizer_from_arrays(self.state.optimizer, arrays),
+                state.load_network(arrays, "policy."),
+                state.load_network(arrays, "value."),
+                state.load_optimizer(self.state.optimizer, arrays),
             )
         )
-
-
-class Functions(NamedTuple):
-    """The networks as pure functions; hashed by identity, so cheap to jit on."""
-
-    policy: Callable[[Parameters, jax.Array], DiagonalGaussian]
-    critic: Callable[[Parameters, jax.Array], jax.Array]
-
-
-def build_value_optimizer(config: TRPOConfig) -> optax.GradientTransformation:
-    """The critic's optimiser: Adam, or SGD with momentum."""
-    if config.optimizer_type == "adam":
-        return optax.adam(config.value_lr, eps=ADAM_EPSILON)
-    return optax.sgd(config.value_lr, momentum=config.sgd_momentum or None)
-
-
-@functools.partial(jax.jit, static_argnums=(0, 1))
-def update(
-    functions: Functions,
-    config: TRPOConfig,
-    state_before: TRPOState,
-    batch: Batch,
-    orders: jax.Array,
-) -> tuple[TRPOState, jax.Array]:
-    """One update, compiled whole: nothing returns to the host but the result.
-
-    Args:
-        functions: The networks.
-        config: Hyperparameters.
-        state_before: Weights and optimiser.
-        batch: Samples.
-        orders: [epochs, N] minibatch orders of the critic's epochs.
-
-    Returns:
-        The new state, or the old one if it would not be finite; and the report, its
-        fields stacked in order so that they reach the host in one transfer.
-    """
-    with matmul_precision(config.matmul_precision):
-        theta, unravel = ravel_pytree(state_before.policy)
-        step = policy_step(
-            lambda flat: functions.policy(unravel(flat), batch.obs),
-            theta,
-            batch,
-            config,
-        )
-        critic, optimizer_state, fit = fit_critic(
-            functions.critic,
-            state_before.critic,
-            build_value_optimizer(config),
-            state_before.optimizer,
-            batch,
-            orders,
-            minibatch_size=config.value_minibatch_size,
-            max_grad_norm=config.max_grad_norm,
-        )
-    new = TRPOState(unravel(step.theta), critic, optimizer_state)
-    finite = [jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(new)]
-    sound = jnp.stack(finite).all() & (step.status != StepStatus.NON_FINITE)
-    committed = jax.tree.map(
-        lambda after, before: jnp.where(sound, after, before), new, state_before
-    )
-    status = jnp.where(sound, step.status, StepStatus.NON_FINITE)
-    return committed, _report(step._replace(status=status), fit)
-
-
-def _report(step: PolicyStep, fit: ValueFit) -> jax.Array:
-    """One update's numbers, from its two parts, in `UpdateReport`'s order."""
-    named = {"value_loss": fit.loss, "value_mae": fit.mae}
-    named["explained_variance"] = fit.explained_variance
-    for name in UpdateReport._fields:
-        if name not in named:
-            named[name] = getattr(step, name)
-    report = UpdateReport(**named)
-    return jnp.stack([jnp.asarray(value, step.theta.dtype) for value in report])
-
-
-@functools.partial(jax.jit, static_argnums=(0, 1))
-def _act(
-    functions: Functions,
-    precision: str,
-    policy: Parameters,
-    critic: Parameters,
-    obs: jax.Array,
-    noise: jax.Array | None,
-) -> tuple[jax.Array, jax.Array, jax.Array]:
-    with matmul_precision(precision):
-        gaussian, value = functions.policy(policy, obs), functions.critic(critic, obs)
-    action = gaussian.mean
-    if noise is not None:
-        action = distributions.sample(gaussian, noise)
-    return action, distributions.log_prob(gaussian, action), value
-
-
-@functools.partial(jax.jit, static_argnums=(0, 1))
-def _value(
-    critic_apply: Callable, precision: str, critic: Parameters, obs: jax.Array
-) -> jax.Array:
-    with matmul_precision(precision):
-        return critic_apply(critic, obs)
 
 
 # The original agent's helpers, under its names and signatures, on trees.

@@ -14,7 +14,7 @@ import optax
 from trpo_jax.networks import Parameters
 
 
-def tree_arrays(tree: Parameters, prefix: str) -> dict[str, np.ndarray]:
+def network_arrays(tree: Parameters, prefix: str) -> dict[str, np.ndarray]:
     """Copies of a network-shaped tree's arrays under `prefix`."""
     arrays = {}
     if "log_std" in tree:
@@ -25,8 +25,8 @@ def tree_arrays(tree: Parameters, prefix: str) -> dict[str, np.ndarray]:
     return arrays
 
 
-def tree_from_arrays(arrays: Mapping[str, np.ndarray], prefix: str) -> Parameters:
-    """The network-shaped tree, of NumPy arrays, that `tree_arrays` named."""
+def load_network(arrays: Mapping[str, np.ndarray], prefix: str) -> Parameters:
+    """The network-shaped tree, of NumPy arrays, that `network_arrays` named."""
     names = [name for name in arrays if name.startswith(f"{prefix}layers.")]
     count = 1 + max(int(name.removeprefix(prefix).split(".")[1]) for name in names)
     layers = {
@@ -47,25 +47,25 @@ def optimizer_arrays(optimizer_state: Any) -> dict[str, np.ndarray]:
     if isinstance(inner, optax.ScaleByAdamState):
         return {
             "value_optimizer.step": np.array(inner.count, dtype=np.int64),
-            **tree_arrays(inner.mu, "value_optimizer.first_moment."),
-            **tree_arrays(inner.nu, "value_optimizer.second_moment."),
+            **network_arrays(inner.mu, "value_optimizer.first_moment."),
+            **network_arrays(inner.nu, "value_optimizer.second_moment."),
         }
     if isinstance(inner, optax.TraceState):
-        return tree_arrays(inner.trace, "value_optimizer.momentum.")
+        return network_arrays(inner.trace, "value_optimizer.momentum.")
     return {}
 
 
-def optimizer_from_arrays(template: Any, arrays: Mapping[str, np.ndarray]) -> Any:
+def load_optimizer(template: Any, arrays: Mapping[str, np.ndarray]) -> Any:
     """The state, shaped like `template`, that `optimizer_arrays` named."""
     inner, *rest = template
     if isinstance(inner, optax.ScaleByAdamState):
         inner = optax.ScaleByAdamState(
             count=arrays["value_optimizer.step"].astype(np.int32),
-            mu=tree_from_arrays(arrays, "value_optimizer.first_moment."),
-            nu=tree_from_arrays(arrays, "value_optimizer.second_moment."),
+            mu=load_network(arrays, "value_optimizer.first_moment."),
+            nu=load_network(arrays, "value_optimizer.second_moment."),
         )
     elif isinstance(inner, optax.TraceState):
-        inner = optax.TraceState(tree_from_arrays(arrays, "value_optimizer.momentum."))
+        inner = optax.TraceState(load_network(arrays, "value_optimizer.momentum."))
     return jax.tree.unflatten(
         jax.tree.structure(template), jax.tree.leaves((inner, *rest))
     )

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from trpo.agent_base import AgentBase
-from trpo.types import Batch, StepStatus, UpdateReport
+from trpo.types import DISCARDED_FIELDS, Batch, StepStatus, UpdateReport
 from trpo_torch import distributions, state
 from trpo_torch.conjugate_gradient import conjugate_gradient
 from trpo_torch.device import matmul_precision, resolve_device
@@ -17,7 +17,7 @@ from trpo_torch.distributions import DiagonalGaussian
 from trpo_torch.fisher import PolicyFunction
 from trpo_torch.networks import Critic, GaussianPolicy
 from trpo_torch.objective import Surrogate, surrogate
-from trpo_torch.policy_update import policy_step
+from trpo_torch.policy_update import PolicyStep, policy_step
 from trpo_torch.value_update import ValueFit, fit_critic
 
 
@@ -44,8 +44,8 @@ class TRPOAgent(AgentBase):
         self.critic = Critic(self.obs_dim, config.critic_layer_sizes).to(
             self.device, dtype
         )
-        state.load_module(self.policy, weights, "policy.")
-        state.load_module(self.critic, weights, "value.")
+        state.load_network(self.policy, weights, "policy.")
+        state.load_network(self.critic, weights, "value.")
         self.value_optimizer = self._build_value_optimizer()
 
     def _build_value_optimizer(self) -> torch.optim.Optimizer:
@@ -62,7 +62,8 @@ class TRPOAgent(AgentBase):
 
     def _to_native(self, array: Any) -> Tensor:
         if isinstance(array, np.ndarray):
-            array = torch.from_numpy(np.ascontiguousarray(array, dtype=self.dtype))
+            # torch refuses to share memory that it may not write to.
+            array = torch.from_numpy(np.require(array, self.dtype, ["C", "W"]))
         return array.detach().to(self.device, getattr(torch, self.dtype.name))
 
     def _to_numpy(self, array: Tensor) -> np.ndarray:
@@ -128,8 +129,9 @@ class TRPOAgent(AgentBase):
                     minibatch_size=self.config.value_minibatch_size,
                     max_grad_norm=self.config.max_grad_norm,
                 )
-            if step.status == StepStatus.NON_FINITE or not self._is_sound(step.theta):
-                step = step._replace(status=StepStatus.NON_FINITE)
+            sound = step.status != StepStatus.NON_FINITE
+            if not (sound and self._is_sound(step.theta, fit.loss)):
+                step = _discarded(step)
                 self._set_learned_state(before)
             else:
                 _set_flat_params(self.policy, step.theta)
@@ -138,29 +140,34 @@ class TRPOAgent(AgentBase):
             raise
         return _report(step, fit)
 
-    def _is_sound(self, theta: Tensor) -> bool:
+    def _is_sound(self, theta: Tensor, value_loss: Tensor) -> bool:
         """Whether all that is about to be committed is finite."""
-        tensors = [theta, *self.critic.parameters()]
+        tensors = [theta, value_loss, *self.critic.parameters()]
         for slots in self.value_optimizer.state.values():
             tensors += [value for value in slots.values() if value is not None]
         return all(bool(torch.isfinite(tensor).all()) for tensor in tensors)
 
     def _get_learned_state(self) -> dict[str, np.ndarray]:
-        kind = self.config.optimizer_type
         return {
-            **state.module_arrays(self.policy, "policy."),
-            **state.module_arrays(self.critic, "value."),
-            **state.optimizer_arrays(self.value_optimizer, self.critic, kind),
+            **state.network_arrays(self.policy, "policy."),
+            **state.network_arrays(self.critic, "value."),
+            **state.optimizer_arrays(self.value_optimizer, self.critic),
         }
 
     def _set_learned_state(self, arrays: dict[str, np.ndarray]) -> None:
-        kind = self.config.optimizer_type
-        state.load_module(self.policy, arrays, "policy.")
-        state.load_module(self.critic, arrays, "value.")
-        state.load_optimizer(self.value_optimizer, self.critic, kind, arrays)
+        state.load_network(self.policy, arrays, "policy.")
+        state.load_network(self.critic, arrays, "value.")
+        state.load_optimizer(self.value_optimizer, self.critic, arrays)
 
 
-def _report(step: Any, fit: ValueFit) -> UpdateReport:
+def _discarded(step: PolicyStep) -> PolicyStep:
+    """The report's half of a step that was not committed."""
+    undone: dict[str, Any] = dict.fromkeys(DISCARDED_FIELDS, 0.0)
+    undone["surrogate_after"] = step.surrogate_before
+    return step._replace(status=StepStatus.NON_FINITE, **undone)
+
+
+def _report(step: PolicyStep, fit: ValueFit) -> UpdateReport:
     """One update's numbers, from its two parts."""
     named = {"value_loss": fit.loss, "value_mae": fit.mae}
     named["explained_variance"] = fit.explained_variance

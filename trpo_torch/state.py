@@ -14,19 +14,21 @@ from torch import Tensor, nn
 OPTIMIZER_SLOTS = {
     "adam": {"first_moment": "exp_avg", "second_moment": "exp_avg_sq"},
     "sgd": {"momentum": "momentum_buffer"},
+    # Without momentum there is nothing to remember.
+    "plain_sgd": {},
 }
 
 
-def module_arrays(module: nn.Module, prefix: str) -> dict[str, np.ndarray]:
+def network_arrays(module: nn.Module, prefix: str) -> dict[str, np.ndarray]:
     """Copies of a module's parameters under `prefix`."""
     return {
-        prefix + name: to_numpy(parameter)
+        prefix + name: _to_host(parameter)
         for name, parameter in module.named_parameters()
     }
 
 
 @torch.no_grad()
-def load_module(
+def load_network(
     module: nn.Module, arrays: Mapping[str, np.ndarray], prefix: str
 ) -> None:
     """Copy canonical arrays into a module's parameters."""
@@ -35,9 +37,10 @@ def load_module(
 
 
 def optimizer_arrays(
-    optimizer: torch.optim.Optimizer, module: nn.Module, kind: str
+    optimizer: torch.optim.Optimizer, module: nn.Module
 ) -> dict[str, np.ndarray]:
     """Copies of an optimiser's state; zeros before its first step."""
+    kind = _kind(optimizer)
     arrays, step = {}, 0
     for name, parameter in module.named_parameters():
         state = optimizer.state.get(parameter, {})
@@ -45,7 +48,7 @@ def optimizer_arrays(
         for slot, torch_name in OPTIMIZER_SLOTS[kind].items():
             value = state.get(torch_name)
             value = torch.zeros_like(parameter) if value is None else value
-            arrays[f"value_optimizer.{slot}.{name}"] = to_numpy(value)
+            arrays[f"value_optimizer.{slot}.{name}"] = _to_host(value)
     if kind == "adam":
         arrays["value_optimizer.step"] = np.array(step, dtype=np.int64)
     return arrays
@@ -54,10 +57,10 @@ def optimizer_arrays(
 def load_optimizer(
     optimizer: torch.optim.Optimizer,
     module: nn.Module,
-    kind: str,
     arrays: Mapping[str, np.ndarray],
 ) -> None:
     """Copy canonical arrays into an optimiser."""
+    kind = _kind(optimizer)
     for name, parameter in module.named_parameters():
         state = {
             torch_name: torch.from_numpy(
@@ -72,6 +75,12 @@ def load_optimizer(
         optimizer.state[parameter] = state
 
 
-def to_numpy(tensor: Tensor) -> np.ndarray:
+def _kind(optimizer: torch.optim.Optimizer) -> str:
+    if isinstance(optimizer, torch.optim.Adam):
+        return "adam"
+    return "sgd" if optimizer.defaults["momentum"] else "plain_sgd"
+
+
+def _to_host(tensor: Tensor) -> np.ndarray:
     """A copy on the host."""
     return tensor.detach().cpu().numpy().copy()

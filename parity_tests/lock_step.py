@@ -1,0 +1,178 @@
+"""The two backends trained side by side on a real environment, update by update.
+
+Lock step: before each iteration the JAX run takes over the torch run's whole state, so
+that every difference was made in that one iteration. Closed loop: both start from one
+seed and are left alone, which shows how soon rounding errors become different runs.
+"""
+
+import dataclasses
+import sys
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple
+
+import numpy as np
+
+from trpo.config import TrainConfig
+from trpo.presets import preset_config
+from trpo.training import Trainer
+
+
+DECISIONS = (
+    "policy/status",
+    "policy/line_search_accepted",
+    "policy/line_search_frac",
+    "cg/iterations",
+)
+# Relative difference of parameters from which two runs are called different.
+PARTED = 1e-3
+
+
+class Comparison(NamedTuple):
+    """Difference between the two backends after one iteration.
+
+    Attributes:
+        update: number of the update, from 1.
+        parameters: largest relative difference (Euclidean norm) of any weight array.
+        optimizer: the same of the critic's optimiser state.
+        observations: largest absolute difference of any observation of the rollout.
+        decisions: names of the discrete decisions that differ.
+    """
+
+    update: int
+    parameters: float
+    optimizer: float
+    observations: float
+    decisions: tuple[str, ...]
+
+
+def relative_difference(
+    left: Mapping[str, np.ndarray], right: Mapping[str, np.ndarray], prefixes: tuple
+) -> float:
+    """Largest norm-wise relative difference over arrays of these name prefixes.
+
+    Raises:
+        AssertionError: the two do not hold the same names.
+    """
+    names = sorted(name for name in left if name.startswith(prefixes))
+    assert names == sorted(name for name in right if name.startswith(prefixes))
+    worst = 0.0
+    for name in names:
+        difference = np.linalg.norm(np.asarray(left[name] - right[name]))
+        worst = max(worst, difference / max(np.linalg.norm(left[name]), 1e-300))
+    return float(worst)
+
+
+def default_config(dtype: str = "float64", **overrides: object) -> TrainConfig:
+    """Pendulum-v1 with its preset."""
+    return preset_config("Pendulum-v1", dtype=dtype, seed=0, **overrides)
+
+
+def _pair(config: TrainConfig) -> tuple[Trainer, Trainer]:
+    torch_trainer = Trainer(dataclasses.replace(config, backend="torch"))
+    return torch_trainer, Trainer(dataclasses.replace(config, backend="jax"))
+
+
+def _iterate(update: int, torch_trainer: Trainer, jax_trainer: Trainer) -> Comparison:
+    ours = torch_trainer.train_once().metrics
+    theirs = jax_trainer.train_once().metrics
+    left, right = torch_trainer.get_state(), jax_trainer.get_state()
+    return Comparison(
+        update=update,
+        parameters=relative_difference(left, right, ("policy.", "value.")),
+        optimizer=relative_difference(left, right, ("value_optimizer.",)),
+        observations=float(
+            np.abs(torch_trainer.collector.obs - jax_trainer.collector.obs).max()
+        ),
+        decisions=tuple(
+            # The fraction is one of a table's entries, rounded once in each dtype.
+            name
+            for name in DECISIONS
+            if not np.isclose(ours[name], theirs[name], rtol=1e-6, atol=0.0)
+        ),
+    )
+
+
+def lock_step(config: TrainConfig, iterations: int) -> Iterator[Comparison]:
+    """Differences after each iteration, both backends starting it from one state."""
+    torch_trainer, jax_trainer = _pair(config)
+    try:
+        for update in range(1, iterations + 1):
+            lost = jax_trainer.set_state(torch_trainer.get_state())
+            assert lost == (), f"environments {lost} did not replay"
+            yield _iterate(update, torch_trainer, jax_trainer)
+    finally:
+        torch_trainer.close()
+        jax_trainer.close()
+
+
+def closed_loop(config: TrainConfig, iterations: int) -> Iterator[Comparison]:
+    """Differences after each iteration of two runs that share only their seed."""
+    torch_trainer, jax_trainer = _pair(config)
+    try:
+        for update in range(1, iterations + 1):
+            yield _iterate(update, torch_trainer, jax_trainer)
+    finally:
+        torch_trainer.close()
+        jax_trainer.close()
+
+
+def explain_parting(comparisons: list[Comparison]) -> str:
+    """When two runs first differ by more than 1e-3, and what happened before."""
+    parted = next((c for c in comparisons if c.parameters > PARTED), None)
+    if parted is None:
+        last = comparisons[-1]
+        return (
+            f"the closed loops have not parted: after {last.update} updates the "
+            f"parameters differ by {last.parameters:.1e} (relative), the present "
+            f"observations by {last.observations:.1e}"
+        )
+    flipped = next((c for c in comparisons if c.decisions), None)
+    if flipped is not None and flipped.update <= parted.update:
+        cause = (
+            f"update {flipped.update} decided differently ({', '.join(flipped.decisions)}"
+            ") because rounding put the two on different sides of a threshold"
+        )
+    else:
+        cause = (
+            "no decision differed: rounding errors grew through the environment, whose "
+            "dynamics and actions amplify them from update to update"
+        )
+    growth = ", ".join(
+        f"{c.update}: {c.parameters:.0e}" for c in comparisons[: parted.update]
+    )
+    return (
+        f"the closed loops part by more than {PARTED:g} at update {parted.update}; "
+        f"{cause}. Relative parameter difference by update: {growth}"
+    )
+
+
+def report(lock: list[Comparison], closed: list[Comparison]) -> str:
+    """The comparison as a short table in plain text."""
+    flips = sum(len(c.decisions) for c in lock)
+    lines = [
+        f"Parity in float64 on Pendulum-v1: lock step over {len(lock)} updates",
+        "  quantity                                 worst difference       bound",
+        f"  policy and critic weights (relative)            {_worst(lock, 1):9.1e}     1e-09",
+        f"  critic's optimiser state (relative)             {_worst(lock, 2):9.1e}     1e-09",
+        f"  observations after the rollout (absolute)       {_worst(lock, 3):9.1e}         -",
+        f"  decisions that differ                           {flips:9d}         0",
+        f"  closed loop, {len(closed)} updates from one seed: {explain_parting(closed)}",
+    ]
+    return "\n".join(lines)
+
+
+def _worst(comparisons: list[Comparison], field: int) -> float:
+    return max(comparison[field] for comparison in comparisons)
+
+
+def main() -> int:
+    """Print the table; exit status 1 when a bound is broken."""
+    lock = list(lock_step(default_config(), iterations=10))
+    closed = list(closed_loop(default_config(), iterations=10))
+    print(report(lock, closed))
+    sound = max(_worst(lock, 1), _worst(lock, 2)) <= 1e-9
+    return 0 if sound and not any(c.decisions for c in lock) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

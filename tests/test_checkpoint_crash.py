@@ -1,0 +1,239 @@
+"""Checkpoints under kill -9, full disks and files made to do harm."""
+
+import json
+import os
+import pickle
+import random
+import signal
+import struct
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import safetensors.numpy
+
+from trpo.checkpoint import (
+    MANIFEST_FILE,
+    STATE_FILE,
+    CheckpointError,
+    _describe,
+    _encode_manifest,
+    _sha256,
+    load_checkpoint,
+    newest_checkpoint,
+    save_checkpoint,
+)
+
+
+SAVE_FOR_EVER = """
+import sys
+import numpy as np
+from pathlib import Path
+from trpo.checkpoint import newest_checkpoint, save_checkpoint
+
+directory = Path(sys.argv[1])
+saves = newest_checkpoint(directory)[0].metadata["saves"] if directory.exists() else 0
+while True:
+    saves += 1
+    arrays = {f"layers.{i}": np.full((64, 64), float(saves)) for i in range(8)}
+    # Every third save is a second one of the same step, which has to be replaced.
+    step = saves - saves // 3
+    save_checkpoint(directory, step, arrays, {"saves": saves}, keep=1 + saves % 2)
+    print(saves, flush=True)
+"""
+
+
+def test_kill_nine_never_loses_an_acknowledged_checkpoint(tmp_path):
+    moments = random.Random(0)
+    directory, acknowledged = tmp_path / "checkpoints", 0
+    for _ in range(20):
+        process = subprocess.Popen(
+            [sys.executable, "-c", SAVE_FOR_EVER, str(directory)],
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        assert process.stdout is not None
+        acknowledged = int(process.stdout.readline())
+        time.sleep(moments.uniform(0.0, 0.1))
+        process.send_signal(signal.SIGKILL)
+        acknowledged = max([acknowledged, *map(int, process.stdout.read().split())])
+        process.stdout.close()
+        process.wait()
+        checkpoint, errors = newest_checkpoint(directory)
+        assert errors == []
+        assert checkpoint.metadata["saves"] in (acknowledged, acknowledged + 1)
+        for array in checkpoint.arrays.values():
+            assert (array == checkpoint.metadata["saves"]).all()
+
+
+FILL_THE_DISK = """
+import resource, signal, sys
+import numpy as np
+from pathlib import Path
+from trpo.checkpoint import save_checkpoint
+
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]), resource.RLIM_INFINITY))
+try:
+    save_checkpoint(Path(sys.argv[1]), 2, {"w": np.ones(4096)}, {}, keep=1)
+except OSError as error:
+    print("refused", error.errno)
+"""
+
+
+@pytest.mark.parametrize("limit", [0, 20_000, 32_800])
+def test_full_disk_leaves_the_older_checkpoint(tmp_path, limit):
+    path = save_checkpoint(tmp_path, 1, {"w": np.zeros(3)}, {}, keep=1)
+    result = subprocess.run(
+        [sys.executable, "-c", FILL_THE_DISK, str(tmp_path), str(limit)],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert result.stdout.startswith("refused")
+    assert list(tmp_path.iterdir()) == [path]
+    assert newest_checkpoint(tmp_path)[0].step == 1
+
+
+@pytest.mark.parametrize("failing", ["fsync", "rename"])
+def test_an_error_at_any_system_call_leaves_a_valid_checkpoint(
+    tmp_path, monkeypatch, failing
+):
+    real, calls = getattr(os, failing), 0
+    save_checkpoint(tmp_path, 1, {"w": np.zeros(3)}, {"first": True}, keep=2)
+    outcomes = []
+    for break_at in range(1, 9):
+        calls = 0
+
+        def breaks(*arguments, break_at=break_at):
+            nonlocal calls
+            calls += 1
+            if calls == break_at:
+                raise OSError(5, "Input/output error")
+            return real(*arguments)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(os, failing, breaks)
+            try:
+                save_checkpoint(tmp_path, 1, {"w": np.ones(3)}, {}, keep=2)
+                outcomes.append("saved")
+            except OSError:
+                outcomes.append("failed")
+        checkpoint, errors = newest_checkpoint(tmp_path)
+        assert (checkpoint.step, errors) == (1, [])
+    assert outcomes[0] == "failed"
+    assert outcomes[-1] == "saved"
+
+
+REFUSE_PICKLE = """
+import sys
+seen = []
+sys.addaudithook(lambda event, _: seen.append(event) if "pickle" in event else None)
+from pathlib import Path
+from trpo.checkpoint import CheckpointError, load_checkpoint
+try:
+    load_checkpoint(Path(sys.argv[1]))
+except CheckpointError:
+    print("refused")
+else:
+    print("loaded")
+import pickle, marshal
+assert seen == [], seen
+assert not Path(sys.argv[2]).exists()
+pickle.loads(pickle.dumps(Path))  # The hook does see one.
+assert "pickle.find_class" in seen
+"""
+
+
+class TouchOnLoad:
+    """Makes a file when it is unpickled."""
+
+    def __init__(self, path) -> None:
+        self.path = str(path)
+
+    def __reduce__(self):
+        return open, (self.path, "w")
+
+
+@pytest.fixture
+def saved(tmp_path):
+    return save_checkpoint(
+        tmp_path / "run", 1, {"w": np.ones(4, np.float32)}, {"seed": 0}, keep=1
+    )
+
+
+def forge(path, content: bytes, **changes) -> None:
+    """Put `content` in place of the state, under a manifest that vouches for it."""
+    manifest = json.loads((path / MANIFEST_FILE).read_bytes())
+    del manifest["manifest_sha256"]
+    (path / STATE_FILE).write_bytes(content)
+    manifest |= {"state_sha256": _sha256(content), **changes}
+    (path / MANIFEST_FILE).write_bytes(_encode_manifest(manifest))
+
+
+@pytest.mark.parametrize("where", ["nowhere", STATE_FILE, MANIFEST_FILE])
+def test_nothing_is_ever_unpickled(saved, tmp_path, where):
+    touched = tmp_path / "touched"
+    payload = pickle.dumps(TouchOnLoad(touched))
+    if where == STATE_FILE:
+        forge(saved, payload)
+    elif where == MANIFEST_FILE:
+        (saved / where).write_bytes(payload)
+    result = subprocess.run(
+        [sys.executable, "-c", REFUSE_PICKLE, str(saved), str(touched)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 0, result.stderr
+    assert result.stdout == ("loaded\n" if where == "nowhere" else "refused\n")
+
+
+def header(text: str | bytes, data: bytes = b"", length: int | None = None) -> bytes:
+    text = text.encode() if isinstance(text, str) else text
+    return struct.pack("<Q", len(text) if length is None else length) + text + data
+
+
+TENSOR = '{"w":{"dtype":"F32","shape":[4],"data_offsets":[0,16]}}'
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        header("{}", length=10 * 2**30),
+        header("{}", length=2**64 - 1),
+        header("{" * 1000),
+        header(b"\xff\xfe"),
+        header(TENSOR),
+        header(TENSOR, bytes(17)),
+        header(TENSOR.replace("16", "9999999999999"), bytes(16)),
+        header(TENSOR.replace("[4]", "[4611686018427387904, 4]"), bytes(16)),
+        header(TENSOR.replace("F32", "BF16").replace("[4]", "[8]"), bytes(16)),
+        header(TENSOR.replace("F32", "OBJECT"), bytes(16)),
+        header(TENSOR.replace("0,16", "-1,16"), bytes(16)),
+        header(TENSOR[:-1] + "," + TENSOR[1:], bytes(16)),
+        safetensors.numpy.save({"x": np.ones(4, np.float32)}),
+        safetensors.numpy.save({"w": np.ones(4)}),
+        safetensors.numpy.save({"w": np.ones((2, 2), np.float32)}),
+    ],
+)
+def test_states_made_to_do_harm_are_refused(saved, content):
+    forge(saved, content)
+    start = time.perf_counter()
+    with pytest.raises(CheckpointError, match=STATE_FILE):
+        load_checkpoint(saved)
+    assert time.perf_counter() - start < 1.0
+
+
+@pytest.mark.parametrize("number", [np.nan, np.inf, -np.inf])
+def test_weights_that_are_not_finite_are_refused(saved, number):
+    arrays = {"w": np.array([0, 1, number, 3], dtype=np.float32)}
+    forge(saved, safetensors.numpy.save(arrays), tensors=_describe(arrays))
+    with pytest.raises(CheckpointError, match=r"'w'.*finite"):
+        load_checkpoint(saved)
+    arrays["w"][2] = 2.0
+    forge(saved, safetensors.numpy.save(arrays), tensors=_describe(arrays))
+    assert load_checkpoint(saved).arrays["w"].tolist() == [0, 1, 2, 3]

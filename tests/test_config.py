@@ -1,0 +1,191 @@
+"""Every field of a configuration is checked, and the message names it."""
+
+import dataclasses
+import json
+import math
+
+import pytest
+from hypothesis import given, strategies as st
+
+from trpo.config import TrainConfig, TRPOConfig
+
+
+NOT_NUMBERS = (math.nan, math.inf, -math.inf, "1", None, True, [1.0], 1j)
+NOT_COUNTS = (0, -1, 1.5, 2.0, math.nan, "3", None, True, [1])
+NOT_SIZES = ((), 0, 64, "64", None, (64, 0), (64, -1), (64.0,), ("64",), (True,))
+NOT_BOOLS = (0, 1, "true", None)
+NOT_CHOICES = ("", "other", None, 3, ["adam"])
+
+BAD_AGENT = {
+    "policy_layer_sizes": NOT_SIZES,
+    "critic_layer_sizes": NOT_SIZES,
+    "gamma": (-0.01, 1.01, *NOT_NUMBERS),
+    "gae_lambda": (-0.01, 1.01, *NOT_NUMBERS),
+    "target_kl": (0.0, -0.01, *NOT_NUMBERS),
+    "cg_iters": NOT_COUNTS,
+    "cg_damping": (-1e-9, *NOT_NUMBERS),
+    "cg_residual_tol": (-1e-9, *NOT_NUMBERS),
+    "backtrack_coeff": (0.0, 1.0, -0.5, 1.5, *NOT_NUMBERS),
+    "backtrack_iters": NOT_COUNTS,
+    "value_lr": (0.0, -1.0, *NOT_NUMBERS),
+    "value_epochs": NOT_COUNTS,
+    "value_minibatch_size": NOT_COUNTS,
+    "max_grad_norm": (0.0, -1.0, *NOT_NUMBERS),
+    "normalize_advantages": NOT_BOOLS,
+    "optimizer_type": ("rmsprop", *NOT_CHOICES),
+    "sgd_momentum": (-0.1, 1.0, 1.1, *NOT_NUMBERS),
+    "initial_log_std": (-20.1, 2.1, *NOT_NUMBERS),
+    "fisher_product": ("hessian", *NOT_CHOICES),
+    "dtype": ("float16", "double", *NOT_CHOICES),
+    "matmul_precision": ("high", *NOT_CHOICES),
+}
+BAD_TRAIN = {
+    "env_id": ("", None, 3),
+    "backend": ("tensorflow", *NOT_CHOICES),
+    "device": ("", None, 0),
+    "seed": (-1, 2**63, 1.0, None, "0", True),
+    "total_steps": NOT_COUNTS,
+    "num_envs": NOT_COUNTS,
+    "rollout_steps": NOT_COUNTS,
+    "vectorization": ("threads", *NOT_CHOICES),
+    "normalize_observations": NOT_BOOLS,
+    "observation_clip": (0.0, -1.0, *NOT_NUMBERS),
+    "scale_returns": NOT_BOOLS,
+    "eval_episodes": (-1, 1.5, None),
+    "eval_interval": (-1, 1.5, None),
+    "checkpoint_interval": NOT_COUNTS,
+    "keep_checkpoints": NOT_COUNTS,
+    "agent": (None, {}, "agent"),
+}
+
+
+def cases(kind, bad):
+    for name, values in bad.items():
+        for value in values:
+            yield pytest.param(kind, name, value, id=f"{name}={value!r}")
+
+
+def build(kind, **values):
+    required = {"env_id": "Pendulum-v1"} if kind is TrainConfig else {}
+    return kind(**(required | values))
+
+
+@pytest.mark.parametrize(
+    ("kind", "bad"), [(TRPOConfig, BAD_AGENT), (TrainConfig, BAD_TRAIN)]
+)
+def test_no_field_is_forgotten_here(kind, bad):
+    assert set(bad) == {field.name for field in dataclasses.fields(kind)}
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "value"),
+    [*cases(TRPOConfig, BAD_AGENT), *cases(TrainConfig, BAD_TRAIN)],
+)
+def test_bad_values_are_refused_by_name(kind, name, value):
+    with pytest.raises(ValueError, match=f"^`{name}`: expected .*got"):
+        build(kind, **{name: value})
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("gamma", 0.0),
+        ("gamma", 1.0),
+        ("gamma", 1),
+        ("gae_lambda", 0.0),
+        ("gae_lambda", 1.0),
+        ("cg_damping", 0.0),
+        ("cg_residual_tol", 0.0),
+        ("sgd_momentum", 0.0),
+        ("initial_log_std", -20.0),
+        ("initial_log_std", 2.0),
+        ("backtrack_coeff", 1e-9),
+        ("cg_iters", 1),
+        ("policy_layer_sizes", [1]),
+        ("target_kl", 1e300),
+    ],
+)
+def test_borders_are_allowed(name, value):
+    got = getattr(TRPOConfig(**{name: value}), name)
+    assert got == (tuple(value) if isinstance(value, list) else value)
+
+
+def test_frozen_keyword_only_hashable_and_spelling():
+    config = TRPOConfig(policy_layer_sizes=[8, 8], optimizer_type=" Adam ")
+    assert config.optimizer_type == "adam"
+    assert hash(config) == hash(TRPOConfig(policy_layer_sizes=(8, 8)))
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        config.gamma = 0.5
+    with pytest.raises(TypeError):
+        TRPOConfig((8, 8))
+
+
+@pytest.mark.parametrize(
+    ("total", "envs", "steps", "updates"),
+    [(1, 1, 1, 1), (100, 8, 16, 1), (128, 8, 16, 1), (129, 8, 16, 2), (7, 1, 2, 4)],
+)
+def test_updates_cover_the_budget(total, envs, steps, updates):
+    config = build(TrainConfig, total_steps=total, num_envs=envs, rollout_steps=steps)
+    assert config.num_updates == updates
+
+
+unit = st.floats(0.0, 1.0)
+positive = st.floats(1e-12, 1e6)
+counts = st.integers(1, 10**6)
+sizes = st.lists(st.integers(1, 512), min_size=1, max_size=4)
+agents = st.builds(
+    TRPOConfig,
+    policy_layer_sizes=sizes,
+    critic_layer_sizes=sizes,
+    gamma=unit,
+    gae_lambda=unit,
+    target_kl=positive,
+    cg_iters=counts,
+    value_lr=positive,
+    optimizer_type=st.sampled_from(["adam", "sgd"]),
+    initial_log_std=st.floats(-20.0, 2.0),
+    normalize_advantages=st.booleans(),
+    dtype=st.sampled_from(["float32", "float64"]),
+)
+trains = st.builds(
+    TrainConfig,
+    env_id=st.text(min_size=1),
+    backend=st.sampled_from(["jax", "torch"]),
+    seed=st.integers(0, 2**63 - 1),
+    total_steps=counts,
+    num_envs=counts,
+    observation_clip=positive,
+    scale_returns=st.booleans(),
+    agent=agents,
+)
+
+
+@given(trains)
+def test_round_trip_through_json(config):
+    values = json.loads(json.dumps(config.to_dict()))
+    assert TrainConfig.from_dict(values) == config
+    assert TrainConfig.from_dict(config.to_dict()) == config
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"colour": 1}, "TrainConfig.*'colour'"),
+        ({"agent": {"colour": 1}}, "TRPOConfig.*'colour'"),
+        ({"agent": {"gamma": 2}}, "`gamma`"),
+        ({"env_id": None}, "`env_id`"),
+        ({"num_envs": 0}, "`num_envs`"),
+        ({"agent": None}, "`?agent"),
+        ({"agent": [1]}, "`?agent"),
+        ({"agent": "x"}, "`?agent"),
+    ],
+)
+def test_from_dict_refuses_by_name(change, message):
+    with pytest.raises(ValueError, match=message):
+        TrainConfig.from_dict({"env_id": "Pendulum-v1"} | change)
+
+
+def test_from_dict_needs_an_environment_only():
+    assert TrainConfig.from_dict({"env_id": "E"}) == TrainConfig(env_id="E")
+    with pytest.raises(ValueError, match="env_id"):
+        TrainConfig.from_dict({})

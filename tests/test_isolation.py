@@ -1,0 +1,118 @@
+"""The layers of the project: who imports whom, and that both backends look alike."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGES = ("trpo", "trpo_torch", "trpo_jax")
+TORCH_FILES = sorted(path.name for path in (ROOT / "trpo_torch").glob("*.py"))
+FRAMEWORKS = {"trpo_torch": ("torch",), "trpo_jax": ("jax", "jaxlib", "flax", "optax")}
+TRPO_MODULES = [
+    "trpo" if path.stem == "__init__" else f"trpo.{path.stem}"
+    for path in sorted((ROOT / "trpo").glob("*.py"))
+    if path.stem != "__main__"  # Importing that one runs the command line.
+]
+
+LOADED = """
+import importlib, sys
+for name in sys.argv[1:]:
+    importlib.import_module(name)
+print(*{name.split(".")[0] for name in sys.modules})
+"""
+
+BLOCKED = """
+import sys
+
+class Blocker:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in sys.argv[2:]:
+            raise ModuleNotFoundError(f"{name} is blocked", name=name)
+
+sys.meta_path.insert(0, Blocker())
+import importlib
+agent = importlib.import_module(sys.argv[1]).TRPOAgent(3, 2, -1, 1, "cpu", (4,), (4,))
+import numpy as np
+action, log_prob, value = agent.act(np.zeros((5, 3)))
+ones = np.ones(5)
+agent.update({"obs": np.zeros((5, 3)), "actions": action, "log_probs": log_prob,
+              "returns": ones, "advantages": ones})
+print("works")
+"""
+
+
+def run(code: str, *arguments: str) -> str:
+    result = subprocess.run(
+        [sys.executable, "-c", code, *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=ROOT,
+    )
+    assert result.returncode == 0, result.stderr
+    return result.stdout
+
+
+def test_the_shared_package_loads_no_framework():
+    banned = {"torch", "jax", "jaxlib", "flax", "optax", "trpo_torch", "trpo_jax"}
+    assert not banned & set(run(LOADED, *TRPO_MODULES).split())
+
+
+def test_the_check_above_sees_a_framework():
+    assert "optax" in run(LOADED, "trpo", "optax").split()
+
+
+def test_import_trpo_is_fast():
+    timed = (
+        "import time; start = time.perf_counter(); import trpo; "
+        "print(time.perf_counter() - start)"
+    )
+    assert min(float(run(timed)) for _ in range(3)) < 0.5
+
+
+@pytest.mark.parametrize(
+    ("backend", "other"), [("trpo_torch", "trpo_jax"), ("trpo_jax", "trpo_torch")]
+)
+def test_each_backend_works_without_the_other(backend, other):
+    assert run(BLOCKED, backend, other, *FRAMEWORKS[other]) == "works\n"
+
+
+@pytest.mark.parametrize("backend", FRAMEWORKS)
+def test_the_blocker_blocks(backend):
+    with pytest.raises(AssertionError, match="is blocked"):
+        run(BLOCKED, backend, FRAMEWORKS[backend][0])
+
+
+def test_no_file_is_longer_than_300_lines():
+    folders = (*PACKAGES, "tests", "parity_tests", "benchmarks")
+    lengths = {
+        str(path.relative_to(ROOT)): len(path.read_text().splitlines())
+        for folder in folders
+        for path in (ROOT / folder).rglob("*.py")
+    }
+    assert len(lengths) > 40
+    assert {path: n for path, n in lengths.items() if n > 300} == {}
+
+
+def public_names(path: Path) -> list[str]:
+    """Functions and classes of a module, in order, without private ones."""
+    kinds = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
+    body = ast.parse(path.read_text()).body
+    found = [node.name for node in body if isinstance(node, kinds)]
+    return [name for name in found if not name.startswith("_")]
+
+
+def test_both_backends_have_the_same_files():
+    jax_files = {path.name for path in (ROOT / "trpo_jax").glob("*.py")}
+    assert set(TORCH_FILES) <= jax_files  # JAX may need one more, whose name says why.
+
+
+@pytest.mark.parametrize("name", TORCH_FILES)
+def test_both_backends_have_the_same_public_names_in_the_same_order(name):
+    torch_names = public_names(ROOT / "trpo_torch" / name)
+    jax_names = public_names(ROOT / "trpo_jax" / name)
+    assert [name for name in jax_names if name in torch_names] == torch_names

@@ -1,0 +1,146 @@
+"""The compiled functions of the agent: one jitted update, one jitted forward pass.
+
+PyTorch runs its update as it is written, so that backend has no such file.
+"""
+
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax.flatten_util import ravel_pytree
+
+from trpo.config import TRPOConfig
+from trpo.types import DISCARDED_FIELDS, Batch, StepStatus, UpdateReport
+from trpo_jax import distributions
+from trpo_jax.device import matmul_precision
+from trpo_jax.distributions import DiagonalGaussian
+from trpo_jax.networks import Parameters
+from trpo_jax.policy_update import PolicyStep, policy_step
+from trpo_jax.value_update import ValueFit, fit_critic
+
+
+# torch's default of 1e-8 lets the first steps after a plateau grow too large.
+ADAM_EPSILON = 1e-5
+
+
+class TRPOState(NamedTuple):
+    """All arrays that an update reads and writes."""
+
+    policy: Parameters
+    critic: Parameters
+    optimizer: Any
+
+
+class Functions(NamedTuple):
+    """The networks as pure functions; hashed by identity, so cheap to jit on."""
+
+    policy: Callable[[Parameters, jax.Array], DiagonalGaussian]
+    critic: Callable[[Parameters, jax.Array], jax.Array]
+
+
+def build_value_optimizer(config: TRPOConfig) -> optax.GradientTransformation:
+    """The critic's optimiser: Adam, or SGD with momentum."""
+    if config.optimizer_type == "adam":
+        return optax.adam(config.value_lr, eps=ADAM_EPSILON)
+    return optax.sgd(config.value_lr, momentum=config.sgd_momentum or None)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def update(
+    functions: Functions,
+    config: TRPOConfig,
+    state_before: TRPOState,
+    batch: Batch,
+    orders: jax.Array,
+) -> tuple[TRPOState, jax.Array]:
+    """One update, compiled whole: nothing returns to the host but the result.
+
+    Args:
+        functions: The networks.
+        config: Hyperparameters.
+        state_before: Weights and optimiser.
+        batch: Samples.
+        orders: [epochs, N] minibatch orders of the critic's epochs.
+
+    Returns:
+        The new state, or the old one if it would not be finite; and the report, its
+        fields stacked in order so that they reach the host in one transfer.
+    """
+    with matmul_precision(config.matmul_precision):
+        theta, unravel = ravel_pytree(state_before.policy)
+        step = policy_step(
+            lambda flat: functions.policy(unravel(flat), batch.obs),
+            theta,
+            batch,
+            config,
+        )
+        critic, optimizer_state, fit = fit_critic(
+            functions.critic,
+            state_before.critic,
+            build_value_optimizer(config),
+            state_before.optimizer,
+            batch,
+            orders,
+            minibatch_size=config.value_minibatch_size,
+            max_grad_norm=config.max_grad_norm,
+        )
+    new = TRPOState(unravel(step.theta), critic, optimizer_state)
+    finite = [jnp.isfinite(leaf).all() for leaf in jax.tree.leaves((new, fit.loss))]
+    sound = jnp.stack(finite).all() & (step.status != StepStatus.NON_FINITE)
+    committed = jax.tree.map(
+        lambda after, before: jnp.where(sound, after, before), new, state_before
+    )
+    return committed, _report(_discard_unless(sound, step), fit)
+
+
+def _discard_unless(sound: jax.Array, step: PolicyStep) -> PolicyStep:
+    """The report's half of a step, of one that was not committed unless `sound`."""
+    undone = {
+        name: jnp.where(sound, getattr(step, name), 0) for name in DISCARDED_FIELDS
+    }
+    return step._replace(
+        status=jnp.where(sound, step.status, StepStatus.NON_FINITE),
+        surrogate_after=jnp.where(sound, step.surrogate_after, step.surrogate_before),
+        **undone,
+    )
+
+
+def _report(step: PolicyStep, fit: ValueFit) -> jax.Array:
+    """One update's numbers, from its two parts, in `UpdateReport`'s order."""
+    named = {"value_loss": fit.loss, "value_mae": fit.mae}
+    named["explained_variance"] = fit.explained_variance
+    for name in UpdateReport._fields:
+        if name not in named:
+            named[name] = getattr(step, name)
+    report = UpdateReport(**named)
+    return jnp.stack([jnp.asarray(value, step.theta.dtype) for value in report])
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def act(
+    functions: Functions,
+    precision: str,
+    policy: Parameters,
+    critic: Parameters,
+    obs: jax.Array,
+    noise: jax.Array | None,
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Action [B, act_dim], log-probability [B, 1] and value [B, 1], compiled."""
+    with matmul_precision(precision):
+        gaussian, value = functions.policy(policy, obs), functions.critic(critic, obs)
+    action = gaussian.mean
+    if noise is not None:
+        action = distributions.sample(gaussian, noise)
+    return action, distributions.log_prob(gaussian, action), value
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def value(
+    critic_apply: Callable, precision: str, critic: Parameters, obs: jax.Array
+) -> jax.Array:
+    """The critic's value [B, 1], compiled."""
+    with matmul_precision(precision):
+        return critic_apply(critic, obs)
