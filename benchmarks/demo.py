@@ -86,7 +86,7 @@ def curves_table(results: dict[str, dict]) -> Table:
 
 def throughput_table() -> Table:
     """Update time of both backends at a few sizes."""
-    table = Table(title="Update throughput, CPU, float32, interleaved, median ± spread")
+    table = Table(title="Update throughput on CPU, float32, median ± spread")
     for name in (
         "size",
         "samples",

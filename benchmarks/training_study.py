@@ -126,8 +126,9 @@ def write_curves(runs: list[Run], results: Path) -> None:
 def table(runs: list[Run]) -> str:
     """Markdown: a row per environment and backend."""
     lines = [
-        "| environment | backend | steps | seeds | return, mean ± std over seeds | each "
-        "seed | published TRPO | updates: accepted / exhausted / other | steps/s |",
+        "| environment | backend | steps | seeds | return, mean ± std over seeds "
+        "| each seed | published TRPO | updates: accepted / exhausted / other "
+        "| steps/s |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
     groups = collections.defaultdict(list)

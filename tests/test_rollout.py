@@ -129,7 +129,7 @@ def test_a_reused_observation_buffer_does_not_alias():
 
 
 def test_a_nan_reward_is_named():
-    with pytest.raises(NonFiniteTransitionError, match="`rewards`.*environment 0"):
+    with pytest.raises(NonFiniteTransitionError, match=r"`rewards`.*environment 0"):
         collect(AutoresetMode.SAME_STEP, env_id="TrpoTest/CounterPoisoned-v0")
 
 

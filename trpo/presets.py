@@ -33,10 +33,23 @@ DEFAULT = Preset(
 )
 PENDULUM = Preset(
     "pendulum",
-    "discount 0.9 as in RL Baselines3 Zoo: an episode is decided within a second; "
-    "small batches, because 100,000 steps are few",
-    {"total_steps": 100_000, "num_envs": 4, "rollout_steps": 256},
-    {"gamma": 0.9, "gae_lambda": 0.95, "value_lr": 1e-3, "value_epochs": 20},
+    "discount 0.95 looks far enough ahead to swing up once and catch (0.9, which RL "
+    "Baselines3 Zoo uses, left some starts failing); wide initial noise, because with "
+    "less that discount got stuck; bounded observations need no normalisation. Chosen "
+    "on seeds 20 to 25",
+    {
+        "total_steps": 100_000,
+        "num_envs": 4,
+        "rollout_steps": 256,
+        "normalize_observations": False,
+    },
+    {
+        "gamma": 0.95,
+        "gae_lambda": 0.95,
+        "initial_log_std": 0.5,
+        "value_lr": 1e-3,
+        "value_epochs": 20,
+    },
 )
 MUJOCO = Preset(
     "mujoco",
