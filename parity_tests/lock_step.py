@@ -129,8 +129,9 @@ def explain_parting(comparisons: list[Comparison]) -> str:
     flipped = next((c for c in comparisons if c.decisions), None)
     if flipped is not None and flipped.update <= parted.update:
         cause = (
-            f"update {flipped.update} decided differently ({', '.join(flipped.decisions)}"
-            ") because rounding put the two on different sides of a threshold"
+            f"update {flipped.update} decided differently "
+            f"({', '.join(flipped.decisions)}) because rounding put the two on "
+            "different sides of a threshold"
         )
     else:
         cause = (
@@ -148,15 +149,17 @@ def explain_parting(comparisons: list[Comparison]) -> str:
 
 def report(lock: list[Comparison], closed: list[Comparison]) -> str:
     """The comparison as a short table in plain text."""
-    flips = sum(len(c.decisions) for c in lock)
+    rows = [
+        ("policy and critic weights, relative", f"{_worst(lock, 1):.1e}", "1e-09"),
+        ("critic's optimiser state, relative", f"{_worst(lock, 2):.1e}", "1e-09"),
+        ("observations after the rollout", f"{_worst(lock, 3):.1e}", "-"),
+        ("decisions that differ", str(sum(len(c.decisions) for c in lock)), "0"),
+    ]
     lines = [
         f"Parity in float64 on Pendulum-v1: lock step over {len(lock)} updates",
-        "  quantity                                 worst difference       bound",
-        f"  policy and critic weights (relative)            {_worst(lock, 1):9.1e}     1e-09",
-        f"  critic's optimiser state (relative)             {_worst(lock, 2):9.1e}     1e-09",
-        f"  observations after the rollout (absolute)       {_worst(lock, 3):9.1e}         -",
-        f"  decisions that differ                           {flips:9d}         0",
-        f"  closed loop, {len(closed)} updates from one seed: {explain_parting(closed)}",
+        f"  {'quantity':<40} {'worst difference':>16} {'bound':>8}",
+        *(f"  {name:<40} {value:>16} {bound:>8}" for name, value, bound in rows),
+        f"  closed loop from one seed: {explain_parting(closed)}",
     ]
     return "\n".join(lines)
 

@@ -1,11 +1,18 @@
 """Both backends trained on Pendulum-v1: equal in lock step, close in closed loop."""
 
+import dataclasses
+
+import numpy as np
+import pytest
+
 from parity_tests.lock_step import (
     closed_loop,
     default_config,
     explain_parting,
     lock_step,
+    relative_difference,
 )
+from trpo.training import Trainer
 
 
 def test_twenty_iterations_in_lock_step_are_equal():
@@ -23,3 +30,23 @@ def test_closed_loops_stay_together_at_first_and_their_parting_is_explained():
     print(explain_parting(comparisons))
     for comparison in comparisons[:3]:
         assert comparison.parameters <= 1e-6, comparison
+
+
+@pytest.mark.parametrize("first", ["torch", "jax"])
+def test_one_backend_continues_what_the_other_began(first):
+    second = "jax" if first == "torch" else "torch"
+    config = default_config(total_steps=6 * 1024)
+    straight = Trainer(dataclasses.replace(config, backend=first))
+    straight.run(num_updates=6)
+    beginning = Trainer(dataclasses.replace(config, backend=first))
+    beginning.run(num_updates=3)
+    rest = Trainer(dataclasses.replace(config, backend=second))
+    assert rest.set_state(beginning.get_state()) == ()
+    rest.run(num_updates=6)
+    left, right = straight.get_state(), rest.get_state()
+    prefixes = ("policy.", "value.", "value_optimizer.", "return_scaler.")
+    assert relative_difference(left, right, prefixes) <= 1e-9
+    np.testing.assert_array_equal(left["random.action_draws"], 6 * 256)
+    for name in left:
+        if name.startswith(("random.", "environment.episode", "training.update")):
+            np.testing.assert_allclose(left[name], right[name], rtol=1e-9, err_msg=name)

@@ -63,7 +63,7 @@ def conjugate_gradient(
     def step(s: _CGState) -> _CGState:
         basis = s.basis.at[s.num_steps].set(s.r / jnp.sqrt(s.rr))
         a_p = matvec(s.p)
-        p_a_p = jnp.dot(s.p, a_p)
+        p_a_p = inner(s.p, a_p)
         sound = _is_sound(p_a_p)
         alpha = jnp.where(sound, s.rr / jnp.where(sound, p_a_p, 1.0), 0.0)
         # `where` on the vectors too: 0 * inf in an unsound product would be NaN.
@@ -71,7 +71,7 @@ def conjugate_gradient(
         r = jnp.where(sound, s.r - alpha * a_p, s.r)
         # Rows not yet filled are zero and take nothing away.
         r = jnp.where(sound, r - (basis @ r) @ basis, s.r)
-        rr = jnp.where(sound, jnp.dot(r, r), s.rr)
+        rr = jnp.where(sound, inner(r, r), s.rr)
         p = r + (rr / s.rr) * s.p
         return _CGState(x, r, p, rr, basis, s.num_steps + 1, p_a_p)
 
@@ -79,7 +79,7 @@ def conjugate_gradient(
         x=jnp.zeros_like(b),
         r=b,
         p=b,
-        rr=jnp.dot(b, b),
+        rr=inner(b, b),
         # Residuals so far, normalised.
         basis=jnp.zeros((max_steps, b.shape[0]), b.dtype),
         num_steps=jnp.zeros((), jnp.int32),
@@ -87,6 +87,11 @@ def conjugate_gradient(
     )
     end = jax.lax.while_loop(keep_going, step, start)
     return CGResult(end.x, end.r, end.rr, end.num_steps, end.curvature)
+
+
+def inner(a: Float[jax.Array, " p"], b: Float[jax.Array, " p"]) -> Float[jax.Array, ""]:
+    """a'b; XLA's own product is as accurate as summing in pairs."""
+    return jnp.dot(a, b)
 
 
 def _is_sound(curvature: jax.Array) -> jax.Array:

@@ -9,7 +9,7 @@ from jaxtyping import Float
 from trpo.config import TRPOConfig
 from trpo.types import Batch, StepStatus
 from trpo_jax import distributions
-from trpo_jax.conjugate_gradient import CGResult, conjugate_gradient
+from trpo_jax.conjugate_gradient import CGResult, conjugate_gradient, inner
 from trpo_jax.distributions import DiagonalGaussian
 from trpo_jax.fisher import FISHER_PRODUCTS, PolicyFunction
 from trpo_jax.line_search import LineSearchResult, line_search
@@ -66,14 +66,14 @@ def policy_step(
         config: Hyperparameters.
     """
     old, before, gradient = _surrogate_and_gradient(policy, theta, batch)
-    grad_norm = jnp.sqrt(jnp.dot(gradient, gradient))
+    grad_norm = jnp.sqrt(inner(gradient, gradient))
     # The unit-norm right-hand side makes the residual's tolerance relative, and the
     # solution independent of the advantages' scale.
     b = gradient / jnp.where(grad_norm > 0, grad_norm, 1.0)
     product = FISHER_PRODUCTS[config.fisher_product](policy, theta, config.cg_damping)
     cg = conjugate_gradient(product, b, config.cg_iters, config.cg_residual_tol)
     # x'(F + damping)x without one more product: A x = b - r.
-    x_f_x = jnp.dot(cg.x, b - cg.residual)
+    x_f_x = inner(cg.x, b - cg.residual)
     trouble = _trouble(grad_norm, cg, x_f_x)
     sound = trouble == StepStatus.ACCEPTED
     scale = jnp.sqrt(2.0 * config.target_kl / jnp.where(sound, x_f_x, 1.0))
@@ -147,11 +147,11 @@ def _summary(
 ) -> PolicyStep:
     new = policy(search.theta)
     after = surrogate(new, batch)
-    expected_improve = grad_norm * jnp.dot(b, full_step)
+    expected_improve = grad_norm * inner(b, full_step)
     predicted = search.frac * expected_improve
     # Undamped quadratic model of KL at the accepted step: s'(F + damping)s / 2 is
     # target_kl for the full step by construction.
-    damping_share = 0.5 * config.cg_damping * jnp.dot(full_step, full_step)
+    damping_share = 0.5 * config.cg_damping * inner(full_step, full_step)
     predicted_kl = search.frac**2 * (config.target_kl - damping_share)
     return PolicyStep(
         theta=search.theta,
@@ -162,7 +162,7 @@ def _summary(
         improvement=search.improvement,
         kl=search.kl,
         entropy=distributions.entropy(new).mean(),
-        step_norm=jnp.sqrt(jnp.dot(full_step, full_step)),
+        step_norm=jnp.sqrt(inner(full_step, full_step)),
         expected_improve=expected_improve,
         line_search_frac=search.frac,
         line_search_accepted=search.accepted,

@@ -9,7 +9,7 @@ from torch import Tensor
 from trpo.config import TRPOConfig
 from trpo.types import Batch, StepStatus
 from trpo_torch import distributions
-from trpo_torch.conjugate_gradient import CGResult, conjugate_gradient
+from trpo_torch.conjugate_gradient import CGResult, conjugate_gradient, inner
 from trpo_torch.distributions import DiagonalGaussian
 from trpo_torch.fisher import FISHER_PRODUCTS, PolicyFunction
 from trpo_torch.line_search import LineSearchResult, line_search
@@ -67,14 +67,14 @@ def policy_step(
     """
     theta = theta.detach()
     old, before, gradient = _surrogate_and_gradient(policy, theta, batch)
-    grad_norm = torch.linalg.vector_norm(gradient)
+    grad_norm = torch.sqrt(inner(gradient, gradient))
     # The unit-norm right-hand side makes the residual's tolerance relative, and the
     # solution independent of the advantages' scale.
     b = gradient / grad_norm if grad_norm > 0 else gradient
     product = FISHER_PRODUCTS[config.fisher_product](policy, theta, config.cg_damping)
     cg = conjugate_gradient(product, b, config.cg_iters, config.cg_residual_tol)
     # x'(F + damping)x without one more product: A x = b - r.
-    x_f_x = torch.dot(cg.x, b - cg.residual)
+    x_f_x = inner(cg.x, b - cg.residual)
     trouble = _trouble(grad_norm, cg, x_f_x)
     if trouble is None:
         full_step = cg.x * torch.sqrt(2.0 * config.target_kl / x_f_x)
@@ -149,11 +149,11 @@ def _summary(
 ) -> PolicyStep:
     new = policy(search.theta)
     after = surrogate(new, batch)
-    expected_improve = grad_norm * torch.dot(b, full_step)
+    expected_improve = grad_norm * inner(b, full_step)
     predicted = search.frac * expected_improve
     # Undamped quadratic model of KL at the accepted step: s'(F + damping)s / 2 is
     # target_kl for the full step by construction.
-    damping_share = 0.5 * config.cg_damping * torch.dot(full_step, full_step)
+    damping_share = 0.5 * config.cg_damping * inner(full_step, full_step)
     predicted_kl = search.frac**2 * (config.target_kl - damping_share)
     return PolicyStep(
         theta=search.theta,
@@ -164,7 +164,7 @@ def _summary(
         improvement=search.improvement,
         kl=search.kl,
         entropy=distributions.entropy(new).mean(),
-        step_norm=torch.linalg.vector_norm(full_step),
+        step_norm=torch.sqrt(inner(full_step, full_step)),
         expected_improve=expected_improve,
         line_search_frac=search.frac,
         line_search_accepted=search.accepted,

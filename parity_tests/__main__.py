@@ -1,0 +1,31 @@
+"""`python -m parity_tests [--quick | --full] [--devices cpu cuda] [--out DIR]`."""
+
+import argparse
+import sys
+
+from parity_tests import certificate
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the suite, write the certificate; exit status 1 when a ring fails."""
+    parser = argparse.ArgumentParser(
+        prog="python -m parity_tests", description=certificate.__doc__
+    )
+    group = parser.add_mutually_exclusive_group()
+    group.add_argument(
+        "--quick", dest="mode", action="store_const", const="quick", default="quick",
+        help="few cases, under a minute on two cores (the default)",
+    )  # fmt: skip
+    group.add_argument(
+        "--full", dest="mode", action="store_const", const="full", help="every case"
+    )
+    parser.add_argument(
+        "--devices", nargs="+", default=["cpu"], choices=certificate.DEVICES
+    )
+    parser.add_argument("--out", default="parity", help="folder of the certificate")
+    options = parser.parse_args(arguments)
+    return certificate.run(options.devices, options.mode, options.out)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,187 @@
+"""Teacher-forced stages by the JAX backend, compiled into one function."""
+
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.flatten_util import ravel_pytree
+
+from parity_tests.canonical import Arrays, flatten, unflatten
+from parity_tests.cases import Case, Problem
+from parity_tests.reference_update import Teacher
+from trpo.types import Batch
+from trpo_jax import (
+    TRPOAgent as TRPOAgent,
+    distributions,
+    fisher,
+    line_search,
+    objective,
+    policy_update,
+    state,
+    value_update,
+)
+from trpo_jax.compiled import Functions, TRPOState
+from trpo_jax.conjugate_gradient import conjugate_gradient
+from trpo_jax.device import matmul_precision as precision_of, resolve_device
+from trpo_jax.distributions import DiagonalGaussian
+from trpo_jax.networks import critic_function, policy_function
+
+
+def stages(
+    problem: Problem, teacher: Teacher, dtype: str, device: str, matmul_precision: str
+) -> tuple[Arrays, dict[str, int]]:
+    """Every teacher-forced stage, and the end-to-end solution and step."""
+    case, where = problem.case, resolve_device(device)
+
+    def put(array: np.ndarray) -> jax.Array:
+        return jax.device_put(np.asarray(array, dtype=dtype), where)
+
+    inputs = {
+        "policy": jax.tree.map(put, state.load_network(problem.state, "policy.")),
+        "critic": jax.tree.map(put, state.load_network(problem.state, "value.")),
+        "batch": Batch(*(put(problem.batch[name]) for name in Batch._fields)),
+        "teacher": Teacher(*map(put, teacher)),
+    }
+    to_own = functools.partial(_own_order, case, put)
+    fed = inputs["teacher"]._replace(
+        b=to_own(teacher.b), full_step=to_own(teacher.full_step)
+    )
+    inputs |= {"teacher": fed, "probe": to_own(problem.probe)}
+    sizes = (case.obs_dim, case.layers, case.act_dim)
+    # Regimes of equal sizes and configuration share one compilation.
+    trees, vectors, scalars = _compiled(
+        sizes, problem.config, case.updates, matmul_precision, inputs
+    )
+    for leaf in jax.tree.leaves((trees, vectors)):
+        assert leaf.devices() == {where}, f"an array is on {leaf.devices()}"
+    values = {name: np.array(array) for name, array in vectors.items()}
+    for name, tree in trees.items():
+        values[name] = flatten(state.network_arrays(tree, "x."), "x.")
+    return values, {name: int(number) for name, number in scalars.items()}
+
+
+def make_linear(agent: TRPOAgent, arrays: Arrays) -> None:
+    """Give an agent networks without hidden layers."""
+    agent._functions = Functions(
+        policy_function(agent.obs_dim, (), agent.act_dim),
+        critic_function(agent.obs_dim, ()),
+    )
+    critic = state.load_network(arrays, "value.")
+    agent.state = agent._put(
+        TRPOState(
+            state.load_network(arrays, "policy."),
+            critic,
+            agent._build_value_optimizer().init(critic),
+        )
+    )
+
+
+def own_order(case: Case, vector: np.ndarray) -> np.ndarray:
+    """A policy's canonical flat vector in JAX's flat order."""
+    named = unflatten(vector, case.policy_sizes, "policy.", log_std=True)
+    return np.array(ravel_pytree(state.load_network(named, "policy."))[0])
+
+
+def _own_order(case: Case, put: Any, vector: np.ndarray) -> jax.Array:
+    return put(own_order(case, vector))
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1, 2, 3))
+def _compiled(
+    sizes: tuple, config: Any, updates: bool, matmul_precision: str, inputs: dict
+) -> tuple[dict, dict, dict]:
+    obs_dim, layers, act_dim = sizes
+    batch, teacher = inputs["batch"], inputs["teacher"]
+    apply = policy_function(obs_dim, layers, act_dim)
+    theta, unravel = ravel_pytree(inputs["policy"])
+
+    def policy(flat: jax.Array) -> DiagonalGaussian:
+        return apply(unravel(flat), batch.obs)
+
+    trees: dict = {}
+    decisions: dict = {}
+    with precision_of(matmul_precision):
+        vectors = _distribution(policy(theta), batch, teacher)
+        vectors["value"] = _critic_values(inputs, sizes, config, trees)
+        if updates:
+            flats = _solvers(policy, theta, inputs, config, vectors, decisions)
+            trees |= {name: unravel(flat) for name, flat in flats.items()}
+    return trees, vectors, decisions
+
+
+def _distribution(at: DiagonalGaussian, batch: Batch, teacher: Teacher) -> dict:
+    old = DiagonalGaussian(teacher.mean, teacher.log_std)
+    new = DiagonalGaussian(teacher.new_mean, teacher.new_log_std)
+    before = objective.surrogate(old, batch)
+    return {
+        "mean": at.mean,
+        "log_std": at.log_std,
+        "log_prob": distributions.log_prob(old, batch.actions),
+        "entropy": distributions.entropy(old),
+        "kl": distributions.kl_old_to_new(old, new),
+        "log_ratio": distributions.log_ratio(old, new, batch.actions),
+        "surrogate": before.value,
+        "ratio": before.ratio,
+        "improvement": objective.surrogate_improvement(old, new, batch, before.ratio),
+    }
+
+
+def _critic_values(inputs: dict, sizes: tuple, config: Any, trees: dict) -> jax.Array:
+    critic, batch = critic_function(sizes[0], sizes[1]), inputs["batch"]
+
+    def mean_squared_error(parameters: Any) -> jax.Array:
+        return jnp.mean((critic(parameters, batch.obs) - batch.returns) ** 2)
+
+    gradient = jax.grad(mean_squared_error)(inputs["critic"])
+    trees["critic/gradient"] = gradient
+    trees["critic/clipped_gradient"] = value_update.clip_by_norm(
+        gradient, config.max_grad_norm
+    )
+    return critic(inputs["critic"], batch.obs)
+
+
+def _solvers(
+    policy: fisher.PolicyFunction,
+    theta: jax.Array,
+    inputs: dict,
+    config: Any,
+    vectors: dict,
+    decisions: dict,
+) -> dict[str, jax.Array]:
+    batch, teacher = inputs["batch"], inputs["teacher"]
+    old, before, gradient = policy_update._surrogate_and_gradient(policy, theta, batch)
+    flats = {"gradient": gradient}
+    for route, build in fisher.FISHER_PRODUCTS.items():
+        product = build(policy, theta, config.cg_damping)
+        flats[f"fisher/{route}"] = product(inputs["probe"])
+        if route == config.fisher_product:
+            chosen = product
+    cg = conjugate_gradient(chosen, teacher.b, config.cg_iters, config.cg_residual_tol)
+    flats["cg/solution"] = cg.x
+    decisions["cg/iterations"] = cg.num_steps
+
+    def evaluate(candidate: jax.Array) -> tuple[jax.Array, jax.Array]:
+        new = policy(candidate)
+        gain = objective.surrogate_improvement(old, new, batch, before.ratio)
+        return gain, objective.mean_kl(old, new)
+
+    search = line_search.line_search(
+        evaluate,
+        theta,
+        teacher.full_step,
+        target_kl=config.target_kl,
+        backtrack_coeff=config.backtrack_coeff,
+        backtrack_iters=config.backtrack_iters,
+    )
+    flats["line_search/theta"] = search.theta
+    vectors["line_search/improvement"] = search.improvement
+    vectors["line_search/kl"] = search.kl
+    decisions["line_search/index"] = jnp.where(
+        search.accepted, search.num_candidates - 1, -1
+    )
+    step = policy_update.policy_step(policy, theta, batch, config)
+    flats["update/cg_solution"] = step.cg_solution
+    flats["update/full_step"] = step.full_step
+    return flats

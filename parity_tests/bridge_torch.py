@@ -1,0 +1,167 @@
+"""Teacher-forced stages by the PyTorch backend."""
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.func import functional_call
+
+from parity_tests.canonical import Arrays, flatten
+from parity_tests.cases import Problem
+from parity_tests.reference_update import Teacher
+from trpo.types import Batch
+from trpo_torch import (
+    TRPOAgent as TRPOAgent,
+    distributions,
+    fisher,
+    line_search,
+    objective,
+    policy_update,
+    state,
+)
+from trpo_torch.conjugate_gradient import conjugate_gradient
+from trpo_torch.device import matmul_precision as precision_of
+from trpo_torch.distributions import DiagonalGaussian
+from trpo_torch.networks import Critic, GaussianPolicy
+
+
+def stages(
+    problem: Problem, teacher: Teacher, dtype: str, device: str, matmul_precision: str
+) -> tuple[Arrays, dict[str, int]]:
+    """Every teacher-forced stage, and the end-to-end solution and step."""
+    runner = _Runner(problem, dtype, device)
+    with precision_of(matmul_precision):
+        values = {**runner.distribution(teacher), **runner.critic_values()}
+        decisions: dict[str, int] = {}
+        if problem.case.updates:
+            runner.solvers(teacher, values, decisions)
+    for name, tensor in values.items():
+        assert tensor.device.type == device, f"{name} is on {tensor.device}"
+    return {
+        name: tensor.detach().cpu().numpy().copy() for name, tensor in values.items()
+    }, decisions
+
+
+def make_linear(agent: TRPOAgent, arrays: Arrays) -> None:
+    """Give an agent networks without hidden layers."""
+    dtype = getattr(torch, agent.dtype.name)
+    agent.policy = GaussianPolicy(agent.obs_dim, (), agent.act_dim)
+    agent.critic = Critic(agent.obs_dim, ())
+    for module, prefix in ((agent.policy, "policy."), (agent.critic, "value.")):
+        module.to(agent.device, dtype)
+        state.load_network(module, arrays, prefix)
+    agent.value_optimizer = agent._build_value_optimizer()
+
+
+def make_policy(case: Any, dtype: str, device: str = "cpu") -> GaussianPolicy:
+    """The case's policy module, weights not yet loaded."""
+    module = GaussianPolicy(case.obs_dim, case.layers, case.act_dim)
+    return module.to(device, getattr(torch, dtype))
+
+
+def flat_policy(module: GaussianPolicy, obs: Tensor) -> fisher.PolicyFunction:
+    """Flat canonical parameters -> distribution at `obs`."""
+    shapes = {name: p.shape for name, p in module.named_parameters()}
+
+    def policy(theta: Tensor) -> DiagonalGaussian:
+        pieces = theta.split([shape.numel() for shape in shapes.values()])
+        named = {
+            name: piece.view(shape)
+            for (name, shape), piece in zip(shapes.items(), pieces, strict=True)
+        }
+        return functional_call(module, named, (obs,))
+
+    return policy
+
+
+class _Runner:
+    def __init__(self, problem: Problem, dtype: str, device: str) -> None:
+        self.problem, self.dtype, self.device = problem, getattr(torch, dtype), device
+        case = problem.case
+        self.batch = Batch(*(self.tensor(problem.batch[n]) for n in Batch._fields))
+        self.theta = self.tensor(flatten(problem.state, "policy."))
+        module = make_policy(case, dtype, device)
+        self.policy = flat_policy(module, self.batch.obs)
+        self.critic = Critic(case.obs_dim, case.layers).to(device, self.dtype)
+        arrays = {n: a.astype(dtype) for n, a in problem.state.items()}
+        state.load_network(self.critic, arrays, "value.")
+
+    def tensor(self, array: np.ndarray) -> Tensor:
+        array = np.ascontiguousarray(array)
+        return torch.from_numpy(array).to(self.device, self.dtype)
+
+    def distribution(self, teacher: Teacher) -> dict[str, Tensor]:
+        at = self.policy(self.theta)
+        fed = {n: self.tensor(a) for n, a in teacher._asdict().items()}
+        old = DiagonalGaussian(fed["mean"], fed["log_std"])
+        new = DiagonalGaussian(fed["new_mean"], fed["new_log_std"])
+        before = objective.surrogate(old, self.batch)
+        return {
+            "mean": at.mean,
+            "log_std": at.log_std,
+            "log_prob": distributions.log_prob(old, self.batch.actions),
+            "entropy": distributions.entropy(old),
+            "kl": distributions.kl_old_to_new(old, new),
+            "log_ratio": distributions.log_ratio(old, new, self.batch.actions),
+            "surrogate": before.value,
+            "ratio": before.ratio,
+            "improvement": objective.surrogate_improvement(
+                old, new, self.batch, before.ratio
+            ),
+        }
+
+    def critic_values(self) -> dict[str, Tensor]:
+        values = self.critic(self.batch.obs)
+        loss = torch.mean((values - self.batch.returns) ** 2)
+        self.critic.zero_grad(set_to_none=True)
+        loss.backward()
+        parameters = list(self.critic.parameters())
+        gradient = torch.cat([p.grad.reshape(-1) for p in parameters])
+        torch.nn.utils.clip_grad_norm_(parameters, self.problem.config.max_grad_norm)
+        clipped = torch.cat([p.grad.reshape(-1) for p in parameters])
+        named = {"critic/gradient": gradient, "critic/clipped_gradient": clipped}
+        return {"value": values, **named}
+
+    def solvers(
+        self, teacher: Teacher, values: dict[str, Tensor], decisions: dict[str, int]
+    ) -> None:
+        config, theta = self.problem.config, self.theta
+        old, before, gradient = policy_update._surrogate_and_gradient(
+            self.policy, theta, self.batch
+        )
+        values["gradient"] = gradient
+        probe = self.tensor(self.problem.probe)
+        for route, build in fisher.FISHER_PRODUCTS.items():
+            product = build(self.policy, theta, config.cg_damping)
+            values[f"fisher/{route}"] = product(probe)
+            if route == config.fisher_product:
+                chosen = product
+        cg = conjugate_gradient(
+            chosen, self.tensor(teacher.b), config.cg_iters, config.cg_residual_tol
+        )
+        values["cg/solution"] = cg.x
+        decisions["cg/iterations"] = int(cg.num_steps)
+
+        @torch.no_grad()
+        def evaluate(candidate: Tensor) -> tuple[Tensor, Tensor]:
+            new = self.policy(candidate)
+            gain = objective.surrogate_improvement(old, new, self.batch, before.ratio)
+            return gain, objective.mean_kl(old, new)
+
+        search = line_search.line_search(
+            evaluate,
+            theta,
+            self.tensor(teacher.full_step),
+            target_kl=config.target_kl,
+            backtrack_coeff=config.backtrack_coeff,
+            backtrack_iters=config.backtrack_iters,
+        )
+        values["line_search/theta"] = search.theta
+        values["line_search/improvement"] = search.improvement
+        values["line_search/kl"] = search.kl
+        found = search.num_candidates - 1 if search.accepted else -1
+        decisions["line_search/index"] = int(found)
+        step = policy_update.policy_step(self.policy, theta, self.batch, config)
+        values["update/cg_solution"] = step.cg_solution
+        values["update/full_step"] = step.full_step

@@ -1,0 +1,223 @@
+"""The certificate: every ring on this machine, as JSON, Markdown, page and figure."""
+
+import json
+import math
+import pathlib
+import subprocess
+import time
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from rich.console import Console
+
+from parity_tests import environment
+
+
+DEVICES = ("cpu", "cuda")
+FULL_UPDATES, QUICK_UPDATES = 50, 10
+
+
+class Certificate(NamedTuple):
+    """All that a report shows.
+
+    Attributes:
+        mode: "quick" or "full".
+        passed: whether every ring that ran passed.
+        seconds: wall-clock time.
+        facts: versions, processor, precision, threads, commit.
+        devices: device -> "passed", "failed" or "not run".
+        rows: the rings' rows as dictionaries, each with its device.
+        ties: device -> [ties, decisions].
+        checks: outcomes of oracles, recorded vectors and failure parity.
+        shadow: environment -> lock-step history, one dictionary per update.
+        closed_loop: what became of two runs that share only their seed.
+        mutation: verdicts on planted faults; empty where not run.
+    """
+
+    mode: str
+    passed: bool
+    seconds: float
+    facts: dict[str, Any]
+    devices: dict[str, str]
+    rows: list[dict[str, Any]]
+    ties: dict[str, list[int]]
+    checks: list[dict[str, Any]]
+    shadow: dict[str, list[dict[str, Any]]]
+    closed_loop: str
+    mutation: list[dict[str, Any]]
+
+
+def run(
+    devices: Sequence[str] = ("cpu",),
+    mode: str = "quick",
+    out: str | pathlib.Path = "parity",
+) -> int:
+    """Run the suite and write the certificate into `out`.
+
+    Args:
+        devices: "cpu", "cuda" or both; one that is absent is reported as not run.
+        mode: "quick" (under a minute on two cores) or "full".
+        out: Folder, made if it is not there.
+
+    Returns:
+        0 if every ring passed on every device that was there, else 1.
+
+    Raises:
+        ValueError: a device or the mode is unknown.
+    """
+    if mode not in ("quick", "full"):
+        raise ValueError(f"`mode`: expected 'quick' or 'full', got {mode!r}.")
+    if unknown := sorted(set(devices) - set(DEVICES)):
+        raise ValueError(f"`devices`: expected {DEVICES}, got {unknown[0]!r}.")
+    environment.prepare()
+    from parity_tests import certificate_figure, certificate_page, certificate_text
+
+    console = Console()
+    certificate = _gather(tuple(devices), mode, console)
+    folder = pathlib.Path(out)
+    folder.mkdir(parents=True, exist_ok=True)
+    document = json.dumps(_finite(certificate._asdict()), indent=1) + "\n"
+    (folder / "parity.json").write_text(document)
+    (folder / "parity.md").write_text(certificate_text.markdown(certificate))
+    (folder / "parity.html").write_text(certificate_page.html(certificate))
+    certificate_figure.draw(certificate, folder / "parity.png")
+    console.print(certificate_text.summary(certificate), highlight=False)
+    console.print(f"Certificate: {folder / 'parity.html'}", highlight=False)
+    return 0 if certificate.passed else 1
+
+
+def _gather(devices: tuple[str, ...], mode: str, console: Console) -> Certificate:
+    start = time.perf_counter()
+    rows, ties, verdicts = [], {}, dict.fromkeys(DEVICES, "not run")
+    present = environment.devices_present()
+    for device in devices:
+        if device not in present:
+            console.print(f"{device}: not run, no such device in both frameworks")
+            continue
+        found, count, passed = _rings(device, mode, console)
+        rows += found
+        ties[device] = count
+        verdicts[device] = "passed" if passed else "failed"
+    checks = _checks(mode, console)
+    shadow, closed_loop, shadow_passed = _training(mode, console)
+    passed = "failed" not in verdicts.values() and shadow_passed
+    return Certificate(
+        mode=mode,
+        passed=passed and all(check["ok"] for check in checks),
+        seconds=time.perf_counter() - start,
+        facts={**environment.describe(), "commit": _commit()},
+        devices=verdicts,
+        rows=rows,
+        ties=ties,
+        checks=checks,
+        shadow=shadow,
+        closed_loop=closed_loop,
+        mutation=_mutation(),
+    )
+
+
+def _rings(
+    device: str, mode: str, console: Console
+) -> tuple[list[dict[str, Any]], list[int], bool]:
+    from parity_tests import cases, evidence, inspection, rings
+
+    quick = mode == "quick"
+    names = evidence.quick_cases() if quick else [case.name for case in cases.GRID]
+    gathered = []
+    with console.status("") as status:
+        for i, name in enumerate(names):
+            status.update(f"{device}: {name} ({i + 1} of {len(names)} cases)")
+            gathered += evidence.gather_all([name], 2 if quick else 3, device)
+    found = list(inspection.judge(gathered))
+    count, total, few = rings.ties(found)
+    for ring in "ABCD":
+        own = [row for row in found if row.ring == ring]
+        bad = [row for row in own if not row.ok]
+        word = "[green]passed[/]" if not bad else f"[red]{len(bad)} failed[/]"
+        console.print(f"{device}: ring {ring}: {word} of {len(own)} rows")
+    passed = few and all(row.ok for row in found)
+    return (
+        [{**row._asdict(), "device": device} for row in found],
+        [count, total],
+        passed,
+    )
+
+
+def _checks(mode: str, console: Console) -> list[dict[str, Any]]:
+    from parity_tests import golden, inspection
+
+    recorded = ["gauss_small_f64"] if mode == "quick" else golden.names()
+    found = inspection.checks(recorded)
+    outcomes = []
+    with console.status("") as status:
+        for i, check in enumerate(found):
+            status.update(f"{check.name} ({i + 1} of {len(found)} checks)")
+            outcomes.append(inspection.perform(check)._asdict())
+    bad = [outcome for outcome in outcomes if not outcome["ok"]]
+    for outcome in bad:
+        console.print(f"[red]{outcome['name']}[/]: {outcome['message']}")
+    console.print(
+        f"oracles, recordings, failures: {len(found) - len(bad)} of {len(found)}"
+    )
+    return outcomes
+
+
+def _training(mode: str, console: Console) -> tuple[dict, str, bool]:
+    from parity_tests import shadow
+
+    environments = ["Pendulum-v1"]
+    if mode == "full":
+        environments += ["HalfCheetah-v5"] if _has_mujoco() else []
+    updates = QUICK_UPDATES if mode == "quick" else FULL_UPDATES
+    histories, passed = {}, True
+    for env_id in environments:
+        with console.status(f"lock step on {env_id}, {updates} updates"):
+            history = shadow.run(env_id, updates)
+        good = shadow.passed(history)
+        passed &= good
+        word = "[green]passed[/]" if good else "[red]failed[/]"
+        console.print(f"lock step on {env_id}: {word}, {updates} updates")
+        histories[env_id] = [update._asdict() for update in history]
+    return histories, _closed_loop() if mode == "full" else "not run", passed
+
+
+def _closed_loop() -> str:
+    from parity_tests import lock_step
+
+    config = lock_step.default_config("float32")
+    return lock_step.explain_parting(list(lock_step.closed_loop(config, 30)))
+
+
+def _has_mujoco() -> bool:
+    import importlib.util
+
+    return importlib.util.find_spec("mujoco") is not None
+
+
+def _mutation() -> list[dict[str, Any]]:
+    """The verdicts that were committed with the suite."""
+    path = pathlib.Path(__file__).parent / "mutation.json"
+    return json.loads(path.read_text()) if path.exists() else []
+
+
+def _commit() -> str:
+    here = pathlib.Path(__file__).parent
+    try:
+        found = subprocess.run(
+            ["git", "describe", "--always", "--dirty"], cwd=here, capture_output=True,
+            text=True, timeout=10, check=True,
+        )  # fmt: skip
+    except (OSError, subprocess.SubprocessError):
+        return "not a checkout"
+    return found.stdout.strip()
+
+
+def _finite(value: Any) -> Any:
+    """JSON has no NaN or infinity: they become strings."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return value

@@ -1,0 +1,145 @@
+"""The certificate as text: a summary for the terminal, Markdown for a repository."""
+
+from typing import Any
+
+
+STATIC = ("mean", "log_prob", "entropy", "kl", "ratio", "surrogate", "gradient")
+
+
+def worst(rows: list[dict[str, Any]], ring: str, device: str) -> dict[str, Any] | None:
+    """The row of a ring nearest to its bound, or beyond it; None if there is none."""
+    own = [r for r in rows if r["ring"] == ring and r["device"] == device]
+    return max(own, key=lambda row: row["value"] / row["bound"], default=None)
+
+
+def by_quantity(
+    rows: list[dict[str, Any]], ring: str, device: str, subject: str | None = None
+) -> dict[str, dict[str, Any]]:
+    """Quantity -> its worst row in a ring, pooled rows left out for ring B."""
+    found: dict[str, dict[str, Any]] = {}
+    for row in rows:
+        if (row["ring"], row["device"]) != (ring, device):
+            continue
+        if subject not in (None, row["subject"]):
+            continue
+        if ring == "B" and row["case"] == "all":
+            continue
+        best = found.get(row["quantity"])
+        if best is None or row["value"] > best["value"]:
+            found[row["quantity"]] = row
+    return found
+
+
+def summary(certificate: Any) -> str:
+    """A few lines for the terminal."""
+    lines = [
+        f"{'PASSED' if certificate.passed else 'FAILED'} in {certificate.seconds:.0f} s"
+    ]
+    for device, verdict in certificate.devices.items():
+        lines.append(f"{device}: {verdict}")
+        if verdict == "not run":
+            continue
+        a, b = (worst(certificate.rows, ring, device) for ring in "AB")
+        c = [
+            r["value"]
+            for r in certificate.rows
+            if r["ring"] == "C" and r["device"] == device
+        ]
+        ties, total = certificate.ties[device]
+        lines += [
+            f"  A, float64 identity: worst error {a['value']:.1e} ({a['quantity']}, "
+            f"{a['case']}), bound {a['bound']:.0e}",
+            f"  B, float32 error over predicted spread: worst {b['value']:.2f} "
+            f"({b['quantity']}, {b['case']}, {b['subject']}), bound {b['bound']:g}",
+            f"  C, JAX's float32 error over torch's: {min(c):.2f} to {max(c):.2f}, "
+            "bounds 0.25 and 4",
+            f"  D, decisions: {ties} ties in {total}, none different otherwise"
+            if verdict == "passed"
+            else f"  D, decisions: {ties} ties in {total}",
+        ]
+    good = sum(check["ok"] for check in certificate.checks)
+    lines.append(f"truth and failures: {good} of {len(certificate.checks)} checks hold")
+    for env_id, history in certificate.shadow.items():
+        error = max(update["step_64"] for update in history)
+        lines.append(f"lock step on {env_id}: worst float64 step {error:.1e}")
+    lines.append(f"planted faults: {mutation_score(certificate)}")
+    return "\n".join(lines)
+
+
+def mutation_score(certificate: Any) -> str:
+    """How many planted faults were caught when the table was last made."""
+    if not certificate.mutation:
+        return "not run"
+    caught = sum(bool(verdict["caught"]) for verdict in certificate.mutation)
+    return f"{caught} of {len(certificate.mutation)} caught"
+
+
+def markdown(certificate: Any) -> str:
+    """The certificate as Markdown."""
+    facts = certificate.facts
+    lines = [
+        "# Parity certificate",
+        "",
+        f"**{'PASSED' if certificate.passed else 'FAILED'}**, {certificate.mode}, "
+        f"{certificate.seconds:.0f} s, commit {facts['commit']}.",
+        "",
+        "```",
+        summary(certificate),
+        "```",
+        "",
+        "| | |",
+        "|---|---|",
+        f"| processor | {facts['processor']} |",
+        f"| GPUs | {', '.join(facts['cuda_devices']) or 'none'} |",
+        f"| packages | {', '.join(f'{n} {v}' for n, v in facts['packages'].items())} |",
+        f"| matmul precision | torch {facts['torch_matmul_precision']}, "
+        f"JAX {facts['jax_matmul_precision']} |",
+        f"| torch threads | {facts['torch_threads']} |",
+        f"| closed loop | {certificate.closed_loop} |",
+    ]
+    for device, verdict in certificate.devices.items():
+        lines += ["", f"## {device}: {verdict}", ""]
+        if verdict != "not run":
+            lines += _device_table(certificate.rows, device)
+            lines += _failures(certificate.rows, device)
+    bad = [check for check in certificate.checks if not check["ok"]]
+    lines += ["", "## Truth and failures", ""]
+    lines += [f"- **{check['name']}**: {check['message']}" for check in bad]
+    lines += [
+        f"{len(certificate.checks) - len(bad)} of {len(certificate.checks)} hold."
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _device_table(rows: list[dict[str, Any]], device: str) -> list[str]:
+    identity = by_quantity(rows, "A", device)
+    ratios = {n: by_quantity(rows, "B", device, n) for n in ("torch", "jax")}
+    fairness = by_quantity(rows, "C", device)
+    lines = [
+        "Worst over all cases. A: float64 error. B: float32 error over its predicted "
+        "spread. C: JAX's float32 error over torch's.",
+        "",
+        "| quantity | A | bound | B, torch | B, JAX | C |",
+        "|---|---|---|---|---|---|",
+    ]
+    for quantity, row in identity.items():
+        b = [_cell(ratios[n].get(quantity), ".2f") for n in ("torch", "jax")]
+        c = _cell(fairness.get(quantity), ".2f")
+        lines.append(
+            f"| {quantity} | {row['value']:.1e} | {row['bound']:.0e} | {b[0]} | {b[1]} "
+            f"| {c} |"
+        )
+    return lines
+
+
+def _cell(row: dict[str, Any] | None, form: str) -> str:
+    return "exact" if row is None else format(row["value"], form)
+
+
+def _failures(rows: list[dict[str, Any]], device: str) -> list[str]:
+    bad = [row for row in rows if not row["ok"] and row["device"] == device]
+    return [
+        f"- ring {r['ring']}, {r['case']}, {r['quantity']}, {r['subject']}: "
+        f"{r['value']:.2e} against {r['bound']:.2e} {r['note']}"
+        for r in bad
+    ]

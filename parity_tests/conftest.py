@@ -1,0 +1,33 @@
+"""Sets both frameworks up before a test module imports either."""
+
+from parity_tests import environment
+
+
+# At import, not in a fixture: test modules import JAX while they are collected.
+environment.prepare()
+
+
+def pytest_report_header(config):
+    facts = environment.describe()
+    missing = {"cpu", "cuda"} - set(environment.devices_present())
+    lines = [
+        f"parity: torch {facts['packages']['torch']}, jax {facts['packages']['jax']}, "
+        f"{facts['torch_threads']} torch threads, matmul precision "
+        f"{facts['torch_matmul_precision']}/{facts['jax_matmul_precision']}"
+    ]
+    lines += [f"parity: device {device}: not run" for device in sorted(missing)]
+    return lines
+
+
+def pytest_generate_tests(metafunc):
+    if "device" in metafunc.fixturenames:
+        metafunc.parametrize("device", environment.devices_present())
+
+
+def pytest_terminal_summary(terminalreporter):
+    from parity_tests import evidence, rings
+
+    rows = [row for item in evidence.GATHERED.values() for row in rings.ring_d(item)]
+    if rows:
+        count, total, _ = rings.ties(rows)
+        terminalreporter.line(f"parity: {count} ties in {total} decisions")

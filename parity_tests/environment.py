@@ -1,0 +1,94 @@
+"""How both frameworks are set up before anything is compared."""
+
+import importlib.metadata
+import importlib.util
+import os
+import platform
+import sys
+from typing import Any
+
+
+THREADS = 1
+"""torch's threads: its sums depend on how many, and two wait on a busy machine."""
+
+PACKAGES = ("torch", "jax", "jaxlib", "flax", "optax", "numpy", "gymnasium")
+
+
+def prepare() -> None:
+    """Set both frameworks' precision, memory and threads; call before anything else.
+
+    Raises:
+        RuntimeError: a framework is missing, or JAX was imported with 64 bits off, in
+            which case it would compare float32 with float32 and call it float64.
+    """
+    for name in ("torch", "jax", "flax", "optax"):
+        if importlib.util.find_spec(name) is None:
+            raise RuntimeError(
+                f"The parity suite compares two frameworks and {name} is missing. "
+                "Install both with: pip install 'trpo[torch,jax]'"
+            )
+    # On a GPU, JAX would take three quarters of the memory and leave torch the rest.
+    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
+    if "jax" not in sys.modules:
+        os.environ["JAX_ENABLE_X64"] = "1"
+    import jax
+    import torch
+
+    if not jax.config.read("jax_enable_x64"):
+        raise RuntimeError(
+            "JAX was imported with its 64-bit mode off, so float64 would silently be "
+            "float32. Set the environment variable JAX_ENABLE_X64=1 before starting."
+        )
+    jax.config.update("jax_default_matmul_precision", "highest")
+    torch.set_float32_matmul_precision("highest")
+    torch.backends.cudnn.allow_tf32 = False
+    torch.set_num_threads(THREADS)
+
+
+def devices_present() -> list[str]:
+    """Devices that both frameworks find: "cpu", and "cuda" where there is one."""
+    import jax
+    import torch
+
+    found = ["cpu"]
+    if torch.cuda.is_available() and any(d.platform == "gpu" for d in jax.devices()):
+        found.append("cuda")
+    return found
+
+
+def describe() -> dict[str, Any]:
+    """Versions, processor, precision and threads: what a result depends on."""
+    import jax
+    import torch
+
+    return {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "processor": _processor(),
+        "packages": {name: _version(name) for name in PACKAGES},
+        "torch_threads": torch.get_num_threads(),
+        "torch_matmul_precision": torch.get_float32_matmul_precision(),
+        "jax_matmul_precision": str(jax.config.jax_default_matmul_precision),
+        "jax_devices": [f"{d.platform}:{d.id}" for d in jax.devices()],
+        "cuda_devices": [
+            torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())
+        ],
+    }
+
+
+def _version(name: str) -> str:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return "not installed"
+
+
+def _processor() -> str:
+    try:
+        with open("/proc/cpuinfo") as lines:
+            for line in lines:
+                if line.startswith("model name"):
+                    return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()

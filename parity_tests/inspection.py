@@ -1,0 +1,88 @@
+"""All that is judged, in one place: tests, certificate and mutation run call this."""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
+
+from parity_tests import (
+    failures,
+    golden_checks,
+    metamorphic,
+    oracles,
+    rings,
+    shared_oracles,
+)
+from parity_tests.evidence import Evidence
+
+
+FRAMEWORKS = ("torch", "jax")
+
+
+class Check(NamedTuple):
+    """One check that is no ring.
+
+    Attributes:
+        group: "truth" (oracles, recorded vectors, transformed problems) or "failures".
+        name: what it checks.
+        run: raises AssertionError where that does not hold.
+    """
+
+    group: str
+    name: str
+    run: Callable[[], None]
+
+
+class Outcome(NamedTuple):
+    """A check's outcome; `message` is empty where it holds."""
+
+    group: str
+    name: str
+    ok: bool
+    message: str
+
+
+def checks(
+    golden_names: list[str], frameworks: Sequence[str] = FRAMEWORKS
+) -> list[Check]:
+    """Every check that is no ring, on these recorded cases and backends."""
+    found = []
+    for framework in frameworks:
+        for module in (oracles, metamorphic):
+            for name, check in module.CHECKS.items():
+                run = lambda check=check, framework=framework: check(framework)
+                found.append(Check("truth", f"{name}, {framework}", run))
+        for name in golden_names:
+            for check in (
+                golden_checks.check_stages,
+                golden_checks.check_updates,
+                golden_checks.check_cg,
+            ):
+                run = lambda c=check, f=framework, n=name: c(f, n)
+                kind = check.__name__.removeprefix("check_")
+                found.append(
+                    Check("truth", f"recorded {name} {kind}, {framework}", run)
+                )
+    for name, check in shared_oracles.CHECKS.items():
+        found.append(Check("truth", name, check))
+    for name, check in failures.CHECKS.items():
+        found.append(Check("failures", name, check))
+    return found
+
+
+def perform(check: Check) -> Outcome:
+    """The check's outcome; a crash is one that does not hold."""
+    try:
+        check.run()
+    except Exception as error:
+        message = f"{type(error).__name__}: {error}"
+        return Outcome(check.group, check.name, False, message[:400])
+    return Outcome(check.group, check.name, True, "")
+
+
+def judge(evidence: list[Evidence]) -> Iterator[rings.Row]:
+    """The rows of all four rings."""
+    for item in evidence:
+        yield from rings.ring_a(item)
+    yield from rings.ring_b(evidence)
+    yield from rings.ring_c(evidence)
+    for item in evidence:
+        yield from rings.ring_d(item)

@@ -1,0 +1,68 @@
+"""What one mutant is tried on: few problems, every ring, in seconds.
+
+Run as a process of its own, in a copy of the packages; prints one line of JSON: ring ->
+what it found. The problems are small and of one size, so that JAX compiles little.
+"""
+
+import json
+import sys
+import traceback
+
+from parity_tests import environment
+
+
+CASES = (
+    "trained",
+    "fresh",
+    "saturated",
+    "advantages_0",
+    "constant_obs",
+    "log_std_high",
+)
+GOLDEN = "gauss_small_f64"
+SHOWN = 3
+
+
+def main() -> int:
+    """Exit status 1 where anything was found."""
+    environment.prepare()
+    # A fault in one backend can't change what is checked of the other one alone.
+    frameworks = sys.argv[1:] or ["torch", "jax"]
+    found: dict[str, list[str]] = {}
+    try:
+        _rings(found)
+    except Exception as error:
+        # A mutant that crashes a backend has been caught by the first ring.
+        found.setdefault("A", []).append(
+            f"crash: {type(error).__name__}: {error}"[:200]
+        )
+        traceback.print_exc(limit=3)
+    try:
+        _checks(found, frameworks)
+    except Exception as error:
+        found.setdefault("truth", []).append(f"crash: {error}"[:200])
+    print(json.dumps({ring: notes[:SHOWN] for ring, notes in found.items()}))
+    return bool(found)
+
+
+def _rings(found: dict[str, list[str]]) -> None:
+    from parity_tests import evidence, inspection
+
+    gathered = evidence.gather_all(list(CASES), seeds=2)
+    for row in inspection.judge(gathered):
+        if not row.ok:
+            text = f"{row.case} {row.quantity} {row.subject} {row.value:.1e} {row.note}"
+            found.setdefault(row.ring, []).append(text)
+
+
+def _checks(found: dict[str, list[str]], frameworks: list[str]) -> None:
+    from parity_tests import inspection
+
+    for check in inspection.checks([GOLDEN], frameworks):
+        outcome = inspection.perform(check)
+        if not outcome.ok:
+            found.setdefault(check.group, []).append(f"{check.name}: {outcome.message}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,179 @@
+"""The suite's own test: one-line faults, one at a time, and which ring sees each.
+
+`python -m parity_tests.mutation [--count N] [--seed S] [--out DIR]` copies the packages
+into a temporary folder, plants a fault there, and runs `parity_tests.mutant_check` on
+it in a process of its own. Exit status 1 when a fault goes unseen.
+"""
+
+import argparse
+import importlib.util
+import json
+import os
+import pathlib
+import random
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from parity_tests.mutants import MUTANTS, Mutant
+
+
+PACKAGES = ("trpo", "trpo_torch", "trpo_jax", "parity_tests")
+RINGS = ("A", "B", "C", "D", "truth", "failures")
+TIME_LIMIT = 600
+
+
+class Verdict(NamedTuple):
+    """Which rings saw a mutant, with what each saw first; empty if it survived."""
+
+    name: str
+    file: str
+    caught: dict[str, list[str]]
+    seconds: float
+
+
+def copy_packages(target: pathlib.Path) -> None:
+    """Copy the installed packages side by side into `target`."""
+    for name in PACKAGES:
+        (source,) = importlib.util.find_spec(name).submodule_search_locations
+        ignored = shutil.ignore_patterns("__pycache__", ".ruff_cache", "test_*.py")
+        shutil.copytree(source, target / name, ignore=ignored)
+
+
+def plant(folder: pathlib.Path, mutant: Mutant) -> str:
+    """Plant a fault in the copy; returns the file's text before.
+
+    Raises:
+        ValueError: the mutant's text does not occur exactly once.
+    """
+    path = folder / mutant.file
+    text = path.read_text()
+    if text.count(mutant.old) != 1:
+        raise ValueError(
+            f"mutant {mutant.name!r}: expected its text once in {mutant.file}, "
+            f"got {text.count(mutant.old)} times: {mutant.old!r}"
+        )
+    path.write_text(text.replace(mutant.old, mutant.new))
+    return text
+
+
+def check(folder: pathlib.Path, frameworks: tuple[str, ...]) -> dict[str, list[str]]:
+    """What the suite finds in the copy: ring -> notes."""
+    settings = {
+        "PYTHONPATH": str(folder),
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "JAX_ENABLE_X64": "1",
+        # What a fault leaves alone is compiled once for all of them.
+        "JAX_COMPILATION_CACHE_DIR": str(folder / "cache"),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+        "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
+        # Compiling takes longer than running here.
+        "XLA_FLAGS": "--xla_backend_optimization_level=0",
+    }
+    command = [sys.executable, "-m", "parity_tests.mutant_check", *frameworks]
+    try:
+        run = subprocess.run(
+            command, cwd=folder, env={**os.environ, **settings}, capture_output=True,
+            text=True, timeout=TIME_LIMIT, check=False,
+        )  # fmt: skip
+        return json.loads(run.stdout.strip().splitlines()[-1])
+    except subprocess.TimeoutExpired:
+        return {"A": [f"did not end within {TIME_LIMIT} s"]}
+    except (IndexError, json.JSONDecodeError):
+        # The mutant does not even import; nothing compared is something seen.
+        return {"A": [f"crash: {run.stderr.strip().splitlines()[-1:]}"]}
+
+
+def run(mutants: list[Mutant]) -> Iterator[Verdict]:
+    """Each mutant's verdict, after the unchanged copy's, which must be clean.
+
+    Raises:
+        RuntimeError: the suite finds a fault where none was planted.
+    """
+    with tempfile.TemporaryDirectory(prefix="parity-mutation-") as temporary:
+        folder = pathlib.Path(temporary)
+        copy_packages(folder)
+        clean = check(folder, ("torch", "jax"))
+        if clean:
+            raise RuntimeError(f"the suite fails without any fault: {clean}")
+        for mutant in mutants:
+            start = time.perf_counter()
+            before = plant(folder, mutant)
+            framework = mutant.name.partition(":")[0]
+            frameworks = ("torch", "jax") if framework == "shared" else (framework,)
+            caught = check(folder, frameworks)
+            (folder / mutant.file).write_text(before)
+            seconds = time.perf_counter() - start
+            yield Verdict(mutant.name, mutant.file, caught, seconds)
+
+
+def only_seen_by(verdicts: list[Verdict]) -> dict[str, list[str]]:
+    """Ring -> mutants that nothing else sees: what removing the ring would cost."""
+    alone: dict[str, list[str]] = {ring: [] for ring in RINGS}
+    for verdict in verdicts:
+        if len(verdict.caught) == 1:
+            alone[next(iter(verdict.caught))].append(verdict.name)
+    return alone
+
+
+def table(verdicts: list[Verdict]) -> str:
+    """The verdicts as Markdown."""
+    caught = sum(bool(verdict.caught) for verdict in verdicts)
+    lines = [
+        "# Planted faults",
+        "",
+        f"{caught} of {len(verdicts)} caught. Written by `python -m "
+        "parity_tests.mutation`; what the columns mean is in "
+        "`parity_tests/README.md`.",
+        "",
+        "| fault | " + " | ".join(RINGS) + " | seen first |",
+        "|---|" + "---|" * (len(RINGS) + 1),
+    ]
+    for verdict in verdicts:
+        marks = ["x" if ring in verdict.caught else "" for ring in RINGS]
+        first = next(iter(verdict.caught.values()), ["**survived**"])[0]
+        first = first.replace("|", "/").replace("\n", " ")[:90]
+        lines.append(f"| {verdict.name} | " + " | ".join(marks) + f" | {first} |")
+    lines += ["", "Seen by one ring alone, so lost if that ring were removed:", ""]
+    for ring, names in only_seen_by(verdicts).items():
+        lines.append(f"- {ring}: {', '.join(names) if names else 'none'}")
+    return "\n".join(lines) + "\n"
+
+
+def write(verdicts: list[Verdict], folder: pathlib.Path) -> None:
+    """Write the verdicts as `mutation.md` and `mutation.json`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "mutation.md").write_text(table(verdicts))
+    rows = [verdict._asdict() for verdict in verdicts]
+    (folder / "mutation.json").write_text(json.dumps(rows, indent=1) + "\n")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Command line; exit status 1 when a mutant survives."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--count", type=int, default=len(MUTANTS))
+    parser.add_argument("--seed", type=int, default=0, help="which ones, if not all")
+    parser.add_argument("--only", default="", help="those whose name contains this")
+    parser.add_argument("--out", type=pathlib.Path, help="folder for the table")
+    options = parser.parse_args(arguments)
+    chosen = [mutant for mutant in MUTANTS if options.only in mutant.name]
+    if options.count < len(chosen):
+        chosen = random.Random(options.seed).sample(chosen, options.count)
+    verdicts = []
+    for verdict in run(chosen):
+        verdicts.append(verdict)
+        seen = ", ".join(verdict.caught) or "SURVIVED"
+        print(f"{verdict.name:45} {seen:30} {verdict.seconds:5.1f} s", flush=True)
+        if options.out:
+            write(verdicts, options.out)
+    survivors = [verdict.name for verdict in verdicts if not verdict.caught]
+    print(f"{len(verdicts) - len(survivors)} of {len(verdicts)} caught")
+    return bool(survivors)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

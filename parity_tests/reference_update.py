@@ -1,0 +1,246 @@
+"""The third implementation, continued: every stage of an update, with its decisions.
+
+`run` computes what each backend's bridge computes, under the same names. Given `noise`
+it also perturbs each stage's own results, and takes the decisions it is told to: a
+simulated rounding error must not send it down another branch.
+"""
+
+import math
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import numpy as np
+
+from parity_tests import reference
+from parity_tests.canonical import Arrays, flatten, round32
+from parity_tests.cases import Problem
+from parity_tests.reference import Forward, Network, Noise, exact
+
+
+ADAM = {"beta_1": 0.9, "beta_2": 0.999, "epsilon": 1e-5}
+VARIANCE_EPSILON = 1e-8
+OBSERVATION_CLIP = 10.0
+
+
+class Stages(NamedTuple):
+    """What one implementation made of one problem.
+
+    Attributes:
+        values: canonical name of a quantity -> array.
+        decisions: name of a discrete decision -> integer.
+        traces: numbers that the decisions compare with their thresholds.
+        scales: norm of the terms that cancel in a quantity, where that exceeds its own.
+    """
+
+    values: Arrays
+    decisions: dict[str, int]
+    traces: Arrays
+    scales: dict[str, float]
+
+
+class Teacher(NamedTuple):
+    """The truth's intermediate results, that every implementation is fed with.
+
+    Attributes:
+        mean, log_std: outputs of the policy.
+        new_mean, new_log_std: outputs of the nearby policy.
+        b: [p] unit-norm gradient.
+        full_step: [p] longest candidate of the line search; None where there is none.
+    """
+
+    mean: np.ndarray
+    log_std: np.ndarray
+    new_mean: np.ndarray
+    new_log_std: np.ndarray
+    b: np.ndarray
+    full_step: np.ndarray
+
+
+def teach(problem: Problem) -> Teacher:
+    """The truth's intermediate results for a problem, exact in float32."""
+    policy, batch = Network.policy(problem.state), problem.batch
+    at = reference.forward(policy, batch["obs"])
+    new = reference.forward(Network.policy(problem.nearby), batch["obs"])
+    gradient = surrogate_gradient(policy, at, batch, exact)
+    norm = np.linalg.norm(gradient)
+    b = gradient / norm if norm > 0 else gradient
+    full_step = np.zeros_like(b)
+    if problem.case.updates:
+        cg = conjugate_gradient(_product(problem, policy, at, exact), b, problem.config)
+        full_step = scaled_step(cg, b, problem.config, exact)
+    teacher = Teacher(*at[:2], *new[:2], b, full_step)
+    return Teacher(*map(round32, teacher))
+
+
+class CGRun(NamedTuple):
+    """Solution, residual [p], and squared residual after 0, 1, … products."""
+
+    x: np.ndarray
+    residual: np.ndarray
+    trace: np.ndarray
+    count: int
+
+
+def conjugate_gradient(
+    product, b, config, count: int | None = None, noise: Noise = exact
+) -> CGRun:
+    """Conjugate gradient from 0; `count` products where that many are told.
+
+    Residuals are orthogonal in exact arithmetic; they are kept so by Gram-Schmidt.
+    """
+    x, r, p = np.zeros_like(b), b.copy(), b.copy()
+    trace, basis = [r @ r], []
+    while len(trace) <= (config.cg_iters if count is None else count):
+        if count is None and trace[-1] <= config.cg_residual_tol:
+            break
+        a_p = product(p)
+        alpha = noise(trace[-1] / (p @ a_p))
+        basis.append(r / math.sqrt(trace[-1]))
+        x, r = noise(x + alpha * p), noise(r - alpha * a_p)
+        q = np.stack(basis)
+        r = noise(r - (q @ r) @ q)
+        trace.append(noise(r @ r))
+        p = noise(r + trace[-1] / trace[-2] * p)
+    return CGRun(x, r, np.array(trace), len(trace) - 1)
+
+
+def scaled_step(cg: CGRun, b: np.ndarray, config, noise: Noise) -> np.ndarray:
+    """The CG solution scaled onto the trust region's border; 0 for no gradient."""
+    x_a_x = noise(cg.x @ (b - cg.residual))
+    if not x_a_x > 0:
+        return np.zeros_like(b)
+    return noise(cg.x * math.sqrt(2.0 * config.target_kl / x_a_x))
+
+
+def surrogate_terms(
+    mean: np.ndarray, log_std: np.ndarray, batch: Mapping, noise: Noise
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """z, log-probability, log-ratio and ratio at a policy's outputs."""
+    z = noise((batch["actions"] - mean) / np.exp(log_std))
+    terms = noise(-0.5 * (z * z + math.log(2.0 * math.pi))) - log_std
+    log_prob = noise(terms.sum(-1, keepdims=True))
+    log_ratio = log_prob - batch["log_probs"]
+    with np.errstate(over="ignore"):
+        return z, log_prob, log_ratio, noise(np.exp(log_ratio))
+
+
+def surrogate_gradient(
+    policy: Network, at: Forward, batch: Mapping, noise: Noise
+) -> np.ndarray:
+    """Gradient of mean(ratio * advantage) in the flat parameters."""
+    z, _, _, ratio = surrogate_terms(at.output, at.log_std, batch, noise)
+    weight = noise(ratio * batch["advantages"]) / len(z)
+    d_log_std = noise((weight * (z * z - 1.0)).sum(0, keepdims=True))
+    d_mean = noise(weight * z / np.exp(at.log_std))
+    return reference.backward(policy, at, d_mean, d_log_std, noise)
+
+
+def _product(problem: Problem, policy: Network, at: Forward, noise: Noise):
+    """V -> (F + damping) v by J'MJ."""
+    damping, n = problem.config.cg_damping, len(at.output)
+
+    def product(v: np.ndarray) -> np.ndarray:
+        change = Network.from_flat(v, policy)
+        d_mean, d_log_std = reference.tangent(policy, at, change, noise)
+        m_mean = d_mean * np.exp(-2.0 * at.log_std) / n
+        f_v = reference.backward(policy, at, m_mean, 2.0 * d_log_std, noise)
+        return noise(f_v + damping * v)
+
+    return product
+
+
+class Search(NamedTuple):
+    """Line search: accepted index (-1 for none), parameters, and all candidates."""
+
+    index: int
+    theta: np.ndarray
+    improvements: np.ndarray
+    kls: np.ndarray
+    terms: np.ndarray
+
+
+def line_search(
+    problem: Problem,
+    policy: Network,
+    at: Forward,
+    ratio: np.ndarray,
+    full_step: np.ndarray,
+    noise: Noise = exact,
+    index: int | None = None,
+) -> Search:
+    """Every candidate evaluated; the first good one, or number `index`, accepted."""
+    config, batch = problem.config, problem.batch
+    theta = policy.flat()
+    z_old = (batch["actions"] - at.output) / np.exp(at.log_std)
+    improvements, kls, terms, candidates = [], [], [], []
+    for j in range(config.backtrack_iters):
+        candidate = noise(theta + config.backtrack_coeff**j * full_step)
+        new = reference.forward(
+            Network.from_flat(candidate, policy), batch["obs"], noise
+        )
+        d, z = reference.changes(at[:2], new[:2])
+        with np.errstate(over="ignore"):
+            gain = np.expm1(noise(reference.log_ratio(d, z, z_old)))
+            gain = ratio * gain * batch["advantages"]
+        improvements.append(noise(gain.mean()))
+        terms.append(abs(gain).mean())
+        kls.append(noise(reference.kl(d, z)).mean())
+        candidates.append(candidate)
+    improvements, kls = np.array(improvements), np.array(kls)
+    if index is None:
+        good = (improvements > 0) & (kls <= config.target_kl)
+        index = int(np.argmax(good)) if good.any() and full_step.any() else -1
+    theta = candidates[index] if index >= 0 else theta
+    return Search(index, theta, improvements, kls, np.array(terms))
+
+
+def critic_gradient(
+    critic: Network, obs: np.ndarray, returns: np.ndarray, noise: Noise
+) -> tuple[np.ndarray, float]:
+    """Gradient of the mean squared error, and the error."""
+    at = reference.forward(critic, obs, noise)
+    errors = at.output - returns
+    gradient = reference.backward(critic, at, 2.0 * errors / len(obs), noise=noise)
+    return gradient, float(noise(np.mean(errors**2)))
+
+
+def clip(gradient: np.ndarray, max_norm: float) -> np.ndarray:
+    """The gradient scaled by min(1, max_norm / (norm + 1e-6))."""
+    return gradient * min(1.0, max_norm / (np.linalg.norm(gradient) + 1e-6))
+
+
+def fit_critic(problem: Problem, noise: Noise) -> tuple[Network, Arrays, np.ndarray]:
+    """Critic and optimiser after the update, and the loss of each gradient step."""
+    critic, config = Network.critic(problem.state), problem.config
+    prefix = "value_optimizer."
+    names = {n.split(".")[1] for n in problem.state if n.startswith(prefix)} - {"step"}
+    slots = {n: flatten(problem.state, f"{prefix}{n}.") for n in sorted(names)}
+    step = int(problem.state.get(f"{prefix}step", 0))
+    losses = []
+    for order in problem.orders:
+        for start in range(0, len(order), config.value_minibatch_size):
+            rows = order[start : start + config.value_minibatch_size]
+            gradient, loss = critic_gradient(
+                critic,
+                problem.batch["obs"][rows],
+                problem.batch["returns"][rows],
+                noise,
+            )
+            gradient, step = noise(clip(gradient, config.max_grad_norm)), step + 1
+            losses.append(loss)
+            change, slots = _optimize(config, slots, gradient, step, noise)
+            critic = Network.from_flat(noise(critic.flat() - change), critic)
+    return critic, {**slots, "step": np.array(step)}, np.array(losses)
+
+
+def _optimize(config, slots: Arrays, gradient: np.ndarray, step: int, noise: Noise):
+    """Change of the parameters to subtract, and the optimiser's new slots."""
+    if config.optimizer_type == "sgd":
+        momentum = noise(config.sgd_momentum * slots["momentum"] + gradient)
+        return config.value_lr * momentum, {"momentum": momentum}
+    b1, b2 = ADAM["beta_1"], ADAM["beta_2"]
+    first = noise(b1 * slots["first_moment"] + (1.0 - b1) * gradient)
+    second = noise(b2 * slots["second_moment"] + (1.0 - b2) * gradient**2)
+    denominator = np.sqrt(second / (1.0 - b2**step)) + ADAM["epsilon"]
+    change = noise(config.value_lr * first / (1.0 - b1**step) / denominator)
+    return change, {"first_moment": first, "second_moment": second}

@@ -1,0 +1,71 @@
+"""The certificate's files, from one case's evidence."""
+
+import json
+import re
+
+import pytest
+
+from parity_tests import (
+    certificate,
+    certificate_figure,
+    certificate_page,
+    certificate_text,
+    environment,
+    evidence,
+    inspection,
+)
+
+
+@pytest.fixture(scope="module")
+def example():
+    rows = inspection.judge([evidence.gather("trained", 0)])
+    update = {
+        "step_64": 1e-15, "critic_64": 0.0, "step_torch_32": 2e-6, "step_jax_32": 3e-6,
+        "decisions_64": True, "decisions_32": True, "kl": 0.01,
+    }  # fmt: skip
+    return certificate.Certificate(
+        mode="quick",
+        passed=True,
+        seconds=1.0,
+        facts={**environment.describe(), "commit": "0"},
+        devices={"cpu": "passed", "cuda": "not run"},
+        rows=[{**row._asdict(), "device": "cpu"} for row in rows],
+        ties={"cpu": [0, 28]},
+        checks=[{"group": "truth", "name": "<b>", "ok": False, "message": "a < b"}],
+        shadow={"Pendulum-v1": [update, update]},
+        closed_loop="not run",
+        mutation=[{"name": "jax: x", "caught": {"A": ["y"]}}],
+    )
+
+
+def test_the_page_fetches_nothing_and_escapes(example):
+    page = certificate_page.html(example)
+    assert not re.search(r"https?://|<script|@import|url\(", page)
+    assert "&lt;b&gt;" in page
+    assert "cuda: not run" in page
+    assert page.count("<table") == page.count("</table>") >= 6
+
+
+def test_absent_devices_are_not_run_and_never_passed(example):
+    text = certificate_text.markdown(example)
+    assert "## cuda: not run" in text
+    assert "cuda: passed" not in text
+
+
+def test_json_is_json_whatever_the_numbers(example):
+    rows = [{**row, "value": float("inf")} for row in example.rows[:2]]
+    found = certificate._finite(example._replace(rows=rows)._asdict())
+    assert json.loads(json.dumps(found, allow_nan=False))["rows"][0]["value"] == "inf"
+
+
+def test_the_figure_is_drawn(example, tmp_path):
+    path = tmp_path / "parity.png"
+    certificate_figure.draw(example, path)
+    assert path.read_bytes()[:4] == b"\x89PNG"
+    assert path.stat().st_size > 20_000
+
+
+@pytest.mark.parametrize(("devices", "mode"), [(["tpu"], "quick"), (["cpu"], "fast")])
+def test_unknown_devices_and_modes_are_refused(devices, mode, tmp_path):
+    with pytest.raises(ValueError, match="expected"):
+        certificate.run(devices, mode, tmp_path)

@@ -1,0 +1,173 @@
+"""The only table of bounds: (quantity, dtype) -> bound, each with its reason.
+
+There is no default. A quantity that has no row can't be compared: add the row, and with
+it the reason. Errors are norm-wise and relative: |got - want| / max(|want|, scale),
+where `scale` is the norm of the terms that cancel in `want`, if they do.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+
+class Bound(NamedTuple):
+    """Largest relative error, and why it is that."""
+
+    value: float
+    reason: str
+
+
+def _rows(dtype: str, value: float, reasons: dict[str, str]) -> dict:
+    return {(name, dtype): Bound(value, reason) for name, reason in reasons.items()}
+
+
+# Ring A. 1e-10 is a million times float64's unit roundoff, a thousandth of float32's:
+# no slip of dtype, epsilon or formula fits below it. Measured: 1e-16 to 1e-12.
+IDENTITY = 1e-10
+
+STAGES = {
+    "mean": "a few matrix products and tanh",
+    "log_std": "a clamp: exact",
+    "value": "a few matrix products and tanh",
+    "log_prob": "relative to its terms, which may cancel",
+    "entropy": "a sum over actions",
+    "kl": "cancellation-free: as exact as its inputs",
+    "log_ratio": "relative to its terms; cancellation-free in the policy's change",
+    "surrogate": "relative to the mean of absolute terms",
+    "ratio": "exp passes the absolute error of log-probs on as a relative one",
+    "improvement": "relative to the mean of absolute terms",
+    "gradient": "one backward pass",
+    "fisher/gauss_newton": "a tangent and a backward pass",
+    "fisher/kl_hessian": "equals J'MJ at the old parameters, by another route",
+    "cg/solution": "ten products; amplified by cond(F), measured where it matters",
+    "line_search/theta": "parameters plus a given step",
+    "line_search/improvement": "relative to the mean of absolute terms",
+    "line_search/kl": "cancellation-free in the policy's change",
+    "critic/gradient": "one backward pass",
+    "critic/clipped_gradient": "a gradient times its clipping coefficient",
+    "gae/advantages": "recursion of 12 steps on the critic's values",
+    "gae/returns": "advantages plus values",
+    "gae/normalized": "two means",
+    "normalized/obs": "raw observations are 100 standard deviations from zero",
+    "normalized/mean": "normalised observations through the policy",
+    "update/cg_solution": "as cg/solution, on the backend's own gradient",
+    "update/full_step": "the solution, scaled onto the trust region's border",
+    "update/policy": "parameters plus the accepted step",
+    "update/critic": "all minibatch steps of the critic's fit",
+    "update/optimizer/first_moment": "all minibatch steps of the critic's fit",
+    "update/optimizer/second_moment": "all minibatch steps of the critic's fit",
+    "update/optimizer/momentum": "all minibatch steps of the critic's fit",
+    "metric/policy/surrogate_before": "relative to the mean of absolute terms",
+    "metric/policy/surrogate_after": "relative to the mean of absolute terms",
+    "metric/policy/improvement": "relative to the mean of absolute terms",
+    "metric/policy/kl": "twice the step's relative error",
+    "metric/policy/entropy": "a sum over actions",
+    "metric/policy/step_norm": "the step's relative error",
+    "metric/policy/expected_improve": "gradient times step",
+    "metric/policy/line_search_frac": "a power of the backtracking coefficient",
+    "metric/policy/line_search_accepted": "0 or 1",
+    "metric/policy/ratio_mean": "exp of log-ratios",
+    "metric/policy/ratio_std": "relative to the ratios' mean",
+    "metric/policy/old_approx_kl": "relative to 1 plus the mean absolute log-ratio",
+    "metric/policy/predicted_kl": "relative to target_kl, of which it is a remainder",
+    "metric/policy/agreement": "improvement over its prediction",
+    "metric/cg/residual": "relative to the right-hand side, whose norm is 1",
+    "metric/loss/value": "mean of the minibatches' losses",
+    "metric/value/mae": "mean absolute error after the fit",
+    "metric/value/explained_variance": "relative to 1 plus the unexplained share",
+}
+
+# The recorded vectors of the original agent (see golden/README.md).
+GOLDEN = {
+    ("golden/forward", "float64"): Bound(1e-12, "the same formula"),
+    ("golden/forward", "float32"): Bound(1e-5, "100 roundings of 6e-8"),
+    ("golden/gradient", "float64"): Bound(1e-12, "the same formula"),
+    ("golden/gradient", "float32"): Bound(1e-5, "100 roundings of 6e-8"),
+    ("golden/fisher", "float64"): Bound(1e-12, "its KL's 1e-8 reproduced"),
+    ("golden/fisher", "float32"): Bound(1e-5, "100 roundings of 6e-8"),
+    ("golden/kl", "float64"): Bound(1e-11, "its KL's 1e-8 reproduced; it cancels"),
+    # The original's KL loses digits to cancellation; ours is checked in float64.
+    ("golden/kl", "float32"): Bound(1e-2, "the original's KL cancels in float32"),
+    ("golden/cg", "float64"): Bound(1e-11, "its denominators' 1e-8 reproduced"),
+    ("golden/cg", "float32"): Bound(1e-2, "ten float32 iterations"),
+    ("golden/step", "float64"): Bound(5e-3, "1e-8 in CG's denominators, absolute stop"),
+    ("golden/step", "float32"): Bound(1e-2, "the same, in float32"),
+    ("golden/critic", "float64"): Bound(1e-9, "the same optimiser"),
+    ("golden/critic", "float32"): Bound(1e-5, "100 roundings of 6e-8"),
+}
+
+ORACLES = {
+    ("oracle/fisher", "float64"): Bound(1e-12, "dense J'MJ from an explicit Jacobian"),
+    ("oracle/cg", "float64"): Bound(1e-9, "dense solves; cond(A) times roundoff"),
+    ("oracle/kl_gradient", "float64"): Bound(1e-7, "central differences of 1e-5"),
+    ("oracle/kl_hessian", "float64"): Bound(1e-6, "central differences of a gradient"),
+    ("oracle/kl", "float64"): Bound(1e-14, "60 digits; a few float64 roundings"),
+    ("oracle/kl", "float32"): Bound(1e-6, "60 digits; a few float32 roundings"),
+    ("oracle/log_prob", "float64"): Bound(1e-14, "60 digits, relative to its terms"),
+    ("oracle/log_prob", "float32"): Bound(1e-6, "60 digits, relative to its terms"),
+    ("oracle/log_ratio", "float64"): Bound(1e-14, "60 digits, relative to its terms"),
+    ("oracle/log_ratio", "float32"): Bound(1e-6, "60 digits, relative to its terms"),
+    ("oracle/distribution", "float64"): Bound(1e-12, "torch.distributions' formula"),
+    ("oracle/gae", "float64"): Bound(1e-12, "each return summed on its own"),
+    ("oracle/moments", "float64"): Bound(1e-12, "all data at once"),
+    ("oracle/critic_gradient", "float64"): Bound(1e-7, "central differences of 1e-5"),
+    ("oracle/gradient", "float64"): Bound(1e-7, "central differences of 1e-5"),
+}
+
+METAMORPHIC = {
+    ("metamorphic/permutation", "float64"): Bound(1e-12, "sums in another order"),
+    ("metamorphic/duplicate", "float64"): Bound(1e-12, "means over twice the samples"),
+    ("metamorphic/units", "float64"): Bound(1e-12, "sums in another order"),
+    ("metamorphic/symmetry", "float64"): Bound(1e-12, "relative to |u| |Fv|"),
+}
+
+BOUNDS: dict[tuple[str, str], Bound] = {
+    **_rows("float64", IDENTITY, STAGES),
+    **GOLDEN,
+    **ORACLES,
+    **METAMORPHIC,
+}
+
+# Ring B: float32 error over the predicted spread. Ring A, where a measured condition
+# number predicts more than the table's bound: error over what it predicts.
+UNSTABLE = 8.0
+VACUOUS = 1.0 / 20.0
+# Ring C: JAX's float32 error over torch's.
+FAIRNESS = (0.25, 4.0)
+# Ring D: share of decisions too close to call.
+MAX_TIE_SHARE = 0.05
+
+
+def relative_error(got: np.ndarray, want: np.ndarray, scale: float = 0.0) -> float:
+    """|got - want| / max(|want|, scale); 0 where equal, NaN where either is."""
+    got, want = np.asarray(got, np.float64), np.asarray(want, np.float64)
+    difference = float(np.linalg.norm((got - want).reshape(-1)))
+    if difference == 0.0:
+        return 0.0
+    size = max(float(np.linalg.norm(want.reshape(-1))), scale)
+    return difference / size if size > 0 else float("inf")
+
+
+def assert_parity(
+    quantity: str, got: np.ndarray, want: np.ndarray, scale: float = 0.0
+) -> float:
+    """Assert equal dtype and shape, and the error within the quantity's bound.
+
+    Returns:
+        The relative error.
+
+    Raises:
+        KeyError: the table has no bound for this quantity in this dtype.
+        AssertionError: the arrays differ by more, or either has a NaN.
+    """
+    got, want = np.asarray(got), np.asarray(want)
+    assert got.dtype == want.dtype, f"{quantity}: {got.dtype} against {want.dtype}"
+    assert got.shape == want.shape, f"{quantity}: {got.shape} against {want.shape}"
+    bound = BOUNDS[quantity, str(got.dtype)]
+    error = relative_error(got, want, scale)
+    # Written so that NaN fails.
+    assert error <= bound.value, (
+        f"{quantity} [{got.dtype}]: relative error {error:.2e} is not within "
+        f"{bound.value:.0e} ({bound.reason})"
+    )
+    return error
