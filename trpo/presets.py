@@ -33,23 +33,18 @@ DEFAULT = Preset(
 )
 PENDULUM = Preset(
     "pendulum",
-    "discount 0.95 looks far enough ahead to swing up once and catch (0.9, which RL "
-    "Baselines3 Zoo uses, left some starts failing); wide initial noise, because with "
-    "less that discount got stuck; bounded observations need no normalisation. Chosen "
-    "on seeds 20 to 25",
+    "discount 0.93 looks far enough ahead to swing up once and catch (0.9, which RL "
+    "Baselines3 Zoo uses, left some starts failing; 0.95 did so with some seeds); two "
+    "whole episodes of each environment per update, so that every batch has all phases "
+    "of the swing; bounded observations need no normalisation. Chosen among 30 "
+    "variants on seeds 10 to 35",
     {
         "total_steps": 100_000,
         "num_envs": 4,
-        "rollout_steps": 256,
+        "rollout_steps": 400,
         "normalize_observations": False,
     },
-    {
-        "gamma": 0.95,
-        "gae_lambda": 0.95,
-        "initial_log_std": 0.5,
-        "value_lr": 1e-3,
-        "value_epochs": 20,
-    },
+    {"gamma": 0.93, "gae_lambda": 0.95, "value_lr": 1e-3, "value_epochs": 20},
 )
 MUJOCO = Preset(
     "mujoco",
