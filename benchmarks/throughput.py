@@ -39,7 +39,7 @@ class Timing(NamedTuple):
 SIZES = (
     Size("Pendulum", 2_048, 3, 1, (64, 64)),
     Size("HalfCheetah", 2_048, 17, 6, (64, 64)),
-    Size("HalfCheetah, wide", 8_192, 17, 6, (256, 256)),
+    Size("wide", 8_192, 17, 6, (256, 256)),
 )
 
 
