@@ -1,5 +1,6 @@
 """What a backend supplies to `trpo.agent_base.AgentBase`."""
 
+import abc
 from typing import Any
 
 import numpy as np
@@ -7,48 +8,48 @@ import numpy as np
 from trpo.types import Batch, UpdateReport
 
 
-class BackendHooks:
+class BackendHooks(abc.ABC):
     """The framework's half of an agent; each backend defines every method."""
 
     framework: str
     """Name of the backend, for messages and manifests."""
 
+    @abc.abstractmethod
     def _build(self, device: Any, weights: dict[str, np.ndarray]) -> None:
         """Put networks of these canonical weights, and an optimiser, on the device."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def _is_native(self, array: Any) -> bool:
         """Whether `array` is one of the framework's own."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def _to_native(self, array: Any) -> Any:
         """`array`, the framework's or NumPy's, in the agent's dtype on its device."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def _to_numpy(self, array: Any) -> np.ndarray:
         """A framework's array as a NumPy array on the host."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def _all_finite(self, array: Any) -> bool:
         """Whether every entry of a native array is finite."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def _forward(self, obs: Any, noise: np.ndarray | None) -> tuple[Any, Any, Any]:
         """Action, log-probability and value for `obs`; the mean where no noise."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def _value(self, obs: Any) -> Any:
         """Critic's values [B, 1]."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def _update(self, batch: Batch, orders: np.ndarray) -> UpdateReport:
         """One update of policy and critic, committed unless it is NON_FINITE."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def _get_learned_state(self) -> dict[str, np.ndarray]:
         """Weights and optimiser under canonical names."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def _set_learned_state(self, state: dict[str, np.ndarray]) -> None:
         """Continue from checked weights and optimiser."""
-        raise NotImplementedError

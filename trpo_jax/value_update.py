@@ -56,18 +56,15 @@ def fit_critic(
     minibatch_size = min(minibatch_size, size)
     whole_steps, rest = divmod(size, minibatch_size)
 
-    def mean_squared_error(
-        candidate: Parameters, obs: jax.Array, returns: jax.Array
-    ) -> jax.Array:
-        return jnp.mean((critic(candidate, obs) - returns) ** 2)
-
     def step(carry: tuple, chosen: jax.Array) -> tuple[tuple, jax.Array]:
         candidate, state = carry
         # The whole batch needs no gathering: its order can't matter.
         whole = chosen.shape[0] == size
         obs = batch.obs if whole else _rows(batch.obs, chosen)
         returns = batch.returns if whole else _rows(batch.returns, chosen)
-        loss, gradient = jax.value_and_grad(mean_squared_error)(candidate, obs, returns)
+        loss, gradient = jax.value_and_grad(_mean_squared_error)(
+            candidate, critic, obs, returns
+        )
         gradient = clip_by_norm(gradient, max_grad_norm)
         updates, state = optimizer.update(gradient, state, candidate)
         return (optax.apply_updates(candidate, updates), state), loss
@@ -106,6 +103,12 @@ def clip_by_norm(gradient: Parameters, max_norm: float) -> Parameters:
     """
     coefficient = jnp.minimum(1.0, max_norm / (optax.tree.norm(gradient) + 1e-6))
     return jax.tree.map(lambda leaf: leaf * coefficient, gradient)
+
+
+def _mean_squared_error(
+    parameters: Parameters, critic: Callable, obs: jax.Array, returns: jax.Array
+) -> jax.Array:
+    return jnp.mean((critic(parameters, obs) - returns) ** 2)
 
 
 def _rows(array: jax.Array, indices: jax.Array) -> jax.Array:
