@@ -133,7 +133,7 @@ def test_a_signal_saves_and_the_resumed_run_equals_an_uninterrupted_one(
         *("train", "Pendulum-v1", "--backend", "torch", "--num-envs", "2"),
         *("--rollout-steps", "64", "--total-steps", str(60 * 128)),
         *("--policy-layer-sizes", "16", "--critic-layer-sizes", "16"),
-        *("--value-epochs", "2", "--eval-episodes", "0"),
+        *("--value-epochs", "2", "--eval-episodes", "0", "--normalize-observations"),
         *("--run-dir", str(tmp_path / "run")),
     ]
     process = subprocess.Popen([sys.executable, "-m", "trpo", *arguments])
