@@ -1,13 +1,16 @@
 """The recorded vectors of the original agent, under canonical names."""
 
 import functools
-import importlib.resources
 import json
+import pathlib
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from parity_tests.canonical import Arrays
+
+
+FOLDER = pathlib.Path(__file__).parent / "golden"
 
 
 class GoldenUpdate(NamedTuple):
@@ -38,18 +41,13 @@ class GoldenCase(NamedTuple):
 
 def names() -> list[str]:
     """Names of the recorded cases."""
-    folder = importlib.resources.files("parity_tests") / "golden"
-    return sorted(
-        entry.name.removesuffix(".npz")
-        for entry in folder.iterdir()
-        if entry.name.endswith(".npz")
-    )
+    return sorted(path.stem for path in FOLDER.glob("*.npz"))
 
 
 @functools.lru_cache
 def load(name: str) -> GoldenCase:
     """The recorded case `name`."""
-    path = importlib.resources.files("parity_tests") / "golden" / f"{name}.npz"
+    path = FOLDER / f"{name}.npz"
     with path.open("rb") as file, np.load(file) as arrays:
         stored = {key: arrays[key] for key in arrays.files}
     meta = json.loads(str(stored["meta"]))
