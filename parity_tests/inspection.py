@@ -6,6 +6,7 @@ from typing import NamedTuple
 from parity_tests import (
     failures,
     golden_checks,
+    lowering,
     metamorphic,
     oracles,
     rings,
@@ -44,27 +45,37 @@ def checks(
     golden_names: list[str], frameworks: Sequence[str] = FRAMEWORKS
 ) -> list[Check]:
     """Every check that is no ring, on these recorded cases and backends."""
-    found = []
-    for framework in frameworks:
-        for module in (oracles, metamorphic):
-            for name, check in module.CHECKS.items():
-                run = lambda check=check, framework=framework: check(framework)
-                found.append(Check("truth", f"{name}, {framework}", run))
-        for name in golden_names:
-            for check in (
-                golden_checks.check_stages,
-                golden_checks.check_updates,
-                golden_checks.check_cg,
-            ):
-                run = lambda c=check, f=framework, n=name: c(f, n)
-                kind = check.__name__.removeprefix("check_")
-                found.append(
-                    Check("truth", f"recorded {name} {kind}, {framework}", run)
-                )
+    found = [
+        check
+        for framework in frameworks
+        for check in _framework_checks(framework, golden_names)
+    ]
+    if "jax" in frameworks:
+        name = "products ask for full precision, jax"
+        found.append(Check("truth", name, lowering.check_full_precision))
     for name, check in shared_oracles.CHECKS.items():
         found.append(Check("truth", name, check))
     for name, check in failures.CHECKS.items():
         found.append(Check("failures", name, check))
+    return found
+
+
+def _framework_checks(framework: str, golden_names: list[str]) -> list[Check]:
+    """The checks of one backend alone."""
+    found = []
+    for module in (oracles, metamorphic):
+        for name, check in module.CHECKS.items():
+            run = lambda check=check, framework=framework: check(framework)
+            found.append(Check("truth", f"{name}, {framework}", run))
+    for name in golden_names:
+        for check in (
+            golden_checks.check_stages,
+            golden_checks.check_updates,
+            golden_checks.check_cg,
+        ):
+            run = lambda c=check, f=framework, n=name: c(f, n)
+            kind = check.__name__.removeprefix("check_")
+            found.append(Check("truth", f"recorded {name} {kind}, {framework}", run))
     return found
 
 

@@ -4,35 +4,15 @@ import jax
 import numpy as np
 import pytest
 import torch
-from jax import export
 
 from parity_tests import bridges, cases
-from trpo.noise import minibatch_orders
-from trpo.types import Batch
+from parity_tests.lowering import arguments, check_full_precision, lower_for_cuda
 from trpo_jax import compiled
-
-
-def arguments(dtype="float32"):
-    """The compiled update's arguments, as an agent passes them."""
-    problem = cases.build("trained")
-    agent = bridges.make_agent("jax", problem, dtype)
-    batch = Batch(*(problem.batch[name].astype(dtype) for name in Batch._fields))
-    rng = np.random.default_rng(0)
-    orders = minibatch_orders(rng, epochs=agent.config.value_epochs, size=33)
-    return agent._functions, agent.config, agent.state, batch, orders
 
 
 @pytest.fixture(scope="module")
 def lowered():
-    functions, config, state, batch, orders = arguments()
-    shapes = jax.tree.map(
-        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype),
-        (state, batch, orders),
-    )
-    update = jax.jit(compiled.update, static_argnums=(0, 1))
-    # Without the suite's own setting, what the backend itself asks for remains.
-    with jax.default_matmul_precision("default"):
-        return export.export(update, platforms=["cuda"])(functions, config, *shapes)
+    return lower_for_cuda()
 
 
 def test_the_update_lowers_for_cuda(lowered):
@@ -46,15 +26,8 @@ def test_the_update_never_calls_the_host(lowered):
         assert f"{word}" not in text.replace("sendto", ""), word
 
 
-def test_products_ask_for_full_precision(lowered):
-    products = [
-        line
-        for line in lowered.mlir_module().splitlines()
-        if "stablehlo.dot_general" in line
-    ]
-    assert len(products) > 20
-    matrices = [line for line in products if "precision = [HIGHEST, HIGHEST]" in line]
-    assert len(matrices) == len(products)
+def test_products_ask_for_full_precision():
+    check_full_precision()
 
 
 def test_equal_shapes_are_compiled_once():

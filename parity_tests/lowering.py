@@ -1,0 +1,48 @@
+"""The JAX update as a CUDA machine would compile it: what shows without a GPU."""
+
+import functools
+
+import jax
+import numpy as np
+from jax import export
+
+from parity_tests import bridges, cases
+from trpo.noise import minibatch_orders
+from trpo.types import Batch
+from trpo_jax import compiled
+
+
+def arguments(dtype: str = "float32") -> tuple:
+    """The compiled update's arguments, as an agent passes them."""
+    problem = cases.build("trained")
+    agent = bridges.make_agent("jax", problem, dtype)
+    batch = Batch(*(problem.batch[name].astype(dtype) for name in Batch._fields))
+    rng = np.random.default_rng(0)
+    orders = minibatch_orders(rng, epochs=agent.config.value_epochs, size=33)
+    return agent._functions, agent.config, agent.state, batch, orders
+
+
+@functools.lru_cache
+def lower_for_cuda() -> export.Exported:
+    """The float32 update, lowered for the platform `cuda`."""
+    functions, config, state, batch, orders = arguments()
+    shapes = jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype),
+        (state, batch, orders),
+    )
+    update = jax.jit(compiled.update, static_argnums=(0, 1))
+    # Without the suite's own setting, what the backend itself asks for remains.
+    with jax.default_matmul_precision("default"):
+        return export.export(update, platforms=["cuda"])(functions, config, *shapes)
+
+
+def check_full_precision() -> None:
+    """Every product asks for true float32: a CPU would not show the difference."""
+    products = [
+        line
+        for line in lower_for_cuda().mlir_module().splitlines()
+        if "stablehlo.dot_general" in line
+    ]
+    assert len(products) > 20
+    full = [line for line in products if "precision = [HIGHEST, HIGHEST]" in line]
+    assert len(full) == len(products), f"{len(full)} of {len(products)} products do"
