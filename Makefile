@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet \
 	--constraint constraints.txt $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 
-.PHONY: install demo test lint types isolation wheel check clean
+.PHONY: install demo test mutation lint types isolation wheel check clean
 
 install: $(VENV)/.installed
 
@@ -27,6 +27,11 @@ demo: install
 test: install
 	$(BIN)/python -m pytest tests
 	JAX_ENABLE_X64=1 $(BIN)/python -m pytest parity_tests
+
+# Ten of the planted faults, other ones with each commit; all: `--count` left out.
+mutation: install
+	$(BIN)/python -m parity_tests.mutation --count 10 --workers 2 \
+		--seed "$$(git rev-parse HEAD 2>/dev/null || echo none)"
 
 lint: install
 	$(BIN)/ruff check .

@@ -54,7 +54,9 @@ def run(
     values |= _rollout_values(agent, problem, dtype)
     stages = Stages(values, decisions, {}, {})
     if problem.case.updates:
-        _update(stages, agent, problem)
+        update = run_update(agent, problem)
+        values.update(update.values)
+        decisions.update(update.decisions)
     return stages
 
 
@@ -141,9 +143,9 @@ def _rollout_values(agent: Any, problem: Problem, dtype: str) -> Arrays:
     }
 
 
-def _update(stages: Stages, agent: Any, problem: Problem) -> None:
-    """The agent's own update, end to end."""
-    dtype = agent.dtype
+def run_update(agent: Any, problem: Problem) -> Stages:
+    """The agent's own update, end to end; the agent is in the problem's state."""
+    stages, dtype = Stages({}, {}, {}, {}), agent.dtype
     metrics = agent.update({n: a.astype(dtype) for n, a in problem.batch.items()})
     state = agent.get_state()
     stages.values["update/policy"] = flatten(state, "policy.")
@@ -170,3 +172,4 @@ def _update(stages: Stages, agent: Any, problem: Problem) -> None:
     if "value_optimizer.step" in state:
         step = int(state["value_optimizer.step"])
         stages.decisions["update/optimizer_step"] = step
+    return stages

@@ -14,6 +14,8 @@ from parity_tests import environment
 
 
 DEVICES = ("cpu", "cuda")
+# TF32 is a GPU's; its rows have their own bounds.
+TF32 = "cuda with TF32"
 FULL_UPDATES, QUICK_UPDATES = 50, 10
 
 
@@ -25,11 +27,12 @@ class Certificate(NamedTuple):
         passed: whether every ring that ran passed.
         seconds: wall-clock time.
         facts: versions, processor, precision, threads, commit.
-        devices: device -> "passed", "failed" or "not run".
+        devices: device -> "passed", "failed" or "not run"; also GPU with TF32 on.
         rows: the rings' rows as dictionaries, each with its device.
         ties: device -> [ties, decisions].
         checks: outcomes of oracles, recorded vectors and failure parity.
-        shadow: environment -> lock-step history, one dictionary per update.
+        shadow: environment -> lock-step training: `updates` (one dictionary each),
+            `worst` (ring -> its row nearest to the bound), `ties`, `passed`.
         closed_loop: what became of two runs that share only their seed.
         mutation: verdicts on planted faults; empty where not run.
     """
@@ -42,7 +45,7 @@ class Certificate(NamedTuple):
     rows: list[dict[str, Any]]
     ties: dict[str, list[int]]
     checks: list[dict[str, Any]]
-    shadow: dict[str, list[dict[str, Any]]]
+    shadow: dict[str, dict[str, Any]]
     closed_loop: str
     mutation: list[dict[str, Any]]
 
@@ -88,16 +91,17 @@ def run(
 
 def _gather(devices: tuple[str, ...], mode: str, console: Console) -> Certificate:
     start = time.perf_counter()
-    rows, ties, verdicts = [], {}, dict.fromkeys(DEVICES, "not run")
+    rows, ties, verdicts = [], {}, dict.fromkeys((*DEVICES, TF32), "not run")
     present = environment.devices_present()
     for device in devices:
         if device not in present:
             console.print(f"{device}: not run, no such device in both frameworks")
             continue
-        found, count, passed = _rings(device, mode, console)
-        rows += found
-        ties[device] = count
-        verdicts[device] = "passed" if passed else "failed"
+        for name in (device, TF32) if device == "cuda" else (device,):
+            found, count, passed = _rings(name, mode, console)
+            rows += found
+            ties[name] = count
+            verdicts[name] = "passed" if passed else "failed"
     checks = _checks(mode, console)
     shadow, closed_loop, shadow_passed = _training(mode, console)
     passed = "failed" not in verdicts.values() and shadow_passed
@@ -117,30 +121,46 @@ def _gather(devices: tuple[str, ...], mode: str, console: Console) -> Certificat
 
 
 def _rings(
-    device: str, mode: str, console: Console
+    name: str, mode: str, console: Console
 ) -> tuple[list[dict[str, Any]], list[int], bool]:
-    from parity_tests import cases, evidence, inspection, rings
+    """Rows, ties and verdict of one device, or of the GPU with TF32 on."""
+    from parity_tests import inspection, rings, tolerances
 
-    quick = mode == "quick"
-    names = evidence.quick_cases() if quick else [case.name for case in cases.GRID]
-    gathered = []
-    with console.status("") as status:
-        for i, name in enumerate(names):
-            status.update(f"{device}: {name} ({i + 1} of {len(names)} cases)")
-            gathered += evidence.gather_all([name], 2 if quick else 3, device)
-    found = list(inspection.judge(gathered))
-    count, total, few = rings.ties(found)
+    short = name == TF32
+    gathered = _evidence(name, mode, console)
+    if short:
+        found = list(inspection.judge_tf32(gathered))
+    else:
+        found = list(inspection.judge(gathered))
+        if name == "cuda":
+            on_cpu = _evidence("cpu", mode, console)
+            for here, there in zip(on_cpu, gathered, strict=True):
+                found += rings.ring_a_across(here, there, places=("cpu", "cuda"))
+    share = tolerances.TF32_MAX_TIE_SHARE if short else tolerances.MAX_TIE_SHARE
+    count, total, few = rings.ties(found, share)
     for ring in "ABCD":
         own = [row for row in found if row.ring == ring]
         bad = [row for row in own if not row.ok]
         word = "[green]passed[/]" if not bad else f"[red]{len(bad)} failed[/]"
-        console.print(f"{device}: ring {ring}: {word} of {len(own)} rows")
+        if own:
+            console.print(f"{name}: ring {ring}: {word} of {len(own)} rows")
     passed = few and all(row.ok for row in found)
-    return (
-        [{**row._asdict(), "device": device} for row in found],
-        [count, total],
-        passed,
-    )
+    return [{**row._asdict(), "device": name} for row in found], [count, total], passed
+
+
+def _evidence(name: str, mode: str, console: Console) -> list[Any]:
+    from parity_tests import cases, evidence
+
+    quick = mode == "quick"
+    names = evidence.quick_cases() if quick else [case.name for case in cases.GRID]
+    device, precision = ("cuda", "tf32") if name == TF32 else (name, "float32")
+    gathered = []
+    with console.status("") as status:
+        for i, case in enumerate(names):
+            status.update(f"{name}: {case} ({i + 1} of {len(names)} cases)")
+            seeds = 2 if quick else 3
+            gathered += evidence.gather_all([case], seeds, device, precision)
+    return gathered
 
 
 def _checks(mode: str, console: Console) -> list[dict[str, Any]]:
@@ -163,22 +183,40 @@ def _checks(mode: str, console: Console) -> list[dict[str, Any]]:
 
 
 def _training(mode: str, console: Console) -> tuple[dict, str, bool]:
-    from parity_tests import shadow
-
     environments = ["Pendulum-v1"]
     if mode == "full":
         environments += ["HalfCheetah-v5"] if _has_mujoco() else []
     updates = QUICK_UPDATES if mode == "quick" else FULL_UPDATES
-    histories, passed = {}, True
+    found = {}
     for env_id in environments:
         with console.status(f"lock step on {env_id}, {updates} updates"):
-            history = shadow.run(env_id, updates)
-        good = shadow.passed(history)
-        passed &= good
-        word = "[green]passed[/]" if good else "[red]failed[/]"
+            found[env_id] = _lock_step(env_id, updates)
+        passed = found[env_id]["passed"]
+        word = "[green]passed[/]" if passed else "[red]failed[/]"
         console.print(f"lock step on {env_id}: {word}, {updates} updates")
-        histories[env_id] = [update._asdict() for update in history]
-    return histories, _closed_loop() if mode == "full" else "not run", passed
+    closed_loop = _closed_loop() if mode == "full" else "not run"
+    return found, closed_loop, all(run["passed"] for run in found.values())
+
+
+def _lock_step(env_id: str, updates: int) -> dict[str, Any]:
+    from parity_tests import rings, shadow
+
+    evidence = shadow.run(env_id, updates)
+    rows = shadow.judge(evidence)
+    count, total, few = rings.ties(rows)
+    worst = {
+        ring: max(
+            (row for row in rows if row.ring == ring),
+            key=lambda row: row.value / row.bound,
+        )._asdict()
+        for ring in "AB"
+    }
+    return {
+        "updates": [update._asdict() for update in shadow.history(evidence)],
+        "worst": worst,
+        "ties": [count, total],
+        "passed": few and all(row.ok for row in rows),
+    }
 
 
 def _closed_loop() -> str:

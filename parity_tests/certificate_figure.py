@@ -111,9 +111,10 @@ def _precision(axes: Axes, certificate: Any, device: str) -> None:
 
 
 def _training(axes: Axes, certificate: Any) -> None:
-    for style, (env_id, history) in zip(
+    for style, (env_id, run) in zip(
         ("-", ":"), certificate.shadow.items(), strict=False
     ):
+        history = run["updates"]
         updates = range(1, len(history) + 1)
         for field, label, color in (
             ("step_torch_32", "PyTorch float32", TORCH),

@@ -169,9 +169,9 @@ def _decisions(certificate: Any, device: str) -> str:
 
 def _shadow(certificate: Any) -> str:
     parts = ["<h2>Lock-step training</h2>"]
-    for env_id, history in certificate.shadow.items():
+    for env_id, run in certificate.shadow.items():
         rows = []
-        for i, update in enumerate(history):
+        for i, update in enumerate(run["updates"]):
             errors = [update[n] for n in ("step_64", "step_torch_32", "step_jax_32")]
             bars = [
                 _bar(error, 1e-18, 1e-2, [], ink)
@@ -180,14 +180,18 @@ def _shadow(certificate: Any) -> str:
             cells = [
                 f"{error:.0e}{bar}" for error, bar in zip(errors, bars, strict=True)
             ]
+            ratios = [update["ratio_torch_32"], update["ratio_jax_32"]]
+            cells += [_bar(x, 1e-2, 1e2, [UNSTABLE], "bar") for x in ratios]
             same = "equal" if update["decisions_32"] else "tie"
             rows.append([str(i + 1), *cells, same, f"{update['kl']:.4f}"])
         parts.append(
             _table(
-                f"{_text(env_id)}: relative error of the policy's step at each update, "
-                "every agent started from the same state. Axis 1e-18 to 1e-2.",
-                ["update", "JAX float64", "PyTorch float32", "JAX float32", "decisions",
-                 "KL"],
+                f"{_text(env_id)}: {_text(certificate_text.lock_step_summary(run))}. "
+                "Relative error of the policy's step at each update, every agent "
+                "started from the same state, axis 1e-18 to 1e-2; and float32's error "
+                "over its predicted spread (new policy or critic), axis 0.01 to 100.",
+                ["update", "JAX float64", "PyTorch float32", "JAX float32",
+                 "PyTorch, over spread", "JAX, over spread", "decisions", "KL"],
                 rows,
             )
         )  # fmt: skip

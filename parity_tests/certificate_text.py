@@ -59,11 +59,21 @@ def summary(certificate: Any) -> str:
         ]
     good = sum(check["ok"] for check in certificate.checks)
     lines.append(f"truth and failures: {good} of {len(certificate.checks)} checks hold")
-    for env_id, history in certificate.shadow.items():
-        error = max(update["step_64"] for update in history)
-        lines.append(f"lock step on {env_id}: worst float64 step {error:.1e}")
+    for env_id, run in certificate.shadow.items():
+        lines.append(f"lock step on {env_id}: {lock_step_summary(run)}")
     lines.append(f"planted faults: {mutation_score(certificate)}")
     return "\n".join(lines)
+
+
+def lock_step_summary(run: dict[str, Any]) -> str:
+    """The worst of one environment's lock-step training."""
+    a, b = run["worst"]["A"], run["worst"]["B"]
+    ties, total = run["ties"]
+    return (
+        f"{len(run['updates'])} updates; A {a['value']:.1e} ({a['quantity']}), "
+        f"B {b['value']:.2f} of {b['bound']:g} ({b['quantity']}, {b['subject']}), "
+        f"{ties} ties in {total} decisions"
+    )
 
 
 def mutation_score(certificate: Any) -> str:

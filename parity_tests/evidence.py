@@ -1,16 +1,25 @@
 """What all implementations make of one problem: gathered once, judged by every ring."""
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
 
 from parity_tests import bridges, cases, reference, truth
 from parity_tests.canonical import Arrays
-from parity_tests.reference_update import Stages, teach
+from parity_tests.reference import Noise
+from parity_tests.reference_update import Stages
+from trpo.config import TRPOConfig
+
+
+Truth = Callable[[Noise, dict[str, int] | None], Stages]
 
 
 # Simulated float32 runs per problem.
 RUNS = 6
+# Precision of matrix products -> relative size of the simulated rounding. TF32 keeps
+# 10 of float32's 23 bits behind the point.
+UNITS = {"float32": reference.UNIT_ROUNDOFF_32, "tf32": 2.0**-11}
 # Small enough for a linear response, large enough to drown float64's own roundoff.
 PROBING_UNIT = 2.0**-40
 
@@ -36,8 +45,11 @@ class Evidence(NamedTuple):
         name: the case.
         seed: the problem's seed.
         truth: the third implementation in float64.
-        noisy: the same with simulated float32 rounding, `RUNS` times.
+        noisy: the same with simulated rounding, `RUNS` times.
         results: (framework, dtype) -> that backend's results.
+        config: the problem's hyperparameters.
+        rerun: the third implementation on this problem: (noise, decisions to take
+            instead of its own) -> results.
     """
 
     name: str
@@ -45,20 +57,32 @@ class Evidence(NamedTuple):
     truth: Stages
     noisy: tuple[Stages, ...]
     results: dict[tuple[str, str], Stages]
+    config: TRPOConfig
+    rerun: Truth
 
     def spread(self, quantity: str) -> float:
-        """Root mean square norm of the simulated float32 error."""
+        """Root mean square norm of the simulated error."""
         return _spread([run.values for run in self.noisy], self.truth.values, quantity)
 
     def trace_spread(self, trace: str) -> np.ndarray:
-        """The simulated float32 error of each entry of a trace."""
+        """The simulated error of each entry of a trace."""
         exact = self.truth.traces[trace]
         errors = [run.traces[trace] - exact for run in self.noisy]
         return np.sqrt(np.mean(np.square(errors), axis=0))
 
     def condition(self, quantity: str) -> float:
         """Error norm per unit of relative rounding, in the limit of none."""
-        return condition_of(cases.build(self.name, self.seed), self.truth, quantity)
+        key = id(self.truth)
+        if key not in _PROBES:
+            runs = [
+                self.rerun(
+                    reference.rounding_noise(100 + k, PROBING_UNIT),
+                    self.truth.decisions,
+                ).values
+                for k in range(RUNS)
+            ]
+            _PROBES[key] = (self.truth, runs)  # Kept, or its id could come again.
+        return _spread(_PROBES[key][1], self.truth.values, quantity) / PROBING_UNIT
 
     def comparable(self, quantity: str, *subjects: Stages) -> bool:
         """Whether all subjects took the truth's decisions that `quantity` rests on."""
@@ -85,10 +109,12 @@ def test_cases() -> list[str]:
     return [case.name for case in cases.GRID if case.name != "humanoid_2048"]
 
 
-def gather_all(names: list[str], seeds: int, device: str = "cpu") -> list[Evidence]:
+def gather_all(
+    names: list[str], seeds: int, device: str = "cpu", precision: str = "float32"
+) -> list[Evidence]:
     """Evidence of each case and each of its seeds."""
     return [
-        gather(name, seed, device)
+        gather(name, seed, device, precision)
         for name in names
         for seed in seeds_of(cases.BY_NAME[name], seeds)
     ]
@@ -115,11 +141,10 @@ def gather(
 
 def _gather(name: str, seed: int, device: str, precision: str) -> Evidence:
     problem, teacher = cases.build(name, seed), bridges.teacher_of(name, seed)
-    exact = truth.run(problem, teacher)
-    noisy = tuple(
-        truth.run(problem, teacher, reference.rounding_noise(k), exact.decisions)
-        for k in range(RUNS)
-    )
+
+    def rerun(noise: Noise, told: dict[str, int] | None) -> Stages:
+        return truth.run(problem, teacher, noise, told)
+
     results = {
         (framework, dtype): bridges.run(
             framework, problem, teacher, dtype, device, precision
@@ -127,25 +152,23 @@ def _gather(name: str, seed: int, device: str, precision: str) -> Evidence:
         for framework in ("torch", "jax")
         for dtype in ("float64", "float32")
     }
-    return Evidence(name, seed, exact, noisy, results)
+    return collect(name, seed, rerun, results, problem.config, UNITS[precision])
 
 
-def condition_of(problem: cases.Problem, exact: Stages, quantity: str) -> float:
-    """Error norm per unit of relative rounding, in the limit of none."""
-    key = (problem.case.name, problem.seed, id(problem))
-    if key not in _PROBES:
-        teacher = teach(problem)
-        runs = [
-            truth.run(
-                problem,
-                teacher,
-                reference.rounding_noise(100 + k, PROBING_UNIT),
-                exact.decisions,
-            ).values
-            for k in range(RUNS)
-        ]
-        _PROBES[key] = (problem, runs)  # The problem too, or its id could come again.
-    return _spread(_PROBES[key][1], exact.values, quantity) / PROBING_UNIT
+def collect(
+    name: str,
+    seed: int,
+    rerun: Truth,
+    results: dict[tuple[str, str], Stages],
+    config: TRPOConfig,
+    unit: float = reference.UNIT_ROUNDOFF_32,
+) -> Evidence:
+    """Evidence from the backends' results: the truth and its noisy runs are added."""
+    exact = rerun(reference.exact, None)
+    noisy = tuple(
+        rerun(reference.rounding_noise(k, unit), exact.decisions) for k in range(RUNS)
+    )
+    return Evidence(name, seed, exact, noisy, results, config, rerun)
 
 
-_PROBES: dict[tuple, tuple[cases.Problem, list[Arrays]]] = {}
+_PROBES: dict[int, tuple[Stages, list[Arrays]]] = {}

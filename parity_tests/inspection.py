@@ -13,6 +13,7 @@ from parity_tests import (
     shared_oracles,
 )
 from parity_tests.evidence import Evidence
+from parity_tests.tolerances import TF32_SHOWS_IN, TF32_UNSTABLE
 
 
 FRAMEWORKS = ("torch", "jax")
@@ -97,3 +98,14 @@ def judge(evidence: list[Evidence]) -> Iterator[rings.Row]:
     yield from rings.ring_c(evidence)
     for item in evidence:
         yield from rings.ring_d(item)
+
+
+def judge_tf32(evidence: list[Evidence]) -> Iterator[rings.Row]:
+    """Rings B and D with TF32 products, against spreads of that precision.
+
+    Float64 knows no TF32, so there is no ring A; and each library chooses for which
+    shapes it uses TF32, so there is no ring C.
+    """
+    yield from rings.ring_b(evidence, TF32_SHOWS_IN, TF32_UNSTABLE)
+    for item in evidence:
+        yield from rings.ring_d(item, dtypes=("float32",))

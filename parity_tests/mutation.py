@@ -1,15 +1,18 @@
 """The suite's own test: one-line faults, one at a time, and which ring sees each.
 
-`python -m parity_tests.mutation [--count N] [--seed S] [--out DIR]` copies the packages
-into a temporary folder, plants a fault there, and runs `parity_tests.mutant_check` on
-it in a process of its own. Exit status 1 when a fault goes unseen.
+`python -m parity_tests.mutation [--count N --seed TEXT] [--workers W] [--out DIR]`
+copies the packages into a temporary folder, plants a fault there, and runs
+`parity_tests.mutant_check` on it in a process of its own. Exit status 1 when a fault
+goes unseen.
 """
 
 import argparse
+import concurrent.futures
 import importlib.util
 import json
 import os
 import pathlib
+import queue
 import random
 import shutil
 import subprocess
@@ -88,27 +91,49 @@ def check(folder: pathlib.Path, frameworks: tuple[str, ...]) -> dict[str, list[s
         return {"A": [f"crash: {run.stderr.strip().splitlines()[-1:]}"]}
 
 
-def run(mutants: list[Mutant]) -> Iterator[Verdict]:
-    """Each mutant's verdict, after the unchanged copy's, which must be clean.
+def run(mutants: list[Mutant], workers: int = 1) -> Iterator[Verdict]:
+    """Each mutant's verdict in the order of `mutants`, after the unchanged copy's.
+
+    Args:
+        mutants: What to plant, one at a time.
+        workers: How many to try side by side, each in a copy of its own.
 
     Raises:
         RuntimeError: the suite finds a fault where none was planted.
     """
     with tempfile.TemporaryDirectory(prefix="parity-mutation-") as temporary:
-        folder = pathlib.Path(temporary)
-        copy_packages(folder)
-        clean = check(folder, ("torch", "jax"))
+        folders: queue.Queue[pathlib.Path] = queue.Queue()
+        first = pathlib.Path(temporary) / "0"
+        copy_packages(first)
+        clean = check(first, ("torch", "jax"))
         if clean:
             raise RuntimeError(f"the suite fails without any fault: {clean}")
-        for mutant in mutants:
-            start = time.perf_counter()
-            before = plant(folder, mutant)
-            framework = mutant.name.partition(":")[0]
-            frameworks = ("torch", "jax") if framework == "shared" else (framework,)
-            caught = check(folder, frameworks)
-            (folder / mutant.file).write_text(before)
-            seconds = time.perf_counter() - start
-            yield Verdict(mutant.name, mutant.file, caught, seconds)
+        folders.put(first)
+        for i in range(1, workers):
+            # With what the first has compiled.
+            folders.put(shutil.copytree(first, pathlib.Path(temporary) / str(i)))
+
+        def attempt(mutant: Mutant) -> Verdict:
+            folder = folders.get()
+            try:
+                return _verdict(folder, mutant)
+            finally:
+                folders.put(folder)
+
+        with concurrent.futures.ThreadPoolExecutor(workers) as pool:
+            yield from pool.map(attempt, mutants)
+
+
+def _verdict(folder: pathlib.Path, mutant: Mutant) -> Verdict:
+    start = time.perf_counter()
+    before = plant(folder, mutant)
+    try:
+        framework = mutant.name.partition(":")[0]
+        frameworks = ("torch", "jax") if framework == "shared" else (framework,)
+        caught = check(folder, frameworks)
+    finally:
+        (folder / mutant.file).write_text(before)
+    return Verdict(mutant.name, mutant.file, caught, time.perf_counter() - start)
 
 
 def only_seen_by(verdicts: list[Verdict]) -> dict[str, list[str]]:
@@ -156,7 +181,8 @@ def main(arguments: list[str] | None = None) -> int:
     """Command line; exit status 1 when a mutant survives."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--count", type=int, default=len(MUTANTS))
-    parser.add_argument("--seed", type=int, default=0, help="which ones, if not all")
+    parser.add_argument("--seed", default="0", help="which ones, if not all: any text")
+    parser.add_argument("--workers", type=int, default=1, help="tried side by side")
     parser.add_argument("--only", default="", help="those whose name contains this")
     parser.add_argument("--out", type=pathlib.Path, help="folder for the table")
     options = parser.parse_args(arguments)
@@ -164,7 +190,7 @@ def main(arguments: list[str] | None = None) -> int:
     if options.count < len(chosen):
         chosen = random.Random(options.seed).sample(chosen, options.count)
     verdicts = []
-    for verdict in run(chosen):
+    for verdict in run(chosen, options.workers):
         verdicts.append(verdict)
         seen = ", ".join(verdict.caught) or "SURVIVED"
         print(f"{verdict.name:45} {seen:30} {verdict.seconds:5.1f} s", flush=True)

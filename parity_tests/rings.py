@@ -2,7 +2,7 @@
 
 import itertools
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -65,6 +65,28 @@ def ring_a(evidence: Evidence) -> list[Row]:
     return rows
 
 
+def ring_a_across(here: Evidence, there: Evidence, *, places: tuple) -> list[Row]:
+    """Float64 identity of backends that ran on different devices.
+
+    Args:
+        here: results on the first device.
+        there: results on the second device, of the same problem.
+        places: the devices' names, for the rows.
+    """
+    rows = []
+    first, second = (
+        {name: item.results[name, "float64"] for name in ("torch", "jax")}
+        for item in (here, there)
+    )
+    for left, right in itertools.product(first, second):
+        subject = f"{left}-{places[0]} to {right}-{places[1]}"
+        for quantity in here.truth.values:
+            if here.comparable(quantity, first[left], second[right]):
+                got, want = first[left].values[quantity], second[right].values[quantity]
+                rows.append(_identity(here, quantity, subject, got, want))
+    return rows
+
+
 def _names_agree(evidence: Evidence, *subjects: Stages) -> list[Row]:
     wanted = set(evidence.truth.values)
     missing = set().union(*(wanted ^ set(subject.values) for subject in subjects))
@@ -95,11 +117,21 @@ def _identity(
     return Row("A", evidence.name, quantity, subject, error, bound, ok, note)
 
 
-def ring_b(evidence: Sequence[Evidence]) -> list[Row]:
+def ring_b(
+    evidence: Sequence[Evidence],
+    shows_in: Container[str] | None = None,
+    unstable: float = UNSTABLE,
+) -> list[Row]:
     """Float32 against the truth, in units of the spread that rounding predicts.
 
     "Unstable" is judged case by case over its seeds; "vacuous" over all cases, since
     one number of one case is often exact by luck.
+
+    Args:
+        evidence: Results, each case's seeds next to each other.
+        shows_in: Quantities in which the rounding must show; by default all. TF32
+            rounds in matrix products alone, the simulation everywhere.
+        unstable: Largest ratio.
     """
     rows = []
     for framework in ("torch", "jax"):
@@ -108,16 +140,17 @@ def ring_b(evidence: Sequence[Evidence]) -> list[Row]:
             for quantity, ratios in _ratios(list(group), framework).items():
                 ratio = _root_mean_square(ratios)
                 pooled.setdefault(quantity, []).extend(ratios)
-                ok = ratio <= UNSTABLE
+                ok = ratio <= unstable
                 note = "" if ok else "unstable formula"
                 rows.append(
-                    Row("B", name, quantity, framework, ratio, UNSTABLE, ok, note)
+                    Row("B", name, quantity, framework, ratio, unstable, ok, note)
                 )
         for quantity, ratios in pooled.items():
             ratio = _root_mean_square(ratios)
-            ok = ratio >= VACUOUS
+            must_show = shows_in is None or quantity in shows_in
+            ok = ratio >= VACUOUS or not must_show
             note = "" if ok else "vacuous: the noise predicts far more"
-            rows.append(Row("B", "all", quantity, framework, ratio, UNSTABLE, ok, note))
+            rows.append(Row("B", "all", quantity, framework, ratio, unstable, ok, note))
     return rows
 
 
@@ -137,15 +170,26 @@ def _ratios(group: Iterable[Evidence], framework: str) -> dict[str, list[float]]
                 if not np.array_equal(got, np.float32(want)):
                     ratios.setdefault(quantity, []).append(math.inf)
                 continue
-            error = float(np.linalg.norm(got.astype(np.float64) - want))
-            spread = evidence.spread(quantity)
-            if error == 0.0 and spread == 0.0:
-                continue  # exact by construction, a clamp for example
-            ratio = error / spread if spread > 0 else math.inf
-            ratios.setdefault(quantity, []).append(
-                math.inf if math.isnan(ratio) else ratio
-            )
+            ratio = precision_ratio(evidence, framework, quantity)
+            if ratio is not None:
+                ratios.setdefault(quantity, []).append(ratio)
     return ratios
+
+
+def precision_ratio(evidence: Evidence, framework: str, quantity: str) -> float | None:
+    """Float32 error over its predicted spread; None where both are 0 by construction.
+
+    Not finite numbers count as an infinite error.
+    """
+    got = evidence.results[framework, "float32"].values[quantity]
+    error = float(
+        np.linalg.norm(got.astype(np.float64) - evidence.truth.values[quantity])
+    )
+    spread = evidence.spread(quantity)
+    if error == 0.0 and spread == 0.0:
+        return None  # a clamp for example
+    ratio = error / spread if spread > 0 else math.inf
+    return math.inf if math.isnan(ratio) else ratio
 
 
 def _root_mean_square(numbers: Sequence[float]) -> float:
@@ -182,10 +226,14 @@ def ring_c(evidence: Sequence[Evidence]) -> list[Row]:
     return rows
 
 
-def ring_d(evidence: Evidence) -> list[Row]:
+def ring_d(
+    evidence: Evidence, dtypes: Container[str] = ("float32", "float64")
+) -> list[Row]:
     """Discrete decisions: equal to the truth's, or too close to call in float64."""
     rows = []
     for (framework, dtype), subject in evidence.results.items():
+        if dtype not in dtypes:
+            continue
         for decision, want in evidence.truth.decisions.items():
             got = subject.decisions.get(decision)
             note, ok = "", got == want
@@ -202,11 +250,11 @@ def ring_d(evidence: Evidence) -> list[Row]:
     return rows
 
 
-def ties(rows: Iterable[Row]) -> tuple[int, int, bool]:
+def ties(rows: Iterable[Row], share: float = MAX_TIE_SHARE) -> tuple[int, int, bool]:
     """Ties, decisions, and whether the share of ties is within its bound."""
     rows = [row for row in rows if row.ring == "D"]
     count = sum(row.note == "tie" for row in rows)
-    return count, len(rows), count <= MAX_TIE_SHARE * len(rows)
+    return count, len(rows), count <= share * len(rows)
 
 
 def _tied(evidence: Evidence, decision: str, got: int, dtype: str) -> bool:
@@ -216,13 +264,13 @@ def _tied(evidence: Evidence, decision: str, got: int, dtype: str) -> bool:
     if decision in ("cg/iterations", "update/cg_iterations"):
         trace = "cg" if decision.startswith("cg") else "update/cg"
         k = min(got, want)
-        margins = {trace: _config(evidence).cg_residual_tol}
+        margins = {trace: evidence.config.cg_residual_tol}
     elif decision in ("line_search/index", "update/index"):
         name = decision.partition("/")[0]
         k = min(i for i in (got, want) if i >= 0)
         margins = {
             f"{name}/improvement": 0.0,
-            f"{name}/kl": _config(evidence).target_kl,
+            f"{name}/kl": evidence.config.target_kl,
         }
     else:
         return False
@@ -248,9 +296,3 @@ def _caused_by_tie(
         ):
             return True
     return False
-
-
-def _config(evidence: Evidence):
-    from parity_tests.cases import build
-
-    return build(evidence.name, evidence.seed).config

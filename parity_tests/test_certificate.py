@@ -18,9 +18,10 @@ from parity_tests import (
 
 @pytest.fixture(scope="module")
 def example():
-    rows = inspection.judge([evidence.gather("trained", 0)])
+    rows = list(inspection.judge([evidence.gather("trained", 0)]))
     update = {
         "step_64": 1e-15, "critic_64": 0.0, "step_torch_32": 2e-6, "step_jax_32": 3e-6,
+        "ratio_torch_32": 1.0, "ratio_jax_32": 1.0,
         "decisions_64": True, "decisions_32": True, "kl": 0.01,
     }  # fmt: skip
     return certificate.Certificate(
@@ -28,11 +29,18 @@ def example():
         passed=True,
         seconds=1.0,
         facts={**environment.describe(), "commit": "0"},
-        devices={"cpu": "passed", "cuda": "not run"},
+        devices={"cpu": "passed", "cuda": "not run", certificate.TF32: "not run"},
         rows=[{**row._asdict(), "device": "cpu"} for row in rows],
         ties={"cpu": [0, 28]},
         checks=[{"group": "truth", "name": "<b>", "ok": False, "message": "a < b"}],
-        shadow={"Pendulum-v1": [update, update]},
+        shadow={
+            "Pendulum-v1": {
+                "updates": [update, update],
+                "worst": {"A": rows[0]._asdict(), "B": rows[-1]._asdict()},
+                "ties": [0, 40],
+                "passed": True,
+            }
+        },
         closed_loop="not run",
         mutation=[{"name": "jax: x", "caught": {"A": ["y"]}}],
     )
@@ -43,6 +51,7 @@ def test_the_page_fetches_nothing_and_escapes(example):
     assert not re.search(r"https?://|<script|@import|url\(", page)
     assert "&lt;b&gt;" in page
     assert "cuda: not run" in page
+    assert "cuda with TF32: not run" in page
     assert page.count("<table") == page.count("</table>") >= 6
 
 

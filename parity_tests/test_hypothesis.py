@@ -49,22 +49,11 @@ def test_ring_a_holds_all_over_the_space(problem):
         (name, "float64"): bridges.run(name, problem, teacher, "float64")
         for name in ("torch", "jax")
     }
-    item = Probing("trained", problem.seed, exact, (), results, problem)
+    item = Evidence(
+        "trained", problem.seed, exact, (), results, problem.config,
+        lambda noise, told: truth.run(problem, teacher, noise, told),
+    )  # fmt: skip
     bad = [row for row in rings.ring_a(item) if not row.ok]
     assert not bad
     decisions = [found.decisions for found in results.values()]
     assert decisions[0] == decisions[1] == exact.decisions
-
-
-class Probing(Evidence):
-    """Evidence on a problem that no case's name can rebuild."""
-
-    def __new__(cls, *fields):
-        self = super().__new__(cls, *fields[:-1])
-        self.problem = fields[-1]
-        return self
-
-    def condition(self, quantity):
-        from parity_tests import evidence
-
-        return evidence.condition_of(self.problem, self.truth, quantity)

@@ -50,3 +50,25 @@ def test_only_a_measured_condition_number_excuses_an_error():
     excused = [row for row in rows if row.value > 1e-10]
     assert all("condition number" in row.note for row in excused)
     assert all(row.value < 1e-8 for row in rows)
+
+
+@pytest.mark.parametrize("name", ["trained", "humanoid"])
+def test_devices_agree_with_each_other(name, device):
+    # On a machine without a GPU this compares the backends on one device.
+    here, there = evidence.gather(name, 0, "cpu"), evidence.gather(name, 0, device)
+    rows = rings.ring_a_across(here, there, places=("cpu", device))
+    assert len(rows) >= 4 * 40
+    assert not failures(rows)
+
+
+def test_one_device_s_error_is_seen_across_devices():
+    here = evidence.gather("trained", 0)
+    key = ("jax", "float64")
+    found = here.results[key]
+    values = {**found.values, "gradient": found.values["gradient"] * (1 + 1e-9)}
+    there = here._replace(results={**here.results, key: found._replace(values=values)})
+    rows = rings.ring_a_across(here, there, places=("cpu", "cuda"))
+    assert {(row.quantity, row.subject) for row in failures(rows)} == {
+        ("gradient", "torch-cpu to jax-cuda"),
+        ("gradient", "jax-cpu to jax-cuda"),
+    }

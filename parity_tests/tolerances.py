@@ -136,6 +136,13 @@ VACUOUS = 1.0 / 20.0
 FAIRNESS = (0.25, 4.0)
 # Ring D: share of decisions too close to call.
 MAX_TIE_SHARE = 0.05
+# TF32. The simulation rounds everything to TF32, the hardware only what it multiplies:
+# half of float32's bound (2.1 where torch's products were rounded by hand), and
+# bfloat16 does not pass. Its thresholds are crossed more often (9 % by hand).
+TF32_UNSTABLE = 4.0
+TF32_MAX_TIE_SHARE = 0.2
+# What TF32's rounding of matrix products must show in, or it was not on.
+TF32_SHOWS_IN = ("mean", "value", "gradient", "critic/gradient", "fisher/gauss_newton")
 
 
 def relative_error(got: np.ndarray, want: np.ndarray, scale: float = 0.0) -> float:

@@ -41,6 +41,18 @@ def run(
     return stages
 
 
+def run_update(
+    problem: Problem, noise: Noise = exact, told: dict[str, int] | None = None
+) -> Stages:
+    """The update alone, end to end, as `run` does it."""
+    stages = Stages({}, {}, {}, {})
+    _update_stages(stages, problem, noise, told)
+    # What an agent does not tell.
+    for name in ("update/cg_solution", "update/full_step"):
+        del stages.values[name]
+    return stages
+
+
 def _distribution_stages(
     stages: Stages, problem: Problem, teacher: Teacher, noise: Noise
 ) -> None:
