@@ -7,7 +7,7 @@ layer's output: run with it, the reference tells how far rounding errors carry
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -35,6 +35,42 @@ def rounding_noise(seed: int, unit: float = UNIT_ROUNDOFF_32) -> Noise:
         return array * (1.0 + unit * xi.astype(np.float64))
 
     return noise
+
+
+# Rows that a product or sum adds up before its simulated running total is rounded.
+BLOCK = 64
+
+
+def sum_rows(terms: np.ndarray, noise: Noise = exact) -> np.ndarray:
+    """Sum over the first axis; the running total is rounded after each block.
+
+    What a long sum loses is mostly this: its total grows as its terms are added, and
+    each addition rounds the total, not the term (Higham 2002, section 4.2).
+    """
+    return _accumulate((part.sum(0) for part in _blocks(terms)), noise)
+
+
+def mean_rows(terms: np.ndarray, noise: Noise = exact) -> np.ndarray:
+    """Mean over all entries of [N, 1] or [1, 1], accumulated as `sum_rows` does."""
+    return sum_rows(terms, noise).sum() / terms.size
+
+
+def _product_over_rows(left: np.ndarray, right: np.ndarray, noise: Noise) -> np.ndarray:
+    """left' right, accumulated as `sum_rows` does."""
+    pairs = zip(_blocks(left), _blocks(right), strict=True)
+    return _accumulate((a.T @ b for a, b in pairs), noise)
+
+
+def _blocks(array: np.ndarray) -> list[np.ndarray]:
+    return [array[i : i + BLOCK] for i in range(0, len(array), BLOCK)]
+
+
+def _accumulate(parts: Iterable[np.ndarray], noise: Noise) -> np.ndarray:
+    parts = iter(parts)
+    total = next(parts)
+    for part in parts:
+        total = noise(total + part)
+    return total
 
 
 class Network(NamedTuple):
@@ -117,7 +153,8 @@ def backward(
     """J' applied to cotangents of output [N, out] and clamped log_std [1, act_dim]."""
     layers, delta = [], output
     for i in range(len(network.layers) - 1, -1, -1):
-        layers.append((noise(delta.T @ at.inputs[i]), noise(delta.sum(0))))
+        weight = _product_over_rows(delta, at.inputs[i], noise)
+        layers.append((noise(weight), noise(sum_rows(delta, noise))))
         if i:
             slope = 1.0 - at.inputs[i] ** 2
             delta = noise((delta @ network.layers[i][0]) * slope)

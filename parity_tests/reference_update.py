@@ -116,8 +116,11 @@ def surrogate_terms(
     mean: np.ndarray, log_std: np.ndarray, batch: Mapping, noise: Noise
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """z, log-probability, log-ratio and ratio at a policy's outputs."""
-    z = noise((batch["actions"] - mean) / np.exp(log_std))
-    terms = noise(-0.5 * (z * z + math.log(2.0 * math.pi))) - log_std
+    # Rounded once for all rows, so that their errors do not average out.
+    inverse_std = noise(np.exp(-log_std))
+    constant = noise(np.float64(0.5 * math.log(2.0 * math.pi)))
+    z = noise((batch["actions"] - mean) * inverse_std)
+    terms = noise(-0.5 * z * z - constant) - log_std
     log_prob = noise(terms.sum(-1, keepdims=True))
     log_ratio = log_prob - batch["log_probs"]
     with np.errstate(over="ignore"):
@@ -130,7 +133,7 @@ def surrogate_gradient(
     """Gradient of mean(ratio * advantage) in the flat parameters."""
     z, _, _, ratio = surrogate_terms(at.output, at.log_std, batch, noise)
     weight = noise(ratio * batch["advantages"]) / len(z)
-    d_log_std = noise((weight * (z * z - 1.0)).sum(0, keepdims=True))
+    d_log_std = noise(reference.sum_rows(weight * (z * z - 1.0), noise)[None])
     d_mean = noise(weight * z / np.exp(at.log_std))
     return reference.backward(policy, at, d_mean, d_log_std, noise)
 
@@ -182,9 +185,9 @@ def line_search(
         with np.errstate(over="ignore"):
             gain = np.expm1(noise(reference.log_ratio(d, z, z_old)))
             gain = ratio * gain * batch["advantages"]
-        improvements.append(noise(gain.mean()))
+        improvements.append(noise(reference.mean_rows(gain, noise)))
         terms.append(abs(gain).mean())
-        kls.append(noise(reference.kl(d, z)).mean())
+        kls.append(reference.mean_rows(noise(reference.kl(d, z)), noise))
         candidates.append(candidate)
     improvements, kls = np.array(improvements), np.array(kls)
     if index is None:
@@ -201,7 +204,7 @@ def critic_gradient(
     at = reference.forward(critic, obs, noise)
     errors = at.output - returns
     gradient = reference.backward(critic, at, 2.0 * errors / len(obs), noise=noise)
-    return gradient, float(noise(np.mean(errors**2)))
+    return gradient, float(noise(reference.mean_rows(errors**2, noise)))
 
 
 def clip(gradient: np.ndarray, max_norm: float) -> np.ndarray:

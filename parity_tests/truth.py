@@ -65,7 +65,7 @@ def _distribution_stages(
     values["log_prob"], values["ratio"] = log_prob, ratio
     values["entropy"] = noise(reference.entropy(teacher.log_std))
     terms = ratio * batch["advantages"]
-    values["surrogate"] = noise(noise(terms).mean())
+    values["surrogate"] = noise(reference.mean_rows(noise(terms), noise))
     stages.scales["surrogate"] = float(abs(terms).mean())
     stages.scales["log_prob"] = float(
         np.linalg.norm((0.5 * z * z + abs(teacher.log_std) + 1.0).sum(-1))
@@ -81,7 +81,7 @@ def _distribution_stages(
     )
     with np.errstate(over="ignore"):
         gain = ratio * np.expm1(values["log_ratio"]) * batch["advantages"]
-    values["improvement"] = noise(gain.mean())
+    values["improvement"] = noise(reference.mean_rows(gain, noise))
     stages.scales["improvement"] = float(abs(gain).mean())
     if problem.case.updates:
         values["gradient"] = parts.surrogate_gradient(policy, at, batch, noise)
@@ -208,9 +208,10 @@ def _policy_metrics(
     expected = noise(norm * (b @ full_step))
     predicted = frac * expected
     squared = noise(full_step @ full_step)
+    surrogate = reference.mean_rows(terms, noise)
     metrics = {
-        "policy/surrogate_before": terms.mean(),
-        "policy/surrogate_after": terms.mean() + improvement,
+        "policy/surrogate_before": surrogate,
+        "policy/surrogate_after": surrogate + improvement,
         "policy/improvement": improvement,
         "policy/kl": search.kls[j] if j >= 0 else 0.0,
         "policy/entropy": reference.entropy(at.log_std).mean(),
@@ -218,9 +219,9 @@ def _policy_metrics(
         "policy/expected_improve": expected,
         "policy/line_search_frac": frac,
         "policy/line_search_accepted": float(j >= 0),
-        "policy/ratio_mean": new_ratio.mean(),
+        "policy/ratio_mean": reference.mean_rows(new_ratio, noise),
         "policy/ratio_std": new_ratio.std(),
-        "policy/old_approx_kl": -log_ratio.mean(),
+        "policy/old_approx_kl": -reference.mean_rows(log_ratio, noise),
         "cg/residual": np.linalg.norm(cg.residual),
         "policy/predicted_kl": frac**2
         * (config.target_kl - 0.5 * config.cg_damping * squared),
@@ -267,7 +268,7 @@ def _fit_stages(stages: Stages, problem: Problem, noise: Noise) -> None:
     share = noise(noise(errors.var()) / noise(variance)) if variance > 0 else 1.0
     metrics: Arrays = {
         "loss/value": losses.mean(),
-        "value/mae": abs(errors).mean(),
+        "value/mae": reference.mean_rows(abs(errors), noise),
         "value/explained_variance": 1.0 - share,
     }
     scales = {"value/explained_variance": 1.0 + share}
