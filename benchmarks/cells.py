@@ -55,7 +55,8 @@ class Cell:
         """The cell that `to_json` wrote."""
         size = values.get("size")
         if size is not None:
-            size = Size(*size[:4], tuple(size[4]))
+            name, samples, obs_dim, act_dim, layers = size
+            size = Size(name, samples, obs_dim, act_dim, tuple(layers))
         return cls(**{**values, "size": size})
 
     @property

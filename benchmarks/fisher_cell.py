@@ -1,4 +1,4 @@
-"""Measures Fisher products: what more conjugate-gradient iterations add to an update."""
+"""Measures Fisher products: what more of them add to the time of an update."""
 
 from typing import Any
 

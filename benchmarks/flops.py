@@ -92,8 +92,10 @@ def critic_fit(size: Size, epochs: int) -> Work:
     widths = (size.obs_dim, *size.layers, 1)
     flops = forward(size.samples, widths).flops + backward(size.samples, widths).flops
     traffic = FLOAT_BYTES * size.samples * float(size.obs_dim + 1)
-    return Work(0.0, 0.0).plus(Work(flops, traffic), epochs).plus(
-        Work(forward(size.samples, widths).flops, traffic)
+    return (
+        Work(0.0, 0.0)
+        .plus(Work(flops, traffic), epochs)
+        .plus(Work(forward(size.samples, widths).flops, traffic))
     )
 
 

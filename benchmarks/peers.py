@@ -4,6 +4,9 @@ Only timed, never used. Their updates are called as their training loops call th
 sb3-contrib's `train` on a filled rollout buffer, Tianshou's on a batch with advantages.
 """
 
+# The peers are an optional extra.
+# pyright: reportMissingImports=false
+
 import copy
 import functools
 import warnings
@@ -60,7 +63,7 @@ class _Peer:
         log_std: torch.nn.Parameter,
         weights: dict[str, np.ndarray],
     ) -> None:
-        self._parameters: dict[str, torch.nn.Parameter] = {"policy.log_std": log_std}
+        self._parameters: dict[str, torch.Tensor] = {"policy.log_std": log_std}
         for prefix, layers in networks.items():
             names = layer_names(weights, prefix)
             for name, layer in zip(names, layers, strict=True):

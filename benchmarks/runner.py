@@ -102,8 +102,8 @@ def _spawn(cell: Cell, job: dict[str, Any]) -> dict[str, Any]:
     command = [sys.executable, "-m", "benchmarks.worker", argument]
     try:
         finished = subprocess.run(
-            command, cwd=ROOT, env=_environment(job), check=False, timeout=LIMIT_SECONDS,
-            capture_output=True, text=True,
+            command, cwd=ROOT, env=_environment(job), check=False,
+            timeout=LIMIT_SECONDS, capture_output=True, text=True,
         )  # fmt: skip
     except subprocess.TimeoutExpired:
         return {"fails": f"took more than {LIMIT_SECONDS} s"}

@@ -41,11 +41,18 @@ class Store:
                     "--out, or --fresh to throw them away."
                 )
             self.about, self.samples = content["about"], content["samples"]
+        self._by_cell: dict[Cell, list[dict[str, Any]]] = {}
+        for sample in self.samples:
+            self._index(Cell.from_json(sample["cell"]), sample)
+
+    def _index(self, cell: Cell, sample: dict[str, Any]) -> None:
+        self._by_cell.setdefault(cell, []).append(sample)
 
     def add(self, cell: Cell, number: int, result: dict[str, Any]) -> None:
         """Keep the result of a cell's round `number`, on disk at once."""
         sample = {"cell": cell.to_json(), "round": number, "load": _load(), **result}
         self.samples.append(sample)
+        self._index(cell, sample)
         self.path.parent.mkdir(parents=True, exist_ok=True)
         temporary = self.path.with_suffix(".tmp")
         lines = ",\n".join(json.dumps(sample) for sample in self.samples)
@@ -62,8 +69,7 @@ class Store:
 
     def of(self, cell: Cell) -> list[dict[str, Any]]:
         """All samples of a cell, in order of rounds."""
-        found = [s for s in self.samples if Cell.from_json(s["cell"]) == cell]
-        return sorted(found, key=lambda sample: sample["round"])
+        return sorted(self._by_cell.get(cell, ()), key=lambda sample: sample["round"])
 
     def good(self, cell: Cell) -> list[dict[str, Any]]:
         """The samples of a cell that hold a measurement."""
@@ -71,8 +77,7 @@ class Store:
 
     def cells(self, where: Callable[[Cell], bool] = lambda _: True) -> Iterator[Cell]:
         """Each cell once, in the order of its first sample."""
-        seen = dict.fromkeys(Cell.from_json(s["cell"]) for s in self.samples)
-        return (cell for cell in seen if where(cell))
+        return (cell for cell in self._by_cell if where(cell))
 
     def why_not(self, cell: Cell) -> str:
         """Why a cell has no measurement; empty if it has or was not asked for."""

@@ -72,9 +72,9 @@ class AgentSubject:
             "matmul_precision": cell.precision,
             "dtype": dtype,
         }
-        layers = cell.size.layers
+        _, _, obs_dim, act_dim, layers = cell.size
         self.agent = load_backend(backend).TRPOAgent(
-            cell.size.obs_dim, cell.size.act_dim, -1.0, 1.0, cell.device, layers, layers,
+            obs_dim, act_dim, -1.0, 1.0, cell.device, layers, layers,
             **(arguments | changes),
         )  # fmt: skip
         self._start = self.agent.get_state()

@@ -34,21 +34,25 @@ def time_once(subject: Resettable) -> float:
 
 
 def time_in_turns(
-    subjects: Sequence[Resettable], seconds: float, warm_up: int = WARM_UP
+    subjects: Sequence[Resettable],
+    seconds: float,
+    warm_up: int = WARM_UP,
+    least: int = LEAST_REPEATS,
 ) -> list[list[float]]:
     """Seconds of each update of each subject, taken in turns.
 
     Args:
         subjects: Timed one after the other, so that all meet the same noise.
-        seconds: Time to spend, but at least `LEAST_REPEATS` turns.
+        seconds: Time to spend.
         warm_up: Turns before the clock counts.
+        least: Turns to take however long they last.
     """
     for _ in range(warm_up):
         for subject in subjects:
             time_once(subject)
     samples: list[list[float]] = [[] for _ in subjects]
     end = time.perf_counter() + seconds
-    while len(samples[0]) < LEAST_REPEATS or (
+    while len(samples[0]) < least or (
         time.perf_counter() < end and len(samples[0]) < MOST_REPEATS
     ):
         for times, subject in zip(samples, subjects, strict=True):
@@ -76,8 +80,6 @@ def device_peak_bytes(backend: str, device: str) -> int | None:
     if device == "cpu":
         return None
     if backend == "jax":
-        import jax
-
         from trpo_jax.device import resolve_device
 
         statistics: Any = resolve_device(device).memory_stats() or {}

@@ -82,6 +82,20 @@ def measure_update(cell: Cell, settings: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def measure_scaling(cell: Cell, settings: dict[str, Any]) -> dict[str, Any]:
+    """Time and peak memory of one subject's update, large batches included.
+
+    Returns:
+        `seconds`, raw, and `peak_bytes_total` of the whole process.
+    """
+    problem = make_problem(cell.size) if cell.size else None
+    assert problem is not None
+    subject = make_subject(cell, problem)
+    (times,) = time_in_turns([subject], settings["seconds"], warm_up=1, least=1)
+    _require_same_work(subject.work())
+    return {"seconds": times, "peak_bytes_total": peak_bytes()}
+
+
 def _is_empty(folder: str | None) -> bool:
     path = Path(folder) if folder else None
     return path is None or not path.exists() or not any(path.rglob("*"))

@@ -19,7 +19,8 @@ KINDS = {
     "fisher": "benchmarks.fisher_cell:measure_fisher",
     "ring-b": "benchmarks.ring_b_cell:measure_ring_b",
     "machine": "benchmarks.machine_cell:measure_machine",
-    "act": "benchmarks.act_cell:measure_act",
+    "scaling": "benchmarks.update_cell:measure_scaling",
+    "act": "benchmarks.acting_cell:measure_act",
     "training": "benchmarks.training_cell:measure_training",
 }
 
