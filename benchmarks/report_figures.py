@@ -1,5 +1,6 @@
 """Figures of the timing benchmarks: throughput, roofline, split of time."""
 
+import itertools
 from pathlib import Path
 
 import matplotlib as mpl
@@ -23,8 +24,9 @@ COLORS = {"jax": "C0", "torch": "C1", "sb3-contrib": "C2", "tianshou": "C3"}
 def throughput(update: Store, scaling: Store, path: Path) -> None:
     """Samples per second against batch size, one line per subject and network."""
     figure, axes = plt.subplots(figsize=(7, 4.5), layout="constrained")
-    styles = {(64, 64): "-", (256, 256): "--", (400, 300): ":"}
     sizes = [s for s in analysis.sizes(update) if s.name == "HalfCheetah"]
+    networks = sorted({(64, 64), *(size.layers for size in sizes)})
+    styles = dict(zip(networks, itertools.cycle(("-", "--", ":", "-.")), strict=False))
     for subject, color in COLORS.items():
         for layers, style in styles.items():
             points = {}
@@ -45,7 +47,8 @@ def throughput(update: Store, scaling: Store, path: Path) -> None:
     axes.set(xlabel="samples in the batch", ylabel="samples per second")
     axes.set_title("Update throughput on CPU, HalfCheetah sizes (GPU: not run)")
     axes.grid(alpha=0.3, which="both")
-    axes.legend(fontsize=8)
+    if axes.lines:
+        axes.legend(fontsize=8)
     figure.savefig(path, dpi=120)
     plt.close(figure)
 

@@ -1,5 +1,6 @@
 """Markdown tables of the timing benchmarks."""
 
+import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -98,6 +99,8 @@ def ratios(store: Store, size: Size, found: list[Row], floor: float) -> str:
     cells = {row.cell.subject: row.cell for row in found
              if row.update and row.cell.precision == "float32"}  # fmt: skip
     lines = [f"Noise floor of this size (the same thing run twice): {floor:.3f}x."]
+    if math.isinf(floor):
+        lines = ["Nothing was run twice at this size, so no ratio is claimed."]
     for slow in ("sb3-contrib", "tianshou", "torch"):
         for fast in ("jax", "torch"):
             if slow == fast or not {slow, fast} <= cells.keys():
@@ -105,11 +108,11 @@ def ratios(store: Store, size: Size, found: list[Row], floor: float) -> str:
             ratio = analysis.compare(store, cells[slow], cells[fast])
             if ratio is None:
                 continue
-            who = f"{SUBJECTS[slow]} takes"
+            who = SUBJECTS[slow]
             interval = f"(95 %: {ratio.low:.2f} to {ratio.high:.2f})"
-            claim = f"{ratio.value:.2f}x {SUBJECTS[fast]}'s time {interval}"
+            claim = f"takes {ratio.value:.2f}x {SUBJECTS[fast]}'s time {interval}"
             if not ratio.is_claimed(floor):
-                claim = f"no claim against {SUBJECTS[fast]}: within the noise"
+                claim = f"no claim against {SUBJECTS[fast]}: noise, or too few rounds"
             lines.append(f"{who} {claim}.")
     return "  \n".join(lines)
 

@@ -1,5 +1,6 @@
 """Statistics of timings: medians over processes, bootstrap intervals, noise floor."""
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -8,6 +9,7 @@ import numpy as np
 
 RESAMPLES = 10_000
 CONFIDENCE = 0.95
+LEAST_ROUNDS = 4
 
 
 class Summary(NamedTuple):
@@ -31,15 +33,21 @@ class Ratio(NamedTuple):
         value: median of `slow` over median of `fast`.
         low: lower end of the bootstrap interval.
         high: upper end.
+        count: rounds that both were measured in.
     """
 
     value: float
     low: float
     high: float
+    count: int
 
     def is_claimed(self, floor: float) -> bool:
-        """Whether the whole interval lies beyond the noise floor on one side of 1."""
-        return self.low > floor or self.high < 1.0 / floor
+        """Whether the whole interval lies beyond the noise floor on one side of 1.
+
+        Never with fewer than `LEAST_ROUNDS`, whose interval means nothing.
+        """
+        beyond = self.low > floor or self.high < 1.0 / floor
+        return beyond and self.count >= LEAST_ROUNDS
 
 
 def summarize(values: Sequence[float]) -> Summary:
@@ -74,15 +82,20 @@ def ratio(slow: Sequence[float], fast: Sequence[float], seed: int = 0) -> Ratio:
     ratios = np.median(a[chosen], axis=1) / np.median(b[chosen], axis=1)
     tail = 50.0 * (1.0 - CONFIDENCE)
     low, high = np.percentile(ratios, [tail, 100.0 - tail])
-    return Ratio(float(np.median(a) / np.median(b)), float(low), float(high))
+    value = float(np.median(a) / np.median(b))
+    return Ratio(value, float(low), float(high), len(a))
 
 
 def noise_floor(pairs: Sequence[tuple[Sequence[float], Sequence[float]]]) -> float:
     """Largest factor by which the same thing, run twice, may seem to differ; >= 1.
 
+    Infinite if nothing was run twice: then nothing can be claimed.
+
     Args:
         pairs: Samples of labels A and B of each subject, paired by round.
     """
+    if not pairs:
+        return math.inf
     worst = 1.0
     for a, b in pairs:
         found = ratio(a, b)
