@@ -17,6 +17,7 @@ COLUMNS = (
     "variant", "samples/s", "ms per update", "policy step, ms", "critic fit, ms",
     "first call, s", "with warm cache, s", "peak memory, MB", "of roofline",
     "float32 error, policy", "critic", "ring B", "CG, line search",
+    "kernel launches",
 )  # fmt: skip
 
 
@@ -87,6 +88,7 @@ def _update_row(row: Row) -> list[str]:
         number(row.error_value, ".1e"),
         number(row.ring_b, ".2f"),
         f"{row.work['cg_iterations']:.0f}, {row.work['candidates']:.0f}",
+        number(row.launches, ",.0f"),
     ]
 
 
@@ -113,7 +115,7 @@ def ratios(store: Store, size: Size, found: list[Row], floor: float) -> str:
             claim = f"takes {ratio.value:.2f}x {SUBJECTS[fast]}'s time {interval}"
             if not ratio.is_claimed(floor):
                 claim = f"no claim against {SUBJECTS[fast]}: noise, or too few rounds"
-            lines.append(f"{who} {claim}.")
+            lines.append(f"{who}: {claim}.")
     return "  \n".join(lines)
 
 

@@ -90,9 +90,14 @@ def device_peak_bytes(backend: str, device: str) -> int | None:
 
 
 def count_kernel_launches(run: Callable[[], Any]) -> int | None:
-    """GPU kernels that `run` launches, of any framework; None without a GPU."""
-    import torch
+    """GPU kernels that `run` launches, of any framework; None if none can count them.
 
+    PyTorch's profiler listens to the driver, and so sees JAX's kernels too.
+    """
+    try:
+        import torch
+    except ImportError:
+        return None
     if not torch.cuda.is_available():
         return None
     activities = [torch.profiler.ProfilerActivity.CUDA]

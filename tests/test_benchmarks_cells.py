@@ -109,7 +109,7 @@ def test_report_is_written_from_samples_alone(tmp_path):
     report.main(report.Arguments(out=tmp_path, readmes=False))
     page = (tmp_path / "throughput.md").read_text()
     assert "| JAX, jit | 5,044 | 101.5 ± 0.8" in page
-    assert "sb3-contrib TRPO takes 4.00x JAX, jit's time (95 %: 4.00 to 4.00)" in page
+    assert "sb3-contrib TRPO: takes 4.00x JAX, jit's time (95 %: 4.00 to 4.00)" in page
     assert "| Tianshou TRPO | not installed: tianshou |" in page
     assert "GPU: not run" in page
     for name in ("throughput", "roofline", "split"):
