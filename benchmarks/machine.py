@@ -31,6 +31,7 @@ def fingerprint(device: str, threads: int) -> dict[str, Any]:
         device: Device name that the frameworks are given.
         threads: Threads that every process is pinned to.
     """
+    kernel, _, _ = platform.release().partition("-")
     return {
         "device": device,
         "accelerator": _accelerator() if device != "cpu" else "none",
@@ -42,7 +43,7 @@ def fingerprint(device: str, threads: int) -> dict[str, Any]:
         "cache_l3": _read("/sys/devices/system/cpu/cpu0/cache/index3/size"),
         "memory_gib": round(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
                             / 2**30),
-        "system": f"{platform.system()} {platform.release()}",
+        "system": f"{platform.system()} {kernel}",
         "python": platform.python_version(),
         "packages": {name: _version(name) for name in PACKAGES},
     }  # fmt: skip

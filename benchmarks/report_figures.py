@@ -55,10 +55,17 @@ def throughput(update: Store, scaling: Store, path: Path) -> None:
 
 def roofline(update: Store, path: Path) -> None:
     """Achieved rate of each update against its arithmetic intensity."""
-    limits = analysis.peaks(update)
-    if limits is None:
-        return
     figure, axes = plt.subplots(figsize=(7, 4.5), layout="constrained")
+    limits = analysis.peaks(update)
+    if limits is not None:
+        _draw_roofline(axes, update, limits)
+    axes.set(xlabel="operations per byte of an update", ylabel="GFLOP/s")
+    axes.set_title("Whole updates against the machine's roofline")
+    figure.savefig(path, dpi=120)
+    plt.close(figure)
+
+
+def _draw_roofline(axes: plt.Axes, update: Store, limits: analysis.Peaks) -> None:
     intensity = np.logspace(-1, 4, 100)
     roof = np.minimum(limits.matmul, limits.bandwidth * intensity)
     axes.loglog(intensity, roof / 1e9, "k-", label="measured roofline")
@@ -74,12 +81,8 @@ def roofline(update: Store, path: Path) -> None:
                 color=color, alpha=0.7, label=None if drawn else SUBJECTS[subject],
             )  # fmt: skip
             drawn = True
-    axes.set(xlabel="operations per byte of an update", ylabel="GFLOP/s")
-    axes.set_title("Whole updates against the machine's roofline")
     axes.grid(alpha=0.3, which="both")
     axes.legend(fontsize=8)
-    figure.savefig(path, dpi=120)
-    plt.close(figure)
 
 
 def time_split(update: Store, training: Store, path: Path) -> None:
@@ -92,8 +95,10 @@ def time_split(update: Store, training: Store, path: Path) -> None:
             row = analysis.make_row(update, cell)
             if row.policy is not None and row.critic is not None:
                 name = f"{SUBJECTS[subject]}\n{size.label.partition(' ')[2]}"
-                bars.append((name, {"policy step": row.policy, "critic": row.critic}))
-    _stacked(left, bars, "one update, s")
+                scale = 1e6 / size.samples
+                parts = {"policy step": scale * row.policy}
+                bars.append((name, {**parts, "critic fit": scale * row.critic}))
+    _stacked(left, bars, "one update, µs per sample")
     bars = []
     for subject in COLORS:
         cell = training_cells(training, "HalfCheetah-v5", 8).get(subject)
