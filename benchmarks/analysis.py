@@ -101,6 +101,8 @@ def make_row(store: Store, cell: Cell) -> Row:
         return Row(cell, name, store.why_not(cell) or "not run")
     assert cell.size is not None
     parts = np.array([split(sample) for sample in good])
+    # Compiling takes memory too, in the first round.
+    settled = [sample for sample in good if not sample["cold"]] or good
     work = good[0]["work"]
     limits = peaks(store)
     least = flops.update(
@@ -117,7 +119,7 @@ def make_row(store: Store, cell: Cell) -> Row:
         critic=float(np.median(parts[:, 2])),
         cold=_median(s["first_seconds"] for s in good if s["cold"]),
         warm=_median(s["first_seconds"] for s in good if not s["cold"]),
-        memory=_median(s["device_peak_bytes"] or s["peak_bytes"] for s in good),
+        memory=_median(s["device_peak_bytes"] or s["peak_bytes"] for s in settled),
         roofline=least_seconds / whole if least_seconds else None,
         error_policy=_median(s.get("error_policy") for s in good),
         error_value=_median(s.get("error_value") for s in good),
