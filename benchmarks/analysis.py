@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from benchmarks import flops
-from benchmarks.cells import SUBJECTS, Cell
+from benchmarks.cells import PRECISIONS, SUBJECTS, Cell
 from benchmarks.problems import Size
 from benchmarks.samples import Ratio, Summary, noise_floor, ratio, summarize
 from benchmarks.store import Store
@@ -86,8 +86,8 @@ def rows(store: Store, size: Size, mode: str) -> Iterator[Row]:
     cells = store.cells(
         lambda c: (c.kind, c.size, c.mode, c.label) == ("update", size, mode, "A")
     )
-    order = {name: place for place, name in enumerate(SUBJECTS)}
-    for cell in sorted(cells, key=lambda c: (order[c.subject], c.precision)):
+    order = {name: place for place, name in enumerate((*SUBJECTS, *PRECISIONS))}
+    for cell in sorted(cells, key=lambda c: (order[c.subject], order[c.precision])):
         yield make_row(store, cell)
 
 
