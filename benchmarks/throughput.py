@@ -6,18 +6,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from benchmarks.problems import Size, make_problem
 from trpo.backends import load_backend
-from trpo.types import Batch
-
-
-class Size(NamedTuple):
-    """Sizes of one measured update."""
-
-    name: str
-    samples: int
-    obs_dim: int
-    act_dim: int
-    layers: tuple[int, ...]
 
 
 class Timing(NamedTuple):
@@ -43,24 +33,12 @@ SIZES = (
 )
 
 
-def random_batch(size: Size) -> Batch:
-    """A batch of standard normal samples, as float32."""
-    generator = np.random.default_rng(0)
-
-    def draw(width: int) -> np.ndarray:
-        return generator.standard_normal((size.samples, width)).astype(np.float32)
-
-    actions = draw(size.act_dim)
-    log_probs = -0.5 * (actions**2 + np.log(2 * np.pi)).sum(1, keepdims=True)
-    return Batch(draw(size.obs_dim), actions, log_probs, draw(1), draw(1))
-
-
 def time_update(size: Size, repeats: int) -> dict[str, Timing]:
     """Time one update of each backend, in turns, so that both meet the same noise.
 
     The agents start each call from the same state, so that each does the same work.
     """
-    batch = random_batch(size)
+    batch = make_problem(size).batch
     agents, states, samples, work = {}, {}, {}, {}
     for name in ("torch", "jax"):
         agents[name] = load_backend(name).TRPOAgent(

@@ -1,0 +1,84 @@
+"""Update throughput per backend, device, precision and size, beside its peers.
+
+python -m benchmarks.update_throughput [--grid small|full] [--peers] [--device cpu]
+"""
+
+import dataclasses
+from pathlib import Path
+from typing import Any, Literal
+
+import tyro
+
+from benchmarks.cells import BACKENDS, PRECISIONS, Cell, fisher_cells, update_cells
+from benchmarks.machine import fingerprint
+from benchmarks.problems import GRIDS
+from benchmarks.runner import default_threads, run
+from benchmarks.store import RESULTS, Store, store_path
+
+
+@dataclasses.dataclass
+class Timed:
+    """What all timing commands share."""
+
+    device: str = "cpu"
+    """Device of the frameworks: cpu, cuda, cuda:1."""
+    backend: Literal["torch", "jax", "both"] = "both"
+    """Backend to measure."""
+    peers: bool = False
+    """Measure the other libraries too; needs the `peers` extra."""
+    rounds: int = 10
+    """Processes of each cell; each gives one sample."""
+    seconds: float = 2.0
+    """Timing in each process, after warm-up."""
+    threads: int = dataclasses.field(default_factory=default_threads)
+    """Cores that every process may use."""
+    out: Path = RESULTS
+    """Directory of the JSON; a run that was cut off goes on where it stopped."""
+    fresh: bool = False
+    """Throw away the samples that are there."""
+
+    @property
+    def backends(self) -> tuple[str, ...]:
+        """Names of the backends to measure."""
+        return BACKENDS if self.backend == "both" else (self.backend,)
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What each process is told."""
+        return {"threads": self.threads, "seconds": self.seconds}
+
+    def open(self, benchmark: str) -> Store:
+        """The store of a benchmark's samples."""
+        about = {
+            "fingerprint": fingerprint(self.device, self.threads),
+            "settings": self.settings,
+        }
+        path = store_path(self.out, benchmark, self.device)
+        return Store(path, about, fresh=self.fresh)
+
+
+@dataclasses.dataclass
+class Arguments(Timed):
+    """Time whole updates, each in a process of its own, and keep every sample."""
+
+    grid: Literal["small", "full"] = "small"
+    """Sizes: four of HalfCheetah, or 4 batches x 3 networks x 3 environments."""
+
+
+def ring_b_cells(device: str) -> list[Cell]:
+    """Ring-B errors; on a CPU the faster precisions are another kernel at most."""
+    precisions = PRECISIONS[:1] if device == "cpu" else PRECISIONS
+    return [Cell(kind="ring-b", device=device, precision=name) for name in precisions]
+
+
+def main(arguments: Arguments) -> None:
+    """Measure; `python -m benchmarks.report` writes the tables."""
+    device, backends = arguments.device, arguments.backends
+    sizes = GRIDS[arguments.grid]
+    cells = update_cells(sizes, device, backends, peers=arguments.peers)
+    cells += fisher_cells(device, backends) + ring_b_cells(device)
+    run(cells, arguments.rounds, arguments.open("update"), arguments.settings)
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Arguments))
