@@ -6,7 +6,6 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 
 from trpo.agent_base import AgentBase
 from trpo.types import DISCARDED_FIELDS, Batch, StepStatus, UpdateReport
@@ -14,8 +13,7 @@ from trpo_torch import distributions, state
 from trpo_torch.conjugate_gradient import conjugate_gradient
 from trpo_torch.device import matmul_precision, resolve_device
 from trpo_torch.distributions import DiagonalGaussian
-from trpo_torch.fisher import PolicyFunction
-from trpo_torch.networks import Critic, GaussianPolicy
+from trpo_torch.networks import Critic, FlatPolicy, GaussianPolicy
 from trpo_torch.objective import Surrogate, surrogate
 from trpo_torch.policy_update import PolicyStep, policy_step
 from trpo_torch.value_update import ValueFit, fit_critic
@@ -52,9 +50,11 @@ class TRPOAgent(AgentBase):
         """A fresh optimiser of the critic: Adam, or SGD with momentum."""
         parameters, config = self.critic.parameters(), self.config
         if config.optimizer_type == "adam":
-            return torch.optim.Adam(parameters, lr=config.value_lr, eps=ADAM_EPSILON)
+            return torch.optim.Adam(
+                parameters, lr=config.value_lr, eps=ADAM_EPSILON, fused=True
+            )
         return torch.optim.SGD(
-            parameters, lr=config.value_lr, momentum=config.sgd_momentum
+            parameters, lr=config.value_lr, momentum=config.sgd_momentum, fused=True
         )
 
     def _is_native(self, array: Any) -> bool:
@@ -89,20 +89,6 @@ class TRPOAgent(AgentBase):
         with matmul_precision(self.config.matmul_precision):
             return self.critic(self._to_native(obs))
 
-    def _policy_function(self, obs: Tensor) -> PolicyFunction:
-        """Flat parameters -> distribution at `obs`, leaving the module alone."""
-        shapes = {name: p.shape for name, p in self.policy.named_parameters()}
-
-        def policy(theta: Tensor) -> DiagonalGaussian:
-            pieces = theta.split([shape.numel() for shape in shapes.values()])
-            named = {
-                name: piece.view(shape)
-                for (name, shape), piece in zip(shapes.items(), pieces, strict=True)
-            }
-            return functional_call(self.policy, named, (obs,))
-
-        return policy
-
     def _policy_objective(
         self, obs: Tensor, actions: Tensor, old_log_probs: Tensor, advantages: Tensor
     ) -> Surrogate:
@@ -116,7 +102,7 @@ class TRPOAgent(AgentBase):
         try:
             with matmul_precision(self.config.matmul_precision):
                 step = policy_step(
-                    self._policy_function(batch.obs),
+                    FlatPolicy(self.policy, batch.obs),
                     _flat_params(self.policy),
                     batch,
                     self.config,
