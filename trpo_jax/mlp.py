@@ -79,13 +79,10 @@ def push(
     """
 
     def of_chunk(inputs: list[jax.Array]) -> jax.Array:
-        change = None
-        for i, (x, tangent) in enumerate(zip(inputs, tangents, strict=True)):
-            if i > 0:
-                change = change * (1.0 - x * x)
-                change = change @ layers[i].weight + x @ tangent.weight + tangent.bias
-            else:
-                change = x @ tangent.weight + tangent.bias
+        change = inputs[0] @ tangents[0].weight + tangents[0].bias
+        for layer, x, tangent in zip(layers[1:], inputs[1:], tangents[1:], strict=True):
+            change = change * (1.0 - x * x)
+            change = change @ layer.weight + x @ tangent.weight + tangent.bias
         return change
 
     return _join(_map(of_chunk, tape.inputs), tape.size)

@@ -156,7 +156,10 @@ def policy_function(
     obs_dim: int, layer_sizes: tuple[int, ...], act_dim: int
 ) -> Callable[[Parameters, jax.Array], DiagonalGaussian]:
     """A Gaussian policy of these sizes as a pure function."""
-    return as_function(GaussianPolicy(obs_dim, layer_sizes, act_dim))
+    # Shapes alone: drawing weights that are never used would compile a generator.
+    return as_function(
+        nnx.eval_shape(lambda: GaussianPolicy(obs_dim, layer_sizes, act_dim))
+    )
 
 
 @functools.lru_cache(maxsize=256)
@@ -164,4 +167,4 @@ def critic_function(
     obs_dim: int, layer_sizes: tuple[int, ...]
 ) -> Callable[[Parameters, jax.Array], jax.Array]:
     """A critic of these sizes as a pure function."""
-    return as_function(Critic(obs_dim, layer_sizes))
+    return as_function(nnx.eval_shape(lambda: Critic(obs_dim, layer_sizes)))

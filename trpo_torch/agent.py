@@ -34,7 +34,7 @@ class TRPOAgent(AgentBase):
 
     def _build(self, device: Any, weights: dict[str, np.ndarray]) -> None:
         self.device = resolve_device(device)
-        dtype = getattr(torch, self.dtype.name)
+        self._torch_dtype = dtype = getattr(torch, self.dtype.name)
         config = self.config
         self.policy = GaussianPolicy(
             self.obs_dim, config.policy_layer_sizes, self.act_dim
@@ -64,7 +64,7 @@ class TRPOAgent(AgentBase):
         if isinstance(array, np.ndarray):
             # torch refuses to share memory that it may not write to.
             array = torch.from_numpy(np.require(array, self.dtype, ["C", "W"]))
-        return array.detach().to(self.device, getattr(torch, self.dtype.name))
+        return array.detach().to(self.device, self._torch_dtype)
 
     def _to_numpy(self, array: Tensor) -> np.ndarray:
         return array.detach().cpu().numpy()
@@ -78,7 +78,8 @@ class TRPOAgent(AgentBase):
     ) -> tuple[Tensor, Tensor, Tensor]:
         obs = self._to_native(obs)
         with matmul_precision(self.config.matmul_precision):
-            gaussian, value = self.policy(obs), self.critic(obs)
+            # Past nn.Module's hooks, of which there are none.
+            gaussian, value = self.policy.forward(obs), self.critic.forward(obs)
         action = gaussian.mean
         if noise is not None:
             action = distributions.sample(gaussian, self._to_native(noise))

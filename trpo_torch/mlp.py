@@ -11,6 +11,7 @@ from typing import NamedTuple
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.nn.functional import linear
 
 from trpo.chunks import chunk_rows
 
@@ -32,9 +33,9 @@ def forward(layers: Sequence[Layer], x: Float[Tensor, "n in_"]) -> list[Tensor]:
     *hidden, output = layers
     inputs = [x]
     for weight, bias in hidden:
-        x = torch.tanh(torch.addmm(bias, x, weight.t()))
+        x = torch.tanh(linear(x, weight, bias))
         inputs.append(x)
-    return [*inputs, torch.addmm(output.bias, x, output.weight.t())]
+    return [*inputs, linear(x, output.weight, output.bias)]
 
 
 @torch.no_grad()
@@ -52,7 +53,7 @@ def push(
     for chunk in _chunks(inputs):
         change = None
         for i, (x, (d_weight, d_bias)) in enumerate(zip(chunk, tangents, strict=False)):
-            d_output = torch.addmm(d_bias, x, d_weight.t())
+            d_output = linear(x, d_weight, d_bias)
             if change is not None:
                 d_output.addmm_(change, layers[i].weight.t())
             last = i == len(layers) - 1

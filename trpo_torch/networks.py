@@ -39,12 +39,11 @@ class GaussianPolicy(nn.Module):
         super().__init__()
         self.log_std = nn.Parameter(torch.zeros(act_dim))
         self.layers = _linear_layers((obs_dim, *layer_sizes, act_dim))
+        self._weights = _weights(self.layers)
 
     def forward(self, obs: Float[Tensor, "n obs_dim"]) -> DiagonalGaussian:
         """Mean [n, act_dim] and clamped log_std [1, act_dim], the same for each row."""
-        return _gaussian(
-            self.log_std, mlp.layers_of(list(self.layers.parameters())), obs
-        )
+        return _gaussian(self.log_std, self._weights, obs)
 
 
 class Critic(nn.Module):
@@ -58,10 +57,11 @@ class Critic(nn.Module):
     def __init__(self, obs_dim: int, layer_sizes: Sequence[int]) -> None:
         super().__init__()
         self.layers = _linear_layers((obs_dim, *layer_sizes, 1))
+        self._weights = _weights(self.layers)
 
     def forward(self, obs: Float[Tensor, "n obs_dim"]) -> Float[Tensor, "n 1"]:
         """Value of each observation."""
-        return mlp.forward(mlp.layers_of(list(self.parameters())), obs)[-1]
+        return mlp.forward(self._weights, obs)[-1]
 
 
 class FlatPolicy:
@@ -111,6 +111,11 @@ class FlatPolicy:
 def _linear_layers(sizes: Sequence[int]) -> nn.ModuleList:
     pairs = itertools.pairwise(sizes)
     return nn.ModuleList(nn.Linear(fan_in, fan_out) for fan_in, fan_out in pairs)
+
+
+def _weights(layers: nn.ModuleList) -> list[mlp.Layer]:
+    """The modules' own parameters; looking them up takes as long as a forward pass."""
+    return mlp.layers_of(list(layers.parameters()))
 
 
 def _gaussian(
