@@ -2,7 +2,7 @@
 
 import itertools
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -39,11 +39,10 @@ class GaussianPolicy(nn.Module):
         super().__init__()
         self.log_std = nn.Parameter(torch.zeros(act_dim))
         self.layers = _linear_layers((obs_dim, *layer_sizes, act_dim))
-        self._weights = _weights(self.layers)
 
     def forward(self, obs: Float[Tensor, "n obs_dim"]) -> DiagonalGaussian:
         """Mean [n, act_dim] and clamped log_std [1, act_dim], the same for each row."""
-        return _gaussian(self.log_std, self._weights, obs)
+        return _gaussian(self.log_std, _layers(self.layers), obs)
 
 
 class Critic(nn.Module):
@@ -57,11 +56,10 @@ class Critic(nn.Module):
     def __init__(self, obs_dim: int, layer_sizes: Sequence[int]) -> None:
         super().__init__()
         self.layers = _linear_layers((obs_dim, *layer_sizes, 1))
-        self._weights = _weights(self.layers)
 
     def forward(self, obs: Float[Tensor, "n obs_dim"]) -> Float[Tensor, "n 1"]:
         """Value of each observation."""
-        return mlp.forward(self._weights, obs)[-1]
+        return mlp.forward(_layers(self.layers), obs)[-1]
 
 
 class FlatPolicy:
@@ -113,9 +111,13 @@ def _linear_layers(sizes: Sequence[int]) -> nn.ModuleList:
     return nn.ModuleList(nn.Linear(fan_in, fan_out) for fan_in, fan_out in pairs)
 
 
-def _weights(layers: nn.ModuleList) -> list[mlp.Layer]:
-    """The modules' own parameters; looking them up takes as long as a forward pass."""
-    return mlp.layers_of(list(layers.parameters()))
+def _layers(layers: nn.ModuleList) -> list[mlp.Layer]:
+    # From torch's own dictionaries: by `layer.weight`, the look-up takes as long as a
+    # forward pass of a few observations. `functional_call` writes to them too.
+    tables: list[Any] = [
+        layer._parameters for layer in layers._modules.values() if layer
+    ]
+    return [mlp.Layer(table["weight"], table["bias"]) for table in tables]
 
 
 def _gaussian(
