@@ -64,6 +64,7 @@ class TRPOAgent(AgentBase):
         if isinstance(array, np.ndarray):
             # torch refuses to share memory that it may not write to.
             array = torch.from_numpy(np.require(array, self.dtype, ["C", "W"]))
+            return array if self.device.type == "cpu" else array.to(self.device)
         return array.detach().to(self.device, self._torch_dtype)
 
     def _to_numpy(self, array: Tensor) -> np.ndarray:
