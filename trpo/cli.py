@@ -11,6 +11,7 @@ from typing import Any, Literal
 import tyro
 from rich.console import Console
 
+from trpo.compilation_cache import enable_compilation_cache
 from trpo.config import TrainConfig, require_count
 
 
@@ -152,6 +153,7 @@ def _train(arguments: list[str]) -> int:
         config, resume = parsed.config, False
         run_dir = parsed.run_dir or _new_run_dir(config)
     _enable_x64(config)
+    enable_compilation_cache()
     train_run(config, run_dir, resume=resume)
     return 0
 
@@ -175,6 +177,7 @@ def _evaluate(arguments: list[str]) -> int:
     parsed = _parse(EvaluateArguments, arguments, "evaluate")
     require_count("episodes", parsed.episodes)
     _enable_x64(RunDirectory(parsed.run_dir).read_config())
+    enable_compilation_cache()
     result, film = evaluate_run(
         parsed.run_dir,
         episodes=parsed.episodes,

@@ -78,7 +78,7 @@ class ObservationNormalizer:
     def normalize(self, obs: np.ndarray, dtype: np.dtype) -> np.ndarray:
         """Normalised copy of raw `obs` [..., obs_dim], as `dtype`."""
         scaled = (obs - self.moments.mean) / self.moments.std
-        return np.clip(scaled, -self.clip, self.clip).astype(dtype, copy=False)
+        return scaled.clip(-self.clip, self.clip).astype(dtype, copy=False)
 
 
 class ReturnScaler:

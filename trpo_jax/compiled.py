@@ -17,7 +17,7 @@ from trpo.types import DISCARDED_FIELDS, Batch, StepStatus, UpdateReport
 from trpo_jax import distributions
 from trpo_jax.device import matmul_precision
 from trpo_jax.distributions import DiagonalGaussian
-from trpo_jax.networks import Parameters
+from trpo_jax.networks import FlatPolicy, Parameters
 from trpo_jax.policy_update import PolicyStep, policy_step
 from trpo_jax.value_update import ValueFit, fit_critic
 
@@ -72,7 +72,7 @@ def update(
     with matmul_precision(config.matmul_precision):
         theta, unravel = ravel_pytree(state_before.policy)
         step = policy_step(
-            lambda flat: functions.policy(unravel(flat), batch.obs),
+            FlatPolicy(unravel, batch.obs),
             theta,
             batch,
             config,

@@ -34,6 +34,12 @@ def clamp_log_std(log_std: Float[jax.Array, "..."]) -> Float[jax.Array, "..."]:
     return jnp.where(inside, log_std, bound)
 
 
+def clamp_slope(log_std: Float[jax.Array, "..."]) -> Float[jax.Array, "..."]:
+    """The gradient of `clamp_log_std`, entry by entry."""
+    inside = (log_std >= LOG_STD_MIN) & (log_std <= LOG_STD_MAX)
+    return inside.astype(log_std.dtype)
+
+
 def log_prob(
     gaussian: DiagonalGaussian, actions: Float[jax.Array, "n act_dim"]
 ) -> Float[jax.Array, "n 1"]:

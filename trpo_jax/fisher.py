@@ -11,11 +11,25 @@ from jaxtyping import Float
 
 from trpo_jax import distributions
 from trpo_jax.distributions import DiagonalGaussian
+from trpo_jax.networks import FlatPolicy, Linearization
 from trpo_jax.objective import mean_kl
 
 
 PolicyFunction = Callable[[jax.Array], DiagonalGaussian]
 Product = Callable[[jax.Array], jax.Array]
+
+
+def linearize(policy: PolicyFunction, theta: Float[jax.Array, " p"]) -> Linearization:
+    """The policy's outputs at `theta` and their Jacobian, kept for all products.
+
+    A `FlatPolicy` knows its own; that of any other function is found by JAX.
+    """
+    if isinstance(policy, FlatPolicy):
+        return policy.linearize(theta)
+    # `jvp` with the forward pass done once for all products.
+    gaussian, push = jax.linearize(policy, theta)
+    transpose = jax.linear_transpose(push, theta)
+    return Linearization(gaussian, push, lambda u: transpose(u)[0])
 
 
 def gauss_newton_product(
@@ -31,17 +45,11 @@ def gauss_newton_product(
         theta: Flat parameters.
         damping: Multiple of the identity that is added.
     """
-    # `linearize` is `jvp` with the forward pass done once for all products.
-    gaussian, jacobian = jax.linearize(policy, theta)
-    jacobian_transpose = jax.linear_transpose(jacobian, theta)
+    gaussian, push, pull = linearize(policy, theta)
 
     def product(v: jax.Array) -> jax.Array:
-        # v -> J v
-        j_v = jacobian(v)
-        # J v -> M J v
-        m_j_v = distributions.fisher_metric(gaussian, j_v)
-        # M J v -> J' M J v
-        (f_v,) = jacobian_transpose(m_j_v)
+        # v -> J v -> M J v -> J' M J v
+        f_v = pull(distributions.fisher_metric(gaussian, push(v)))
         return f_v + damping * v
 
     return product

@@ -6,7 +6,6 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 
 from trpo.agent_base import AgentBase
 from trpo.types import DISCARDED_FIELDS, Batch, StepStatus, UpdateReport
@@ -14,8 +13,7 @@ from trpo_torch import distributions, state
 from trpo_torch.conjugate_gradient import conjugate_gradient
 from trpo_torch.device import matmul_precision, resolve_device
 from trpo_torch.distributions import DiagonalGaussian
-from trpo_torch.fisher import PolicyFunction
-from trpo_torch.networks import Critic, GaussianPolicy
+from trpo_torch.networks import Critic, FlatPolicy, GaussianPolicy
 from trpo_torch.objective import Surrogate, surrogate
 from trpo_torch.policy_update import PolicyStep, policy_step
 from trpo_torch.value_update import ValueFit, fit_critic
@@ -36,7 +34,7 @@ class TRPOAgent(AgentBase):
 
     def _build(self, device: Any, weights: dict[str, np.ndarray]) -> None:
         self.device = resolve_device(device)
-        dtype = getattr(torch, self.dtype.name)
+        self._torch_dtype = dtype = getattr(torch, self.dtype.name)
         config = self.config
         self.policy = GaussianPolicy(
             self.obs_dim, config.policy_layer_sizes, self.act_dim
@@ -52,9 +50,11 @@ class TRPOAgent(AgentBase):
         """A fresh optimiser of the critic: Adam, or SGD with momentum."""
         parameters, config = self.critic.parameters(), self.config
         if config.optimizer_type == "adam":
-            return torch.optim.Adam(parameters, lr=config.value_lr, eps=ADAM_EPSILON)
+            return torch.optim.Adam(
+                parameters, lr=config.value_lr, eps=ADAM_EPSILON, fused=True
+            )
         return torch.optim.SGD(
-            parameters, lr=config.value_lr, momentum=config.sgd_momentum
+            parameters, lr=config.value_lr, momentum=config.sgd_momentum, fused=True
         )
 
     def _is_native(self, array: Any) -> bool:
@@ -64,7 +64,8 @@ class TRPOAgent(AgentBase):
         if isinstance(array, np.ndarray):
             # torch refuses to share memory that it may not write to.
             array = torch.from_numpy(np.require(array, self.dtype, ["C", "W"]))
-        return array.detach().to(self.device, getattr(torch, self.dtype.name))
+            return array if self.device.type == "cpu" else array.to(self.device)
+        return array.detach().to(self.device, self._torch_dtype)
 
     def _to_numpy(self, array: Tensor) -> np.ndarray:
         return array.detach().cpu().numpy()
@@ -78,7 +79,8 @@ class TRPOAgent(AgentBase):
     ) -> tuple[Tensor, Tensor, Tensor]:
         obs = self._to_native(obs)
         with matmul_precision(self.config.matmul_precision):
-            gaussian, value = self.policy(obs), self.critic(obs)
+            # Past nn.Module's hooks, of which there are none.
+            gaussian, value = self.policy.forward(obs), self.critic.forward(obs)
         action = gaussian.mean
         if noise is not None:
             action = distributions.sample(gaussian, self._to_native(noise))
@@ -88,20 +90,6 @@ class TRPOAgent(AgentBase):
     def _value(self, obs: Any) -> Tensor:
         with matmul_precision(self.config.matmul_precision):
             return self.critic(self._to_native(obs))
-
-    def _policy_function(self, obs: Tensor) -> PolicyFunction:
-        """Flat parameters -> distribution at `obs`, leaving the module alone."""
-        shapes = {name: p.shape for name, p in self.policy.named_parameters()}
-
-        def policy(theta: Tensor) -> DiagonalGaussian:
-            pieces = theta.split([shape.numel() for shape in shapes.values()])
-            named = {
-                name: piece.view(shape)
-                for (name, shape), piece in zip(shapes.items(), pieces, strict=True)
-            }
-            return functional_call(self.policy, named, (obs,))
-
-        return policy
 
     def _policy_objective(
         self, obs: Tensor, actions: Tensor, old_log_probs: Tensor, advantages: Tensor
@@ -116,7 +104,7 @@ class TRPOAgent(AgentBase):
         try:
             with matmul_precision(self.config.matmul_precision):
                 step = policy_step(
-                    self._policy_function(batch.obs),
+                    FlatPolicy(self.policy, batch.obs),
                     _flat_params(self.policy),
                     batch,
                     self.config,

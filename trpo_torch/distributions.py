@@ -31,6 +31,12 @@ def clamp_log_std(log_std: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
     return log_std.clamp(LOG_STD_MIN, LOG_STD_MAX)
 
 
+def clamp_slope(log_std: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
+    """The gradient of `clamp_log_std`, entry by entry."""
+    inside = (log_std >= LOG_STD_MIN) & (log_std <= LOG_STD_MAX)
+    return inside.to(log_std.dtype)
+
+
 def log_prob(
     gaussian: DiagonalGaussian, actions: Float[Tensor, "n act_dim"]
 ) -> Float[Tensor, "n 1"]:

@@ -12,11 +12,37 @@ from torch import Tensor
 
 from trpo_torch import distributions
 from trpo_torch.distributions import DiagonalGaussian
+from trpo_torch.networks import FlatPolicy, Linearization
 from trpo_torch.objective import mean_kl
 
 
 PolicyFunction = Callable[[Tensor], DiagonalGaussian]
 Product = Callable[[Tensor], Tensor]
+
+
+def linearize(policy: PolicyFunction, theta: Float[Tensor, " p"]) -> Linearization:
+    """The policy's outputs at `theta` and their Jacobian, kept for all products.
+
+    A `FlatPolicy` knows its own; that of any other function is found by autograd.
+    """
+    if isinstance(policy, FlatPolicy):
+        return policy.linearize(theta)
+    theta = theta.detach().requires_grad_()
+    gaussian = policy(theta)
+    # u -> J'u is linear, so its own derivative is the v -> Jv that reverse mode lacks.
+    u = DiagonalGaussian(*(torch.zeros_like(o).requires_grad_() for o in gaussian))
+    (jt_u,) = torch.autograd.grad(gaussian, theta, u, create_graph=True)
+
+    def push(v: Tensor) -> DiagonalGaussian:
+        return DiagonalGaussian(
+            *torch.autograd.grad(jt_u, tuple(u), v, retain_graph=True)
+        )
+
+    def pull(cotangent: DiagonalGaussian) -> Tensor:
+        return torch.autograd.grad(gaussian, theta, cotangent, retain_graph=True)[0]
+
+    at = DiagonalGaussian(*(output.detach() for output in gaussian))
+    return Linearization(at, push, pull)
 
 
 def gauss_newton_product(
@@ -32,20 +58,11 @@ def gauss_newton_product(
         theta: Flat parameters.
         damping: Multiple of the identity that is added.
     """
-    theta = theta.detach().requires_grad_()
-    gaussian = policy(theta)
-    # u -> J'u is linear, so its own derivative is the v -> Jv that reverse mode lacks.
-    u = DiagonalGaussian(*(torch.zeros_like(o).requires_grad_() for o in gaussian))
-    (jt_u,) = torch.autograd.grad(gaussian, theta, u, create_graph=True)
-    metric_at = DiagonalGaussian(*(output.detach() for output in gaussian))
+    gaussian, push, pull = linearize(policy, theta)
 
     def product(v: Tensor) -> Tensor:
-        # v -> J v
-        j_v = torch.autograd.grad(jt_u, tuple(u), v, retain_graph=True)
-        # J v -> M J v
-        m_j_v = distributions.fisher_metric(metric_at, DiagonalGaussian(*j_v))
-        # M J v -> J' M J v
-        (f_v,) = torch.autograd.grad(gaussian, theta, m_j_v, retain_graph=True)
+        # v -> J v -> M J v -> J' M J v
+        f_v = pull(distributions.fisher_metric(gaussian, push(v)))
         return f_v + damping * v
 
     return product

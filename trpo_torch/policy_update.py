@@ -81,8 +81,12 @@ def policy_step(
     else:
         full_step = torch.zeros_like(theta)
 
+    new = old
+
     @torch.no_grad()
     def evaluate(candidate: Tensor) -> tuple[Tensor, Tensor]:
+        # Kept for the summary: the accepted candidate is the last.
+        nonlocal new
         new = policy(candidate)
         improvement = surrogate_improvement(old, new, batch, before.ratio)
         return improvement, mean_kl(old, new)
@@ -101,8 +105,9 @@ def policy_step(
         status = StepStatus.ACCEPTED
     else:
         status = StepStatus.LINE_SEARCH_EXHAUSTED
+    new = new if search.accepted else old
     return _summary(
-        policy, batch, config, before, grad_norm, b, cg, full_step, search, status
+        new, batch, config, before, grad_norm, b, cg, full_step, search, status
     )
 
 
@@ -136,7 +141,7 @@ def _is_finite(number: float) -> bool:
 
 @torch.no_grad()
 def _summary(
-    policy: PolicyFunction,
+    new: DiagonalGaussian,
     batch: Batch,
     config: TRPOConfig,
     before: Surrogate,
@@ -147,7 +152,6 @@ def _summary(
     search: LineSearchResult,
     status: StepStatus,
 ) -> PolicyStep:
-    new = policy(search.theta)
     after = surrogate(new, batch)
     expected_improve = grad_norm * inner(b, full_step)
     predicted = search.frac * expected_improve

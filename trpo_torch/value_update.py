@@ -1,12 +1,16 @@
 """Critic regression: minibatch gradient descent on the squared error of returns."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from jaxtyping import Float
+from torch import Tensor
 
 from trpo.types import Batch
+from trpo_torch import mlp
+from trpo_torch.networks import Critic
 
 
 class ValueFit(NamedTuple):
@@ -23,8 +27,9 @@ class ValueFit(NamedTuple):
     explained_variance: Tensor
 
 
+@torch.no_grad()
 def fit_critic(
-    critic: nn.Module,
+    critic: Critic,
     optimizer: torch.optim.Optimizer,
     batch: Batch,
     orders: np.ndarray,
@@ -35,7 +40,7 @@ def fit_critic(
     """Fit `critic` to the batch's returns, in place.
 
     Args:
-        critic: Observations [n, obs_dim] -> values [n, 1].
+        critic: The module, whose parameters are changed.
         optimizer: Of the critic's parameters.
         batch: Samples.
         orders: [epochs, N] order in which each epoch visits the samples.
@@ -43,22 +48,31 @@ def fit_critic(
         max_grad_norm: Gradients are scaled by min(1, max_grad_norm / (norm + 1e-6)).
     """
     parameters = list(critic.parameters())
+    layers = mlp.layers_of([parameter.detach() for parameter in parameters])
+    flat = torch.cat([parameter.detach().reshape(-1) for parameter in parameters])
+    for parameter, piece in zip(parameters, _views(flat, parameters), strict=True):
+        parameter.grad = piece
+    gradients = mlp.layers_of(_views(flat, parameters))
+    # The whole batch needs no gathering: its order can't matter.
+    whole = minibatch_size >= len(batch.obs)
     losses = []
-    for order in orders:
-        indices = torch.as_tensor(order, device=batch.obs.device)
-        for chosen in indices.split(minibatch_size):
-            # The whole batch needs no gathering: its order can't matter.
-            whole = len(chosen) == len(batch.obs)
-            obs = batch.obs if whole else batch.obs[chosen]
-            returns = batch.returns if whole else batch.returns[chosen]
-            loss = torch.mean((critic(obs) - returns) ** 2)
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            nn.utils.clip_grad_norm_(parameters, max_grad_norm)
+    for order in torch.as_tensor(orders, device=batch.obs.device):
+        # Once an epoch: gathering for each step takes longer.
+        obs = batch.obs if whole else batch.obs[order]
+        returns = batch.returns if whole else batch.returns[order]
+        minibatches = zip(
+            obs.split(minibatch_size), returns.split(minibatch_size), strict=True
+        )
+        for some_obs, some_returns in minibatches:
+            *inputs, values = mlp.forward(layers, some_obs)
+            errors = values - some_returns
+            losses.append(torch.mean(errors**2))
+            mlp.pull(layers, inputs, errors * (2.0 / len(errors)), gradients)
+            clip_by_norm(flat, max_grad_norm)
             optimizer.step()
-            losses.append(loss.detach())
-    with torch.no_grad():
-        errors = batch.returns - critic(batch.obs)
+    for parameter in parameters:
+        parameter.grad = None
+    errors = batch.returns - mlp.forward(layers, batch.obs)[-1]
     return ValueFit(
         loss=torch.stack(losses).mean(),
         mae=errors.abs().mean(),
@@ -71,3 +85,18 @@ def explained_variance(errors: Tensor, returns: Tensor) -> Tensor:
     variance = returns.var(correction=0)
     safe = torch.where(variance > 0, variance, 1.0)
     return torch.where(variance > 0, 1.0 - errors.var(correction=0) / safe, 0.0)
+
+
+def clip_by_norm(gradient: Float[Tensor, " p"], max_norm: float) -> None:
+    """Scale a flat gradient in place by min(1, max_norm / (norm + 1e-6)).
+
+    As torch.nn.utils.clip_grad_norm_ does, in a third of its time on a CPU.
+    """
+    norm = torch.sqrt((gradient * gradient).sum())
+    gradient *= (max_norm / (norm + 1e-6)).clamp(max=1.0)
+
+
+def _views(flat: Tensor, like: Sequence[Tensor]) -> list[Tensor]:
+    """Pieces of a vector, shaped like other tensors."""
+    pieces = flat.split([tensor.numel() for tensor in like])
+    return [piece.view_as(tensor) for piece, tensor in zip(pieces, like, strict=True)]

@@ -1,0 +1,141 @@
+"""A tanh multilayer perceptron, its Jacobian J and J', by hand.
+
+Automatic differentiation gives the same numbers. By hand, the inputs of the layers are
+kept in both layouts, because XLA's product of two tall matrices, which gives a weight's
+gradient, is half as fast on a CPU as one of a wide and a tall matrix; and the rows are
+worked on in chunks.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Float
+
+from trpo.chunks import chunk_rows
+
+
+class Layer(NamedTuple):
+    """Weight [in, out] and bias [out] of a layer, or their tangents or gradients."""
+
+    weight: Float[jax.Array, "in_ out"]
+    bias: Float[jax.Array, " out"]
+
+
+class Tape(NamedTuple):
+    """What a forward pass leaves for the derivatives, in chunks of rows.
+
+    Attributes:
+        inputs: [chunks, rows, in] of each layer; rows beyond the batch's are zero.
+        transposed: [chunks, in, rows] the same.
+        size: rows of the batch.
+    """
+
+    inputs: list[Float[jax.Array, "chunks rows in_"]]
+    transposed: list[Float[jax.Array, "chunks in_ rows"]]
+    size: int
+
+
+def layers_of(tree: Any) -> list[Layer]:
+    """Layers of a network's tree of arrays."""
+    return [Layer(layer["kernel"], layer["bias"]) for layer in tree["layers"].values()]
+
+
+def forward(layers: Sequence[Layer], x: Float[jax.Array, "n in_"]) -> list[jax.Array]:
+    """The input of every layer, and the output [n, out] of the last."""
+    *hidden, output = layers
+    inputs = [x]
+    for weight, bias in hidden:
+        x = jnp.tanh(x @ weight + bias)
+        inputs.append(x)
+    return [*inputs, x @ output.weight + output.bias]
+
+
+def record(
+    layers: Sequence[Layer], x: Float[jax.Array, "n in_"]
+) -> tuple[Float[jax.Array, "n out"], Tape]:
+    """The output, and what `push` and `pull` need."""
+    size = x.shape[0]
+    rows = chunk_rows(size, max(max(layer.weight.shape) for layer in layers))
+
+    def of_chunk(chunk: jax.Array) -> tuple:
+        *inputs, output = forward(layers, chunk)
+        return output, inputs, [array.T for array in inputs]
+
+    output, inputs, transposed = _map(of_chunk, _split(x, rows))
+    return _join(output, size), Tape(inputs, transposed, size)
+
+
+def push(
+    layers: Sequence[Layer], tape: Tape, tangents: Sequence[Layer]
+) -> Float[jax.Array, "n out"]:
+    """J v: how the output changes along `tangents` of the layers.
+
+    Args:
+        layers: The network's.
+        tape: Of the forward pass.
+        tangents: Direction v.
+    """
+
+    def of_chunk(inputs: list[jax.Array]) -> jax.Array:
+        change = inputs[0] @ tangents[0].weight + tangents[0].bias
+        for layer, x, tangent in zip(layers[1:], inputs[1:], tangents[1:], strict=True):
+            change = change * (1.0 - x * x)
+            change = change @ layer.weight + x @ tangent.weight + tangent.bias
+        return change
+
+    return _join(_map(of_chunk, tape.inputs), tape.size)
+
+
+def pull(
+    layers: Sequence[Layer], tape: Tape, cotangent: Float[jax.Array, "n out"]
+) -> list[Layer]:
+    """J'u, shaped like `layers`.
+
+    Args:
+        layers: The network's.
+        tape: Of the forward pass.
+        cotangent: u.
+    """
+    inputs, transposed = tape.inputs, tape.transposed
+    rows = inputs[0].shape[1]
+
+    def of_chunk(g: jax.Array, inputs: list, transposed: list) -> list[Layer]:
+        gradients = []
+        for i in range(len(layers) - 1, -1, -1):
+            gradients.insert(0, Layer(transposed[i] @ g, g.sum(0)))
+            if i > 0:
+                g = (g @ layers[i].weight.T) * (1.0 - inputs[i] * inputs[i])
+        return gradients
+
+    chunks = (_split(cotangent, rows), inputs, transposed)
+    if inputs[0].shape[0] == 1:
+        return of_chunk(*jax.tree.map(lambda array: array[0], chunks))
+
+    def add(total: list[Layer], chunk: tuple) -> tuple[list[Layer], None]:
+        return jax.tree.map(jnp.add, total, of_chunk(*chunk)), None
+
+    zeros = jax.tree.map(jnp.zeros_like, list(layers))
+    return jax.lax.scan(add, zeros, chunks)[0]
+
+
+def _split(array: jax.Array, rows: int) -> jax.Array:
+    """Rows in chunks, [chunks, rows, width]; the last is filled up with zeros."""
+    padding = -array.shape[0] % rows
+    if padding:
+        array = jnp.pad(array, ((0, padding), (0, 0)))
+    return array.reshape(-1, rows, array.shape[1])
+
+
+def _join(chunks: jax.Array, size: int) -> jax.Array:
+    """The chunks' rows, without what was filled up."""
+    return chunks.reshape(-1, chunks.shape[-1])[:size]
+
+
+def _map(function: Callable, chunks: Any) -> Any:
+    """`function` of each chunk; of a single one without a loop."""
+    if jax.tree.leaves(chunks)[0].shape[0] == 1:
+        only = function(jax.tree.map(lambda array: array[0], chunks))
+        return jax.tree.map(lambda array: array[None], only)
+    return jax.lax.map(function, chunks)
