@@ -1,8 +1,8 @@
 """The values of every preset, each with its reason or source.
 
-"Zoo" is RL Baselines3 Zoo's `hyperparams/trpo.yml`, the settings of the best published
-TRPO returns. "Tuned" values were chosen on seeds of 100 and above, which no reported
-result uses; `benchmarks/results/training/tuning.md` has the numbers.
+RL Baselines3 Zoo's settings, in its `hyperparams/trpo.yml`, are those of most of the
+best published TRPO returns. "Tuned" values were chosen on seeds of 100 and above, which
+no reported result uses; `benchmarks/results/training/tuning.md` has the numbers.
 """
 
 from typing import Any, NamedTuple
@@ -44,7 +44,7 @@ PENDULUM = Preset(
     "pendulum",
     "Pendulum-v1, 100,000 steps; chosen among 30 variants on seeds 10 to 35",
     {
-        "total_steps": Setting(100_000, "the budget of the Zoo's benchmark table"),
+        "total_steps": Setting(100_000, "the budget of its published table"),
         "num_envs": Setting(4, "with the rollout's length: two episodes of each"),
         "rollout_steps": Setting(
             400, "two whole episodes, so that a batch has all phases of the swing"
@@ -55,8 +55,8 @@ PENDULUM = Preset(
             "far enough ahead to swing up once and catch: at 0.9, the Zoo's, some "
             "starts failed; at 0.95 some seeds did",
         ),
-        "gae_lambda": Setting(0.95, "Zoo, and the default"),
-        "value_lr": Setting(1e-3, "Zoo"),
+        "gae_lambda": Setting(0.95, "RL Baselines3 Zoo, and the default"),
+        "value_lr": Setting(1e-3, "RL Baselines3 Zoo"),
         "value_epochs": Setting(20, "chosen with the discount; the Zoo has 15"),
     },
 )
@@ -66,9 +66,9 @@ _MUJOCO = {
     "num_envs": Setting(8, "sampling is faster with more environments per step"),
     "rollout_steps": Setting(256, "2,048 samples per update, as in the Zoo"),
     "cg_iters": Setting(15, "sb3-contrib's default; the Zoo's 25 costs more"),
-    "value_lr": Setting(1e-3, "Zoo"),
-    "value_epochs": Setting(20, "Zoo"),
-    "value_minibatch_size": Setting(128, "Zoo"),
+    "value_lr": Setting(1e-3, "RL Baselines3 Zoo"),
+    "value_epochs": Setting(20, "RL Baselines3 Zoo"),
+    "value_minibatch_size": Setting(128, "RL Baselines3 Zoo"),
 }
 MUJOCO = Preset(
     "mujoco",
