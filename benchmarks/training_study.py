@@ -55,8 +55,10 @@ def main(arguments: Arguments) -> int:
     status = 0
     arguments.results.mkdir(parents=True, exist_ok=True)
     if not arguments.report_only:
+        specs = planned(arguments)
+        check_budgets(specs, arguments.results)
         status = run_all(
-            planned(arguments),
+            specs,
             arguments.runs,
             arguments.workers,
             console,
@@ -79,18 +81,32 @@ def planned(arguments: Arguments) -> list[RunSpec]:
     ]
 
 
+def csv_path(spec: RunSpec, results: Path) -> Path:
+    """The CSV that a run's rows go to."""
+    return results / f"{spec.env_id.replace('/', '-')}-{spec.backend}.csv"
+
+
+def check_budgets(specs: list[RunSpec], results: Path) -> None:
+    """Refuse to mix budgets: curves of different lengths are no one sample.
+
+    Raises:
+        ValueError: a CSV holds runs of another number of steps.
+    """
+    for spec in specs:
+        path = csv_path(spec, results)
+        ends = {curve[-1].step for curve in curves_of(read_rows(path)).values()}
+        if ends - {spec.steps}:
+            raise ValueError(
+                f"`results`: expected {path} to hold runs of {spec.steps:,} steps, got "
+                f"{max(ends - {spec.steps}):,}. Give another --results, or remove it."
+            )
+
+
 def save(spec: RunSpec, arguments: Arguments) -> str:
     """Put a finished run's rows into its CSV, in place of older ones; one line."""
     rows = collect(spec, arguments.runs)
-    name = f"{spec.env_id.replace('/', '-')}-{spec.backend}.csv"
-    path = arguments.results / name
-    # A file holds one budget: curves of different lengths are no one sample.
-    others = [
-        row
-        for seed, curve in curves_of(read_rows(path)).items()
-        if seed != spec.seed and curve[-1].step == rows[-1].step
-        for row in curve
-    ]
+    path = csv_path(spec, arguments.results)
+    others = [row for row in read_rows(path) if row.seed != spec.seed]
     write_rows(path, others + rows)
     mean, std, _, _ = rows[-1].scores
     return (

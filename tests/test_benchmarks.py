@@ -73,6 +73,10 @@ def test_study_runs_reports_and_skips_what_is_done(arguments):
     (directory / "config.json").write_text(json.dumps(config))
     with pytest.raises(ValueError, match=r"a run with gamma = 0\.93, got 0\.5"):
         training_study.main(arguments)
+    # Nor are curves of another length put in place of these.
+    arguments.total_steps = 1600
+    with pytest.raises(ValueError, match="to hold runs of 1,600 steps, got 4,800"):
+        training_study.main(arguments)
 
 
 def test_a_stopped_study_goes_on_to_the_same_result(tmp_path):
