@@ -73,23 +73,24 @@ def _returns(data: Results) -> str:
                 f"{interquartile_mean(scores):,.1f} "
                 f"{Interval(*bootstrap_interval(scores))}",
                 f"{sampled.mean():,.1f} ± {sampled.std():,.1f}",
-                _published_cell(env_id, ends[0].step),
+                *_published_cells(env_id, ends[0].step, float(scores.mean())),
             ]
         )
     header = (
         *("environment", "backend", "steps", "seeds", "mean ± std"),
-        *("IQM", "sampled, mean ± std", "best published TRPO"),
+        *("IQM", "sampled, mean ± std", "best published TRPO", "reached"),
     )
     return _table("Returns", header, rows)
 
 
-def _published_cell(env_id: str, steps: int) -> str:
+def _published_cells(env_id: str, steps: int, mean: float) -> tuple[str, str]:
     """The published mean, if it is of the same budget (in whole rollouts)."""
     published = PUBLISHED.get(env_id)
     if published is None or abs(steps / published.steps - 1) > 0.05:
-        return ""
+        return "", ""
     std = "" if published.std is None else f" ± {published.std:,}"
-    return f"{published.mean:,}{std} ({published.source}, {published.version})"
+    cell = f"{published.mean:,}{std} ({published.source}, {published.version})"
+    return cell, "yes" if mean >= published.mean else "no"
 
 
 def _updates(data: Results) -> str:
