@@ -97,14 +97,30 @@ HALF_CHEETAH = _mujoco(
     target_kl=Setting(
         0.02, "tuned: 3,272 after 300,000 steps; 2,972 with 0.01, 2,327 with 0.04"
     ),
+    initial_log_std=Setting(
+        -0.5, "Tianshou's; tuned: 4,001 after 300,000 steps, and 3,272 with 0"
+    ),
 )
 HOPPER = _mujoco(
     "hopper",
     "Hopper-v5",
     target_kl=Setting(0.01, "tuned: 3,208 after 300,000 steps; 1,304 with 0.02"),
 )
-WALKER2D = _mujoco("walker2d", "Walker2d-v5")
-ANT = _mujoco("ant", "Ant-v5")
+WALKER2D = _mujoco(
+    "walker2d",
+    "Walker2d-v5",
+    target_kl=Setting(0.01, "tuned: 948 after 300,000 steps, and 725 with 0.02"),
+    initial_log_std=Setting(
+        -0.5, "Tianshou's; tuned: 2,664 after 300,000 steps, and 948 with 0"
+    ),
+)
+ANT = _mujoco(
+    "ant",
+    "Ant-v5",
+    initial_log_std=Setting(
+        -1.0, "tuned: 1,133 after 200,000 steps; actions cost their square"
+    ),
+)
 SWIMMER = _mujoco(
     "swimmer",
     "Swimmer-v5",
@@ -112,7 +128,13 @@ SWIMMER = _mujoco(
         0.9999, "RL Baselines3 Zoo: with 0.99 no step seems worth its preparation"
     ),
 )
-HUMANOID = _mujoco("humanoid", "Humanoid-v5")
+HUMANOID = _mujoco(
+    "humanoid",
+    "Humanoid-v5",
+    initial_log_std=Setting(
+        -1.0, "actions are bounded by 0.4: with 0 most samples are clipped"
+    ),
+)
 REACHER = _mujoco("reacher", "Reacher-v5")
 INVERTED_PENDULUM = _mujoco("invertedpendulum", "InvertedPendulum-v5")
 INVERTED_DOUBLE_PENDULUM = _mujoco(
