@@ -1,4 +1,4 @@
-"""The `trpo` command: train, evaluate, parity, doctor."""
+"""The `trpo` command: train, evaluate, presets, parity, doctor."""
 
 import dataclasses
 import datetime
@@ -24,6 +24,7 @@ commands:
   train ENV_ID           train an agent on a Gymnasium environment
   train --resume DIR     continue a run, bit for bit
   evaluate RUN_DIR       score a trained agent on whole episodes
+  presets [NAME]         list presets, or show one's values and their reasons
   parity                 prove on this machine that the two backends are equal
   doctor                 check frameworks, devices and precision
 
@@ -42,6 +43,8 @@ class TrainArguments:
     """
 
     config: TrainConfig
+    preset: str | None = None
+    """Preset to start from instead of the environment's own; see `trpo presets`."""
     run_dir: Path | None = None
     """Directory to write to; by default a new one under runs/."""
     resume: Path | None = None
@@ -81,6 +84,14 @@ class EvaluateArguments:
 
 
 @dataclasses.dataclass
+class PresetsArguments:
+    """List presets, or show the values of one and the reason of each."""
+
+    name: tyro.conf.Positional[str | None] = None
+    """A preset's name, or an environment's id."""
+
+
+@dataclasses.dataclass
 class ParityArguments:
     """Prove that the two backends are equal, and each right, on this machine."""
 
@@ -100,6 +111,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     commands: dict[str, Callable[[list[str]], int]] = {
         "train": _train,
         "evaluate": _evaluate,
+        "presets": _presets,
         "parity": _parity,
         "doctor": _doctor,
     }
@@ -147,8 +159,10 @@ def _train(arguments: list[str]) -> int:
     else:
         # Twice: the first pass finds the environment, whose preset the second starts
         # from, so that `--help` and what is left out show the preset's values.
-        first = _parse(TrainArguments, arguments, "train")
-        default = TrainArguments(preset_config(first.config.env_id))
+        asked = [a for a in arguments if a not in ("-h", "--help")]
+        first = _parse(TrainArguments, asked or arguments, "train")
+        preset = first.preset
+        default = TrainArguments(preset_config(first.config.env_id, preset), preset)
         parsed = _parse(TrainArguments, arguments, "train", default=default)
         config, resume = parsed.config, False
         run_dir = parsed.run_dir or _new_run_dir(config)
@@ -192,6 +206,18 @@ def _evaluate(arguments: list[str]) -> int:
         console.print(f"video {film}", highlight=False, soft_wrap=True)
     text = evaluation_json(result) if parsed.json else describe(result)
     print(text)  # noqa: T201
+    return 0
+
+
+def _presets(arguments: list[str]) -> int:
+    from trpo.preset_listing import list_presets, show_preset
+
+    name = _parse(PresetsArguments, arguments, "presets").name
+    console = Console()
+    if name is None:
+        list_presets(console)
+    else:
+        show_preset(console, name)
     return 0
 
 

@@ -1,66 +1,55 @@
-"""Starting configurations per environment, each value with its reason or source."""
+"""Which preset an environment gets, and the configuration that it makes."""
 
 import dataclasses
-from typing import Any, NamedTuple
+from typing import Any
 
 import gymnasium
 
 from trpo.config import TrainConfig, TRPOConfig
-
-
-class Preset(NamedTuple):
-    """A named starting configuration.
-
-    Attributes:
-        name: what it is called in messages.
-        reason: where its values come from.
-        run: fields of `TrainConfig` that differ from the default.
-        agent: fields of `TRPOConfig` that differ from the default.
-    """
-
-    name: str
-    reason: str
-    run: dict[str, Any]
-    agent: dict[str, Any]
-
-
-DEFAULT = Preset(
-    "default",
-    "the original agent's defaults, with a faster and longer critic fit as in "
-    "Stable-Baselines3 (learning rate 1e-3)",
-    {},
-    {"value_lr": 1e-3},
-)
-PENDULUM = Preset(
-    "pendulum",
-    "discount 0.93 looks far enough ahead to swing up once and catch (0.9, which RL "
-    "Baselines3 Zoo uses, left some starts failing; 0.95 did so with some seeds); two "
-    "whole episodes of each environment per update, so that every batch has all phases "
-    "of the swing; bounded observations need no normalisation. Chosen among 30 "
-    "variants on seeds 10 to 35",
-    {
-        "total_steps": 100_000,
-        "num_envs": 4,
-        "rollout_steps": 400,
-        "normalize_observations": False,
-    },
-    {"gamma": 0.93, "gae_lambda": 0.95, "value_lr": 1e-3, "value_epochs": 20},
-)
-MUJOCO = Preset(
-    "mujoco",
-    "2,048 steps per update, 15 conjugate-gradient iterations and 20 critic epochs of "
-    "128 as in RL Baselines3 Zoo",
-    {"total_steps": 1_000_000, "num_envs": 8, "rollout_steps": 256},
-    {
-        "cg_iters": 15,
-        "value_lr": 1e-3,
-        "value_epochs": 20,
-        "value_minibatch_size": 128,
-    },
+from trpo.preset_values import (
+    BY_ENVIRONMENT,
+    DEFAULT,
+    MUJOCO,
+    PENDULUM,
+    Preset,
+    Setting,
 )
 
-BY_ENVIRONMENT = {"Pendulum-v1": PENDULUM}
+
+__all__ = [
+    "BY_ENVIRONMENT",
+    "DEFAULT",
+    "MUJOCO",
+    "PENDULUM",
+    "Preset",
+    "Setting",
+    "all_presets",
+    "find_preset",
+    "preset_config",
+    "preset_for",
+]
+
 BY_MODULE = {"gymnasium.envs.mujoco": MUJOCO}
+
+
+def all_presets() -> dict[str, Preset]:
+    """Every preset by name."""
+    presets = (*BY_ENVIRONMENT.values(), *BY_MODULE.values(), DEFAULT)
+    return {preset.name: preset for preset in presets}
+
+
+def find_preset(name: str) -> Preset:
+    """The preset called `name`.
+
+    Raises:
+        ValueError: none is.
+    """
+    presets = all_presets()
+    if name not in presets:
+        raise ValueError(
+            f"`preset`: expected one of {', '.join(presets)}, got {name!r}."
+        )
+    return presets[name]
 
 
 def preset_for(env_id: str) -> Preset:
@@ -75,15 +64,25 @@ def preset_for(env_id: str) -> Preset:
     return DEFAULT
 
 
-def preset_config(env_id: str, **overrides: Any) -> TrainConfig:
-    """The preset's configuration for `env_id`, with fields of either level overridden.
+def preset_config(
+    env_id: str, preset: str | None = None, **overrides: Any
+) -> TrainConfig:
+    """A preset's configuration for `env_id`, with fields of either level overridden.
+
+    Args:
+        env_id: Gymnasium id.
+        preset: Name of a preset; by default the environment's own.
+        overrides: Fields of `TrainConfig` or `TRPOConfig`.
 
     Raises:
-        ValueError: an override's name is unknown or its value out of range.
+        ValueError: the preset or an override's name is unknown, or a value is out of
+            range.
     """
-    preset = preset_for(env_id)
+    chosen = preset_for(env_id) if preset is None else find_preset(preset)
     agent_fields = {field.name for field in dataclasses.fields(TRPOConfig)}
-    run, agent = dict(preset.run), dict(preset.agent)
-    for name, value in overrides.items():
+    values = {name: setting.value for name, setting in chosen.settings.items()}
+    run: dict[str, Any] = {"env_id": env_id}
+    agent: dict[str, Any] = {}
+    for name, value in (values | overrides).items():
         (agent if name in agent_fields else run)[name] = value
-    return TrainConfig.from_dict({"env_id": env_id, **run, "agent": agent})
+    return TrainConfig.from_dict({**run, "agent": agent})

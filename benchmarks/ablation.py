@@ -1,0 +1,244 @@
+"""What each setting of a preset is worth: variants trained, compared, drawn.
+
+    python -m benchmarks.ablation --env HalfCheetah-v5 \
+        --vary target_kl=0.01,0.03 gae_lambda=0.9,0.97 --total-steps 300000
+
+One setting is changed at a time; the unchanged preset is run with the same seeds.
+Finished runs are skipped, so that a further value costs its own runs only.
+"""
+
+import ast
+import csv
+import dataclasses
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, Literal
+
+import tyro
+from rich.console import Console
+
+from benchmarks.training_study_figures import draw_band
+from benchmarks.training_study_pool import run_all
+from benchmarks.training_study_report import final_returns
+from benchmarks.training_study_rows import COLUMNS, Row, curves_of
+from benchmarks.training_study_runs import RunSpec, collect, is_done
+from benchmarks.training_study_statistics import (
+    difference_interval,
+    interquartile_mean,
+)
+from trpo.config import TrainConfig, TRPOConfig
+from trpo.presets import preset_config
+
+
+RESULTS = Path(__file__).parent / "results" / "training" / "ablations"
+PRESET = "preset"
+
+
+@dataclasses.dataclass
+class Arguments:
+    """Train variants of a preset that differ in one setting each; compare and draw."""
+
+    env: str
+    """Gymnasium environment id."""
+    vary: tuple[str, ...]
+    """Settings and their values: NAME=VALUE,VALUE,… (layer sizes as 64x64)."""
+    seeds: tuple[int, ...] = (100, 101, 102)
+    """Seeds of each variant; by default none that the study reports."""
+    backend: Literal["jax", "torch"] = "jax"
+    """Framework."""
+    total_steps: int | None = None
+    """Environment steps of each run; by default the preset's."""
+    workers: int = 2
+    """Runs at a time, each in a process of one thread."""
+    runs: Path = Path("runs/ablation")
+    """Where the run directories are kept."""
+    results: Path = RESULTS
+    """Where table, CSV and figure are written."""
+
+
+def main(arguments: Arguments) -> int:
+    """Run the variants, then write their CSV, table and figure; exit status."""
+    console = Console()
+    variants = planned(arguments)
+    specs = [spec for runs in variants.values() for spec in runs]
+    status = run_all(
+        specs,
+        arguments.runs,
+        arguments.workers,
+        console,
+        on_done=lambda spec: f"{spec.label or PRESET}, seed {spec.seed}: done",
+    )
+    curves = {
+        name: curves_of(
+            [
+                row
+                for spec in runs
+                if is_done(spec, arguments.runs)
+                for row in collect(spec, arguments.runs)
+            ]
+        )
+        for name, runs in variants.items()
+    }
+    curves = {name: members for name, members in curves.items() if members}
+    if curves:
+        stem = "-".join([arguments.env.replace("/", "-"), *_names(arguments.vary)])
+        for path in write(curves, arguments, arguments.results / stem):
+            console.print(f"wrote {path}", highlight=False, soft_wrap=True)
+    return status
+
+
+def planned(arguments: Arguments) -> dict[str, list[RunSpec]]:
+    """Runs of the preset and of each variant, by the variant's name.
+
+    Raises:
+        ValueError: a setting or value is not usable.
+    """
+    budget = arguments.total_steps
+    common = () if budget is None else (("total_steps", budget),)
+    variants: dict[str, tuple[tuple[str, Any], ...]] = {PRESET: ()}
+    for choice in arguments.vary:
+        name, _, values = choice.partition("=")
+        for text in filter(None, values.split(",")):
+            value = parsed(name, text)
+            if value != preset_value(arguments.env, name):
+                variants[f"{name}={text}"] = ((name, value),)
+    return {
+        label: [
+            RunSpec(
+                arguments.env,
+                arguments.backend,
+                seed,
+                common + changes,
+                label="" if label == PRESET else label,
+            )
+            for seed in arguments.seeds
+        ]
+        for label, changes in variants.items()
+    }
+
+
+def parsed(name: str, text: str) -> Any:
+    """`text` as a value of the setting `name`.
+
+    Raises:
+        ValueError: there is no such setting, or the text is no value of its type.
+    """
+    fields = (*dataclasses.fields(TrainConfig), *dataclasses.fields(TRPOConfig))
+    kinds = {field.name: type(field.default) for field in fields}
+    if name not in kinds:
+        raise ValueError(f"`vary`: expected one of {sorted(kinds)}, got {name!r}.")
+    if kinds[name] is str:
+        return text
+    if kinds[name] is tuple:
+        text = f"({text.replace('x', ',')},)"
+    try:
+        value = ast.literal_eval(text)
+    except (ValueError, SyntaxError) as error:
+        raise ValueError(
+            f"`vary`: expected a value of {name}, a {kinds[name].__name__}, got "
+            f"{text!r}."
+        ) from error
+    return float(value) if kinds[name] is float else value
+
+
+def preset_value(env_id: str, name: str) -> Any:
+    """The preset's own value of a setting."""
+    config = preset_config(env_id)
+    return getattr(config if hasattr(config, name) else config.agent, name)
+
+
+def write(
+    curves: dict[str, dict[int, list[Row]]], arguments: Arguments, stem: Path
+) -> Iterable[Path]:
+    """Write CSV, table and figure; returns their paths."""
+    stem.parent.mkdir(parents=True, exist_ok=True)
+    paths = [stem.parent / f"{stem.name}{suffix}" for suffix in (".csv", ".md", ".png")]
+    with paths[0].open("w", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(("variant", *COLUMNS))
+        for name, members in curves.items():
+            writer.writerows(
+                [name, *row.cells()] for curve in members.values() for row in curve
+            )
+    paths[1].write_text(table(curves, arguments))
+    draw(curves, arguments, paths[2])
+    return paths
+
+
+def table(curves: dict[str, dict[int, list[Row]]], arguments: Arguments) -> str:
+    """Markdown: a row per variant, with the difference from the preset."""
+    own = final_returns(curves[PRESET]) if PRESET in curves else None
+    lines = [
+        f"# {arguments.env}, {arguments.backend}: one setting changed at a time",
+        "",
+        "Final policy, deterministic, 20 episodes per seed. IQM: interquartile mean "
+        "over seeds; brackets: 95 % bootstrap interval.",
+        "",
+        "| variant | steps | seeds | mean ± std | IQM | IQM less the preset's |",
+        "|---|---|---|---|---|---|",
+    ]
+    for name, members in curves.items():
+        scores = final_returns(members)
+        label = name
+        if name == PRESET:
+            values = (
+                f"{setting}={preset_value(arguments.env, setting)}"
+                for setting in _names(arguments.vary)
+            )
+            label = f"preset ({', '.join(values)})"
+        difference = ""
+        if own is not None and name != PRESET:
+            change = interquartile_mean(scores) - interquartile_mean(own)
+            difference = f"{change:,.1f} {difference_interval(scores, own)}"
+        steps = next(iter(members.values()))[-1].step
+        lines.append(
+            f"| {label} | {steps:,} | {', '.join(map(str, members))} | "
+            f"{scores.mean():,.1f} ± {scores.std():,.1f} | "
+            f"{interquartile_mean(scores):,.1f} | {difference} |"
+        )
+    budget = f" --total-steps {arguments.total_steps}" if arguments.total_steps else ""
+    lines += [
+        "",
+        f"    python -m benchmarks.ablation --env {arguments.env} "
+        f"--vary {' '.join(arguments.vary)} --backend {arguments.backend} "
+        f"--seeds {' '.join(map(str, arguments.seeds))}{budget}",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def draw(
+    curves: dict[str, dict[int, list[Row]]], arguments: Arguments, path: Path
+) -> None:
+    """One panel per setting: learning curves of its values, the preset's in black."""
+    from matplotlib.figure import Figure
+
+    settings = _names(arguments.vary)
+    figure = Figure(figsize=(4.2 * len(settings), 3.4), layout="constrained")
+    panels = figure.subplots(1, len(settings), squeeze=False)[0]
+    for axes, setting in zip(panels, settings, strict=True):
+        chosen = [name for name in curves if name.startswith(f"{setting}=")]
+        for i, name in enumerate(chosen):
+            value = name.partition("=")[2]
+            draw_band(axes, list(curves[name].values()), f"C{i}", value)
+        if PRESET in curves:
+            value = preset_value(arguments.env, setting)
+            label = f"{value} (preset)"
+            draw_band(axes, list(curves[PRESET].values()), "black", label)
+        axes.set(title=setting, xlabel="environment steps")
+        axes.grid(alpha=0.25)
+        axes.legend(fontsize=8)
+    panels[0].set_ylabel("return, deterministic policy")
+    figure.suptitle(f"{arguments.env}, {arguments.backend}", fontsize=10)
+    figure.savefig(path, dpi=120)
+
+
+def _names(vary: Iterable[str]) -> list[str]:
+    return [choice.partition("=")[0] for choice in vary]
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main(tyro.cli(Arguments)))
+    except ValueError as error:
+        sys.exit(f"error: {error}")

@@ -1,0 +1,172 @@
+"""The study's tables, made from its CSV files alone."""
+
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.training_study_published import PROTOCOLS, PUBLISHED
+from benchmarks.training_study_rows import Row, read_results
+from benchmarks.training_study_runs import RunSpec
+from benchmarks.training_study_statistics import (
+    Interval,
+    bootstrap_interval,
+    difference_interval,
+    interquartile_mean,
+)
+from trpo.types import StepStatus
+
+
+Curves = dict[int, list[Row]]
+Results = dict[tuple[str, str], Curves]
+
+INTRODUCTION = """\
+# Training results
+
+Protocol: the **final** policy (not the best over training), deterministic, 20 episodes
+per seed, raw returns, observation statistics frozen; one preset per environment
+(`trpo presets ENV_ID`), the same in both backends, tuned on seeds that are not
+reported: 100 and above, Pendulum's 10 to 35 ([tuning.md](tuning.md)). "Sampled" is the
+same policy with its own noise. IQM is the interquartile mean over seeds with a 95 %
+bootstrap interval; ± is the population standard deviation over seeds. Seconds are those
+of one run's rollouts and updates, on whatever the machine did besides.
+
+![Learning curves](learning_curves.png)
+"""
+
+
+def report(results: Path) -> Path:
+    """Write `README.md` beside the CSV files; returns its path."""
+    data = read_results(results)
+    parts = [INTRODUCTION, _returns(data), _updates(data)]
+    if comparison := _backends(data):
+        parts.append(comparison)
+    parts += [_commands(data), _published()]
+    path = results / "README.md"
+    path.write_text("\n".join(parts))
+    return path
+
+
+def _table(title: str, header: tuple[str, ...], rows: list[list[str]]) -> str:
+    lines = [f"## {title}", "", f"| {' | '.join(header)} |", "|---" * len(header) + "|"]
+    lines += [f"| {' | '.join(row)} |" for row in rows]
+    return "\n".join(lines) + "\n"
+
+
+def final_returns(curves: Curves) -> np.ndarray:
+    """Mean deterministic return of each seed's final policy, [seeds]."""
+    return np.array([curve[-1].scores[0] for curve in curves.values()])
+
+
+def _returns(data: Results) -> str:
+    rows = []
+    for (env_id, backend), curves in data.items():
+        scores = final_returns(curves)
+        ends = [curve[-1] for curve in curves.values()]
+        sampled = np.array([end.scores[2] for end in ends], dtype=np.float64)
+        rows.append(
+            [
+                env_id,
+                backend,
+                f"{ends[0].step:,}",
+                ", ".join(map(str, curves)),
+                f"{scores.mean():,.1f} ± {scores.std():,.1f}",
+                f"{interquartile_mean(scores):,.1f} "
+                f"{Interval(*bootstrap_interval(scores))}",
+                f"{sampled.mean():,.1f} ± {sampled.std():,.1f}",
+                *_published_cells(env_id, ends[0].step, float(scores.mean())),
+            ]
+        )
+    header = (
+        *("environment", "backend", "steps", "seeds", "mean ± std"),
+        *("IQM", "sampled, mean ± std", "best published TRPO", "reached"),
+    )
+    return _table("Returns", header, rows)
+
+
+def _published_cells(env_id: str, steps: int, mean: float) -> tuple[str, str]:
+    """The published mean, if it is of the same budget (in whole rollouts)."""
+    published = PUBLISHED.get(env_id)
+    if published is None or abs(steps / published.steps - 1) > 0.05:
+        return "", ""
+    std = "" if published.std is None else f" ± {published.std:,}"
+    cell = f"{published.mean:,}{std} ({published.source}, {published.version})"
+    return cell, "yes" if mean >= published.mean else "no"
+
+
+def _updates(data: Results) -> str:
+    rows = []
+    for (env_id, backend), curves in data.items():
+        ends = [curve[-1] for curve in curves.values()]
+        counts = np.sum([end.statuses for end in ends], axis=0)
+        seconds = np.array([end.training_seconds for end in ends])
+        speed = sum(end.step for end in ends) / seconds.sum()
+        rows.append(
+            [env_id, backend, f"{seconds.mean():,.0f}", f"{speed:,.0f}"]
+            + [f"{count:,}" for count in counts]
+        )
+    names = [status.name.lower().replace("_", " ") for status in StepStatus]
+    header = ("environment", "backend", "seconds per run", "steps/s", *names)
+    return _table("Time, and how each update ended", header, rows)
+
+
+def _backends(data: Results) -> str:
+    """Torch against JAX on the seeds that both have run."""
+    rows = []
+    for env_id in dict.fromkeys(env_id for env_id, _ in data):
+        jax, torch = data.get((env_id, "jax")), data.get((env_id, "torch"))
+        if not (jax and torch):
+            continue
+        seeds = sorted(set(jax) & set(torch))
+        same_budget = seeds and jax[seeds[0]][-1].step == torch[seeds[0]][-1].step
+        if len(seeds) < 2 or not same_budget:
+            continue
+        left = final_returns({seed: torch[seed] for seed in seeds})
+        right = final_returns({seed: jax[seed] for seed in seeds})
+        interval = difference_interval(left, right)
+        rows.append(
+            [
+                env_id,
+                ", ".join(map(str, seeds)),
+                f"{interquartile_mean(left):,.1f}",
+                f"{interquartile_mean(right):,.1f}",
+                f"{interquartile_mean(left) - interquartile_mean(right):,.1f} "
+                f"{interval}",
+                "yes" if interval.low <= 0 <= interval.high else "**no**",
+            ]
+        )
+    if not rows:
+        return ""
+    header = (
+        *("environment", "seeds", "IQM torch", "IQM JAX"),
+        *("difference, 95 % interval", "contains 0"),
+    )
+    return _table("PyTorch against JAX, same seeds", header, rows)
+
+
+def _commands(data: Results) -> str:
+    lines = ["## Reproduce", "", "Tables and figures, from the CSV files here:", ""]
+    lines += ["    python -m benchmarks.training_study --report-only", ""]
+    lines += ["A row, from nothing:", ""]
+    for (env_id, backend), curves in data.items():
+        seeds = " ".join(map(str, curves))
+        steps = next(iter(curves.values()))[-1].step
+        own = RunSpec(env_id, backend, seed=0).steps
+        budget = "" if steps == own else f" --total-steps {steps}"
+        lines.append(
+            f"    python -m benchmarks.training_study --envs {env_id} "
+            f"--backends {backend} --seeds {seeds}{budget}"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def _published() -> str:
+    lines = [
+        "## Published numbers",
+        "",
+        "The best mean at the same number of steps that the libraries publish. Their "
+        "environments are older versions (in brackets) than the v5 used here, and "
+        "their protocols differ:",
+        "",
+    ]
+    lines += [f"- {name}: {text}." for name, text in PROTOCOLS.items()]
+    return "\n".join(lines) + "\n"
