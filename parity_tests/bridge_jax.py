@@ -26,7 +26,7 @@ from trpo_jax.compiled import Functions, TRPOState
 from trpo_jax.conjugate_gradient import conjugate_gradient
 from trpo_jax.device import matmul_precision as precision_of, resolve_device
 from trpo_jax.distributions import DiagonalGaussian
-from trpo_jax.networks import critic_function, policy_function
+from trpo_jax.networks import FlatPolicy, critic_function, policy_function
 
 
 def stages(
@@ -92,14 +92,10 @@ def _own_order(case: Case, put: Any, vector: np.ndarray) -> jax.Array:
 def _compiled(
     sizes: tuple, config: Any, updates: bool, matmul_precision: str, inputs: dict
 ) -> tuple[dict, dict, dict]:
-    obs_dim, layers, act_dim = sizes
     batch, teacher = inputs["batch"], inputs["teacher"]
-    apply = policy_function(obs_dim, layers, act_dim)
     theta, unravel = ravel_pytree(inputs["policy"])
 
-    def policy(flat: jax.Array) -> DiagonalGaussian:
-        return apply(unravel(flat), batch.obs)
-
+    policy = FlatPolicy(unravel, batch.obs)
     trees: dict = {}
     decisions: dict = {}
     with precision_of(matmul_precision):
@@ -158,6 +154,11 @@ def _solvers(
         flats[f"fisher/{route}"] = product(inputs["probe"])
         if route == config.fisher_product:
             chosen = product
+    # As for a policy that does not know its own Jacobian.
+    automatic = fisher.gauss_newton_product(
+        lambda at: policy(at), theta, config.cg_damping
+    )
+    flats["fisher/automatic"] = automatic(inputs["probe"])
     cg = conjugate_gradient(chosen, teacher.b, config.cg_iters, config.cg_residual_tol)
     flats["cg/solution"] = cg.x
     decisions["cg/iterations"] = cg.num_steps

@@ -16,14 +16,16 @@ from trpo_torch import (
     distributions,
     fisher,
     line_search,
+    mlp,
     objective,
     policy_update,
     state,
+    value_update,
 )
 from trpo_torch.conjugate_gradient import conjugate_gradient
 from trpo_torch.device import matmul_precision as precision_of
 from trpo_torch.distributions import DiagonalGaussian
-from trpo_torch.networks import Critic, GaussianPolicy
+from trpo_torch.networks import Critic, FlatPolicy, GaussianPolicy
 
 
 def stages(
@@ -82,7 +84,7 @@ class _Runner:
         self.batch = Batch(*(self.tensor(problem.batch[n]) for n in Batch._fields))
         self.theta = self.tensor(flatten(problem.state, "policy."))
         module = make_policy(case, dtype, device)
-        self.policy = flat_policy(module, self.batch.obs)
+        self.policy = FlatPolicy(module, self.batch.obs)
         self.critic = Critic(case.obs_dim, case.layers).to(device, self.dtype)
         arrays = {n: a.astype(dtype) for n, a in problem.state.items()}
         state.load_network(self.critic, arrays, "value.")
@@ -113,13 +115,16 @@ class _Runner:
 
     def critic_values(self) -> dict[str, Tensor]:
         values = self.critic(self.batch.obs)
-        loss = torch.mean((values - self.batch.returns) ** 2)
-        self.critic.zero_grad(set_to_none=True)
-        loss.backward()
-        parameters = list(self.critic.parameters())
-        gradient = torch.cat([p.grad.reshape(-1) for p in parameters])
-        torch.nn.utils.clip_grad_norm_(parameters, self.problem.config.max_grad_norm)
-        clipped = torch.cat([p.grad.reshape(-1) for p in parameters])
+        parameters = [p.detach() for p in self.critic.parameters()]
+        gradient = torch.cat([torch.zeros_like(p).reshape(-1) for p in parameters])
+        value_update.mean_squared_error(
+            mlp.layers_of(parameters),
+            self.batch.obs,
+            self.batch.returns,
+            mlp.layers_of(value_update._views(gradient, parameters)),
+        )
+        clipped = gradient.clone()
+        value_update.clip_by_norm(clipped, self.problem.config.max_grad_norm)
         named = {"critic/gradient": gradient, "critic/clipped_gradient": clipped}
         return {"value": values, **named}
 
@@ -137,6 +142,11 @@ class _Runner:
             values[f"fisher/{route}"] = product(probe)
             if route == config.fisher_product:
                 chosen = product
+        # As for a policy that does not know its own Jacobian.
+        automatic = fisher.gauss_newton_product(
+            lambda at: self.policy(at), theta, config.cg_damping
+        )
+        values["fisher/automatic"] = automatic(probe)
         cg = conjugate_gradient(
             chosen, self.tensor(teacher.b), config.cg_iters, config.cg_residual_tol
         )

@@ -18,7 +18,7 @@ GROUPS = {
     "ratio": ("ratio", "log_ratio"),
     "surrogate": ("surrogate", "improvement"),
     "gradient": ("gradient",),
-    "Fisher, J'MJ": ("fisher/gauss_newton",),
+    "Fisher, J'MJ": ("fisher/gauss_newton", "fisher/automatic"),
     "Fisher, Hessian": ("fisher/kl_hessian",),
     "CG solution": ("cg/solution", "update/cg_solution"),
     "step": ("update/full_step",),

@@ -38,6 +38,7 @@ STAGES = {
     "improvement": "relative to the mean of absolute terms",
     "gradient": "one backward pass",
     "fisher/gauss_newton": "a tangent and a backward pass",
+    "fisher/automatic": "the same, by automatic differentiation",
     "fisher/kl_hessian": "equals J'MJ at the old parameters, by another route",
     "cg/solution": "ten products; amplified by cond(F), measured where it matters",
     "line_search/theta": "parameters plus a given step",

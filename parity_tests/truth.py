@@ -87,7 +87,8 @@ def _distribution_stages(
         values["gradient"] = parts.surrogate_gradient(policy, at, batch, noise)
         product = parts._product(problem, policy, at, noise)
         values["fisher/gauss_newton"] = product(problem.probe)
-        values["fisher/kl_hessian"] = values["fisher/gauss_newton"].copy()
+        for route in ("automatic", "kl_hessian"):
+            values[f"fisher/{route}"] = values["fisher/gauss_newton"].copy()
 
 
 def _critic_stages(stages: Stages, problem: Problem, noise: Noise) -> None:

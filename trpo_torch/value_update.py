@@ -64,10 +64,7 @@ def fit_critic(
             obs.split(minibatch_size), returns.split(minibatch_size), strict=True
         )
         for some_obs, some_returns in minibatches:
-            *inputs, values = mlp.forward(layers, some_obs)
-            errors = values - some_returns
-            losses.append(torch.mean(errors**2))
-            mlp.pull(layers, inputs, errors * (2.0 / len(errors)), gradients)
+            losses.append(mean_squared_error(layers, some_obs, some_returns, gradients))
             clip_by_norm(flat, max_grad_norm)
             optimizer.step()
     for parameter in parameters:
@@ -78,6 +75,20 @@ def fit_critic(
         mae=errors.abs().mean(),
         explained_variance=explained_variance(errors, batch.returns),
     )
+
+
+@torch.no_grad()
+def mean_squared_error(
+    layers: Sequence[mlp.Layer],
+    obs: Float[Tensor, "n obs_dim"],
+    returns: Float[Tensor, "n 1"],
+    gradients: Sequence[mlp.Layer],
+) -> Tensor:
+    """The critic's mean squared error; its gradient is written over `gradients`."""
+    *inputs, values = mlp.forward(layers, obs)
+    errors = values - returns
+    mlp.pull(layers, inputs, errors * (2.0 / len(errors)), gradients)
+    return torch.mean(errors**2)
 
 
 def explained_variance(errors: Tensor, returns: Tensor) -> Tensor:
