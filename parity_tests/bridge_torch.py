@@ -117,7 +117,7 @@ class _Runner:
         values = self.critic(self.batch.obs)
         parameters = [p.detach() for p in self.critic.parameters()]
         gradient = torch.cat([torch.zeros_like(p).reshape(-1) for p in parameters])
-        value_update.mean_squared_error(
+        value_update._mean_squared_error(
             mlp.layers_of(parameters),
             self.batch.obs,
             self.batch.returns,

@@ -77,20 +77,6 @@ def fit_critic(
     )
 
 
-@torch.no_grad()
-def mean_squared_error(
-    layers: Sequence[mlp.Layer],
-    obs: Float[Tensor, "n obs_dim"],
-    returns: Float[Tensor, "n 1"],
-    gradients: Sequence[mlp.Layer],
-) -> Tensor:
-    """The critic's mean squared error; its gradient is written over `gradients`."""
-    *inputs, values = mlp.forward(layers, obs)
-    errors = values - returns
-    mlp.pull(layers, inputs, errors * (2.0 / len(errors)), gradients)
-    return torch.mean(errors**2)
-
-
 def explained_variance(errors: Tensor, returns: Tensor) -> Tensor:
     """1 - var(errors) / var(returns), population variances; 0 for constant returns."""
     variance = returns.var(correction=0)
@@ -105,6 +91,20 @@ def clip_by_norm(gradient: Float[Tensor, " p"], max_norm: float) -> None:
     """
     norm = torch.sqrt((gradient * gradient).sum())
     gradient *= (max_norm / (norm + 1e-6)).clamp(max=1.0)
+
+
+@torch.no_grad()
+def _mean_squared_error(
+    layers: Sequence[mlp.Layer],
+    obs: Float[Tensor, "n obs_dim"],
+    returns: Float[Tensor, "n 1"],
+    gradients: Sequence[mlp.Layer],
+) -> Tensor:
+    """The critic's mean squared error; its gradient is written over `gradients`."""
+    *inputs, values = mlp.forward(layers, obs)
+    errors = values - returns
+    mlp.pull(layers, inputs, errors * (2.0 / len(errors)), gradients)
+    return torch.mean(errors**2)
 
 
 def _views(flat: Tensor, like: Sequence[Tensor]) -> list[Tensor]:
