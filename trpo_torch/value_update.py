@@ -64,7 +64,8 @@ def fit_critic(
             obs.split(minibatch_size), returns.split(minibatch_size), strict=True
         )
         for some_obs, some_returns in minibatches:
-            losses.append(mean_squared_error(layers, some_obs, some_returns, gradients))
+            loss = _mean_squared_error(layers, some_obs, some_returns, gradients)
+            losses.append(loss)
             clip_by_norm(flat, max_grad_norm)
             optimizer.step()
     for parameter in parameters:
