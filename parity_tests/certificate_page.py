@@ -25,7 +25,8 @@ th, td { text-align: left; padding: .15rem .5rem .15rem 0; vertical-align: middl
   border-bottom: 1px solid var(--line); } th { font-weight: 600; }
 td.number { font-variant-numeric: tabular-nums; white-space: nowrap; }
 .passed { color: var(--good); } .failed { color: var(--bad); } svg { display: block; }
-.scroll { overflow-x: auto; }
+.scroll { overflow-x: auto; } pre { white-space: pre-wrap; }
+.facts td.number { white-space: normal; }
 """
 
 
@@ -70,9 +71,15 @@ def _table(caption: str, head: list[str], rows: list[list[str]]) -> str:
     )
 
 
-def _bar(value: float, low: float, high: float, marks: list[float], ink: str) -> str:
+def _bar(
+    value: float,
+    low: float,
+    high: float,
+    marks: list[float],
+    ink: str,
+    width: int = 260,
+) -> str:
     """A bar on a logarithmic axis from `low` to `high`, with vertical marks."""
-    width = 260
 
     def place(number: float) -> float:
         number = min(max(number, low), high) if number > 0 else low
@@ -104,7 +111,8 @@ def _facts(certificate: Any) -> str:
         ["torch threads", _text(facts["torch_threads"])],
         ["closed loop", _text(certificate.closed_loop)],
     ]  # fmt: skip
-    return _table("What the result depends on", ["", ""], rows)
+    table = _table("What the result depends on", ["", ""], rows)
+    return f"<div class='facts'>{table}</div>"
 
 
 def _identity(certificate: Any, device: str) -> str:
@@ -174,14 +182,17 @@ def _shadow(certificate: Any) -> str:
         for i, update in enumerate(run["updates"]):
             errors = [update[n] for n in ("step_64", "step_torch_32", "step_jax_32")]
             bars = [
-                _bar(error, 1e-18, 1e-2, [], ink)
+                _bar(error, 1e-18, 1e-2, [], ink, width=110)
                 for error, ink in zip(errors, ("good", "bar", "jax"), strict=True)
             ]
             cells = [
                 f"{error:.0e}{bar}" for error, bar in zip(errors, bars, strict=True)
             ]
             ratios = [update["ratio_torch_32"], update["ratio_jax_32"]]
-            cells += [_bar(x, 1e-2, 1e2, [UNSTABLE], "bar") for x in ratios]
+            cells += [
+                f"{ratio:.2f}{_bar(ratio, 1e-2, 1e2, [UNSTABLE], ink, width=110)}"
+                for ratio, ink in zip(ratios, ("bar", "jax"), strict=True)
+            ]
             same = "equal" if update["decisions_32"] else "tie"
             rows.append([str(i + 1), *cells, same, f"{update['kl']:.4f}"])
         parts.append(
