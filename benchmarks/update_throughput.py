@@ -63,6 +63,8 @@ class Arguments(Timed):
 
     grid: Literal["small", "full"] = "small"
     """Sizes: four of HalfCheetah, or 4 batches x 3 networks x 3 environments."""
+    rows: Literal["all", "plain"] = "all"
+    """All rows, or those of plain float32 with fixed work alone: a third of the time."""
 
 
 def ring_b_cells(device: str) -> list[Cell]:
@@ -76,6 +78,8 @@ def main(arguments: Arguments) -> None:
     device, backends = arguments.device, arguments.backends
     sizes = GRIDS[arguments.grid]
     cells = update_cells(sizes, device, backends, peers=arguments.peers)
+    if arguments.rows == "plain":
+        cells = [c for c in cells if (c.precision, c.mode) == ("float32", "fixed")]
     cells += fisher_cells(device, backends) + ring_b_cells(device)
     run(cells, arguments.rounds, arguments.open("update"), arguments.settings)
 
