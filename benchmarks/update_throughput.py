@@ -64,7 +64,7 @@ class Arguments(Timed):
     grid: Literal["small", "full"] = "small"
     """Sizes: four of HalfCheetah, or 4 batches x 3 networks x 3 environments."""
     rows: Literal["all", "plain"] = "all"
-    """All rows, or those of plain float32 with fixed work alone: a third of the time."""
+    """All rows, or those of float32 with fixed work alone, in half of the time."""
 
 
 def ring_b_cells(device: str) -> list[Cell]:
