@@ -1,7 +1,9 @@
 """The certificate: every ring on this machine, as JSON, Markdown, page and figure."""
 
+import concurrent.futures
 import json
 import math
+import multiprocessing
 import pathlib
 import subprocess
 import time
@@ -91,20 +93,27 @@ def run(
 
 def _gather(devices: tuple[str, ...], mode: str, console: Console) -> Certificate:
     start = time.perf_counter()
-    rows, ties, verdicts = [], {}, dict.fromkeys((*DEVICES, TF32), "not run")
-    present = environment.devices_present()
-    for device in devices:
-        if device not in present:
-            console.print(f"{device}: not run, no such device in both frameworks")
-            continue
-        for name in (device, TF32) if device == "cuda" else (device,):
-            found, count, passed = _rings(name, mode, console)
-            rows += found
-            ties[name] = count
-            verdicts[name] = "passed" if passed else "failed"
-    checks = _checks(mode, console)
-    shadow, closed_loop, shadow_passed = _training(mode, console)
-    passed = "failed" not in verdicts.values() and shadow_passed
+    # Beside the rings, in a process of its own: both spend their time compiling. The
+    # checks share compiled programs with the rings.
+    context = multiprocessing.get_context("spawn")
+    with concurrent.futures.ProcessPoolExecutor(1, mp_context=context) as pool:
+        training = pool.submit(_training, mode)
+        rows, ties, verdicts = _all_rings(devices, mode, console)
+        with console.status("oracles, recordings, failures"):
+            checks = _checks(mode)
+        with console.status("lock step"):
+            shadow, closed_loop = training.result()
+    bad = [check for check in checks if not check["ok"]]
+    for check in bad:
+        console.print(f"[red]{check['name']}[/]: {check['message']}")
+    good = len(checks) - len(bad)
+    console.print(f"oracles, recordings, failures: {good} of {len(checks)}")
+    for env_id, run in shadow.items():
+        word = "[green]passed[/]" if run["passed"] else "[red]failed[/]"
+        count = len(run["updates"])
+        console.print(f"lock step on {env_id}: {word}, {count} updates")
+    passed = "failed" not in verdicts.values()
+    passed &= all(run["passed"] for run in shadow.values())
     return Certificate(
         mode=mode,
         passed=passed and all(check["ok"] for check in checks),
@@ -118,6 +127,24 @@ def _gather(devices: tuple[str, ...], mode: str, console: Console) -> Certificat
         closed_loop=closed_loop,
         mutation=_mutation(),
     )
+
+
+def _all_rings(
+    devices: tuple[str, ...], mode: str, console: Console
+) -> tuple[list[dict[str, Any]], dict[str, list[int]], dict[str, str]]:
+    """Rows, ties and verdicts of all devices that are there."""
+    rows, ties, verdicts = [], {}, dict.fromkeys((*DEVICES, TF32), "not run")
+    present = environment.devices_present()
+    for device in devices:
+        if device not in present:
+            console.print(f"{device}: not run, no such device in both frameworks")
+            continue
+        for name in (device, TF32) if device == "cuda" else (device,):
+            found, count, passed = _rings(name, mode, console)
+            rows += found
+            ties[name] = count
+            verdicts[name] = "passed" if passed else "failed"
+    return rows, ties, verdicts
 
 
 def _rings(
@@ -163,39 +190,23 @@ def _evidence(name: str, mode: str, console: Console) -> list[Any]:
     return gathered
 
 
-def _checks(mode: str, console: Console) -> list[dict[str, Any]]:
+def _checks(mode: str) -> list[dict[str, Any]]:
     from parity_tests import golden, inspection
 
     recorded = ["gauss_small_f64"] if mode == "quick" else golden.names()
     found = inspection.checks(recorded)
-    outcomes = []
-    with console.status("") as status:
-        for i, check in enumerate(found):
-            status.update(f"{check.name} ({i + 1} of {len(found)} checks)")
-            outcomes.append(inspection.perform(check)._asdict())
-    bad = [outcome for outcome in outcomes if not outcome["ok"]]
-    for outcome in bad:
-        console.print(f"[red]{outcome['name']}[/]: {outcome['message']}")
-    console.print(
-        f"oracles, recordings, failures: {len(found) - len(bad)} of {len(found)}"
-    )
-    return outcomes
+    return [inspection.perform(check)._asdict() for check in found]
 
 
-def _training(mode: str, console: Console) -> tuple[dict, str, bool]:
+def _training(mode: str) -> tuple[dict[str, dict[str, Any]], str]:
+    """Lock step by environment, and what became of the closed loop."""
+    environment.prepare()
     environments = ["Pendulum-v1"]
     if mode == "full":
         environments += ["HalfCheetah-v5"] if _has_mujoco() else []
     updates = QUICK_UPDATES if mode == "quick" else FULL_UPDATES
-    found = {}
-    for env_id in environments:
-        with console.status(f"lock step on {env_id}, {updates} updates"):
-            found[env_id] = _lock_step(env_id, updates)
-        passed = found[env_id]["passed"]
-        word = "[green]passed[/]" if passed else "[red]failed[/]"
-        console.print(f"lock step on {env_id}: {word}, {updates} updates")
-    closed_loop = _closed_loop() if mode == "full" else "not run"
-    return found, closed_loop, all(run["passed"] for run in found.values())
+    found = {env_id: _lock_step(env_id, updates) for env_id in environments}
+    return found, _closed_loop() if mode == "full" else "not run"
 
 
 def _lock_step(env_id: str, updates: int) -> dict[str, Any]:
