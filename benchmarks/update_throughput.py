@@ -65,6 +65,8 @@ class Arguments(Timed):
     """Sizes: four of HalfCheetah, or 4 batches x 3 networks x 3 environments."""
     rows: Literal["all", "plain"] = "all"
     """All rows, or those of float32 with fixed work alone, in half of the time."""
+    subjects: tuple[str, ...] = ()
+    """Of those that `--backend` and `--peers` ask for, only these."""
 
 
 def ring_b_cells(device: str) -> list[Cell]:
@@ -80,6 +82,8 @@ def main(arguments: Arguments) -> None:
     cells = update_cells(sizes, device, backends, peers=arguments.peers)
     if arguments.rows == "plain":
         cells = [c for c in cells if (c.precision, c.mode) == ("float32", "fixed")]
+    if arguments.subjects:
+        cells = [c for c in cells if c.subject in ("", *arguments.subjects)]
     cells += fisher_cells(device, backends) + ring_b_cells(device)
     run(cells, arguments.rounds, arguments.open("update"), arguments.settings)
 
