@@ -83,8 +83,12 @@ def _against_sb3(store: Store) -> list[Target]:
             if found is None:
                 targets.append(Target(text, UPDATE, "not run", None))
                 continue
-            ratios.append(found.value)
             shown = f"{found.value:.2f}x (95 %: {found.low:.2f} to {found.high:.2f})"
+            if not found.is_claimed(analysis.floor_of(store, size)):
+                shown += ", no claim: noise, or too few rounds"
+                targets.append(Target(text, UPDATE, shown, None))
+                continue
+            ratios.append(found.value)
             targets.append(Target(text, UPDATE, shown, found.value >= bound))
         if backend == "jax":
             mean = geometric_mean(ratios) if len(ratios) == len(SMALL_GRID) else None
