@@ -5,7 +5,6 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.func import functional_call
 
 from parity_tests.canonical import Arrays, flatten
 from parity_tests.cases import Problem
@@ -60,21 +59,6 @@ def make_policy(case: Any, dtype: str, device: str = "cpu") -> GaussianPolicy:
     """The case's policy module, weights not yet loaded."""
     module = GaussianPolicy(case.obs_dim, case.layers, case.act_dim)
     return module.to(device, getattr(torch, dtype))
-
-
-def flat_policy(module: GaussianPolicy, obs: Tensor) -> fisher.PolicyFunction:
-    """Flat canonical parameters -> distribution at `obs`."""
-    shapes = {name: p.shape for name, p in module.named_parameters()}
-
-    def policy(theta: Tensor) -> DiagonalGaussian:
-        pieces = theta.split([shape.numel() for shape in shapes.values()])
-        named = {
-            name: piece.view(shape)
-            for (name, shape), piece in zip(shapes.items(), pieces, strict=True)
-        }
-        return functional_call(module, named, (obs,))
-
-    return policy
 
 
 class _Runner:

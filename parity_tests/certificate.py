@@ -2,7 +2,6 @@
 
 import concurrent.futures
 import json
-import math
 import multiprocessing
 import pathlib
 import subprocess
@@ -75,14 +74,18 @@ def run(
     if unknown := sorted(set(devices) - set(DEVICES)):
         raise ValueError(f"`devices`: expected {DEVICES}, got {unknown[0]!r}.")
     environment.prepare()
-    from parity_tests import certificate_figure, certificate_page, certificate_text
+    from parity_tests import (
+        certificate_figure,
+        certificate_json,
+        certificate_page,
+        certificate_text,
+    )
 
     console = Console()
     certificate = _gather(tuple(devices), mode, console)
     folder = pathlib.Path(out)
     folder.mkdir(parents=True, exist_ok=True)
-    document = json.dumps(_finite(certificate._asdict()), indent=1) + "\n"
-    (folder / "parity.json").write_text(document)
+    (folder / "parity.json").write_text(certificate_json.document(certificate))
     (folder / "parity.md").write_text(certificate_text.markdown(certificate))
     (folder / "parity.html").write_text(certificate_page.html(certificate))
     certificate_figure.draw(certificate, folder / "parity.png")
@@ -259,14 +262,3 @@ def _commit() -> str:
     except (OSError, subprocess.SubprocessError):
         return "not a checkout"
     return found.stdout.strip()
-
-
-def _finite(value: Any) -> Any:
-    """JSON has no NaN or infinity: they become strings."""
-    if isinstance(value, float) and not math.isfinite(value):
-        return str(value)
-    if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
-    return value

@@ -21,10 +21,11 @@ from trpo_jax import (
     state as jax_state,
 )
 from trpo_jax.distributions import kl_old_to_new as jax_kl
-from trpo_jax.networks import policy_function
+from trpo_jax.networks import FlatPolicy as JaxFlatPolicy
 from trpo_jax.objective import surrogate as jax_surrogate
 from trpo_torch import fisher as torch_fisher, policy_update as torch_update
 from trpo_torch.distributions import kl_old_to_new as torch_kl
+from trpo_torch.networks import FlatPolicy as TorchFlatPolicy
 from trpo_torch.objective import surrogate as torch_surrogate
 
 
@@ -81,11 +82,10 @@ class Probe:
         case = self.case
         if self.torch:
             module = bridge_torch.make_policy(case, self.dtype)
-            return bridge_torch.flat_policy(module, self.batch.obs), None
-        apply = policy_function(case.obs_dim, case.layers, case.act_dim)
+            return TorchFlatPolicy(module, self.batch.obs), None
         tree = jax_state.load_network(weights, "policy.")
         unravel = ravel_pytree(jax.tree.map(self._in, tree))[1]
-        return (lambda flat: apply(unravel(flat), self.batch.obs)), unravel
+        return JaxFlatPolicy(unravel, self.batch.obs), unravel
 
     def _flat_in(self, vector: np.ndarray) -> Any:
         if not self.torch:

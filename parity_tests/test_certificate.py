@@ -8,12 +8,16 @@ import pytest
 from parity_tests import (
     certificate,
     certificate_figure,
+    certificate_json,
     certificate_page,
     certificate_text,
     environment,
     evidence,
     inspection,
 )
+
+
+NUMBERS = (float("inf"), float("nan"), 1.23456e-16)
 
 
 @pytest.fixture(scope="module")
@@ -62,9 +66,12 @@ def test_absent_devices_are_not_run_and_never_passed(example):
 
 
 def test_json_is_json_whatever_the_numbers(example):
-    rows = [{**row, "value": float("inf")} for row in example.rows[:2]]
-    found = certificate._finite(example._replace(rows=rows)._asdict())
-    assert json.loads(json.dumps(found, allow_nan=False))["rows"][0]["value"] == "inf"
+    rows = [{**row, "value": value} for row in example.rows[:1] for value in NUMBERS]
+    document = certificate_json.document(example._replace(rows=rows))
+    found = json.loads(document, parse_constant=pytest.fail)["rows"]
+    read = [dict(zip(found["columns"], row, strict=True)) for row in found["values"]]
+    assert [row["value"] for row in read] == ["inf", "nan", 1.235e-16]
+    assert [row | {"value": 0} for row in read] == [row | {"value": 0} for row in rows]
 
 
 def test_the_figure_is_drawn(example, tmp_path):

@@ -96,8 +96,9 @@ def policy_step(
     status = jnp.where(
         sound & ~search.accepted, StepStatus.LINE_SEARCH_EXHAUSTED, trouble
     )
+    new = policy(search.theta)
     return _summary(
-        policy, batch, config, before, grad_norm, b, cg, full_step, search, status
+        new, batch, config, before, grad_norm, b, cg, full_step, search, status
     )
 
 
@@ -134,7 +135,7 @@ def _trouble(grad_norm: jax.Array, cg: CGResult, x_f_x: jax.Array) -> jax.Array:
 
 
 def _summary(
-    policy: PolicyFunction,
+    new: DiagonalGaussian,
     batch: Batch,
     config: TRPOConfig,
     before: Surrogate,
@@ -145,7 +146,6 @@ def _summary(
     search: LineSearchResult,
     status: jax.Array,
 ) -> PolicyStep:
-    new = policy(search.theta)
     after = surrogate(new, batch)
     expected_improve = grad_norm * inner(b, full_step)
     predicted = search.frac * expected_improve
