@@ -22,7 +22,7 @@ from benchmarks.training_study_figures import draw_band
 from benchmarks.training_study_pool import run_all
 from benchmarks.training_study_report import final_returns
 from benchmarks.training_study_rows import COLUMNS, Row, curves_of
-from benchmarks.training_study_runs import RunSpec, collect, is_done
+from benchmarks.training_study_runs import RunSpec
 from benchmarks.training_study_statistics import (
     difference_interval,
     interquartile_mean,
@@ -74,8 +74,8 @@ def main(arguments: Arguments) -> int:
             [
                 row
                 for spec in runs
-                if is_done(spec, arguments.runs)
-                for row in collect(spec, arguments.runs)
+                if spec.is_done(arguments.runs)
+                for row in spec.collect(arguments.runs)
             ]
         )
         for name, runs in variants.items()

@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 
 from benchmarks import ablation, training_study
+from benchmarks.training_study_process import locked
 from benchmarks.training_study_rows import read_results, read_rows
 from benchmarks.training_study_runs import (
     STOCHASTIC,
     RunSpec,
     command_arguments,
-    locked,
 )
 from benchmarks.training_study_statistics import (
     bootstrap_interval,
