@@ -46,7 +46,9 @@ def optimised_program(size: Size) -> str:
     lowered = compiled.update.lower(
         agent._functions, agent.config, agent.state, batch, orders
     )
-    return lowered.compile().as_text()
+    text = lowered.compile().as_text()
+    assert text is not None, "XLA gives no text of its program"
+    return text
 
 
 def count(program: str, turns: Sequence[int]) -> int:

@@ -76,7 +76,7 @@ def table() -> str:
         "Launches are those of the program that XLA optimised for a CPU; a GPU's fuses "
         "by other rules, so take that column as within a factor of two.",
         "",
-        "| size | arithmetic, ms | bytes, ms | launches | starting them, ms | all, ms |",
+        "| size | arithmetic, ms | bytes, ms | launches | starts, ms | all, ms |",
         "|---|---:|---:|---:|---:|---:|",
     ]
     for size in SMALL_GRID:
