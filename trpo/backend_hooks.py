@@ -36,7 +36,7 @@ class BackendHooks(abc.ABC):
 
     @abc.abstractmethod
     def _forward(self, obs: Any, noise: np.ndarray | None) -> tuple[Any, Any, Any]:
-        """Action, log-probability and value for `obs`; the mean where no noise."""
+        """Action, log-probability and value for `obs`; the mode where no noise."""
 
     @abc.abstractmethod
     def _value(self, obs: Any) -> Any:

@@ -54,5 +54,7 @@ def make_agent(config: TrainConfig, spec: PolicySpec):  # noqa: ANN201
         seed=config.seed,
         normalize_observations=config.normalize_observations,
         observation_clip=config.observation_clip,
+        distribution=spec.head.distribution,
+        action_sizes=spec.head.action_sizes,
         **dataclasses.asdict(config.agent),
     )

@@ -10,6 +10,7 @@ import numpy as np
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, VectorEnv
 
 from trpo.noise import Purpose, RandomStream, episode_seed
+from trpo.spaces import is_flattenable, is_vector
 
 
 RESTORE = "restore_episode"
@@ -80,7 +81,10 @@ def make_environment(
     purpose: Purpose = Purpose.TRAINING_RESET,
     render_mode: str | None = None,
 ) -> gymnasium.Env:
-    """One environment with seeded episodes.
+    """One environment with seeded episodes, its observations arrays of numbers.
+
+    Discrete observations become one-hot; those of a Dict or Tuple are joined, by
+    `gymnasium.wrappers.FlattenObservation`. Any other space is left as it is.
 
     Raises:
         UnknownEnvironmentError: the id is unknown (close matches are named) or a
@@ -104,6 +108,9 @@ def make_environment(
             f"`env_id`: {env_id!r} needs the module {error.name!r}; install the "
             "package that registers this environment."
         ) from error
+    space = env.observation_space
+    if is_flattenable(space) and not is_vector(space):
+        env = gymnasium.wrappers.FlattenObservation(env)
     return SeededEpisodes(env, seed, env_index, purpose)
 
 

@@ -44,7 +44,7 @@ class RolloutCollector:
     """Steps a vector environment, in any of Gymnasium's autoreset modes.
 
     Observations are passed to the agent as the environment gave them, flattened;
-    actions are clipped to the environment's bounds on their way to it only.
+    actions become the environment's (clipped, counted from its start) on their way.
 
     Args:
         env: Vector environment; reset here.
@@ -111,14 +111,12 @@ class RolloutCollector:
         return rollout._replace(next_values=_next_values(rollout, last_values))
 
     def advance(self, actions: np.ndarray) -> Transition:
-        """Send actions [B, act_dim], clipped to the bounds, and follow the episodes.
+        """Send actions [B, act_dim] as the environment takes them; follow episodes.
 
         Raises:
             NonFiniteTransitionError: an observation or reward is not finite.
         """
-        space = self.env.single_action_space
-        clipped = np.clip(actions, self.spec.action_low, self.spec.action_high)
-        sent = clipped.astype(space.dtype).reshape(-1, *self.spec.action_shape)
+        sent = self.spec.to_environment(actions)
         obs, rewards, terminated, truncated, infos = self.env.step(sent)
         done = terminated | truncated
         final_obs = obs

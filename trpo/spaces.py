@@ -5,17 +5,16 @@ from typing import Any, NamedTuple
 import numpy as np
 from gymnasium import spaces
 
+from trpo.heads import BERNOULLI, CATEGORICAL, GAUSSIAN, Head
+
 
 SUPPORTED = (
     "observations: Box of numbers (any shape but an image's, flattened), Discrete, "
-    "MultiDiscrete, MultiBinary, and Dict or Tuple of these (one-hot, flattened, joined; "
-    "trpo.environments does so); "
+    "MultiDiscrete, MultiBinary, and Dict or Tuple of these (one-hot and flattened by "
+    "gymnasium.wrappers.FlattenObservation, which trpo.environments applies); "
     "actions: Box of real numbers (any shape and bounds, flattened), Discrete, "
     "MultiDiscrete, MultiBinary"
 )
-
-GAUSSIAN, CATEGORICAL, BERNOULLI = "diagonal_gaussian", "categorical", "bernoulli"
-DISTRIBUTIONS = (GAUSSIAN, CATEGORICAL, BERNOULLI)
 
 
 class UnsupportedSpaceError(ValueError):
@@ -23,78 +22,92 @@ class UnsupportedSpaceError(ValueError):
 
 
 class PolicySpec(NamedTuple):
-    """Sizes and bounds of a policy.
+    """What an agent needs to know of an environment's spaces.
 
     Attributes:
         obs_dim: entries of one flattened observation.
-        act_dim: entries of one flattened action, as the agent samples and stores it.
+        head: distribution over actions as the agent samples and stores them.
         action_low: [act_dim] lower bounds, -inf where there is none.
         action_high: [act_dim] upper bounds, +inf where there is none.
         action_shape: shape of the environment's action.
         action_dtype: dtype of the environment's action.
-        distribution: one of `DISTRIBUTIONS`.
-        action_sizes: options of each choice, [act_dim]; empty unless categorical.
-        action_start: [act_dim] the environment's name of the agent's 0.
+        action_start: [act_dim] what the environment calls the agent's 0; None if 0.
     """
 
     obs_dim: int
-    act_dim: int
+    head: Head
     action_low: np.ndarray
     action_high: np.ndarray
     action_shape: tuple[int, ...]
     action_dtype: np.dtype
-    distribution: str = GAUSSIAN
-    action_sizes: tuple[int, ...] = ()
-    action_start: np.ndarray = np.zeros(1)
+    action_start: np.ndarray | None = None
+
+    @property
+    def act_dim(self) -> int:
+        """Entries of one flattened action."""
+        return self.head.act_dim
 
     def to_environment(self, actions: np.ndarray) -> np.ndarray:
         """Sampled actions [B, act_dim] as the environment takes them, [B, …].
 
-        Within the bounds, counted from the space's start, in its shape and dtype.
+        Counted from the space's start, within its bounds, in its shape and dtype.
         """
-        clipped = np.clip(actions + self.action_start, self.action_low, self.action_high)
+        if self.action_start is not None:
+            actions = actions + self.action_start
+        clipped = np.clip(actions, self.action_low, self.action_high)
         return clipped.astype(self.action_dtype).reshape(-1, *self.action_shape)
-
-
-def output_dim(distribution: str, act_dim: int, action_sizes: tuple[int, ...]) -> int:
-    """Numbers that the policy's network puts out for one observation."""
-    return sum(action_sizes) if distribution == CATEGORICAL else act_dim
 
 
 def policy_spec(
     observation_space: spaces.Space, action_space: spaces.Space
 ) -> PolicySpec:
-    """Sizes and bounds for the spaces of one (not vectorised) environment.
+    """What the spaces of one (not vectorised) environment ask of a policy.
+
+    Observations have to be arrays here; `trpo.environments.make_environment` makes
+    arrays of Discrete ones, of Dict ones and so on.
 
     Raises:
         UnsupportedSpaceError: one of the spaces is not supported; names it and those
             that are.
     """
-    obs_dim = int(np.prod(_require_vector(observation_space).shape))
-    actions = _actions(action_space)
-    return PolicySpec(obs_dim=obs_dim, **actions)
+    if not is_vector(observation_space):
+        raise _unsupported("observation", observation_space)
+    obs_dim = int(np.prod(observation_space.shape or ()))
+    for kind, fields_of in ACTIONS.items():
+        if isinstance(action_space, kind):
+            fields = fields_of(action_space)
+            if fields is not None:
+                return PolicySpec(
+                    obs_dim=obs_dim,
+                    action_shape=tuple(action_space.shape or ()),
+                    action_dtype=np.dtype(action_space.dtype),
+                    **fields,
+                )
+    raise _unsupported("action", action_space)
 
 
 def is_vector(space: spaces.Space) -> bool:
     """Whether observations of this space are arrays of numbers, and no images."""
     if not isinstance(space, spaces.Box) or np.prod(space.shape) == 0:
         return False
-    return not (space.dtype == np.uint8 and len(space.shape) >= 3)
+    return not (space.dtype == np.uint8 and len(space.shape) >= 2)
 
 
 def is_flattenable(space: spaces.Space) -> bool:
-    """Whether `gymnasium.spaces.flatten` makes such a vector of an observation."""
+    """Whether `gymnasium.spaces.flatten` makes such an array of an observation."""
     if isinstance(space, spaces.Dict | spaces.Tuple):
-        parts = space.spaces.values() if isinstance(space, spaces.Dict) else space.spaces
-        return len(space.spaces) > 0 and all(map(is_flattenable, parts))
+        named = isinstance(space, spaces.Dict)
+        parts = list(space.spaces.values() if named else space.spaces)
+        return len(parts) > 0 and all(map(is_flattenable, parts))
     kinds = (spaces.Discrete, spaces.MultiDiscrete, spaces.MultiBinary)
     return isinstance(space, kinds) or is_vector(space)
 
 
-def _require_vector(space: spaces.Space) -> spaces.Space:
-    if is_vector(space):
+def flattened(space: spaces.Space) -> spaces.Space:
+    """The space of observations as an agent takes them; others stay what they are."""
+    if is_vector(space) or not is_flattenable(space):
         return space
-    raise _unsupported("observation", space)
+    return spaces.flatten_space(space)
 
 
 def _unsupported(role: str, space: spaces.Space) -> UnsupportedSpaceError:
@@ -104,38 +117,45 @@ def _unsupported(role: str, space: spaces.Space) -> UnsupportedSpaceError:
     )
 
 
-def _actions(space: spaces.Space) -> dict[str, Any]:
-    """The fields of `PolicySpec` that an action space decides."""
-    if isinstance(space, spaces.Box):
-        if np.issubdtype(space.dtype, np.floating) and np.prod(space.shape) > 0:
-            return _fields(space, GAUSSIAN, space.low, space.high)
-    elif isinstance(space, spaces.Discrete):
-        return _choices(space, np.array([space.n]), np.array([space.start]))
-    elif isinstance(space, spaces.MultiDiscrete) and space.nvec.size > 0:
-        return _choices(space, space.nvec.reshape(-1), space.start.reshape(-1))
-    elif isinstance(space, spaces.MultiBinary) and np.prod(space.shape) > 0:
-        ones = np.ones(space.shape)
-        return _fields(space, BERNOULLI, 0.0 * ones, ones)
-    raise _unsupported("action", space)
+def _box(space: spaces.Box) -> dict[str, Any] | None:
+    if not np.issubdtype(space.dtype, np.floating) or np.prod(space.shape) == 0:
+        return None
+    return _fields(GAUSSIAN, space.low, space.high)
 
 
-def _choices(
-    space: spaces.Space, sizes: np.ndarray, start: np.ndarray
-) -> dict[str, Any]:
-    sizes, start = sizes.astype(np.int64), start.astype(np.int64)
-    fields = _fields(space, CATEGORICAL, start, start + sizes - 1)
-    return fields | {"action_sizes": tuple(map(int, sizes)), "action_start": start}
+def _discrete(space: spaces.Discrete) -> dict[str, Any]:
+    return _choices(np.array([space.n]), np.array([space.start]))
+
+
+def _multi_discrete(space: spaces.MultiDiscrete) -> dict[str, Any] | None:
+    return _choices(space.nvec, space.start) if space.nvec.size else None
+
+
+def _multi_binary(space: spaces.MultiBinary) -> dict[str, Any] | None:
+    ones = np.ones(space.shape or (), dtype=np.int64)
+    return _fields(BERNOULLI, 0 * ones, ones) if ones.size else None
+
+
+# One line for each kind of action: its fields of `PolicySpec`, None if unsupported.
+ACTIONS = {
+    spaces.Box: _box,
+    spaces.Discrete: _discrete,
+    spaces.MultiDiscrete: _multi_discrete,
+    spaces.MultiBinary: _multi_binary,
+}
+
+
+def _choices(sizes: np.ndarray, start: np.ndarray) -> dict[str, Any]:
+    sizes, start = (np.reshape(a, -1).astype(np.int64) for a in (sizes, start))
+    fields = _fields(CATEGORICAL, start, start + sizes - 1, tuple(sizes))
+    return fields | {"action_start": start if start.any() else None}
 
 
 def _fields(
-    space: spaces.Space, distribution: str, low: np.ndarray, high: np.ndarray
+    distribution: str, low: np.ndarray, high: np.ndarray, sizes: tuple = ()
 ) -> dict[str, Any]:
     return {
-        "act_dim": int(np.size(low)),
+        "head": Head(int(np.size(low)), distribution, sizes),
         "action_low": np.reshape(low, -1),
         "action_high": np.reshape(high, -1),
-        "action_shape": tuple(space.shape or ()),
-        "action_dtype": np.dtype(space.dtype),
-        "distribution": distribution,
-        "action_start": np.zeros(int(np.size(low)), dtype=np.int64),
     }

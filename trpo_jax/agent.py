@@ -28,7 +28,7 @@ from trpo_jax.objective import Surrogate, surrogate
 
 
 class TRPOAgent(AgentBase):
-    """Trust-region policy optimisation for continuous actions.
+    """Trust-region policy optimisation.
 
     Schulman et al. 2015, "Trust Region Policy Optimization". Arguments and methods are
     those of `trpo.agent_base.AgentBase`, the same in both backends.
@@ -45,8 +45,9 @@ class TRPOAgent(AgentBase):
         self.device = resolve_device(device)
         config = self.config
         self._functions = Functions(
-            policy_function(self.obs_dim, config.policy_layer_sizes, self.act_dim),
+            policy_function(self.obs_dim, config.policy_layer_sizes, self.head),
             critic_function(self.obs_dim, config.critic_layer_sizes),
+            self.head,
         )
         policy = state.load_network(weights, "policy.")
         critic = state.load_network(weights, "value.")

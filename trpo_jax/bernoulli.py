@@ -3,13 +3,15 @@
 Actions are 0 or 1 as numbers of the network's dtype, [n, k].
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Float
 
-from trpo_jax.numerics import expm1_minus_argument
+from trpo.heads import Head
+from trpo_jax.numerics import below_one, expm1_minus_argument
 
 
 # Where a logit changes by no more, log1p is exact relative to itself.
@@ -22,6 +24,28 @@ class Bernoulli(NamedTuple):
     """Logits [n, k]: log of the odds of a 1."""
 
     logits: Float[jax.Array, "n k"]
+
+
+TYPE = Bernoulli
+
+
+def from_network(
+    head: Head, outputs: Float[jax.Array, "n k"], log_std: None = None
+) -> Bernoulli:
+    """Outputs of the network are the logits."""
+    return Bernoulli(outputs)
+
+
+def jacobian(head: Head, log_std: None = None) -> tuple[Callable, Callable]:
+    """Tangents of `from_network`: (d_outputs, d_log_std) -> tangent; the transpose."""
+
+    def push(d_outputs: jax.Array, d_log_std: None) -> Bernoulli:
+        return Bernoulli(d_outputs)
+
+    def pull(u: Bernoulli) -> tuple[jax.Array, None]:
+        return u.logits, None
+
+    return push, pull
 
 
 def log_prob(
@@ -73,7 +97,7 @@ def sample(
     bernoulli: Bernoulli, noise: Float[jax.Array, "n k"]
 ) -> Float[jax.Array, "n k"]:
     """Actions from uniform `noise` in [0, 1)."""
-    return (noise < jax.nn.sigmoid(bernoulli.logits)).astype(noise.dtype)
+    return (below_one(noise) < jax.nn.sigmoid(bernoulli.logits)).astype(noise.dtype)
 
 
 def mode(bernoulli: Bernoulli) -> Float[jax.Array, "n k"]:

@@ -6,13 +6,16 @@ for a logit: probability and gradient exactly zero. Actions are the options' ind
 numbers of the network's dtype, [n, k].
 """
 
+import itertools
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Float
 
-from trpo_jax.numerics import expm1_minus_argument
+from trpo.heads import Head
+from trpo_jax.numerics import below_one, expm1_minus_argument
 
 
 # exp of it less any real logit is exactly 0, and no infinity can become a NaN.
@@ -27,6 +30,29 @@ class Categorical(NamedTuple):
     """Logits [n, k, m] of k choices among at most m options."""
 
     logits: Float[jax.Array, "n k m"]
+
+
+TYPE = Categorical
+
+
+def from_network(
+    head: Head, outputs: Float[jax.Array, "n outputs"], log_std: None = None
+) -> Categorical:
+    """Outputs of the network are the logits of all choices in turn."""
+    return Categorical(_by_choice(head, outputs, MASKED))
+
+
+def jacobian(head: Head, log_std: None = None) -> tuple[Callable, Callable]:
+    """Tangents of `from_network`: (d_outputs, d_log_std) -> tangent; the transpose."""
+
+    def push(d_outputs: jax.Array, d_log_std: None) -> Categorical:
+        return Categorical(_by_choice(head, d_outputs, 0.0))
+
+    def pull(u: Categorical) -> tuple[jax.Array, None]:
+        parts = [u.logits[:, j, :size] for j, size in enumerate(head.action_sizes)]
+        return jnp.concatenate(parts, axis=1), None
+
+    return push, pull
 
 
 def log_probabilities(categorical: Categorical) -> Float[jax.Array, "n k m"]:
@@ -71,9 +97,8 @@ def sample(
     """Actions from uniform `noise` in [0, 1), by inversion."""
     p = jnp.exp(log_probabilities(categorical))
     cumulative = jnp.cumsum(p, axis=-1)
-    # Below 1 after rounding too, so that some option's sum exceeds it.
-    noise = jnp.minimum(noise, 1.0 - jnp.finfo(noise.dtype).epsneg)
-    threshold = noise[..., None] * cumulative[..., -1:]
+    # Below the whole sum, after rounding too: some option's sum exceeds it.
+    threshold = below_one(noise)[..., None] * cumulative[..., -1:]
     return (cumulative <= threshold).sum(-1).astype(noise.dtype)
 
 
@@ -91,6 +116,21 @@ def fisher_metric(categorical: Categorical, tangent: Categorical) -> Categorical
     p = jnp.exp(log_probabilities(categorical))
     centered = tangent.logits - (p * tangent.logits).sum(-1, keepdims=True)
     return Categorical(p * centered / p.shape[0])
+
+
+def _by_choice(
+    head: Head, outputs: Float[jax.Array, "n outputs"], fill: float
+) -> Float[jax.Array, "n k m"]:
+    """Outputs of all choices in turn, apart; missing options are `fill`."""
+    sizes, widest = head.action_sizes, max(head.action_sizes)
+    if min(sizes) == widest:
+        return outputs.reshape(-1, len(sizes), widest)
+    ends = list(itertools.accumulate(sizes))
+    parts = [
+        jnp.pad(part, ((0, 0), (0, widest - part.shape[1])), constant_values=fill)
+        for part in jnp.split(outputs, ends[:-1], axis=1)
+    ]
+    return jnp.stack(parts, axis=1)
 
 
 def _chosen(

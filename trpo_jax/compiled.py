@@ -13,10 +13,11 @@ import optax
 from jax.flatten_util import ravel_pytree
 
 from trpo.config import TRPOConfig
+from trpo.heads import Head
 from trpo.types import DISCARDED_FIELDS, Batch, StepStatus, UpdateReport
 from trpo_jax import distributions
 from trpo_jax.device import matmul_precision
-from trpo_jax.distributions import DiagonalGaussian
+from trpo_jax.distributions import Distribution
 from trpo_jax.networks import FlatPolicy, Parameters
 from trpo_jax.policy_update import PolicyStep, policy_step
 from trpo_jax.value_update import ValueFit, fit_critic
@@ -35,10 +36,11 @@ class TRPOState(NamedTuple):
 
 
 class Functions(NamedTuple):
-    """The networks as pure functions; hashed by identity, so cheap to jit on."""
+    """The networks as pure functions, hashed by identity, so cheap to jit on."""
 
-    policy: Callable[[Parameters, jax.Array], DiagonalGaussian]
+    policy: Callable[[Parameters, jax.Array], Distribution]
     critic: Callable[[Parameters, jax.Array], jax.Array]
+    head: Head
 
 
 def build_value_optimizer(config: TRPOConfig) -> optax.GradientTransformation:
@@ -72,7 +74,7 @@ def update(
     with matmul_precision(config.matmul_precision):
         theta, unravel = ravel_pytree(state_before.policy)
         step = policy_step(
-            FlatPolicy(unravel, batch.obs),
+            FlatPolicy(unravel, batch.obs, functions.head),
             theta,
             batch,
             config,
@@ -130,11 +132,13 @@ def act(
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Action [B, act_dim], log-probability [B, 1] and value [B, 1], compiled."""
     with matmul_precision(precision):
-        gaussian, value = functions.policy(policy, obs), functions.critic(critic, obs)
-    action = gaussian.mean
-    if noise is not None:
-        action = distributions.sample(gaussian, noise)
-    return action, distributions.log_prob(gaussian, action), value
+        distribution = functions.policy(policy, obs)
+        value = functions.critic(critic, obs)
+    if noise is None:
+        action = distributions.mode(distribution)
+    else:
+        action = distributions.sample(distribution, noise)
+    return action, distributions.log_prob(distribution, action), value
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))

@@ -23,3 +23,8 @@ def expm1_minus_argument(t: Float[jax.Array, "..."]) -> Float[jax.Array, "..."]:
     for coefficient in SERIES[1:]:
         series = series * near + coefficient
     return jnp.where(small, 0.5 * near**2 * series, jnp.expm1(far) - far)
+
+
+def below_one(noise: Float[jax.Array, "..."]) -> Float[jax.Array, "..."]:
+    """Uniform noise in [0, 1), also where rounding to a shorter dtype has made it 1."""
+    return jnp.minimum(noise, 1.0 - jnp.finfo(noise.dtype).epsneg)

@@ -10,7 +10,7 @@ from trpo.config import TRPOConfig
 from trpo.types import Batch, StepStatus
 from trpo_jax import distributions
 from trpo_jax.conjugate_gradient import CGResult, conjugate_gradient, inner
-from trpo_jax.distributions import DiagonalGaussian
+from trpo_jax.distributions import Distribution
 from trpo_jax.fisher import FISHER_PRODUCTS, PolicyFunction
 from trpo_jax.line_search import LineSearchResult, line_search
 from trpo_jax.objective import Surrogate, mean_kl, surrogate, surrogate_improvement
@@ -104,13 +104,13 @@ def policy_step(
 
 def _surrogate_and_gradient(
     policy: PolicyFunction, theta: jax.Array, batch: Batch
-) -> tuple[DiagonalGaussian, Surrogate, jax.Array]:
+) -> tuple[Distribution, Surrogate, jax.Array]:
     """Old distribution, surrogate and the surrogate's gradient."""
 
     def value_and_rest(at: jax.Array) -> tuple[jax.Array, tuple]:
-        gaussian = policy(at)
-        before = surrogate(gaussian, batch)
-        return before.value, (gaussian, before)
+        distribution = policy(at)
+        before = surrogate(distribution, batch)
+        return before.value, (distribution, before)
 
     gradient, (old, before) = jax.grad(value_and_rest, has_aux=True)(theta)
     return old, before, gradient
@@ -135,7 +135,7 @@ def _trouble(grad_norm: jax.Array, cg: CGResult, x_f_x: jax.Array) -> jax.Array:
 
 
 def _summary(
-    new: DiagonalGaussian,
+    new: Distribution,
     batch: Batch,
     config: TRPOConfig,
     before: Surrogate,

@@ -3,6 +3,7 @@
 Actions are 0 or 1 as numbers of the network's dtype, [n, k].
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -10,7 +11,8 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional
 
-from trpo_torch.numerics import expm1_minus_argument
+from trpo.heads import Head
+from trpo_torch.numerics import below_one, expm1_minus_argument
 
 
 # Where a logit changes by no more, log1p is exact relative to itself.
@@ -23,6 +25,28 @@ class Bernoulli(NamedTuple):
     """Logits [n, k]: log of the odds of a 1."""
 
     logits: Float[Tensor, "n k"]
+
+
+TYPE = Bernoulli
+
+
+def from_network(
+    head: Head, outputs: Float[Tensor, "n k"], log_std: None = None
+) -> Bernoulli:
+    """Outputs of the network are the logits."""
+    return Bernoulli(outputs)
+
+
+def jacobian(head: Head, log_std: None = None) -> tuple[Callable, Callable]:
+    """Tangents of `from_network`: (d_outputs, d_log_std) -> tangent; the transpose."""
+
+    def push(d_outputs: Tensor, d_log_std: None) -> Bernoulli:
+        return Bernoulli(d_outputs)
+
+    def pull(u: Bernoulli) -> tuple[Tensor, None]:
+        return u.logits, None
+
+    return push, pull
 
 
 def log_prob(
@@ -72,7 +96,7 @@ def kl_old_to_new(old: Bernoulli, new: Bernoulli) -> Float[Tensor, "n 1"]:
 
 def sample(bernoulli: Bernoulli, noise: Float[Tensor, "n k"]) -> Float[Tensor, "n k"]:
     """Actions from uniform `noise` in [0, 1)."""
-    return (noise < torch.sigmoid(bernoulli.logits)).to(noise.dtype)
+    return (below_one(noise) < torch.sigmoid(bernoulli.logits)).to(noise.dtype)
 
 
 def mode(bernoulli: Bernoulli) -> Float[Tensor, "n k"]:

@@ -6,13 +6,16 @@ for a logit: probability and gradient exactly zero. Actions are the options' ind
 numbers of the network's dtype, [n, k].
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.nn import functional
 
-from trpo_torch.numerics import expm1_minus_argument
+from trpo.heads import Head
+from trpo_torch.numerics import below_one, expm1_minus_argument
 
 
 # exp of it less any real logit is exactly 0, and no infinity can become a NaN.
@@ -27,6 +30,29 @@ class Categorical(NamedTuple):
     """Logits [n, k, m] of k choices among at most m options."""
 
     logits: Float[Tensor, "n k m"]
+
+
+TYPE = Categorical
+
+
+def from_network(
+    head: Head, outputs: Float[Tensor, "n outputs"], log_std: None = None
+) -> Categorical:
+    """Outputs of the network are the logits of all choices in turn."""
+    return Categorical(_by_choice(head, outputs, MASKED))
+
+
+def jacobian(head: Head, log_std: None = None) -> tuple[Callable, Callable]:
+    """Tangents of `from_network`: (d_outputs, d_log_std) -> tangent; the transpose."""
+
+    def push(d_outputs: Tensor, d_log_std: None) -> Categorical:
+        return Categorical(_by_choice(head, d_outputs, 0.0))
+
+    def pull(u: Categorical) -> tuple[Tensor, None]:
+        parts = [u.logits[:, j, :size] for j, size in enumerate(head.action_sizes)]
+        return torch.cat(parts, 1), None
+
+    return push, pull
 
 
 def log_probabilities(categorical: Categorical) -> Float[Tensor, "n k m"]:
@@ -71,9 +97,8 @@ def sample(
     """Actions from uniform `noise` in [0, 1), by inversion."""
     p = torch.exp(log_probabilities(categorical))
     cumulative = torch.cumsum(p, -1)
-    # Below 1 after rounding too, so that some option's sum exceeds it.
-    noise = noise.clamp(max=1.0 - 0.5 * torch.finfo(noise.dtype).eps)
-    threshold = noise[..., None] * cumulative[..., -1:]
+    # Below the whole sum, after rounding too: some option's sum exceeds it.
+    threshold = below_one(noise)[..., None] * cumulative[..., -1:]
     return (cumulative <= threshold).sum(-1).to(noise.dtype)
 
 
@@ -91,6 +116,20 @@ def fisher_metric(categorical: Categorical, tangent: Categorical) -> Categorical
     p = torch.exp(log_probabilities(categorical))
     centered = tangent.logits - (p * tangent.logits).sum(-1, keepdim=True)
     return Categorical(p * centered / p.shape[0])
+
+
+def _by_choice(
+    head: Head, outputs: Float[Tensor, "n outputs"], fill: float
+) -> Float[Tensor, "n k m"]:
+    """Outputs of all choices in turn, apart; missing options are `fill`."""
+    sizes, widest = head.action_sizes, max(head.action_sizes)
+    if min(sizes) == widest:
+        return outputs.reshape(-1, len(sizes), widest)
+    parts = [
+        functional.pad(part, (0, widest - part.shape[1]), value=fill)
+        for part in outputs.split(sizes, 1)
+    ]
+    return torch.stack(parts, 1)
 
 
 def _chosen(

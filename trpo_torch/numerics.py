@@ -23,3 +23,8 @@ def expm1_minus_argument(t: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
     for coefficient in SERIES[1:]:
         series = series * near + coefficient
     return torch.where(small, 0.5 * near**2 * series, torch.expm1(far) - far)
+
+
+def below_one(noise: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
+    """Uniform noise in [0, 1), also where rounding to a shorter dtype has made it 1."""
+    return noise.clamp(max=1.0 - 0.5 * torch.finfo(noise.dtype).eps)

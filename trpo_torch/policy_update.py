@@ -10,7 +10,7 @@ from trpo.config import TRPOConfig
 from trpo.types import Batch, StepStatus
 from trpo_torch import distributions
 from trpo_torch.conjugate_gradient import CGResult, conjugate_gradient, inner
-from trpo_torch.distributions import DiagonalGaussian
+from trpo_torch.distributions import Distribution
 from trpo_torch.fisher import FISHER_PRODUCTS, PolicyFunction
 from trpo_torch.line_search import LineSearchResult, line_search
 from trpo_torch.objective import Surrogate, mean_kl, surrogate, surrogate_improvement
@@ -113,13 +113,13 @@ def policy_step(
 
 def _surrogate_and_gradient(
     policy: PolicyFunction, theta: Tensor, batch: Batch
-) -> tuple[DiagonalGaussian, Surrogate, Tensor]:
+) -> tuple[Distribution, Surrogate, Tensor]:
     """Old distribution, surrogate and the surrogate's gradient, all detached."""
     at = theta.detach().requires_grad_()
-    gaussian = policy(at)
-    before = surrogate(gaussian, batch)
+    distribution = policy(at)
+    before = surrogate(distribution, batch)
     (gradient,) = torch.autograd.grad(before.value, at)
-    old = DiagonalGaussian(*(output.detach() for output in gaussian))
+    old = distribution._make(field.detach() for field in distribution)
     return old, Surrogate(*(field.detach() for field in before)), gradient
 
 
@@ -141,7 +141,7 @@ def _is_finite(number: float) -> bool:
 
 @torch.no_grad()
 def _summary(
-    new: DiagonalGaussian,
+    new: Distribution,
     batch: Batch,
     config: TRPOConfig,
     before: Surrogate,
