@@ -76,7 +76,7 @@ class Echo(Riddle):
 
     def _ask(self):
         shown = self.np_random.integers([3, 2])
-        self.answer = shown + [5, -1]
+        self.answer = shown + np.array([5, -1])
         return shown
 
 

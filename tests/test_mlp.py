@@ -57,7 +57,7 @@ def jax_pair(layers):
     obs, v, u = map(jnp.asarray, problem(layers))
     agent = JaxAgent(3, 2, -1, 1, "cpu", layers, layers, initial_log_std=0.3)
     theta, unravel = ravel_pytree(agent.state.policy)
-    policy = JaxPolicy(unravel, obs)
+    policy = JaxPolicy(unravel, obs, agent.head)
     return [
         jax_fisher.linearize(p, theta * 3.0) for p in (policy, lambda t: policy(t))
     ], (v, u)
