@@ -105,7 +105,8 @@ def check_symmetry(framework: str) -> None:
 
 def check_kl_of_itself(framework: str) -> None:
     """KL(p || p) is 0 exactly, and so is its gradient."""
-    for name in ("trained", "saturated", "log_std_high"):
+    names = ("trained", "saturated", "log_std_high", "choices_peaked", "switches")
+    for name in names:
         probe = probe_of(framework, name)
         assert not probe.nearby_kl(np.zeros_like(probe.theta)).any()
         assert not probe.kl_gradient(probe.theta).any()

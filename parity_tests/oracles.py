@@ -10,7 +10,13 @@ from collections.abc import Callable
 import jax
 import numpy as np
 
-from parity_tests import bridges, cases, reference, reference_update
+from parity_tests import (
+    bridges,
+    cases,
+    discrete_oracles,
+    reference,
+    reference_update,
+)
 from parity_tests.distribution_oracles import (
     check_extremes,
     check_torch_distributions,
@@ -252,4 +258,5 @@ CHECKS: dict[str, Callable[[str], None]] = {
     "60 digits": check_extremes,
     "torch.distributions": check_torch_distributions,
     "critic gradient": check_critic_gradient,
+    **discrete_oracles.CHECKS,
 }
