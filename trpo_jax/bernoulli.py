@@ -68,11 +68,11 @@ def log_ratio(
 def entropy(bernoulli: Bernoulli) -> Float[jax.Array, "n 1"]:
     """Entropy, nats."""
     logits = bernoulli.logits
-    terms = -sum(
+    on, off = (
         jax.nn.sigmoid(signed) * jax.nn.log_sigmoid(signed)
         for signed in (logits, -logits)
     )
-    return terms.sum(-1, keepdims=True)
+    return -(on + off).sum(-1, keepdims=True)
 
 
 def kl_old_to_new(old: Bernoulli, new: Bernoulli) -> Float[jax.Array, "n 1"]:
@@ -81,7 +81,7 @@ def kl_old_to_new(old: Bernoulli, new: Bernoulli) -> Float[jax.Array, "n 1"]:
     With d = log(new / old probability) of each outcome: sum p (exp(d) - 1 - d), whose
     terms are all positive; the added sum of p (exp(d) - 1) is zero.
     """
-    terms = sum(
+    on, off = (
         jax.nn.sigmoid(sign * old.logits)
         * expm1_minus_argument(
             jnp.minimum(
@@ -90,7 +90,7 @@ def kl_old_to_new(old: Bernoulli, new: Bernoulli) -> Float[jax.Array, "n 1"]:
         )
         for sign in (1.0, -1.0)
     )
-    return terms.sum(-1, keepdims=True)
+    return (on + off).sum(-1, keepdims=True)
 
 
 def sample(

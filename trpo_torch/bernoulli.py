@@ -69,11 +69,11 @@ def log_ratio(
 def entropy(bernoulli: Bernoulli) -> Float[Tensor, "n 1"]:
     """Entropy, nats."""
     logits = bernoulli.logits
-    terms = -sum(
+    on, off = (
         torch.sigmoid(signed) * functional.logsigmoid(signed)
         for signed in (logits, -logits)
     )
-    return terms.sum(-1, keepdim=True)
+    return -(on + off).sum(-1, keepdim=True)
 
 
 def kl_old_to_new(old: Bernoulli, new: Bernoulli) -> Float[Tensor, "n 1"]:
@@ -82,7 +82,7 @@ def kl_old_to_new(old: Bernoulli, new: Bernoulli) -> Float[Tensor, "n 1"]:
     With d = log(new / old probability) of each outcome: sum p (exp(d) - 1 - d), whose
     terms are all positive; the added sum of p (exp(d) - 1) is zero.
     """
-    terms = sum(
+    on, off = (
         torch.sigmoid(sign * old.logits)
         * expm1_minus_argument(
             _log_ratio_of_one(sign * old.logits, sign * new.logits).clamp(
@@ -91,7 +91,7 @@ def kl_old_to_new(old: Bernoulli, new: Bernoulli) -> Float[Tensor, "n 1"]:
         )
         for sign in (1.0, -1.0)
     )
-    return terms.sum(-1, keepdim=True)
+    return (on + off).sum(-1, keepdim=True)
 
 
 def sample(bernoulli: Bernoulli, noise: Float[Tensor, "n k"]) -> Float[Tensor, "n k"]:

@@ -36,6 +36,8 @@ class Policy(nn.Module):
         head: The distribution and its sizes; some have a free log_std.
     """
 
+    log_std: nn.Parameter | None
+
     def __init__(self, obs_dim: int, layer_sizes: Sequence[int], head: Head) -> None:
         super().__init__()
         self.head = head
