@@ -16,7 +16,7 @@ from trpo.batch_check import (
     require_finite,
     require_shape,
 )
-from trpo.config import TRPOConfig, require_count, require_positive, require_seed
+from trpo.config import TRPOConfig
 from trpo.heads import GAUSSIAN, Head
 from trpo.initialization import initial_weights
 from trpo.noise import Purpose, RandomStream, minibatch_orders
@@ -24,6 +24,7 @@ from trpo.normalization import ObservationNormalizer
 from trpo.spaces import PolicySpec, flattened, policy_spec
 from trpo.state_check import check_state
 from trpo.types import Batch, StepStatus
+from trpo.validation import require_count, require_positive, require_seed
 
 
 class AgentBase(AgentChecks):
@@ -208,7 +209,13 @@ class AgentBase(AgentChecks):
         value = self._value(self._prepare_obs(obs))
         return value if native else self._to_numpy(value)
 
-    def update(self, batch: Mapping[str, Any] | Batch) -> dict[str, float]:
+    def update(
+        self,
+        batch: Mapping[str, Any] | Batch,
+        *,
+        target_kl: float | None = None,
+        value_lr: float | None = None,
+    ) -> dict[str, float]:
         """Take one trust-region step, then fit the critic to the returns.
 
         Commits a finite state inside the trust region, or leaves every byte as it was
@@ -217,6 +224,8 @@ class AgentBase(AgentChecks):
         Args:
             batch: `obs` [N, obs_dim], `actions` [N, act_dim], and `log_probs`,
                 `returns`, `advantages`, each [N] or [N, 1].
+            target_kl: This update's trust-region radius; the configuration's if None.
+            value_lr: This update's learning rate of the critic; likewise.
 
         Returns:
             The metrics, under the names of `trpo.types.METRIC_NAMES`.
@@ -225,13 +234,14 @@ class AgentBase(AgentChecks):
             ValueError: a field is missing, empty, wrongly shaped or not finite; it is
                 named, and nothing has changed.
         """
+        rates = self.config.rates(target_kl, value_lr)
         native_batch = self._check_batch(batch)
         orders = minibatch_orders(
             self._minibatch_stream.at(self._minibatch_draws),
             epochs=self.config.value_epochs,
             size=native_batch.obs.shape[0],
         )
-        report = self._update(native_batch, orders)
+        report = self._update(native_batch, orders, rates)
         if int(report.status) != StepStatus.NON_FINITE:
             self._minibatch_draws += 1
         return report.as_metrics()

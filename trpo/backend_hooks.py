@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from trpo.types import Batch, UpdateReport
+from trpo.types import Batch, Rates, UpdateReport
 
 
 class BackendHooks(abc.ABC):
@@ -43,7 +43,7 @@ class BackendHooks(abc.ABC):
         """Critic's values [B, 1]."""
 
     @abc.abstractmethod
-    def _update(self, batch: Batch, orders: np.ndarray) -> UpdateReport:
+    def _update(self, batch: Batch, orders: np.ndarray, rates: Rates) -> UpdateReport:
         """One update of policy and critic, committed unless it is NON_FINITE."""
 
     @abc.abstractmethod

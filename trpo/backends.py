@@ -4,8 +4,9 @@ import dataclasses
 import importlib
 from types import ModuleType
 
-from trpo.config import BACKENDS, TrainConfig, require_choice
+from trpo.config import BACKENDS, TrainConfig
 from trpo.spaces import PolicySpec
+from trpo.validation import require_choice
 
 
 MODULES = {

@@ -12,7 +12,8 @@ import tyro
 from rich.console import Console
 
 from trpo.compilation_cache import enable_compilation_cache
-from trpo.config import TrainConfig, require_count
+from trpo.config import TrainConfig
+from trpo.validation import require_count
 
 
 HELP = """\

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from trpo.config import require_choice, require_count
+from trpo.validation import require_choice, require_count
 
 
 class Family(NamedTuple):

@@ -14,7 +14,7 @@ from jax.flatten_util import ravel_pytree
 
 from trpo.config import TRPOConfig
 from trpo.heads import Head
-from trpo.types import DISCARDED_FIELDS, Batch, StepStatus, UpdateReport
+from trpo.types import DISCARDED_FIELDS, Batch, Rates, StepStatus, UpdateReport
 from trpo_jax import distributions
 from trpo_jax.device import matmul_precision
 from trpo_jax.distributions import Distribution
@@ -43,11 +43,13 @@ class Functions(NamedTuple):
     head: Head
 
 
-def build_value_optimizer(config: TRPOConfig) -> optax.GradientTransformation:
+def build_value_optimizer(
+    config: TRPOConfig, value_lr: float | jax.Array
+) -> optax.GradientTransformation:
     """The critic's optimiser: Adam, or SGD with momentum."""
     if config.optimizer_type == "adam":
-        return optax.adam(config.value_lr, eps=ADAM_EPSILON)
-    return optax.sgd(config.value_lr, momentum=config.sgd_momentum or None)
+        return optax.adam(value_lr, eps=ADAM_EPSILON)
+    return optax.sgd(value_lr, momentum=config.sgd_momentum or None)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
@@ -57,6 +59,7 @@ def update(
     state_before: TRPOState,
     batch: Batch,
     orders: jax.Array,
+    rates: Rates,
 ) -> tuple[TRPOState, jax.Array]:
     """One update, compiled whole: nothing returns to the host but the result.
 
@@ -66,6 +69,7 @@ def update(
         state_before: Weights and optimiser.
         batch: Samples.
         orders: [epochs, N] minibatch orders of the critic's epochs.
+        rates: Of this update; arrays, so that a schedule compiles nothing anew.
 
     Returns:
         The new state, or the old one if it would not be finite; and the report, its
@@ -78,11 +82,12 @@ def update(
             theta,
             batch,
             config,
+            rates.target_kl,
         )
         critic, optimizer_state, fit = fit_critic(
             functions.critic,
             state_before.critic,
-            build_value_optimizer(config),
+            build_value_optimizer(config, rates.value_lr),
             state_before.optimizer,
             batch,
             orders,

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from trpo.agent_base import AgentBase
-from trpo.types import DISCARDED_FIELDS, Batch, StepStatus, UpdateReport
+from trpo.types import DISCARDED_FIELDS, Batch, Rates, StepStatus, UpdateReport
 from trpo_torch import distributions, state
 from trpo_torch.conjugate_gradient import conjugate_gradient
 from trpo_torch.device import matmul_precision, resolve_device
@@ -100,7 +100,7 @@ class TRPOAgent(AgentBase):
         batch = Batch(obs, actions, columns[0], columns[1] * 0.0, columns[1])
         return surrogate(self.policy(obs), batch)
 
-    def _update(self, batch: Batch, orders: np.ndarray) -> UpdateReport:
+    def _update(self, batch: Batch, orders: np.ndarray, rates: Rates) -> UpdateReport:
         before = self._get_learned_state()
         try:
             with matmul_precision(self.config.matmul_precision):
@@ -109,7 +109,10 @@ class TRPOAgent(AgentBase):
                     _flat_params(self.policy),
                     batch,
                     self.config,
+                    rates.target_kl,
                 )
+                for group in self.value_optimizer.param_groups:
+                    group["lr"] = rates.value_lr
                 fit = fit_critic(
                     self.critic,
                     self.value_optimizer,
