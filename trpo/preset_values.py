@@ -187,7 +187,14 @@ HUMANOID = _mujoco(
 REACHER = _mujoco("reacher", "Reacher-v5")
 INVERTED_PENDULUM = _mujoco("invertedpendulum", "InvertedPendulum-v5")
 INVERTED_DOUBLE_PENDULUM = _mujoco(
-    "inverteddoublependulum", "InvertedDoublePendulum-v5"
+    "inverteddoublependulum",
+    "InvertedDoublePendulum-v5",
+    rollout_steps=Setting(
+        256,
+        "4,096 samples: once it balances, falls are rare, and a smaller batch without "
+        "one is noise that undoes the policy. Tuned: 9,318 to 9,329 in each evaluation "
+        "from 160,000 steps on",
+    ),
 )
 
 BY_ENVIRONMENT = {
