@@ -3,13 +3,15 @@
     python -m benchmarks.ablation --env HalfCheetah-v5 \
         --vary target_kl=0.01,0.03 gae_lambda=0.9,0.97 --total-steps 300000
 
-One setting is changed at a time; the unchanged preset is run with the same seeds.
+One setting is changed at a time, or several together (`num_envs=2&rollout_steps=1024`);
+the unchanged preset is run with the same seeds.
 Finished runs are skipped, so that a further value costs its own runs only.
 """
 
 import ast
 import csv
 import dataclasses
+import shlex
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -22,7 +24,7 @@ from benchmarks.training_study_figures import draw_band
 from benchmarks.training_study_pool import run_all
 from benchmarks.training_study_report import final_returns
 from benchmarks.training_study_rows import COLUMNS, Row, curves_of
-from benchmarks.training_study_runs import RunSpec, collect, is_done
+from benchmarks.training_study_runs import RunSpec
 from benchmarks.training_study_statistics import (
     difference_interval,
     interquartile_mean,
@@ -42,7 +44,8 @@ class Arguments:
     env: str
     """Gymnasium environment id."""
     vary: tuple[str, ...]
-    """Settings and their values: NAME=VALUE,VALUE,… (layer sizes as 64x64)."""
+    """Settings and their values: NAME=VALUE,VALUE,… (layer sizes as 64x64), or several
+    at once, one value each: NAME=VALUE&NAME=VALUE."""
     seeds: tuple[int, ...] = (100, 101, 102)
     """Seeds of each variant; by default none that the study reports."""
     backend: Literal["jax", "torch"] = "jax"
@@ -74,8 +77,8 @@ def main(arguments: Arguments) -> int:
             [
                 row
                 for spec in runs
-                if is_done(spec, arguments.runs)
-                for row in collect(spec, arguments.runs)
+                if spec.is_done(arguments.runs)
+                for row in spec.collect(arguments.runs)
             ]
         )
         for name, runs in variants.items()
@@ -98,11 +101,9 @@ def planned(arguments: Arguments) -> dict[str, list[RunSpec]]:
     common = () if budget is None else (("total_steps", budget),)
     variants: dict[str, tuple[tuple[str, Any], ...]] = {PRESET: ()}
     for choice in arguments.vary:
-        name, _, values = choice.partition("=")
-        for text in filter(None, values.split(",")):
-            value = parsed(name, text)
-            if value != preset_value(arguments.env, name):
-                variants[f"{name}={text}"] = ((name, value),)
+        for label, changes in _changes(choice):
+            if any(preset_value(arguments.env, name) != new for name, new in changes):
+                variants[label] = changes
     return {
         label: [
             RunSpec(
@@ -116,6 +117,18 @@ def planned(arguments: Arguments) -> dict[str, list[RunSpec]]:
         ]
         for label, changes in variants.items()
     }
+
+
+def _changes(choice: str) -> list[tuple[str, tuple[tuple[str, Any], ...]]]:
+    """Variants that a choice asks for: their labels and changed settings."""
+    settings = [part.partition("=")[::2] for part in choice.split("&")]
+    if len(settings) > 1:
+        return [(choice, tuple((name, parsed(name, text)) for name, text in settings))]
+    ((name, values),) = settings
+    return [
+        (f"{name}={text}", ((name, parsed(name, text)),))
+        for text in filter(None, values.split(","))
+    ]
 
 
 def parsed(name: str, text: str) -> Any:
@@ -198,10 +211,11 @@ def table(curves: dict[str, dict[int, list[Row]]], arguments: Arguments) -> str:
             f"{interquartile_mean(scores):,.1f} | {difference} |"
         )
     budget = f" --total-steps {arguments.total_steps}" if arguments.total_steps else ""
+    choices = " ".join(map(shlex.quote, arguments.vary))
     lines += [
         "",
         f"    python -m benchmarks.ablation --env {arguments.env} "
-        f"--vary {' '.join(arguments.vary)} --backend {arguments.backend} "
+        f"--vary {choices} --backend {arguments.backend} "
         f"--seeds {' '.join(map(str, arguments.seeds))}{budget}",
     ]
     return "\n".join(lines) + "\n"
@@ -210,22 +224,24 @@ def table(curves: dict[str, dict[int, list[Row]]], arguments: Arguments) -> str:
 def draw(
     curves: dict[str, dict[int, list[Row]]], arguments: Arguments, path: Path
 ) -> None:
-    """One panel per setting: learning curves of its values, the preset's in black."""
+    """One panel per choice: learning curves of its values, the preset's in black."""
     from matplotlib.figure import Figure
 
-    settings = _names(arguments.vary)
-    figure = Figure(figsize=(4.2 * len(settings), 3.4), layout="constrained")
-    panels = figure.subplots(1, len(settings), squeeze=False)[0]
-    for axes, setting in zip(panels, settings, strict=True):
-        chosen = [name for name in curves if name.startswith(f"{setting}=")]
-        for i, name in enumerate(chosen):
-            value = name.partition("=")[2]
-            draw_band(axes, list(curves[name].values()), f"C{i}", value)
+    choices = arguments.vary
+    figure = Figure(figsize=(4.2 * len(choices), 3.4), layout="constrained")
+    panels = figure.subplots(1, len(choices), squeeze=False)[0]
+    for axes, choice in zip(panels, choices, strict=True):
+        settings = _names([choice])
+        variants = [label for label, _ in _changes(choice) if label in curves]
+        for i, label in enumerate(variants):
+            values = ", ".join(part.partition("=")[2] for part in label.split("&"))
+            draw_band(axes, list(curves[label].values()), f"C{i}", values)
         if PRESET in curves:
-            value = preset_value(arguments.env, setting)
-            label = f"{value} (preset)"
+            own = (str(preset_value(arguments.env, name)) for name in settings)
+            label = f"{', '.join(own)} (preset)"
             draw_band(axes, list(curves[PRESET].values()), "black", label)
-        axes.set(title=setting, xlabel="environment steps")
+        axes.set(title=", ".join(settings), xlabel="environment steps")
+        axes.title.set_fontsize(9)
         axes.grid(alpha=0.25)
         axes.legend(fontsize=8)
     panels[0].set_ylabel("return, deterministic policy")
@@ -234,7 +250,9 @@ def draw(
 
 
 def _names(vary: Iterable[str]) -> list[str]:
-    return [choice.partition("=")[0] for choice in vary]
+    """Settings that are varied, each once."""
+    parts = (part.partition("=")[0] for choice in vary for part in choice.split("&"))
+    return list(dict.fromkeys(parts))
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from benchmarks.training_study_figures import draw_curves
 from benchmarks.training_study_pool import run_all
 from benchmarks.training_study_report import report
 from benchmarks.training_study_rows import curves_of, read_rows, write_rows
-from benchmarks.training_study_runs import RunSpec, collect
+from benchmarks.training_study_runs import RunSpec
 from trpo.presets import BY_ENVIRONMENT
 
 
@@ -104,7 +104,7 @@ def check_budgets(specs: list[RunSpec], results: Path) -> None:
 
 def save(spec: RunSpec, arguments: Arguments) -> str:
     """Put a finished run's rows into its CSV, in place of older ones; one line."""
-    rows = collect(spec, arguments.runs)
+    rows = spec.collect(arguments.runs)
     path = csv_path(spec, arguments.results)
     others = [row for row in read_rows(path) if row.seed != spec.seed]
     write_rows(path, others + rows)

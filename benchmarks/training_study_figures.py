@@ -11,7 +11,7 @@ from benchmarks.training_study_rows import Row, read_results
 from benchmarks.training_study_statistics import bootstrap_interval, interquartile_mean
 
 
-COLORS = {"jax": "tab:blue", "torch": "tab:orange"}
+COLORS = {"jax": "tab:blue", "torch": "tab:orange", "sb3-contrib": "tab:green"}
 COLUMNS = 5
 
 
@@ -21,6 +21,7 @@ def draw_curves(results: Path) -> Path:
 
     data = read_results(results)
     env_ids = list(dict.fromkeys(env_id for env_id, _ in data))
+    data |= read_results(results / "peers")
     columns = min(COLUMNS, max(1, len(env_ids)))
     lines = max(1, math.ceil(len(env_ids) / columns))
     figure = Figure(

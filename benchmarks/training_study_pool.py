@@ -5,18 +5,12 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Protocol, TypeVar
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from benchmarks.training_study_runs import (
-    RunSpec,
-    check,
-    is_done,
-    locked,
-    run,
-    steps_done,
-)
+from benchmarks.training_study_process import locked
 from trpo.commands import stop_signals
 
 
@@ -25,12 +19,49 @@ POLL_INTERVAL = 2.0
 STOPPED, FAILED = 130, 1
 
 
+class Spec(Protocol):
+    """A run that can be made, stopped and continued; equal ones are one run."""
+
+    @property
+    def env_id(self) -> str:
+        """Gymnasium id."""
+        ...
+
+    @property
+    def seed(self) -> int:
+        """Seed of the run."""
+        ...
+
+    @property
+    def steps(self) -> int:
+        """Environment steps of the whole run."""
+        ...
+
+    def check(self, root: Path) -> None:
+        """Raise ValueError if its directory is of another configuration."""
+
+    def is_done(self, root: Path) -> bool:
+        """Whether nothing is left to do."""
+        ...
+
+    def steps_done(self, root: Path) -> int:
+        """Environment steps so far."""
+        ...
+
+    def run(self, root: Path, stop: threading.Event) -> bool:
+        """Make or continue it; whether it is done. RuntimeError: it failed."""
+        ...
+
+
+AnySpec = TypeVar("AnySpec", bound=Spec)
+
+
 def run_all(
-    specs: Sequence[RunSpec],
+    specs: Sequence[AnySpec],
     root: Path,
     workers: int,
     console: Console,
-    on_done: Callable[[RunSpec], str],
+    on_done: Callable[[AnySpec], str],
 ) -> int:
     """Run what is not done, `workers` at a time; returns the exit status.
 
@@ -52,8 +83,8 @@ def run_all(
         ValueError: a run's directory is of another configuration, or in use.
     """
     for spec in specs:
-        check(spec, root)
-    missing = [spec for spec in specs if not is_done(spec, root)]
+        spec.check(root)
+    missing = [spec for spec in specs if not spec.is_done(root)]
     console.print(f"{len(specs) - len(missing)} of {len(specs)} runs are done already")
     for spec in specs:
         if spec not in missing:
@@ -66,10 +97,10 @@ def run_all(
         concurrent.futures.ThreadPoolExecutor(workers) as pool,
     ):
 
-        def work(spec: RunSpec) -> bool:
+        def work(spec: AnySpec) -> bool:
             """Whether it did not fail."""
             try:
-                if not stop.is_set() and run(spec, root, stop):
+                if not stop.is_set() and spec.run(root, stop):
                     with one_at_a_time:
                         console.print(on_done(spec), highlight=False)
             except RuntimeError as error:
@@ -85,7 +116,7 @@ def run_all(
 
 
 @contextmanager
-def _watching(specs: Sequence[RunSpec], root: Path, console: Console) -> Iterator[None]:
+def _watching(specs: Sequence[Spec], root: Path, console: Console) -> Iterator[None]:
     """Show steps done of all runs until the block ends, in a terminal only."""
     ended = threading.Event()
     bar = Progress(
@@ -100,13 +131,13 @@ def _watching(specs: Sequence[RunSpec], root: Path, console: Console) -> Iterato
     task = bar.add_task("", total=sum(spec.steps for spec in specs), note="")
 
     def watch() -> None:
-        before: dict[RunSpec, int] = {}
+        before: dict[int, int] = {}
         while not ended.wait(POLL_INTERVAL):
-            steps = {spec: steps_done(spec, root) for spec in specs}
+            steps = {i: spec.steps_done(root) for i, spec in enumerate(specs)}
             running = [
-                f"{spec.env_id} s{spec.seed} {done / spec.steps:.0%}"
-                for spec, done in steps.items()
-                if before and done != before[spec]
+                f"{specs[i].env_id} s{specs[i].seed} {done / specs[i].steps:.0%}"
+                for i, done in steps.items()
+                if before and done != before[i]
             ]
             before = steps
             bar.update(task, completed=sum(steps.values()), note=", ".join(running))

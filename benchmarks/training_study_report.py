@@ -16,6 +16,9 @@ from benchmarks.training_study_statistics import (
 from trpo.types import StepStatus
 
 
+# Where results are without `--results`.
+HOME = Path(__file__).resolve().parent / "results" / "training"
+
 Curves = dict[int, list[Row]]
 Results = dict[tuple[str, str], Curves]
 
@@ -38,9 +41,10 @@ def report(results: Path) -> Path:
     """Write `README.md` beside the CSV files; returns its path."""
     data = read_results(results)
     parts = [INTRODUCTION, _returns(data), _updates(data)]
-    if comparison := _backends(data):
-        parts.append(comparison)
-    parts += [_commands(data), _published()]
+    parts += filter(
+        None, (_backends(data), _peers(data, read_results(results / "peers")))
+    )
+    parts += [_commands(data, results), _published()]
     path = results / "README.md"
     path.write_text("\n".join(parts))
     return path
@@ -68,7 +72,7 @@ def _returns(data: Results) -> str:
                 env_id,
                 backend,
                 f"{ends[0].step:,}",
-                ", ".join(map(str, curves)),
+                _seeds(curves),
                 f"{scores.mean():,.1f} ± {scores.std():,.1f}",
                 f"{interquartile_mean(scores):,.1f} "
                 f"{Interval(*bootstrap_interval(scores))}",
@@ -109,43 +113,71 @@ def _updates(data: Results) -> str:
     return _table("Time, and how each update ended", header, rows)
 
 
-def _backends(data: Results) -> str:
-    """Torch against JAX on the seeds that both have run."""
+def _compared(
+    title: str, names: tuple[str, str], pairs: dict[str, tuple[Curves, Curves]]
+) -> str:
+    """IQMs of two groups of runs and their difference; "" if no pair is comparable."""
     rows = []
-    for env_id in dict.fromkeys(env_id for env_id, _ in data):
-        jax, torch = data.get((env_id, "jax")), data.get((env_id, "torch"))
-        if not (jax and torch):
+    for env_id, (left, right) in pairs.items():
+        steps = {curve[-1].step for curve in (*left.values(), *right.values())}
+        # Whole rollouts: budgets differ by less than one of them.
+        if min(len(left), len(right)) < 2 or max(steps) > 1.02 * min(steps):
             continue
-        seeds = sorted(set(jax) & set(torch))
-        same_budget = seeds and jax[seeds[0]][-1].step == torch[seeds[0]][-1].step
-        if len(seeds) < 2 or not same_budget:
-            continue
-        left = final_returns({seed: torch[seed] for seed in seeds})
-        right = final_returns({seed: jax[seed] for seed in seeds})
-        interval = difference_interval(left, right)
+        first, second = final_returns(left), final_returns(right)
+        change = interquartile_mean(first) - interquartile_mean(second)
+        interval = difference_interval(first, second)
         rows.append(
             [
                 env_id,
-                ", ".join(map(str, seeds)),
-                f"{interquartile_mean(left):,.1f}",
-                f"{interquartile_mean(right):,.1f}",
-                f"{interquartile_mean(left) - interquartile_mean(right):,.1f} "
-                f"{interval}",
+                *(f"{_seeds(curves)}" for curves in (left, right)),
+                *(f"{interquartile_mean(scores):,.1f}" for scores in (first, second)),
+                f"{change:,.1f} {interval}",
                 "yes" if interval.low <= 0 <= interval.high else "**no**",
             ]
         )
     if not rows:
         return ""
-    header = (
-        *("environment", "seeds", "IQM torch", "IQM JAX"),
-        *("difference, 95 % interval", "contains 0"),
+    header = ("environment", *(f"seeds {name}" for name in names))
+    header += (*(f"IQM {name}" for name in names), "difference, 95 % interval")
+    return _table(title, (*header, "contains 0"), rows)
+
+
+def _seeds(curves: Curves) -> str:
+    return ", ".join(map(str, curves))
+
+
+def _backends(data: Results) -> str:
+    """Torch against JAX on the seeds that both have run."""
+    pairs = {}
+    for env_id in dict.fromkeys(env_id for env_id, _ in data):
+        torch, jax = (data.get((env_id, name), {}) for name in ("torch", "jax"))
+        both = sorted(set(torch) & set(jax))
+        pairs[env_id] = tuple({s: curves[s] for s in both} for curves in (torch, jax))
+    return _compared("PyTorch against JAX, same seeds", ("torch", "JAX"), pairs)
+
+
+def _peers(data: Results, peers: Results) -> str:
+    """Ours against sb3-contrib's, on the same environments."""
+    pairs = {
+        env_id: (data[env_id, "jax"], curves)
+        for (env_id, _), curves in peers.items()
+        if (env_id, "jax") in data
+    }
+    table = _compared(
+        "Ours (JAX) against sb3-contrib, same environments", ("ours", "peer"), pairs
     )
-    return _table("PyTorch against JAX, same seeds", header, rows)
+    if not table:
+        return ""
+    return table + (
+        "\nsb3-contrib's TRPO with RL Baselines3 Zoo's settings, trained here by "
+        "`python -m benchmarks.peer_study` and evaluated by the same protocol.\n"
+    )
 
 
-def _commands(data: Results) -> str:
+def _commands(data: Results, results: Path) -> str:
+    where = "" if results.resolve() == HOME else f" --results {results}"
     lines = ["## Reproduce", "", "Tables and figures, from the CSV files here:", ""]
-    lines += ["    python -m benchmarks.training_study --report-only", ""]
+    lines += [f"    python -m benchmarks.training_study --report-only{where}", ""]
     lines += ["A row, from nothing:", ""]
     for (env_id, backend), curves in data.items():
         seeds = " ".join(map(str, curves))
@@ -154,7 +186,7 @@ def _commands(data: Results) -> str:
         budget = "" if steps == own else f" --total-steps {steps}"
         lines.append(
             f"    python -m benchmarks.training_study --envs {env_id} "
-            f"--backends {backend} --seeds {seeds}{budget}"
+            f"--backends {backend} --seeds {seeds}{budget}{where}"
         )
     return "\n".join(lines) + "\n"
 

@@ -7,6 +7,7 @@ from typing import NamedTuple
 from trpo.types import StepStatus
 
 
+SUBJECTS = ("jax", "torch", "sb3-contrib")
 STATUS_COLUMNS = tuple(status.name.lower() for status in StepStatus)
 COLUMNS = (
     "seed",
@@ -84,11 +85,13 @@ def curves_of(rows: list[Row]) -> dict[int, list[Row]]:
 
 
 def read_results(directory: Path) -> dict[tuple[str, str], dict[int, list[Row]]]:
-    """(environment, backend) -> seed -> rows, of all CSV files in `directory`."""
+    """(environment, subject) -> seed -> rows, of all CSV files in `directory`."""
     results = {}
-    for path in sorted(directory.glob("*-*.csv")):
-        env_id, _, backend = path.stem.rpartition("-")
-        results[env_id, backend] = curves_of(read_rows(path))
+    for path in sorted(directory.glob("*.csv")):
+        for subject in SUBJECTS:
+            if path.stem.endswith(f"-{subject}"):
+                env_id = path.stem.removesuffix(f"-{subject}")
+                results[env_id, subject] = curves_of(read_rows(path))
     return results
 
 

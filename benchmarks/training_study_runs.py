@@ -1,17 +1,13 @@
 """One run of the study: its configuration, its directory, its process, its results."""
 
 import dataclasses
-import fcntl
 import json
-import os
-import subprocess
 import sys
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from benchmarks.training_study_process import execute
 from benchmarks.training_study_rows import Row
 from trpo.commands import INTERIM_EPISODES
 from trpo.config import TrainConfig
@@ -71,68 +67,113 @@ class RunSpec:
         config = self.config
         return config.num_updates * config.num_envs * config.rollout_steps
 
+    def is_done(self, root: Path) -> bool:
+        """Whether the run has ended and been evaluated both ways."""
+        return (self.directory(root) / STOCHASTIC).exists()
 
-def is_done(spec: RunSpec, root: Path) -> bool:
-    """Whether the run has ended and been evaluated both ways."""
-    return (spec.directory(root) / STOCHASTIC).exists()
+    def check(self, root: Path) -> None:
+        """Refuse a directory that an older preset made.
 
+        Raises:
+            ValueError: it holds a run of another configuration.
+        """
+        directory = RunDirectory(self.directory(root))
+        if not (directory.path / "config.json").exists():
+            return
+        found, expected = directory.read_config().to_dict(), self.config.to_dict()
+        found, expected = (found | found.pop("agent"), expected | expected.pop("agent"))
+        different = sorted(k for k in expected if found[k] != expected[k])
+        if different:
+            name = different[0]
+            raise ValueError(
+                f"`runs`: expected {directory.path} to be a run with {name} = "
+                f"{expected[name]}, got {found[name]}. The preset has changed since: "
+                "remove the directory, or give another --runs."
+            )
 
-def check(spec: RunSpec, root: Path) -> None:
-    """Refuse a directory that an older preset made.
+    def run(self, root: Path, stop: threading.Event) -> bool:
+        """Start or continue a run in a process of its own; then evaluate it.
 
-    Raises:
-        ValueError: it holds a run of another configuration.
-    """
-    directory = RunDirectory(spec.directory(root))
-    if not (directory.path / "config.json").exists():
-        return
-    found, expected = directory.read_config().to_dict(), spec.config.to_dict()
-    found, expected = (found | found.pop("agent"), expected | expected.pop("agent"))
-    different = sorted(k for k in expected if found[k] != expected[k])
-    if different:
-        name = different[0]
-        raise ValueError(
-            f"`runs`: expected {directory.path} to be a run with {name} = "
-            f"{expected[name]}, got {found[name]}. The preset has changed since: "
-            "remove the directory, or give another --runs."
-        )
+        Args:
+            root: Where run directories are.
+            stop: Once set, the run is told to save and exit.
 
+        Returns:
+            Whether it is done; False if it was stopped.
 
-def run(spec: RunSpec, root: Path, stop: threading.Event) -> bool:
-    """Start or continue a run in a process of its own; then evaluate it.
+        Raises:
+            RuntimeError: the process failed; names its log.
+        """
+        directory = self.directory(root)
+        started = any((directory / "checkpoints").glob("checkpoint-*"))
+        command = [sys.executable, "-m", "trpo", "train"]
+        if started:
+            command += ["--resume", str(directory)]
+        else:
+            command += [*command_arguments(self.config), "--run-dir", str(directory)]
+        log = directory.with_suffix(".log")
+        log.parent.mkdir(parents=True, exist_ok=True)
+        if not (directory / "evaluation.json").exists():
+            execute(command, log, stop)
+        if stop.is_set() or not (directory / "evaluation.json").exists():
+            return False
+        sampled = [sys.executable, "-m", "trpo", "evaluate", str(directory)]
+        sampled += ["--stochastic", "--json", "--episodes", str(FINAL_EPISODES)]
+        output = directory / "stochastic.tmp"
+        execute(sampled, output, stop)
+        if stop.is_set():
+            return False
+        output.rename(directory / STOCHASTIC)
+        return True
 
-    Args:
-        spec: The run.
-        root: Where run directories are.
-        stop: Once set, the run is told to save and exit.
+    def steps_done(self, root: Path) -> int:
+        """Environment steps that the run has logged so far."""
+        path = self.directory(root) / "metrics.csv"
+        if not path.exists():
+            return 0
+        with path.open("rb") as file:
+            file.seek(max(0, path.stat().st_size - 4096))
+            lines = file.read().decode(errors="replace").splitlines()
+        # The last line may be half written; the first may be cut, or the header.
+        steps = [line.partition(",")[0] for line in lines[1:-1]]
+        return int(steps[-1]) if steps and steps[-1].isdigit() else 0
 
-    Returns:
-        Whether it is done; False if it was stopped.
-
-    Raises:
-        RuntimeError: the process failed; names its log.
-    """
-    directory = spec.directory(root)
-    started = any((directory / "checkpoints").glob("checkpoint-*"))
-    command = [sys.executable, "-m", "trpo", "train"]
-    if started:
-        command += ["--resume", str(directory)]
-    else:
-        command += [*command_arguments(spec.config), "--run-dir", str(directory)]
-    log = directory.with_suffix(".log")
-    log.parent.mkdir(parents=True, exist_ok=True)
-    if not (directory / "evaluation.json").exists():
-        _execute(command, log, stop)
-    if stop.is_set() or not (directory / "evaluation.json").exists():
-        return False
-    sampled = [sys.executable, "-m", "trpo", "evaluate", str(directory)]
-    sampled += ["--stochastic", "--json", "--episodes", str(FINAL_EPISODES)]
-    output = directory / "stochastic.tmp"
-    _execute(sampled, output, stop)
-    if stop.is_set():
-        return False
-    output.rename(directory / STOCHASTIC)
-    return True
+    def collect(self, root: Path) -> list[Row]:
+        """The evaluations of a run that is done."""
+        directory = self.directory(root)
+        final = json.loads((directory / "evaluation.json").read_text())
+        # Anything that a framework has to say comes before the last line.
+        sampled = json.loads((directory / STOCHASTIC).read_text().splitlines()[-1])
+        rows, seconds = [], 0.0
+        counts = [0] * len(StepStatus)
+        updates = read_metrics(directory / "metrics.csv")
+        for update in updates:
+            counts[int(update["policy/status"])] += 1
+            seconds += update["time/acting_and_stepping_seconds"]
+            seconds += update["time/learning_seconds"]
+            if update is updates[-1]:
+                scores = (final["mean"], final["std"], sampled["mean"], sampled["std"])
+                episodes = final["episodes"]
+            elif "evaluation/return_mean" in update:
+                mean, std = (
+                    update["evaluation/return_mean"],
+                    update["evaluation/return_std"],
+                )
+                scores, episodes = (mean, std, None, None), INTERIM_EPISODES
+            else:
+                continue
+            rows.append(
+                Row(
+                    self.seed,
+                    int(update["step"]),
+                    episodes,
+                    scores,
+                    update.get("rollout/episode_return_mean"),
+                    seconds,
+                    tuple(counts),
+                )
+            )
+        return rows
 
 
 def command_arguments(config: TrainConfig) -> list[str]:
@@ -150,109 +191,3 @@ def command_arguments(config: TrainConfig) -> list[str]:
             values = value if isinstance(value, tuple) else (value,)
             arguments += [f"--{flag}", *map(str, values)]
     return arguments
-
-
-def steps_done(spec: RunSpec, root: Path) -> int:
-    """Environment steps that the run has logged so far."""
-    path = spec.directory(root) / "metrics.csv"
-    if not path.exists():
-        return 0
-    with path.open("rb") as file:
-        file.seek(max(0, path.stat().st_size - 4096))
-        lines = file.read().decode(errors="replace").splitlines()
-    # The last line may be half written; the first may be cut, or the header.
-    steps = [line.partition(",")[0] for line in lines[1:-1]]
-    return int(steps[-1]) if steps and steps[-1].isdigit() else 0
-
-
-@contextmanager
-def locked(root: Path) -> Iterator[None]:
-    """Keep a second study from writing to the same run directories.
-
-    Raises:
-        ValueError: a study is running there, or a run that outlived its study.
-    """
-    root.mkdir(parents=True, exist_ok=True)
-    with (root / ".lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise ValueError(
-                f"`runs`: expected {root} to be free, got one in use by another study, "
-                "or by a run that a killed study left behind: wait for its end."
-            ) from error
-        # Runs hold the lock too: a killed study's runs go on, and end.
-        os.set_inheritable(file.fileno(), True)
-        yield
-
-
-def collect(spec: RunSpec, root: Path) -> list[Row]:
-    """The evaluations of a run that is done."""
-    directory = spec.directory(root)
-    final = json.loads((directory / "evaluation.json").read_text())
-    # Anything that a framework has to say comes before the last line.
-    sampled = json.loads((directory / STOCHASTIC).read_text().splitlines()[-1])
-    rows, seconds = [], 0.0
-    counts = [0] * len(StepStatus)
-    updates = read_metrics(directory / "metrics.csv")
-    for update in updates:
-        counts[int(update["policy/status"])] += 1
-        seconds += update["time/acting_and_stepping_seconds"]
-        seconds += update["time/learning_seconds"]
-        if update is updates[-1]:
-            scores = (final["mean"], final["std"], sampled["mean"], sampled["std"])
-            episodes = final["episodes"]
-        elif "evaluation/return_mean" in update:
-            mean, std = (
-                update["evaluation/return_mean"],
-                update["evaluation/return_std"],
-            )
-            scores, episodes = (mean, std, None, None), INTERIM_EPISODES
-        else:
-            continue
-        rows.append(
-            Row(
-                spec.seed,
-                int(update["step"]),
-                episodes,
-                scores,
-                update.get("rollout/episode_return_mean"),
-                seconds,
-                tuple(counts),
-            )
-        )
-    return rows
-
-
-def _execute(command: list[str], log: Path, stop: threading.Event) -> None:
-    """Run a command with its output in `log`; let it save and exit on `stop`."""
-    # One thread: the networks are small, and threads that wait for each other on a
-    # busy machine make PyTorch tens of times slower.
-    environment = {
-        **os.environ,
-        "OMP_NUM_THREADS": "1",
-        "XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false",
-    }
-    with log.open("w") as file:
-        process = subprocess.Popen(
-            command,
-            env=environment,
-            stdout=file,
-            stderr=subprocess.STDOUT,
-            close_fds=False,  # the lock is inherited
-        )
-        told = False
-        while True:
-            try:
-                status = process.wait(timeout=0.5)
-                break
-            except subprocess.TimeoutExpired:
-                if stop.is_set() and not told:
-                    process.terminate()
-                    told = True
-    if status != 0 and not stop.is_set():
-        lines = log.read_text().strip().splitlines()[-3:]
-        raise RuntimeError(
-            f"{' '.join(command)}: exit status {status}, see {log}:\n"
-            + "\n".join(lines)
-        )

@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 
 from benchmarks import ablation, training_study
+from benchmarks.training_study_process import locked
 from benchmarks.training_study_rows import read_results, read_rows
 from benchmarks.training_study_runs import (
     STOCHASTIC,
     RunSpec,
     command_arguments,
-    locked,
 )
 from benchmarks.training_study_statistics import (
     bootstrap_interval,
@@ -145,7 +145,7 @@ def test_command_arguments_make_the_configuration():
 def test_ablation_compares_each_value_with_the_preset(tmp_path):
     arguments = ablation.Arguments(
         env="Pendulum-v1",
-        vary=("target_kl=0.01", "policy_layer_sizes=8x8"),
+        vary=("target_kl=0.01", "policy_layer_sizes=8x8", "num_envs=2&gamma=0.9"),
         seeds=(100,),
         backend="torch",
         total_steps=3200,
@@ -153,13 +153,15 @@ def test_ablation_compares_each_value_with_the_preset(tmp_path):
         results=tmp_path / "results",
     )
     assert ablation.main(arguments) == 0
-    stem = tmp_path / "results" / "Pendulum-v1-target_kl-policy_layer_sizes"
+    names = "target_kl-policy_layer_sizes-num_envs-gamma"
+    stem = tmp_path / "results" / f"Pendulum-v1-{names}"
     text = stem.with_suffix(".md").read_text()
     # 0.01 is the preset's own value: one run, under the preset's name.
     assert "| target_kl=" not in text
-    assert "| preset (target_kl=0.01, policy_layer_sizes=(64, 64)) |" in text
+    assert "| preset (target_kl=0.01, policy_layer_sizes=(64, 64), num_envs=4" in text
     assert "| policy_layer_sizes=8x8 |" in text
-    assert len(os.listdir(tmp_path / "runs")) == 2 * 2 + 1  # with logs and the lock
+    assert "| num_envs=2&gamma=0.9 |" in text
+    assert len(os.listdir(tmp_path / "runs")) == 3 * 2 + 1  # with logs and the lock
     assert stem.with_suffix(".png").stat().st_size > 10_000
 
 

@@ -54,7 +54,8 @@ class PolicySpec(NamedTuple):
         """
         if self.action_start is not None:
             actions = actions + self.action_start
-        clipped = np.clip(actions, self.action_low, self.action_high)
+        # As np.clip, faster on few numbers.
+        clipped = np.minimum(np.maximum(actions, self.action_low), self.action_high)
         return clipped.astype(self.action_dtype).reshape(-1, *self.action_shape)
 
 

@@ -1,0 +1,126 @@
+"""sb3-contrib's TRPO, with its zoo's settings, on the environments of our study.
+
+    python -m benchmarks.peer_study --envs Hopper-v5 --seeds 0 1 2
+    python -m benchmarks.training_study --report-only
+
+Published numbers are of older environments; these runs are on the same ground as ours.
+Needs the `peers` extra (`benchmarks/README.md`). A finished run is skipped, an
+interrupted one starts again: sb3-contrib can't continue a run exactly.
+"""
+
+# The peers are an optional extra.
+# pyright: reportMissingImports=false
+
+import dataclasses
+import importlib.util
+import sys
+import threading
+from pathlib import Path
+
+import tyro
+from rich.console import Console
+
+from benchmarks.peer_run import FINISHED, ZOO, progress_file
+from benchmarks.training_study_pool import run_all
+from benchmarks.training_study_process import execute
+from benchmarks.training_study_rows import curves_of, read_rows, write_rows
+
+
+RESULTS = Path(__file__).parent / "results" / "training" / "peers"
+PEER = "sb3-contrib"
+
+
+@dataclasses.dataclass
+class Arguments:
+    """Train sb3-contrib's TRPO with RL Baselines3 Zoo's settings."""
+
+    envs: tuple[str, ...] = tuple(ZOO)
+    """Gymnasium environment ids that the zoo has settings for."""
+    seeds: tuple[int, ...] = (0, 1, 2)
+    """Seeds; each is one run."""
+    total_steps: int = 1_000_000
+    """Environment steps of each run."""
+    workers: int = 2
+    """Runs at a time, each in a process of one thread."""
+    runs: Path = Path("runs/peers")
+    """Where the runs' files are kept."""
+    results: Path = RESULTS
+    """Where CSV files are written; the study's report reads them."""
+
+
+@dataclasses.dataclass(frozen=True)
+class PeerSpec:
+    """One run of sb3-contrib; see `training_study_pool.Spec`."""
+
+    env_id: str
+    seed: int
+    steps: int
+
+    def directory(self, root: Path) -> Path:
+        """Where the run's files are."""
+        return root / f"{self.env_id}-{PEER}-{self.steps}-s{self.seed}"
+
+    def check(self, root: Path) -> None:
+        """Its name says all: nothing to be refused."""
+
+    def is_done(self, root: Path) -> bool:
+        """Whether it has been trained and evaluated."""
+        return (self.directory(root) / FINISHED).exists()
+
+    def steps_done(self, root: Path) -> int:
+        """Environment steps so far."""
+        if self.is_done(root):
+            return self.steps
+        path = progress_file(self.directory(root))
+        text = path.read_text() if path.exists() else ""
+        return int(text) if text.isdigit() else 0
+
+    def run(self, root: Path, stop: threading.Event) -> bool:
+        """Train and evaluate in a process of its own; whether it is done.
+
+        Raises:
+            RuntimeError: the process failed.
+        """
+        directory = self.directory(root)
+        directory.mkdir(parents=True, exist_ok=True)
+        command = [sys.executable, "-m", "benchmarks.peer_run", self.env_id]
+        command += [str(self.seed), str(self.steps), str(directory)]
+        execute(command, directory / "log.txt", stop)
+        return self.is_done(root)
+
+
+def main(arguments: Arguments) -> int:
+    """Run what is missing; returns the exit status.
+
+    Raises:
+        ValueError: the peer is not installed, or the zoo has no settings.
+    """
+    if importlib.util.find_spec("sb3_contrib") is None:
+        raise ValueError(
+            "sb3-contrib is not installed; benchmarks/README.md, 'What you need', says "
+            "how to install it into a virtual environment of its own."
+        )
+    if unknown := sorted(set(arguments.envs) - set(ZOO)):
+        raise ValueError(f"`envs`: expected some of {list(ZOO)}, got {unknown[0]!r}.")
+    arguments.results.mkdir(parents=True, exist_ok=True)
+    specs = [
+        PeerSpec(env_id, seed, arguments.total_steps)
+        for seed in arguments.seeds
+        for env_id in arguments.envs
+    ]
+
+    def save(spec: PeerSpec) -> str:
+        rows = read_rows(spec.directory(arguments.runs) / FINISHED)
+        path = arguments.results / f"{spec.env_id}-{PEER}.csv"
+        write_rows(path, [r for r in read_rows(path) if r.seed != spec.seed] + rows)
+        last = curves_of(rows)[spec.seed][-1]
+        return f"{spec.env_id} {PEER} seed {spec.seed}: return {last.scores[0]:.1f}"
+
+    return run_all(specs, arguments.runs, arguments.workers, Console(), save)
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main(tyro.cli(Arguments)))
+    except ValueError as error:
+        sys.exit(f"error: {error}")

@@ -1,0 +1,68 @@
+"""Processes of a study's runs: one thread each, told to save and exit on request."""
+
+import fcntl
+import os
+import subprocess
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def locked(root: Path) -> Iterator[None]:
+    """Keep a second study from writing to the same run directories.
+
+    Raises:
+        ValueError: a study is running there, or a run that outlived its study.
+    """
+    root.mkdir(parents=True, exist_ok=True)
+    with (root / ".lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise ValueError(
+                f"`runs`: expected {root} to be free, got one in use by another study, "
+                "or by a run that a killed study left behind: wait for its end."
+            ) from error
+        # Runs hold the lock too: a killed study's runs go on, and end.
+        os.set_inheritable(file.fileno(), True)
+        yield
+
+
+def execute(command: list[str], log: Path, stop: threading.Event) -> None:
+    """Run a command with its output in `log`; let it save and exit on `stop`.
+
+    Raises:
+        RuntimeError: it failed; the message has its last lines.
+    """
+    # One thread: the networks are small, and threads that wait for each other on a
+    # busy machine make PyTorch tens of times slower.
+    environment = {
+        **os.environ,
+        "OMP_NUM_THREADS": "1",
+        "XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false",
+    }
+    with log.open("w") as file:
+        process = subprocess.Popen(
+            command,
+            env=environment,
+            stdout=file,
+            stderr=subprocess.STDOUT,
+            close_fds=False,  # the lock is inherited
+        )
+        told = False
+        while True:
+            try:
+                status = process.wait(timeout=0.5)
+                break
+            except subprocess.TimeoutExpired:
+                if stop.is_set() and not told:
+                    process.terminate()
+                    told = True
+    if status != 0 and not stop.is_set():
+        lines = log.read_text().strip().splitlines()[-3:]
+        raise RuntimeError(
+            f"{' '.join(command)}: exit status {status}, see {log}:\n"
+            + "\n".join(lines)
+        )
