@@ -19,7 +19,7 @@ FISHER_PRODUCTS = ("gauss_newton", "kl_hessian")
 OPTIMIZER_TYPES = ("adam", "sgd")
 MATMUL_PRECISIONS = ("float32", "tf32", "bfloat16")
 BACKENDS = ("jax", "torch")
-VECTORIZATIONS = ("sync", "async")
+VECTORIZATIONS = ("sync", "parallel", "async")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -130,8 +130,8 @@ class TrainConfig:
     """Environments stepped together."""
     rollout_steps: int = 256
     """Steps of each environment per update; the batch is num_envs * rollout_steps."""
-    vectorization: Literal["sync", "async"] = "sync"
-    """Environments in this process, or each in its own (spawned) process."""
+    vectorization: Literal["sync", "parallel", "async"] = "sync"
+    """Environments in this process, shared out over the cores, or each in its own."""
     normalize_observations: bool = True
     """Subtract the running mean, divide by the running standard deviation."""
     observation_clip: float = 10.0
