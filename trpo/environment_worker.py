@@ -22,6 +22,8 @@ MAKE, STEP, RESET, CLOSE = range(4)
 # How long to poll before going to sleep: a core that sleeps takes longer to wake than
 # an environment to step, but must not be kept from an update, which takes longer.
 POLL_SECONDS = 1e-3
+# How many times to sleep at once after a poll in vain.
+SLEEPS = 16
 # How often one who sleeps looks whether the other process is still there.
 LOOK_SECONDS = 1.0
 CLOSE_SECONDS = 5.0
@@ -103,16 +105,36 @@ def step_on_board(envs: LeanVectorEnv, board: Board) -> None:
         board.final_obs[i] = infos["final_obs"][i]
 
 
-def _wait(semaphore: Any, is_alive: Callable[[], bool]) -> bool:
-    """Take the semaphore; False if the process that is to give it has died."""
-    deadline = time.perf_counter() + POLL_SECONDS
-    while not semaphore.acquire(False):
-        if time.perf_counter() > deadline:
-            while not semaphore.acquire(True, LOOK_SECONDS):
-                if not is_alive():
-                    return semaphore.acquire(False)
-            return True
-    return True
+class _Waiter:
+    """Waits for another process to release a semaphore: polls first, then sleeps.
+
+    After a poll in vain it sleeps at once for the next few times: where there are more
+    busy processes than cores, to poll is to keep the other one from its work.
+
+    Args:
+        semaphore: What to wait for.
+        is_alive: Whether the process that is to release it still lives.
+    """
+
+    def __init__(self, semaphore: Any, is_alive: Callable[[], bool]) -> None:
+        self._semaphore, self._is_alive = semaphore, is_alive
+        self._sleeps = 0
+
+    def wait(self) -> bool:
+        """Take the semaphore; False if the process that is to release it has died."""
+        acquire = self._semaphore.acquire
+        if self._sleeps:
+            self._sleeps -= 1
+        else:
+            deadline = time.perf_counter() + POLL_SECONDS
+            while time.perf_counter() < deadline:
+                if acquire(False):
+                    return True
+            self._sleeps = SLEEPS
+        while not acquire(True, LOOK_SECONDS):
+            if not self._is_alive():
+                return acquire(False)
+        return True
 
 
 def _sendable(error: Exception) -> Exception:
@@ -143,7 +165,7 @@ def _work(
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent, board, envs = multiprocessing.parent_process(), memory.board(part), None
     assert parent is not None
-    command = MAKE
+    waiter, command = _Waiter(link.go, parent.is_alive), MAKE
     while command != CLOSE:
         failure = None
         try:
@@ -160,7 +182,7 @@ def _work(
         link.done.release()
         if failure is not None:
             pipe.send(failure)
-        command = link.command.value if _wait(link.go, parent.is_alive) else CLOSE
+        command = link.command.value if waiter.wait() else CLOSE
     if envs is not None:
         envs.close()
 
@@ -193,6 +215,7 @@ class Worker:
             daemon=True,
         )
         self._process.start()
+        self._waiter = _Waiter(self._link.done, self._process.is_alive)
         other.close()
 
     def begin(self, command: int, *message: Any) -> None:
@@ -207,7 +230,7 @@ class Worker:
 
     def finish(self) -> Exception | None:
         """Wait until it is done; what went wrong."""
-        if not _wait(self._link.done, self._process.is_alive):
+        if not self._waiter.wait():
             return WorkerDiedError(
                 f"The process of {self._process.name} ended by itself, with exit code "
                 f"{self._process.exitcode}. Out of memory? Fewer environments, or "

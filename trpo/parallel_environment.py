@@ -32,8 +32,9 @@ class ParallelVectorEnv(VectorEnv):
     Each process steps an equal share of them, one after the other, as a
     `LeanVectorEnv`: the results are the same, bit for bit. Processes exchange arrays
     through shared memory and poll for each other for up to a millisecond, so that a
-    step costs a few microseconds more than that of the largest share. Workers are busy
-    while they poll: leave cores that are needed for something else out of the count.
+    step costs a few microseconds more than that of the largest share. With
+    more busy processes than cores that turns: each step waits for the slowest of all,
+    and "sync" is faster.
 
     Autoreset mode, infos and errors are those of `LeanVectorEnv`; an error of an
     environment in a worker has its traceback there as a note.
