@@ -7,9 +7,11 @@ from typing import Any, SupportsFloat
 
 import gymnasium
 import numpy as np
-from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, VectorEnv
+from gymnasium.vector import AsyncVectorEnv, AutoresetMode, VectorEnv
 
+from trpo.environment_worker import LeanVectorEnv
 from trpo.noise import Purpose, RandomStream, episode_seed
+from trpo.parallel_environment import ParallelVectorEnv
 from trpo.spaces import is_flattenable, is_vector
 
 
@@ -64,8 +66,12 @@ class SeededEpisodes(gymnasium.Wrapper):
     def step(
         self, action: Any
     ) -> tuple[Any, SupportsFloat, bool, bool, dict[str, Any]]:
-        """One step of the environment."""
-        obs, reward, terminated, truncated, info = self.env.step(action)
+        """One step of the environment; its errors are noted with its index."""
+        try:
+            obs, reward, terminated, truncated, info = self.env.step(action)
+        except Exception as error:
+            error.add_note(f"Raised by environment {self._env_index}.")
+            raise
         if terminated or truncated:
             # Gymnasium keeps a reference while it resets, and an environment that
             # reuses its buffer would write the next episode over the final observation.
@@ -145,8 +151,12 @@ def make_vector_environment(
         env_id: Gymnasium id.
         num_envs: Environments.
         seed: Seed of the run.
-        vectorization: "sync", in this process, or "async", each in its own. Workers
-            are never forked from this process: JAX's threads would deadlock in them.
+        vectorization: "sync", in this process; "parallel", in this process and a
+            worker for each further core, the fastest where there are idle cores (see
+            `trpo.parallel_environment`); or "async", each in its own process. All give
+            the same results. Workers are never forked from this process: JAX's
+            threads would deadlock in them. The infos of "sync" and "parallel" have
+            final observations only.
         purpose: Training or evaluation.
 
     Raises:
@@ -159,7 +169,9 @@ def make_vector_environment(
         for i in range(num_envs)
     ]
     if vectorization == "sync":
-        return SyncVectorEnv(makers, autoreset_mode=AutoresetMode.SAME_STEP)
+        return LeanVectorEnv(makers)
+    if vectorization == "parallel":
+        return ParallelVectorEnv(makers)
     makers[0]().close()  # A worker that can't construct would hide the reason.
     methods = multiprocessing.get_all_start_methods()
     return AsyncVectorEnv(

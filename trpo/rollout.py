@@ -87,8 +87,7 @@ class RolloutCollector:
             actions, log_probs, values = agent.act(obs)
             step = self.advance(actions)
             next_values = np.zeros(len(obs))
-            cut = step.truncated & ~step.terminated
-            if cut.any():
+            if (step.truncated > step.terminated).any():  # Cut off, not ended.
                 # All rows, not those cut alone: a compiled critic has one shape.
                 next_values = agent.value(step.final_obs)[:, 0]
             columns.append(
@@ -119,18 +118,18 @@ class RolloutCollector:
         sent = self.spec.to_environment(actions)
         obs, rewards, terminated, truncated, infos = self.env.step(sent)
         done = terminated | truncated
-        final_obs = obs
-        if self._mode == AutoresetMode.SAME_STEP and done.any():
-            final_obs = final_observations(obs, done, infos)
-        elif self._mode == AutoresetMode.DISABLED and done.any():
-            # A copy: some environments write the next observation over the last.
-            final_obs = obs.copy()
-            obs, _ = self.env.reset(options={"reset_mask": done})
+        # Copies throughout: environments may reuse their buffers, and some write the
+        # next observation over the last.
+        obs = final_obs = obs.copy()
+        if done.any():
+            if self._mode == AutoresetMode.SAME_STEP:
+                final_obs = final_observations(obs, done, infos)
+            elif self._mode == AutoresetMode.DISABLED:
+                obs = self.env.reset(options={"reset_mask": done})[0].copy()
         self._actions.append(sent)
-        # Copies throughout: environments may reuse their buffers.
         step = Transition(
-            self._flatten(obs).copy(),
-            self._flatten(final_obs).copy(),
+            self._flatten(obs),
+            self._flatten(final_obs),
             np.array(rewards, dtype=np.float64),
             np.array(terminated),
             np.array(truncated),
@@ -146,6 +145,9 @@ class RolloutCollector:
         done = step.terminated | step.truncated
         self._returns += step.rewards
         self._lengths += step.valid
+        self._resetting = np.zeros_like(done)
+        if not done.any():
+            return
         self._ended += [
             Episode(float(self._returns[i]), int(self._lengths[i]))
             for i in np.flatnonzero(done)
@@ -154,9 +156,8 @@ class RolloutCollector:
         self._lengths[done] = 0
         self._episode_numbers += done
         self._replayable |= done
-        self._resetting = (
-            done if self._mode == AutoresetMode.NEXT_STEP else np.zeros_like(done)
-        )
+        if self._mode == AutoresetMode.NEXT_STEP:
+            self._resetting = done
 
     def _forget_finished(self) -> None:
         """Keep the actions of open episodes only."""
