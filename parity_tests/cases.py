@@ -123,7 +123,7 @@ GRID = (
     Case(name="cartpole", why="CartPole's sizes, initial weights", batch=512, obs_dim=4,
          layers=(64, 64), distribution=CATEGORICAL, action_sizes=(2,), regime="fresh",
          config=(("value_minibatch_size", 256),)),
-    Case(name="switches", why="on or off, four times", act_dim=4, quick=True,
+    Case(name="switches", why="on or off, four times", act_dim=4,
          distribution=BERNOULLI),
     Case(name="switches_peaked", why="probabilities near 0 and 1; far policies",
          act_dim=4, distribution=BERNOULLI, regime="peaked", nearby=0.5),
