@@ -47,10 +47,7 @@ class _Clock:
 
 
 class OurRun:
-    """`trpo.Trainer` without normalisation, which the peer doesn't have either.
-
-    Its environments are shared out over the process's cores, which changes no result.
-    """
+    """`trpo.Trainer` without normalisation, which the peer doesn't have either."""
 
     def __init__(self, cell: Cell) -> None:
         config = TrainConfig(
@@ -59,7 +56,6 @@ class OurRun:
             device=cell.device,
             num_envs=cell.num_envs,
             rollout_steps=BATCH // cell.num_envs,
-            vectorization="parallel",
             normalize_observations=False,
             scale_returns=False,
             agent=TRPOConfig(

@@ -29,7 +29,7 @@ FISHER_PRODUCTS = ("gauss_newton", "kl_hessian")
 OPTIMIZER_TYPES = ("adam", "sgd")
 MATMUL_PRECISIONS = ("float32", "tf32", "bfloat16")
 BACKENDS = ("jax", "torch")
-VECTORIZATIONS = ("sync", "parallel", "async")
+VECTORIZATIONS = ("sync", "async")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -156,8 +156,8 @@ class TrainConfig:
     """Environments stepped together."""
     rollout_steps: int = 256
     """Steps of each environment per update; the batch is num_envs * rollout_steps."""
-    vectorization: Literal["sync", "parallel", "async"] = "sync"
-    """Environments in this process, shared out over the cores, or each in its own."""
+    vectorization: Literal["sync", "async"] = "sync"
+    """Environments in this process, or each in its own (spawned) process."""
     final_target_kl: float | None = None
     """Radius of the last update; falls linearly from target_kl. None: constant."""
     final_value_lr: float | None = None

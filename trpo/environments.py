@@ -9,9 +9,8 @@ import gymnasium
 import numpy as np
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, VectorEnv
 
-from trpo.environment_worker import LeanVectorEnv
+from trpo.lean_environment import LeanVectorEnv
 from trpo.noise import Purpose, RandomStream, episode_seed
-from trpo.parallel_environment import ParallelVectorEnv
 from trpo.spaces import is_flattenable, is_vector
 
 
@@ -151,12 +150,9 @@ def make_vector_environment(
         env_id: Gymnasium id.
         num_envs: Environments.
         seed: Seed of the run.
-        vectorization: "sync", in this process; "parallel", in this process and a
-            worker for each further core, the fastest where there are idle cores (see
-            `trpo.parallel_environment`); or "async", each in its own process. All give
-            the same results. Workers are never forked from this process: JAX's
-            threads would deadlock in them. The infos of "sync" and "parallel" have
-            final observations only.
+        vectorization: "sync", in this process, with final observations as only
+            infos; or "async", each in its own. Workers are never forked from this
+            process: JAX's threads would deadlock in them.
         purpose: Training or evaluation.
 
     Raises:
@@ -170,8 +166,6 @@ def make_vector_environment(
     ]
     if vectorization == "sync":
         return LeanVectorEnv(makers)
-    if vectorization == "parallel":
-        return ParallelVectorEnv(makers)
     makers[0]().close()  # A worker that can't construct would hide the reason.
     methods = multiprocessing.get_all_start_methods()
     return AsyncVectorEnv(
