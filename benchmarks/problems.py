@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from trpo.heads import Head
 from trpo.initialization import initial_weights
 
 
@@ -90,7 +91,7 @@ def make_problem(of: Size, seed: int = 0) -> Problem:
     generator = np.random.default_rng([seed, of.samples, of.obs_dim])
     weights = initial_weights(
         obs_dim=of.obs_dim,
-        act_dim=of.act_dim,
+        head=Head(of.act_dim),
         policy_layer_sizes=of.layers,
         critic_layer_sizes=of.layers,
         initial_log_std=0.0,

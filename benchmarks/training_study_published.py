@@ -44,5 +44,7 @@ PUBLISHED = {
     "InvertedDoublePendulum-v5": Published(
         "v2", 1_000_000, 9243.2, 276.0, "tianshou-npg"
     ),
+    "CartPole-v1": Published("v1", 100_000, 500.0, 0.0, "zoo"),
+    "Acrobot-v1": Published("v1", 100_000, -83.1, 18.6, "zoo"),
     "Pendulum-v1": Published("v1", 100_000, -174.6, 127.6, "zoo"),
 }

@@ -16,6 +16,9 @@ from benchmarks.training_study_statistics import (
 from trpo.types import StepStatus
 
 
+# Where results are without `--results`.
+HOME = Path(__file__).resolve().parent / "results" / "training"
+
 Curves = dict[int, list[Row]]
 Results = dict[tuple[str, str], Curves]
 
@@ -41,7 +44,7 @@ def report(results: Path) -> Path:
     parts += filter(
         None, (_backends(data), _peers(data, read_results(results / "peers")))
     )
-    parts += [_commands(data), _published()]
+    parts += [_commands(data, results), _published()]
     path = results / "README.md"
     path.write_text("\n".join(parts))
     return path
@@ -171,9 +174,10 @@ def _peers(data: Results, peers: Results) -> str:
     )
 
 
-def _commands(data: Results) -> str:
+def _commands(data: Results, results: Path) -> str:
+    where = "" if results.resolve() == HOME else f" --results {results}"
     lines = ["## Reproduce", "", "Tables and figures, from the CSV files here:", ""]
-    lines += ["    python -m benchmarks.training_study --report-only", ""]
+    lines += [f"    python -m benchmarks.training_study --report-only{where}", ""]
     lines += ["A row, from nothing:", ""]
     for (env_id, backend), curves in data.items():
         seeds = " ".join(map(str, curves))
@@ -182,7 +186,7 @@ def _commands(data: Results) -> str:
         budget = "" if steps == own else f" --total-steps {steps}"
         lines.append(
             f"    python -m benchmarks.training_study --envs {env_id} "
-            f"--backends {backend} --seeds {seeds}{budget}"
+            f"--backends {backend} --seeds {seeds}{budget}{where}"
         )
     return "\n".join(lines) + "\n"
 

@@ -11,6 +11,7 @@ from jax.flatten_util import ravel_pytree
 from parity_tests.canonical import Arrays, flatten, unflatten
 from parity_tests.cases import Case, Problem
 from parity_tests.reference_update import Teacher
+from trpo.heads import Head
 from trpo.types import Batch
 from trpo_jax import (
     TRPOAgent as TRPOAgent,
@@ -25,7 +26,7 @@ from trpo_jax import (
 from trpo_jax.compiled import Functions, TRPOState
 from trpo_jax.conjugate_gradient import conjugate_gradient
 from trpo_jax.device import matmul_precision as precision_of, resolve_device
-from trpo_jax.distributions import DiagonalGaussian
+from trpo_jax.distributions import Distribution
 from trpo_jax.networks import FlatPolicy, critic_function, policy_function
 
 
@@ -42,14 +43,14 @@ def stages(
         "policy": jax.tree.map(put, state.load_network(problem.state, "policy.")),
         "critic": jax.tree.map(put, state.load_network(problem.state, "value.")),
         "batch": Batch(*(put(problem.batch[name]) for name in Batch._fields)),
-        "teacher": Teacher(*map(put, teacher)),
+        "teacher": jax.tree.map(put, teacher),
     }
     to_own = functools.partial(_own_order, case, put)
     fed = inputs["teacher"]._replace(
         b=to_own(teacher.b), full_step=to_own(teacher.full_step)
     )
     inputs |= {"teacher": fed, "probe": to_own(problem.probe)}
-    sizes = (case.obs_dim, case.layers, case.act_dim)
+    sizes = (case.obs_dim, case.layers, case.head)
     # Regimes of equal sizes and configuration share one compilation.
     trees, vectors, scalars = _compiled(
         sizes, problem.config, case.updates, matmul_precision, inputs
@@ -65,8 +66,9 @@ def stages(
 def make_linear(agent: TRPOAgent, arrays: Arrays) -> None:
     """Give an agent networks without hidden layers."""
     agent._functions = Functions(
-        policy_function(agent.obs_dim, (), agent.act_dim),
+        policy_function(agent.obs_dim, (), agent.head),
         critic_function(agent.obs_dim, ()),
+        agent.head,
     )
     critic = state.load_network(arrays, "value.")
     agent.state = agent._put(
@@ -80,7 +82,8 @@ def make_linear(agent: TRPOAgent, arrays: Arrays) -> None:
 
 def own_order(case: Case, vector: np.ndarray) -> np.ndarray:
     """A policy's canonical flat vector in JAX's flat order."""
-    named = unflatten(vector, case.policy_sizes, "policy.", log_std=True)
+    free = case.head.family.free_log_std
+    named = unflatten(vector, case.policy_sizes, "policy.", log_std=free)
     return np.array(ravel_pytree(state.load_network(named, "policy."))[0])
 
 
@@ -95,11 +98,11 @@ def _compiled(
     batch, teacher = inputs["batch"], inputs["teacher"]
     theta, unravel = ravel_pytree(inputs["policy"])
 
-    policy = FlatPolicy(unravel, batch.obs)
+    policy = FlatPolicy(unravel, batch.obs, sizes[2])
     trees: dict = {}
     decisions: dict = {}
     with precision_of(matmul_precision):
-        vectors = _distribution(policy(theta), batch, teacher)
+        vectors = _distribution(policy(theta), sizes[2], batch, teacher)
         vectors["value"] = _critic_values(inputs, sizes, config, trees)
         if updates:
             flats = _solvers(policy, theta, inputs, config, vectors, decisions)
@@ -107,13 +110,14 @@ def _compiled(
     return trees, vectors, decisions
 
 
-def _distribution(at: DiagonalGaussian, batch: Batch, teacher: Teacher) -> dict:
-    old = DiagonalGaussian(teacher.mean, teacher.log_std)
-    new = DiagonalGaussian(teacher.new_mean, teacher.new_log_std)
+def _distribution(at: Distribution, head: Head, batch: Batch, teacher: Teacher) -> dict:
+    old, new = (
+        distributions.from_network(head, output, None if free is None else free[0])
+        for output, free in (teacher[:2], teacher[2:4])
+    )
     before = objective.surrogate(old, batch)
     return {
-        "mean": at.mean,
-        "log_std": at.log_std,
+        **at._asdict(),
         "log_prob": distributions.log_prob(old, batch.actions),
         "entropy": distributions.entropy(old),
         "kl": distributions.kl_old_to_new(old, new),

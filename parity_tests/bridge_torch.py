@@ -23,8 +23,7 @@ from trpo_torch import (
 )
 from trpo_torch.conjugate_gradient import conjugate_gradient
 from trpo_torch.device import matmul_precision as precision_of
-from trpo_torch.distributions import DiagonalGaussian
-from trpo_torch.networks import Critic, FlatPolicy, GaussianPolicy
+from trpo_torch.networks import Critic, FlatPolicy, Policy
 
 
 def stages(
@@ -47,7 +46,7 @@ def stages(
 def make_linear(agent: TRPOAgent, arrays: Arrays) -> None:
     """Give an agent networks without hidden layers."""
     dtype = getattr(torch, agent.dtype.name)
-    agent.policy = GaussianPolicy(agent.obs_dim, (), agent.act_dim)
+    agent.policy = Policy(agent.obs_dim, (), agent.head)
     agent.critic = Critic(agent.obs_dim, ())
     for module, prefix in ((agent.policy, "policy."), (agent.critic, "value.")):
         module.to(agent.device, dtype)
@@ -55,9 +54,9 @@ def make_linear(agent: TRPOAgent, arrays: Arrays) -> None:
     agent.value_optimizer = agent._build_value_optimizer()
 
 
-def make_policy(case: Any, dtype: str, device: str = "cpu") -> GaussianPolicy:
+def make_policy(case: Any, dtype: str, device: str = "cpu") -> Policy:
     """The case's policy module, weights not yet loaded."""
-    module = GaussianPolicy(case.obs_dim, case.layers, case.act_dim)
+    module = Policy(case.obs_dim, case.layers, case.head)
     return module.to(device, getattr(torch, dtype))
 
 
@@ -77,15 +76,18 @@ class _Runner:
         array = np.ascontiguousarray(array)
         return torch.from_numpy(array).to(self.device, self.dtype)
 
+    def _at(self, output: np.ndarray, log_std: np.ndarray | None) -> Any:
+        free = None if log_std is None else self.tensor(log_std[0])
+        head = self.problem.case.head
+        return distributions.from_network(head, self.tensor(output), free)
+
     def distribution(self, teacher: Teacher) -> dict[str, Tensor]:
         at = self.policy(self.theta)
-        fed = {n: self.tensor(a) for n, a in teacher._asdict().items()}
-        old = DiagonalGaussian(fed["mean"], fed["log_std"])
-        new = DiagonalGaussian(fed["new_mean"], fed["new_log_std"])
+        old = self._at(teacher.output, teacher.log_std)
+        new = self._at(teacher.new_output, teacher.new_log_std)
         before = objective.surrogate(old, self.batch)
         return {
-            "mean": at.mean,
-            "log_std": at.log_std,
+            **at._asdict(),
             "log_prob": distributions.log_prob(old, self.batch.actions),
             "entropy": distributions.entropy(old),
             "kl": distributions.kl_old_to_new(old, new),

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from parity_tests import bridge_jax, bridge_torch
-from parity_tests.canonical import Arrays, flatten
+from parity_tests.canonical import Arrays, flat_logits, flatten
 from parity_tests.cases import Problem, build
 from parity_tests.reference_update import Stages, Teacher, teach
 from trpo.advantages import generalized_advantages, normalize_advantages
@@ -51,6 +51,8 @@ def run(
     bridge = BRIDGES[framework]
     values, decisions = bridge.stages(problem, teacher, dtype, device, matmul_precision)
     agent = make_agent(framework, problem, dtype, device, matmul_precision)
+    if "logits" in values:
+        values["logits"] = flat_logits(values["logits"], problem.case.action_sizes)
     values |= _rollout_values(agent, problem, dtype)
     stages = Stages(values, decisions, {}, {})
     if problem.case.updates:
@@ -72,7 +74,7 @@ def make_agent(
     bridge = BRIDGES[framework]
     agent = bridge.TRPOAgent(
         case.obs_dim,
-        case.act_dim,
+        case.head.act_dim,
         -1.0,
         1.0,
         device,
@@ -82,6 +84,8 @@ def make_agent(
         dtype=dtype,
         seed=problem.seed,
         matmul_precision=matmul_precision,
+        distribution=case.distribution,
+        action_sizes=case.action_sizes,
         **{
             name: getattr(config, name)
             for name in (
@@ -134,12 +138,19 @@ def _rollout_values(agent: Any, problem: Problem, dtype: str) -> Arrays:
     for part in np.split(rollout["raw_obs"], [25]):
         normalizer.update(part)
     obs = normalizer.normalize(rollout["raw_obs"], np.dtype(dtype))
+    action, log_prob, _ = agent.act(obs, deterministic=True)
+    discrete = problem.case.head.family.discrete
     return {
         "gae/advantages": advantages.astype(dtype),
         "gae/returns": returns.astype(dtype),
         "gae/normalized": normalize_advantages(advantages).astype(dtype),
         "normalized/obs": obs,
-        "normalized/mean": agent.act(obs, deterministic=True)[0],
+        # The mean of real numbers; of choices, what is continuous.
+        **(
+            {"normalized/log_prob": log_prob}
+            if discrete
+            else {"normalized/mean": action}
+        ),
     }
 
 

@@ -54,6 +54,14 @@ def unflatten(
     return arrays
 
 
+def flat_logits(logits: np.ndarray, sizes: Sequence[int]) -> np.ndarray:
+    """Logits [N, out] of all choices in turn, from a backend's [N, k, widest]."""
+    if logits.ndim == 2:
+        return logits
+    parts = [logits[:, j, :size] for j, size in enumerate(sizes)]
+    return np.concatenate(parts, axis=1)
+
+
 def round32(array: np.ndarray) -> np.ndarray:
     """The nearest float32 numbers, as float64: exact inputs for either precision."""
     return np.asarray(array, dtype=np.float32).astype(np.float64)

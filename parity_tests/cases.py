@@ -12,6 +12,7 @@ import numpy as np
 
 from parity_tests.canonical import Arrays, parameter_shapes, round32
 from trpo.config import TRPOConfig
+from trpo.heads import BERNOULLI, CATEGORICAL, GAUSSIAN, Head
 from trpo.noise import Purpose, RandomStream, minibatch_orders
 
 
@@ -27,8 +28,10 @@ class Case:
         act_dim: entries of an action.
         layers: hidden layers of policy and critic; () is a linear policy, which the
             configuration refuses, so its networks are put in place by hand.
+        distribution: over actions, a name in `trpo.heads.FAMILIES`.
+        action_sizes: options of each choice, where actions are choices.
         regime: "fresh", "trained", "saturated", "dead_units", "constant_obs",
-            "log_std_low" or "log_std_high".
+            "log_std_low", "log_std_high" or "peaked" (probabilities near 0 and 1).
         advantage_scale: factor of the advantages.
         staleness: standard deviation of the noise on the old log-probabilities.
         nearby: relative size of the parameter change whose KL is taken.
@@ -43,6 +46,8 @@ class Case:
     obs_dim: int = 5
     act_dim: int = 3
     layers: tuple[int, ...] = (7, 4)
+    distribution: str = GAUSSIAN
+    action_sizes: tuple[int, ...] = ()
     regime: str = "trained"
     advantage_scale: float = 1.0
     staleness: float = 0.1
@@ -52,9 +57,15 @@ class Case:
     quick: bool = False
 
     @property
+    def head(self) -> Head:
+        """The distribution and its sizes."""
+        act_dim = len(self.action_sizes) or self.act_dim
+        return Head(act_dim, self.distribution, self.action_sizes)
+
+    @property
     def policy_sizes(self) -> tuple[int, ...]:
         """Widths of the policy from input to output."""
-        return (self.obs_dim, *self.layers, self.act_dim)
+        return (self.obs_dim, *self.layers, self.head.output_dim)
 
     @property
     def critic_sizes(self) -> tuple[int, ...]:
@@ -102,6 +113,20 @@ GRID = (
     Case(name="humanoid_2048", why="Humanoid's sizes and batch", batch=2048,
          obs_dim=376, act_dim=17, layers=(256, 256, 256),
          config=(("value_minibatch_size", 1024), ("value_epochs", 1))),
+    Case(name="choices", why="choices of unequal sizes, one of them no choice",
+         distribution=CATEGORICAL, action_sizes=(3, 1, 5), quick=True),
+    Case(name="choices_peaked", why="options of probability near 0 and 1; far policies",
+         distribution=CATEGORICAL, action_sizes=(3, 1, 5), regime="peaked",
+         nearby=0.5),
+    Case(name="choices_near", why="a policy so near that KL is 1e-9",
+         distribution=CATEGORICAL, action_sizes=(3, 1, 5), nearby=1e-4),
+    Case(name="cartpole", why="CartPole's sizes, initial weights", batch=512, obs_dim=4,
+         layers=(64, 64), distribution=CATEGORICAL, action_sizes=(2,), regime="fresh",
+         config=(("value_minibatch_size", 256),)),
+    Case(name="switches", why="on or off, four times", act_dim=4,
+         distribution=BERNOULLI),
+    Case(name="switches_peaked", why="probabilities near 0 and 1; far policies",
+         act_dim=4, distribution=BERNOULLI, regime="peaked", nearby=0.5),
 )  # fmt: skip
 
 BY_NAME = {case.name: case for case in GRID}
@@ -139,7 +164,7 @@ class Problem(NamedTuple):
 @functools.lru_cache(maxsize=256)
 def build(name: str, seed: int = 0) -> Problem:
     """The problem of case `name` and `seed`, always the same one."""
-    from parity_tests import reference
+    from parity_tests import reference, reference_distributions
 
     case = BY_NAME[name]
     index = [row.name for row in GRID].index(name)
@@ -148,10 +173,12 @@ def build(name: str, seed: int = 0) -> Problem:
     config = TRPOConfig(**fields)
     state = _weights(rng, case)
     batch = _batch(rng, case)
-    mean, log_std = reference.forward(reference.Network.policy(state), batch["obs"])[:2]
-    noise = rng.standard_normal(mean.shape)
-    batch["actions"] = round32(mean + np.exp(log_std) * noise)
-    log_probs = reference.log_prob(mean, log_std, batch["actions"])
+    at = reference.forward(reference.Network.policy(state), batch["obs"])
+    distribution = reference_distributions.of(case.head)
+    batch["actions"] = round32(
+        distribution.sample(at, case.head.draw_noise(rng, case.batch))
+    )
+    log_probs = distribution.likelihood(at, batch["actions"]).log_prob
     stale = case.staleness * rng.standard_normal(log_probs.shape)
     batch["log_probs"] = round32(log_probs + stale)
     nearby = {
@@ -179,7 +206,8 @@ def _weights(rng: np.random.Generator, case: Case) -> Arrays:
         ("policy", case.policy_sizes),
         ("value", case.critic_sizes),
     ):
-        for name, shape in parameter_shapes(sizes, log_std=network == "policy"):
+        free = network == "policy" and case.head.family.free_log_std
+        for name, shape in parameter_shapes(sizes, log_std=free):
             scale = 0.3 if len(shape) == 1 else 1.0 / np.sqrt(shape[1])
             state[f"{network}.{name}"] = scale * rng.standard_normal(shape)
     _bring_to(case, state)
@@ -190,13 +218,14 @@ def _bring_to(case: Case, state: Arrays) -> None:
     """Change weights in place to what the case's regime stands for."""
     last = len(case.layers)
     if case.regime == "fresh":
-        state["policy.log_std"] *= 0.0
         state[f"policy.layers.{last}.weight"] *= 0.01
-        for name in (name for name in state if name.endswith("bias")):
+        for name in (n for n in state if n.endswith(("bias", "log_std"))):
             state[name] *= 0.0
     elif case.regime == "saturated":
         state["policy.layers.0.weight"] *= 4.0
         state["value.layers.0.weight"] *= 4.0
+    elif case.regime == "peaked":
+        state[f"policy.layers.{last}.weight"] *= 6.0
     elif case.regime == "dead_units":
         # Nothing reads half of the first layer's units: their weights have Fisher 0.
         state["policy.layers.1.weight"][:, ::2] = 0.0

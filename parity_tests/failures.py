@@ -4,9 +4,11 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from gymnasium import spaces
 
 from parity_tests import bridges, cases
 from parity_tests.cases import Problem
+from trpo.spaces import policy_spec
 
 
 FRAMEWORKS = ("torch", "jax")
@@ -95,6 +97,26 @@ def check_refusals() -> None:
         assert messages[0] == messages[1], f"{name}: {messages}"
 
 
+def check_discrete_actions() -> None:
+    """Both refuse an action that does not exist; the start of a space is added."""
+    for name in ("choices", "switches"):
+        problem, messages = cases.build(name), []
+        for framework in FRAMEWORKS:
+            agent = bridges.make_agent(framework, problem, "float32")
+            before = snapshot(agent)
+            for wrong in (-1.0, 0.5, 5.0):
+                batch = {n: a.astype("float32") for n, a in problem.batch.items()}
+                batch["actions"][3, 0] = wrong
+                where = f"{name}, action {wrong}, {framework}"
+                messages.append(_refusal(lambda a, b=batch: a.update(b), agent, where))
+            assert snapshot(agent) == before, f"{name}, {framework}: state changed"
+        assert messages[:3] == messages[3:], messages
+    box = spaces.Box(-1.0, 1.0, (2,))
+    for space in (spaces.Discrete(2, start=7), spaces.MultiDiscrete([2], start=[7])):
+        sent = policy_spec(box, space).to_environment(np.array([[0.0], [1.0]]))
+        assert sent.reshape(-1).tolist() == [7, 8], f"{space}: {sent}"
+
+
 def _refusal(call: Callable[[Any], Any], agent: Any, name: str) -> str:
     try:
         call(agent)
@@ -150,6 +172,7 @@ def check_huge_returns() -> None:
 
 CHECKS: dict[str, Callable[[], None]] = {
     "huge returns": check_huge_returns,
+    "discrete actions": check_discrete_actions,
     "refusals": check_refusals,
     "statuses": check_statuses,
 }

@@ -14,6 +14,7 @@ from parity_tests.canonical import Arrays, flatten
 from parity_tests.cases import Case
 from parity_tests.golden import GoldenCase
 from parity_tests.reference import Network
+from trpo.heads import GAUSSIAN
 from trpo.types import Batch
 from trpo_jax import (
     fisher as jax_fisher,
@@ -65,6 +66,8 @@ class Probe:
             name=case.name, why="recorded", batch=len(batch["obs"]),
             obs_dim=meta["obs_dim"], act_dim=meta["act_dim"],
             layers=tuple(meta["policy_layer_sizes"]),
+            distribution=meta.get("distribution", GAUSSIAN),
+            action_sizes=tuple(meta.get("action_sizes", ())),
         )  # fmt: skip
         self.theta = flatten(weights, "policy.").astype(self.dtype)
         columns = {n: batch[n] for n in ("obs", "actions")}
@@ -72,7 +75,8 @@ class Probe:
             columns[name] = batch[name].reshape(-1, 1)
         self.batch = Batch(*(self._in(columns[name]) for name in Batch._fields))
         self.policy, self.unravel = self._policy(weights)
-        self.original = OriginalTerms(weights, batch["obs"])
+        if self.case.head.family.free_log_std:
+            self.original = OriginalTerms(weights, batch["obs"])
 
     def _in(self, array: np.ndarray) -> Any:
         array = np.array(array, dtype=self.dtype)
@@ -85,7 +89,7 @@ class Probe:
             return TorchFlatPolicy(module, self.batch.obs), None
         tree = jax_state.load_network(weights, "policy.")
         unravel = ravel_pytree(jax.tree.map(self._in, tree))[1]
-        return JaxFlatPolicy(unravel, self.batch.obs), unravel
+        return JaxFlatPolicy(unravel, self.batch.obs, case.head), unravel
 
     def _flat_in(self, vector: np.ndarray) -> Any:
         if not self.torch:

@@ -8,7 +8,7 @@ from jax import export
 
 from parity_tests import bridges, cases
 from trpo.noise import minibatch_orders
-from trpo.types import Batch
+from trpo.types import Batch, Rates
 from trpo_jax import compiled
 
 
@@ -19,16 +19,17 @@ def arguments(dtype: str = "float32") -> tuple:
     batch = Batch(*(problem.batch[name].astype(dtype) for name in Batch._fields))
     rng = np.random.default_rng(0)
     orders = minibatch_orders(rng, epochs=agent.config.value_epochs, size=33)
-    return agent._functions, agent.config, agent.state, batch, orders
+    rates = Rates(*map(np.dtype(dtype).type, agent.config.rates()))
+    return agent._functions, agent.config, agent.state, batch, orders, rates
 
 
 @functools.lru_cache
 def lower_for_cuda() -> export.Exported:
     """The float32 update, lowered for the platform `cuda`."""
-    functions, config, state, batch, orders = arguments()
+    functions, config, *arrays = arguments()
     shapes = jax.tree.map(
         lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype),
-        (state, batch, orders),
+        tuple(arrays),
     )
     update = jax.jit(compiled.update, static_argnums=(0, 1))
     # Without the suite's own setting, what the backend itself asks for remains.

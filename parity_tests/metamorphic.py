@@ -1,5 +1,6 @@
 """Transformed problems whose answers are known from the untransformed ones, exactly."""
 
+import dataclasses
 from collections.abc import Callable
 
 import numpy as np
@@ -105,7 +106,8 @@ def check_symmetry(framework: str) -> None:
 
 def check_kl_of_itself(framework: str) -> None:
     """KL(p || p) is 0 exactly, and so is its gradient."""
-    for name in ("trained", "saturated", "log_std_high"):
+    names = ("trained", "saturated", "log_std_high", "choices_peaked", "switches")
+    for name in names:
         probe = probe_of(framework, name)
         assert not probe.nearby_kl(np.zeros_like(probe.theta)).any()
         assert not probe.kl_gradient(probe.theta).any()
@@ -117,6 +119,25 @@ def check_kl_of_itself(framework: str) -> None:
         assert not host(module.kl_old_to_new(gaussian, gaussian)).any()
 
 
+def check_rates(framework: str) -> None:
+    """An update's own rates are those of an agent that has them configured."""
+    problem = cases.build("trained")
+    config = dataclasses.replace(problem.config, target_kl=2e-3, value_lr=5e-4)
+    for dtype in ("float32", "float64"):
+        plain, configured = (
+            bridges.make_agent(framework, p, dtype)
+            for p in (problem, problem._replace(config=config))
+        )
+        batch = bridges.cast(problem.batch, dtype)
+        for _ in range(2):
+            rates = config.rates()._asdict()
+            assert plain.update(batch, **rates) == configured.update(batch)
+        # Rates are of one update: the next has the configuration's again.
+        states = plain.get_state(), configured.get_state()
+        assert all(np.array_equal(states[0][n], states[1][n]) for n in states[0])
+        assert plain.update(batch) != configured.update(batch)
+
+
 CHECKS: dict[str, Callable[[str], None]] = {
     "batch permuted": check_permutation,
     "batch twice": check_duplication,
@@ -124,4 +145,5 @@ CHECKS: dict[str, Callable[[str], None]] = {
     "advantages times 2^k": check_advantage_scale,
     "Fisher symmetric": check_symmetry,
     "KL of itself": check_kl_of_itself,
+    "rates of one update": check_rates,
 }

@@ -19,6 +19,7 @@ CASES = (
     "constant_obs",
     "log_std_high",
 )
+DISCRETE_CASES = ("choices", "choices_peaked", "choices_near", "switches")
 GOLDEN = "gauss_small_f64"
 SHOWN = 3
 
@@ -27,10 +28,12 @@ def main() -> int:
     """Exit status 1 where anything was found."""
     environment.prepare()
     # A fault in one backend can't change what is checked of the other one alone.
-    frameworks = sys.argv[1:] or ["torch", "jax"]
+    options = sys.argv[1:]
+    names = DISCRETE_CASES if "--discrete" in options else CASES
+    frameworks = [name for name in options if name != "--discrete"] or ["torch", "jax"]
     found: dict[str, list[str]] = {}
     try:
-        _rings(found)
+        _rings(found, names)
     except Exception as error:
         # A mutant that crashes a backend has been caught by the first ring.
         found.setdefault("A", []).append(
@@ -45,10 +48,10 @@ def main() -> int:
     return bool(found)
 
 
-def _rings(found: dict[str, list[str]]) -> None:
+def _rings(found: dict[str, list[str]], names: tuple[str, ...]) -> None:
     from parity_tests import evidence, inspection
 
-    gathered = evidence.gather_all(list(CASES), seeds=2)
+    gathered = evidence.gather_all(list(names), seeds=2)
     for row in inspection.judge(gathered):
         if not row.ok:
             text = f"{row.case} {row.quantity} {row.subject} {row.value:.1e} {row.note}"

@@ -8,12 +8,13 @@ from typing import NamedTuple
 
 
 class Mutant(NamedTuple):
-    """One planted fault."""
+    """One planted fault; `discrete` ones are looked for where actions are choices."""
 
     name: str
     file: str
     old: str
     new: str
+    discrete: bool = False
 
 
 def _torch(name: str, module: str, old: str, new: str) -> Mutant:
@@ -28,15 +29,19 @@ def _shared(name: str, module: str, old: str, new: str) -> Mutant:
     return Mutant(f"shared: {name}", f"trpo/{module}.py", old, new)
 
 
+def _discrete(mutant: Mutant) -> Mutant:
+    return mutant._replace(discrete=True)
+
+
 TORCH = (
     _torch("KL reversed", "objective", "distributions.kl_old_to_new(old, new).mean()",
            "distributions.kl_old_to_new(new, old).mean()"),
-    _torch("KL averaged over actions", "distributions",
+    _torch("KL averaged over actions", "gaussian",
            "(-2.0 * d) + z**2)).sum(-1, keepdim=True)",
            "(-2.0 * d) + z**2)).mean(-1, keepdim=True)"),
-    _torch("KL lost its 1/2", "distributions", "return (0.5 * (_expm1_minus",
-           "return (1.0 * (_expm1_minus"),
-    _torch("naive KL, cancelling", "distributions",
+    _torch("KL lost its 1/2", "gaussian", "return (0.5 * (expm1_minus",
+           "return (1.0 * (expm1_minus"),
+    _torch("naive KL, cancelling", "numerics",
            "return torch.where(small, 0.5 * near**2 * series, torch.expm1(far) - far)",
            "return torch.exp(t) - 1.0 - t"),
     _torch("no damping in the product", "fisher", "return f_v + damping * v",
@@ -52,18 +57,18 @@ TORCH = (
     _torch("step length without damping", "policy_update",
            "x_f_x = inner(cg.x, b - cg.residual)",
            "x_f_x = inner(cg.x, b - cg.residual - config.cg_damping * cg.x)"),
-    _torch("step length forgets 2", "policy_update", "torch.sqrt(2.0 * config.target_kl",
-           "torch.sqrt(1.0 * config.target_kl"),
+    _torch("step length forgets 2", "policy_update", "torch.sqrt(2.0 * target_kl",
+           "torch.sqrt(1.0 * target_kl"),
     _torch("Fisher on a sample of the rows", "policy_update",
            "product = FISHER_PRODUCTS[config.fisher_product](policy, theta,",
            "product = FISHER_PRODUCTS[config.fisher_product]("
-           "lambda t: DiagonalGaussian(policy(t).mean[::5], policy(t).log_std), theta,"),
-    _torch("log_std not clamped", "distributions",
+           "lambda t: policy(t)._replace(mean=policy(t).mean[::5]), theta,"),
+    _torch("log_std not clamped", "gaussian",
            "return log_std.clamp(LOG_STD_MIN, LOG_STD_MAX)", "return log_std.clone()"),
-    _torch("entropy without 1/2", "distributions",
+    _torch("entropy without 1/2", "gaussian",
            "gaussian.log_std + 0.5 * (1.0 + math.log(2 * math.pi))",
            "gaussian.log_std + 0.5 * math.log(2 * math.pi)"),
-    _torch("log-prob by division by variance", "distributions",
+    _torch("log-prob by division by variance", "gaussian",
            "z = (actions - gaussian.mean) * torch.exp(-gaussian.log_std)\n    terms",
            "z = (actions - gaussian.mean) * torch.exp(-2 * gaussian.log_std)\n    terms"),
     _torch("first candidate skipped", "line_search", "frac = 1.0\n",
@@ -102,9 +107,12 @@ TORCH = (
            "g = _times_slope(g @ layers[i].weight, chunk[max(i, 2) - 1])"),
     # OpenAI Baselines accepts a step up to there.
     _torch("KL accepted up to 1.5 times its bound", "policy_update",
-           "target_kl=config.target_kl,", "target_kl=1.5 * config.target_kl,"),
+           "target_kl=target_kl,", "target_kl=1.5 * target_kl,"),
     _torch("residual's tolerance not passed on", "policy_update",
            "config.cg_iters, config.cg_residual_tol)", "config.cg_iters, 0.0)"),
+    _torch("scheduled radius ignored", "agent", "rates.target_kl,", "None,"),
+    _torch("scheduled learning rate stays", "agent",
+           'group["lr"] = rates.value_lr', 'group["lr"] = self.config.value_lr'),
     _torch("failed update not undone", "agent",
            "step = _discarded(step)\n                self._set_learned_state(before)",
            "step = _discarded(step)"),
@@ -119,9 +127,9 @@ JAX = (
          'arrays[f"{prefix}layers.{i}.weight"].shape[::-1]).copy()'),
     _jax("damping halved in the product", "fisher", "return f_v + damping * v",
          "return f_v + 0.5 * damping * v"),
-    _jax("log_std's Fisher without 2", "distributions", "log_std=2.0 * tangent.log_std",
+    _jax("log_std's Fisher without 2", "gaussian", "log_std=2.0 * tangent.log_std",
          "log_std=1.0 * tangent.log_std"),
-    _jax("gradient halved at the clamp", "distributions",
+    _jax("gradient halved at the clamp", "gaussian",
          "return jnp.where(inside, log_std, bound)",
          "return jnp.clip(log_std, LOG_STD_MIN, LOG_STD_MAX)"),
     _jax("one iteration too many", "conjugate_gradient",
@@ -167,9 +175,13 @@ JAX = (
     _jax("explained variance with ddof 1", "value_update",
          "variance = returns.var()", "variance = returns.var(ddof=1)"),
     _jax("KL accepted up to 1.5 times its bound", "policy_update",
-         "target_kl=config.target_kl,", "target_kl=1.5 * config.target_kl,"),
+         "target_kl=target_kl,", "target_kl=1.5 * target_kl,"),
     _jax("residual's tolerance not passed on", "policy_update",
          "config.cg_iters, config.cg_residual_tol)", "config.cg_iters, 0.0)"),
+    _jax("scheduled radius ignored", "compiled", "rates.target_kl,", "None,"),
+    _jax("scheduled learning rate ignored", "compiled",
+         "build_value_optimizer(config, rates.value_lr),",
+         "build_value_optimizer(config, config.value_lr),"),
     _jax("non-finite state committed", "compiled",
          "lambda after, before: jnp.where(sound, after, before), new, state_before",
          "lambda after, before: after, new, state_before"),
@@ -204,4 +216,74 @@ SHARED = (
             "if shape != (rows, width) and", "if False and"),
 )  # fmt: skip
 
-MUTANTS = TORCH + JAX + SHARED
+DISCRETE = tuple(map(_discrete, (
+    _torch("choices' KL reversed", "categorical",
+           "p = torch.exp(log_probabilities(old))\n    d = _log_ratios(old, new)",
+           "p = torch.exp(log_probabilities(new))\n    d = _log_ratios(new, old)"),
+    _torch("choices' Fisher without - p p'", "categorical",
+           "centered = tangent.logits - (p * tangent.logits).sum(-1, keepdim=True)",
+           "centered = tangent.logits"),
+    _torch("choices' Fisher not averaged", "categorical",
+           "return Categorical(p * centered / p.shape[0])",
+           "return Categorical(p * centered)"),
+    _torch("missing options take part", "categorical", "MASKED = -1e9",
+           "MASKED = -5.0"),
+    _torch("cotangents of another choice", "categorical",
+           "parts = [u.logits[:, j, :size] for j, size",
+           "parts = [u.logits[:, j, -size:] for j, size"),
+    _torch("choices' KL cancelling", "categorical",
+           "return (p * expm1_minus_argument(d)).sum((-2, -1))[:, None]",
+           "return -(p * d).sum((-2, -1))[:, None]"),
+    _torch("normaliser of the new policy", "categorical",
+           "normalizer = torch.log1p((p * torch.expm1(near)).sum(-1, keepdim=True))",
+           "normalizer = torch.log1p((p * near).sum(-1, keepdim=True))"),
+    _torch("sampling from the other end", "categorical",
+           "cumulative = torch.cumsum(p, -1)",
+           "cumulative = torch.cumsum(p.flip(-1), -1)"),
+    _torch("switches' KL reversed", "bernoulli", "torch.sigmoid(sign * old.logits)\n",
+           "torch.sigmoid(sign * new.logits)\n"),
+    _torch("switches' Fisher p for p (1 - p)", "bernoulli",
+           "variance = torch.sigmoid(logits) * torch.sigmoid(-logits)",
+           "variance = torch.sigmoid(logits)"),
+    _torch("entropy of one outcome", "bernoulli", "for signed in (logits, -logits)",
+           "for signed in (logits, logits)"),
+    _torch("switches' KL of ones alone", "bernoulli", "for sign in (1.0, -1.0)",
+           "for sign in (1.0, 1.0)"),
+    _jax("choices' KL reversed", "categorical",
+         "p = jnp.exp(log_probabilities(old))\n    d = jnp.minimum(_log_ratios(old, new)",
+         "p = jnp.exp(log_probabilities(new))\n    d = jnp.minimum(_log_ratios(new, old)"),
+    _jax("choices' Fisher without - p p'", "categorical",
+         "centered = tangent.logits - (p * tangent.logits).sum(-1, keepdims=True)",
+         "centered = tangent.logits"),
+    _jax("missing options take part", "categorical", "MASKED = -1e9",
+         "MASKED = -5.0"),
+    _jax("actions counted from one", "categorical",
+         "index = actions.astype(jnp.int32)[..., None]",
+         "index = actions.astype(jnp.int32)[..., None] - 1"),
+    _jax("entropy averaged over choices", "categorical",
+         "return -(jnp.exp(log_p) * log_p).sum((-2, -1))[:, None]",
+         "return -(jnp.exp(log_p) * log_p).sum(-1).mean(-1)[:, None]"),
+    _jax("far policies as if near", "categorical",
+         "return jnp.where(small, change - normalizer, far)",
+         "return change - normalizer"),
+    _jax("least likely action", "categorical", "jnp.argmax(logits, axis=-1)",
+         "jnp.argmin(logits, axis=-1)"),
+    _jax("switches' log-probability of ones", "bernoulli",
+         "signed = (2.0 * actions - 1.0) * bernoulli.logits",
+         "signed = bernoulli.logits"),
+    _jax("switches' Fisher p for p (1 - p)", "bernoulli",
+         "variance = jax.nn.sigmoid(logits) * jax.nn.sigmoid(-logits)",
+         "variance = jax.nn.sigmoid(logits)"),
+    _jax("switches sampled upside down", "bernoulli", "(below_one(noise) < ",
+         "(below_one(noise) > "),
+    _jax("switches' ratio cancelling", "bernoulli",
+         "return jnp.where(small, exact, jax.nn.log_sigmoid(new) - "
+         "jax.nn.log_sigmoid(old))",
+         "return jax.nn.log_sigmoid(new) - jax.nn.log_sigmoid(old)"),
+    _shared("start not added", "spaces", "actions = actions + self.action_start",
+            "actions = actions + 0 * self.action_start"),
+    _shared("actions that don't exist let through", "heads", "if bad.any():",
+            "if bad.all():"),
+)))  # fmt: skip
+
+MUTANTS = TORCH + JAX + SHARED + DISCRETE

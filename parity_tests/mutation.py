@@ -64,7 +64,9 @@ def plant(folder: pathlib.Path, mutant: Mutant) -> str:
     return text
 
 
-def check(folder: pathlib.Path, frameworks: tuple[str, ...]) -> dict[str, list[str]]:
+def check(
+    folder: pathlib.Path, frameworks: tuple[str, ...], discrete: bool
+) -> dict[str, list[str]]:
     """What the suite finds in the copy: ring -> notes."""
     settings = {
         "PYTHONPATH": str(folder),
@@ -78,6 +80,7 @@ def check(folder: pathlib.Path, frameworks: tuple[str, ...]) -> dict[str, list[s
         "XLA_FLAGS": "--xla_backend_optimization_level=0",
     }
     command = [sys.executable, "-m", "parity_tests.mutant_check", *frameworks]
+    command += ["--discrete"] if discrete else []
     try:
         run = subprocess.run(
             command, cwd=folder, env={**os.environ, **settings}, capture_output=True,
@@ -105,9 +108,10 @@ def run(mutants: list[Mutant], workers: int = 1) -> Iterator[Verdict]:
         folders: queue.Queue[pathlib.Path] = queue.Queue()
         first = pathlib.Path(temporary) / "0"
         copy_packages(first)
-        clean = check(first, ("torch", "jax"))
-        if clean:
-            raise RuntimeError(f"the suite fails without any fault: {clean}")
+        for discrete in {mutant.discrete for mutant in mutants}:
+            clean = check(first, ("torch", "jax"), discrete)
+            if clean:
+                raise RuntimeError(f"the suite fails without any fault: {clean}")
         folders.put(first)
         for i in range(1, workers):
             # With what the first has compiled.
@@ -130,7 +134,7 @@ def _verdict(folder: pathlib.Path, mutant: Mutant) -> Verdict:
     try:
         framework = mutant.name.partition(":")[0]
         frameworks = ("torch", "jax") if framework == "shared" else (framework,)
-        caught = check(folder, frameworks)
+        caught = check(folder, frameworks, mutant.discrete)
     finally:
         (folder / mutant.file).write_text(before)
     return Verdict(mutant.name, mutant.file, caught, time.perf_counter() - start)

@@ -10,7 +10,13 @@ from collections.abc import Callable
 import jax
 import numpy as np
 
-from parity_tests import bridges, cases, reference, reference_update
+from parity_tests import (
+    bridges,
+    cases,
+    discrete_oracles,
+    reference,
+    reference_update,
+)
 from parity_tests.distribution_oracles import (
     check_extremes,
     check_torch_distributions,
@@ -20,6 +26,7 @@ from parity_tests.distribution_oracles import (
 from parity_tests.golden import GoldenCase
 from parity_tests.golden_probe import Probe
 from parity_tests.reference import Network
+from parity_tests.reference_distributions import of
 from parity_tests.tolerances import assert_parity
 from trpo_jax import (
     conjugate_gradient as jax_cg,
@@ -32,6 +39,8 @@ from trpo_torch import (
 
 
 DIFFERENCE = 1e-5
+# One case of each distribution.
+DIFFERENTIATED = ("trained", "choices", "switches")
 
 
 @functools.lru_cache
@@ -43,6 +52,8 @@ def probe_of(framework: str, name: str, dtype: str = "float64") -> Probe:
         "obs_dim": case.obs_dim,
         "act_dim": case.act_dim,
         "policy_layer_sizes": case.layers,
+        "distribution": case.distribution,
+        "action_sizes": case.action_sizes,
         "dtype": dtype,
         "config": {"cg_damping": 0.1},
     }
@@ -134,9 +145,15 @@ def _positive_definite(size: int) -> tuple[np.ndarray, np.ndarray]:
 
 def check_kl_derivatives(framework: str) -> None:
     """KL's gradient at a nearby policy against central differences."""
-    problem, probe = cases.build("trained"), probe_of(framework, "trained")
+    for name in DIFFERENTIATED:
+        _check_kl_derivatives(cases.build(name), probe_of(framework, name))
+
+
+def _check_kl_derivatives(problem: cases.Problem, probe: Probe) -> None:
     policy, obs = Network.policy(problem.state), problem.batch["obs"]
     old = reference.forward(policy, obs)
+    distribution, actions = of(problem.case.head), problem.batch["actions"]
+    likelihood = distribution.likelihood(old, actions)
     rng = np.random.default_rng(2)
     at = policy.flat() + 0.05 * rng.standard_normal(policy.flat().size)
     direction = rng.standard_normal(at.size)
@@ -144,7 +161,9 @@ def check_kl_derivatives(framework: str) -> None:
 
     def mean_kl(theta: np.ndarray) -> float:
         new = reference.forward(Network.from_flat(theta, policy), obs)
-        return float(reference.kl(*reference.changes(old[:2], new[:2])).mean())
+        return float(
+            distribution.compare(old, new, likelihood.residual, actions).kl.mean()
+        )
 
     slope = mean_kl(at + DIFFERENCE * direction) - mean_kl(at - DIFFERENCE * direction)
     got = probe.kl_gradient(at) @ direction
@@ -153,13 +172,17 @@ def check_kl_derivatives(framework: str) -> None:
 
 def check_surrogate_gradient(framework: str) -> None:
     """The surrogate's gradient against central differences."""
-    problem, probe = cases.build("trained"), probe_of(framework, "trained")
+    for name in DIFFERENTIATED:
+        _check_surrogate_gradient(cases.build(name), probe_of(framework, name))
+
+
+def _check_surrogate_gradient(problem: cases.Problem, probe: Probe) -> None:
     policy, batch = Network.policy(problem.state), problem.batch
     direction = problem.probe
 
     def surrogate(theta: np.ndarray) -> float:
         new = reference.forward(Network.from_flat(theta, policy), batch["obs"])
-        log_prob = reference.log_prob(new.output, new.log_std, batch["actions"])
+        log_prob = of(problem.case.head).likelihood(new, batch["actions"]).log_prob
         return float(
             (np.exp(log_prob - batch["log_probs"]) * batch["advantages"]).mean()
         )
@@ -235,4 +258,5 @@ CHECKS: dict[str, Callable[[str], None]] = {
     "60 digits": check_extremes,
     "torch.distributions": check_torch_distributions,
     "critic gradient": check_critic_gradient,
+    **discrete_oracles.CHECKS,
 }

@@ -1,4 +1,4 @@
-"""The third implementation: networks and distribution in NumPy, without autodiff.
+"""The third implementation: networks in NumPy, without autodiff.
 
 Derivatives are written out by hand, so nothing here is shared with either backend. It
 is the float64 truth of every ring. Each function takes `noise`, which perturbs every
@@ -6,7 +6,6 @@ layer's output: run with it, the reference tells how far rounding errors carry
 (Monte-Carlo arithmetic; Parker 1997).
 """
 
-import math
 from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
@@ -78,7 +77,7 @@ class Network(NamedTuple):
 
     Attributes:
         layers: (weight [out, in], bias [out]) from input to output.
-        log_std: [act_dim], not yet clamped; None for a critic.
+        log_std: [act_dim], not yet clamped; None where there is none.
     """
 
     layers: tuple[tuple[np.ndarray, np.ndarray], ...]
@@ -87,7 +86,7 @@ class Network(NamedTuple):
     @classmethod
     def policy(cls, state: Mapping[str, np.ndarray]) -> "Network":
         """The policy of a canonical state."""
-        return cls(_layers(state, "policy."), state["policy.log_std"])
+        return cls(_layers(state, "policy."), state.get("policy.log_std"))
 
     @classmethod
     def critic(cls, state: Mapping[str, np.ndarray]) -> "Network":
@@ -182,45 +181,6 @@ def tangent(
 
 def _inside(log_std: np.ndarray) -> np.ndarray:
     return (log_std >= LOG_STD_MIN) & (log_std <= LOG_STD_MAX)
-
-
-def log_prob(mean: np.ndarray, log_std: np.ndarray, actions: np.ndarray) -> np.ndarray:
-    """Log-density of actions [N, act_dim], as [N, 1]."""
-    z = (actions - mean) / np.exp(log_std)
-    terms = -0.5 * (z * z + math.log(2.0 * math.pi)) - log_std
-    return terms.sum(-1, keepdims=True)
-
-
-def entropy(log_std: np.ndarray) -> np.ndarray:
-    """Differential entropy [1, 1]."""
-    return (log_std + 0.5 * math.log(2.0 * math.pi * math.e)).sum(-1, keepdims=True)
-
-
-def changes(old: tuple, new: tuple) -> tuple[np.ndarray, np.ndarray]:
-    """(d, z): change of log_std, and of the mean in units of the new std."""
-    d = new[1] - old[1]
-    return d, (new[0] - old[0]) / np.exp(new[1])
-
-
-def kl(d: np.ndarray, z: np.ndarray) -> np.ndarray:
-    """KL(old || new) of each sample, [N, 1]: (exp(-2d) - 1 + 2d + z^2) / 2."""
-    return (0.5 * (exp_remainder(-2.0 * d) + z * z)).sum(-1, keepdims=True)
-
-
-def exp_remainder(t: np.ndarray) -> np.ndarray:
-    """exp(t) - 1 - t by its power series, whole where it would cancel."""
-    term = 0.5 * t * t
-    total = term.copy()
-    for k in range(3, 30):
-        term = term * t / k
-        total = total + term
-    return np.where(abs(t) < 1.0, total, np.expm1(t) - t)
-
-
-def log_ratio(d: np.ndarray, z: np.ndarray, z_old: np.ndarray) -> np.ndarray:
-    """log(new density / old density) [N, 1], with z_old = (action - old mean) / std."""
-    shift = np.expm1(-d) * z_old - z
-    return (-shift * (z_old + 0.5 * shift) - d).sum(-1, keepdims=True)
 
 
 def gae(

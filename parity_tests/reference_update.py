@@ -6,7 +6,6 @@ simulated rounding error must not send it down another branch.
 """
 
 import math
-from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -15,6 +14,7 @@ from parity_tests import reference
 from parity_tests.canonical import Arrays, flatten, round32
 from parity_tests.cases import Problem
 from parity_tests.reference import Forward, Network, Noise, exact
+from parity_tests.reference_distributions import Likelihood, of
 
 
 ADAM = {"beta_1": 0.9, "beta_2": 0.999, "epsilon": 1e-5}
@@ -42,16 +42,16 @@ class Teacher(NamedTuple):
     """The truth's intermediate results, that every implementation is fed with.
 
     Attributes:
-        mean, log_std: outputs of the policy.
-        new_mean, new_log_std: outputs of the nearby policy.
+        output, log_std: of the policy; None for a log_std that it does not have.
+        new_output, new_log_std: of the nearby policy.
         b: [p] unit-norm gradient.
         full_step: [p] longest candidate of the line search; None where there is none.
     """
 
-    mean: np.ndarray
-    log_std: np.ndarray
-    new_mean: np.ndarray
-    new_log_std: np.ndarray
+    output: np.ndarray
+    log_std: np.ndarray | None
+    new_output: np.ndarray
+    new_log_std: np.ndarray | None
     b: np.ndarray
     full_step: np.ndarray
 
@@ -61,7 +61,7 @@ def teach(problem: Problem) -> Teacher:
     policy, batch = Network.policy(problem.state), problem.batch
     at = reference.forward(policy, batch["obs"])
     new = reference.forward(Network.policy(problem.nearby), batch["obs"])
-    gradient = surrogate_gradient(policy, at, batch, exact)
+    gradient = surrogate_gradient(problem, policy, at, exact)
     norm = np.linalg.norm(gradient)
     b = gradient / norm if norm > 0 else gradient
     full_step = np.zeros_like(b)
@@ -69,7 +69,7 @@ def teach(problem: Problem) -> Teacher:
         cg = conjugate_gradient(_product(problem, policy, at, exact), b, problem.config)
         full_step = scaled_step(cg, b, problem.config, exact)
     teacher = Teacher(*at[:2], *new[:2], b, full_step)
-    return Teacher(*map(round32, teacher))
+    return Teacher(*(None if a is None else round32(a) for a in teacher))
 
 
 class CGRun(NamedTuple):
@@ -112,41 +112,43 @@ def scaled_step(cg: CGRun, b: np.ndarray, config, noise: Noise) -> np.ndarray:
     return noise(cg.x * math.sqrt(2.0 * config.target_kl / x_a_x))
 
 
-def surrogate_terms(
-    mean: np.ndarray, log_std: np.ndarray, batch: Mapping, noise: Noise
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """z, log-probability, log-ratio and ratio at a policy's outputs."""
-    # Rounded once for all rows, so that their errors do not average out.
-    inverse_std = noise(np.exp(-log_std))
-    constant = noise(np.float64(0.5 * math.log(2.0 * math.pi)))
-    z = noise((batch["actions"] - mean) * inverse_std)
-    terms = noise(-0.5 * z * z - constant) - log_std
-    log_prob = noise(terms.sum(-1, keepdims=True))
-    log_ratio = log_prob - batch["log_probs"]
+class Terms(NamedTuple):
+    """Likelihood of the actions at a policy's outputs, log-ratio and ratio [N, 1]."""
+
+    likelihood: Likelihood
+    log_ratio: np.ndarray
+    ratio: np.ndarray
+
+
+def surrogate_terms(problem: Problem, at: Forward, noise: Noise) -> Terms:
+    """What the surrogate is made of, at a policy's outputs."""
+    batch = problem.batch
+    found = of(problem.case.head).likelihood(at, batch["actions"], noise)
+    log_ratio = found.log_prob - batch["log_probs"]
     with np.errstate(over="ignore"):
-        return z, log_prob, log_ratio, noise(np.exp(log_ratio))
+        return Terms(found, log_ratio, noise(np.exp(log_ratio)))
 
 
 def surrogate_gradient(
-    policy: Network, at: Forward, batch: Mapping, noise: Noise
+    problem: Problem, policy: Network, at: Forward, noise: Noise
 ) -> np.ndarray:
     """Gradient of mean(ratio * advantage) in the flat parameters."""
-    z, _, _, ratio = surrogate_terms(at.output, at.log_std, batch, noise)
-    weight = noise(ratio * batch["advantages"]) / len(z)
-    d_log_std = noise(reference.sum_rows(weight * (z * z - 1.0), noise)[None])
-    d_mean = noise(weight * z / np.exp(at.log_std))
-    return reference.backward(policy, at, d_mean, d_log_std, noise)
+    terms = surrogate_terms(problem, at, noise)
+    weight = noise(terms.ratio * problem.batch["advantages"]) / len(terms.ratio)
+    distribution = of(problem.case.head)
+    cotangents = distribution.pull(at, terms.likelihood.residual, weight, noise)
+    return reference.backward(policy, at, *cotangents, noise)
 
 
 def _product(problem: Problem, policy: Network, at: Forward, noise: Noise):
     """V -> (F + damping) v by J'MJ."""
-    damping, n = problem.config.cg_damping, len(at.output)
+    damping, distribution = problem.config.cg_damping, of(problem.case.head)
 
     def product(v: np.ndarray) -> np.ndarray:
         change = Network.from_flat(v, policy)
-        d_mean, d_log_std = reference.tangent(policy, at, change, noise)
-        m_mean = d_mean * np.exp(-2.0 * at.log_std) / n
-        f_v = reference.backward(policy, at, m_mean, 2.0 * d_log_std, noise)
+        tangent = reference.tangent(policy, at, change, noise)
+        cotangents = distribution.metric(at, *tangent, noise)
+        f_v = reference.backward(policy, at, *cotangents, noise)
         return noise(f_v + damping * v)
 
     return product
@@ -174,20 +176,21 @@ def line_search(
     """Every candidate evaluated; the first good one, or number `index`, accepted."""
     config, batch = problem.config, problem.batch
     theta = policy.flat()
-    z_old = (batch["actions"] - at.output) / np.exp(at.log_std)
+    distribution = of(problem.case.head)
+    residual = distribution.likelihood(at, batch["actions"]).residual
     improvements, kls, terms, candidates = [], [], [], []
     for j in range(config.backtrack_iters):
         candidate = noise(theta + config.backtrack_coeff**j * full_step)
         new = reference.forward(
             Network.from_flat(candidate, policy), batch["obs"], noise
         )
-        d, z = reference.changes(at[:2], new[:2])
+        change = distribution.compare(at, new, residual, batch["actions"])
         with np.errstate(over="ignore"):
-            gain = np.expm1(noise(reference.log_ratio(d, z, z_old)))
+            gain = np.expm1(noise(change.log_ratio))
             gain = ratio * gain * batch["advantages"]
         improvements.append(noise(reference.mean_rows(gain, noise)))
         terms.append(abs(gain).mean())
-        kls.append(reference.mean_rows(noise(reference.kl(d, z)), noise))
+        kls.append(reference.mean_rows(noise(change.kl), noise))
         candidates.append(candidate)
     improvements, kls = np.array(improvements), np.array(kls)
     if index is None:

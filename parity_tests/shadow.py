@@ -18,6 +18,7 @@ from parity_tests.canonical import round32
 from parity_tests.evidence import Evidence, collect
 from parity_tests.tolerances import relative_error
 from trpo.config import TrainConfig, TRPOConfig
+from trpo.heads import Head
 from trpo.noise import Purpose, RandomStream, minibatch_orders
 from trpo.training import Trainer
 
@@ -92,7 +93,7 @@ def _train(env_id: str, updates: int) -> Iterator[Evidence]:
             if normalizer is not None:
                 batch["obs"] = normalizer.normalize(batch["obs"], np.dtype("float64"))
             state = trainer.agent.get_state()
-            problem = _problem(env_id, update, config, state, batch)
+            problem = _problem(env_id, update, config, trainer.agent.head, state, batch)
             results, after = _update_all(problem)
             yield collect(
                 env_id,
@@ -110,13 +111,14 @@ def _train(env_id: str, updates: int) -> Iterator[Evidence]:
 
 
 def _problem(
-    env_id: str, update: int, config: TRPOConfig, state: dict, batch: dict
+    env_id: str, update: int, config: TRPOConfig, head: Head, state: dict, batch: dict
 ) -> cases.Problem:
     """One update of the run as a problem; numbers are rounded to float32 first."""
     size, obs_dim = batch["obs"].shape
     case = cases.Case(
         name=env_id, why="a real rollout", batch=size, obs_dim=obs_dim,
-        act_dim=batch["actions"].shape[1], layers=LAYERS,
+        act_dim=head.act_dim, distribution=head.distribution,
+        action_sizes=head.action_sizes, layers=LAYERS,
     )  # fmt: skip
     learned = {
         name: array if array.dtype.kind == "i" else round32(array)

@@ -6,6 +6,7 @@ import numpy as np
 
 from parity_tests import bridges, cases, reference, truth
 from parity_tests.reference import Network
+from parity_tests.reference_distributions import of
 from parity_tests.tolerances import assert_parity
 from trpo.advantages import generalized_advantages, normalize_advantages
 from trpo.noise import Purpose, RandomStream
@@ -77,24 +78,33 @@ def check_return_scaler() -> None:
 
 def check_act() -> None:
     """Actions, log-probabilities and values of `act`, in both backends."""
-    problem = cases.build("trained")
-    obs = problem.batch["obs"]
-    policy = Network.policy(problem.state)
-    at = reference.forward(policy, obs)
+    for name in ("trained", "choices_peaked", "switches_peaked"):
+        for framework in bridges.BRIDGES:
+            _check_act(framework, cases.build(name))
+
+
+def _check_act(framework: str, problem: cases.Problem) -> None:
+    obs, head = problem.batch["obs"], problem.case.head
+    at = reference.forward(Network.policy(problem.state), obs)
     value = reference.forward(Network.critic(problem.state), obs).output
-    for framework in bridges.BRIDGES:
-        agent = bridges.make_agent(framework, problem, "float64")
-        action, log_prob, got = agent.act(obs, deterministic=True)
-        assert_parity("mean", action, at.output)
-        assert_parity("value", got, value)
-        for draw in range(2):
-            action, log_prob, _ = agent.act(obs)
-            stream = RandomStream(problem.seed, Purpose.ACTION)
-            noise = stream.at(draw).standard_normal(action.shape)
-            assert_parity("mean", action, at.output + np.exp(at.log_std) * noise)
-            want = reference.log_prob(at.output, at.log_std, action)
-            assert_parity("log_prob", log_prob, want, np.linalg.norm(want) + 1.0)
-        assert int(agent.get_state()["random.action_draws"]) == 2
+    distribution = of(head)
+    agent = bridges.make_agent(framework, problem, "float64")
+    action, log_prob, got = agent.act(obs, deterministic=True)
+    assert_parity("value", got, value)
+    (best,) = distribution.deterministic(at).values()
+    if head.family.discrete:
+        assert_parity("log_prob", log_prob, best, np.linalg.norm(best) + 1.0)
+    else:
+        assert_parity("mean", action, best)
+    for draw in range(2):
+        action, log_prob, _ = agent.act(obs)
+        draws = head.draw_noise(
+            RandomStream(problem.seed, Purpose.ACTION).at(draw), len(obs)
+        )
+        assert_parity("mean", action, distribution.sample(at, draws))
+        want = distribution.likelihood(at, action).log_prob
+        assert_parity("log_prob", log_prob, want, np.linalg.norm(want) + 1.0)
+    assert int(agent.get_state()["random.action_draws"]) == 2
 
 
 CHECKS: dict[str, Callable[[], None]] = {

@@ -7,6 +7,7 @@ import torch
 
 from parity_tests import bridges, cases
 from parity_tests.lowering import arguments, check_full_precision, lower_for_cuda
+from trpo.types import Rates
 from trpo_jax import compiled
 
 
@@ -31,12 +32,13 @@ def test_products_ask_for_full_precision():
 
 
 def test_equal_shapes_are_compiled_once():
-    functions, config, state, batch, orders = arguments()
-    compiled.update(functions, config, state, batch, orders)
+    functions, config, state, batch, orders, rates = arguments()
+    compiled.update(functions, config, state, batch, orders, rates)
     before = compiled.update._cache_size()
     for factor in (0.5, 2.0):
         changed = batch._replace(advantages=batch.advantages * np.float32(factor))
-        state, _ = compiled.update(functions, config, state, changed, orders)
+        rates = Rates(*(rate * np.float32(factor) for rate in rates))
+        state, _ = compiled.update(functions, config, state, changed, orders, rates)
     agent = bridges.make_agent("jax", cases.build("trained"), "float32")
     agent.update(
         {n: a.astype("float32") for n, a in cases.build("trained").batch.items()}

@@ -8,7 +8,7 @@ import pytest
 from parity_tests import rings, shadow
 
 
-@pytest.fixture(scope="module", params=["Pendulum-v1", "HalfCheetah-v5"])
+@pytest.fixture(scope="module", params=["Pendulum-v1", "HalfCheetah-v5", "CartPole-v1"])
 def trained(request):
     return shadow.run(request.param, 10)
 

@@ -28,6 +28,7 @@ IDENTITY = 1e-10
 STAGES = {
     "mean": "a few matrix products and tanh",
     "log_std": "a clamp: exact",
+    "logits": "a few matrix products and tanh",
     "value": "a few matrix products and tanh",
     "log_prob": "relative to its terms, which may cancel",
     "entropy": "a sum over actions",
@@ -51,6 +52,7 @@ STAGES = {
     "gae/normalized": "two means",
     "normalized/obs": "raw observations are 100 standard deviations from zero",
     "normalized/mean": "normalised observations through the policy",
+    "normalized/log_prob": "normalised observations through the policy and a softmax",
     "update/cg_solution": "as cg/solution, on the backend's own gradient",
     "update/full_step": "the solution, scaled onto the trust region's border",
     "update/policy": "parameters plus the accepted step",

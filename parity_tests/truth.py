@@ -5,7 +5,8 @@ import numpy as np
 from parity_tests import reference, reference_update as parts
 from parity_tests.canonical import Arrays
 from parity_tests.cases import Problem
-from parity_tests.reference import Network, Noise, exact
+from parity_tests.reference import Forward, Network, Noise, exact
+from parity_tests.reference_distributions import of
 from parity_tests.reference_update import Stages, Teacher
 
 
@@ -59,32 +60,28 @@ def _distribution_stages(
     values, batch = stages.values, problem.batch
     policy = Network.policy(problem.state)
     at = reference.forward(policy, batch["obs"], noise)
-    values["mean"], values["log_std"] = at.output, at.log_std
-    old = (teacher.mean, teacher.log_std)
-    z, log_prob, _, ratio = parts.surrogate_terms(*old, batch, noise)
-    values["log_prob"], values["ratio"] = log_prob, ratio
-    values["entropy"] = noise(reference.entropy(teacher.log_std))
+    distribution = of(problem.case.head)
+    values |= distribution.fields(at)
+    old = Forward(teacher.output, teacher.log_std, ())
+    new = Forward(teacher.new_output, teacher.new_log_std, ())
+    found, _, ratio = parts.surrogate_terms(problem, old, noise)
+    values["log_prob"], values["ratio"] = found.log_prob, ratio
+    values["entropy"] = distribution.entropy(old, noise)
     terms = ratio * batch["advantages"]
     values["surrogate"] = noise(reference.mean_rows(noise(terms), noise))
     stages.scales["surrogate"] = float(abs(terms).mean())
-    stages.scales["log_prob"] = float(
-        np.linalg.norm((0.5 * z * z + abs(teacher.log_std) + 1.0).sum(-1))
-    )
+    stages.scales["log_prob"] = float(np.linalg.norm(found.terms))
     # A difference of log-probs passes their rounding on, exponentiated.
-    stages.scales["ratio"] = float(np.linalg.norm(ratio * (1.0 + abs(log_prob))))
-    d, z_change = reference.changes(old, (teacher.new_mean, teacher.new_log_std))
-    d, z_change = noise(d), noise(z_change)
-    values["kl"] = noise(reference.kl(d, z_change))
-    values["log_ratio"] = noise(reference.log_ratio(d, z_change, z))
-    stages.scales["log_ratio"] = float(
-        np.linalg.norm((abs(z * z_change) + abs(d) * (z * z + 1.0)).sum(-1))
-    )
+    stages.scales["ratio"] = float(np.linalg.norm(ratio * (1.0 + abs(found.log_prob))))
+    change = distribution.compare(old, new, found.residual, batch["actions"], noise)
+    values["kl"], values["log_ratio"] = change.kl, change.log_ratio
+    stages.scales["log_ratio"] = float(np.linalg.norm(change.terms))
     with np.errstate(over="ignore"):
         gain = ratio * np.expm1(values["log_ratio"]) * batch["advantages"]
     values["improvement"] = noise(reference.mean_rows(gain, noise))
     stages.scales["improvement"] = float(abs(gain).mean())
     if problem.case.updates:
-        values["gradient"] = parts.surrogate_gradient(policy, at, batch, noise)
+        values["gradient"] = parts.surrogate_gradient(problem, policy, at, noise)
         product = parts._product(problem, policy, at, noise)
         values["fisher/gauss_newton"] = product(problem.probe)
         for route in ("automatic", "kl_hessian"):
@@ -113,9 +110,10 @@ def _rollout_stages(stages: Stages, problem: Problem, noise: Noise) -> None:
     values["gae/advantages"], values["gae/returns"] = advantages, advantages + now
     values["gae/normalized"] = (advantages - advantages.mean()) / advantages.std()
     values["normalized/obs"] = noise(normalized(rollout["raw_obs"]))
-    values["normalized/mean"] = reference.forward(
-        Network.policy(problem.state), values["normalized/obs"], noise
-    ).output
+    policy = Network.policy(problem.state)
+    at = reference.forward(policy, values["normalized/obs"], noise)
+    for name, array in of(problem.case.head).deterministic(at, noise).items():
+        values[f"normalized/{name}"] = array
 
 
 def normalized(obs: np.ndarray) -> np.ndarray:
@@ -140,7 +138,7 @@ def _solver_stages(
     stages.values["cg/solution"] = cg.x
     stages.decisions["cg/iterations"] = cg.count
     stages.traces["cg"] = cg.trace
-    _, _, _, ratio = parts.surrogate_terms(*at[:2], batch, noise)
+    ratio = parts.surrogate_terms(problem, at, noise).ratio
     search = parts.line_search(
         problem, policy, at, ratio, teacher.full_step, noise,
         told.get("line_search/index"),
@@ -166,7 +164,7 @@ def _update_stages(
     told, config, batch = told or {}, problem.config, problem.batch
     policy = Network.policy(problem.state)
     at = reference.forward(policy, batch["obs"], noise)
-    gradient = parts.surrogate_gradient(policy, at, batch, noise)
+    gradient = parts.surrogate_gradient(problem, policy, at, noise)
     norm = float(np.linalg.norm(gradient))
     b = gradient / norm if norm > 0 else gradient
     cg = parts.conjugate_gradient(
@@ -174,7 +172,7 @@ def _update_stages(
         told.get("update/cg_iterations"), noise,
     )  # fmt: skip
     full_step = parts.scaled_step(cg, b, config, noise)
-    _, _, _, ratio = parts.surrogate_terms(*at[:2], batch, noise)
+    ratio = parts.surrogate_terms(problem, at, noise).ratio
     search = parts.line_search(
         problem, policy, at, ratio, full_step, noise, told.get("update/index")
     )
@@ -202,7 +200,7 @@ def _policy_metrics(
     config, batch, j = problem.config, problem.batch, search.index
     new = Network.from_flat(search.theta, Network.policy(problem.state))
     at = reference.forward(new, batch["obs"], noise)
-    _, _, log_ratio, new_ratio = parts.surrogate_terms(*at[:2], batch, noise)
+    _, log_ratio, new_ratio = parts.surrogate_terms(problem, at, noise)
     terms = ratio * batch["advantages"]
     frac = config.backtrack_coeff**j if j >= 0 else 0.0
     improvement = search.improvements[j] if j >= 0 else 0.0
@@ -215,7 +213,7 @@ def _policy_metrics(
         "policy/surrogate_after": surrogate + improvement,
         "policy/improvement": improvement,
         "policy/kl": search.kls[j] if j >= 0 else 0.0,
-        "policy/entropy": reference.entropy(at.log_std).mean(),
+        "policy/entropy": of(problem.case.head).entropy(at).mean(),
         "policy/step_norm": np.sqrt(squared),
         "policy/expected_improve": expected,
         "policy/line_search_frac": frac,

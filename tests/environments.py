@@ -2,7 +2,7 @@
 
 import gymnasium
 import numpy as np
-from gymnasium.spaces import Box
+from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete
 
 
 class Counter(gymnasium.Env):
@@ -43,18 +43,98 @@ class Counter(gymnasium.Env):
         return self._obs(), reward, ended and not odd, ended and odd, {}
 
 
+class Riddle(gymnasium.Env):
+    """Four questions an episode; each part of an action that is right pays 1.
+
+    The seed draws the questions. Who knows the answers gets `best_return` in every
+    episode: 4 times the parts of an action.
+    """
+
+    best_return: float
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.count = 0
+        return self._ask(), {}
+
+    def step(self, action):
+        assert self.action_space.contains(action), action
+        reward = float(np.sum(np.equal(action, self.answer)))
+        self.count += 1
+        return self._ask(), reward, self.count == 4, False, {}
+
+    def _ask(self):
+        raise NotImplementedError
+
+
+class Echo(Riddle):
+    """MultiDiscrete of unequal sizes and starts: repeat the two digits shown."""
+
+    observation_space = MultiDiscrete([3, 2])
+    action_space = MultiDiscrete([3, 2], start=[5, -1])
+    best_return = 8.0
+
+    def _ask(self):
+        shown = self.np_random.integers([3, 2])
+        self.answer = shown + np.array([5, -1])
+        return shown
+
+
+class Switches(Riddle):
+    """MultiBinary: switch on what is above zero."""
+
+    observation_space = Box(-1.0, 1.0, (3,), np.float32)
+    action_space = MultiBinary(3)
+    best_return = 12.0
+
+    def _ask(self):
+        shown = self.np_random.uniform(-1.0, 1.0, 3).astype(np.float32)
+        self.answer = (shown > 0).astype(np.int8)
+        return shown
+
+
+class Pointer(Riddle):
+    """Dict observation, actions from 1 on: one part says which other to go by."""
+
+    observation_space = Dict(
+        row=Discrete(2, start=7),
+        flags=MultiBinary(2),
+        size=Box(-1, 1, (1,), np.float32),
+    )
+    action_space = Discrete(3, start=1)
+    best_return = 4.0
+
+    def _ask(self):
+        row, flags = int(self.np_random.integers(2)), self.np_random.integers(0, 2, 2)
+        size = self.np_random.uniform(-1.0, 1.0, 1).astype(np.float32)
+        # Row 0: how many flags are up. Row 1: whether the size is positive.
+        self.answer = 1 + (int(size[0] > 0) if row else int(flags.sum()))
+        return {"row": row + 7, "flags": flags.astype(np.int8), "size": size}
+
+
+class Picture(Riddle):
+    """A Dict with an image, which is not supported."""
+
+    observation_space = Dict(image=Box(0, 255, (8, 8, 3), np.uint8))
+    action_space = Discrete(2)
+
+
 def register():
     """Register the environments once."""
-    for name, kwargs in {
-        "Counter-v0": {},
-        "CounterReusedBuffer-v0": {"reuse_buffer": True},
-        "CounterPoisoned-v0": {"poison_step": 2},
+    for name, (environment, kwargs) in {
+        "Counter-v0": (Counter, {}),
+        "CounterReusedBuffer-v0": (Counter, {"reuse_buffer": True}),
+        "CounterPoisoned-v0": (Counter, {"poison_step": 2}),
+        "Echo-v0": (Echo, {}),
+        "Switches-v0": (Switches, {}),
+        "Pointer-v0": (Pointer, {}),
+        "Picture-v0": (Picture, {}),
     }.items():
         env_id = f"TrpoTest/{name}"
         if env_id not in gymnasium.registry:
             gymnasium.register(
                 env_id,
-                Counter,
+                environment,
                 kwargs=kwargs,
                 disable_env_checker=True,
             )

@@ -9,6 +9,7 @@ import sys
 import numpy as np
 import pytest
 
+import tests.environments  # noqa: F401  (registers TrpoTest/…)
 from trpo.cli import main
 from trpo.metrics import read_metrics
 from trpo.types import METRIC_NAMES
@@ -64,7 +65,7 @@ def test_command_line_trains_evaluates_and_resumes(tmp_path, capsys, backend):
         (["parity", "--quick", "--full"], "expected one of --quick and --full"),
         (["parity", "--devices", "abacus"], "abacus"),
         (["train", "Pendulm-v1"], "Pendulum-v1"),
-        (["train", "CartPole-v1"], "action_space"),
+        (["train", "TrpoTest/Picture-v0"], "observation_space"),
         (["train", "Pendulum-v1", "--device", "nowhere"], "`device`"),
         (["evaluate", "no-such-run"], "config.json"),
         (["train", "--resume", "no-such-run"], "config.json"),

@@ -11,6 +11,7 @@ from trpo.config import TrainConfig, TRPOConfig
 
 
 NOT_NUMBERS = (math.nan, math.inf, -math.inf, "1", None, True, [1.0], 1j)
+NOT_NUMBERS_OR_NONE = tuple(value for value in NOT_NUMBERS if value is not None)
 NOT_COUNTS = (0, -1, 1.5, 2.0, math.nan, "3", None, True, [1])
 NOT_SIZES = ((), 0, 64, "64", None, (64, 0), (64, -1), (64.0,), ("64",), (True,))
 NOT_BOOLS = (0, 1, "true", None)
@@ -48,6 +49,8 @@ BAD_TRAIN = {
     "num_envs": NOT_COUNTS,
     "rollout_steps": NOT_COUNTS,
     "vectorization": ("threads", *NOT_CHOICES),
+    "final_target_kl": (0.0, -0.01, *NOT_NUMBERS_OR_NONE),
+    "final_value_lr": (0.0, -1.0, *NOT_NUMBERS_OR_NONE),
     "normalize_observations": NOT_BOOLS,
     "observation_clip": (0.0, -1.0, *NOT_NUMBERS),
     "scale_returns": NOT_BOOLS,

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from trpo.heads import Head
 from trpo.initialization import initial_weights, mlp_weights, orthogonal
 from trpo.noise import Purpose, RandomStream
 
@@ -43,7 +44,7 @@ def test_orthogonal_matrices_are_uniform():
 def weights(seed: int = 3, **changes) -> dict[str, np.ndarray]:
     sizes = {
         "obs_dim": 3,
-        "act_dim": 2,
+        "head": Head(2),
         "policy_layer_sizes": (4, 5),
         "critic_layer_sizes": (6,),
         "initial_log_std": -0.5,

@@ -57,7 +57,7 @@ def jax_pair(layers):
     obs, v, u = map(jnp.asarray, problem(layers))
     agent = JaxAgent(3, 2, -1, 1, "cpu", layers, layers, initial_log_std=0.3)
     theta, unravel = ravel_pytree(agent.state.policy)
-    policy = JaxPolicy(unravel, obs)
+    policy = JaxPolicy(unravel, obs, agent.head)
     return [
         jax_fisher.linearize(p, theta * 3.0) for p in (policy, lambda t: policy(t))
     ], (v, u)
@@ -67,7 +67,7 @@ def jax_pair(layers):
 @pytest.mark.parametrize("pair", [torch_pair, jax_pair])
 def test_derivatives_by_hand_are_the_automatic_ones(pair, layers, chunk_size):
     (by_hand, automatic), (v, u) = pair(layers)
-    for ours, theirs in zip(by_hand.gaussian, automatic.gaussian, strict=True):
+    for ours, theirs in zip(by_hand.distribution, automatic.distribution, strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-6)
     pushed = by_hand.push(v)
     for ours, theirs in zip(pushed, automatic.push(v), strict=True):

@@ -4,28 +4,33 @@ Each backend's `TRPOAgent` derives from `AgentBase` and supplies the pure parts.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
+from gymnasium import Space
 
-from trpo.backend_hooks import BackendHooks
+from trpo.agent_checks import AgentChecks
 from trpo.batch_check import (
-    as_rows,
-    batch_fields,
+    action_bounds,
     real_array,
     require_finite,
     require_shape,
 )
-from trpo.config import TRPOConfig, require_count, require_positive, require_seed
+from trpo.config import TRPOConfig
+from trpo.heads import GAUSSIAN, Head
 from trpo.initialization import initial_weights
 from trpo.noise import Purpose, RandomStream, minibatch_orders
 from trpo.normalization import ObservationNormalizer
+from trpo.spaces import PolicySpec, flattened, policy_spec
 from trpo.state_check import check_state
 from trpo.types import Batch, StepStatus
+from trpo.validation import require_count, require_positive, require_seed
 
 
-class AgentBase(BackendHooks):
-    """A TRPO agent for continuous actions, with a diagonal Gaussian policy.
+class AgentBase(AgentChecks):
+    """A TRPO agent; by default of a diagonal Gaussian over continuous actions.
+
+    `for_spaces` builds one for the spaces of an environment, discrete ones included.
 
     Args:
         obs_dim: Entries of an observation.
@@ -39,10 +44,15 @@ class AgentBase(BackendHooks):
         normalize_observations: Keep running statistics of what `observe` is given and
             normalise observations by them in `act`, `value` and `update`.
         observation_clip: Bound of normalised observations.
+        distribution: Over actions, one of `trpo.heads.FAMILIES`.
+        action_sizes: Options of each entry of an action, where it is a choice.
 
     Raises:
         ValueError: an argument is out of range; the message names it.
     """
+
+    spec: PolicySpec
+    """Sizes; `spec.to_environment` makes the environment's actions of the agent's."""
 
     def __init__(
         self,
@@ -76,13 +86,16 @@ class AgentBase(BackendHooks):
         seed: int = 0,
         normalize_observations: bool = False,
         observation_clip: float = 10.0,
+        distribution: str = GAUSSIAN,
+        action_sizes: Sequence[int] = (),
     ) -> None:
         require_count("obs_dim", obs_dim)
-        require_count("act_dim", act_dim)
+        self.head = Head(act_dim, distribution, tuple(action_sizes))
         require_seed(seed)
         require_positive("observation_clip", observation_clip)
         self.obs_dim, self.act_dim, self.seed = int(obs_dim), int(act_dim), int(seed)
-        self.action_low, self.action_high = _bounds(action_low, action_high, act_dim)
+        low, high = action_bounds(action_low, action_high, act_dim)
+        self.action_low, self.action_high = low, high
         self.config = TRPOConfig(
             policy_layer_sizes=policy_layer_sizes,  # pyright: ignore[reportArgumentType]
             critic_layer_sizes=critic_layer_sizes,  # pyright: ignore[reportArgumentType]
@@ -107,6 +120,8 @@ class AgentBase(BackendHooks):
             matmul_precision=matmul_precision,
         )
         self.dtype = np.dtype(dtype)
+        shape = (self.act_dim,)
+        self.spec = PolicySpec(self.obs_dim, self.head, low, high, shape, self.dtype)
         self._action_stream = RandomStream(self.seed, Purpose.ACTION)
         self._minibatch_stream = RandomStream(self.seed, Purpose.MINIBATCH)
         self._action_draws = self._minibatch_draws = 0
@@ -117,13 +132,50 @@ class AgentBase(BackendHooks):
         )
         weights = initial_weights(
             obs_dim=self.obs_dim,
-            act_dim=self.act_dim,
+            head=self.head,
             policy_layer_sizes=self.config.policy_layer_sizes,
             critic_layer_sizes=self.config.critic_layer_sizes,
             initial_log_std=initial_log_std,
             seed=self.seed,
         )
         self._build(device, {name: a.astype(self.dtype) for name, a in weights.items()})
+
+    @classmethod
+    def for_spaces(
+        cls,
+        observation_space: Space,
+        action_space: Space,
+        device: Any = "cpu",
+        policy_layer_sizes: Sequence[int] = (64, 64),
+        critic_layer_sizes: Sequence[int] = (64, 64),
+        **config: Any,
+    ) -> Self:
+        """An agent for the spaces of one (not vectorised) environment.
+
+        Observations that are no arrays (Discrete, Dict, …) are taken as
+        `gymnasium.spaces.flatten` makes them. Discrete actions are numbers from 0;
+        `agent.spec.to_environment` makes the environment's of them.
+
+        Args:
+            observation_space: Of the environment.
+            action_space: Of the environment.
+            device: As in the constructor, like all that follow.
+            policy_layer_sizes: Units of the policy's hidden layers.
+            critic_layer_sizes: Units of the critic's hidden layers.
+            config: Further arguments of the constructor, by name.
+
+        Raises:
+            UnsupportedSpaceError: names the space, and those that are supported.
+            ValueError: an argument is out of range.
+        """
+        spec = policy_spec(flattened(observation_space), action_space)
+        agent = cls(
+            spec.obs_dim, spec.act_dim, spec.action_low, spec.action_high, device,
+            policy_layer_sizes, critic_layer_sizes, action_sizes=spec.head.action_sizes,
+            distribution=spec.head.distribution, **config,
+        )  # fmt: skip
+        agent.spec = spec
+        return agent
 
     # The agent's interface.
 
@@ -132,7 +184,7 @@ class AgentBase(BackendHooks):
 
         Args:
             obs: [B, obs_dim] observations, NumPy's or the framework's.
-            deterministic: Take the mean of the policy instead of sampling.
+            deterministic: Take the policy's mode instead of sampling.
 
         Returns:
             Action [B, act_dim], its log-probability [B, 1] in nats and the critic's
@@ -146,7 +198,7 @@ class AgentBase(BackendHooks):
         noise = None
         if not deterministic:
             generator = self._action_stream.at(self._action_draws)
-            noise = generator.standard_normal((obs.shape[0], self.act_dim))
+            noise = self.head.draw_noise(generator, obs.shape[0])
             self._action_draws += 1
         outputs = self._forward(obs, noise)
         return outputs if native else tuple(map(self._to_numpy, outputs))
@@ -157,7 +209,13 @@ class AgentBase(BackendHooks):
         value = self._value(self._prepare_obs(obs))
         return value if native else self._to_numpy(value)
 
-    def update(self, batch: Mapping[str, Any] | Batch) -> dict[str, float]:
+    def update(
+        self,
+        batch: Mapping[str, Any] | Batch,
+        *,
+        target_kl: float | None = None,
+        value_lr: float | None = None,
+    ) -> dict[str, float]:
         """Take one trust-region step, then fit the critic to the returns.
 
         Commits a finite state inside the trust region, or leaves every byte as it was
@@ -166,6 +224,8 @@ class AgentBase(BackendHooks):
         Args:
             batch: `obs` [N, obs_dim], `actions` [N, act_dim], and `log_probs`,
                 `returns`, `advantages`, each [N] or [N, 1].
+            target_kl: This update's trust-region radius; the configuration's if None.
+            value_lr: This update's learning rate of the critic; likewise.
 
         Returns:
             The metrics, under the names of `trpo.types.METRIC_NAMES`.
@@ -174,13 +234,14 @@ class AgentBase(BackendHooks):
             ValueError: a field is missing, empty, wrongly shaped or not finite; it is
                 named, and nothing has changed.
         """
+        rates = self.config.rates(target_kl, value_lr)
         native_batch = self._check_batch(batch)
         orders = minibatch_orders(
             self._minibatch_stream.at(self._minibatch_draws),
             epochs=self.config.value_epochs,
             size=native_batch.obs.shape[0],
         )
-        report = self._update(native_batch, orders)
+        report = self._update(native_batch, orders, rates)
         if int(report.status) != StepStatus.NON_FINITE:
             self._minibatch_draws += 1
         return report.as_metrics()
@@ -237,61 +298,3 @@ class AgentBase(BackendHooks):
         self._minibatch_stream = RandomStream(self.seed, Purpose.MINIBATCH)
         self._action_draws = int(checked["random.action_draws"])
         self._minibatch_draws = int(checked["random.minibatch_draws"])
-
-    # Checks.
-
-    def _prepare_obs(self, obs: Any, name: str = "obs") -> Any:
-        """Checked observations, normalised if normalisation is on."""
-        if not self._is_native(obs):
-            obs = real_array(name, obs)
-            require_finite(name, obs)
-        require_shape(name, obs, (None, self.obs_dim))
-        if self.observation_normalizer is not None:
-            if self._is_native(obs):
-                obs = self._to_numpy(obs)
-                require_finite(name, obs)
-            obs = self.observation_normalizer.normalize(obs, self.dtype)
-        return obs
-
-    def _check_batch(self, batch: Mapping[str, Any] | Batch) -> Batch:
-        """The batch as native arrays in the agent's dtype, each [N, width]."""
-        fields = batch_fields(batch)
-        fields["obs"] = self._prepare_obs(fields["obs"], "batch['obs']")
-        widths = {"obs": self.obs_dim, "actions": self.act_dim}
-        checked = {}
-        for field, array in fields.items():
-            name = f"batch['{field}']"
-            array = array if self._is_native(array) else real_array(name, array)
-            array = as_rows(
-                name, array, fields["obs"].shape[0], width=widths.get(field, 1)
-            )
-            if isinstance(array, np.ndarray):
-                with np.errstate(over="ignore"):
-                    array = array.astype(self.dtype, copy=False)
-                # After the cast, which may overflow.
-                require_finite(name, array)
-            native = self._to_native(array)
-            if not (isinstance(array, np.ndarray) or self._all_finite(native)):
-                require_finite(name, self._to_numpy(native))
-            checked[field] = native
-        return Batch(**checked)
-
-
-def _bounds(low: Any, high: Any, act_dim: int) -> tuple[np.ndarray, np.ndarray]:
-    arrays = []
-    for name, bound in (("action_low", low), ("action_high", high)):
-        array = np.asarray(bound, dtype=np.float64)
-        if array.shape not in ((), (1,), (act_dim,)):
-            raise ValueError(
-                f"`{name}`: expected a number or shape [{act_dim}], "
-                f"got {list(array.shape)}."
-            )
-        if np.isnan(array).any():
-            raise ValueError(f"`{name}`: expected numbers, got {array}.")
-        arrays.append(np.broadcast_to(array, (act_dim,)).copy())
-    if (arrays[0] > arrays[1]).any():
-        raise ValueError(
-            f"`action_low`: expected no entry above `action_high`, got {arrays[0]} "
-            f"and {arrays[1]}."
-        )
-    return arrays[0], arrays[1]

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from trpo.types import Batch, UpdateReport
+from trpo.types import Batch, Rates, UpdateReport
 
 
 class BackendHooks(abc.ABC):
@@ -36,14 +36,14 @@ class BackendHooks(abc.ABC):
 
     @abc.abstractmethod
     def _forward(self, obs: Any, noise: np.ndarray | None) -> tuple[Any, Any, Any]:
-        """Action, log-probability and value for `obs`; the mean where no noise."""
+        """Action, log-probability and value for `obs`; the mode where no noise."""
 
     @abc.abstractmethod
     def _value(self, obs: Any) -> Any:
         """Critic's values [B, 1]."""
 
     @abc.abstractmethod
-    def _update(self, batch: Batch, orders: np.ndarray) -> UpdateReport:
+    def _update(self, batch: Batch, orders: np.ndarray, rates: Rates) -> UpdateReport:
         """One update of policy and critic, committed unless it is NON_FINITE."""
 
     @abc.abstractmethod

@@ -4,8 +4,9 @@ import dataclasses
 import importlib
 from types import ModuleType
 
-from trpo.config import BACKENDS, TrainConfig, require_choice
+from trpo.config import BACKENDS, TrainConfig
 from trpo.spaces import PolicySpec
+from trpo.validation import require_choice
 
 
 MODULES = {
@@ -54,5 +55,7 @@ def make_agent(config: TrainConfig, spec: PolicySpec):  # noqa: ANN201
         seed=config.seed,
         normalize_observations=config.normalize_observations,
         observation_clip=config.observation_clip,
+        distribution=spec.head.distribution,
+        action_sizes=spec.head.action_sizes,
         **dataclasses.asdict(config.agent),
     )

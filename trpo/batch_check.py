@@ -75,3 +75,28 @@ def as_rows(name: str, array: Any, rows: int, *, width: int) -> Any:
         wanted = f"[{rows}] or [{rows}, 1]" if width == 1 else f"[{rows}, {width}]"
         raise ValueError(f"`{name}`: expected shape {wanted}, got {list(shape)}.")
     return array.reshape(rows, width)
+
+
+def action_bounds(low: Any, high: Any, act_dim: int) -> tuple[np.ndarray, np.ndarray]:
+    """Lower and upper bounds of actions, each as [act_dim].
+
+    Raises:
+        ValueError: a bound has another shape, is NaN, or is on the wrong side.
+    """
+    arrays = []
+    for name, bound in (("action_low", low), ("action_high", high)):
+        array = np.asarray(bound, dtype=np.float64)
+        if array.shape not in ((), (1,), (act_dim,)):
+            raise ValueError(
+                f"`{name}`: expected a number or shape [{act_dim}], "
+                f"got {list(array.shape)}."
+            )
+        if np.isnan(array).any():
+            raise ValueError(f"`{name}`: expected numbers, got {array}.")
+        arrays.append(np.broadcast_to(array, (act_dim,)).copy())
+    if (arrays[0] > arrays[1]).any():
+        raise ValueError(
+            f"`action_low`: expected no entry above `action_high`, got {arrays[0]} "
+            f"and {arrays[1]}."
+        )
+    return arrays[0], arrays[1]

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import safetensors.numpy
 
-from trpo.config import require_count
+from trpo.validation import require_count
 
 
 FORMAT_VERSION = 1

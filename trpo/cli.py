@@ -12,7 +12,8 @@ import tyro
 from rich.console import Console
 
 from trpo.compilation_cache import enable_compilation_cache
-from trpo.config import TrainConfig, require_count
+from trpo.config import TrainConfig
+from trpo.validation import require_count
 
 
 HELP = """\
@@ -76,7 +77,7 @@ class EvaluateArguments:
     seed: int | None = None
     """Seed of the episodes; by default the run's."""
     stochastic: bool = False
-    """Sample actions instead of taking the policy's mean."""
+    """Sample actions instead of taking the policy's most likely ones."""
     video: Path | None = None
     """Record one episode as MP4 into this directory."""
     json: bool = False

@@ -7,11 +7,21 @@ Generalized Advantage Estimation" (GAE).
 
 import dataclasses
 import math
-import numbers
 from collections.abc import Sequence
 from typing import Literal
 
 import tyro
+
+from trpo.types import Rates
+from trpo.validation import (
+    require_between,
+    require_bool,
+    require_choice,
+    require_count,
+    require_positive,
+    require_positive_or_none,
+    require_seed,
+)
 
 
 DTYPES = ("float32", "float64")
@@ -107,6 +117,22 @@ class TRPOConfig:
         require_choice("dtype", self.dtype, DTYPES)
         require_choice("matmul_precision", self.matmul_precision, MATMUL_PRECISIONS)
 
+    def rates(
+        self, target_kl: float | None = None, value_lr: float | None = None
+    ) -> Rates:
+        """Rates of one update: what is given, else this configuration's.
+
+        Raises:
+            ValueError: one is not a finite number above 0.
+        """
+        rates = Rates(
+            self.target_kl if target_kl is None else target_kl,
+            self.value_lr if value_lr is None else value_lr,
+        )
+        for name, value in rates._asdict().items():
+            require_positive(name, value)
+        return rates
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TrainConfig:
@@ -132,6 +158,10 @@ class TrainConfig:
     """Steps of each environment per update; the batch is num_envs * rollout_steps."""
     vectorization: Literal["sync", "async"] = "sync"
     """Environments in this process, or each in its own (spawned) process."""
+    final_target_kl: float | None = None
+    """Radius of the last update; falls linearly from target_kl. None: constant."""
+    final_value_lr: float | None = None
+    """Critic's learning rate in the last update, likewise from value_lr."""
     normalize_observations: bool = True
     """Subtract the running mean, divide by the running standard deviation."""
     observation_clip: float = 10.0
@@ -169,6 +199,8 @@ class TrainConfig:
             require_count(name, getattr(self, name), minimum=0)
         require_seed(self.seed)
         require_positive("observation_clip", self.observation_clip)
+        require_positive_or_none("final_target_kl", self.final_target_kl)
+        require_positive_or_none("final_value_lr", self.final_value_lr)
         for name in ("normalize_observations", "scale_returns"):
             require_bool(name, getattr(self, name))
         if not isinstance(self.agent, TRPOConfig):
@@ -178,6 +210,17 @@ class TrainConfig:
     def num_updates(self) -> int:
         """Updates of the whole run: `total_steps` in whole rollouts, rounded up."""
         return -(-self.total_steps // (self.num_envs * self.rollout_steps))
+
+    def rates_at(self, update: int) -> Rates:
+        """Rates of the update that comes after `update` others."""
+        progress = update / max(1, self.num_updates - 1)
+        start = self.agent.rates()
+        final = self.agent.rates(self.final_target_kl, self.final_value_lr)
+        # Exact where nothing changes, and beyond the configured end.
+        progress = min(1.0, progress)
+        return Rates(
+            *(a + (b - a) * progress for a, b in zip(start, final, strict=True))
+        )
 
     def to_dict(self) -> dict:
         """The configuration as JSON-ready nested dictionaries."""
@@ -218,57 +261,3 @@ def _layer_sizes(name: str, sizes: Sequence[int]) -> tuple[int, ...]:
     for size in sizes:
         require_count(name, size)
     return tuple(int(size) for size in sizes)
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, numbers.Real) and not isinstance(value, bool)
-
-
-def require_positive(name: str, value: float) -> None:
-    """Raise ValueError unless `value` is a finite number above zero."""
-    if not (_is_number(value) and math.isfinite(value) and value > 0):
-        raise ValueError(f"`{name}`: expected a finite number above 0, got {value!r}.")
-
-
-def require_between(
-    name: str, value: float, low: float, high: float, *, open_: bool = False
-) -> None:
-    """Raise ValueError unless `value` is finite and in [low, high] ((low, high))."""
-    ok = _is_number(value) and math.isfinite(value)
-    ok = ok and (low < value < high if open_ else low <= value <= high)
-    if not ok:
-        brackets = "()" if open_ else "[]"
-        raise ValueError(
-            f"`{name}`: expected a finite number in "
-            f"{brackets[0]}{low:g}, {high:g}{brackets[1]}, got {value!r}."
-        )
-
-
-def require_count(name: str, value: int, minimum: int = 1) -> None:
-    """Raise ValueError unless `value` is an integer of at least `minimum`."""
-    whole = hasattr(value, "__index__") and not isinstance(value, bool)
-    if not (whole and value >= minimum):
-        raise ValueError(
-            f"`{name}`: expected an integer of at least {minimum}, got {value!r}."
-        )
-
-
-def require_bool(name: str, value: bool) -> None:
-    """Raise ValueError unless `value` is True or False."""
-    if not isinstance(value, bool):
-        raise ValueError(f"`{name}`: expected True or False, got {value!r}.")
-
-
-def require_choice(name: str, value: str, choices: Sequence[str]) -> None:
-    """Raise ValueError unless `value` is one of `choices`."""
-    if value not in choices:
-        raise ValueError(
-            f"`{name}`: expected one of {', '.join(map(repr, choices))}, got {value!r}."
-        )
-
-
-def require_seed(seed: int) -> None:
-    """Raise ValueError unless `seed` is an integer in [0, 2**63)."""
-    require_count("seed", seed, minimum=0)
-    if seed >= 2**63:
-        raise ValueError(f"`seed`: expected an integer below 2**63, got {seed!r}.")

@@ -7,9 +7,11 @@ from typing import Any, SupportsFloat
 
 import gymnasium
 import numpy as np
-from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, VectorEnv
+from gymnasium.vector import AsyncVectorEnv, AutoresetMode, VectorEnv
 
+from trpo.lean_environment import LeanVectorEnv
 from trpo.noise import Purpose, RandomStream, episode_seed
+from trpo.spaces import is_flattenable, is_vector
 
 
 RESTORE = "restore_episode"
@@ -63,8 +65,12 @@ class SeededEpisodes(gymnasium.Wrapper):
     def step(
         self, action: Any
     ) -> tuple[Any, SupportsFloat, bool, bool, dict[str, Any]]:
-        """One step of the environment."""
-        obs, reward, terminated, truncated, info = self.env.step(action)
+        """One step of the environment; its errors are noted with its index."""
+        try:
+            obs, reward, terminated, truncated, info = self.env.step(action)
+        except Exception as error:
+            error.add_note(f"Raised by environment {self._env_index}.")
+            raise
         if terminated or truncated:
             # Gymnasium keeps a reference while it resets, and an environment that
             # reuses its buffer would write the next episode over the final observation.
@@ -80,7 +86,10 @@ def make_environment(
     purpose: Purpose = Purpose.TRAINING_RESET,
     render_mode: str | None = None,
 ) -> gymnasium.Env:
-    """One environment with seeded episodes.
+    """One environment with seeded episodes, its observations arrays of numbers.
+
+    Discrete observations become one-hot; those of a Dict or Tuple are joined, by
+    `gymnasium.wrappers.FlattenObservation`. Any other space is left as it is.
 
     Raises:
         UnknownEnvironmentError: the id is unknown (close matches are named) or a
@@ -104,6 +113,9 @@ def make_environment(
             f"`env_id`: {env_id!r} needs the module {error.name!r}; install the "
             "package that registers this environment."
         ) from error
+    space = env.observation_space
+    if is_flattenable(space) and not is_vector(space):
+        env = gymnasium.wrappers.FlattenObservation(env)
     return SeededEpisodes(env, seed, env_index, purpose)
 
 
@@ -138,8 +150,9 @@ def make_vector_environment(
         env_id: Gymnasium id.
         num_envs: Environments.
         seed: Seed of the run.
-        vectorization: "sync", in this process, or "async", each in its own. Workers
-            are never forked from this process: JAX's threads would deadlock in them.
+        vectorization: "sync", in this process, with final observations as only
+            infos; or "async", each in its own. Workers are never forked from this
+            process: JAX's threads would deadlock in them.
         purpose: Training or evaluation.
 
     Raises:
@@ -152,7 +165,7 @@ def make_vector_environment(
         for i in range(num_envs)
     ]
     if vectorization == "sync":
-        return SyncVectorEnv(makers, autoreset_mode=AutoresetMode.SAME_STEP)
+        return LeanVectorEnv(makers)
     makers[0]().close()  # A worker that can't construct would hide the reason.
     methods = multiprocessing.get_all_start_methods()
     return AsyncVectorEnv(

@@ -1,7 +1,7 @@
 """Episodes of a fixed policy, scored by raw returns."""
 
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import gymnasium
 import numpy as np
@@ -9,6 +9,7 @@ import numpy as np
 from trpo.environments import make_environment, make_vector_environment
 from trpo.noise import Purpose
 from trpo.rollout import RolloutCollector
+from trpo.spaces import policy_spec
 from trpo.types import Agent
 
 
@@ -47,7 +48,7 @@ def evaluate(
         env_id: Gymnasium id.
         episodes: Number of episodes.
         seed: Seed of the episodes' resets.
-        deterministic: Take the policy's mean instead of sampling from it.
+        deterministic: Take the policy's most likely actions instead of sampling.
     """
     env = make_vector_environment(
         env_id, episodes, seed=seed, purpose=Purpose.EVALUATION_RESET
@@ -99,11 +100,10 @@ def record_video(agent: Agent, env_id: str, *, seed: int, directory: Path) -> Pa
             f'`video`: {error} Install it by: pip install "trpo[video]".'
         ) from error
     done = False
-    space: Any = env.action_space
+    spec = policy_spec(env.observation_space, env.action_space)
     while not done:
         action, _, _ = agent.act(np.reshape(obs, (1, -1)), deterministic=True)
-        clipped = np.clip(action[0].reshape(space.shape), space.low, space.high)
-        obs, _, terminated, truncated, _ = env.step(clipped.astype(space.dtype))
+        obs, _, terminated, truncated, _ = env.step(spec.to_environment(action)[0])
         done = terminated or truncated
     env.close()
     return max(directory.glob("*.mp4"), key=lambda path: path.stat().st_mtime)

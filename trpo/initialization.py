@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from trpo.heads import Head
 from trpo.noise import Purpose, RandomStream
 
 
@@ -50,7 +51,7 @@ def mlp_weights(
 def initial_weights(
     *,
     obs_dim: int,
-    act_dim: int,
+    head: Head,
     policy_layer_sizes: Sequence[int],
     critic_layer_sizes: Sequence[int],
     initial_log_std: float,
@@ -59,7 +60,7 @@ def initial_weights(
     """All initial weights of an agent, float64, under their canonical names."""
     policy = mlp_weights(
         RandomStream(seed, Purpose.POLICY_WEIGHTS),
-        (obs_dim, *policy_layer_sizes, act_dim),
+        (obs_dim, *policy_layer_sizes, head.output_dim),
         POLICY_OUTPUT_GAIN,
     )
     critic = mlp_weights(
@@ -67,8 +68,11 @@ def initial_weights(
         (obs_dim, *critic_layer_sizes, 1),
         CRITIC_OUTPUT_GAIN,
     )
+    free = {}
+    if head.family.free_log_std:
+        free["policy.log_std"] = np.full(head.act_dim, float(initial_log_std))
     return {
-        "policy.log_std": np.full(act_dim, float(initial_log_std)),
+        **free,
         **{f"policy.{name}": array for name, array in policy.items()},
         **{f"value.{name}": array for name, array in critic.items()},
     }

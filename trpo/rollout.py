@@ -44,7 +44,7 @@ class RolloutCollector:
     """Steps a vector environment, in any of Gymnasium's autoreset modes.
 
     Observations are passed to the agent as the environment gave them, flattened;
-    actions are clipped to the environment's bounds on their way to it only.
+    actions become the environment's (clipped, counted from its start) on their way.
 
     Args:
         env: Vector environment; reset here.
@@ -87,8 +87,7 @@ class RolloutCollector:
             actions, log_probs, values = agent.act(obs)
             step = self.advance(actions)
             next_values = np.zeros(len(obs))
-            cut = step.truncated & ~step.terminated
-            if cut.any():
+            if (step.truncated > step.terminated).any():  # Cut off, not ended.
                 # All rows, not those cut alone: a compiled critic has one shape.
                 next_values = agent.value(step.final_obs)[:, 0]
             columns.append(
@@ -111,28 +110,26 @@ class RolloutCollector:
         return rollout._replace(next_values=_next_values(rollout, last_values))
 
     def advance(self, actions: np.ndarray) -> Transition:
-        """Send actions [B, act_dim], clipped to the bounds, and follow the episodes.
+        """Send actions [B, act_dim] as the environment takes them; follow episodes.
 
         Raises:
             NonFiniteTransitionError: an observation or reward is not finite.
         """
-        space = self.env.single_action_space
-        clipped = np.clip(actions, self.spec.action_low, self.spec.action_high)
-        sent = clipped.astype(space.dtype).reshape(-1, *self.spec.action_shape)
+        sent = self.spec.to_environment(actions)
         obs, rewards, terminated, truncated, infos = self.env.step(sent)
         done = terminated | truncated
-        final_obs = obs
-        if self._mode == AutoresetMode.SAME_STEP and done.any():
-            final_obs = final_observations(obs, done, infos)
-        elif self._mode == AutoresetMode.DISABLED and done.any():
-            # A copy: some environments write the next observation over the last.
-            final_obs = obs.copy()
-            obs, _ = self.env.reset(options={"reset_mask": done})
+        # Copies throughout: environments may reuse their buffers, and some write the
+        # next observation over the last.
+        obs = final_obs = obs.copy()
+        if done.any():
+            if self._mode == AutoresetMode.SAME_STEP:
+                final_obs = final_observations(obs, done, infos)
+            elif self._mode == AutoresetMode.DISABLED:
+                obs = self.env.reset(options={"reset_mask": done})[0].copy()
         self._actions.append(sent)
-        # Copies throughout: environments may reuse their buffers.
         step = Transition(
-            self._flatten(obs).copy(),
-            self._flatten(final_obs).copy(),
+            self._flatten(obs),
+            self._flatten(final_obs),
             np.array(rewards, dtype=np.float64),
             np.array(terminated),
             np.array(truncated),
@@ -148,6 +145,9 @@ class RolloutCollector:
         done = step.terminated | step.truncated
         self._returns += step.rewards
         self._lengths += step.valid
+        self._resetting = np.zeros_like(done)
+        if not done.any():
+            return
         self._ended += [
             Episode(float(self._returns[i]), int(self._lengths[i]))
             for i in np.flatnonzero(done)
@@ -156,9 +156,8 @@ class RolloutCollector:
         self._lengths[done] = 0
         self._episode_numbers += done
         self._replayable |= done
-        self._resetting = (
-            done if self._mode == AutoresetMode.NEXT_STEP else np.zeros_like(done)
-        )
+        if self._mode == AutoresetMode.NEXT_STEP:
+            self._resetting = done
 
     def _forget_finished(self) -> None:
         """Keep the actions of open episodes only."""

@@ -12,9 +12,15 @@ from pathlib import Path
 from typing import Any
 
 from trpo.backends import make_agent
-from trpo.checkpoint import Checkpoint, newest_checkpoint, save_checkpoint
+from trpo.checkpoint import (
+    Checkpoint,
+    CheckpointError,
+    newest_checkpoint,
+    save_checkpoint,
+)
 from trpo.config import TrainConfig
 from trpo.environments import make_environment
+from trpo.heads import Head
 from trpo.metrics import read_metrics
 from trpo.plots import plot_learning_curves
 from trpo.spaces import policy_spec
@@ -82,6 +88,7 @@ class RunDirectory:
             "config": trainer.config.to_dict(),
             "versions": installed_versions(),
             "platform": platform.platform(),
+            "policy": dataclasses.asdict(trainer.collector.spec.head),
         }
         return save_checkpoint(
             self.checkpoints,
@@ -130,9 +137,28 @@ def load_agent(
     env = make_environment(config.env_id, seed=config.seed)
     spec = policy_spec(env.observation_space, env.action_space)
     env.close()
+    _require_head(spec.head, checkpoint)
     agent = make_agent(config, spec)
     agent.set_state(agent_state(checkpoint.arrays))
     return agent, config
+
+
+def _require_head(head: Head, checkpoint: Checkpoint) -> None:
+    """Refuse a checkpoint whose policy has another distribution.
+
+    Weights of equal shapes may belong to choices of other sizes.
+
+    Raises:
+        CheckpointError: the environment's actions are not those it was trained for.
+    """
+    saved = checkpoint.metadata.get("policy")
+    wanted = json.loads(json.dumps(dataclasses.asdict(head)))
+    # Checkpoints of before there were other distributions don't say.
+    if saved is not None and saved != wanted:
+        raise CheckpointError(
+            f"{checkpoint.path}: expected a policy of {wanted}, as the environment "
+            f"needs, got one of {saved}."
+        )
 
 
 def installed_versions() -> dict[str, str]:

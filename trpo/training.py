@@ -102,7 +102,8 @@ class Trainer:
         rollout = self.collector.collect(self.agent, self.config.rollout_steps)
         collected = time.perf_counter()
         batch = self.prepare_batch(rollout)
-        metrics = self.agent.update(batch)
+        rates = self.config.rates_at(self.update_count)
+        metrics = self.agent.update(batch, **rates._asdict())
         # Only now: during rollout and update the statistics are frozen, so that the
         # policy that acted is the policy that is improved, and the ratio starts at 1.
         self.agent.observe(rollout.obs[rollout.valid])

@@ -41,6 +41,18 @@ _MESSAGES = {
 }
 
 
+class Rates(NamedTuple):
+    """What a schedule may change from one update to the next.
+
+    Attributes:
+        target_kl: trust-region radius, nats.
+        value_lr: learning rate of the critic's optimiser.
+    """
+
+    target_kl: Any
+    value_lr: Any
+
+
 class Batch(NamedTuple):
     """Samples of one update; N samples in any order.
 
@@ -178,7 +190,13 @@ class Agent(Protocol):
         """Critic's value [B, 1] of `obs` [B, obs_dim]."""
         ...
 
-    def update(self, batch: Mapping[str, Any]) -> dict[str, float]:
+    def update(
+        self,
+        batch: Mapping[str, Any],
+        *,
+        target_kl: float | None = None,
+        value_lr: float | None = None,
+    ) -> dict[str, float]:
         """Take one trust-region step and fit the critic; return the metrics."""
         ...
 

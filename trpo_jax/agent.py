@@ -10,7 +10,7 @@ import optax
 from jax.flatten_util import ravel_pytree
 
 from trpo.agent_base import AgentBase
-from trpo.types import Batch, UpdateReport
+from trpo.types import Batch, Rates, UpdateReport
 from trpo_jax import distributions, state
 from trpo_jax.compiled import (
     Functions,
@@ -28,7 +28,7 @@ from trpo_jax.objective import Surrogate, surrogate
 
 
 class TRPOAgent(AgentBase):
-    """Trust-region policy optimisation for continuous actions.
+    """Trust-region policy optimisation.
 
     Schulman et al. 2015, "Trust Region Policy Optimization". Arguments and methods are
     those of `trpo.agent_base.AgentBase`, the same in both backends.
@@ -45,8 +45,9 @@ class TRPOAgent(AgentBase):
         self.device = resolve_device(device)
         config = self.config
         self._functions = Functions(
-            policy_function(self.obs_dim, config.policy_layer_sizes, self.act_dim),
+            policy_function(self.obs_dim, config.policy_layer_sizes, self.head),
             critic_function(self.obs_dim, config.critic_layer_sizes),
+            self.head,
         )
         policy = state.load_network(weights, "policy.")
         critic = state.load_network(weights, "value.")
@@ -55,7 +56,7 @@ class TRPOAgent(AgentBase):
 
     def _build_value_optimizer(self) -> optax.GradientTransformation:
         """The critic's optimiser: Adam, or SGD with momentum."""
-        return build_value_optimizer(self.config)
+        return build_value_optimizer(self.config, self.config.value_lr)
 
     @property
     def policy(self) -> Parameters:
@@ -117,9 +118,14 @@ class TRPOAgent(AgentBase):
         batch = Batch(obs, actions, columns[0], columns[1] * 0.0, columns[1])
         return surrogate(self._functions.policy(self.state.policy, obs), batch)
 
-    def _update(self, batch: Batch, orders: np.ndarray) -> UpdateReport:
+    def _update(self, batch: Batch, orders: np.ndarray, rates: Rates) -> UpdateReport:
         self.state, report = update(
-            self._functions, self.config, self.state, batch, self._put(orders)
+            self._functions,
+            self.config,
+            self.state,
+            batch,
+            self._put(orders),
+            Rates(*(self.dtype.type(rate) for rate in rates)),
         )
         return UpdateReport(*np.asarray(report).tolist())
 

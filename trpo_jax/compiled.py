@@ -13,10 +13,11 @@ import optax
 from jax.flatten_util import ravel_pytree
 
 from trpo.config import TRPOConfig
-from trpo.types import DISCARDED_FIELDS, Batch, StepStatus, UpdateReport
+from trpo.heads import Head
+from trpo.types import DISCARDED_FIELDS, Batch, Rates, StepStatus, UpdateReport
 from trpo_jax import distributions
 from trpo_jax.device import matmul_precision
-from trpo_jax.distributions import DiagonalGaussian
+from trpo_jax.distributions import Distribution
 from trpo_jax.networks import FlatPolicy, Parameters
 from trpo_jax.policy_update import PolicyStep, policy_step
 from trpo_jax.value_update import ValueFit, fit_critic
@@ -35,17 +36,20 @@ class TRPOState(NamedTuple):
 
 
 class Functions(NamedTuple):
-    """The networks as pure functions; hashed by identity, so cheap to jit on."""
+    """The networks as pure functions, hashed by identity, so cheap to jit on."""
 
-    policy: Callable[[Parameters, jax.Array], DiagonalGaussian]
+    policy: Callable[[Parameters, jax.Array], Distribution]
     critic: Callable[[Parameters, jax.Array], jax.Array]
+    head: Head
 
 
-def build_value_optimizer(config: TRPOConfig) -> optax.GradientTransformation:
+def build_value_optimizer(
+    config: TRPOConfig, value_lr: float | jax.Array
+) -> optax.GradientTransformation:
     """The critic's optimiser: Adam, or SGD with momentum."""
     if config.optimizer_type == "adam":
-        return optax.adam(config.value_lr, eps=ADAM_EPSILON)
-    return optax.sgd(config.value_lr, momentum=config.sgd_momentum or None)
+        return optax.adam(value_lr, eps=ADAM_EPSILON)
+    return optax.sgd(value_lr, momentum=config.sgd_momentum or None)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
@@ -55,6 +59,7 @@ def update(
     state_before: TRPOState,
     batch: Batch,
     orders: jax.Array,
+    rates: Rates,
 ) -> tuple[TRPOState, jax.Array]:
     """One update, compiled whole: nothing returns to the host but the result.
 
@@ -64,6 +69,7 @@ def update(
         state_before: Weights and optimiser.
         batch: Samples.
         orders: [epochs, N] minibatch orders of the critic's epochs.
+        rates: Of this update; arrays, so that a schedule compiles nothing anew.
 
     Returns:
         The new state, or the old one if it would not be finite; and the report, its
@@ -72,15 +78,16 @@ def update(
     with matmul_precision(config.matmul_precision):
         theta, unravel = ravel_pytree(state_before.policy)
         step = policy_step(
-            FlatPolicy(unravel, batch.obs),
+            FlatPolicy(unravel, batch.obs, functions.head),
             theta,
             batch,
             config,
+            rates.target_kl,
         )
         critic, optimizer_state, fit = fit_critic(
             functions.critic,
             state_before.critic,
-            build_value_optimizer(config),
+            build_value_optimizer(config, rates.value_lr),
             state_before.optimizer,
             batch,
             orders,
@@ -130,11 +137,13 @@ def act(
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Action [B, act_dim], log-probability [B, 1] and value [B, 1], compiled."""
     with matmul_precision(precision):
-        gaussian, value = functions.policy(policy, obs), functions.critic(critic, obs)
-    action = gaussian.mean
-    if noise is not None:
-        action = distributions.sample(gaussian, noise)
-    return action, distributions.log_prob(gaussian, action), value
+        distribution = functions.policy(policy, obs)
+        value = functions.critic(critic, obs)
+    if noise is None:
+        action = distributions.mode(distribution)
+    else:
+        action = distributions.sample(distribution, noise)
+    return action, distributions.log_prob(distribution, action), value
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))

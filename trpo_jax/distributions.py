@@ -1,118 +1,96 @@
-"""Diagonal Gaussian in closed form, free of cancellation.
+"""Every distribution's functions under one name: the type of what is given decides.
 
-`parameters` are the mean [n, act_dim] and the log standard deviation, [1, act_dim] or
-[n, act_dim]; all sums are over action dimensions, so every result is joint.
+Nothing outside this file and the distributions' own knows which one it has. To add one,
+write its file, with the functions below, and a line of `BY_NAME`.
 """
 
-import math
-from typing import NamedTuple
+from collections.abc import Callable
+from types import ModuleType
 
 import jax
-import jax.numpy as jnp
 from jaxtyping import Float
 
-
-LOG_STD_MIN, LOG_STD_MAX = -20.0, 2.0
-# Below this |log_std change|, exp's series is more accurate than expm1 and a sum.
-SERIES_BOUND = 0.25
-# 2/k! for k = 16, ..., 2: exp(t) - 1 - t = t²/2 * (1 + t/3 + t²/12 + …).
-SERIES = tuple(2.0 / math.factorial(k) for k in range(16, 1, -1))
-
-
-class DiagonalGaussian(NamedTuple):
-    """Mean [n, act_dim] and log standard deviation, [1, act_dim] or [n, act_dim]."""
-
-    mean: Float[jax.Array, "n act_dim"]
-    log_std: Float[jax.Array, "m act_dim"]
+from trpo.heads import BERNOULLI, CATEGORICAL, GAUSSIAN, Head
+from trpo_jax import bernoulli, categorical, gaussian
+from trpo_jax.bernoulli import Bernoulli
+from trpo_jax.categorical import Categorical
+from trpo_jax.gaussian import DiagonalGaussian
 
 
-def clamp_log_std(log_std: Float[jax.Array, "..."]) -> Float[jax.Array, "..."]:
-    """`log_std` in [-20, 2], gradient 1 inside and at the bounds, 0 outside."""
-    # jnp.clip halves the gradient at a bound; torch's clamp, our reference, does not.
-    inside = (log_std >= LOG_STD_MIN) & (log_std <= LOG_STD_MAX)
-    bound = jnp.clip(jax.lax.stop_gradient(log_std), LOG_STD_MIN, LOG_STD_MAX)
-    return jnp.where(inside, log_std, bound)
+BY_NAME: dict[str, ModuleType] = {
+    GAUSSIAN: gaussian,
+    CATEGORICAL: categorical,
+    BERNOULLI: bernoulli,
+}
+_BY_TYPE = {module.TYPE: module for module in BY_NAME.values()}
+
+Distribution = DiagonalGaussian | Categorical | Bernoulli
+"""Parameters of a distribution over actions at n observations, each [n or 1, …]."""
 
 
-def clamp_slope(log_std: Float[jax.Array, "..."]) -> Float[jax.Array, "..."]:
-    """The gradient of `clamp_log_std`, entry by entry."""
-    inside = (log_std >= LOG_STD_MIN) & (log_std <= LOG_STD_MAX)
-    return inside.astype(log_std.dtype)
+def from_network(
+    head: Head,
+    outputs: Float[jax.Array, "n outputs"],
+    log_std: Float[jax.Array, " act_dim"] | None,
+) -> Distribution:
+    """The distribution that a policy's outputs stand for.
+
+    Args:
+        head: Distribution and sizes.
+        outputs: Of the network.
+        log_std: The policy's free one, if `head` has it.
+    """
+    return BY_NAME[head.distribution].from_network(head, outputs, log_std)
+
+
+def jacobian(
+    head: Head, log_std: Float[jax.Array, " act_dim"] | None
+) -> tuple[Callable, Callable]:
+    """How `from_network` changes with what it is given, and the transpose of that.
+
+    Returns:
+        Push, (d_outputs, d_log_std) -> tangent of the distribution; and pull,
+        cotangent of the distribution -> cotangents (of outputs, of log_std).
+    """
+    return BY_NAME[head.distribution].jacobian(head, log_std)
 
 
 def log_prob(
-    gaussian: DiagonalGaussian, actions: Float[jax.Array, "n act_dim"]
+    distribution: Distribution, actions: Float[jax.Array, "n act_dim"]
 ) -> Float[jax.Array, "n 1"]:
-    """Log-density of `actions`, nats."""
-    z = (actions - gaussian.mean) * jnp.exp(-gaussian.log_std)
-    terms = -0.5 * z**2 - gaussian.log_std - 0.5 * math.log(2 * math.pi)
-    return terms.sum(-1, keepdims=True)
+    """Log-density or log-probability of `actions`, nats."""
+    return _BY_TYPE[type(distribution)].log_prob(distribution, actions)
 
 
 def log_ratio(
-    old: DiagonalGaussian, new: DiagonalGaussian, actions: Float[jax.Array, "n act_dim"]
+    old: Distribution, new: Distribution, actions: Float[jax.Array, "n act_dim"]
 ) -> Float[jax.Array, "n 1"]:
-    """log(new density / old density) of `actions`, exact for tiny differences.
-
-    With d = log_std_new - log_std_old, z = (action - mean) / std:
-    log ratio = -(z_new - z_old)(z_new + z_old) / 2 - d, and
-    z_new - z_old = expm1(-d) z_old - (mean_new - mean_old) / std_new.
-    """
-    d = new.log_std - old.log_std
-    z_old = (actions - old.mean) * jnp.exp(-old.log_std)
-    change = jnp.expm1(-d) * z_old - (new.mean - old.mean) * jnp.exp(-new.log_std)
-    terms = -0.5 * change * (2.0 * z_old + change) - d
-    return terms.sum(-1, keepdims=True)
+    """log(new density / old density) of `actions`, exact for tiny differences."""
+    return _BY_TYPE[type(old)].log_ratio(old, new, actions)
 
 
-def entropy(gaussian: DiagonalGaussian) -> Float[jax.Array, "m 1"]:
-    """Differential entropy, nats; one row where log_std has one."""
-    terms = gaussian.log_std + 0.5 * (1.0 + math.log(2 * math.pi))
-    return terms.sum(-1, keepdims=True)
+def entropy(distribution: Distribution) -> Float[jax.Array, "m 1"]:
+    """Entropy, nats; one row where it is the same for all."""
+    return _BY_TYPE[type(distribution)].entropy(distribution)
 
 
-def kl_old_to_new(
-    old: DiagonalGaussian, new: DiagonalGaussian
-) -> Float[jax.Array, "n 1"]:
-    """KL(old || new), nats, accurate relative to itself however small.
-
-    Per dimension, with d = log_std_new - log_std_old and
-    z = (mean_new - mean_old) / std_new: (expm1(-2d) + 2d + z²) / 2.
-    The usual formula subtracts numbers near 1 and is all rounding error below 1e-7.
-    """
-    d = new.log_std - old.log_std
-    z = (new.mean - old.mean) * jnp.exp(-new.log_std)
-    return (0.5 * (_expm1_minus_argument(-2.0 * d) + z**2)).sum(-1, keepdims=True)
+def kl_old_to_new(old: Distribution, new: Distribution) -> Float[jax.Array, "n 1"]:
+    """KL(old || new), nats, accurate relative to itself however small."""
+    return _BY_TYPE[type(old)].kl_old_to_new(old, new)
 
 
 def sample(
-    gaussian: DiagonalGaussian, noise: Float[jax.Array, "n act_dim"]
+    distribution: Distribution, noise: Float[jax.Array, "n act_dim"]
 ) -> Float[jax.Array, "n act_dim"]:
-    """Actions from standard normal `noise`."""
-    return gaussian.mean + jnp.exp(gaussian.log_std) * noise
+    """Actions from `noise`, as `trpo.heads.Head.draw_noise` makes it."""
+    return _BY_TYPE[type(distribution)].sample(distribution, noise)
 
 
-def fisher_metric(
-    gaussian: DiagonalGaussian, tangent: DiagonalGaussian
-) -> DiagonalGaussian:
-    """The mean Fisher matrix over rows, in (mean, log_std), times a tangent.
-
-    It is diag(1 / std², 2) for each sample and dimension; the mean over n samples
-    gives each row of `mean` the weight 1/n and a shared row of log_std the weight 1.
-    """
-    return DiagonalGaussian(
-        mean=tangent.mean * jnp.exp(-2.0 * gaussian.log_std) / gaussian.mean.shape[0],
-        log_std=2.0 * tangent.log_std / gaussian.log_std.shape[0],
-    )
+def mode(distribution: Distribution) -> Float[jax.Array, "n act_dim"]:
+    """The most likely actions."""
+    return _BY_TYPE[type(distribution)].mode(distribution)
 
 
-def _expm1_minus_argument(t: jax.Array) -> jax.Array:
-    """exp(t) - 1 - t, by its series near zero."""
-    small = jnp.abs(t) < 2.0 * SERIES_BOUND
-    # Both branches of `where` are differentiated: keep each finite everywhere.
-    near = jnp.where(small, t, 0.0)
-    far = jnp.where(small, 1.0, t)
-    series = jnp.full_like(t, SERIES[0])
-    for coefficient in SERIES[1:]:
-        series = series * near + coefficient
-    return jnp.where(small, 0.5 * near**2 * series, jnp.expm1(far) - far)
+def fisher_metric(distribution: Distribution, tangent: Distribution) -> Distribution:
+    """The mean Fisher matrix over rows, in the distribution's parameters, times u."""
+    return _BY_TYPE[type(distribution)].fisher_metric(distribution, tangent)

@@ -10,12 +10,12 @@ import jax
 from jaxtyping import Float
 
 from trpo_jax import distributions
-from trpo_jax.distributions import DiagonalGaussian
+from trpo_jax.distributions import Distribution
 from trpo_jax.networks import FlatPolicy, Linearization
 from trpo_jax.objective import mean_kl
 
 
-PolicyFunction = Callable[[jax.Array], DiagonalGaussian]
+PolicyFunction = Callable[[jax.Array], Distribution]
 Product = Callable[[jax.Array], jax.Array]
 
 
@@ -27,9 +27,9 @@ def linearize(policy: PolicyFunction, theta: Float[jax.Array, " p"]) -> Lineariz
     if isinstance(policy, FlatPolicy):
         return policy.linearize(theta)
     # `jvp` with the forward pass done once for all products.
-    gaussian, push = jax.linearize(policy, theta)
+    distribution, push = jax.linearize(policy, theta)
     transpose = jax.linear_transpose(push, theta)
-    return Linearization(gaussian, push, lambda u: transpose(u)[0])
+    return Linearization(distribution, push, lambda u: transpose(u)[0])
 
 
 def gauss_newton_product(
@@ -45,11 +45,11 @@ def gauss_newton_product(
         theta: Flat parameters.
         damping: Multiple of the identity that is added.
     """
-    gaussian, push, pull = linearize(policy, theta)
+    distribution, push, pull = linearize(policy, theta)
 
     def product(v: jax.Array) -> jax.Array:
         # v -> J v -> M J v -> J' M J v
-        f_v = pull(distributions.fisher_metric(gaussian, push(v)))
+        f_v = pull(distributions.fisher_metric(distribution, push(v)))
         return f_v + damping * v
 
     return product

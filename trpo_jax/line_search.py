@@ -34,7 +34,7 @@ def line_search(
     theta: Float[jax.Array, " p"],
     full_step: Float[jax.Array, " p"],
     *,
-    target_kl: float,
+    target_kl: float | jax.Array,
     backtrack_coeff: float,
     backtrack_iters: int,
     enabled: Bool[jax.Array, ""] | bool = True,

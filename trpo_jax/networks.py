@@ -15,8 +15,9 @@ from flax import nnx
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Float
 
-from trpo_jax import mlp
-from trpo_jax.distributions import DiagonalGaussian, clamp_log_std, clamp_slope
+from trpo.heads import Head
+from trpo_jax import distributions, mlp
+from trpo_jax.distributions import Distribution
 
 
 Parameters = Any
@@ -27,32 +28,36 @@ class Linearization(NamedTuple):
     """A policy at its parameters, and the Jacobian J of its outputs there.
 
     Attributes:
-        gaussian: the distribution at each sample.
-        push: v [p] -> J v, shaped like `gaussian`.
-        pull: u, shaped like `gaussian` -> J'u [p].
+        distribution: at each sample.
+        push: v [p] -> J v, shaped like `distribution`.
+        pull: u, shaped like `distribution` -> J'u [p].
     """
 
-    gaussian: DiagonalGaussian
-    push: Callable[[jax.Array], DiagonalGaussian]
-    pull: Callable[[DiagonalGaussian], jax.Array]
+    distribution: Distribution
+    push: Callable[[jax.Array], Distribution]
+    pull: Callable[[Distribution], jax.Array]
 
 
-class GaussianPolicy(nnx.Module):
-    """Observations -> diagonal Gaussian over actions, with a free log_std.
+class Policy(nnx.Module):
+    """Observations -> distribution over actions.
 
     Args:
         obs_dim: Entries of an observation.
         layer_sizes: Units of the hidden layers; empty for a linear policy.
-        act_dim: Entries of an action.
+        head: The distribution and its sizes; some have a free log_std.
     """
 
-    def __init__(self, obs_dim: int, layer_sizes: Sequence[int], act_dim: int) -> None:
-        self.log_std = nnx.Param(jnp.zeros(act_dim))
-        self.layers = _linear_layers((obs_dim, *layer_sizes, act_dim))
+    def __init__(self, obs_dim: int, layer_sizes: Sequence[int], head: Head) -> None:
+        self.head = head
+        if head.family.free_log_std:
+            self.log_std = nnx.Param(jnp.zeros(head.act_dim))
+        self.layers = _linear_layers((obs_dim, *layer_sizes, head.output_dim))
 
-    def __call__(self, obs: Float[jax.Array, "n obs_dim"]) -> DiagonalGaussian:
-        """Mean [n, act_dim] and clamped log_std [1, act_dim], the same for each row."""
-        return _gaussian(self.log_std[...], _layers(self.layers), obs)
+    def __call__(self, obs: Float[jax.Array, "n obs_dim"]) -> Distribution:
+        """The distribution at each observation."""
+        log_std = self.log_std[...] if self.head.family.free_log_std else None
+        outputs = mlp.forward(_layers(self.layers), obs)[-1]
+        return distributions.from_network(self.head, outputs, log_std)
 
 
 class Critic(nnx.Module):
@@ -77,45 +82,50 @@ class FlatPolicy:
     Args:
         unravel: Flat parameters -> tree of arrays.
         obs: [n, obs_dim] observations.
+        head: Distribution over actions.
     """
 
     def __init__(
         self,
         unravel: Callable[[jax.Array], Parameters],
         obs: Float[jax.Array, "n obs_dim"],
+        head: Head,
     ) -> None:
-        self._unravel, self._obs = unravel, obs
+        self._unravel, self._obs, self._head = unravel, obs, head
 
-    def __call__(self, theta: Float[jax.Array, " p"]) -> DiagonalGaussian:
+    def __call__(self, theta: Float[jax.Array, " p"]) -> Distribution:
         """The distribution at each observation."""
         tree = self._unravel(theta)
-        return _gaussian(tree["log_std"], mlp.layers_of(tree), self._obs)
+        outputs = mlp.forward(mlp.layers_of(tree), self._obs)[-1]
+        return distributions.from_network(self._head, outputs, tree.get("log_std"))
 
     def linearize(self, theta: Float[jax.Array, " p"]) -> Linearization:
         """The same, with its Jacobian at `theta`."""
         tree = self._unravel(theta)
-        log_std, layers = tree["log_std"], mlp.layers_of(tree)
-        mean, tape = mlp.record(layers, self._obs)
-        slope = clamp_slope(log_std)
+        log_std, layers = tree.get("log_std"), mlp.layers_of(tree)
+        outputs, tape = mlp.record(layers, self._obs)
+        push_head, pull_head = distributions.jacobian(self._head, log_std)
 
-        def push(v: jax.Array) -> DiagonalGaussian:
+        def push(v: jax.Array) -> Distribution:
             tangent = self._unravel(v)
-            d_mean = mlp.push(layers, tape, mlp.layers_of(tangent))
-            return DiagonalGaussian(d_mean, (slope * tangent["log_std"])[None])
+            d_outputs = mlp.push(layers, tape, mlp.layers_of(tangent))
+            return push_head(d_outputs, tangent.get("log_std"))
 
-        def pull(u: DiagonalGaussian) -> jax.Array:
-            gradients = mlp.pull(layers, tape, u.mean)
-            pulled = {
+        def pull(u: Distribution) -> jax.Array:
+            d_outputs, d_log_std = pull_head(u)
+            gradients = mlp.pull(layers, tape, d_outputs)
+            pulled: Parameters = {
                 "layers": {
                     i: {"kernel": layer.weight, "bias": layer.bias}
                     for i, layer in enumerate(gradients)
-                },
-                "log_std": slope * u.log_std.sum(0),
+                }
             }
+            if d_log_std is not None:
+                pulled["log_std"] = d_log_std
             return ravel_pytree(pulled)[0]
 
-        gaussian = DiagonalGaussian(mean, clamp_log_std(log_std)[None])
-        return Linearization(gaussian, push, pull)
+        at = distributions.from_network(self._head, outputs, log_std)
+        return Linearization(at, push, pull)
 
 
 def _linear_layers(sizes: Sequence[int]) -> nnx.List:
@@ -129,13 +139,6 @@ def _linear_layers(sizes: Sequence[int]) -> nnx.List:
 
 def _layers(layers: nnx.List) -> list[mlp.Layer]:
     return [mlp.Layer(layer.kernel[...], layer.bias[...]) for layer in layers]
-
-
-def _gaussian(
-    log_std: jax.Array, layers: Sequence[mlp.Layer], obs: jax.Array
-) -> DiagonalGaussian:
-    mean = mlp.forward(layers, obs)[-1]
-    return DiagonalGaussian(mean, clamp_log_std(log_std)[None])
 
 
 def as_function(module: nnx.Module) -> Callable[[Parameters, jax.Array], Any]:
@@ -153,13 +156,11 @@ def as_function(module: nnx.Module) -> Callable[[Parameters, jax.Array], Any]:
 
 @functools.lru_cache(maxsize=256)
 def policy_function(
-    obs_dim: int, layer_sizes: tuple[int, ...], act_dim: int
-) -> Callable[[Parameters, jax.Array], DiagonalGaussian]:
-    """A Gaussian policy of these sizes as a pure function."""
+    obs_dim: int, layer_sizes: tuple[int, ...], head: Head
+) -> Callable[[Parameters, jax.Array], Distribution]:
+    """A policy of these sizes as a pure function."""
     # Shapes alone: drawing weights that are never used would compile a generator.
-    return as_function(
-        nnx.eval_shape(lambda: GaussianPolicy(obs_dim, layer_sizes, act_dim))
-    )
+    return as_function(nnx.eval_shape(lambda: Policy(obs_dim, layer_sizes, head)))
 
 
 @functools.lru_cache(maxsize=256)

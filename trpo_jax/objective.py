@@ -8,7 +8,7 @@ from jaxtyping import Float
 
 from trpo.types import Batch
 from trpo_jax import distributions
-from trpo_jax.distributions import DiagonalGaussian
+from trpo_jax.distributions import Distribution
 
 
 class Surrogate(NamedTuple):
@@ -25,15 +25,15 @@ class Surrogate(NamedTuple):
     log_ratio: Float[jax.Array, "n 1"]
 
 
-def surrogate(gaussian: DiagonalGaussian, batch: Batch) -> Surrogate:
+def surrogate(distribution: Distribution, batch: Batch) -> Surrogate:
     """L = mean(exp(log_prob - old_log_prob) * advantage)."""
-    log_ratio = distributions.log_prob(gaussian, batch.actions) - batch.log_probs
+    log_ratio = distributions.log_prob(distribution, batch.actions) - batch.log_probs
     ratio = jnp.exp(log_ratio)
     return Surrogate((ratio * batch.advantages).mean(), ratio, log_ratio)
 
 
 def surrogate_improvement(
-    old: DiagonalGaussian, new: DiagonalGaussian, batch: Batch, old_ratio: jax.Array
+    old: Distribution, new: Distribution, batch: Batch, old_ratio: jax.Array
 ) -> Float[jax.Array, ""]:
     """L(new) - L(old) as one mean of differences, exact for tiny steps.
 
@@ -47,6 +47,6 @@ def surrogate_improvement(
     return (old_ratio * jnp.expm1(log_ratio) * batch.advantages).mean()
 
 
-def mean_kl(old: DiagonalGaussian, new: DiagonalGaussian) -> Float[jax.Array, ""]:
+def mean_kl(old: Distribution, new: Distribution) -> Float[jax.Array, ""]:
     """Mean over samples of KL(old || new), nats."""
     return distributions.kl_old_to_new(old, new).mean()

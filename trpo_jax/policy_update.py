@@ -10,7 +10,7 @@ from trpo.config import TRPOConfig
 from trpo.types import Batch, StepStatus
 from trpo_jax import distributions
 from trpo_jax.conjugate_gradient import CGResult, conjugate_gradient, inner
-from trpo_jax.distributions import DiagonalGaussian
+from trpo_jax.distributions import Distribution
 from trpo_jax.fisher import FISHER_PRODUCTS, PolicyFunction
 from trpo_jax.line_search import LineSearchResult, line_search
 from trpo_jax.objective import Surrogate, mean_kl, surrogate, surrogate_improvement
@@ -56,6 +56,7 @@ def policy_step(
     theta: Float[jax.Array, " p"],
     batch: Batch,
     config: TRPOConfig,
+    target_kl: float | jax.Array | None = None,
 ) -> PolicyStep:
     """Natural-gradient step onto the trust region's border, then a line search.
 
@@ -64,7 +65,9 @@ def policy_step(
         theta: Old parameters.
         batch: Samples.
         config: Hyperparameters.
+        target_kl: Trust-region radius, nats; the configuration's if None.
     """
+    target_kl = config.target_kl if target_kl is None else target_kl
     old, before, gradient = _surrogate_and_gradient(policy, theta, batch)
     grad_norm = jnp.sqrt(inner(gradient, gradient))
     # The unit-norm right-hand side makes the residual's tolerance relative, and the
@@ -76,7 +79,7 @@ def policy_step(
     x_f_x = inner(cg.x, b - cg.residual)
     trouble = _trouble(grad_norm, cg, x_f_x)
     sound = trouble == StepStatus.ACCEPTED
-    scale = jnp.sqrt(2.0 * config.target_kl / jnp.where(sound, x_f_x, 1.0))
+    scale = jnp.sqrt(2.0 * target_kl / jnp.where(sound, x_f_x, 1.0))
     full_step = jnp.where(sound, cg.x * scale, 0.0)
 
     def evaluate(candidate: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -88,7 +91,7 @@ def policy_step(
         evaluate,
         theta,
         full_step,
-        target_kl=config.target_kl,
+        target_kl=target_kl,
         backtrack_coeff=config.backtrack_coeff,
         backtrack_iters=config.backtrack_iters,
         enabled=sound,
@@ -98,19 +101,29 @@ def policy_step(
     )
     new = policy(search.theta)
     return _summary(
-        new, batch, config, before, grad_norm, b, cg, full_step, search, status
+        new,
+        batch,
+        config,
+        target_kl,
+        before,
+        grad_norm,
+        b,
+        cg,
+        full_step,
+        search,
+        status,
     )
 
 
 def _surrogate_and_gradient(
     policy: PolicyFunction, theta: jax.Array, batch: Batch
-) -> tuple[DiagonalGaussian, Surrogate, jax.Array]:
+) -> tuple[Distribution, Surrogate, jax.Array]:
     """Old distribution, surrogate and the surrogate's gradient."""
 
     def value_and_rest(at: jax.Array) -> tuple[jax.Array, tuple]:
-        gaussian = policy(at)
-        before = surrogate(gaussian, batch)
-        return before.value, (gaussian, before)
+        distribution = policy(at)
+        before = surrogate(distribution, batch)
+        return before.value, (distribution, before)
 
     gradient, (old, before) = jax.grad(value_and_rest, has_aux=True)(theta)
     return old, before, gradient
@@ -135,9 +148,10 @@ def _trouble(grad_norm: jax.Array, cg: CGResult, x_f_x: jax.Array) -> jax.Array:
 
 
 def _summary(
-    new: DiagonalGaussian,
+    new: Distribution,
     batch: Batch,
     config: TRPOConfig,
+    target_kl: float | jax.Array,
     before: Surrogate,
     grad_norm: jax.Array,
     b: jax.Array,
@@ -152,7 +166,7 @@ def _summary(
     # Undamped quadratic model of KL at the accepted step: s'(F + damping)s / 2 is
     # target_kl for the full step by construction.
     damping_share = 0.5 * config.cg_damping * inner(full_step, full_step)
-    predicted_kl = search.frac**2 * (config.target_kl - damping_share)
+    predicted_kl = search.frac**2 * (target_kl - damping_share)
     return PolicyStep(
         theta=search.theta,
         cg_solution=cg.x,

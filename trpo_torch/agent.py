@@ -8,12 +8,12 @@ import torch
 from torch import Tensor, nn
 
 from trpo.agent_base import AgentBase
-from trpo.types import DISCARDED_FIELDS, Batch, StepStatus, UpdateReport
+from trpo.types import DISCARDED_FIELDS, Batch, Rates, StepStatus, UpdateReport
 from trpo_torch import distributions, state
 from trpo_torch.conjugate_gradient import conjugate_gradient
 from trpo_torch.device import matmul_precision, resolve_device
 from trpo_torch.distributions import DiagonalGaussian
-from trpo_torch.networks import Critic, FlatPolicy, GaussianPolicy
+from trpo_torch.networks import Critic, FlatPolicy, Policy
 from trpo_torch.objective import Surrogate, surrogate
 from trpo_torch.policy_update import PolicyStep, policy_step
 from trpo_torch.value_update import ValueFit, fit_critic
@@ -24,7 +24,7 @@ ADAM_EPSILON = 1e-5
 
 
 class TRPOAgent(AgentBase):
-    """Trust-region policy optimisation for continuous actions.
+    """Trust-region policy optimisation.
 
     Schulman et al. 2015, "Trust Region Policy Optimization". Arguments and methods are
     those of `trpo.agent_base.AgentBase`, the same in both backends.
@@ -36,9 +36,9 @@ class TRPOAgent(AgentBase):
         self.device = resolve_device(device)
         self._torch_dtype = dtype = getattr(torch, self.dtype.name)
         config = self.config
-        self.policy = GaussianPolicy(
-            self.obs_dim, config.policy_layer_sizes, self.act_dim
-        ).to(self.device, dtype)
+        self.policy = Policy(self.obs_dim, config.policy_layer_sizes, self.head).to(
+            self.device, dtype
+        )
         self.critic = Critic(self.obs_dim, config.critic_layer_sizes).to(
             self.device, dtype
         )
@@ -80,11 +80,12 @@ class TRPOAgent(AgentBase):
         obs = self._to_native(obs)
         with matmul_precision(self.config.matmul_precision):
             # Past nn.Module's hooks, of which there are none.
-            gaussian, value = self.policy.forward(obs), self.critic.forward(obs)
-        action = gaussian.mean
-        if noise is not None:
-            action = distributions.sample(gaussian, self._to_native(noise))
-        return action, distributions.log_prob(gaussian, action), value
+            distribution, value = self.policy.forward(obs), self.critic.forward(obs)
+        if noise is None:
+            action = distributions.mode(distribution)
+        else:
+            action = distributions.sample(distribution, self._to_native(noise))
+        return action, distributions.log_prob(distribution, action), value
 
     @torch.no_grad()
     def _value(self, obs: Any) -> Tensor:
@@ -99,7 +100,7 @@ class TRPOAgent(AgentBase):
         batch = Batch(obs, actions, columns[0], columns[1] * 0.0, columns[1])
         return surrogate(self.policy(obs), batch)
 
-    def _update(self, batch: Batch, orders: np.ndarray) -> UpdateReport:
+    def _update(self, batch: Batch, orders: np.ndarray, rates: Rates) -> UpdateReport:
         before = self._get_learned_state()
         try:
             with matmul_precision(self.config.matmul_precision):
@@ -108,7 +109,10 @@ class TRPOAgent(AgentBase):
                     _flat_params(self.policy),
                     batch,
                     self.config,
+                    rates.target_kl,
                 )
+                for group in self.value_optimizer.param_groups:
+                    group["lr"] = rates.value_lr
                 fit = fit_critic(
                     self.critic,
                     self.value_optimizer,

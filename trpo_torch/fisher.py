@@ -11,12 +11,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from trpo_torch import distributions
-from trpo_torch.distributions import DiagonalGaussian
+from trpo_torch.distributions import Distribution
 from trpo_torch.networks import FlatPolicy, Linearization
 from trpo_torch.objective import mean_kl
 
 
-PolicyFunction = Callable[[Tensor], DiagonalGaussian]
+PolicyFunction = Callable[[Tensor], Distribution]
 Product = Callable[[Tensor], Tensor]
 
 
@@ -28,20 +28,20 @@ def linearize(policy: PolicyFunction, theta: Float[Tensor, " p"]) -> Linearizati
     if isinstance(policy, FlatPolicy):
         return policy.linearize(theta)
     theta = theta.detach().requires_grad_()
-    gaussian = policy(theta)
+    distribution = policy(theta)
     # u -> J'u is linear, so its own derivative is the v -> Jv that reverse mode lacks.
-    u = DiagonalGaussian(*(torch.zeros_like(o).requires_grad_() for o in gaussian))
-    (jt_u,) = torch.autograd.grad(gaussian, theta, u, create_graph=True)
+    u = distribution._make(torch.zeros_like(o).requires_grad_() for o in distribution)
+    (jt_u,) = torch.autograd.grad(distribution, theta, u, create_graph=True)
 
-    def push(v: Tensor) -> DiagonalGaussian:
-        return DiagonalGaussian(
-            *torch.autograd.grad(jt_u, tuple(u), v, retain_graph=True)
+    def push(v: Tensor) -> Distribution:
+        return distribution._make(
+            torch.autograd.grad(jt_u, tuple(u), v, retain_graph=True)
         )
 
-    def pull(cotangent: DiagonalGaussian) -> Tensor:
-        return torch.autograd.grad(gaussian, theta, cotangent, retain_graph=True)[0]
+    def pull(cotangent: Distribution) -> Tensor:
+        return torch.autograd.grad(distribution, theta, cotangent, retain_graph=True)[0]
 
-    at = DiagonalGaussian(*(output.detach() for output in gaussian))
+    at = distribution._make(field.detach() for field in distribution)
     return Linearization(at, push, pull)
 
 
@@ -58,11 +58,11 @@ def gauss_newton_product(
         theta: Flat parameters.
         damping: Multiple of the identity that is added.
     """
-    gaussian, push, pull = linearize(policy, theta)
+    distribution, push, pull = linearize(policy, theta)
 
     def product(v: Tensor) -> Tensor:
         # v -> J v -> M J v -> J' M J v
-        f_v = pull(distributions.fisher_metric(gaussian, push(v)))
+        f_v = pull(distributions.fisher_metric(distribution, push(v)))
         return f_v + damping * v
 
     return product
@@ -81,9 +81,11 @@ def kl_hessian_product(
         damping: Multiple of the identity that is added.
     """
     theta = theta.detach().requires_grad_()
-    gaussian = policy(theta)
-    old = DiagonalGaussian(*(output.detach() for output in gaussian))
-    (kl_grad,) = torch.autograd.grad(mean_kl(old, gaussian), theta, create_graph=True)
+    distribution = policy(theta)
+    old = distribution._make(field.detach() for field in distribution)
+    (kl_grad,) = torch.autograd.grad(
+        mean_kl(old, distribution), theta, create_graph=True
+    )
 
     def product(v: Tensor) -> Tensor:
         (h_v,) = torch.autograd.grad(kl_grad, theta, v, retain_graph=True)

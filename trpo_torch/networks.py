@@ -8,41 +8,47 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from trpo_torch import mlp
-from trpo_torch.distributions import DiagonalGaussian, clamp_log_std, clamp_slope
+from trpo.heads import Head
+from trpo_torch import distributions, mlp
+from trpo_torch.distributions import Distribution
 
 
 class Linearization(NamedTuple):
     """A policy at its parameters, and the Jacobian J of its outputs there.
 
     Attributes:
-        gaussian: the distribution at each sample.
-        push: v [p] -> J v, shaped like `gaussian`.
-        pull: u, shaped like `gaussian` -> J'u [p].
+        distribution: at each sample.
+        push: v [p] -> J v, shaped like `distribution`.
+        pull: u, shaped like `distribution` -> J'u [p].
     """
 
-    gaussian: DiagonalGaussian
-    push: Callable[[Tensor], DiagonalGaussian]
-    pull: Callable[[DiagonalGaussian], Tensor]
+    distribution: Distribution
+    push: Callable[[Tensor], Distribution]
+    pull: Callable[[Distribution], Tensor]
 
 
-class GaussianPolicy(nn.Module):
-    """Observations -> diagonal Gaussian over actions, with a free log_std.
+class Policy(nn.Module):
+    """Observations -> distribution over actions.
 
     Args:
         obs_dim: Entries of an observation.
         layer_sizes: Units of the hidden layers; empty for a linear policy.
-        act_dim: Entries of an action.
+        head: The distribution and its sizes; some have a free log_std.
     """
 
-    def __init__(self, obs_dim: int, layer_sizes: Sequence[int], act_dim: int) -> None:
-        super().__init__()
-        self.log_std = nn.Parameter(torch.zeros(act_dim))
-        self.layers = _linear_layers((obs_dim, *layer_sizes, act_dim))
+    log_std: nn.Parameter | None
 
-    def forward(self, obs: Float[Tensor, "n obs_dim"]) -> DiagonalGaussian:
-        """Mean [n, act_dim] and clamped log_std [1, act_dim], the same for each row."""
-        return _gaussian(self.log_std, _layers(self.layers), obs)
+    def __init__(self, obs_dim: int, layer_sizes: Sequence[int], head: Head) -> None:
+        super().__init__()
+        self.head = head
+        free = torch.zeros(head.act_dim) if head.family.free_log_std else None
+        self.register_parameter("log_std", None if free is None else nn.Parameter(free))
+        self.layers = _linear_layers((obs_dim, *layer_sizes, head.output_dim))
+
+    def forward(self, obs: Float[Tensor, "n obs_dim"]) -> Distribution:
+        """The distribution at each observation."""
+        outputs = mlp.forward(_layers(self.layers), obs)[-1]
+        return distributions.from_network(self.head, outputs, self.log_std)
 
 
 class Critic(nn.Module):
@@ -70,40 +76,45 @@ class FlatPolicy:
         obs: [n, obs_dim] observations.
     """
 
-    def __init__(self, policy: GaussianPolicy, obs: Float[Tensor, "n obs_dim"]) -> None:
+    def __init__(self, policy: Policy, obs: Float[Tensor, "n obs_dim"]) -> None:
+        self._head = policy.head
         self._shapes = [parameter.shape for parameter in policy.parameters()]
         self._obs = obs
 
-    def __call__(self, theta: Float[Tensor, " p"]) -> DiagonalGaussian:
+    def __call__(self, theta: Float[Tensor, " p"]) -> Distribution:
         """The distribution at each observation."""
-        return _gaussian(*self._unflatten(theta), self._obs)
+        log_std, layers = self._unflatten(theta)
+        outputs = mlp.forward(layers, self._obs)[-1]
+        return distributions.from_network(self._head, outputs, log_std)
 
     def linearize(self, theta: Float[Tensor, " p"]) -> Linearization:
         """The same, with its Jacobian at `theta`."""
         log_std, layers = self._unflatten(theta.detach())
-        *inputs, mean = mlp.forward(layers, self._obs)
-        slope = clamp_slope(log_std)
+        *inputs, outputs = mlp.forward(layers, self._obs)
+        push_head, pull_head = distributions.jacobian(self._head, log_std)
 
-        def push(v: Tensor) -> DiagonalGaussian:
+        def push(v: Tensor) -> Distribution:
             d_log_std, tangents = self._unflatten(v)
-            d_mean = mlp.push(layers, inputs, tangents)
-            return DiagonalGaussian(d_mean, (slope * d_log_std)[None])
+            return push_head(mlp.push(layers, inputs, tangents), d_log_std)
 
-        def pull(u: DiagonalGaussian) -> Tensor:
+        def pull(u: Distribution) -> Tensor:
             flat = torch.empty_like(theta)
-            d_log_std, gradients = self._unflatten(flat)
-            d_log_std.copy_(slope * u.log_std.sum(0))
-            mlp.pull(layers, inputs, u.mean, gradients)
+            into, gradients = self._unflatten(flat)
+            d_outputs, d_log_std = pull_head(u)
+            if into is not None:
+                into.copy_(d_log_std)
+            mlp.pull(layers, inputs, d_outputs, gradients)
             return flat
 
-        gaussian = DiagonalGaussian(mean, clamp_log_std(log_std)[None])
-        return Linearization(gaussian, push, pull)
+        at = distributions.from_network(self._head, outputs, log_std)
+        return Linearization(at, push, pull)
 
-    def _unflatten(self, flat: Tensor) -> tuple[Tensor, list[mlp.Layer]]:
-        """log_std and layers, as views of a vector [p]."""
+    def _unflatten(self, flat: Tensor) -> tuple[Tensor | None, list[mlp.Layer]]:
+        """log_std, if there is one, and layers, as views of a vector [p]."""
         pieces = flat.split([shape.numel() for shape in self._shapes])
         views = [p.view(s) for p, s in zip(pieces, self._shapes, strict=True)]
-        return views[0], mlp.layers_of(views[1:])
+        log_std = views.pop(0) if self._head.family.free_log_std else None
+        return log_std, mlp.layers_of(views)
 
 
 def _linear_layers(sizes: Sequence[int]) -> nn.ModuleList:
@@ -118,10 +129,3 @@ def _layers(layers: nn.ModuleList) -> list[mlp.Layer]:
         layer._parameters for layer in layers._modules.values() if layer
     ]
     return [mlp.Layer(table["weight"], table["bias"]) for table in tables]
-
-
-def _gaussian(
-    log_std: Tensor, layers: Sequence[mlp.Layer], obs: Tensor
-) -> DiagonalGaussian:
-    mean = mlp.forward(layers, obs)[-1]
-    return DiagonalGaussian(mean, clamp_log_std(log_std)[None])

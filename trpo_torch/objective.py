@@ -8,7 +8,7 @@ from torch import Tensor
 
 from trpo.types import Batch
 from trpo_torch import distributions
-from trpo_torch.distributions import DiagonalGaussian
+from trpo_torch.distributions import Distribution
 
 
 class Surrogate(NamedTuple):
@@ -25,15 +25,15 @@ class Surrogate(NamedTuple):
     log_ratio: Float[Tensor, "n 1"]
 
 
-def surrogate(gaussian: DiagonalGaussian, batch: Batch) -> Surrogate:
+def surrogate(distribution: Distribution, batch: Batch) -> Surrogate:
     """L = mean(exp(log_prob - old_log_prob) * advantage)."""
-    log_ratio = distributions.log_prob(gaussian, batch.actions) - batch.log_probs
+    log_ratio = distributions.log_prob(distribution, batch.actions) - batch.log_probs
     ratio = torch.exp(log_ratio)
     return Surrogate((ratio * batch.advantages).mean(), ratio, log_ratio)
 
 
 def surrogate_improvement(
-    old: DiagonalGaussian, new: DiagonalGaussian, batch: Batch, old_ratio: Tensor
+    old: Distribution, new: Distribution, batch: Batch, old_ratio: Tensor
 ) -> Float[Tensor, ""]:
     """L(new) - L(old) as one mean of differences, exact for tiny steps.
 
@@ -47,6 +47,6 @@ def surrogate_improvement(
     return (old_ratio * torch.expm1(log_ratio) * batch.advantages).mean()
 
 
-def mean_kl(old: DiagonalGaussian, new: DiagonalGaussian) -> Float[Tensor, ""]:
+def mean_kl(old: Distribution, new: Distribution) -> Float[Tensor, ""]:
     """Mean over samples of KL(old || new), nats."""
     return distributions.kl_old_to_new(old, new).mean()

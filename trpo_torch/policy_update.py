@@ -10,7 +10,7 @@ from trpo.config import TRPOConfig
 from trpo.types import Batch, StepStatus
 from trpo_torch import distributions
 from trpo_torch.conjugate_gradient import CGResult, conjugate_gradient, inner
-from trpo_torch.distributions import DiagonalGaussian
+from trpo_torch.distributions import Distribution
 from trpo_torch.fisher import FISHER_PRODUCTS, PolicyFunction
 from trpo_torch.line_search import LineSearchResult, line_search
 from trpo_torch.objective import Surrogate, mean_kl, surrogate, surrogate_improvement
@@ -56,6 +56,7 @@ def policy_step(
     theta: Float[Tensor, " p"],
     batch: Batch,
     config: TRPOConfig,
+    target_kl: float | None = None,
 ) -> PolicyStep:
     """Natural-gradient step onto the trust region's border, then a line search.
 
@@ -64,7 +65,9 @@ def policy_step(
         theta: Old parameters.
         batch: Samples.
         config: Hyperparameters.
+        target_kl: Trust-region radius, nats; the configuration's if None.
     """
+    target_kl = config.target_kl if target_kl is None else target_kl
     theta = theta.detach()
     old, before, gradient = _surrogate_and_gradient(policy, theta, batch)
     grad_norm = torch.sqrt(inner(gradient, gradient))
@@ -77,7 +80,7 @@ def policy_step(
     x_f_x = inner(cg.x, b - cg.residual)
     trouble = _trouble(grad_norm, cg, x_f_x)
     if trouble is None:
-        full_step = cg.x * torch.sqrt(2.0 * config.target_kl / x_f_x)
+        full_step = cg.x * torch.sqrt(2.0 * target_kl / x_f_x)
     else:
         full_step = torch.zeros_like(theta)
 
@@ -95,7 +98,7 @@ def policy_step(
         evaluate,
         theta,
         full_step,
-        target_kl=config.target_kl,
+        target_kl=target_kl,
         backtrack_coeff=config.backtrack_coeff,
         backtrack_iters=config.backtrack_iters if trouble is None else 0,
     )
@@ -107,19 +110,29 @@ def policy_step(
         status = StepStatus.LINE_SEARCH_EXHAUSTED
     new = new if search.accepted else old
     return _summary(
-        new, batch, config, before, grad_norm, b, cg, full_step, search, status
+        new,
+        batch,
+        config,
+        target_kl,
+        before,
+        grad_norm,
+        b,
+        cg,
+        full_step,
+        search,
+        status,
     )
 
 
 def _surrogate_and_gradient(
     policy: PolicyFunction, theta: Tensor, batch: Batch
-) -> tuple[DiagonalGaussian, Surrogate, Tensor]:
+) -> tuple[Distribution, Surrogate, Tensor]:
     """Old distribution, surrogate and the surrogate's gradient, all detached."""
     at = theta.detach().requires_grad_()
-    gaussian = policy(at)
-    before = surrogate(gaussian, batch)
+    distribution = policy(at)
+    before = surrogate(distribution, batch)
     (gradient,) = torch.autograd.grad(before.value, at)
-    old = DiagonalGaussian(*(output.detach() for output in gaussian))
+    old = distribution._make(field.detach() for field in distribution)
     return old, Surrogate(*(field.detach() for field in before)), gradient
 
 
@@ -141,9 +154,10 @@ def _is_finite(number: float) -> bool:
 
 @torch.no_grad()
 def _summary(
-    new: DiagonalGaussian,
+    new: Distribution,
     batch: Batch,
     config: TRPOConfig,
+    target_kl: float,
     before: Surrogate,
     grad_norm: Tensor,
     b: Tensor,
@@ -158,7 +172,7 @@ def _summary(
     # Undamped quadratic model of KL at the accepted step: s'(F + damping)s / 2 is
     # target_kl for the full step by construction.
     damping_share = 0.5 * config.cg_damping * inner(full_step, full_step)
-    predicted_kl = search.frac**2 * (config.target_kl - damping_share)
+    predicted_kl = search.frac**2 * (target_kl - damping_share)
     return PolicyStep(
         theta=search.theta,
         cg_solution=cg.x,

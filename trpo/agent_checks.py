@@ -1,0 +1,67 @@
+"""Checks of what an agent is given, and its conversion to the framework's arrays."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from trpo.backend_hooks import BackendHooks
+from trpo.batch_check import (
+    as_rows,
+    batch_fields,
+    real_array,
+    require_finite,
+    require_shape,
+)
+from trpo.heads import Head
+from trpo.normalization import ObservationNormalizer
+from trpo.types import Batch
+
+
+class AgentChecks(BackendHooks):
+    """The part of an agent that checks; `trpo.agent_base.AgentBase` has the rest."""
+
+    obs_dim: int
+    act_dim: int
+    head: Head
+    dtype: np.dtype
+    observation_normalizer: ObservationNormalizer | None
+
+    def _prepare_obs(self, obs: Any, name: str = "obs") -> Any:
+        """Checked observations, normalised if normalisation is on."""
+        if not self._is_native(obs):
+            obs = real_array(name, obs)
+            require_finite(name, obs)
+        require_shape(name, obs, (None, self.obs_dim))
+        if self.observation_normalizer is not None:
+            if self._is_native(obs):
+                obs = self._to_numpy(obs)
+                require_finite(name, obs)
+            obs = self.observation_normalizer.normalize(obs, self.dtype)
+        return obs
+
+    def _check_batch(self, batch: Mapping[str, Any] | Batch) -> Batch:
+        """The batch as native arrays in the agent's dtype, each [N, width]."""
+        fields = batch_fields(batch)
+        fields["obs"] = self._prepare_obs(fields["obs"], "batch['obs']")
+        widths = {"obs": self.obs_dim, "actions": self.act_dim}
+        checked = {}
+        for field, array in fields.items():
+            name = f"batch['{field}']"
+            array = array if self._is_native(array) else real_array(name, array)
+            array = as_rows(
+                name, array, fields["obs"].shape[0], width=widths.get(field, 1)
+            )
+            if isinstance(array, np.ndarray):
+                with np.errstate(over="ignore"):
+                    array = array.astype(self.dtype, copy=False)
+                # After the cast, which may overflow.
+                require_finite(name, array)
+            native = self._to_native(array)
+            if not (isinstance(array, np.ndarray) or self._all_finite(native)):
+                require_finite(name, self._to_numpy(native))
+            checked[field] = native
+        if self.head.family.discrete:
+            actions = self._to_numpy(checked["actions"])
+            self.head.check_actions("batch['actions']", actions)
+        return Batch(**checked)

@@ -1,0 +1,92 @@
+"""What a policy's network puts out, and which distribution over actions is made of it.
+
+Each distribution is a file of this name in either backend and a row of `FAMILIES` here.
+"""
+
+import dataclasses
+from typing import NamedTuple
+
+import numpy as np
+
+from trpo.validation import require_choice, require_count
+
+
+class Family(NamedTuple):
+    """What the framework-free half has to know of a distribution.
+
+    Attributes:
+        discrete: actions are whole numbers from 0 on, sampled from uniform noise by
+            inversion; otherwise real numbers, sampled from standard normal noise.
+        free_log_std: the policy has a log_std [act_dim] beside its network.
+    """
+
+    discrete: bool
+    free_log_std: bool
+
+
+GAUSSIAN, CATEGORICAL, BERNOULLI = "gaussian", "categorical", "bernoulli"
+FAMILIES = {
+    GAUSSIAN: Family(discrete=False, free_log_std=True),
+    CATEGORICAL: Family(discrete=True, free_log_std=False),
+    BERNOULLI: Family(discrete=True, free_log_std=False),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Head:
+    """A distribution over actions and its sizes; hashable, so that JAX may jit on it.
+
+    Args:
+        act_dim: Entries of an action.
+        distribution: A name in `FAMILIES`.
+        action_sizes: Options of each entry; empty unless the entries are choices.
+
+    Raises:
+        ValueError: they do not fit together; the message names the argument.
+    """
+
+    act_dim: int
+    distribution: str = GAUSSIAN
+    action_sizes: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        require_count("act_dim", self.act_dim)
+        require_choice("distribution", self.distribution, tuple(FAMILIES))
+        object.__setattr__(self, "act_dim", int(self.act_dim))
+        object.__setattr__(self, "action_sizes", tuple(map(int, self.action_sizes)))
+        wanted = self.act_dim if self.distribution == CATEGORICAL else 0
+        if len(self.action_sizes) != wanted or min(self.action_sizes, default=1) < 1:
+            raise ValueError(
+                f"`action_sizes`: expected {wanted} sizes of at least 1 for "
+                f"{self.distribution!r}, got {list(self.action_sizes)}."
+            )
+
+    @property
+    def family(self) -> Family:
+        """The distribution's row in `FAMILIES`."""
+        return FAMILIES[self.distribution]
+
+    @property
+    def output_dim(self) -> int:
+        """Numbers that the network puts out for one observation."""
+        return sum(self.action_sizes) or self.act_dim
+
+    def draw_noise(self, generator: np.random.Generator, rows: int) -> np.ndarray:
+        """What `rows` actions are sampled from: [rows, act_dim], float64."""
+        shape = (rows, self.act_dim)
+        if self.family.discrete:
+            return generator.random(shape)
+        return generator.standard_normal(shape)
+
+    def check_actions(self, name: str, actions: np.ndarray) -> None:
+        """Raise ValueError unless each of `actions` [N, act_dim] can be taken."""
+        if not self.family.discrete:
+            return
+        options = np.array(self.action_sizes or (2,) * self.act_dim)
+        bad = (actions < 0) | (actions >= options) | (actions != np.floor(actions))
+        if bad.any():
+            row, entry = map(int, np.argwhere(bad)[0])
+            raise ValueError(
+                f"`{name}`: expected a whole number from 0 to {options[entry] - 1}, "
+                f"got {actions[row, entry]} at index {[row, entry]}."
+            )

@@ -1,0 +1,65 @@
+"""Checks of single values; each names the field, what was expected and what came."""
+
+import math
+import numbers
+from collections.abc import Sequence
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, numbers.Real) and not isinstance(value, bool)
+
+
+def require_positive(name: str, value: float) -> None:
+    """Raise ValueError unless `value` is a finite number above zero."""
+    if not (_is_number(value) and math.isfinite(value) and value > 0):
+        raise ValueError(f"`{name}`: expected a finite number above 0, got {value!r}.")
+
+
+def require_positive_or_none(name: str, value: float | None) -> None:
+    """Raise ValueError unless `value` is None or a finite number above zero."""
+    if value is not None:
+        require_positive(name, value)
+
+
+def require_between(
+    name: str, value: float, low: float, high: float, *, open_: bool = False
+) -> None:
+    """Raise ValueError unless `value` is finite and in [low, high] ((low, high))."""
+    ok = _is_number(value) and math.isfinite(value)
+    ok = ok and (low < value < high if open_ else low <= value <= high)
+    if not ok:
+        brackets = "()" if open_ else "[]"
+        raise ValueError(
+            f"`{name}`: expected a finite number in "
+            f"{brackets[0]}{low:g}, {high:g}{brackets[1]}, got {value!r}."
+        )
+
+
+def require_count(name: str, value: int, minimum: int = 1) -> None:
+    """Raise ValueError unless `value` is an integer of at least `minimum`."""
+    whole = hasattr(value, "__index__") and not isinstance(value, bool)
+    if not (whole and value >= minimum):
+        raise ValueError(
+            f"`{name}`: expected an integer of at least {minimum}, got {value!r}."
+        )
+
+
+def require_bool(name: str, value: bool) -> None:
+    """Raise ValueError unless `value` is True or False."""
+    if not isinstance(value, bool):
+        raise ValueError(f"`{name}`: expected True or False, got {value!r}.")
+
+
+def require_choice(name: str, value: str, choices: Sequence[str]) -> None:
+    """Raise ValueError unless `value` is one of `choices`."""
+    if value not in choices:
+        raise ValueError(
+            f"`{name}`: expected one of {', '.join(map(repr, choices))}, got {value!r}."
+        )
+
+
+def require_seed(seed: int) -> None:
+    """Raise ValueError unless `seed` is an integer in [0, 2**63)."""
+    require_count("seed", seed, minimum=0)
+    if seed >= 2**63:
+        raise ValueError(f"`seed`: expected an integer below 2**63, got {seed!r}.")

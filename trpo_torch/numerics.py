@@ -1,0 +1,30 @@
+"""Functions of one number that float32 alone would compute badly."""
+
+import math
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+
+# Below this |argument|, exp's series is more accurate than expm1 and a difference.
+SERIES_BOUND = 0.5
+# 2/k! for k = 16, ..., 2: exp(t) - 1 - t = t²/2 * (1 + t/3 + t²/12 + …).
+SERIES = tuple(2.0 / math.factorial(k) for k in range(16, 1, -1))
+
+
+def expm1_minus_argument(t: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
+    """exp(t) - 1 - t, by its series near zero."""
+    small = t.abs() < SERIES_BOUND
+    # Both branches of `where` are differentiated: keep each finite everywhere.
+    near = torch.where(small, t, 0.0)
+    far = torch.where(small, 1.0, t)
+    series = torch.full_like(t, SERIES[0])
+    for coefficient in SERIES[1:]:
+        series = series * near + coefficient
+    return torch.where(small, 0.5 * near**2 * series, torch.expm1(far) - far)
+
+
+def below_one(noise: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
+    """Uniform noise in [0, 1), also where rounding to a shorter dtype has made it 1."""
+    return noise.clamp(max=1.0 - 0.5 * torch.finfo(noise.dtype).eps)
