@@ -18,13 +18,15 @@ from rich.console import Console
 
 from benchmarks.training_study_figures import draw_curves
 from benchmarks.training_study_pool import run_all
-from benchmarks.training_study_report import report
+from benchmarks.training_study_report import report, write_summary
 from benchmarks.training_study_rows import curves_of, read_rows, write_rows
 from benchmarks.training_study_runs import RunSpec
 from trpo.presets import BY_ENVIRONMENT
 
 
 RESULTS = Path(__file__).parent / "results" / "training"
+COMMITTED = (RESULTS, RESULTS.parent / "spaces")
+README = RESULTS.parents[2] / "README.md"
 
 
 @dataclasses.dataclass
@@ -66,6 +68,8 @@ def main(arguments: Arguments) -> int:
         )
     for path in report(arguments.results), draw_curves(arguments.results):
         console.print(f"wrote {path}", highlight=False, soft_wrap=True)
+    if arguments.results in COMMITTED and README.exists():
+        write_summary(README, COMMITTED)
     return status
 
 

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.report import replace_between
 from benchmarks.training_study_published import PROTOCOLS, PUBLISHED
 from benchmarks.training_study_rows import Row, read_results
 from benchmarks.training_study_runs import RunSpec
@@ -50,10 +51,43 @@ def report(results: Path) -> Path:
     return path
 
 
+def write_summary(readme: Path, folders: tuple[Path, ...]) -> None:
+    """Put all final returns into a table between the `training` markers of a README.
+
+    Raises:
+        ValueError: it has no such markers.
+    """
+    header = ("environment", "backend", "steps", "seeds", "mean ± std over seeds")
+    rows = []
+    for folder in folders:
+        for (env_id, backend), curves in read_results(folder).items():
+            end = next(iter(curves.values()))[-1].step
+            scores = final_returns(curves)
+            rows.append(
+                [
+                    env_id,
+                    {"jax": "JAX", "torch": "PyTorch"}.get(backend, backend),
+                    f"{end:,}",
+                    str(len(curves)),
+                    spread(scores),
+                    *_published_cells(env_id, end, float(scores.mean())),
+                ]
+            )
+    table = _table("", (*header, "best published TRPO", "reached"), rows)
+    text = replace_between(readme.read_text(), "training", table.partition("\n\n")[2])
+    readme.write_text(text)
+
+
 def _table(title: str, header: tuple[str, ...], rows: list[list[str]]) -> str:
     lines = [f"## {title}", "", f"| {' | '.join(header)} |", "|---" * len(header) + "|"]
     lines += [f"| {' | '.join(row)} |" for row in rows]
     return "\n".join(lines) + "\n"
+
+
+def spread(scores: np.ndarray) -> str:
+    """Mean and population deviation over seeds; of one seed, there is no deviation."""
+    mean = f"{scores.mean():,.1f}"
+    return mean if len(scores) == 1 else f"{mean} ± {scores.std():,.1f}"
 
 
 def final_returns(curves: Curves) -> np.ndarray:
@@ -73,10 +107,10 @@ def _returns(data: Results) -> str:
                 backend,
                 f"{ends[0].step:,}",
                 _seeds(curves),
-                f"{scores.mean():,.1f} ± {scores.std():,.1f}",
+                spread(scores),
                 f"{interquartile_mean(scores):,.1f} "
                 f"{Interval(*bootstrap_interval(scores))}",
-                f"{sampled.mean():,.1f} ± {sampled.std():,.1f}",
+                spread(sampled),
                 *_published_cells(env_id, ends[0].step, float(scores.mean())),
             ]
         )
