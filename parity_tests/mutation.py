@@ -1,7 +1,7 @@
 """The suite's own test: one-line faults, one at a time, and which ring sees each.
 
-`python -m parity_tests.mutation [--count N --seed TEXT] [--workers W] [--out DIR]`
-copies the packages into a temporary folder, plants a fault there, and runs
+`python -m parity_tests.mutation [--count N --seed TEXT] [--workers W] [--out DIR]
+[--missing]` copies the packages into a temporary folder, plants a fault there, and runs
 `parity_tests.mutant_check` on it in a process of its own. Exit status 1 when a fault
 goes unseen.
 """
@@ -181,6 +181,13 @@ def write(verdicts: list[Verdict], folder: pathlib.Path) -> None:
     (folder / "mutation.json").write_text(json.dumps(rows, indent=1) + "\n")
 
 
+def read(folder: pathlib.Path) -> dict[str, Verdict]:
+    """The verdicts that `write` wrote, by name; none if there is no such file."""
+    path = folder / "mutation.json"
+    rows = json.loads(path.read_text()) if path.exists() else []
+    return {row["name"]: Verdict(**row) for row in rows}
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Command line; exit status 1 when a mutant survives."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -189,8 +196,16 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--workers", type=int, default=1, help="tried side by side")
     parser.add_argument("--only", default="", help="those whose name contains this")
     parser.add_argument("--out", type=pathlib.Path, help="folder for the table")
+    parser.add_argument(
+        "--missing", action="store_true", help="those that --out has no verdict on"
+    )
     options = parser.parse_args(arguments)
-    chosen = [mutant for mutant in MUTANTS if options.only in mutant.name]
+    known = read(options.out) if options.out and options.missing else {}
+    chosen = [
+        mutant
+        for mutant in MUTANTS
+        if options.only in mutant.name and mutant.name not in known
+    ]
     if options.count < len(chosen):
         chosen = random.Random(options.seed).sample(chosen, options.count)
     verdicts = []
@@ -199,7 +214,8 @@ def main(arguments: list[str] | None = None) -> int:
         seen = ", ".join(verdict.caught) or "SURVIVED"
         print(f"{verdict.name:45} {seen:30} {verdict.seconds:5.1f} s", flush=True)
         if options.out:
-            write(verdicts, options.out)
+            known[verdict.name] = verdict
+            write([known[m.name] for m in MUTANTS if m.name in known], options.out)
     survivors = [verdict.name for verdict in verdicts if not verdict.caught]
     print(f"{len(verdicts) - len(survivors)} of {len(verdicts)} caught")
     return bool(survivors)
