@@ -14,7 +14,7 @@ import numpy as np
 from benchmarks.problems import Size, make_problem
 from benchmarks.subjects import CG_ITERATIONS, EPOCHS, MINIBATCH
 from trpo.noise import minibatch_orders
-from trpo.types import Batch
+from trpo.types import Batch, Rates
 
 
 # Instructions that name, regroup or repeat data, and start nothing.
@@ -43,8 +43,9 @@ def optimised_program(size: Size) -> str:
         np.random.default_rng(0), epochs=EPOCHS, size=size.samples
     )
     batch = Batch(**make_problem(size).batch)
+    rates = Rates(*map(np.float32, agent.config.rates()))
     lowered = compiled.update.lower(
-        agent._functions, agent.config, agent.state, batch, orders
+        agent._functions, agent.config, agent.state, batch, orders, rates
     )
     text = lowered.compile().as_text()
     assert text is not None, "XLA gives no text of its program"
