@@ -114,7 +114,7 @@ GRID = (
          obs_dim=376, act_dim=17, layers=(256, 256, 256),
          config=(("value_minibatch_size", 1024), ("value_epochs", 1))),
     Case(name="choices", why="choices of unequal sizes, one of them no choice",
-         distribution=CATEGORICAL, action_sizes=(3, 1, 5), quick=True),
+         distribution=CATEGORICAL, action_sizes=(3, 1, 5)),
     Case(name="choices_peaked", why="options of probability near 0 and 1; far policies",
          distribution=CATEGORICAL, action_sizes=(3, 1, 5), regime="peaked",
          nearby=0.5),
