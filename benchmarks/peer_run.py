@@ -15,6 +15,8 @@ from typing import Any
 import numpy as np
 
 from benchmarks.training_study_rows import Row, write_rows
+from benchmarks.training_study_runs import FINAL_EPISODES
+from trpo.commands import INTERIM_EPISODES
 from trpo.types import StepStatus
 
 
@@ -32,7 +34,6 @@ ZOO: dict[str, dict[str, Any]] = {
 }
 NUM_ENVS = 2
 EVALUATIONS = 10
-INTERIM_EPISODES, FINAL_EPISODES = 5, 20
 FINISHED = "evaluations.csv"
 
 
@@ -68,7 +69,7 @@ def main(env_id: str, seed: int, total_steps: int, directory: Path) -> None:
         statuses[status] += 1
         progress_file(directory).write_text(str(update * chunk))
         last = update == updates
-        if last or update % (updates // EVALUATIONS) == 0:
+        if last or update % max(1, updates // EVALUATIONS) == 0:
             episodes = FINAL_EPISODES if last else INTERIM_EPISODES
             scores: tuple = (*evaluate(model, env, episodes), None, None)
             if last:

@@ -21,7 +21,7 @@ FULL_UPDATES, QUICK_UPDATES = 50, 10
 # Checks that compile most; the quick certificate is of the Gaussian policy.
 FULL_ONLY = (
     *("60 digits, choices", "torch.distributions, choices", "enumerated Fisher"),
-    *("missing options", "rates of one update", "advantages times 2^k"),
+    *("missing options", "rates of one update"),
 )
 
 

@@ -1,5 +1,7 @@
 """Tiny environments with known dynamics, registered under TrpoTest/…"""
 
+import abc
+
 import gymnasium
 import numpy as np
 from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete
@@ -43,7 +45,7 @@ class Counter(gymnasium.Env):
         return self._obs(), reward, ended and not odd, ended and odd, {}
 
 
-class Riddle(gymnasium.Env):
+class Riddle(gymnasium.Env, abc.ABC):
     """Four questions an episode; each part of an action that is right pays 1.
 
     The seed draws the questions. Who knows the answers gets `best_return` in every
@@ -63,8 +65,9 @@ class Riddle(gymnasium.Env):
         self.count += 1
         return self._ask(), reward, self.count == 4, False, {}
 
+    @abc.abstractmethod
     def _ask(self):
-        raise NotImplementedError
+        """A new question; notes its answer."""
 
 
 class Echo(Riddle):
@@ -112,7 +115,7 @@ class Pointer(Riddle):
         return {"row": row + 7, "flags": flags.astype(np.int8), "size": size}
 
 
-class Picture(Riddle):
+class Picture(gymnasium.Env):
     """A Dict with an image, which is not supported."""
 
     observation_space = Dict(image=Box(0, 255, (8, 8, 3), np.uint8))

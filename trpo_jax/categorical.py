@@ -15,15 +15,16 @@ import jax.numpy as jnp
 from jaxtyping import Float
 
 from trpo.heads import Head
-from trpo_jax.numerics import below_one, expm1_minus_argument
+from trpo_jax.numerics import (
+    MAX_LOG_RATIO,
+    NEAR,
+    below_one,
+    expm1_minus_argument,
+)
 
 
 # exp of it less any real logit is exactly 0, and no infinity can become a NaN.
 MASKED = -1e9
-# Where a logit changes by no more, log1p of a sum is exact relative to itself.
-NEAR = 1.0
-# exp stays finite in float32; probabilities that change by more are 0 anyway.
-MAX_LOG_RATIO = 80.0
 
 
 class Categorical(NamedTuple):

@@ -12,13 +12,12 @@ from torch import Tensor
 from torch.nn import functional
 
 from trpo.heads import Head
-from trpo_torch.numerics import below_one, expm1_minus_argument
-
-
-# Where a logit changes by no more, log1p is exact relative to itself.
-NEAR = 1.0
-# exp stays finite in float32; probabilities that change by more are 0 anyway.
-MAX_LOG_RATIO = 80.0
+from trpo_torch.numerics import (
+    MAX_LOG_RATIO,
+    NEAR,
+    below_one,
+    expm1_minus_argument,
+)
 
 
 class Bernoulli(NamedTuple):

@@ -11,6 +11,10 @@ from torch import Tensor
 SERIES_BOUND = 0.5
 # 2/k! for k = 16, ..., 2: exp(t) - 1 - t = t²/2 * (1 + t/3 + t²/12 + …).
 SERIES = tuple(2.0 / math.factorial(k) for k in range(16, 1, -1))
+# Where a logit changes by no more, log1p of a sum is exact relative to itself.
+NEAR = 1.0
+# exp stays finite in float32; probabilities that change by more are 0 anyway.
+MAX_LOG_RATIO = 80.0
 
 
 def expm1_minus_argument(t: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
