@@ -166,7 +166,7 @@ class TrainConfig:
     """Critic's learning rate in the last update, likewise from value_lr."""
     full_radius_advantage_std: float = 0.0
     """Where advantages deviate less than this, the radius falls with their variance, as
-    that of the penalised step does (TRPO, eq. 9); in units of scaled returns. 0: off."""
+    a penalised step's does (TRPO, section 4); in units of scaled returns. 0: off."""
     normalize_observations: bool = True
     """Subtract the running mean, divide by the running standard deviation."""
     observation_clip: float = 10.0

@@ -71,6 +71,8 @@ class Trainer:
             self.env.close()
             raise
         self.return_scaler = ReturnScaler(config.num_envs, config.agent.gamma)
+        # Of the last batch, before it was normalised; in units of scaled returns.
+        self.advantage_std = 0.0
         self.update_count = 0
         self.episode_count = 0
         self._recent: collections.deque = collections.deque(maxlen=RECENT_EPISODES)
