@@ -124,6 +124,25 @@ _SMALL_BATCH = {
     ),
 }
 
+
+def _zoo_batch_and_radius(action_dimensions: int) -> dict[str, Setting]:
+    """Batch, radius and damping of the Zoo, in this project's units.
+
+    sb3-contrib bounds the mean of KL over action dimensions, and so the mean Fisher
+    matrix; here both are of the joint distribution, as in TRPO, eq. 12.
+    """
+    per_dimension = f"the Zoo's, a mean over {action_dimensions} action dimensions"
+    return {
+        "rollout_steps": Setting(128, "2,048 samples per update, as in the Zoo"),
+        "target_kl": Setting(
+            round(0.01 * action_dimensions, 4), f"{per_dimension}: 0.01 each"
+        ),
+        "cg_damping": Setting(
+            round(0.1 * action_dimensions, 4), f"{per_dimension}: 0.1 each"
+        ),
+    }
+
+
 _FINAL_VALUE_LR = Setting(1e-4, "falls with the radius; Tianshou's falls to 0")
 
 HALF_CHEETAH = _mujoco(
@@ -139,28 +158,13 @@ HALF_CHEETAH = _mujoco(
 HOPPER = _mujoco(
     "hopper",
     "Hopper-v5",
-    target_kl=Setting(0.01, "tuned: 3,208 after 300,000 steps; 1,304 with 0.02"),
-    initial_log_std=Setting(
-        -0.5, "Tianshou's; tuned: 3,385 after 300,000 steps, and 3,208 with 0"
-    ),
-    final_target_kl=Setting(
-        0.001,
-        "a good policy is not lost again to noisy steps: tuned, 3,497 and 3,221 after "
-        "600,000 steps, and 3,512 and 2,557 with a constant radius",
-    ),
-    final_value_lr=_FINAL_VALUE_LR,
+    **_zoo_batch_and_radius(3),
 )
 WALKER2D = _mujoco(
     "walker2d",
     "Walker2d-v5",
-    rollout_steps=Setting(32, "tuned: 3,709 after 300,000 steps, and 2,664 with 64"),
-    target_kl=Setting(
-        0.01, "tuned: training return 762 after 300,000 steps, and 639 with 0.02"
-    ),
-    initial_log_std=Setting(
-        -0.5,
-        "Tianshou's; tuned: training return 854 after 300,000 steps, and 762 with 0",
-    ),
+    **_zoo_batch_and_radius(6),
+    initial_log_std=Setting(-0.5, "Tianshou's; with it the radius was tuned"),
 )
 ANT = _mujoco(
     "ant",
@@ -209,14 +213,12 @@ INVERTED_PENDULUM = _mujoco(
 INVERTED_DOUBLE_PENDULUM = _mujoco(
     "inverteddoublependulum",
     "InvertedDoublePendulum-v5",
-    rollout_steps=Setting(
-        256,
-        "4,096 samples: once it balances, falls are rare, and a smaller batch without "
-        "one is noise that undoes the policy. Tuned: 9,318 to 9,329 in each evaluation "
-        "from 160,000 steps on",
+    full_radius_advantage_std=Setting(
+        0.1,
+        "advantages deviate by 0.3 and more while there is something to learn, and by "
+        "0.01 once it balances. Tuned: 9,324 to 9,326 in each evaluation from 50,000 "
+        "steps on",
     ),
-    final_target_kl=Setting(0.001, "as Hopper's; the run that was tuned had it"),
-    final_value_lr=_FINAL_VALUE_LR,
 )
 
 BY_ENVIRONMENT = {
