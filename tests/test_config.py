@@ -51,6 +51,7 @@ BAD_TRAIN = {
     "vectorization": ("threads", *NOT_CHOICES),
     "final_target_kl": (0.0, -0.01, *NOT_NUMBERS_OR_NONE),
     "final_value_lr": (0.0, -1.0, *NOT_NUMBERS_OR_NONE),
+    "full_radius_advantage_std": (-0.1, *NOT_NUMBERS),
     "normalize_observations": NOT_BOOLS,
     "observation_clip": (0.0, -1.0, *NOT_NUMBERS),
     "scale_returns": NOT_BOOLS,

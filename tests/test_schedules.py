@@ -1,4 +1,6 @@
-"""Radius and learning rate fall linearly over a run, and only where asked to."""
+"""Radius and learning rate over a run: constant, falling, or by the advantages."""
+
+import dataclasses
 
 import numpy as np
 import pytest
@@ -22,6 +24,18 @@ def config(**changes):
     return TrainConfig(**(values | changes))
 
 
+def watched(trainer):
+    """The trainer, and a list of the rates that its updates will have been given."""
+    inner, seen = trainer.agent.update, []
+
+    def update(batch, **rates):
+        seen.append(rates)
+        return inner(batch, **rates)
+
+    trainer.agent.update = update
+    return trainer, seen
+
+
 def test_rates_fall_linearly_to_the_last_update():
     falling = config(final_target_kl=0.01, final_value_lr=5e-4)
     assert falling.num_updates == 5
@@ -37,6 +51,34 @@ def test_rates_are_constant_by_default():
     assert {config().rates_at(update) for update in range(9)} == {(0.02, 1e-3)}
     # A run of one update has no later one to fall to.
     assert config(total_steps=1, final_target_kl=0.01).rates_at(0).target_kl == 0.02
+
+
+def test_radius_falls_with_the_variance_of_quiet_advantages():
+    quiet = config(full_radius_advantage_std=0.1, final_target_kl=0.01)
+    for update, whole in ((0, 0.02), (4, 0.01)):
+        for std, share in ((7.0, 1.0), (0.1, 1.0), (0.05, 0.25), (0.01, 0.01)):
+            rates = quiet.rates_at(update, std)
+            np.testing.assert_allclose(rates, (whole * share, 1e-3))
+    # Equal advantages: no radius of zero, which an update would refuse.
+    assert 0.0 < quiet.rates_at(0, 0.0).target_kl < 1e-8
+    assert config().rates_at(0, 0.0) == (0.02, 1e-3)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("normalized", [True, False])
+def test_training_gives_quiet_advantages_a_smaller_radius(backend, normalized):
+    # Far above any deviation, so that each radius is cut.
+    agent = dataclasses.replace(config().agent, normalize_advantages=normalized)
+    quiet = config(backend=backend, agent=agent, full_radius_advantage_std=20.0)
+    trainer, seen = watched(Trainer(quiet))
+    metrics = []
+    trainer.run(lambda progress: metrics.append(progress.metrics))
+    trainer.close()
+    for rates, found in zip(seen, metrics, strict=True):
+        share = (found["rollout/advantage_std"] / 20.0) ** 2
+        assert 0.0 < share < 0.1
+        assert rates["target_kl"] == pytest.approx(0.02 * share, rel=1e-12)
+        assert found["policy/kl"] <= rates["target_kl"]
 
 
 @pytest.mark.parametrize("name", ["final_target_kl", "final_value_lr"])
@@ -61,19 +103,7 @@ def test_bad_rates_of_an_update_change_nothing(backend, name):
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_training_follows_the_schedule_also_when_it_is_resumed(backend):
     falling = config(backend=backend, final_target_kl=1e-4, final_value_lr=1e-5)
-    seen = []
-
-    def watched(trainer):
-        inner = trainer.agent.update
-
-        def update(batch, **rates):
-            seen.append(rates)
-            return inner(batch, **rates)
-
-        trainer.agent.update = update
-        return trainer
-
-    straight = watched(Trainer(falling))
+    straight, seen = watched(Trainer(falling))
     metrics = []
     straight.run(lambda progress: metrics.append(progress.metrics))
     assert seen == [falling.rates_at(update)._asdict() for update in range(5)]
@@ -82,11 +112,10 @@ def test_training_follows_the_schedule_also_when_it_is_resumed(backend):
     # The radius is used: no later step reaches what the first one may.
     assert metrics[0]["policy/kl"] > 1e-3 > 2e-4 > metrics[-1]["policy/kl"]
 
-    first = watched(Trainer(falling))
+    first = Trainer(falling)
     first.run(num_updates=2)
-    second = watched(Trainer(falling))
+    second, seen = watched(Trainer(falling))
     second.set_state(first.get_state())
-    seen.clear()
     second.run()
     assert seen == [falling.rates_at(update)._asdict() for update in range(2, 5)]
     states = straight.get_state(), second.get_state()

@@ -30,6 +30,8 @@ OPTIMIZER_TYPES = ("adam", "sgd")
 MATMUL_PRECISIONS = ("float32", "tf32", "bfloat16")
 BACKENDS = ("jax", "torch")
 VECTORIZATIONS = ("sync", "async")
+# A radius must stay above zero; equal advantages take no step at any radius.
+SMALLEST_RADIUS_SHARE = 1e-8
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -162,6 +164,9 @@ class TrainConfig:
     """Radius of the last update; falls linearly from target_kl. None: constant."""
     final_value_lr: float | None = None
     """Critic's learning rate in the last update, likewise from value_lr."""
+    full_radius_advantage_std: float = 0.0
+    """Where advantages deviate less than this, the radius falls with their variance, as
+    a penalised step's does (TRPO, section 4); in units of scaled returns. 0: off."""
     normalize_observations: bool = True
     """Subtract the running mean, divide by the running standard deviation."""
     observation_clip: float = 10.0
@@ -199,6 +204,9 @@ class TrainConfig:
             require_count(name, getattr(self, name), minimum=0)
         require_seed(self.seed)
         require_positive("observation_clip", self.observation_clip)
+        require_between(
+            "full_radius_advantage_std", self.full_radius_advantage_std, 0.0, math.inf
+        )
         require_positive_or_none("final_target_kl", self.final_target_kl)
         require_positive_or_none("final_value_lr", self.final_value_lr)
         for name in ("normalize_observations", "scale_returns"):
@@ -211,16 +219,32 @@ class TrainConfig:
         """Updates of the whole run: `total_steps` in whole rollouts, rounded up."""
         return -(-self.total_steps // (self.num_envs * self.rollout_steps))
 
-    def rates_at(self, update: int) -> Rates:
-        """Rates of the update that comes after `update` others."""
+    def rates_at(self, update: int, advantage_std: float = math.inf) -> Rates:
+        """Rates of the update that comes after `update` others.
+
+        Args:
+            update: Updates done before.
+            advantage_std: Standard deviation of its advantages, in units of scaled
+                returns, before they are normalised.
+        """
         progress = update / max(1, self.num_updates - 1)
         start = self.agent.rates()
         final = self.agent.rates(self.final_target_kl, self.final_value_lr)
         # Exact where nothing changes, and beyond the configured end.
         progress = min(1.0, progress)
-        return Rates(
+        rates = Rates(
             *(a + (b - a) * progress for a, b in zip(start, final, strict=True))
         )
+        return rates._replace(
+            target_kl=rates.target_kl * self._radius_share(advantage_std)
+        )
+
+    def _radius_share(self, advantage_std: float) -> float:
+        """Share of the radius that advantages of this deviation are given."""
+        if advantage_std >= self.full_radius_advantage_std:
+            return 1.0
+        share = (advantage_std / self.full_radius_advantage_std) ** 2
+        return max(share, SMALLEST_RADIUS_SHARE)
 
     def to_dict(self) -> dict:
         """The configuration as JSON-ready nested dictionaries."""

@@ -23,6 +23,7 @@ LOOP_METRICS = (
     "rollout/episode_length_mean",
     "rollout/episodes",
     "rollout/return_scale",
+    "rollout/advantage_std",
     "time/steps_per_second",
     "time/acting_and_stepping_seconds",
     "time/learning_seconds",
@@ -70,6 +71,8 @@ class Trainer:
             self.env.close()
             raise
         self.return_scaler = ReturnScaler(config.num_envs, config.agent.gamma)
+        # Of the last batch, before it was normalised; in units of scaled returns.
+        self.advantage_std = 0.0
         self.update_count = 0
         self.episode_count = 0
         self._recent: collections.deque = collections.deque(maxlen=RECENT_EPISODES)
@@ -102,7 +105,7 @@ class Trainer:
         rollout = self.collector.collect(self.agent, self.config.rollout_steps)
         collected = time.perf_counter()
         batch = self.prepare_batch(rollout)
-        rates = self.config.rates_at(self.update_count)
+        rates = self.config.rates_at(self.update_count, self.advantage_std)
         metrics = self.agent.update(batch, **rates._asdict())
         # Only now: during rollout and update the statistics are frozen, so that the
         # policy that acted is the policy that is improved, and the ratio starts at 1.
@@ -114,6 +117,7 @@ class Trainer:
         metrics |= {
             "rollout/episodes": float(self.episode_count),
             "rollout/return_scale": self.return_scaler.scale,
+            "rollout/advantage_std": self.advantage_std,
             "time/steps_per_second": rollout.rewards.size / (end - start),
             "time/acting_and_stepping_seconds": collected - start,
             "time/learning_seconds": end - collected,
@@ -142,6 +146,7 @@ class Trainer:
             gae_lambda=config.agent.gae_lambda,
         )
         advantages = advantages[rollout.valid]
+        self.advantage_std = float(advantages.std())
         if config.agent.normalize_advantages:
             advantages = normalize_advantages(advantages)
         return Batch(

@@ -51,6 +51,22 @@ class PolicyStep(NamedTuple):
     agreement: Tensor
 
 
+class LocalModel(NamedTuple):
+    """What the linear and the quadratic model say of the full step.
+
+    Attributes:
+        step: [p] the step; zeros where none can be computed.
+        norm: Euclidean length of `step`.
+        improvement: gradient's inner product with `step`.
+        kl: s'Fs / 2 without damping, in nats.
+    """
+
+    step: Float[Tensor, " p"]
+    norm: Tensor
+    improvement: Tensor
+    kl: Tensor
+
+
 def policy_step(
     policy: PolicyFunction,
     theta: Float[Tensor, " p"],
@@ -109,19 +125,15 @@ def policy_step(
     else:
         status = StepStatus.LINE_SEARCH_EXHAUSTED
     new = new if search.accepted else old
-    return _summary(
-        new,
-        batch,
-        config,
-        target_kl,
-        before,
-        grad_norm,
-        b,
-        cg,
+    length_sq = inner(full_step, full_step)
+    model = LocalModel(
         full_step,
-        search,
-        status,
+        torch.sqrt(length_sq),
+        grad_norm * inner(b, full_step),
+        # s'(F + damping)s / 2 is target_kl by construction.
+        target_kl - 0.5 * config.cg_damping * length_sq,
     )
+    return _summary(new, batch, before, cg, model, search, status)
 
 
 def _surrogate_and_gradient(
@@ -156,34 +168,25 @@ def _is_finite(number: float) -> bool:
 def _summary(
     new: Distribution,
     batch: Batch,
-    config: TRPOConfig,
-    target_kl: float,
     before: Surrogate,
-    grad_norm: Tensor,
-    b: Tensor,
     cg: CGResult,
-    full_step: Tensor,
+    model: LocalModel,
     search: LineSearchResult,
     status: StepStatus,
 ) -> PolicyStep:
     after = surrogate(new, batch)
-    expected_improve = grad_norm * inner(b, full_step)
-    predicted = search.frac * expected_improve
-    # Undamped quadratic model of KL at the accepted step: s'(F + damping)s / 2 is
-    # target_kl for the full step by construction.
-    damping_share = 0.5 * config.cg_damping * inner(full_step, full_step)
-    predicted_kl = search.frac**2 * (target_kl - damping_share)
+    predicted = search.frac * model.improvement
     return PolicyStep(
         theta=search.theta,
         cg_solution=cg.x,
-        full_step=full_step,
+        full_step=model.step,
         surrogate_before=before.value,
         surrogate_after=before.value + search.improvement,
         improvement=search.improvement,
         kl=search.kl,
         entropy=distributions.entropy(new).mean(),
-        step_norm=torch.sqrt(inner(full_step, full_step)),
-        expected_improve=expected_improve,
+        step_norm=model.norm,
+        expected_improve=model.improvement,
         line_search_frac=search.frac,
         line_search_accepted=search.accepted,
         ratio_mean=after.ratio.mean(),
@@ -192,7 +195,7 @@ def _summary(
         cg_iterations=cg.num_steps,
         cg_residual=cg.residual_sq**0.5,
         status=status,
-        predicted_kl=predicted_kl,
+        predicted_kl=search.frac**2 * model.kl,
         agreement=torch.where(
             predicted > 0, search.improvement / predicted, torch.zeros_like(predicted)
         ),
