@@ -12,6 +12,7 @@ import numpy as np
 from trpo.backends import make_agent
 from trpo.config import TrainConfig, TRPOConfig
 from trpo.evaluation import EvaluationResult
+from trpo.members import SWEEPABLE
 from trpo.noise import Purpose, RandomStream, device_key, episode_seed
 from trpo.rollout import NonFiniteTransitionError
 from trpo.training import Progress
@@ -30,8 +31,6 @@ from trpo_jax.compiled_state import loop_state, training_state
 from trpo_jax.compiled_training import Member, run_chunk
 
 
-SWEEPABLE = (*Rates._fields, *Hyperparameters._fields, "initial_log_std")
-"""Fields of `TRPOConfig` that members may differ in; arrays in the program."""
 ESTIMATES = ("gamma", "gae_lambda")
 # Samples that are computed at once; more members than that take turns. It bounds the
 # memory: a sample takes some kilobytes in the update.
@@ -189,8 +188,8 @@ class CompiledTrainer:
             raise NonFiniteTransitionError(
                 f"expected finite observations and rewards, got others in update "
                 f"{self.update_count + int(bad[0][0]) + 1} of "
-                f"{self.program.policy.environment.functions}. The newest checkpoint is "
-                "from before it. Look for a division by zero or an unstable simulation."
+                f"{self.configs[0].env_id}. The newest checkpoint is from before it. "
+                "Look for a division by zero or an unstable simulation there."
             )
 
     def _progress(
