@@ -4,16 +4,24 @@ One iteration is one program without a return to the host: what it starts is cou
 XLA's optimised text, as `benchmarks.launches` does for an update.
 """
 
+from pathlib import Path
 from typing import NamedTuple
 
 import jax
 import numpy as np
+import tyro
 
 from benchmarks import launches
 from benchmarks.compiled_cell import CHUNK, compiled_config
+from benchmarks.compiled_report import PREDICTION
 from benchmarks.prediction import CANDIDATES, HOST_READ_SECONDS, LAUNCH_SECONDS
 from benchmarks.subjects import CG_ITERATIONS
 from benchmarks.training_cell import BATCH
+
+
+RESULTS = Path(__file__).parent / "results" / "compiled"
+NUMBERS = (8, 64, 512, 2_048)
+MEMBERS = 16
 
 
 class Prediction(NamedTuple):
@@ -71,3 +79,47 @@ def iteration_program(env_id: str, num_envs: int) -> str:
     text = lowered.compile().as_text()
     assert text is not None, "XLA gives no text of its program"
     return text
+
+
+def table() -> str:
+    """Markdown."""
+    lines = [
+        "Not run: there was no GPU. Launches of one iteration are counted in the program "
+        "that XLA optimised for a CPU; a GPU's fuses by other rules, so take them as "
+        f"within a factor of two. {1e6 * LAUNCH_SECONDS:.1f} µs for a launch, "
+        f"{1e6 * HOST_READ_SECONDS:.0f} µs for a loop condition that the host reads; "
+        "arithmetic and traffic hide behind the launches. Members share all launches: "
+        f"{MEMBERS} take as long as one until their arithmetic shows.",
+        "",
+        f"| environments | launches | ms an iteration | steps/s, one member | {MEMBERS} "
+        "members |",
+        "|---:|---:|---:|---:|---:|",
+    ]
+    for num_envs in NUMBERS:
+        found = predict("phys2d/Pendulum-v0", num_envs)
+        lines.append(
+            f"| {num_envs:,} | {found.launches:,} | {1e3 * found.seconds:.1f} | "
+            f"{found.steps_per_second:,.0f} | "
+            f"**{MEMBERS * found.steps_per_second:,.0f}** |"
+        )
+    lines += [
+        "",
+        f"{BATCH:,} samples an iteration throughout, so more environments mean fewer "
+        "steps one after the other.",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def main(out: Path = RESULTS / PREDICTION) -> None:
+    """Write and print the prediction.
+
+    Args:
+        out: Markdown file.
+    """
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text(table())
+    print(out.read_text())
+
+
+if __name__ == "__main__":
+    tyro.cli(main)

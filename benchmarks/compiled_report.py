@@ -140,7 +140,7 @@ def _speed(out: Path, device: str) -> str:
     return (
         f"{table(header, body)}\n\nSteps per second over all members; 2,048 steps an "
         "iteration, 64-64 networks, 10 critic epochs, no normalisation, in turns, a "
-        "process each; median ± half the distance of the quartiles. Compiling is apart, "
+        "process each; median ± half the quartiles' distance. Compiling is apart, "
         "the longest of the processes; the others had a warm cache.\n\n"
         + "\n".join(claim for claim in claims if claim)
         + f"\n\n{machine(store)}"
