@@ -72,7 +72,7 @@ def iteration_program(env_id: str, num_envs: int) -> str:
             epochs=program.agent.value_epochs,
             dtype=program.policy.dtype,
         )
-        return iterate(program, member.hyperparameters, state, rates, noise)
+        return iterate(program, member.hyperparameters, state, rates, noise)[:2]
 
     rates = jax.tree.map(lambda x: np.asarray(x[0]), trainer._rates())
     lowered = jax.jit(iteration).lower(trainer._state, trainer._members, rates)
@@ -84,15 +84,14 @@ def iteration_program(env_id: str, num_envs: int) -> str:
 def table() -> str:
     """Markdown."""
     lines = [
-        "Not run: there was no GPU. Launches of one iteration are counted in the program "
-        "that XLA optimised for a CPU; a GPU's fuses by other rules, so take them as "
-        f"within a factor of two. {1e6 * LAUNCH_SECONDS:.1f} µs for a launch, "
+        "Not run: there was no GPU. Launches of one iteration are counted in the "
+        "program that XLA optimised for a CPU; a GPU fuses by other rules, so take "
+        f"them as within a factor of two. {1e6 * LAUNCH_SECONDS:.1f} µs for a launch, "
         f"{1e6 * HOST_READ_SECONDS:.0f} µs for a loop condition that the host reads; "
         "arithmetic and traffic hide behind the launches. Members share all launches: "
         f"{MEMBERS} take as long as one until their arithmetic shows.",
         "",
-        f"| environments | launches | ms an iteration | steps/s, one member | {MEMBERS} "
-        "members |",
+        f"| environments | launches | ms | steps/s, one member | {MEMBERS} members |",
         "|---:|---:|---:|---:|---:|",
     ]
     for num_envs in NUMBERS:

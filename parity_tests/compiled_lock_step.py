@@ -5,7 +5,7 @@ actions and minibatches goes into the compiled loop as input. Both start from on
 and then are left alone.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 import jax
@@ -20,7 +20,6 @@ from trpo.training import Trainer
 from trpo.types import Batch, Rates, Rollout
 from trpo_jax import compiled_iteration, compiled_rollout
 from trpo_jax.compiled_environment import functional_environment
-from trpo_jax.compiled_iteration import Hyperparameters
 from trpo_jax.compiled_rollout import IterationNoise
 from trpo_jax.compiled_run import CompiledTrainer
 
@@ -31,7 +30,6 @@ FIELDS = (
     "actions",
     "log_probs",
     "values",
-    "next_values",
     "rewards",
     "terminated",
     "truncated",
@@ -70,9 +68,10 @@ def small_config(env_id: str, **overrides: object) -> TrainConfig:
             "total_steps": 6 * 120,
             "value_lr": 3e-4,
             "value_epochs": 4,
-            "value_minibatch_size": 50,
-            "policy_layer_sizes": (16, 16),
-            "critic_layer_sizes": (16, 16),
+            # Compiling takes most of the time: no last minibatch of another size.
+            "value_minibatch_size": 60,
+            "policy_layer_sizes": (16,),
+            "critic_layer_sizes": (16,),
             "final_target_kl": 0.002,
             "normalize_observations": True,
             "scale_returns": True,
@@ -125,33 +124,60 @@ def _host(config: TrainConfig, limit: int) -> tuple[Trainer, list[IterationNoise
     return trainer, noise
 
 
-def _host_iteration(trainer: Trainer, update: int) -> tuple[Rollout, Batch, dict]:
-    """What `Trainer.train_once` does, with its parts kept."""
-    config = trainer.config
-    rollout = trainer.collector.collect(trainer.agent, config.rollout_steps)
-    batch = trainer.prepare_batch(rollout)
-    metrics = trainer.agent.update(batch, **config.rates_at(update)._asdict())
-    trainer.agent.observe(rollout.obs[rollout.valid])
-    return rollout, batch, metrics
+class _Pair:
+    """The host's trainer and the compiled one, of one configuration, before the run."""
+
+    def __init__(self, config: TrainConfig, max_episode_steps: int) -> None:
+        self.host, self.noise = _host(config, max_episode_steps)
+        self.compiled = CompiledTrainer(
+            [config],
+            longest_chunk=1,
+            episodes=1,
+            environment=functional_environment(config.env_id, max_episode_steps),
+        )
+        self.hyperparameters = self.compiled._members.hyperparameters
 
 
 def compare(config: TrainConfig, max_episode_steps: int) -> Iterator[Iteration]:
     """Both loops side by side; yields every quantity of each iteration."""
-    trainer, noise = _host(config, max_episode_steps)
-    compiled = CompiledTrainer(
-        [config],
-        longest_chunk=1,
-        episodes=1,
-        environment=functional_environment(config.env_id, max_episode_steps),
-    )
+    pair = _Pair(config, max_episode_steps)
+    host, compiled = pair.host, pair.compiled
     program, state = compiled.program, compiled._state
-    hyperparameters = Hyperparameters(
-        *(np.float64(getattr(config.agent, name)) for name in Hyperparameters._fields)
-    )
+    iterate = jax.jit(compiled_iteration.iterate, static_argnums=0)
+    for update, arrays in enumerate(pair.noise):
+        rates = Rates(*map(np.float64, config.rates_at(update)))
+        state, metrics, rollout, batch = jax.device_get(
+            iterate(program, pair.hyperparameters, state, rates, arrays)
+        )
+        compiled._state, compiled.update_count = state, update + 1
+        # What `Trainer.train_once` does, with its parts kept.
+        host_rollout = host.collector.collect(host.agent, config.rollout_steps)
+        host_batch = _normalized(host, host.prepare_batch(host_rollout))
+        host_metrics = host.agent.update(
+            host_batch._replace(obs=host_rollout.obs[host_rollout.valid]),
+            **config.rates_at(update)._asdict(),
+        )
+        host.agent.observe(host_rollout.obs[host_rollout.valid])
+        yield {
+            **_rollouts(host_rollout, rollout),
+            **_batches(host_batch, batch),
+            "metrics": Sides(
+                np.array(list(host_metrics.values())), np.asarray(metrics.report)
+            ),
+            **_states(host, compiled.get_state()),
+        }
 
-    # Traced here, so that a fault planted in these modules is in it.
+
+def first_batch(config: TrainConfig, max_episode_steps: int) -> Iteration:
+    """Rollout and batch of the first iteration, which compile in a second or two.
+
+    Traced anew in each call, so that a fault planted in its modules is in it.
+    """
+    pair = _Pair(config, max_episode_steps)
+    program, state = pair.compiled.program, pair.compiled._state
+
     @jax.jit
-    def both(state, rates, arrays):
+    def collect_and_prepare(hyperparameters, state, arrays):
         _, rollout = compiled_rollout.collect(
             program.policy,
             state.learner,
@@ -162,34 +188,42 @@ def compare(config: TrainConfig, max_episode_steps: int) -> Iterator[Iteration]:
         batch, _, _ = compiled_iteration.prepare_batch(
             program, hyperparameters, state, rollout
         )
-        after, metrics = compiled_iteration.iterate(
-            program, hyperparameters, state, rates, arrays
-        )
-        return rollout, batch, after, metrics
+        return rollout, batch
 
-    for update, arrays in enumerate(noise):
-        rates = Rates(*map(np.float64, config.rates_at(update)))
-        rollout, batch, state, metrics = jax.device_get(both(state, rates, arrays))
-        host_rollout, host_batch, host_metrics = _host_iteration(trainer, update)
-        compiled._state, compiled.update_count = state, update + 1
-        yield {
-            **_rollouts(host_rollout, rollout),
-            **_batches(host_batch, batch),
-            "metrics": Sides(
-                np.array(list(host_metrics.values())), np.asarray(metrics.report)
-            ),
-            "episodes": Sides(
-                np.array([e.episode_return for e in host_rollout.episodes] + [0.0]),
-                np.append(_ended(rollout), 0.0),
-            ),
-            **_states(trainer, compiled.get_state()),
-        }
+    rollout, batch = jax.device_get(
+        collect_and_prepare(pair.hyperparameters, state, pair.noise[0])
+    )
+    host = pair.host
+    host_rollout = host.collector.collect(host.agent, config.rollout_steps)
+    host_batch = _normalized(host, host.prepare_batch(host_rollout))
+    return {**_rollouts(host_rollout, rollout), **_batches(host_batch, batch)}
+
+
+def _normalized(host: Trainer, batch: Batch) -> Batch:
+    """The batch with observations as the networks get them: the agent does that."""
+    normalizer = host.agent.observation_normalizer
+    assert normalizer is not None
+    return batch._replace(obs=normalizer.normalize(batch.obs, np.dtype("float64")))
 
 
 def _rollouts(host: Rollout, compiled) -> Iteration:
-    return {
+    found = {
         f"rollout/{name}": Sides(getattr(host, name), getattr(compiled, name))
         for name in FIELDS
+    }
+    # A terminal state has no value: whatever stands there is not read.
+    live = ~host.terminated
+    values = Sides(host.next_values * live, compiled.next_values * live)
+    # The environments' own sum of rewards, where episodes end.
+    done = np.asarray(compiled.terminated | compiled.truncated)
+    returns = Sides(
+        np.array([episode.episode_return for episode in host.episodes]),
+        np.asarray(compiled.episode_return)[done],
+    )
+    return {
+        **found,
+        "rollout/next_values": values,
+        "rollout/episode_returns": returns,
     }
 
 
@@ -198,14 +232,8 @@ def _batches(host: Batch, compiled: Batch) -> Iteration:
         f"batch/{name}": Sides(
             getattr(host, name).reshape(-1), getattr(compiled, name).reshape(-1)
         )
-        # The host's agent normalises observations itself, in `update`.
-        for name in ("actions", "log_probs", "returns", "advantages")
+        for name in Batch._fields
     }
-
-
-def _ended(rollout) -> np.ndarray:
-    done = rollout.terminated | rollout.truncated
-    return np.asarray(rollout.episode_return)[np.asarray(done)]
 
 
 def _states(trainer: Trainer, compiled: dict[str, np.ndarray]) -> Iteration:
@@ -219,7 +247,7 @@ def _states(trainer: Trainer, compiled: dict[str, np.ndarray]) -> Iteration:
     }
 
 
-def worst(iterations: Iterator[Iteration]) -> dict[str, float]:
+def worst(iterations: Iterable[Iteration]) -> dict[str, float]:
     """The largest error of each quantity over all iterations."""
     errors: dict[str, float] = {}
     for iteration in iterations:

@@ -7,9 +7,20 @@ import jax
 import numpy as np
 import pytest
 
-from parity_tests.compiled_lock_step import compare, group, small_config, worst
+from parity_tests.compiled_lock_step import (
+    compare,
+    first_batch,
+    group,
+    small_config,
+    worst,
+)
 from trpo.members import members_of
-from trpo_jax import compiled_iteration, compiled_rollout, compiled_statistics
+from trpo_jax import (
+    compiled_iteration,
+    compiled_rollout,
+    compiled_run,
+    compiled_statistics,
+)
 from trpo_jax.compiled_run import CompiledTrainer
 from trpo_jax.compiled_training import run_chunk
 
@@ -37,7 +48,7 @@ def test_the_compiled_loop_equals_the_host_s(name):
     # The policy moved, so there was an update to compare.
     first, last = (iterations[i]["state/policy.layers.0.weight"].host for i in (0, -1))
     assert np.linalg.norm(last - first) > 1e-3
-    errors = worst(iter(iterations))
+    errors = worst(iterations)
     print(name, {kind: f"{error:.1e}" for kind, error in group(errors).items()})
     assert {k: v for k, v in errors.items() if not v <= BOUND} == {}
 
@@ -107,33 +118,74 @@ def _unclipped_actions(monkeypatch):
 
 
 FAULTS = {
-    "bootstrap from the reset observation": (_bootstrap_from_reset, "rollout"),
-    "normaliser updated before the update": (_normalise_before_the_update, "state"),
-    "scaled by returns over episodes' ends": (_scale_over_ends, "batch"),
-    "truncation taken for termination": (_truncation_as_termination, "batch"),
-    "time limit one step late": (_time_limit_one_late, "rollout"),
-    "actions sent as sampled": (_unclipped_actions, "rollout"),
+    "bootstrap from the reset observation": (
+        _bootstrap_from_reset,
+        "rollout/next_values",
+    ),
+    "normaliser updated before the update": (
+        _normalise_before_the_update,
+        "batch/obs",
+    ),
+    "scaled by returns over episodes' ends": (_scale_over_ends, "batch/returns"),
+    "truncation taken for termination": (
+        _truncation_as_termination,
+        "batch/advantages",
+    ),
+    "time limit one step late": (_time_limit_one_late, "rollout/truncated"),
+    "actions sent as sampled": (_unclipped_actions, "rollout/rewards"),
 }
 
 
 @pytest.mark.parametrize("fault", FAULTS)
 def test_the_comparison_sees_a_planted_fault(fault, monkeypatch):
+    config = small_config("phys2d/Pendulum-v0")
     plant, seen_in = FAULTS[fault]
     plant(monkeypatch)
-    config = small_config("phys2d/Pendulum-v0", total_steps=2 * 120)
-    errors = group(worst(compare(config, 16)))
-    assert errors[seen_in] > 1e-6, errors
+    errors = worst([first_batch(config, 16)])
+    assert errors[seen_in] > 1e-3, errors
 
 
+def test_without_a_fault_the_first_batch_is_equal():
+    errors = worst([first_batch(small_config("phys2d/Pendulum-v0"), 16)])
+    assert max(errors.values()) <= BOUND, errors
+
+
+@pytest.fixture(scope="module")
+def quick_chunks():
+    """Chunks that compile in half of the time, to a slower program."""
+    quick = jax.jit(
+        run_chunk.__wrapped__,
+        static_argnums=0,
+        compiler_options={"xla_backend_optimization_level": 0},
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(compiled_run, "run_chunk", quick)
+        yield quick
+
+
+def trainer_of(*members):
+    """All of equal shapes, so that they share compilations."""
+    return CompiledTrainer(members, longest_chunk=4, episodes=2)
+
+
+def assert_near(left, right):
+    for name, array in left.items():
+        error = np.linalg.norm(array * 1.0 - right[name])
+        assert error <= BOUND * max(np.linalg.norm(array * 1.0), 1e-6), name
+
+
+@pytest.mark.usefixtures("quick_chunks")
 def test_members_equal_themselves_run_alone():
-    config = small_config("phys2d/Pendulum-v0", eval_episodes=2, total_steps=4 * 120)
+    config = small_config("phys2d/Pendulum-v0", total_steps=4 * 120)
     sweep = {"target_kl": (0.003, 0.03), "gae_lambda": (0.9,), "cg_damping": (0.05,)}
     members = [member.config for member in members_of(config, 2, sweep)]
     assert len(members) == 4
-    together = CompiledTrainer(members, longest_chunk=4, episodes=2)
+    together, in_turns = trainer_of(*members), trainer_of(*members)
+    in_turns.program = in_turns.program._replace(members_at_once=1)
     many = together.advance(4, evaluate=True)
+    in_turns.advance(4)
     for index, member in enumerate(members):
-        alone = CompiledTrainer([member], longest_chunk=4, episodes=2)
+        alone = trainer_of(member)
         one = alone.advance(4, evaluate=True)
         for left, right in zip(one.progress[0], many.progress[index], strict=True):
             for name, value in left.metrics.items():
@@ -144,46 +196,26 @@ def test_members_equal_themselves_run_alone():
         np.testing.assert_allclose(
             many.evaluations[index].returns, one.evaluations[0].returns, rtol=1e-9
         )
-        states = alone.get_state(), together.get_state(index)
-        for name, array in states[0].items():
-            error = np.linalg.norm(array * 1.0 - states[1][name])
-            assert error <= BOUND * max(np.linalg.norm(array * 1.0), 1e-6), name
+        assert_near(alone.get_state(), together.get_state(index))
+        assert_near(alone.get_state(), in_turns.get_state(index))
     # They are different runs.
     finals = [rows[-1].metrics["policy/surrogate_after"] for rows in many.progress]
     assert len(set(finals)) == 4
 
 
-def test_members_that_take_turns_equal_members_at_once():
-    config = small_config("phys2d/CartPole-v1", total_steps=2 * 120)
-    members = [member.config for member in members_of(config, 3, {})]
-    results = []
-    for at_once in (3, 1):
-        trainer = CompiledTrainer(members, longest_chunk=2, episodes=1)
-        trainer.program = trainer.program._replace(members_at_once=at_once)
-        trainer.advance(2)
-        results.append([trainer.get_state(i) for i in range(3)])
-    for left, right in zip(*results, strict=True):
-        for name, array in left.items():
-            np.testing.assert_allclose(right[name], array, rtol=1e-9, atol=1e-12)
-
-
-def test_chunks_of_any_length_compile_once_and_make_the_same_run():
-    config = small_config("phys2d/Pendulum-v0", total_steps=5 * 120, seed=7)
+def test_chunks_of_any_length_compile_once_and_make_the_same_run(quick_chunks):
+    config = small_config("phys2d/Pendulum-v0", total_steps=4 * 120, seed=7)
+    trainer_of(config).advance(1)
+    compiled = quick_chunks._cache_size()
     ends = []
-    for lengths in ((5,), (2, 1, 2), (4, 1)):
-        trainer = CompiledTrainer([config], longest_chunk=5, episodes=1)
-        before = run_chunk._cache_size()
+    for lengths in ((4,), (2, 1, 1), (3, 1)):
+        trainer = trainer_of(config)
         for length in lengths:
             trainer.advance(length, evaluate=length == 1)
-        # The first of the three compiles, no other does.
-        assert run_chunk._cache_size() == before + (len(ends) == 0)
         ends.append(trainer.get_state())
     for other in ends[1:]:
         for name, array in ends[0].items():
             np.testing.assert_array_equal(array, other[name], err_msg=name)
-    swept = dataclasses.replace(
-        config, agent=dataclasses.replace(config.agent, gamma=0.9, target_kl=0.02)
-    )
-    before = run_chunk._cache_size()
-    CompiledTrainer([swept], longest_chunk=5, episodes=1).advance(3)
-    assert run_chunk._cache_size() == before
+    agent = dataclasses.replace(config.agent, gamma=0.9, target_kl=0.02)
+    trainer_of(dataclasses.replace(config, agent=agent)).advance(3)
+    assert quick_chunks._cache_size() == compiled

@@ -99,12 +99,9 @@ def functional_environment(
     env = make_environment(env_id, seed=0)
     try:
         func_env = getattr(env.unwrapped, "func_env", None)
-        registered = env.spec
-        if (
-            not isinstance(func_env, FuncEnv)
-            or registered is None
-            or registered.additional_wrappers
-        ):
+        # Of the registry: that of `env` counts our own wrapper too.
+        registered = gymnasium.spec(env_id)
+        if not isinstance(func_env, FuncEnv) or registered.additional_wrappers:
             raise ValueError(
                 "`env_id`: expected an environment made of Gymnasium's functional "
                 f"protocol (FuncEnv) for compiled training, such as "

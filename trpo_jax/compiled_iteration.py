@@ -96,6 +96,22 @@ class IterationMetrics(NamedTuple):
     finite: jax.Array
 
 
+class Iterated(NamedTuple):
+    """Outcome of an iteration.
+
+    Attributes:
+        state: after it.
+        metrics: for the log.
+        rollout: what was collected; compiled away where it is not asked for.
+        batch: what the update was given; likewise.
+    """
+
+    state: LoopState
+    metrics: IterationMetrics
+    rollout: DeviceRollout
+    batch: Batch
+
+
 def initial_state(program: Program, learner: TRPOState, keys: jax.Array) -> LoopState:
     """A run before its first iteration.
 
@@ -124,7 +140,7 @@ def iterate(
     state: LoopState,
     rates: Rates,
     noise: IterationNoise,
-) -> tuple[LoopState, IterationMetrics]:
+) -> Iterated:
     """One iteration, a pure function of its arguments.
 
     Args:
@@ -165,7 +181,7 @@ def iterate(
         update=state.update + 1,
         episodes=state.episodes + count,
     )
-    return after, _metrics(after, rollout, report)
+    return Iterated(after, _metrics(after, rollout, report), rollout, batch)
 
 
 def prepare_batch(

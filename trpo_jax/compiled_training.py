@@ -72,7 +72,8 @@ def run_chunk(
             epochs=program.agent.value_epochs,
             dtype=policy.dtype,
         )
-        return iterate(program, member.hyperparameters, state, rates, noise)
+        found = iterate(program, member.hyperparameters, state, rates, noise)
+        return found.state, found.metrics
 
     def score(state: LoopState, member: Member) -> tuple[jax.Array, jax.Array]:
         return rollouts.play(
