@@ -7,7 +7,7 @@ from benchmarks.cells import Cell
 from benchmarks.subjects import CG_ITERATIONS, EPOCHS, MINIBATCH, SHRINKING
 from benchmarks.training_cell import BATCH, LEAST_ITERATIONS, WARM_UP
 from trpo.config import TrainConfig, TRPOConfig
-from trpo.members import members_of
+from trpo.members import members_of, reserve_cpu_devices
 
 
 # Iterations between two returns to the host, as with the default checkpoint interval.
@@ -39,6 +39,7 @@ def measure_compiled(cell: Cell, settings: dict[str, Any]) -> dict[str, Any]:
         `steps_per_second` of all members together, `members`, and `compile`, the
         seconds of the first call less those of a later one.
     """
+    reserve_cpu_devices(SEEDS[cell.subject])
     from trpo_jax.compiled_run import CompiledTrainer
 
     config = compiled_config(cell.env_id, cell.num_envs)

@@ -18,6 +18,7 @@ from benchmarks.runner import run
 from benchmarks.update_throughput import Timed
 from trpo.compiled_commands import is_compiled_run, resume_compiled, train_compiled
 from trpo.compiled_session import TABLE
+from trpo.members import reserve_cpu_devices
 from trpo.metrics import read_metrics
 from trpo.presets import preset_config
 
@@ -76,6 +77,7 @@ def learn(task: Task, arguments: Arguments) -> None:
         resume_compiled(run_dir)
     else:
         config = preset_config(task.env_id, seed=arguments.first_seed)
+        reserve_cpu_devices(arguments.num_seeds)
         train_compiled(config, run_dir, num_seeds=arguments.num_seeds)
     arguments.out.mkdir(parents=True, exist_ok=True)
     shutil.copy(run_dir / TABLE, arguments.out / f"{name}.csv")

@@ -156,7 +156,7 @@ def _parse(kind: Any, arguments: list[str], command: str, **options: Any) -> Any
 
 def _train(arguments: list[str]) -> int:
     from trpo.commands import train_run
-    from trpo.members import parse_sweep
+    from trpo.members import members_of, parse_sweep, reserve_cpu_devices
     from trpo.presets import preset_config
 
     if any(argument.partition("=")[0] == "--resume" for argument in arguments):
@@ -172,10 +172,10 @@ def _train(arguments: list[str]) -> int:
     run_dir = parsed.run_dir or _new_run_dir(config, parsed.compiled)
     _prepare_jax(config)
     if parsed.compiled:
-        # Not at the top: it is needed by few, and takes what is optional.
         from trpo.compiled_commands import train_compiled
 
         sweep = parse_sweep(parsed.sweep)
+        reserve_cpu_devices(len(members_of(config, parsed.num_seeds, sweep)))
         train_compiled(config, run_dir, num_seeds=parsed.num_seeds, sweep=sweep)
     elif parsed.num_seeds != 1 or parsed.sweep:
         return _fail(

@@ -10,6 +10,7 @@ from rich.console import Console
 from trpo.compiled_session import MANIFEST, CompiledSession
 from trpo.config import TrainConfig
 from trpo.evaluation import EvaluationResult
+from trpo.members import members_of, reserve_cpu_devices
 from trpo.run_directory import RunDirectory, RunDirectoryError
 
 
@@ -78,6 +79,7 @@ def resume_compiled(
     if total_steps is not None:
         config = dataclasses.replace(config, total_steps=total_steps)
     sweep = {name: tuple(values) for name, values in manifest["sweep"].items()}
+    reserve_cpu_devices(len(members_of(config, manifest["num_seeds"], sweep)))
     run = CompiledSession(config, run_dir, manifest["num_seeds"], sweep, console)
     run.restore()
     return run.train()

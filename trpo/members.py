@@ -2,6 +2,8 @@
 
 import dataclasses
 import itertools
+import os
+import sys
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -20,6 +22,21 @@ SWEEPABLE = (
     "initial_log_std",
 )
 """Fields of `TRPOConfig` that members may differ in; arrays in the compiled program."""
+
+
+def reserve_cpu_devices(members: int) -> None:
+    """Have JAX divide a CPU into a device for each core, so that members use them all.
+
+    JAX reads the setting once, when it is imported; one that the user has made stays.
+    With a single member nothing changes: its products use all cores anyway.
+    """
+    if members > 1 and "jax" not in sys.modules:
+        cores = (
+            len(os.sched_getaffinity(0))
+            if hasattr(os, "sched_getaffinity")
+            else os.cpu_count() or 1
+        )
+        os.environ.setdefault("JAX_NUM_CPU_DEVICES", str(min(cores, members)))
 
 
 class NamedMember(NamedTuple):

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import Mesh
 
 from trpo.config import TRPOConfig
 from trpo.training import RECENT_EPISODES
@@ -32,6 +33,7 @@ class Program(NamedTuple):
         rollout_steps: T.
         scale_returns: whether rewards are divided by the running deviation.
         members_at_once: members computed together; the others wait for their turn.
+        mesh: devices that members are spread over; None for one device.
     """
 
     policy: Policy
@@ -40,6 +42,7 @@ class Program(NamedTuple):
     rollout_steps: int
     scale_returns: bool
     members_at_once: int = 1
+    mesh: Mesh | None = None
 
 
 class Hyperparameters(NamedTuple):

@@ -23,6 +23,10 @@ from trpo_jax.compiled_statistics import Moments
 from trpo_jax.device import matmul_precision
 
 
+# Leaves as many bits of a word to chance.
+MOST_NUMBER_BITS = 16
+
+
 class Policy(NamedTuple):
     """What acting needs beside weights; hashable, so that JAX may jit on it.
 
@@ -121,15 +125,30 @@ def draw_noise(
     )
     draw = jax.random.uniform if head.family.discrete else jax.random.normal
     words = jax.random.bits(for_steps, (2, *shape, 2), jnp.uint32)
-    # Sorting random words is a uniform permutation but for ties, at N = 2,048 one in
-    # 2,000 epochs, which leave the two samples in their order.
-    ranks = jax.random.bits(for_orders, (epochs, shape[0] * shape[1]), jnp.uint32)
     return IterationNoise(
         actions=draw(for_actions, (*shape, head.act_dim), dtype),
         transition_keys=words[0],
         reset_keys=words[1],
-        orders=jnp.argsort(ranks, axis=1).astype(jnp.int32),
+        orders=random_orders(for_orders, epochs, shape[0] * shape[1]),
     )
+
+
+def random_orders(key: jax.Array, epochs: int, size: int) -> jax.Array:
+    """Orders in which the critic's epochs visit the batch: [epochs, size], int32.
+
+    Random words are sorted, each with its sample's number for its lowest bits: that
+    takes a fifth of the time of sorting pairs on a CPU. Where the other bits are equal,
+    as for one pair in an epoch of 2,048, the two keep their order, which matters only
+    if a minibatch ends between them. So batches of more than 65,536 sort pairs.
+    """
+    words = jax.random.bits(key, (epochs, size), jnp.uint32)
+    number_bits = (size - 1).bit_length()
+    if number_bits > MOST_NUMBER_BITS:
+        return jnp.argsort(words, axis=1).astype(jnp.int32)
+    mask = jnp.uint32(2**number_bits - 1)
+    numbers = jnp.arange(size, dtype=jnp.uint32)
+    packed = jnp.sort((words & ~mask) | numbers, axis=1)
+    return (packed & mask).astype(jnp.int32)
 
 
 def collect(

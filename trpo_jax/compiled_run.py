@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import NamedSharding, PartitionSpec
 
 from trpo.backends import make_agent
 from trpo.config import TrainConfig, TRPOConfig
@@ -28,7 +29,7 @@ from trpo_jax.compiled_iteration import (
 )
 from trpo_jax.compiled_rollout import Policy
 from trpo_jax.compiled_state import loop_state, training_state
-from trpo_jax.compiled_training import Member, run_chunk
+from trpo_jax.compiled_training import MEMBERS, Member, members_mesh, run_chunk
 
 
 ESTIMATES = ("gamma", "gae_lambda")
@@ -36,6 +37,19 @@ ESTIMATES = ("gamma", "gae_lambda")
 # memory: a sample takes some kilobytes in the update.
 SAMPLES_AT_ONCE = 2**18
 _initial_state = jax.jit(initial_state, static_argnums=0)
+
+
+def members_at_once(device: jax.Device, samples: int) -> int:
+    """Members that are computed together on a device.
+
+    One on a CPU: batched products of small matrices take two to three times as long
+    there as the same ones in turn. As many as fit elsewhere.
+
+    Args:
+        device: Where.
+        samples: Of one member's update.
+    """
+    return 1 if device.platform == "cpu" else max(1, SAMPLES_AT_ONCE // samples)
 
 
 class Chunk(NamedTuple):
@@ -97,9 +111,10 @@ class CompiledTrainer:
             num_envs=first.num_envs,
             rollout_steps=first.rollout_steps,
             scale_returns=first.scale_returns,
-            members_at_once=max(
-                1, SAMPLES_AT_ONCE // (first.num_envs * first.rollout_steps)
+            members_at_once=members_at_once(
+                agent.device, first.num_envs * first.rollout_steps
             ),
+            mesh=members_mesh(agent.device, len(self.configs)),
         )
         self.longest_chunk = longest_chunk
         self._members = self._put([_member(c, episodes) for c in self.configs])
@@ -131,10 +146,13 @@ class CompiledTrainer:
 
     def _put(self, trees: Sequence[Any]) -> Any:
         """One tree on the device; of several members, each array [M, …]."""
-        tree = trees[0]
-        if self.many:
-            tree = jax.tree.map(lambda *leaves: np.stack(leaves), *trees)
-        return jax.device_put(tree, self.agents[0].device)
+        if not self.many:
+            return jax.device_put(trees[0], self.agents[0].device)
+        tree = jax.tree.map(lambda *leaves: np.stack(leaves), *trees)
+        mesh = self.program.mesh
+        if mesh is None:
+            return jax.device_put(tree, self.agents[0].device)
+        return jax.device_put(tree, NamedSharding(mesh, PartitionSpec(MEMBERS)))
 
     def _of(self, tree: Any, index: int) -> Any:
         """One member's part of a tree of NumPy arrays."""

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import Mesh, PartitionSpec as P
 
 from trpo.types import Rates
 from trpo_jax import compiled_rollout as rollouts
@@ -19,6 +20,21 @@ from trpo_jax.compiled_iteration import (
     Program,
     iterate,
 )
+
+
+MEMBERS = "members"
+"""Name of the members' axis in a mesh of devices."""
+
+
+def members_mesh(device: jax.Device, count: int) -> Mesh | None:
+    """Devices of this one's platform that `count` members are spread over evenly.
+
+    None if there is but one device, or one member. On a CPU, JAX has as many devices
+    as `JAX_NUM_CPU_DEVICES` says, and a core's worth of work for each.
+    """
+    devices = jax.devices(device.platform)
+    number = max(n for n in range(1, len(devices) + 1) if count % n == 0)
+    return Mesh(devices[:number], (MEMBERS,)) if number > 1 else None
 
 
 class Member(NamedTuple):
@@ -61,6 +77,28 @@ def run_chunk(
         `iterations`; and the evaluation's returns and lengths, [episodes] or
         [M, episodes], zero if there was none.
     """
+    if program.mesh is None:
+        return _chunk(program, members, state, rates, iterations, evaluate)
+    of_members, of_updates, same = P(MEMBERS), P(None, MEMBERS), P()
+    # Members never wait for each other: nothing is exchanged between devices.
+    return jax.shard_map(
+        functools.partial(_chunk, program),
+        mesh=program.mesh,
+        in_specs=(of_members, of_members, of_updates, same, same),
+        out_specs=(of_members, of_updates, of_members),
+        check_vma=False,
+    )(members, state, rates, iterations, evaluate)
+
+
+def _chunk(
+    program: Program,
+    members: Member,
+    state: LoopState,
+    rates: Rates,
+    iterations: jax.Array,
+    evaluate: jax.Array,
+) -> tuple[LoopState, IterationMetrics, tuple[jax.Array, jax.Array]]:
+    """`run_chunk` of the members that are on one device."""
     policy = program.policy
 
     def one(state: LoopState, member: Member, rates: Rates) -> tuple:
@@ -104,13 +142,21 @@ def run_chunk(
 
 
 def _over_members(function: Any, at_once: int) -> Any:
-    """`function` over the members' axis, `at_once` of them together by `vmap`."""
+    """`function` over the members' axis, `at_once` of them together by `vmap`.
+
+    A `while_loop` under `vmap` runs to its slowest member's end; the others keep what
+    they had, so that conjugate gradient and line search stay what they are alone.
+    """
 
     def mapped(*arguments: Any) -> Any:
         size = jax.tree.leaves(arguments)[0].shape[0]
-        if at_once >= size:
+        if 1 < size <= at_once:
             return jax.vmap(function)(*arguments)
-        return jax.lax.map(lambda a: function(*a), arguments, batch_size=at_once)
+        return jax.lax.map(
+            lambda a: function(*a),
+            arguments,
+            batch_size=at_once if at_once > 1 else None,
+        )
 
     return mapped
 
