@@ -181,7 +181,9 @@ def test_members_equal_themselves_run_alone():
     members = [member.config for member in members_of(config, 2, sweep)]
     assert len(members) == 4
     together, in_turns = trainer_of(*members), trainer_of(*members)
-    in_turns.program = in_turns.program._replace(members_at_once=1)
+    # By `vmap`, as on an accelerator; and one after the other, as on a CPU.
+    together.program = together.program._replace(members_at_once=4)
+    assert in_turns.program.members_at_once == 1
     many = together.advance(4, evaluate=True)
     in_turns.advance(4)
     for index, member in enumerate(members):
