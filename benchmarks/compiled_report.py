@@ -160,7 +160,8 @@ def _claim(
     rounds = sorted(set(samples[0]) & set(samples[1]))
     if not rounds:
         return ""
-    measured = ratio(*([of[number] for number in rounds] for of in samples))
+    slower, faster = ([of[number] for number in rounds] for of in samples)
+    measured = ratio(slower, faster)
     reached = "reached" if measured.low >= target else "not reached"
     return (
         f"- {SUBJECTS[fast]}: {measured.value:.2f}x the steps/s of {SUBJECTS[slow]} "

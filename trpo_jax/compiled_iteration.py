@@ -72,11 +72,11 @@ class LoopState(NamedTuple):
     learner: TRPOState
     observation_moments: Moments
     return_moments: Moments
-    discounted: jax.Array
+    discounted: Any
     environments: EnvironmentState
-    recent: jax.Array
-    update: jax.Array
-    episodes: jax.Array
+    recent: Any
+    update: Any
+    episodes: Any
 
 
 class IterationMetrics(NamedTuple):

@@ -39,7 +39,7 @@ SAMPLES_AT_ONCE = 2**18
 _initial_state = jax.jit(initial_state, static_argnums=0)
 
 
-def members_at_once(device: jax.Device, samples: int) -> int:
+def members_at_once(device: Any, samples: int) -> int:
     """Members that are computed together on a device.
 
     One on a CPU: batched products of small matrices take two to three times as long

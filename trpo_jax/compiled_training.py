@@ -26,7 +26,7 @@ MEMBERS = "members"
 """Name of the members' axis in a mesh of devices."""
 
 
-def members_mesh(device: jax.Device, count: int) -> Mesh | None:
+def members_mesh(device: Any, count: int) -> Mesh | None:
     """Devices of this one's platform that `count` members are spread over evenly.
 
     None if there is but one device, or one member. On a CPU, JAX has as many devices
@@ -46,8 +46,8 @@ class Member(NamedTuple):
         hyperparameters: its own.
     """
 
-    key: jax.Array
-    evaluation_seeds: jax.Array
+    key: Any
+    evaluation_seeds: Any
     hyperparameters: Hyperparameters
 
 
