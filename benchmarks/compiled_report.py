@@ -65,6 +65,22 @@ def write(out: Path, device: str, tasks: Sequence[Task]) -> str:
     return text
 
 
+def readme_part(out: Path, device: str, tasks: Sequence[Task]) -> str:
+    """What the project's README shows: scores, and the speed in two sentences."""
+    path = store_path(out, "speed", device)
+    claims = "Speed: not run."
+    if path.exists():
+        store = Store(path)
+        found = {cell.subject: cell for cell in store.cells()}
+        rates = [
+            f"{SUBJECTS[name]} {_rate(store, found[name])}"
+            for name in (ONE, MANY, PEER)
+            if name in found and store.good(found[name])
+        ]
+        claims = f"Environment steps/s: {', '.join(rates)}.\n\n{_claims(store, found)}"
+    return f"{_learning(out, tasks)}\n\n{claims}"
+
+
 def _file(out: Path, task: Task, kind: str = "") -> Path:
     return out / f"{task.env_id.replace('/', '-')}{kind}.csv"
 
@@ -133,18 +149,28 @@ def _speed(out: Path, device: str) -> str:
             ]
         )
     header = ("who", "environment, number", "steps/s", "compiling, s", "processes")
-    claims = [
-        _claim(store, found, ONE, PEER, 12.0),
-        _claim(store, found, MANY, ONE, 1.2),
-    ]
     return (
         f"{table(header, body)}\n\nSteps per second over all members; 2,048 steps an "
         "iteration, 64-64 networks, 10 critic epochs, no normalisation, in turns, a "
         "process each; median ± half the quartiles' distance. Compiling is apart, "
         "the longest of the processes; the others had a warm cache.\n\n"
-        + "\n".join(claim for claim in claims if claim)
-        + f"\n\n{machine(store)}"
+        f"{_claims(store, found)}\n\n{machine(store)}"
     )
+
+
+def _rate(store: Store, cell: Cell) -> str:
+    """Median steps per second of a cell."""
+    speeds = [s["steps_per_second"] for s in store.good(cell)]
+    return f"{summarize(speeds).median:,.0f}"
+
+
+def _claims(store: Store, found: dict[str, Cell]) -> str:
+    """Both targets, reached or not."""
+    claims = [
+        _claim(store, found, ONE, PEER, 12.0),
+        _claim(store, found, MANY, ONE, 1.2),
+    ]
+    return "\n".join(claim for claim in claims if claim)
 
 
 def _claim(

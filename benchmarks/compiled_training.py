@@ -14,6 +14,7 @@ import tyro
 
 from benchmarks import compiled_report
 from benchmarks.cells import Cell
+from benchmarks.report import replace_between
 from benchmarks.runner import run
 from benchmarks.update_throughput import Timed
 from trpo.compiled_commands import is_compiled_run, resume_compiled, train_compiled
@@ -24,6 +25,7 @@ from trpo.presets import preset_config
 
 
 RESULTS = Path(__file__).parent / "results" / "compiled"
+README = Path(__file__).parents[1] / "README.md"
 CURVES = ("member", "step", "episode_return")
 
 
@@ -101,6 +103,10 @@ def main(arguments: Arguments) -> None:
             if task.env_id in arguments.env_ids:
                 learn(task, arguments)
     text = compiled_report.write(arguments.out, arguments.device, TASKS)
+    if arguments.out == RESULTS:
+        part = compiled_report.readme_part(arguments.out, arguments.device, TASKS)
+        inside = replace_between(README.read_text(), "compiled", part)
+        README.write_text(inside)
     print(text)
 
 

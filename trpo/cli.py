@@ -1,4 +1,4 @@
-"""The `trpo` command: train, evaluate, presets, parity, doctor."""
+"""The `trpo` command: train, sweep, evaluate, presets, parity, doctor."""
 
 import dataclasses
 import datetime
@@ -25,6 +25,7 @@ commands:
   train ENV_ID           train an agent on a Gymnasium environment
   train ENV --compiled   the same in one JAX program, --num-seeds N at once
   train --resume DIR     continue a run, bit for bit
+  sweep ENV_ID …         environments x hyperparameters x seeds, a process each
   evaluate RUN_DIR       score a trained agent on whole episodes
   presets [NAME]         list presets, or show one's values and their reasons
   parity                 prove on this machine that the two backends are equal
@@ -118,6 +119,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     commands: dict[str, Callable[[list[str]], int]] = {
         "train": _train,
+        "sweep": _sweep,
         "evaluate": _evaluate,
         "presets": _presets,
         "parity": _parity,
@@ -200,6 +202,12 @@ def _resume(parsed: ResumeArguments) -> int:
     else:
         train_run(config, parsed.resume, resume=True)
     return 0
+
+
+def _sweep(arguments: list[str]) -> int:
+    from trpo.sweep_command import SweepArguments, main as sweep
+
+    return sweep(_parse(SweepArguments, arguments, "sweep"))
 
 
 def _prepare_jax(config: TrainConfig) -> None:
