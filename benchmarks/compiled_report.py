@@ -77,7 +77,12 @@ def readme_part(out: Path, device: str, tasks: Sequence[Task]) -> str:
             for name in (ONE, MANY, PEER)
             if name in found and store.good(found[name])
         ]
-        claims = f"Environment steps/s: {', '.join(rates)}.\n\n{_claims(store, found)}"
+        threads = store.about["fingerprint"]["threads"]
+        load = summarize([sample["load"] for sample in store.samples]).median
+        claims = (
+            f"Environment steps/s, {threads} thread(s) each, load average {load:.1f}: "
+            f"{', '.join(rates)}.\n\n{_claims(store, found)}"
+        )
     return f"{_learning(out, tasks)}\n\n{claims}"
 
 
