@@ -15,6 +15,8 @@ SUBJECTS = {
     "torch": "PyTorch, eager",
     "torch-compile": "PyTorch, torch.compile",
     "torch-cudagraphs": "PyTorch, CUDA graphs",
+    "compiled": "JAX, whole loop compiled",
+    "compiled-16": "JAX, whole loop compiled, 16 seeds",
     "sb3-contrib": "sb3-contrib TRPO",
     "tianshou": "Tianshou TRPO",
 }

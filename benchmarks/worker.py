@@ -22,6 +22,7 @@ KINDS = {
     "scaling": "benchmarks.update_cell:measure_scaling",
     "act": "benchmarks.acting_cell:measure_act",
     "training": "benchmarks.training_cell:measure_training",
+    "compiled": "benchmarks.compiled_cell:measure_compiled",
 }
 
 

@@ -1,4 +1,4 @@
-"""The `trpo` command: train, evaluate, presets, parity, doctor."""
+"""The `trpo` command: train, sweep, evaluate, presets, parity, doctor."""
 
 import dataclasses
 import datetime
@@ -23,7 +23,9 @@ Trust-region policy optimisation, the same agent in PyTorch and in JAX.
 
 commands:
   train ENV_ID           train an agent on a Gymnasium environment
+  train ENV --compiled   the same in one JAX program, --num-seeds N at once
   train --resume DIR     continue a run, bit for bit
+  sweep ENV_ID …         environments x hyperparameters x seeds, a process each
   evaluate RUN_DIR       score a trained agent on whole episodes
   presets [NAME]         list presets, or show one's values and their reasons
   parity                 prove on this machine that the two backends are equal
@@ -50,6 +52,12 @@ class TrainArguments:
     """Directory to write to; by default a new one under runs/."""
     resume: Path | None = None
     """Continue this run directory instead; takes --total-steps and nothing else."""
+    compiled: bool = False
+    """Train in one JAX program; for functional environments such as phys2d/…"""
+    num_seeds: int = 1
+    """With --compiled: members of seeds `seed`, `seed` + 1, … trained at once."""
+    sweep: tuple[str, ...] = ()
+    """With --compiled: NAME=VALUE,VALUE,… …; each combination is trained at once."""
 
 
 @dataclasses.dataclass
@@ -111,6 +119,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     commands: dict[str, Callable[[list[str]], int]] = {
         "train": _train,
+        "sweep": _sweep,
         "evaluate": _evaluate,
         "presets": _presets,
         "parity": _parity,
@@ -148,35 +157,69 @@ def _parse(kind: Any, arguments: list[str], command: str, **options: Any) -> Any
 
 
 def _train(arguments: list[str]) -> int:
-    from trpo.commands import resumed_config, train_run
+    from trpo.commands import train_run
+    from trpo.members import members_of, parse_sweep, reserve_cpu_devices
     from trpo.presets import preset_config
 
     if any(argument.partition("=")[0] == "--resume" for argument in arguments):
-        resumed = _parse(ResumeArguments, arguments, "train")
-        if resumed.total_steps is not None:
-            require_count("total_steps", resumed.total_steps)
-        config = resumed_config(resumed.resume, resumed.total_steps)
-        run_dir, resume = resumed.resume, True
+        return _resume(_parse(ResumeArguments, arguments, "train"))
+    # Twice: the first pass finds the environment, whose preset the second starts
+    # from, so that `--help` and what is left out show the preset's values.
+    asked = [a for a in arguments if a not in ("-h", "--help")]
+    first = _parse(TrainArguments, asked or arguments, "train")
+    preset = first.preset
+    default = TrainArguments(preset_config(first.config.env_id, preset), preset)
+    parsed = _parse(TrainArguments, arguments, "train", default=default)
+    config = parsed.config
+    run_dir = parsed.run_dir or _new_run_dir(config, parsed.compiled)
+    _prepare_jax(config)
+    if parsed.compiled:
+        from trpo.compiled_commands import train_compiled
+
+        sweep = parse_sweep(parsed.sweep)
+        reserve_cpu_devices(len(members_of(config, parsed.num_seeds, sweep)))
+        train_compiled(config, run_dir, num_seeds=parsed.num_seeds, sweep=sweep)
+    elif parsed.num_seeds != 1 or parsed.sweep:
+        return _fail(
+            "expected --compiled with --num-seeds and --sweep, which train many "
+            "members in one program; without it, start a run for each."
+        )
     else:
-        # Twice: the first pass finds the environment, whose preset the second starts
-        # from, so that `--help` and what is left out show the preset's values.
-        asked = [a for a in arguments if a not in ("-h", "--help")]
-        first = _parse(TrainArguments, asked or arguments, "train")
-        preset = first.preset
-        default = TrainArguments(preset_config(first.config.env_id, preset), preset)
-        parsed = _parse(TrainArguments, arguments, "train", default=default)
-        config, resume = parsed.config, False
-        run_dir = parsed.run_dir or _new_run_dir(config)
-    _enable_x64(config)
-    enable_compilation_cache()
-    train_run(config, run_dir, resume=resume)
+        train_run(config, run_dir)
     return 0
 
 
-def _new_run_dir(config: TrainConfig) -> Path:
+def _resume(parsed: ResumeArguments) -> int:
+    from trpo.commands import resumed_config, train_run
+    from trpo.compiled_commands import is_compiled_run, resume_compiled
+
+    if parsed.total_steps is not None:
+        require_count("total_steps", parsed.total_steps)
+    config = resumed_config(parsed.resume, parsed.total_steps)
+    _prepare_jax(config)
+    if is_compiled_run(parsed.resume):
+        resume_compiled(parsed.resume, parsed.total_steps)
+    else:
+        train_run(config, parsed.resume, resume=True)
+    return 0
+
+
+def _sweep(arguments: list[str]) -> int:
+    from trpo.sweep_command import SweepArguments, main as sweep
+
+    return sweep(_parse(SweepArguments, arguments, "sweep"))
+
+
+def _prepare_jax(config: TrainConfig) -> None:
+    """Settings that JAX reads when it is imported."""
+    _enable_x64(config)
+    enable_compilation_cache()
+
+
+def _new_run_dir(config: TrainConfig, compiled: bool) -> Path:
     stamp = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
     name = f"{config.env_id.replace('/', '-')}-{config.backend}-seed{config.seed}"
-    return Path("runs") / f"{name}-{stamp}"
+    return Path("runs") / f"{name}{'-compiled' if compiled else ''}-{stamp}"
 
 
 def _enable_x64(config: TrainConfig) -> None:

@@ -22,6 +22,7 @@ class Purpose(enum.IntEnum):
     TRAINING_RESET = 5
     EVALUATION_RESET = 6
     PROBE = 7
+    DEVICE = 8
 
 
 class RandomStream:
@@ -59,3 +60,13 @@ def minibatch_orders(
 def episode_seed(stream: RandomStream, *, env_index: int, episode: int) -> int:
     """Seed of environment `env_index`'s reset for its `episode`-th episode, 31 bits."""
     return int(stream.at(episode, env_index).integers(2**31))
+
+
+def device_key(seed: int, index: int = 0, size: tuple[int, ...] = ()) -> np.ndarray:
+    """Random words [*size, 2], uint32, that a device's own generator starts from.
+
+    Compiled training draws on the device, as arrays made here would take longer to
+    get there than all that is computed from them.
+    """
+    generator = RandomStream(seed, Purpose.DEVICE).at(0, index)
+    return generator.integers(2**32, size=(*size, 2), dtype=np.uint32)

@@ -94,6 +94,23 @@ ACROBOT = Preset(
     },
 )
 
+
+PENDULUM_FUNCTIONAL = Preset(
+    "pendulum-functional",
+    "phys2d/Pendulum-v0, which can be compiled with the loop, 500,000 steps",
+    PENDULUM.settings
+    | {
+        "total_steps": Setting(500_000, "seconds when compiled"),
+        "num_envs": Setting(8, "the batch of Pendulum-v1's preset"),
+        "rollout_steps": Setting(200, "one whole episode of each"),
+    },
+)
+CARTPOLE_FUNCTIONAL = Preset(
+    "cartpole-functional",
+    "phys2d/CartPole-v0 and -v1, which can be compiled with the loop, 200,000 steps",
+    CARTPOLE.settings | {"total_steps": Setting(200_000, "seconds when compiled")},
+)
+
 _MUJOCO = {
     "total_steps": Setting(1_000_000, "the budget of published tables"),
     "num_envs": Setting(8, "sampling is faster with more environments per step"),
@@ -233,4 +250,7 @@ BY_ENVIRONMENT = {
     "Pendulum-v1": PENDULUM,
     "CartPole-v1": CARTPOLE,
     "Acrobot-v1": ACROBOT,
+    "phys2d/Pendulum-v0": PENDULUM_FUNCTIONAL,
+    "phys2d/CartPole-v1": CARTPOLE_FUNCTIONAL,
+    "phys2d/CartPole-v0": CARTPOLE_FUNCTIONAL,
 }

@@ -11,6 +11,8 @@ import platform
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from trpo.backends import make_agent
 from trpo.checkpoint import (
     Checkpoint,
@@ -84,18 +86,32 @@ class RunDirectory:
 
     def save(self, trainer: Trainer) -> Path:
         """Write a checkpoint of the trainer."""
-        metadata = {
-            "config": trainer.config.to_dict(),
-            "versions": installed_versions(),
-            "platform": platform.platform(),
-            "policy": dataclasses.asdict(trainer.collector.spec.head),
-        }
-        return save_checkpoint(
-            self.checkpoints,
+        return self.save_state(
+            trainer.config,
+            trainer.collector.spec.head,
             trainer.step_count,
             trainer.get_state(),
-            metadata,
-            keep=trainer.config.keep_checkpoints,
+        )
+
+    def save_state(
+        self, config: TrainConfig, head: Head, step: int, state: dict[str, np.ndarray]
+    ) -> Path:
+        """Write a checkpoint of a training state.
+
+        Args:
+            config: Of the run.
+            head: The policy's distribution.
+            step: Environment steps done.
+            state: Under canonical names.
+        """
+        metadata = {
+            "config": config.to_dict(),
+            "versions": installed_versions(),
+            "platform": platform.platform(),
+            "policy": dataclasses.asdict(head),
+        }
+        return save_checkpoint(
+            self.checkpoints, step, state, metadata, keep=config.keep_checkpoints
         )
 
     def load(self) -> tuple[Checkpoint, list[str]]:

@@ -52,8 +52,7 @@ def build_value_optimizer(
     return optax.sgd(value_lr, momentum=config.sgd_momentum or None)
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1))
-def update(
+def pure_update(
     functions: Functions,
     config: TRPOConfig,
     state_before: TRPOState,
@@ -61,11 +60,12 @@ def update(
     orders: jax.Array,
     rates: Rates,
 ) -> tuple[TRPOState, jax.Array]:
-    """One update, compiled whole: nothing returns to the host but the result.
+    """One update, a pure function that `update` and compiled training share.
 
     Args:
         functions: The networks.
-        config: Hyperparameters.
+        config: Hyperparameters; what `compiled_training.Hyperparameters` names may be
+            arrays.
         state_before: Weights and optimiser.
         batch: Samples.
         orders: [epochs, N] minibatch orders of the critic's epochs.
@@ -101,6 +101,10 @@ def update(
         lambda after, before: jnp.where(sound, after, before), new, state_before
     )
     return committed, _report(_discard_unless(sound, step), fit)
+
+
+# Compiled whole: nothing returns to the host but the result.
+update = jax.jit(pure_update, static_argnums=(0, 1))
 
 
 def _discard_unless(sound: jax.Array, step: PolicyStep) -> PolicyStep:

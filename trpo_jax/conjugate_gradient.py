@@ -40,7 +40,7 @@ def conjugate_gradient(
     matvec: Callable[[jax.Array], jax.Array],
     b: Float[jax.Array, " p"],
     max_steps: int,
-    residual_tol: float,
+    residual_tol: float | jax.Array,
 ) -> CGResult:
     """Solve A x = b for a symmetric positive definite A given as `matvec`.
 

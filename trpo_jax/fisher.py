@@ -33,7 +33,9 @@ def linearize(policy: PolicyFunction, theta: Float[jax.Array, " p"]) -> Lineariz
 
 
 def gauss_newton_product(
-    policy: PolicyFunction, theta: Float[jax.Array, " p"], damping: float
+    policy: PolicyFunction,
+    theta: Float[jax.Array, " p"],
+    damping: float | jax.Array,
 ) -> Product:
     """V -> (J' M J + damping) v, with J the Jacobian of the policy's outputs.
 
@@ -56,7 +58,9 @@ def gauss_newton_product(
 
 
 def kl_hessian_product(
-    policy: PolicyFunction, theta: Float[jax.Array, " p"], damping: float
+    policy: PolicyFunction,
+    theta: Float[jax.Array, " p"],
+    damping: float | jax.Array,
 ) -> Product:
     """V -> (H + damping) v, with H the Hessian of mean KL(old || new) at the old.
 

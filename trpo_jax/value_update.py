@@ -35,7 +35,7 @@ def fit_critic(
     orders: Int[jax.Array, "epochs n"],
     *,
     minibatch_size: int,
-    max_grad_norm: float,
+    max_grad_norm: float | jax.Array,
 ) -> tuple[Parameters, Any, ValueFit]:
     """Fit the critic to the batch's returns.
 
@@ -96,7 +96,7 @@ def explained_variance(errors: jax.Array, returns: jax.Array) -> jax.Array:
     return jnp.where(variance > 0, 1.0 - errors.var() / safe, 0.0)
 
 
-def clip_by_norm(gradient: Parameters, max_norm: float) -> Parameters:
+def clip_by_norm(gradient: Parameters, max_norm: float | jax.Array) -> Parameters:
     """Scale a tree by torch's coefficient, min(1, max_norm / (norm + 1e-6)).
 
     optax.clip_by_global_norm has no 1e-6 and so differs by about that much.

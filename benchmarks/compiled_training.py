@@ -1,0 +1,114 @@
+"""Compiled training: does it learn on every seed, and how fast is it.
+
+python -m benchmarks.compiled_training                    # learning, tables, figure
+python -m benchmarks.compiled_training --speed [--peers]  # steps per second, tables
+"""
+
+import csv
+import dataclasses
+import shutil
+from pathlib import Path
+from typing import NamedTuple
+
+import tyro
+
+from benchmarks import compiled_report
+from benchmarks.cells import Cell
+from benchmarks.report import replace_between
+from benchmarks.runner import run
+from benchmarks.update_throughput import Timed
+from trpo.compiled_commands import is_compiled_run, resume_compiled, train_compiled
+from trpo.compiled_session import TABLE
+from trpo.members import reserve_cpu_devices
+from trpo.metrics import read_metrics
+from trpo.presets import preset_config
+
+
+RESULTS = Path(__file__).parent / "results" / "compiled"
+README = Path(__file__).parents[1] / "README.md"
+CURVES = ("member", "step", "episode_return")
+
+
+class Task(NamedTuple):
+    """An environment to learn, and the least evaluation of every seed."""
+
+    env_id: str
+    target: float
+
+
+TASKS = (Task("phys2d/Pendulum-v0", -200.0), Task("phys2d/CartPole-v1", 500.0))
+
+
+@dataclasses.dataclass
+class Arguments(Timed):
+    """Train 16 seeds of each environment at once; or, with --speed, time the loop."""
+
+    speed: bool = False
+    """Time instead of train; `--peers` times sb3-contrib beside it."""
+    rounds: int = 5
+    """Processes of each cell; each gives one sample."""
+    num_envs: int = 8
+    """Environments stepped together when timed."""
+    num_seeds: int = 16
+    """Members that learn at once."""
+    first_seed: int = 0
+    """Seed of the first."""
+    env_ids: tuple[str, ...] = tuple(task.env_id for task in TASKS)
+    """Environments to learn."""
+    runs: Path = Path("runs/compiled")
+    """Where run directories are; one that is there goes on where it stopped."""
+    out: Path = RESULTS
+    """Directory of the results."""
+
+
+def speed_cells(arguments: Arguments) -> list[Cell]:
+    """The compiled loop with one seed and with 16, the host's loop, the peer."""
+    size = {"num_envs": arguments.num_envs, "mode": "natural"}
+    compiled = {"kind": "compiled", "env_id": "phys2d/Pendulum-v0", **size}
+    training = {"kind": "training", "env_id": "Pendulum-v1", **size}
+    cells = [Cell(subject=name, **compiled) for name in ("compiled", "compiled-16")]
+    subjects = ("jax", *(("sb3-contrib",) if arguments.peers else ()))
+    return cells + [Cell(subject=name, **training) for name in subjects]
+
+
+def learn(task: Task, arguments: Arguments) -> None:
+    """Train the seeds of one environment; write their scores and curves."""
+    name = task.env_id.replace("/", "-")
+    run_dir = arguments.runs / name
+    if is_compiled_run(run_dir):
+        resume_compiled(run_dir)
+    else:
+        config = preset_config(task.env_id, seed=arguments.first_seed)
+        reserve_cpu_devices(arguments.num_seeds)
+        train_compiled(config, run_dir, num_seeds=arguments.num_seeds)
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    shutil.copy(run_dir / TABLE, arguments.out / f"{name}.csv")
+    with (arguments.out / f"{name}-curves.csv").open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(CURVES)
+        for member in sorted(path.parent for path in run_dir.glob("*/metrics.csv")):
+            for row in read_metrics(member / "metrics.csv"):
+                if "rollout/episode_return_mean" in row:
+                    value = f"{row['rollout/episode_return_mean']:.2f}"
+                    writer.writerow((member.name, int(row["step"]), value))
+
+
+def main(arguments: Arguments) -> None:
+    """Train or time, then write tables and figure."""
+    if arguments.speed:
+        store = arguments.open("speed")
+        run(speed_cells(arguments), arguments.rounds, store, arguments.settings)
+    else:
+        for task in TASKS:
+            if task.env_id in arguments.env_ids:
+                learn(task, arguments)
+    text = compiled_report.write(arguments.out, arguments.device, TASKS)
+    if arguments.out == RESULTS:
+        part = compiled_report.readme_part(arguments.out, arguments.device, TASKS)
+        inside = replace_between(README.read_text(), "compiled", part)
+        README.write_text(inside)
+    print(text)
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Arguments))

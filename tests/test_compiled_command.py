@@ -1,0 +1,195 @@
+"""`trpo train --compiled`: files, members, resuming, what it says to mistakes."""
+
+import csv
+import json
+import re
+
+import numpy as np
+import pytest
+
+from trpo.cli import main
+from trpo.commands import EVALUATION_COLUMNS
+from trpo.compiled_commands import resume_compiled, train_compiled
+from trpo.metrics import read_metrics
+from trpo.presets import preset_config
+from trpo.run_directory import RunDirectory, load_agent
+from trpo.training import Trainer
+from trpo.types import METRIC_NAMES
+
+
+SMALL = {
+    "num_envs": 4,
+    "rollout_steps": 50,
+    "total_steps": 6 * 200,
+    "policy_layer_sizes": (16,),
+    "critic_layer_sizes": (16,),
+    "value_epochs": 2,
+    "normalize_observations": True,
+    "eval_episodes": 3,
+    "eval_interval": 4,
+    "checkpoint_interval": 3,
+}
+OPTIONS = [
+    *("--num-envs", "4", "--rollout-steps", "50", "--total-steps", "1200"),
+    *("--policy-layer-sizes", "16", "--critic-layer-sizes", "16"),
+    *("--value-epochs", "2", "--normalize-observations", "--eval-episodes", "3"),
+    *("--eval-interval", "4", "--checkpoint-interval", "3"),
+]
+PENDULUM = ("train", "phys2d/Pendulum-v0", "--compiled")
+
+
+pytestmark = pytest.mark.usefixtures("quick_chunks")
+
+
+def small(**overrides):
+    return preset_config("phys2d/Pendulum-v0", **{**SMALL, **overrides})
+
+
+def state_of(run):
+    return RunDirectory(run).load()[0].arrays
+
+
+def assert_states_equal(left, right):
+    assert set(left) == set(right)
+    for name, array in left.items():
+        np.testing.assert_array_equal(array, right[name], err_msg=name)
+
+
+def test_a_single_run_writes_what_a_plain_one_does_and_loads_in_both_backends(
+    tmp_path, capsys
+):
+    run = tmp_path / "run"
+    assert main([*PENDULUM, *OPTIONS, "--run-dir", str(run)]) == 0
+    printed = capsys.readouterr().out
+    assert re.search(r"return -?[\d.]+ ± [\d.]+ over 3 episodes", printed)
+    for name in ("config.json", "metrics.csv", "learning_curve.png"):
+        assert (run / name).stat().st_size > 0
+    rows = read_metrics(run / "metrics.csv")
+    assert [row["step"] for row in rows] == [200 * i for i in range(1, 7)]
+    assert all(name in rows[0] for name in METRIC_NAMES)
+    assert [EVALUATION_COLUMNS[0] in row for row in rows] == [i == 3 for i in range(6)]
+    kls = [row["policy/kl"] for row in rows if row["policy/status"] == 0]
+    assert len(kls) >= 3
+    assert all(0 < kl <= 0.01 * 1.001 for kl in kls)
+    assert len(list((run / "checkpoints").iterdir())) == 2
+
+    # The compiled evaluation plays the episodes that `trpo evaluate` does.
+    own = json.loads((run / "evaluation.json").read_text())
+    assert own["lengths"] == [200] * 3
+    for backend in ("jax", "torch"):
+        command = ["evaluate", str(run), "--episodes", "3", "--json"]
+        assert main([*command, "--backend", backend]) == 0
+        theirs = json.loads(capsys.readouterr().out)
+        np.testing.assert_allclose(theirs["returns"], own["returns"], rtol=1e-3)
+
+
+@pytest.mark.parametrize("env_id", ["phys2d/Pendulum-v0", "phys2d/CartPole-v1"])
+def test_a_stopped_and_resumed_run_equals_an_uninterrupted_one(tmp_path, env_id):
+    config = preset_config(env_id, **SMALL)
+    train_compiled(config, tmp_path / "straight")
+    half = preset_config(env_id, **{**SMALL, "total_steps": 3 * 200})
+    train_compiled(half, tmp_path / "halves")
+    resume_compiled(tmp_path / "halves", total_steps=config.total_steps)
+    assert_states_equal(state_of(tmp_path / "straight"), state_of(tmp_path / "halves"))
+    steps = [
+        [row["step"] for row in read_metrics(tmp_path / name / "metrics.csv")]
+        for name in ("straight", "halves")
+    ]
+    assert steps[0] == steps[1] == [200 * i for i in range(1, 7)]
+
+
+def test_the_host_s_loop_goes_on_from_a_compiled_checkpoint(tmp_path):
+    train_compiled(small(), tmp_path / "run")
+    state = state_of(tmp_path / "run")
+    for backend in ("jax", "torch"):
+        trainer = Trainer(small(backend=backend, total_steps=2000))
+        # Open episodes are not the host's: new ones begin.
+        assert trainer.set_state(state) == (0, 1, 2, 3)
+        assert trainer.step_count == 1200
+        assert trainer.train_once().step == 1400
+        trainer.close()
+    agent, _ = load_agent(tmp_path / "run")
+    obs = np.random.default_rng(0).standard_normal((5, 3)).astype(np.float32)
+    actions = [
+        other.act(obs, deterministic=True)[0]
+        for other in (agent, load_agent(tmp_path / "run", backend="torch")[0])
+    ]
+    np.testing.assert_allclose(actions[0], actions[1], rtol=1e-5, atol=1e-6)
+
+
+def test_many_members_have_a_directory_each_and_a_table(tmp_path, capsys):
+    run = tmp_path / "run"
+    sweep = ["--num-seeds", "2", "--sweep", "target_kl=0.002,0.02", "gae-lambda=0.9"]
+    assert main([*PENDULUM, *OPTIONS, *sweep, "--run-dir", str(run)]) == 0
+    with (run / "members.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["target_kl"], row["seed"]) for row in rows] == [
+        (kl, seed) for kl in ("0.002", "0.02") for seed in ("0", "1")
+    ]
+    assert len({row["return_mean"] for row in rows}) == 4
+    assert (run / "learning_curves.png").stat().st_size > 0
+    for row in rows:
+        member = run / row["member"]
+        config = RunDirectory(member).read_config()
+        assert config.agent.target_kl == float(row["target_kl"])
+        assert (config.seed, config.agent.gae_lambda) == (int(row["seed"]), 0.9)
+        kls = [r["policy/kl"] for r in read_metrics(member / "metrics.csv")]
+        assert max(kls) <= config.agent.target_kl * 1.001
+        # To the float32 rounding of a batched product, four times in a row.
+        assert float(row["return_mean"]) < 0
+    one = run / rows[0]["member"]
+    assert main(["evaluate", str(one), "--episodes", "3"]) == 0
+    score = capsys.readouterr().out.strip().splitlines()[-1]
+    mean = float(re.fullmatch(r"return (-[\d.]+) ± .* over 3 episodes", score)[1])
+    assert mean == pytest.approx(float(rows[0]["return_mean"]), rel=1e-3)
+    assert main(["train", "--resume", str(run), "--total-steps", "1600"]) == 0
+    assert len(read_metrics(one / "metrics.csv")) == 8
+
+
+MISTAKES = {
+    "no functional environment": (
+        ["train", "Pendulum-v1", "--compiled"],
+        r"`env_id`: expected .*FuncEnv.*phys2d/Pendulum-v0.*'Pendulum-v1'",
+    ),
+    "unknown environment": (
+        ["train", "phys2d/Pendulum-v9", "--compiled"],
+        r"Did you mean phys2d/Pendulum-v0",
+    ),
+    "torch": (
+        [*PENDULUM, "--backend", "torch"],
+        r"`backend`: expected 'jax' for compiled training, got 'torch'.*--backend jax",
+    ),
+    "a sweep that is no number": (
+        [*PENDULUM, "--sweep", "gamma=high"],
+        r"`sweep`: expected numbers .* 'gamma=high'",
+    ),
+    "a sweep that changes the program": (
+        [*PENDULUM, "--sweep", "cg_iters=5,10"],
+        r"`sweep`: expected NAME=VALUE.*target_kl.*gae_lambda.*'cg_iters=5,10'",
+    ),
+    "a swept value out of range": (
+        [*PENDULUM, "--sweep", "gamma=0.9,1.5"],
+        r"`gamma`: expected a finite number in \[0, 1\], got 1.5",
+    ),
+    "a value twice": ([*PENDULUM, "--sweep", "gamma=0.9,0.9"], "different values"),
+    "no seeds": ([*PENDULUM, "--num-seeds", "0"], r"`num_seeds`: expected an integer"),
+    "members without the compiled loop": (
+        ["train", "Pendulum-v1", "--num-seeds", "4"],
+        r"expected --compiled with --num-seeds",
+    ),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_mistakes_are_named_and_leave_nothing_behind(mistake, tmp_path, capsys):
+    arguments, message = MISTAKES[mistake]
+    run = tmp_path / "run"
+    assert main([*arguments, "--run-dir", str(run)]) == 2
+    assert re.search(message, " ".join(capsys.readouterr().err.split()))
+    assert not run.exists()
+
+
+def test_a_directory_in_use_is_refused(tmp_path, capsys):
+    (tmp_path / "something").touch()
+    assert main([*PENDULUM, *OPTIONS, "--run-dir", str(tmp_path)]) == 2
+    assert "new or empty directory" in capsys.readouterr().err

@@ -1,0 +1,21 @@
+"""Compiled training learns, on each seed of a small study.
+
+`python -m benchmarks.compiled_training` is the whole one.
+"""
+
+import pytest
+
+from trpo.compiled_commands import train_compiled
+from trpo.presets import preset_config
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("env_id", "steps", "least"),
+    [("phys2d/Pendulum-v0", 120_000, -250.0), ("phys2d/CartPole-v1", 60_000, 475.0)],
+)
+def test_compiled_training_learns_on_each_seed(tmp_path, env_id, steps, least):
+    config = preset_config(env_id, total_steps=steps, seed=50)
+    results = train_compiled(config, tmp_path / "run", num_seeds=2)
+    assert len(results) == 2
+    assert min(result.mean for result in results) >= least

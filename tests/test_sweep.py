@@ -1,0 +1,83 @@
+"""`trpo sweep`: a process for each run, one table, and what is done stays done."""
+
+import csv
+
+import pytest
+
+from trpo.cli import main
+from trpo.sweep import parse_values, sweep_runs
+
+
+SMALL = [
+    *("--total-steps", "256", "--seeds", "1", "--workers", "2"),
+    *("--values", "num_envs=2", "rollout_steps=64", "eval_episodes=1"),
+    *("policy_layer_sizes=8x8", "value_epochs=1,2"),
+]
+
+
+def rows_of(root):
+    with (root / "results.csv").open() as file:
+        return list(csv.DictReader(file))
+
+
+def test_a_sweep_runs_all_and_resumes(tmp_path, capsys):
+    root = tmp_path / "sweep"
+    command = ["sweep", "Pendulum-v1", "--backend", "torch", *SMALL]
+    assert main([*command, "--run-dir", str(root)]) == 0
+    printed = capsys.readouterr().out
+    assert "0 of 2 are done" in printed
+    rows = rows_of(root)
+    assert len(rows) == 2
+    assert len({row["setting"] for row in rows}) == 2
+    assert all(float(row["return_mean"]) < 0 for row in rows)
+    assert "| Pendulum-v1 | " in (root / "results.md").read_text()
+    assert (root / "learning_curves.png").stat().st_size > 0
+
+    # One result is lost: that run alone goes on, from its checkpoint.
+    lost = next(root.glob("*value_epochs=1*/evaluation.json"))
+    kept = next(root.glob("*value_epochs=2*/evaluation.json")).stat().st_mtime_ns
+    lost.unlink()
+    assert main([*command, "--run-dir", str(root)]) == 0
+    assert "1 of 2 are done" in capsys.readouterr().out
+    assert rows_of(root) == rows
+    assert next(root.glob("*value_epochs=2*/evaluation.json")).stat().st_mtime_ns == (
+        kept
+    )
+
+    other = [a if a != "256" else "512" for a in command]
+    assert main([*other, "--run-dir", str(root)]) == 2
+    assert "another configuration" in capsys.readouterr().err
+
+
+def test_a_failed_run_is_reported_and_the_others_are_made(tmp_path, capsys):
+    command = ["sweep", "NoSuch-v0", "Pendulum-v1", "--backend", "torch", *SMALL[:-1]]
+    assert main([*command, "--run-dir", str(tmp_path)]) == 1
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "NoSuch-v0" in printed
+    assert "exit status" in printed
+    assert [row["env_id"] for row in rows_of(tmp_path)] == ["Pendulum-v1"]
+
+
+def test_values_are_parsed_as_what_they_are():
+    found = parse_values(
+        ["target_kl=0.01,1e-3", "value-epochs=5", "optimizer_type=sgd",
+         "critic_layer_sizes=64x64,32x32", "scale_returns=False"]
+    )  # fmt: skip
+    assert found == {
+        "target_kl": (0.01, 0.001),
+        "value_epochs": (5,),
+        "optimizer_type": ("sgd",),
+        "critic_layer_sizes": ((64, 64), (32, 32)),
+        "scale_returns": (False,),
+    }
+    runs = sweep_runs(["Pendulum-v1", "CartPole-v1"], 2, found)
+    assert len(runs) == len({run.name for run in runs}) == 2 * 2 * 2 * 2
+    assert {run.config.agent.critic_layer_sizes for run in runs} == {(64, 64), (32, 32)}
+
+
+@pytest.mark.parametrize(
+    "values", [["gama=1"], ["gamma"], ["gamma=0.9", "gamma=0.8"], ["seed=3"]]
+)
+def test_unknown_values_are_named(values):
+    with pytest.raises(ValueError, match="`values`: expected NAME=VALUE"):
+        parse_values(values)

@@ -1,0 +1,110 @@
+"""The members of a compiled run: seeds times the values of a sweep."""
+
+import dataclasses
+import itertools
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from trpo.config import TrainConfig
+from trpo.validation import require_count
+
+
+SWEEPABLE = (
+    "target_kl",
+    "value_lr",
+    "gamma",
+    "gae_lambda",
+    "cg_damping",
+    "cg_residual_tol",
+    "max_grad_norm",
+    "initial_log_std",
+)
+"""Fields of `TRPOConfig` that members may differ in; arrays in the compiled program."""
+
+
+def reserve_cpu_devices(members: int) -> None:
+    """Have JAX divide a CPU into a device for each core, so that members use them all.
+
+    JAX reads the setting once, when it is imported; one that the user has made stays.
+    With a single member nothing changes: its products use all cores anyway.
+    """
+    if members > 1 and "jax" not in sys.modules:
+        cores = (
+            len(os.sched_getaffinity(0))
+            if hasattr(os, "sched_getaffinity")
+            else os.cpu_count() or 1
+        )
+        os.environ.setdefault("JAX_NUM_CPU_DEVICES", str(min(cores, members)))
+
+
+class NamedMember(NamedTuple):
+    """One run of many.
+
+    Attributes:
+        name: of its directory, such as "target_kl=0.01,seed=3".
+        config: of the run alone.
+        values: what was swept -> this member's value.
+    """
+
+    name: str
+    config: TrainConfig
+    values: dict[str, float]
+
+
+def parse_sweep(arguments: Sequence[str]) -> dict[str, tuple[float, ...]]:
+    """Hyperparameter -> values, from arguments such as "target_kl=0.003,0.01".
+
+    Raises:
+        ValueError: a hyperparameter can't be swept, comes twice, or a value is no
+            number.
+    """
+    sweep: dict[str, tuple[float, ...]] = {}
+    for argument in arguments:
+        name, equals, values = argument.partition("=")
+        name = name.strip().removeprefix("--").replace("-", "_")
+        if not equals or name not in SWEEPABLE:
+            raise ValueError(
+                "`sweep`: expected NAME=VALUE,VALUE,… with a name among "
+                f"{', '.join(SWEEPABLE)}, got {argument!r}. Others change the compiled "
+                "program: give each value a run of its own."
+            )
+        if name in sweep:
+            raise ValueError(f"`sweep`: expected {name!r} once, got it twice.")
+        try:
+            sweep[name] = tuple(float(value) for value in values.split(","))
+        except ValueError as error:
+            raise ValueError(
+                f"`sweep`: expected numbers parted by commas, got {argument!r}."
+            ) from error
+        if len(set(sweep[name])) < len(sweep[name]):
+            raise ValueError(
+                f"`sweep`: expected different values of {name!r}, got {values}."
+            )
+    return sweep
+
+
+def members_of(
+    config: TrainConfig, num_seeds: int, sweep: Mapping[str, Sequence[float]]
+) -> list[NamedMember]:
+    """Each combination of the swept values, with each seed from the run's own up.
+
+    Raises:
+        ValueError: a count or a value is out of range.
+    """
+    require_count("num_seeds", num_seeds)
+    members = []
+    for values in itertools.product(*sweep.values()):
+        chosen = dict(zip(sweep, values, strict=True))
+        agent = dataclasses.replace(config.agent, **chosen)
+        for seed in range(config.seed, config.seed + num_seeds):
+            parts = [f"{name}={value:g}" for name, value in chosen.items()]
+            members.append(
+                NamedMember(
+                    ",".join([*parts, f"seed={seed}"]),
+                    dataclasses.replace(config, seed=seed, agent=agent),
+                    chosen,
+                )
+            )
+    return members

@@ -1,0 +1,56 @@
+"""The command line of `trpo sweep`."""
+
+import dataclasses
+import os
+from pathlib import Path
+from typing import Literal
+
+import tyro
+
+from trpo.sweep import parse_values, run_sweep, sweep_runs
+from trpo.validation import require_count
+
+
+@dataclasses.dataclass
+class SweepArguments:
+    """Train environments x hyperparameters x seeds, a process each; the same goes on.
+
+    What one compiled program can hold is faster by `trpo train --compiled --sweep`.
+    """
+
+    env_ids: tyro.conf.Positional[tuple[str, ...]]
+    """Gymnasium ids; each starts from its own preset."""
+    values: tuple[str, ...] = ()
+    """NAME=VALUE,VALUE,… …: any options of `trpo train`; layer widths as 64x64."""
+    seeds: int = 3
+    """Seeds of each, from 0 up."""
+    backend: Literal["jax", "torch"] = "jax"
+    """Framework that computes the agents."""
+    total_steps: int | None = None
+    """Environment steps of each run; by default the preset's."""
+    workers: int = dataclasses.field(default_factory=lambda: os.cpu_count() or 1)
+    """Processes at a time, each with one thread."""
+    run_dir: Path = Path("runs/sweep")
+    """Directory of all runs, the table and the figure; what is done there stays."""
+
+
+def main(arguments: SweepArguments) -> int:
+    """Run the sweep; returns the exit status.
+
+    Raises:
+        ValueError: an argument is out of range, or can't be evaluated.
+    """
+    overrides = {"backend": arguments.backend}
+    if arguments.total_steps is not None:
+        require_count("total_steps", arguments.total_steps)
+        overrides["total_steps"] = arguments.total_steps
+    values = parse_values(arguments.values)
+    runs = sweep_runs(arguments.env_ids, arguments.seeds, values, **overrides)
+    if not runs:
+        raise ValueError("`env_ids`: expected one environment or more, got none.")
+    if any(run.config.eval_episodes == 0 for run in runs):
+        raise ValueError(
+            "`eval_episodes`: expected at least 1 in a sweep, whose table is made of "
+            "final evaluations, got 0."
+        )
+    return run_sweep(runs, arguments.run_dir, arguments.workers)

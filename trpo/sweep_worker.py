@@ -1,0 +1,28 @@
+"""The process of one run of a sweep; started by `trpo.sweep`, not for users."""
+
+import json
+import os
+import shutil
+import sys
+from pathlib import Path
+
+from trpo.compilation_cache import enable_compilation_cache
+from trpo.config import TrainConfig
+
+
+def main(run_dir: Path, config: TrainConfig) -> None:
+    """Make the run, or continue it from its newest checkpoint."""
+    if config.agent.dtype == "float64":
+        os.environ.setdefault("JAX_ENABLE_X64", "1")
+    enable_compilation_cache()
+    from trpo.commands import train_run
+
+    started = any((run_dir / "checkpoints").glob("checkpoint-*"))
+    if not started and run_dir.exists():
+        # Killed before its first checkpoint: nothing there is worth keeping.
+        shutil.rmtree(run_dir)
+    train_run(config, run_dir, resume=started)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), TrainConfig.from_dict(json.loads(sys.argv[2])))

@@ -1,0 +1,221 @@
+"""Environments as pure functions, so that they can be compiled with the training loop.
+
+Any Gymnasium environment made of a `gymnasium.experimental.functional.FuncEnv`, as
+Gymnasium's own `phys2d/…` are, with its time limit and with autoreset inside. PyTorch
+steps environments from the host, so that backend has no such file.
+"""
+
+import functools
+from typing import Any, NamedTuple
+
+import gymnasium
+import jax
+import jax.numpy as jnp
+from gymnasium.experimental.functional import FuncEnv
+
+from trpo.environments import make_environment
+from trpo.spaces import PolicySpec, policy_spec
+
+
+SHIPPED = "gymnasium.envs.phys2d"
+
+
+class EnvironmentState(NamedTuple):
+    """B environments between two steps.
+
+    Attributes:
+        state: the environment's own tree of arrays, each [B, …].
+        obs: [B, obs_dim] observation to act on next, raw.
+        steps: [B] steps of the open episode so far.
+        episode_return: [B] its undiscounted raw return so far.
+    """
+
+    state: Any
+    obs: jax.Array
+    steps: jax.Array
+    episode_return: jax.Array
+
+
+class Transition(NamedTuple):
+    """What one step led to; rows are environments.
+
+    Attributes:
+        final_obs: [B, obs_dim] observation that the step led to; not the one to act on
+            next where an episode ended.
+        rewards: [B] raw rewards.
+        terminated: [B] the step led to a terminal state.
+        truncated: [B] the episode was cut off by the time limit after the step.
+        episode_return: [B] undiscounted raw return of the episode, this step included.
+        episode_length: [B] its steps, this one included.
+    """
+
+    final_obs: jax.Array
+    rewards: jax.Array
+    terminated: jax.Array
+    truncated: jax.Array
+    episode_return: jax.Array
+    episode_length: jax.Array
+
+
+class FunctionalEnvironment:
+    """One functional environment and its time limit; JAX may jit on it by identity.
+
+    Args:
+        func_env: The environment's pure functions.
+        max_episode_steps: Steps after which an episode is cut off.
+
+    Raises:
+        UnsupportedSpaceError: no policy can be made for its spaces.
+    """
+
+    def __init__(self, func_env: FuncEnv, max_episode_steps: int) -> None:
+        self.functions = func_env
+        self.max_episode_steps = max_episode_steps
+        self.spec: PolicySpec = policy_spec(
+            func_env.observation_space, func_env.action_space
+        )
+
+    def observe(self, state: Any, key: jax.Array) -> jax.Array:
+        """Observation [obs_dim] of one environment's state, in the default dtype."""
+        obs = jnp.asarray(self.functions.observation(state, key))
+        return obs.reshape(self.spec.obs_dim).astype(jnp.result_type(float))
+
+
+@functools.lru_cache(maxsize=64)
+def functional_environment(
+    env_id: str, max_episode_steps: int | None = None
+) -> FunctionalEnvironment:
+    """The functional environment behind a registered one; the same object each time.
+
+    Args:
+        env_id: Gymnasium id.
+        max_episode_steps: Another time limit than the registered one.
+
+    Raises:
+        UnknownEnvironmentError: the id is unknown, or needs a missing package.
+        ValueError: it is no functional environment, or has no time limit.
+        UnsupportedSpaceError: no policy can be made for its spaces.
+    """
+    env = make_environment(env_id, seed=0)
+    try:
+        func_env = getattr(env.unwrapped, "func_env", None)
+        # Of the registry: that of `env` counts our own wrapper too.
+        registered = gymnasium.spec(env_id)
+        if not isinstance(func_env, FuncEnv) or registered.additional_wrappers:
+            raise ValueError(
+                "`env_id`: expected an environment made of Gymnasium's functional "
+                f"protocol (FuncEnv) for compiled training, such as "
+                f"{', '.join(shipped_ids())}, got {env_id!r}. Leave --compiled out to "
+                "train on it."
+            )
+        limit = max_episode_steps or registered.max_episode_steps
+        if limit is None:
+            raise ValueError(
+                f"`env_id`: expected an environment with a time limit, got {env_id!r}, "
+                "which has none. Register it with `max_episode_steps`."
+            )
+    finally:
+        env.close()
+    return FunctionalEnvironment(func_env, limit)
+
+
+def shipped_ids() -> list[str]:
+    """Ids of Gymnasium's own functional environments."""
+    return sorted(
+        env_id
+        for env_id, spec in gymnasium.registry.items()
+        if str(spec.entry_point).startswith(SHIPPED)
+    )
+
+
+def start(environment: FunctionalEnvironment, keys: jax.Array) -> EnvironmentState:
+    """B environments at the start of an episode each.
+
+    Args:
+        environment: The functions.
+        keys: [B, 2] random words (uint32), one key for each initial state.
+    """
+    state, obs = jax.vmap(functools.partial(_initial, environment))(keys)
+    size = keys.shape[0]
+    return EnvironmentState(
+        state, obs, jnp.zeros(size, jnp.int32), jnp.zeros(size, obs.dtype)
+    )
+
+
+def step(
+    environment: FunctionalEnvironment,
+    before: EnvironmentState,
+    actions: jax.Array,
+    transition_keys: jax.Array,
+    reset_keys: jax.Array,
+) -> tuple[EnvironmentState, Transition]:
+    """One step of B environments; where an episode ends, the next one starts at once.
+
+    Args:
+        environment: The functions.
+        before: The environments.
+        actions: [B, …] as the environment takes them; see `to_environment`.
+        transition_keys: [B, 2] random words for the step.
+        reset_keys: [B, 2] random words for the next episode's start, if it comes.
+    """
+    single = functools.partial(_step_one, environment)
+    return jax.vmap(single)(before, actions, transition_keys, reset_keys)
+
+
+def _initial(
+    environment: FunctionalEnvironment, key: jax.Array
+) -> tuple[Any, jax.Array]:
+    state = environment.functions.initial(key)
+    return state, environment.observe(state, key)
+
+
+def _step_one(
+    environment: FunctionalEnvironment,
+    before: EnvironmentState,
+    action: jax.Array,
+    transition_key: jax.Array,
+    reset_key: jax.Array,
+) -> tuple[EnvironmentState, Transition]:
+    """`step` of one environment: no array has the axis B."""
+    functions, key = environment.functions, transition_key
+    after = functions.transition(before.state, action, key)
+    # Some environments start in the default dtype and go on in float32.
+    after = jax.tree.map(
+        lambda new, old: jnp.asarray(new, old.dtype), after, before.state
+    )
+    reward = jnp.asarray(functions.reward(before.state, action, after, key))
+    reward = reward.reshape(()).astype(before.obs.dtype)
+    terminated = jnp.asarray(functions.terminal(after, key), bool).reshape(())
+    steps = before.steps + 1
+    transition = Transition(
+        final_obs=environment.observe(after, key),
+        rewards=reward,
+        terminated=terminated,
+        truncated=steps >= environment.max_episode_steps,
+        episode_return=before.episode_return + reward,
+        episode_length=steps,
+    )
+    fresh, fresh_obs = _initial(environment, reset_key)
+    went_on = EnvironmentState(
+        after, transition.final_obs, steps, transition.episode_return
+    )
+    restarted = EnvironmentState(
+        fresh, fresh_obs, jnp.zeros_like(steps), jnp.zeros_like(reward)
+    )
+    done = terminated | transition.truncated
+    now = jax.tree.map(lambda new, old: jnp.where(done, new, old), restarted, went_on)
+    return now, transition
+
+
+def to_environment(spec: PolicySpec, actions: jax.Array) -> jax.Array:
+    """Sampled actions [B, act_dim] as the environment takes them, [B, …].
+
+    `trpo.spaces.PolicySpec.to_environment` on the device: counted from the space's
+    start, within its bounds, in its shape and dtype.
+    """
+    if spec.action_start is not None:
+        actions = actions + spec.action_start
+    clipped = jnp.clip(actions, spec.action_low, spec.action_high)
+    # Without 64-bit mode there is no int64, which Gymnasium's Discrete is of.
+    dtype = jax.dtypes.canonicalize_dtype(spec.action_dtype)
+    return clipped.astype(dtype).reshape(-1, *spec.action_shape)

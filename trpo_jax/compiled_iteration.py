@@ -1,0 +1,284 @@
+"""One iteration of training as a pure function, for compiled training.
+
+It is the host's (`trpo.training.Trainer.train_once`): rollout, scaled rewards,
+advantages, the one update that the agent has too (`compiled.pure_update`), then the
+observations' statistics. PyTorch iterates from the host, so that backend has no such
+file.
+"""
+
+import copy
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import Mesh
+
+from trpo.config import TRPOConfig
+from trpo.training import RECENT_EPISODES
+from trpo.types import Batch, Rates
+from trpo_jax import compiled_rollout as rollouts, compiled_statistics as statistics
+from trpo_jax.compiled import TRPOState, pure_update
+from trpo_jax.compiled_environment import EnvironmentState, start
+from trpo_jax.compiled_rollout import DeviceRollout, IterationNoise, Policy
+from trpo_jax.compiled_statistics import Moments
+
+
+class Program(NamedTuple):
+    """What is compiled for; two runs with equal ones share one compilation.
+
+    Attributes:
+        policy: how to act.
+        agent: hyperparameters that are no arrays.
+        num_envs: B.
+        rollout_steps: T.
+        scale_returns: whether rewards are divided by the running deviation.
+        members_at_once: members computed together; the others wait for their turn.
+        mesh: devices that members are spread over; None for one device.
+    """
+
+    policy: Policy
+    agent: TRPOConfig
+    num_envs: int
+    rollout_steps: int
+    scale_returns: bool
+    members_at_once: int = 1
+    mesh: Mesh | None = None
+
+
+class Hyperparameters(NamedTuple):
+    """Fields of `TRPOConfig` that may differ from member to member, each []."""
+
+    gamma: Any
+    gae_lambda: Any
+    cg_damping: Any
+    cg_residual_tol: Any
+    max_grad_norm: Any
+
+
+class LoopState(NamedTuple):
+    """All that the next iteration depends on beside noise and hyperparameters.
+
+    Attributes:
+        learner: weights and optimiser.
+        observation_moments: [obs_dim] of raw observations.
+        return_moments: [1] of discounted returns.
+        discounted: [B] discounted return of each open episode.
+        environments: between two steps.
+        recent: [100, 2] return and length of the newest episodes, the newest last.
+        update: [] updates done.
+        episodes: [] episodes finished.
+    """
+
+    learner: TRPOState
+    observation_moments: Moments
+    return_moments: Moments
+    discounted: Any
+    environments: EnvironmentState
+    recent: Any
+    update: Any
+    episodes: Any
+
+
+class IterationMetrics(NamedTuple):
+    """What one iteration reports; everything in `trpo.training`'s units.
+
+    Attributes:
+        report: [20] the fields of `trpo.types.UpdateReport`.
+        episode_return: mean raw return of the last 100 episodes.
+        episode_length: mean length of the last 100 episodes.
+        episodes: episodes finished so far.
+        return_scale: divisor of rewards.
+        finite: whether all observations and rewards were.
+    """
+
+    report: jax.Array
+    episode_return: jax.Array
+    episode_length: jax.Array
+    episodes: jax.Array
+    return_scale: jax.Array
+    finite: jax.Array
+
+
+class Iterated(NamedTuple):
+    """Outcome of an iteration.
+
+    Attributes:
+        state: after it.
+        metrics: for the log.
+        rollout: what was collected; compiled away where it is not asked for.
+        batch: what the update was given; likewise.
+    """
+
+    state: LoopState
+    metrics: IterationMetrics
+    rollout: DeviceRollout
+    batch: Batch
+
+
+def initial_state(program: Program, learner: TRPOState, keys: jax.Array) -> LoopState:
+    """A run before its first iteration.
+
+    Args:
+        program: Environment and sizes.
+        learner: Initial weights and optimiser.
+        keys: [B, 2] random words for the first initial states.
+    """
+    environments = start(program.policy.environment, keys)
+    zeros = jnp.zeros_like(environments.episode_return)
+    return LoopState(
+        learner=learner,
+        observation_moments=statistics.no_moments(environments.obs.shape[-1]),
+        return_moments=statistics.no_moments(1),
+        discounted=zeros,
+        environments=environments,
+        recent=jnp.zeros((RECENT_EPISODES, 2), zeros.dtype),
+        update=jnp.zeros((), jnp.int32),
+        episodes=jnp.zeros((), jnp.int32),
+    )
+
+
+def iterate(
+    program: Program,
+    hyperparameters: Hyperparameters,
+    state: LoopState,
+    rates: Rates,
+    noise: IterationNoise,
+) -> Iterated:
+    """One iteration, a pure function of its arguments.
+
+    Args:
+        program: What is compiled for.
+        hyperparameters: Of this run.
+        state: Before the iteration.
+        rates: Of this update.
+        noise: All that is random.
+    """
+    policy = program.policy
+    environments, rollout = rollouts.collect(
+        policy, state.learner, state.observation_moments, state.environments, noise
+    )
+    batch, return_moments, discounted = prepare_batch(
+        program, hyperparameters, state, rollout
+    )
+    learner, report = pure_update(
+        policy.functions,
+        with_arrays(program.agent, hyperparameters),
+        state.learner,
+        batch,
+        noise.orders,
+        rates,
+    )
+    # Only now: during rollout and update the statistics are frozen, so that the policy
+    # that acted is the policy that is improved, and the ratio starts at 1.
+    observation_moments = state.observation_moments
+    if policy.normalize_observations:
+        observation_moments = statistics.add(observation_moments, _rows(rollout.obs))
+    recent, count = newest_episodes(state.recent, rollout)
+    after = LoopState(
+        learner=learner,
+        observation_moments=observation_moments,
+        return_moments=return_moments,
+        discounted=discounted,
+        environments=environments,
+        recent=recent,
+        update=state.update + 1,
+        episodes=state.episodes + count,
+    )
+    return Iterated(after, _metrics(after, rollout, report), rollout, batch)
+
+
+def prepare_batch(
+    program: Program,
+    hyperparameters: Hyperparameters,
+    state: LoopState,
+    rollout: DeviceRollout,
+) -> tuple[Batch, Moments, jax.Array]:
+    """The update's batch, as `trpo.training.Trainer.prepare_batch` makes it.
+
+    Returns:
+        The batch, the moments of discounted returns and the open episodes' discounted
+        returns [B] after the rollout.
+    """
+    policy, rewards = program.policy, rollout.rewards
+    moments, discounted = state.return_moments, state.discounted
+    if program.scale_returns:
+        done = rollout.terminated | rollout.truncated
+        discounted, running = statistics.discounted_returns(
+            discounted, rewards, done, hyperparameters.gamma
+        )
+        moments = statistics.add(moments, running.reshape(-1, 1))
+        rewards = rewards / statistics.standard_deviation(moments)[0]
+    advantages, returns = statistics.generalized_advantages(
+        rewards,
+        rollout.values,
+        rollout.next_values,
+        rollout.terminated,
+        rollout.truncated,
+        gamma=hyperparameters.gamma,
+        gae_lambda=hyperparameters.gae_lambda,
+    )
+    if program.agent.normalize_advantages:
+        advantages = statistics.normalize_advantages(advantages)
+    batch = Batch(
+        obs=_rows(policy.prepare(state.observation_moments, rollout.obs)),
+        actions=_rows(rollout.actions),
+        log_probs=rollout.log_probs.reshape(-1, 1),
+        returns=returns.reshape(-1, 1),
+        advantages=advantages.reshape(-1, 1),
+    )
+    batch = Batch(*(field.astype(policy.dtype) for field in batch))
+    return batch, moments, discounted
+
+
+def newest_episodes(
+    recent: jax.Array, rollout: DeviceRollout
+) -> tuple[jax.Array, jax.Array]:
+    """The newest 100 episodes [100, 2] after a rollout, and how many it finished.
+
+    Args:
+        recent: [100, 2] return and length before it, the newest last.
+        rollout: In order of time, and of environments at one time.
+    """
+    done = (rollout.terminated | rollout.truncated).reshape(-1)
+    found = jnp.stack([rollout.episode_return, rollout.episode_length], axis=-1)
+    count, size = done.sum(), recent.shape[0]
+    newer = count - jnp.cumsum(done)  # Episodes that ended after this one.
+    # A place past the end is dropped.
+    places = jnp.where(done & (newer < size), size - 1 - newer, size)
+    kept = jnp.roll(recent, -jnp.minimum(count, size), axis=0)
+    found = found.reshape(-1, 2).astype(recent.dtype)
+    return kept.at[places].set(found, mode="drop"), count.astype(jnp.int32)
+
+
+def with_arrays(config: TRPOConfig, hyperparameters: Hyperparameters) -> TRPOConfig:
+    """`config` with arrays for numbers: unchecked and without a hash.
+
+    For pure functions, which read its fields alone.
+    """
+    traced = copy.copy(config)
+    for name, value in hyperparameters._asdict().items():
+        object.__setattr__(traced, name, value)
+    return traced
+
+
+def _rows(array: jax.Array) -> jax.Array:
+    """[T, B, size] -> [T * B, size]."""
+    return array.reshape(-1, array.shape[-1])
+
+
+def _metrics(
+    after: LoopState, rollout: DeviceRollout, report: jax.Array
+) -> IterationMetrics:
+    size = after.recent.shape[0]
+    known = jnp.minimum(after.episodes, size)
+    chosen = (jnp.arange(size) >= size - known)[:, None]
+    means = (after.recent * chosen).sum(0) / jnp.maximum(known, 1)
+    numbers = (rollout.obs, rollout.rewards, rollout.next_values)
+    return IterationMetrics(
+        report=report,
+        episode_return=means[0],
+        episode_length=means[1],
+        episodes=after.episodes,
+        return_scale=statistics.standard_deviation(after.return_moments)[0],
+        finite=jnp.stack([jnp.isfinite(array).all() for array in numbers]).all(),
+    )

@@ -1,0 +1,165 @@
+"""The whole training loop as one compiled program, for one run or many at once.
+
+PureJaxRL (Lu et al. 2022, "Discovered Policy Optimisation") showed what that gains.
+PyTorch runs its loop from the host, so that backend has no such file.
+"""
+
+import functools
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import Mesh, PartitionSpec as P
+
+from trpo.types import Rates
+from trpo_jax import compiled_rollout as rollouts
+from trpo_jax.compiled_iteration import (
+    Hyperparameters,
+    IterationMetrics,
+    LoopState,
+    Program,
+    iterate,
+)
+
+
+MEMBERS = "members"
+"""Name of the members' axis in a mesh of devices."""
+
+
+def members_mesh(device: Any, count: int) -> Mesh | None:
+    """Devices of this one's platform that `count` members are spread over evenly.
+
+    None if there is but one device, or one member. On a CPU, JAX has as many devices
+    as `JAX_NUM_CPU_DEVICES` says, and a core's worth of work for each.
+    """
+    devices = jax.devices(device.platform)
+    number = max(n for n in range(1, len(devices) + 1) if count % n == 0)
+    return Mesh(devices[:number], (MEMBERS,)) if number > 1 else None
+
+
+class Member(NamedTuple):
+    """What is fixed of one run of many; with a leading axis, of all of them.
+
+    Attributes:
+        key: [2] random words (uint32) that its noise is drawn from.
+        evaluation_seeds: [episodes] seeds (uint32) of its evaluation.
+        hyperparameters: its own.
+    """
+
+    key: Any
+    evaluation_seeds: Any
+    hyperparameters: Hyperparameters
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def run_chunk(
+    program: Program,
+    members: Member,
+    state: LoopState,
+    rates: Rates,
+    iterations: jax.Array,
+    evaluate: jax.Array,
+) -> tuple[LoopState, IterationMetrics, tuple[jax.Array, jax.Array]]:
+    """Several iterations and an evaluation, compiled whole, once for all chunks.
+
+    Args:
+        program: What is compiled for.
+        members: One run's, or with a leading axis [M] those of M runs.
+        state: Likewise.
+        rates: [chunk] or [chunk, M] of each update; the chunk's length is the most
+            iterations it can run.
+        iterations: [] how many to run; an array, so that a shorter last chunk, or one
+            that ends where a checkpoint is due, compiles nothing anew.
+        evaluate: [] whether to play the evaluation's episodes afterwards.
+
+    Returns:
+        The state after it; the metrics, [chunk, …] or [chunk, M, …], zero beyond
+        `iterations`; and the evaluation's returns and lengths, [episodes] or
+        [M, episodes], zero if there was none.
+    """
+    if program.mesh is None:
+        return _chunk(program, members, state, rates, iterations, evaluate)
+    of_members, of_updates, same = P(MEMBERS), P(None, MEMBERS), P()
+    # Members never wait for each other: nothing is exchanged between devices.
+    return jax.shard_map(
+        functools.partial(_chunk, program),
+        mesh=program.mesh,
+        in_specs=(of_members, of_members, of_updates, same, same),
+        out_specs=(of_members, of_updates, of_members),
+        check_vma=False,
+    )(members, state, rates, iterations, evaluate)
+
+
+def _chunk(
+    program: Program,
+    members: Member,
+    state: LoopState,
+    rates: Rates,
+    iterations: jax.Array,
+    evaluate: jax.Array,
+) -> tuple[LoopState, IterationMetrics, tuple[jax.Array, jax.Array]]:
+    """`run_chunk` of the members that are on one device."""
+    policy = program.policy
+
+    def one(state: LoopState, member: Member, rates: Rates) -> tuple:
+        noise = rollouts.draw_noise(
+            member.key,
+            state.update,
+            head=policy.functions.head,
+            shape=(program.rollout_steps, program.num_envs),
+            epochs=program.agent.value_epochs,
+            dtype=policy.dtype,
+        )
+        found = iterate(program, member.hyperparameters, state, rates, noise)
+        return found.state, found.metrics
+
+    def score(state: LoopState, member: Member) -> tuple[jax.Array, jax.Array]:
+        return rollouts.play(
+            policy, state.learner, state.observation_moments, member.evaluation_seeds
+        )
+
+    if members.key.ndim == 2:
+        one, score = (_over_members(f, program.members_at_once) for f in (one, score))
+    nothing = jax.eval_shape(one, state, members, jax.tree.map(lambda x: x[0], rates))
+
+    def body(state: LoopState, at: tuple) -> tuple[LoopState, IterationMetrics]:
+        index, now = at
+        # Outside of the members' axis, where `cond` computes one branch alone.
+        return jax.lax.cond(
+            index < iterations,
+            lambda: one(state, members, now),
+            lambda: (state, _zeros(nothing[1])),
+        )
+
+    indices = jnp.arange(rates.target_kl.shape[0])
+    state, metrics = jax.lax.scan(body, state, (indices, rates))
+    scores = jax.lax.cond(
+        evaluate,
+        lambda: score(state, members),
+        lambda: _zeros(jax.eval_shape(score, state, members)),
+    )
+    return state, metrics, scores
+
+
+def _over_members(function: Any, at_once: int) -> Any:
+    """`function` over the members' axis, `at_once` of them together by `vmap`.
+
+    A `while_loop` under `vmap` runs to its slowest member's end; the others keep what
+    they had, so that conjugate gradient and line search stay what they are alone.
+    """
+
+    def mapped(*arguments: Any) -> Any:
+        size = jax.tree.leaves(arguments)[0].shape[0]
+        if 1 < size <= at_once:
+            return jax.vmap(function)(*arguments)
+        return jax.lax.map(
+            lambda a: function(*a),
+            arguments,
+            batch_size=at_once if at_once > 1 else None,
+        )
+
+    return mapped
+
+
+def _zeros(shapes: Any) -> Any:
+    return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
