@@ -48,14 +48,17 @@ def run(
         device: "cpu" or "cuda".
         matmul_precision: "float32" or "tf32".
     """
-    bridge = BRIDGES[framework]
+    bridge, case = BRIDGES[framework], problem.case
     values, decisions = bridge.stages(problem, teacher, dtype, device, matmul_precision)
     agent = make_agent(framework, problem, dtype, device, matmul_precision)
+    if case.head.family.outputs_log_std:
+        # Of a network, and so not exact as a free one is.
+        values["state_log_std"] = values.pop("log_std")
     if "logits" in values:
-        values["logits"] = flat_logits(values["logits"], problem.case.action_sizes)
+        values["logits"] = flat_logits(values["logits"], case.action_sizes)
     values |= _rollout_values(agent, problem, dtype)
     stages = Stages(values, decisions, {}, {})
-    if problem.case.updates:
+    if case.updates:
         update = run_update(agent, problem)
         values.update(update.values)
         decisions.update(update.decisions)

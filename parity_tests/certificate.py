@@ -22,6 +22,7 @@ FULL_UPDATES, QUICK_UPDATES = 50, 10
 FULL_ONLY = (
     *("60 digits, choices", "torch.distributions, choices", "enumerated Fisher"),
     *("missing options", "rates of one update"),
+    *("Fisher with own log_std", "60 digits, squashed", "entropy, squashed"),
 )
 
 

@@ -8,6 +8,7 @@ from gymnasium import spaces
 
 from parity_tests import bridges, cases
 from parity_tests.cases import Problem
+from trpo.heads import SQUASHED_GAUSSIAN
 from trpo.spaces import policy_spec
 
 
@@ -117,6 +118,19 @@ def check_discrete_actions() -> None:
         assert sent.reshape(-1).tolist() == [7, 8], f"{space}: {sent}"
 
 
+def check_squashed_actions() -> None:
+    """Squashed actions reach both bounds and their middle, and none beyond."""
+    observed = spaces.Box(-1.0, 1.0, (2,))
+    box = spaces.Box(np.float32([-3.0, 1.0]), np.float32([1.0, 1e38]))
+    spec = policy_spec(observed, box, SQUASHED_GAUSSIAN)
+    sent = spec.to_environment(np.float32([[-50, -50], [0, 0], [50, 50]]))
+    wanted = [box.low, 0.5 * box.low + 0.5 * box.high, box.high]
+    np.testing.assert_array_equal(sent, wanted)
+    half = spec.to_environment(np.full((1, 2), np.arctanh(0.5)))
+    np.testing.assert_allclose(half, [0.25 * box.low + 0.75 * box.high], rtol=1e-6)
+    assert box.contains(half[0])
+
+
 def _refusal(call: Callable[[Any], Any], agent: Any, name: str) -> str:
     try:
         call(agent)
@@ -173,6 +187,7 @@ def check_huge_returns() -> None:
 CHECKS: dict[str, Callable[[], None]] = {
     "huge returns": check_huge_returns,
     "discrete actions": check_discrete_actions,
+    "squashed actions": check_squashed_actions,
     "refusals": check_refusals,
     "statuses": check_statuses,
 }

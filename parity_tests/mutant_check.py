@@ -11,15 +11,19 @@ import traceback
 from parity_tests import environment
 
 
-CASES = (
-    "trained",
-    "fresh",
-    "saturated",
-    "advantages_0",
-    "constant_obs",
-    "log_std_high",
-)
-DISCRETE_CASES = ("choices", "choices_peaked", "choices_near", "switches")
+# What a fault is looked for on, by its group.
+CASES = {
+    "gaussian": (
+        "trained",
+        "fresh",
+        "saturated",
+        "advantages_0",
+        "constant_obs",
+        "log_std_high",
+    ),
+    "discrete": ("choices", "choices_peaked", "choices_near", "switches"),
+    "continuous": ("trained", "state_std", "state_std_high", "squashed"),
+}
 GOLDEN = "gauss_small_f64"
 SHOWN = 3
 
@@ -28,9 +32,8 @@ def main() -> int:
     """Exit status 1 where anything was found."""
     environment.prepare()
     # A fault in one backend can't change what is checked of the other one alone.
-    options = sys.argv[1:]
-    names = DISCRETE_CASES if "--discrete" in options else CASES
-    frameworks = [name for name in options if name != "--discrete"] or ["torch", "jax"]
+    group, *frameworks = sys.argv[1:] or ["gaussian"]
+    names, frameworks = CASES[group], frameworks or ["torch", "jax"]
     found: dict[str, list[str]] = {}
     try:
         _rings(found, names)

@@ -14,6 +14,7 @@ from parity_tests import (
     bridges,
     cases,
     discrete_oracles,
+    gaussian_oracles,
     reference,
     reference_update,
 )
@@ -40,7 +41,7 @@ from trpo_torch import (
 
 DIFFERENCE = 1e-5
 # One case of each distribution.
-DIFFERENTIATED = ("trained", "choices", "switches")
+DIFFERENTIATED = ("trained", "choices", "switches", "state_std", "squashed")
 
 
 @functools.lru_cache
@@ -259,4 +260,5 @@ CHECKS: dict[str, Callable[[str], None]] = {
     "torch.distributions": check_torch_distributions,
     "critic gradient": check_critic_gradient,
     **discrete_oracles.CHECKS,
+    **gaussian_oracles.CHECKS,
 }

@@ -78,7 +78,9 @@ def check_return_scaler() -> None:
 
 def check_act() -> None:
     """Actions, log-probabilities and values of `act`, in both backends."""
-    for name in ("trained", "choices_peaked", "switches_peaked"):
+    for name in (
+        *("trained", "state_std", "squashed", "choices_peaked", "switches_peaked"),
+    ):
         for framework in bridges.BRIDGES:
             _check_act(framework, cases.build(name))
 

@@ -61,9 +61,12 @@ class Riddle(gymnasium.Env, abc.ABC):
 
     def step(self, action):
         assert self.action_space.contains(action), action
-        reward = float(np.sum(np.equal(action, self.answer)))
+        reward = self._score(action)
         self.count += 1
         return self._ask(), reward, self.count == 4, False, {}
+
+    def _score(self, action):
+        return float(np.sum(np.equal(action, self.answer)))
 
     @abc.abstractmethod
     def _ask(self):
@@ -115,6 +118,25 @@ class Pointer(Riddle):
         return {"row": row + 7, "flags": flags.astype(np.int8), "size": size}
 
 
+class Aim(Riddle):
+    """Box of finite, unequal bounds: as far up each range as the number shown says."""
+
+    observation_space = Box(-1.0, 1.0, (2,), np.float32)
+    action_space = Box(np.float32([0.0, -3.0]), np.float32([5.0, 1.0]))
+    best_return = 8.0
+
+    def _ask(self):
+        shown = self.np_random.uniform(-1.0, 1.0, 2).astype(np.float32)
+        low, high = self.action_space.low, self.action_space.high
+        self.answer = low + (high - low) * (0.5 + 0.45 * shown)
+        return shown
+
+    def _score(self, action):
+        space = self.action_space
+        miss = np.abs(action - self.answer) / (space.high - space.low)
+        return float(np.sum(1.0 - miss))
+
+
 class Picture(gymnasium.Env):
     """A Dict with an image, which is not supported."""
 
@@ -131,6 +153,7 @@ def register():
         "Echo-v0": (Echo, {}),
         "Switches-v0": (Switches, {}),
         "Pointer-v0": (Pointer, {}),
+        "Aim-v0": (Aim, {}),
         "Picture-v0": (Picture, {}),
     }.items():
         env_id = f"TrpoTest/{name}"

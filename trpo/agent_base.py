@@ -9,7 +9,7 @@ from typing import Any, Self
 import numpy as np
 from gymnasium import Space
 
-from trpo.agent_checks import AgentChecks
+from trpo.agent_state import AgentState
 from trpo.batch_check import (
     action_bounds,
     real_array,
@@ -17,17 +17,16 @@ from trpo.batch_check import (
     require_shape,
 )
 from trpo.config import TRPOConfig
-from trpo.heads import GAUSSIAN, Head
+from trpo.heads import GAUSSIAN, POLICY_DISTRIBUTIONS, Head
 from trpo.initialization import initial_weights
 from trpo.noise import Purpose, RandomStream, minibatch_orders
 from trpo.normalization import ObservationNormalizer
 from trpo.spaces import PolicySpec, flattened, policy_spec
-from trpo.state_check import check_state
 from trpo.types import Batch, StepStatus
 from trpo.validation import require_count, require_positive, require_seed
 
 
-class AgentBase(AgentChecks):
+class AgentBase(AgentState):
     """A TRPO agent; by default of a diagonal Gaussian over continuous actions.
 
     `for_spaces` builds one for the spaces of an environment, discrete ones included.
@@ -36,8 +35,9 @@ class AgentBase(AgentChecks):
         obs_dim: Entries of an observation.
         act_dim: Entries of an action.
         action_low: Lower bounds of the environment's actions, [act_dim] or a number.
-        action_high: Upper bounds, likewise. The agent's actions are not clipped: who
-            steps the environment does that, and stores the action as sampled.
+        action_high: Upper bounds, likewise. The agent's actions are neither clipped nor
+            squashed: who steps the environment sends what `spec.to_environment` makes
+            of them, and stores the action as sampled.
         device: Device of the framework, as its own object or a name such as "cuda:0".
         policy_layer_sizes: See `trpo.config.TRPOConfig`, as for all that follow.
         seed: Seed of initial weights and of every random stream.
@@ -95,6 +95,7 @@ class AgentBase(AgentChecks):
         require_positive("observation_clip", observation_clip)
         self.obs_dim, self.act_dim, self.seed = int(obs_dim), int(act_dim), int(seed)
         low, high = action_bounds(action_low, action_high, act_dim)
+        self.head.check_bounds(low, high)
         self.action_low, self.action_high = low, high
         self.config = TRPOConfig(
             policy_layer_sizes=policy_layer_sizes,  # pyright: ignore[reportArgumentType]
@@ -114,6 +115,9 @@ class AgentBase(AgentChecks):
             normalize_advantages=normalize_advantages,
             optimizer_type=optimizer_type,
             sgd_momentum=sgd_momentum,
+            policy_distribution=(
+                distribution if distribution in POLICY_DISTRIBUTIONS else GAUSSIAN
+            ),
             initial_log_std=initial_log_std,
             fisher_product=fisher_product,
             dtype=dtype,
@@ -148,6 +152,7 @@ class AgentBase(AgentChecks):
         device: Any = "cpu",
         policy_layer_sizes: Sequence[int] = (64, 64),
         critic_layer_sizes: Sequence[int] = (64, 64),
+        policy_distribution: str = GAUSSIAN,
         **config: Any,
     ) -> Self:
         """An agent for the spaces of one (not vectorised) environment.
@@ -162,13 +167,15 @@ class AgentBase(AgentChecks):
             device: As in the constructor, like all that follow.
             policy_layer_sizes: Units of the policy's hidden layers.
             critic_layer_sizes: Units of the critic's hidden layers.
+            policy_distribution: Over Box actions, see `trpo.config.TRPOConfig`.
             config: Further arguments of the constructor, by name.
 
         Raises:
             UnsupportedSpaceError: names the space, and those that are supported.
             ValueError: an argument is out of range.
         """
-        spec = policy_spec(flattened(observation_space), action_space)
+        space = flattened(observation_space)
+        spec = policy_spec(space, action_space, policy_distribution)
         agent = cls(
             spec.obs_dim, spec.act_dim, spec.action_low, spec.action_high, device,
             policy_layer_sizes, critic_layer_sizes, action_sizes=spec.head.action_sizes,
@@ -257,44 +264,3 @@ class AgentBase(AgentChecks):
             require_shape("obs", obs, (None, self.obs_dim))
             require_finite("obs", obs)
             self.observation_normalizer.update(obs)
-
-    def get_state(self) -> dict[str, np.ndarray]:
-        """Copies of all that the next `act` or `update` depends on, by canonical name.
-
-        The names are the same in both backends, so that either continues the other:
-        `policy.layers.<i>.weight` [out, in], `policy.log_std` [act_dim],
-        `value.layers.<i>.bias`, `value_optimizer.…`, `observation_normalizer.…`,
-        `random.…`.
-        """
-        state = self._get_learned_state()
-        if self.observation_normalizer is not None:
-            moments = self.observation_normalizer.moments.get_state()
-            state |= {f"observation_normalizer.{k}": v for k, v in moments.items()}
-        for name in ("seed", "action_draws", "minibatch_draws"):
-            private = "seed" if name == "seed" else f"_{name}"
-            state[f"random.{name}"] = np.array(getattr(self, private), dtype=np.int64)
-        return state
-
-    def set_state(self, state: Mapping[str, np.ndarray]) -> None:
-        """Continue from `state`, as `get_state` of either backend returned it.
-
-        Raises:
-            ValueError: a name, shape, dtype or value is wrong; it is named, and
-                nothing has changed.
-        """
-        checked = check_state(state, template=self.get_state())
-        self._set_learned_state(checked)
-        if self.observation_normalizer is not None:
-            prefix = "observation_normalizer."
-            self.observation_normalizer.moments.set_state(
-                {
-                    name.removeprefix(prefix): array
-                    for name, array in checked.items()
-                    if name.startswith(prefix)
-                }
-            )
-        self.seed = int(checked["random.seed"])
-        self._action_stream = RandomStream(self.seed, Purpose.ACTION)
-        self._minibatch_stream = RandomStream(self.seed, Purpose.MINIBATCH)
-        self._action_draws = int(checked["random.action_draws"])
-        self._minibatch_draws = int(checked["random.minibatch_draws"])

@@ -46,6 +46,9 @@ def make_agent(config: TrainConfig, spec: PolicySpec):  # noqa: ANN201
         ValueError: an argument is out of range, or there is no such device.
         MissingBackendError: the framework is not installed.
     """
+    hyperparameters = dataclasses.asdict(config.agent)
+    # The spec's head is what that and the action space have made.
+    del hyperparameters["policy_distribution"]
     return load_backend(config.backend).TRPOAgent(
         spec.obs_dim,
         spec.act_dim,
@@ -57,5 +60,5 @@ def make_agent(config: TrainConfig, spec: PolicySpec):  # noqa: ANN201
         observation_clip=config.observation_clip,
         distribution=spec.head.distribution,
         action_sizes=spec.head.action_sizes,
-        **dataclasses.asdict(config.agent),
+        **hyperparameters,
     )

@@ -54,7 +54,8 @@ def evaluate(
         env_id, episodes, seed=seed, purpose=Purpose.EVALUATION_RESET
     )
     try:
-        return _play(agent, RolloutCollector(env), deterministic)
+        distribution = agent.config.policy_distribution
+        return _play(agent, RolloutCollector(env, distribution), deterministic)
     finally:
         env.close()
 
@@ -100,7 +101,8 @@ def record_video(agent: Agent, env_id: str, *, seed: int, directory: Path) -> Pa
             f'`video`: {error} Install it by: pip install "trpo[video]".'
         ) from error
     done = False
-    spec = policy_spec(env.observation_space, env.action_space)
+    distribution = agent.config.policy_distribution
+    spec = policy_spec(env.observation_space, env.action_space, distribution)
     while not done:
         action, _, _ = agent.act(np.reshape(obs, (1, -1)), deterministic=True)
         obs, _, terminated, truncated, _ = env.step(spec.to_environment(action)[0])

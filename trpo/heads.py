@@ -18,18 +18,36 @@ class Family(NamedTuple):
         discrete: actions are whole numbers from 0 on, sampled from uniform noise by
             inversion; otherwise real numbers, sampled from standard normal noise.
         free_log_std: the policy has a log_std [act_dim] beside its network.
+        squashed: a sampled number u is sent to the environment as tanh(u), stretched
+            from (-1, 1) to its bounds.
     """
 
     discrete: bool
     free_log_std: bool
+    squashed: bool = False
+
+    @property
+    def outputs_log_std(self) -> bool:
+        """Whether the network puts out log_std, after the mean."""
+        return not (self.discrete or self.free_log_std)
 
 
-GAUSSIAN, CATEGORICAL, BERNOULLI = "gaussian", "categorical", "bernoulli"
+GAUSSIAN, GAUSSIAN_STATE_STD = "gaussian", "gaussian_state_std"
+SQUASHED_GAUSSIAN = "squashed_gaussian"
+SQUASHED_GAUSSIAN_STATE_STD = "squashed_gaussian_state_std"
+CATEGORICAL, BERNOULLI = "categorical", "bernoulli"
 FAMILIES = {
     GAUSSIAN: Family(discrete=False, free_log_std=True),
+    GAUSSIAN_STATE_STD: Family(discrete=False, free_log_std=False),
+    SQUASHED_GAUSSIAN: Family(discrete=False, free_log_std=True, squashed=True),
+    SQUASHED_GAUSSIAN_STATE_STD: Family(
+        discrete=False, free_log_std=False, squashed=True
+    ),
     CATEGORICAL: Family(discrete=True, free_log_std=False),
     BERNOULLI: Family(discrete=True, free_log_std=False),
 }
+# Those that a Box of actions can have.
+POLICY_DISTRIBUTIONS = tuple(name for name, f in FAMILIES.items() if not f.discrete)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,6 +87,8 @@ class Head:
     @property
     def output_dim(self) -> int:
         """Numbers that the network puts out for one observation."""
+        if self.family.outputs_log_std:
+            return 2 * self.act_dim
         return sum(self.action_sizes) or self.act_dim
 
     def draw_noise(self, generator: np.random.Generator, rows: int) -> np.ndarray:
@@ -77,6 +97,15 @@ class Head:
         if self.family.discrete:
             return generator.random(shape)
         return generator.standard_normal(shape)
+
+    def check_bounds(self, low: np.ndarray, high: np.ndarray) -> None:
+        """Raise ValueError unless actions can have these bounds, [act_dim] each."""
+        if self.family.squashed and not np.isfinite([low, high]).all():
+            raise ValueError(
+                "`action_low`, `action_high`: expected finite numbers, as "
+                f"{self.distribution!r} needs, got {low} and {high}. 'gaussian' and "
+                "'gaussian_state_std' do without."
+            )
 
     def check_actions(self, name: str, actions: np.ndarray) -> None:
         """Raise ValueError unless each of `actions` [N, act_dim] can be taken."""

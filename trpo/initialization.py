@@ -68,6 +68,9 @@ def initial_weights(
         (obs_dim, *critic_layer_sizes, 1),
         CRITIC_OUTPUT_GAIN,
     )
+    if head.family.outputs_log_std:
+        bias = policy[f"layers.{len(policy_layer_sizes)}.bias"]
+        bias[head.act_dim :] = initial_log_std
     free = {}
     if head.family.free_log_std:
         free["policy.log_std"] = np.full(head.act_dim, float(initial_log_std))

@@ -7,6 +7,7 @@ import numpy as np
 from gymnasium.vector import AutoresetMode, VectorEnv
 
 from trpo.environments import RESTORE, autoreset_mode, final_observations
+from trpo.heads import GAUSSIAN
 from trpo.spaces import policy_spec
 from trpo.types import Agent, Episode, Rollout
 
@@ -44,18 +45,21 @@ class RolloutCollector:
     """Steps a vector environment, in any of Gymnasium's autoreset modes.
 
     Observations are passed to the agent as the environment gave them, flattened;
-    actions become the environment's (clipped, counted from its start) on their way.
+    actions become the environment's (`PolicySpec.to_environment`) on their way.
 
     Args:
         env: Vector environment; reset here.
+        policy_distribution: Over Box actions, see `trpo.config.TRPOConfig`.
 
     Raises:
         UnsupportedSpaceError: an observation or action space is not supported.
     """
 
-    def __init__(self, env: VectorEnv) -> None:
+    def __init__(self, env: VectorEnv, policy_distribution: str = GAUSSIAN) -> None:
         self.env = env
-        self.spec = policy_spec(env.single_observation_space, env.single_action_space)
+        self.spec = policy_spec(
+            env.single_observation_space, env.single_action_space, policy_distribution
+        )
         self._mode = autoreset_mode(env)
         self._restart()
         self.obs = self._flatten(env.reset()[0])

@@ -1,5 +1,6 @@
 """Gymnasium spaces -> what a policy has to put out, and how actions come from it."""
 
+import dataclasses
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,8 +13,8 @@ SUPPORTED = (
     "observations: Box of numbers (any shape but an image's, flattened), Discrete, "
     "MultiDiscrete, MultiBinary, and Dict or Tuple of these (one-hot and flattened by "
     "gymnasium.wrappers.FlattenObservation, which trpo.environments applies); "
-    "actions: Box of real numbers (any shape and bounds, flattened), Discrete, "
-    "MultiDiscrete, MultiBinary"
+    "actions: Box of real numbers (any shape and bounds, flattened; finite bounds if "
+    "policy_distribution is a squashed one), Discrete, MultiDiscrete, MultiBinary"
 )
 
 
@@ -50,26 +51,38 @@ class PolicySpec(NamedTuple):
     def to_environment(self, actions: np.ndarray) -> np.ndarray:
         """Sampled actions [B, act_dim] as the environment takes them, [B, …].
 
-        Counted from the space's start, within its bounds, in its shape and dtype.
+        Counted from the space's start, squashed or else clipped to its bounds, in its
+        shape and dtype.
         """
         if self.action_start is not None:
             actions = actions + self.action_start
+        if self.head.family.squashed:
+            share = 0.5 * (np.tanh(actions) + 1.0)
+            # Not low + share * (high - low): that can overflow.
+            actions = (1.0 - share) * self.action_low + share * self.action_high
         # As np.clip, faster on few numbers.
         clipped = np.minimum(np.maximum(actions, self.action_low), self.action_high)
         return clipped.astype(self.action_dtype).reshape(-1, *self.action_shape)
 
 
 def policy_spec(
-    observation_space: spaces.Space, action_space: spaces.Space
+    observation_space: spaces.Space,
+    action_space: spaces.Space,
+    policy_distribution: str = GAUSSIAN,
 ) -> PolicySpec:
     """What the spaces of one (not vectorised) environment ask of a policy.
 
     Observations have to be arrays here; `trpo.environments.make_environment` makes
     arrays of Discrete ones, of Dict ones and so on.
 
+    Args:
+        observation_space: Of the environment.
+        action_space: Of the environment.
+        policy_distribution: Over Box actions, see `trpo.config.TRPOConfig`.
+
     Raises:
-        UnsupportedSpaceError: one of the spaces is not supported; names it and those
-            that are.
+        UnsupportedSpaceError: one of the spaces is not supported, or not with this
+            distribution; names it and those that are.
     """
     if not is_vector(observation_space):
         raise _unsupported("observation", observation_space)
@@ -78,13 +91,40 @@ def policy_spec(
         if isinstance(action_space, kind):
             fields = fields_of(action_space)
             if fields is not None:
-                return PolicySpec(
+                spec = PolicySpec(
                     obs_dim=obs_dim,
                     action_shape=tuple(action_space.shape or ()),
                     action_dtype=np.dtype(action_space.dtype),
                     **fields,
                 )
+                return _distributed(spec, policy_distribution, action_space)
     raise _unsupported("action", action_space)
+
+
+def _distributed(
+    spec: PolicySpec, policy_distribution: str, action_space: spaces.Space
+) -> PolicySpec:
+    """The spec with another distribution than a Box's default.
+
+    Raises:
+        UnsupportedSpaceError: the space can't have it.
+    """
+    if policy_distribution == GAUSSIAN:
+        return spec
+    if spec.head.distribution != GAUSSIAN:
+        raise UnsupportedSpaceError(
+            f"`policy_distribution`: expected the default for {action_space}, whose "
+            f"actions are {spec.head.distribution!r}, got {policy_distribution!r}, "
+            "which is for a Box of real numbers."
+        )
+    head = dataclasses.replace(spec.head, distribution=policy_distribution)
+    try:
+        head.check_bounds(spec.action_low, spec.action_high)
+    except ValueError as error:
+        raise UnsupportedSpaceError(
+            f"`action_space`: {SUPPORTED}; got {action_space}. {error}"
+        ) from error
+    return spec._replace(head=head)
 
 
 def is_vector(space: spaces.Space) -> bool:

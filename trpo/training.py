@@ -64,7 +64,8 @@ class Trainer:
             vectorization=config.vectorization,
         )
         try:
-            self.collector = RolloutCollector(self.env)
+            distribution = config.agent.policy_distribution
+            self.collector = RolloutCollector(self.env, distribution)
             self.agent = make_agent(config, self.collector.spec)
         except BaseException:
             self.env.close()

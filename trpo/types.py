@@ -181,6 +181,8 @@ class Agent(Protocol):
 
     obs_dim: int
     act_dim: int
+    config: Any
+    """Hyperparameters, a `trpo.config.TRPOConfig`."""
 
     def act(self, obs: Any, deterministic: bool = False) -> tuple[Any, Any, Any]:
         """Action [B, act_dim], log-probability [B, 1] and value [B, 1] for `obs`."""

@@ -35,7 +35,9 @@ def from_network(
     return Bernoulli(outputs)
 
 
-def jacobian(head: Head, log_std: None = None) -> tuple[Callable, Callable]:
+def jacobian(
+    head: Head, outputs: Float[jax.Array, "n outputs"], log_std: None = None
+) -> tuple[Callable, Callable]:
     """Tangents of `from_network`: (d_outputs, d_log_std) -> tangent; the transpose."""
 
     def push(d_outputs: jax.Array, d_log_std: None) -> Bernoulli:

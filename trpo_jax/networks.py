@@ -104,7 +104,7 @@ class FlatPolicy:
         tree = self._unravel(theta)
         log_std, layers = tree.get("log_std"), mlp.layers_of(tree)
         outputs, tape = mlp.record(layers, self._obs)
-        push_head, pull_head = distributions.jacobian(self._head, log_std)
+        push_head, pull_head = distributions.jacobian(self._head, outputs, log_std)
 
         def push(v: jax.Array) -> Distribution:
             tangent = self._unravel(v)

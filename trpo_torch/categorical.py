@@ -43,7 +43,9 @@ def from_network(
     return Categorical(_by_choice(head, outputs, MASKED))
 
 
-def jacobian(head: Head, log_std: None = None) -> tuple[Callable, Callable]:
+def jacobian(
+    head: Head, outputs: Float[Tensor, "n outputs"], log_std: None = None
+) -> tuple[Callable, Callable]:
     """Tangents of `from_network`: (d_outputs, d_log_std) -> tangent; the transpose."""
 
     def push(d_outputs: Tensor, d_log_std: None) -> Categorical:

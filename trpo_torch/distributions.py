@@ -10,21 +10,33 @@ from types import ModuleType
 from jaxtyping import Float
 from torch import Tensor
 
-from trpo.heads import BERNOULLI, CATEGORICAL, GAUSSIAN, Head
-from trpo_torch import bernoulli, categorical, gaussian
+from trpo.heads import (
+    BERNOULLI,
+    CATEGORICAL,
+    GAUSSIAN,
+    GAUSSIAN_STATE_STD,
+    SQUASHED_GAUSSIAN,
+    SQUASHED_GAUSSIAN_STATE_STD,
+    Head,
+)
+from trpo_torch import bernoulli, categorical, gaussian, squashed_gaussian
 from trpo_torch.bernoulli import Bernoulli
 from trpo_torch.categorical import Categorical
 from trpo_torch.gaussian import DiagonalGaussian
+from trpo_torch.squashed_gaussian import SquashedGaussian
 
 
 BY_NAME: dict[str, ModuleType] = {
     GAUSSIAN: gaussian,
+    GAUSSIAN_STATE_STD: gaussian,
+    SQUASHED_GAUSSIAN: squashed_gaussian,
+    SQUASHED_GAUSSIAN_STATE_STD: squashed_gaussian,
     CATEGORICAL: categorical,
     BERNOULLI: bernoulli,
 }
 _BY_TYPE = {module.TYPE: module for module in BY_NAME.values()}
 
-Distribution = DiagonalGaussian | Categorical | Bernoulli
+Distribution = DiagonalGaussian | SquashedGaussian | Categorical | Bernoulli
 """Parameters of a distribution over actions at n observations, each [n or 1, …]."""
 
 
@@ -44,15 +56,22 @@ def from_network(
 
 
 def jacobian(
-    head: Head, log_std: Float[Tensor, " act_dim"] | None
+    head: Head,
+    outputs: Float[Tensor, "n outputs"],
+    log_std: Float[Tensor, " act_dim"] | None,
 ) -> tuple[Callable, Callable]:
     """How `from_network` changes with what it is given, and the transpose of that.
+
+    Args:
+        head: Distribution and sizes.
+        outputs: Of the network, where the derivative is taken.
+        log_std: The policy's free one, if `head` has it.
 
     Returns:
         Push, (d_outputs, d_log_std) -> tangent of the distribution; and pull,
         cotangent of the distribution -> cotangents (of outputs, of log_std).
     """
-    return BY_NAME[head.distribution].jacobian(head, log_std)
+    return BY_NAME[head.distribution].jacobian(head, outputs, log_std)
 
 
 def log_prob(

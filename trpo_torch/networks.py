@@ -91,7 +91,7 @@ class FlatPolicy:
         """The same, with its Jacobian at `theta`."""
         log_std, layers = self._unflatten(theta.detach())
         *inputs, outputs = mlp.forward(layers, self._obs)
-        push_head, pull_head = distributions.jacobian(self._head, log_std)
+        push_head, pull_head = distributions.jacobian(self._head, outputs, log_std)
 
         def push(v: Tensor) -> Distribution:
             d_log_std, tangents = self._unflatten(v)
