@@ -56,6 +56,8 @@ def run(
         values["state_log_std"] = values.pop("log_std")
     if "logits" in values:
         values["logits"] = flat_logits(values["logits"], case.action_sizes)
+        if case.masked:
+            values["logits"] = _without_forbidden(values["logits"], problem)
     values |= _rollout_values(agent, problem, dtype)
     stages = Stages(values, decisions, {}, {})
     if case.updates:
@@ -103,6 +105,18 @@ def make_agent(
         bridge.make_linear(agent, cast(problem.state, dtype))
     agent.set_state(cast(problem.state, dtype) | _random_state(problem.seed))
     return agent
+
+
+def _without_forbidden(logits: np.ndarray, problem: Problem) -> np.ndarray:
+    """Logits with 0 for what the mask forbids, which they must make impossible."""
+    mask = problem.batch["action_mask"]
+    if not problem.case.action_sizes:
+        off, on = mask[:, ::2], mask[:, 1::2]
+        assert (logits[off == 0] == 1e9).all(), "a switch that must be on"
+        assert (logits[on == 0] == -1e9).all(), "a switch that must be off"
+        mask = off * on
+    assert (abs(logits[mask == 0]) == 1e9).all(), "a forbidden option"
+    return np.where(mask > 0, logits, np.zeros_like(logits))
 
 
 def cast(arrays: Arrays, dtype: str) -> Arrays:

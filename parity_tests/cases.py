@@ -27,7 +27,7 @@ class Problem(NamedTuple):
         seed: seed of everything drawn.
         config: hyperparameters, but for dtype and layer sizes.
         state: canonical weights and optimiser before the update.
-        batch: obs, actions, log_probs, returns, advantages.
+        batch: obs, actions, log_probs, returns, advantages, perhaps action_mask.
         orders: [epochs, N] minibatch orders, as an agent of this seed draws them.
         nearby: canonical weights of a policy a small step away.
         probe: [p] a vector for Fisher products.
@@ -57,8 +57,12 @@ def build(name: str, seed: int = 0) -> Problem:
     config = TRPOConfig(**fields)
     state = _weights(rng, case)
     batch = _batch(rng, case)
+    if case.masked:
+        batch["action_mask"] = _mask(rng, case)
     at = reference.forward(reference.Network.policy(state), batch["obs"])
     distribution = reference_distributions.of(case.head)
+    if case.masked:
+        distribution = distribution.masked(batch["action_mask"])
     batch["actions"] = round32(
         distribution.sample(at, case.head.draw_noise(rng, case.batch))
     )
@@ -140,6 +144,16 @@ def _batch(rng: np.random.Generator, case: Case) -> Arrays:
     returns = 2.0 * rng.standard_normal((case.batch, 1)) + 1.0
     arrays = {"obs": obs, "returns": returns, "advantages": advantages}
     return {name: round32(array) for name, array in arrays.items()}
+
+
+def _mask(rng: np.random.Generator, case: Case) -> np.ndarray:
+    """Random masks [N, options], each choice with at least one option."""
+    parts = []
+    for size in case.head.options:
+        part = rng.random((case.batch, size)) < 0.5
+        part[np.arange(case.batch), rng.integers(size, size=case.batch)] = True
+        parts.append(part)
+    return np.concatenate(parts, 1).astype(np.float64)
 
 
 def _optimizer_state(rng: np.random.Generator, case: Case, kind: str) -> Arrays:

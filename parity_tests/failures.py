@@ -118,6 +118,32 @@ def check_discrete_actions() -> None:
         assert sent.reshape(-1).tolist() == [7, 8], f"{space}: {sent}"
 
 
+def check_action_masks() -> None:
+    """Both refuse masks that don't fit or forbid all, and forbidden actions."""
+    for name in ("masked", "switches_masked"):
+        problem, messages = cases.build(name), []
+        right = {n: a.astype("float32") for n, a in problem.batch.items()}
+        sizes = problem.case.head.options
+        closed, odd = (right["action_mask"].copy() for _ in range(2))
+        closed[4, : sizes[0]], odd[5, 0] = 0.0, 0.5
+        # The opposite of what was done, where it was the first option.
+        taken = right["action_mask"].copy()
+        row = int(np.flatnonzero(right["actions"][:, 0] == 0)[0])
+        taken[row, : sizes[0]] = np.eye(sizes[0])[1]
+        wrong = [closed, odd, taken, right["action_mask"][:, 1:], closed[:-1]]
+        for framework in FRAMEWORKS:
+            agent = bridges.make_agent(framework, problem, "float32")
+            before = snapshot(agent)
+            for i, mask in enumerate(wrong):
+                where, batch = (
+                    f"{name}, mask {i}, {framework}",
+                    right | {"action_mask": mask},
+                )
+                messages.append(_refusal(lambda a, b=batch: a.update(b), agent, where))
+            assert snapshot(agent) == before, f"{name}, {framework}: state changed"
+        assert messages[: len(wrong)] == messages[len(wrong) :], messages
+
+
 def check_squashed_actions() -> None:
     """Squashed actions reach both bounds and their middle, and none beyond."""
     observed = spaces.Box(-1.0, 1.0, (2,))
@@ -187,6 +213,7 @@ def check_huge_returns() -> None:
 CHECKS: dict[str, Callable[[], None]] = {
     "huge returns": check_huge_returns,
     "discrete actions": check_discrete_actions,
+    "action masks": check_action_masks,
     "squashed actions": check_squashed_actions,
     "refusals": check_refusals,
     "statuses": check_statuses,

@@ -27,6 +27,7 @@ class Case:
             configuration refuses, so its networks are put in place by hand.
         distribution: over actions, a name in `trpo.heads.FAMILIES`.
         action_sizes: options of each choice, where actions are choices.
+        masked: whether half of all options can't be taken, at random.
         regime: "fresh", "trained", "saturated", "dead_units", "constant_obs",
             "log_std_low", "log_std_high" or "peaked" (probabilities near 0 and 1).
         advantage_scale: factor of the advantages.
@@ -35,6 +36,7 @@ class Case:
         config: fields of `TRPOConfig` that differ from the grid's defaults.
         updates: whether a step can be compared; not where cond(F) exceeds 1/u.
         quick: whether it belongs to the quick selection.
+        tested: whether the tests run it; the full certificate runs all.
     """
 
     name: str
@@ -45,6 +47,7 @@ class Case:
     layers: tuple[int, ...] = (7, 4)
     distribution: str = GAUSSIAN
     action_sizes: tuple[int, ...] = ()
+    masked: bool = False
     regime: str = "trained"
     advantage_scale: float = 1.0
     staleness: float = 0.1
@@ -52,6 +55,7 @@ class Case:
     config: tuple[tuple[str, Any], ...] = ()
     updates: bool = True
     quick: bool = False
+    tested: bool = True
 
     @property
     def head(self) -> Head:
@@ -108,7 +112,7 @@ GRID = (
     Case(name="humanoid", why="Humanoid's sizes", batch=256, obs_dim=376, act_dim=17,
          layers=(256, 256, 256), config=(("value_minibatch_size", 100),)),
     Case(name="humanoid_2048", why="Humanoid's sizes and batch", batch=2048,
-         obs_dim=376, act_dim=17, layers=(256, 256, 256),
+         obs_dim=376, act_dim=17, layers=(256, 256, 256), tested=False,
          config=(("value_minibatch_size", 1024), ("value_epochs", 1))),
     Case(name="choices", why="choices of unequal sizes, one of them no choice",
          distribution=CATEGORICAL, action_sizes=(3, 1, 5)),
@@ -124,11 +128,16 @@ GRID = (
          distribution=BERNOULLI),
     Case(name="switches_peaked", why="probabilities near 0 and 1; far policies",
          act_dim=4, distribution=BERNOULLI, regime="peaked", nearby=0.5),
+    Case(name="masked", why="options that can't be taken, others in each row",
+         distribution=CATEGORICAL, action_sizes=(3, 1, 5), masked=True, tested=False),
+    Case(name="switches_masked", why="switches that can't be on, or off", act_dim=4,
+         distribution=BERNOULLI, masked=True, tested=False),
     Case(name="state_std", why="log_std by the network",
          distribution=GAUSSIAN_STATE_STD),
     Case(name="state_std_high", why="log_std at, above and about its clamp",
          distribution=GAUSSIAN_STATE_STD, regime="log_std_high"),
-    Case(name="squashed", why="tanh of a Gaussian", distribution=SQUASHED_GAUSSIAN),
+    Case(name="squashed", why="tanh of a Gaussian", distribution=SQUASHED_GAUSSIAN,
+         tested=False),
 )  # fmt: skip
 
 BY_NAME = {case.name: case for case in GRID}

@@ -130,4 +130,35 @@ CONTINUOUS = looked_for(
             "share = 0.5 * (np.tanh(abs(actions)) + 1.0)"),
 )  # fmt: skip
 
-SPACES = DISCRETE + CONTINUOUS
+MASKED = looked_for(
+    "masked",
+    _torch("forbidden options merely unlikely", "categorical",
+           "return Categorical(torch.where(allowed, categorical.logits, MASKED))",
+           "return Categorical(torch.where(allowed, categorical.logits, -3.0))"),
+    _torch("mask of the row before", "categorical",
+           "allowed = _by_choice(head, mask, 0.0) > 0",
+           "allowed = _by_choice(head, mask, 0.0).roll(1, 0) > 0"),
+    _torch("update without the mask", "agent",
+           "FlatPolicy(self.policy, batch.obs, batch.action_mask)",
+           "FlatPolicy(self.policy, batch.obs)"),
+    _torch("switches that must be on are off", "bernoulli",
+           "torch.where(off, bernoulli.logits, FORCED)",
+           "torch.where(off, bernoulli.logits, -FORCED)"),
+    _torch("acting without the mask", "agent", "self.policy.forward(obs, mask)",
+           "self.policy.forward(obs)"),
+    _jax("forbidden options merely unlikely", "categorical",
+         "return Categorical(jnp.where(allowed, categorical.logits, MASKED))",
+         "return Categorical(jnp.where(allowed, categorical.logits, -3.0))"),
+    _jax("update without the mask", "compiled", "functions.head, batch.action_mask)",
+         "functions.head)"),
+    _jax("acting without the mask", "compiled", "functions.policy(policy, obs, mask)",
+         "functions.policy(policy, obs)"),
+    _jax("what must be on may be off", "bernoulli",
+         "jnp.where(off, bernoulli.logits, FORCED)", "jnp.where(off, bernoulli.logits, 3.0)"),
+    _shared("forbidden actions let through", "heads", "if forbidden.any():",
+            "if forbidden.all():"),
+    _shared("choices without an option let through", "heads", "if closed.any():",
+            "if closed.all():"),
+)  # fmt: skip
+
+SPACES = DISCRETE + CONTINUOUS + MASKED

@@ -6,6 +6,7 @@ take a policy's outputs [N, out] and, where there is one, its clamped log_std
 """
 
 import functools
+from typing import Any
 
 import numpy as np
 
@@ -27,6 +28,10 @@ from trpo.heads import (
 )
 
 
+# The log-probability of an option that is not there: exp of it is exactly 0.
+ABSENT = -1e4
+
+
 class Choices:
     """Independent choices among options, each a softmax of its own outputs.
 
@@ -34,10 +39,23 @@ class Choices:
         sizes: Options of each choice.
         binary: Each choice is a switch, whose only output is the logit of "on"; the
             other one is 0.
+        mask: [N, options] 0 where an option is left out; None where none is.
     """
 
-    def __init__(self, sizes: tuple[int, ...], binary: bool) -> None:
-        self.sizes, self.binary = sizes, binary
+    def __init__(
+        self, sizes: tuple[int, ...], binary: bool, mask: np.ndarray | None = None
+    ) -> None:
+        self.sizes, self.binary, self.mask = sizes, binary, mask
+
+    def masked(self, mask: np.ndarray) -> "Choices":
+        """The same with a mask."""
+        return Choices(self.sizes, self.binary, mask)
+
+    def _there(self) -> list:
+        """Which options [N, options] there are, choice by choice; 1 for all."""
+        if self.mask is None:
+            return [np.ones(1)] * len(self.sizes)
+        return np.split(self.mask, np.cumsum(self.sizes)[:-1], axis=1)
 
     def _split(self, output: np.ndarray) -> list[np.ndarray]:
         """Logits [N, options] of each choice."""
@@ -53,15 +71,21 @@ class Choices:
 
     def _log_p(self, output: np.ndarray, noise: Noise) -> list[np.ndarray]:
         found = []
-        for logits in self._split(output):
+        for logits, there in zip(self._split(output), self._there(), strict=True):
             shift = noise(logits - logits.max(1, keepdims=True))
-            total = noise(noise(np.exp(shift)).sum(1, keepdims=True))
-            found.append(noise(shift - noise(np.log(total))))
+            # Options that are not there are left out of the sum.
+            total = noise((there * noise(np.exp(shift))).sum(1, keepdims=True))
+            log_p = noise(shift - noise(np.log(total)))
+            found.append(np.where(there > 0, log_p, ABSENT))
         return found
 
     def fields(self, at):
-        """The logits, all choices in turn."""
-        return {"logits": at.output}
+        """The logits, all choices in turn; 0 for what is not there."""
+        if self.mask is None:
+            return {"logits": at.output}
+        if self.binary:
+            return {"logits": at.output * self.mask[:, ::2] * self.mask[:, 1::2]}
+        return {"logits": at.output * self.mask}
 
     def sample(self, at, draws):
         """By inversion; of a switch "on" comes first."""
@@ -145,6 +169,12 @@ TABLE = {
     CATEGORICAL: lambda head: Choices(head.action_sizes, binary=False),
     BERNOULLI: lambda head: Choices((2,) * head.act_dim, binary=True),
 }
+
+
+def of_problem(problem: Any) -> Reference:
+    """The same of a problem's samples, with their mask if they have one."""
+    found, mask = of(problem.case.head), problem.batch.get("action_mask")
+    return found if mask is None else found.masked(mask)
 
 
 @functools.lru_cache

@@ -19,6 +19,10 @@ from trpo.quadrature import normal_quadrature
 class Gaussian:
     """Diagonal Gaussian with a free log_std."""
 
+    def masked(self, mask):
+        """Real numbers have no options."""
+        raise NotImplementedError
+
     def fields(self, at):
         """Mean and clamped log_std."""
         return {"mean": at.output, "log_std": at.log_std}

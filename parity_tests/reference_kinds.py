@@ -33,6 +33,10 @@ class Comparison(NamedTuple):
 class Reference(Protocol):
     """What a distribution of the third implementation computes."""
 
+    def masked(self, mask: np.ndarray) -> "Reference":
+        """The same of rows that have a mask [N, options]."""
+        ...
+
     def fields(self, at: Forward) -> Arrays:
         """The distribution's parameters by name."""
         ...

@@ -6,7 +6,7 @@ import numpy as np
 
 from parity_tests import bridges, cases, reference, truth
 from parity_tests.reference import Network
-from parity_tests.reference_distributions import of
+from parity_tests.reference_distributions import of_problem
 from parity_tests.tolerances import assert_parity
 from trpo.advantages import generalized_advantages, normalize_advantages
 from trpo.noise import Purpose, RandomStream
@@ -80,6 +80,7 @@ def check_act() -> None:
     """Actions, log-probabilities and values of `act`, in both backends."""
     for name in (
         *("trained", "state_std", "squashed", "choices_peaked", "switches_peaked"),
+        "masked",
     ):
         for framework in bridges.BRIDGES:
             _check_act(framework, cases.build(name))
@@ -89,9 +90,9 @@ def _check_act(framework: str, problem: cases.Problem) -> None:
     obs, head = problem.batch["obs"], problem.case.head
     at = reference.forward(Network.policy(problem.state), obs)
     value = reference.forward(Network.critic(problem.state), obs).output
-    distribution = of(head)
+    distribution, mask = of_problem(problem), problem.batch.get("action_mask")
     agent = bridges.make_agent(framework, problem, "float64")
-    action, log_prob, got = agent.act(obs, deterministic=True)
+    action, log_prob, got = agent.act(obs, deterministic=True, action_mask=mask)
     assert_parity("value", got, value)
     (best,) = distribution.deterministic(at).values()
     if head.family.discrete:
@@ -99,7 +100,7 @@ def _check_act(framework: str, problem: cases.Problem) -> None:
     else:
         assert_parity("mean", action, best)
     for draw in range(2):
-        action, log_prob, _ = agent.act(obs)
+        action, log_prob, _ = agent.act(obs, action_mask=mask)
         draws = head.draw_noise(
             RandomStream(problem.seed, Purpose.ACTION).at(draw), len(obs)
         )

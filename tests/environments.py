@@ -137,6 +137,53 @@ class Aim(Riddle):
         return float(np.sum(1.0 - miss))
 
 
+class TicTacToe(gymnasium.Env):
+    """Noughts and crosses against random moves: 1 for a win, -1 for a loss.
+
+    The board from the agent's side, 1 for its own marks; whoever the seed says begins.
+    `info["action_mask"]` has the empty squares, of which none may be left at the end;
+    any other move is an error.
+    """
+
+    observation_space = Box(-1.0, 1.0, (9,), np.float32)
+    action_space = Discrete(9)
+    LINES = np.array([[0, 1, 2], [3, 4, 5], [6, 7, 8], [0, 3, 6], [1, 4, 7],
+                      [2, 5, 8], [0, 4, 8], [2, 4, 6]])  # fmt: skip
+
+    def __init__(self, mask="right"):
+        self._mask = mask
+
+    def _info(self):
+        mask = (self.board == 0).astype(np.int8)
+        if self._mask == "none after a step" and self.board.any():
+            return {}
+        if self._mask == "nothing allowed" and np.abs(self.board).sum() > 3:
+            mask[:] = 0
+        return {"action_mask": mask}
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.board = np.zeros(9, np.float32)
+        if self.np_random.random() < 0.5:
+            self._reply()
+        return self.board.copy(), self._info()
+
+    def _reply(self):
+        self.board[self.np_random.choice(np.flatnonzero(self.board == 0))] = -1.0
+
+    def _won(self, mark):
+        return bool((self.board[self.LINES] == mark).all(1).any())
+
+    def step(self, action):
+        assert self.board[action] == 0, "an illegal move"
+        self.board[action] = 1.0
+        if not self._won(1.0) and (self.board == 0).any():
+            self._reply()
+        reward = float(self._won(1.0)) - float(self._won(-1.0))
+        over = reward != 0 or not (self.board == 0).any()
+        return self.board.copy(), reward, over, False, self._info()
+
+
 class Picture(gymnasium.Env):
     """A Dict with an image, which is not supported."""
 
@@ -154,6 +201,9 @@ def register():
         "Switches-v0": (Switches, {}),
         "Pointer-v0": (Pointer, {}),
         "Aim-v0": (Aim, {}),
+        "TicTacToe-v0": (TicTacToe, {}),
+        "TicTacToeMissing-v0": (TicTacToe, {"mask": "none after a step"}),
+        "TicTacToeClosed-v0": (TicTacToe, {"mask": "nothing allowed"}),
         "Picture-v0": (Picture, {}),
     }.items():
         env_id = f"TrpoTest/{name}"

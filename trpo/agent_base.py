@@ -186,28 +186,33 @@ class AgentBase(AgentState):
 
     # The agent's interface.
 
-    def act(self, obs: Any, deterministic: bool = False) -> tuple[Any, Any, Any]:
+    def act(
+        self, obs: Any, deterministic: bool = False, action_mask: Any = None
+    ) -> tuple[Any, Any, Any]:
         """Sample actions, or take the most likely ones.
 
         Args:
             obs: [B, obs_dim] observations, NumPy's or the framework's.
             deterministic: Take the policy's mode instead of sampling.
+            action_mask: [B, sum(head.options)] 0 where an option can't be taken, else
+                1, of all choices in turn; None where nothing is forbidden.
 
         Returns:
             Action [B, act_dim], its log-probability [B, 1] in nats and the critic's
             value [B, 1], in the kind of array that `obs` is.
 
         Raises:
-            ValueError: `obs` has another shape.
+            ValueError: `obs` or `action_mask` has another shape, or forbids all.
         """
         native = self._is_native(obs)
         obs = self._prepare_obs(obs)
+        mask = self._prepare_mask(action_mask, obs.shape[0])
         noise = None
         if not deterministic:
             generator = self._action_stream.at(self._action_draws)
             noise = self.head.draw_noise(generator, obs.shape[0])
             self._action_draws += 1
-        outputs = self._forward(obs, noise)
+        outputs = self._forward(obs, noise, mask)
         return outputs if native else tuple(map(self._to_numpy, outputs))
 
     def value(self, obs: Any) -> Any:
@@ -230,7 +235,8 @@ class AgentBase(AgentState):
 
         Args:
             batch: `obs` [N, obs_dim], `actions` [N, act_dim], and `log_probs`,
-                `returns`, `advantages`, each [N] or [N, 1].
+                `returns`, `advantages`, each [N] or [N, 1]; and, where `act` was given
+                one, `action_mask` [N, sum(head.options)].
             target_kl: This update's trust-region radius; the configuration's if None.
             value_lr: This update's learning rate of the critic; likewise.
 

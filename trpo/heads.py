@@ -4,7 +4,7 @@ Each distribution is a file of this name in either backend and a row of `FAMILIE
 """
 
 import dataclasses
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -107,15 +107,67 @@ class Head:
                 "'gaussian_state_std' do without."
             )
 
-    def check_actions(self, name: str, actions: np.ndarray) -> None:
+    @property
+    def options(self) -> tuple[int, ...]:
+        """Options of each choice; none where actions are real numbers.
+
+        A mask has a column for each: those of all choices in turn, of a switch off
+        before on.
+        """
+        return self.action_sizes or (2,) * self.act_dim * self.family.discrete
+
+    def flat_mask(self, given: Any) -> np.ndarray:
+        """The mask of one action, [sum(options)] bool, from an environment's.
+
+        Args:
+            given: One array of that many entries in any shape, or a sequence of one
+                array for each choice, as Gymnasium's `sample` takes.
+
+        Raises:
+            ValueError: it has another number of entries, or one is neither 0 nor 1.
+        """
+        parts = given if isinstance(given, list | tuple) else [given]
+        flat = np.concatenate([np.reshape(part, -1) for part in parts])
+        if flat.size != sum(self.options) or not np.isin(flat, (0, 1)).all():
+            raise ValueError(
+                f"`action_mask`: expected {sum(self.options)} entries, 0 or 1, one for "
+                f"each option of {self.distribution!r} actions, got {given!r}."
+            )
+        return flat.astype(bool)
+
+    def check_mask(self, name: str, mask: np.ndarray) -> None:
+        """Raise ValueError unless `mask` [N, sum(options)] leaves each choice one."""
+        if not np.isin(mask, (0, 1)).all():
+            raise ValueError(f"`{name}`: expected 0 and 1 alone.")
+        for j, part in enumerate(np.split(mask, np.cumsum(self.options)[:-1], axis=1)):
+            closed = ~part.any(axis=1)
+            if closed.any():
+                raise ValueError(
+                    f"`{name}`: expected at least one allowed option of each choice, "
+                    f"got none of choice {j} in row {int(closed.argmax())}."
+                )
+
+    def check_actions(
+        self, name: str, actions: np.ndarray, mask: np.ndarray | None = None
+    ) -> None:
         """Raise ValueError unless each of `actions` [N, act_dim] can be taken."""
         if not self.family.discrete:
             return
-        options = np.array(self.action_sizes or (2,) * self.act_dim)
+        options = np.array(self.options)
         bad = (actions < 0) | (actions >= options) | (actions != np.floor(actions))
         if bad.any():
             row, entry = map(int, np.argwhere(bad)[0])
             raise ValueError(
                 f"`{name}`: expected a whole number from 0 to {options[entry] - 1}, "
                 f"got {actions[row, entry]} at index {[row, entry]}."
+            )
+        if mask is None:
+            return
+        columns = actions.astype(np.int64) + np.cumsum((0, *options[:-1]))
+        forbidden = ~np.take_along_axis(mask != 0, columns, axis=1)
+        if forbidden.any():
+            row, entry = map(int, np.argwhere(forbidden)[0])
+            raise ValueError(
+                f"`{name}`: expected an option that the action mask allows, got "
+                f"{actions[row, entry]} at index {[row, entry]}."
             )

@@ -145,12 +145,14 @@ class Trainer:
         advantages = advantages[rollout.valid]
         if config.agent.normalize_advantages:
             advantages = normalize_advantages(advantages)
+        masks = rollout.action_masks
         return Batch(
             obs=rollout.obs[rollout.valid],
             actions=rollout.actions[rollout.valid],
             log_probs=rollout.log_probs[rollout.valid],
             returns=returns[rollout.valid],
             advantages=advantages,
+            action_mask=None if masks is None else masks[rollout.valid],
         )
 
     def get_state(self) -> dict[str, np.ndarray]:

@@ -58,6 +58,21 @@ def jacobian(
     return push, pull
 
 
+def masked(
+    head: Head, categorical: Categorical, mask: Float[jax.Array, "n options"]
+) -> Categorical:
+    """The choices without the options where `mask` is 0, as if those were missing."""
+    allowed = _by_choice(head, mask, 0.0) > 0
+    return Categorical(jnp.where(allowed, categorical.logits, MASKED))
+
+
+def masked_tangent(
+    head: Head, tangent: Categorical, mask: Float[jax.Array, "n options"]
+) -> Categorical:
+    """How `masked` changes with the logits: not at all where `mask` is 0."""
+    return Categorical(tangent.logits * _by_choice(head, mask, 0.0))
+
+
 def log_probabilities(categorical: Categorical) -> Float[jax.Array, "n k m"]:
     """Logarithm of each option's probability."""
     return jax.nn.log_softmax(categorical.logits, axis=-1)

@@ -44,6 +44,7 @@ def from_network(
     head: Head,
     outputs: Float[jax.Array, "n outputs"],
     log_std: Float[jax.Array, " act_dim"] | None,
+    mask: Float[jax.Array, "n options"] | None = None,
 ) -> Distribution:
     """The distribution that a policy's outputs stand for.
 
@@ -51,14 +52,20 @@ def from_network(
         head: Distribution and sizes.
         outputs: Of the network.
         log_std: The policy's free one, if `head` has it.
+        mask: 0 where an option can't be taken: it has probability and gradient 0, as
+            in Huang and Ontañón 2020, "A Closer Look at Invalid Action Masking in
+            Policy Gradient Algorithms". None where nothing is forbidden.
     """
-    return BY_NAME[head.distribution].from_network(head, outputs, log_std)
+    module = BY_NAME[head.distribution]
+    made = module.from_network(head, outputs, log_std)
+    return made if mask is None else module.masked(head, made, mask)
 
 
 def jacobian(
     head: Head,
     outputs: Float[jax.Array, "n outputs"],
     log_std: Float[jax.Array, " act_dim"] | None,
+    mask: Float[jax.Array, "n options"] | None = None,
 ) -> tuple[Callable, Callable]:
     """How `from_network` changes with what it is given, and the transpose of that.
 
@@ -66,12 +73,24 @@ def jacobian(
         head: Distribution and sizes.
         outputs: Of the network, where the derivative is taken.
         log_std: The policy's free one, if `head` has it.
+        mask: As in `from_network`.
 
     Returns:
         Push, (d_outputs, d_log_std) -> tangent of the distribution; and pull,
         cotangent of the distribution -> cotangents (of outputs, of log_std).
     """
-    return BY_NAME[head.distribution].jacobian(head, outputs, log_std)
+    module = BY_NAME[head.distribution]
+    push, pull = module.jacobian(head, outputs, log_std)
+    if mask is None:
+        return push, pull
+
+    def push_masked(d_outputs: jax.Array, d_log_std: jax.Array | None) -> Distribution:
+        return module.masked_tangent(head, push(d_outputs, d_log_std), mask)
+
+    def pull_masked(u: Distribution) -> tuple[jax.Array, jax.Array | None]:
+        return pull(module.masked_tangent(head, u, mask))
+
+    return push_masked, pull_masked
 
 
 def log_prob(
