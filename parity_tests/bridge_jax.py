@@ -82,7 +82,7 @@ def make_linear(agent: TRPOAgent, arrays: Arrays) -> None:
 
 def own_order(case: Case, vector: np.ndarray) -> np.ndarray:
     """A policy's canonical flat vector in JAX's flat order."""
-    free = case.head.family.free_log_std
+    free = case.free_log_std
     named = unflatten(vector, case.policy_sizes, "policy.", log_std=free)
     return np.array(ravel_pytree(state.load_network(named, "policy."))[0])
 

@@ -156,18 +156,18 @@ def _rollout_values(agent: Any, problem: Problem, dtype: str) -> Arrays:
         normalizer.update(part)
     obs = normalizer.normalize(rollout["raw_obs"], np.dtype(dtype))
     action, log_prob, _ = agent.act(obs, deterministic=True)
-    discrete = problem.case.head.family.discrete
+    head, found = problem.case.head, {}
+    # The mean of real numbers; of choices, what is continuous.
+    if head.reals:
+        found["normalized/mean"] = action[:, : head.reals]
+    if head.options:
+        found["normalized/log_prob"] = log_prob
     return {
         "gae/advantages": advantages.astype(dtype),
         "gae/returns": returns.astype(dtype),
         "gae/normalized": normalize_advantages(advantages).astype(dtype),
         "normalized/obs": obs,
-        # The mean of real numbers; of choices, what is continuous.
-        **(
-            {"normalized/log_prob": log_prob}
-            if discrete
-            else {"normalized/mean": action}
-        ),
+        **found,
     }
 
 

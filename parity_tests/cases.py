@@ -94,7 +94,7 @@ def _weights(rng: np.random.Generator, case: Case) -> Arrays:
         ("policy", case.policy_sizes),
         ("value", case.critic_sizes),
     ):
-        free = network == "policy" and case.head.family.free_log_std
+        free = case.free_log_std if network == "policy" else 0
         for name, shape in parameter_shapes(sizes, log_std=free):
             scale = 0.3 if len(shape) == 1 else 1.0 / np.sqrt(shape[1])
             state[f"{network}.{name}"] = scale * rng.standard_normal(shape)
@@ -162,7 +162,7 @@ def _optimizer_state(rng: np.random.Generator, case: Case, kind: str) -> Arrays:
     scale = 0.0 if case.regime == "fresh" else 0.1
     state = {}
     for slot in slots:
-        for name, shape in parameter_shapes(case.critic_sizes, log_std=False):
+        for name, shape in parameter_shapes(case.critic_sizes, log_std=0):
             array = round32(scale * rng.standard_normal(shape))
             if slot == "second_moment":
                 # At least the first moment's square, as in any real history.

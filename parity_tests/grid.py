@@ -8,6 +8,8 @@ from trpo.heads import (
     CATEGORICAL,
     GAUSSIAN,
     GAUSSIAN_STATE_STD,
+    MIXED,
+    MIXED_STATE_STD,
     SQUASHED_GAUSSIAN,
     Head,
 )
@@ -60,8 +62,14 @@ class Case:
     @property
     def head(self) -> Head:
         """The distribution and its sizes."""
-        act_dim = len(self.action_sizes) or self.act_dim
+        choices = self.distribution == CATEGORICAL
+        act_dim = len(self.action_sizes) if choices else self.act_dim
         return Head(act_dim, self.distribution, self.action_sizes)
+
+    @property
+    def free_log_std(self) -> int:
+        """Entries of the policy's free log_std; 0 where it has none."""
+        return self.head.reals * self.head.family.free_log_std
 
     @property
     def policy_sizes(self) -> tuple[int, ...]:
@@ -132,6 +140,10 @@ GRID = (
          distribution=CATEGORICAL, action_sizes=(3, 1, 5), masked=True, tested=False),
     Case(name="switches_masked", why="switches that can't be on, or off", act_dim=4,
          distribution=BERNOULLI, masked=True, tested=False),
+    Case(name="mixed", why="real numbers and choices at once, with masks", act_dim=4,
+         distribution=MIXED, action_sizes=(3, 2), masked=True),
+    Case(name="mixed_state_std", why="the same with log_std by the network", act_dim=4,
+         distribution=MIXED_STATE_STD, action_sizes=(3, 2), tested=False),
     Case(name="state_std", why="log_std by the network",
          distribution=GAUSSIAN_STATE_STD),
     Case(name="state_std_high", why="log_std at, above and about its clamp",

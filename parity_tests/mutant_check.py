@@ -22,6 +22,7 @@ CASES = {
         "log_std_high",
     ),
     "discrete": ("choices", "choices_peaked", "choices_near", "switches"),
+    "mixed": ("mixed", "mixed_state_std"),
     "masked": ("masked", "switches_masked"),
     "continuous": ("trained", "state_std", "state_std_high", "squashed"),
 }

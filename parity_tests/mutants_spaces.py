@@ -161,4 +161,30 @@ MASKED = looked_for(
             "if closed.all():"),
 )  # fmt: skip
 
-SPACES = DISCRETE + CONTINUOUS + MASKED
+MIXED = looked_for(
+    "mixed",
+    _torch("log-density of the reals alone", "mixed",
+           "return gaussian.log_prob(reals, x) + categorical.log_prob(choices, options)",
+           "return gaussian.log_prob(reals, x)"),
+    _torch("KL of the reals alone", "mixed",
+           "return of_reals + categorical.kl_old_to_new(choices_before, choices_after)",
+           "return of_reals"),
+    _torch("choices' Fisher left out", "mixed",
+           "*categorical.fisher_metric(choices, v)", "*v"),
+    _torch("choices from the first outputs", "mixed",
+           "*categorical.from_network(head, outputs[:, real:])",
+           "*categorical.from_network(head, outputs[:, :-real])"),
+    _jax("KL of the reals twice", "mixed",
+         "return of_reals + categorical.kl_old_to_new(choices_before, choices_after)",
+         "return 2 * of_reals + categorical.kl_old_to_new(choices_before, choices_after)"),
+    _jax("choices' cotangent lost", "mixed", "d_choices, _ = pull_choices(choices)",
+         "d_choices = 0 * pull_choices(choices)[0]"),
+    _jax("entropy of the choices alone", "mixed",
+         "return gaussian.entropy(reals) + categorical.entropy(choices)",
+         "return 0 * gaussian.entropy(reals) + categorical.entropy(choices)"),
+    _jax("tangent of the reals for the choices", "mixed",
+         "push_choices(d_outputs[:, real:], None)",
+         "push_choices(d_outputs[:, :-real], None)"),
+)  # fmt: skip
+
+SPACES = DISCRETE + CONTINUOUS + MASKED + MIXED

@@ -41,7 +41,7 @@ from trpo_torch import (
 
 DIFFERENCE = 1e-5
 # One case of each distribution.
-DIFFERENTIATED = ("trained", "choices", "switches", "state_std")
+DIFFERENTIATED = ("trained", "choices", "switches", "state_std", "mixed")
 
 
 @functools.lru_cache

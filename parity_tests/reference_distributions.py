@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from parity_tests.reference import Noise, exact
+from parity_tests.reference import Forward, Noise, exact
 from parity_tests.reference_gaussians import Gaussian, Squashed, StateGaussian
 from parity_tests.reference_kinds import (
     Comparison,
@@ -23,9 +23,92 @@ from trpo.heads import (
     CATEGORICAL,
     GAUSSIAN,
     GAUSSIAN_STATE_STD,
+    MIXED,
+    MIXED_STATE_STD,
     SQUASHED_GAUSSIAN,
     Head,
 )
+
+
+class Mixture:
+    """Real numbers and choices, independent: everything adds.
+
+    Args:
+        reals: Of the first outputs.
+        choices: Of the others.
+        count: Real entries of an action, the first ones.
+        outputs: Outputs that are theirs.
+    """
+
+    def __init__(self, reals: Gaussian, choices: "Choices", count: int, outputs: int):
+        self.reals, self.choices = reals, choices
+        self.count, self.outputs = count, outputs
+
+    def masked(self, mask):
+        """The choices have the mask."""
+        choices = self.choices.masked(mask)
+        return Mixture(self.reals, choices, self.count, self.outputs)
+
+    def _of(self, at: Forward) -> tuple[Forward, Forward]:
+        first, last = np.split(at.output, [self.outputs], axis=1)
+        return Forward(first, at.log_std, ()), Forward(last, None, ())
+
+    def fields(self, at):
+        """Of both."""
+        reals, choices = self._of(at)
+        return {**self.reals.fields(reals), **self.choices.fields(choices)}
+
+    def sample(self, at, draws):
+        """Each from its columns."""
+        (reals, choices), (z, u) = self._of(at), np.split(draws, [self.count], 1)
+        parts = [self.reals.sample(reals, z), self.choices.sample(choices, u)]
+        return np.concatenate(parts, 1)
+
+    def likelihood(self, at, actions, noise=exact):
+        """The residual is a pair."""
+        (reals, choices), (x, k) = self._of(at), np.split(actions, [self.count], 1)
+        one = self.reals.likelihood(reals, x, noise)
+        two = self.choices.likelihood(choices, k, noise)
+        total = noise(one.log_prob + two.log_prob)
+        return Likelihood(total, one.terms + two.terms, (one.residual, two.residual))
+
+    def pull(self, at, residual, weight, noise):
+        """Each one's own outputs."""
+        reals, choices = self._of(at)
+        first, d_log_std = self.reals.pull(reals, residual[0], weight, noise)
+        last, _ = self.choices.pull(choices, residual[1], weight, noise)
+        return np.concatenate([first, last], 1), d_log_std
+
+    def metric(self, at, d_output, d_log_std, noise=exact):
+        """Block by block."""
+        (reals, choices), (u, v) = self._of(at), np.split(d_output, [self.outputs], 1)
+        first, d_log_std = self.reals.metric(reals, u, d_log_std, noise)
+        last, _ = self.choices.metric(choices, v, None, noise)
+        return np.concatenate([first, last], 1), d_log_std
+
+    def compare(self, old, new, residual, actions, noise=exact):
+        """Sums."""
+        x, k = np.split(actions, [self.count], axis=1)
+        pairs = zip(self._of(old), self._of(new), residual, (x, k), strict=True)
+        one, two = (
+            kind.compare(*pair, noise)
+            for kind, pair in zip((self.reals, self.choices), pairs, strict=True)
+        )
+        return Comparison(*(noise(a + b) for a, b in zip(one, two, strict=True)))
+
+    def entropy(self, at, noise=exact):
+        """The sum."""
+        reals, choices = self._of(at)
+        total = self.reals.entropy(reals, noise) + self.choices.entropy(choices, noise)
+        return noise(total)
+
+    def deterministic(self, at, noise=exact):
+        """The mean, and the log-probability there of the most likely choices."""
+        reals, choices = self._of(at)
+        mean = self.reals.deterministic(reals, noise)["mean"]
+        peak = self.reals.likelihood(reals, mean, noise).log_prob
+        best = self.choices.deterministic(choices, noise)["log_prob"]
+        return {"mean": mean, "log_prob": noise(peak + best)}
 
 
 # The log-probability of an option that is not there: exp of it is exactly 0.
@@ -162,12 +245,19 @@ def _indicator(actions: np.ndarray, options: np.ndarray) -> np.ndarray:
     return (actions[:, None] == np.arange(options.shape[1])).astype(np.float64)
 
 
+def _mixture(head: Head, reals: Gaussian) -> Mixture:
+    choices = Choices(head.action_sizes, binary=False)
+    return Mixture(reals, choices, head.reals, head.real_outputs)
+
+
 TABLE = {
     GAUSSIAN: lambda head: Gaussian(),
     GAUSSIAN_STATE_STD: lambda head: StateGaussian(),
     SQUASHED_GAUSSIAN: lambda head: Squashed(),
     CATEGORICAL: lambda head: Choices(head.action_sizes, binary=False),
     BERNOULLI: lambda head: Choices((2,) * head.act_dim, binary=True),
+    MIXED: lambda head: _mixture(head, Gaussian()),
+    MIXED_STATE_STD: lambda head: _mixture(head, StateGaussian()),
 }
 
 

@@ -4,7 +4,7 @@ import abc
 
 import gymnasium
 import numpy as np
-from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete
+from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete, Tuple
 
 
 class Counter(gymnasium.Env):
@@ -137,6 +137,29 @@ class Aim(Riddle):
         return float(np.sum(1.0 - miss))
 
 
+class Pack(Riddle):
+    """Dict and Tuple of actions: which, how far, and whether."""
+
+    observation_space = Box(-1.0, 1.0, (3,), np.float32)
+    action_space = Dict(
+        which=Discrete(3, start=1),
+        how=Tuple([Box(-2.0, 2.0, (1,), np.float32), MultiBinary(1)]),
+    )
+    best_return = 12.0
+
+    def _ask(self):
+        shown = self.np_random.uniform(-1.0, 1.0, 3).astype(np.float32)
+        which = 1 + int(shown[0] > -0.3) + int(shown[0] > 0.3)
+        self.answer = (which, shown[1], int(shown[2] > 0))
+        return shown
+
+    def _score(self, action):
+        which, far, whether = self.answer
+        (moved,), (switch,) = action["how"]
+        close = max(0.0, 1.0 - abs(float(moved) - far))
+        return float(action["which"] == which) + close + float(switch == whether)
+
+
 class TicTacToe(gymnasium.Env):
     """Noughts and crosses against random moves: 1 for a win, -1 for a loss.
 
@@ -201,6 +224,7 @@ def register():
         "Switches-v0": (Switches, {}),
         "Pointer-v0": (Pointer, {}),
         "Aim-v0": (Aim, {}),
+        "Pack-v0": (Pack, {}),
         "TicTacToe-v0": (TicTacToe, {}),
         "TicTacToeMissing-v0": (TicTacToe, {"mask": "none after a step"}),
         "TicTacToeClosed-v0": (TicTacToe, {"mask": "nothing allowed"}),

@@ -17,7 +17,7 @@ from trpo.batch_check import (
     require_shape,
 )
 from trpo.config import TRPOConfig
-from trpo.heads import GAUSSIAN, POLICY_DISTRIBUTIONS, Head
+from trpo.heads import GAUSSIAN, Head
 from trpo.initialization import initial_weights
 from trpo.noise import Purpose, RandomStream, minibatch_orders
 from trpo.normalization import ObservationNormalizer
@@ -115,9 +115,7 @@ class AgentBase(AgentState):
             normalize_advantages=normalize_advantages,
             optimizer_type=optimizer_type,
             sgd_momentum=sgd_momentum,
-            policy_distribution=(
-                distribution if distribution in POLICY_DISTRIBUTIONS else GAUSSIAN
-            ),
+            policy_distribution=self.head.of_reals,
             initial_log_std=initial_log_std,
             fisher_product=fisher_product,
             dtype=dtype,

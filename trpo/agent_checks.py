@@ -86,7 +86,7 @@ class AgentChecks(BackendHooks):
             if not (isinstance(array, np.ndarray) or self._all_finite(native)):
                 require_finite(name, self._to_numpy(native))
             checked[field] = native
-        if self.head.family.discrete:
+        if self.head.options:
             actions = self._to_numpy(checked["actions"])
             host_mask = None if mask is None else self._to_numpy(mask)
             self.head.check_actions("batch['actions']", actions, host_mask)

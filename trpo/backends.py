@@ -49,7 +49,7 @@ def make_agent(config: TrainConfig, spec: PolicySpec):  # noqa: ANN201
     hyperparameters = dataclasses.asdict(config.agent)
     # The spec's head is what that and the action space have made.
     del hyperparameters["policy_distribution"]
-    return load_backend(config.backend).TRPOAgent(
+    agent = load_backend(config.backend).TRPOAgent(
         spec.obs_dim,
         spec.act_dim,
         spec.action_low,
@@ -62,3 +62,5 @@ def make_agent(config: TrainConfig, spec: PolicySpec):  # noqa: ANN201
         action_sizes=spec.head.action_sizes,
         **hyperparameters,
     )
+    agent.spec = spec
+    return agent

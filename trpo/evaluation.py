@@ -108,7 +108,8 @@ def record_video(agent: Agent, env_id: str, *, seed: int, directory: Path) -> Pa
     while not done:
         mask = spec.head.flat_mask(info[KEY])[None] if masked else None
         action, _, _ = act(agent, np.reshape(obs, (1, -1)), mask, deterministic=True)
-        obs, _, terminated, truncated, info = env.step(spec.to_environment(action)[0])
+        sent = spec.one_to_environment(action[0])
+        obs, _, terminated, truncated, info = env.step(sent)
         done = terminated or truncated
     env.close()
     return max(directory.glob("*.mp4"), key=lambda path: path.stat().st_mtime)

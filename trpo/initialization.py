@@ -70,10 +70,10 @@ def initial_weights(
     )
     if head.family.outputs_log_std:
         bias = policy[f"layers.{len(policy_layer_sizes)}.bias"]
-        bias[head.act_dim :] = initial_log_std
+        bias[head.reals : head.real_outputs] = initial_log_std
     free = {}
     if head.family.free_log_std:
-        free["policy.log_std"] = np.full(head.act_dim, float(initial_log_std))
+        free["policy.log_std"] = np.full(head.reals, float(initial_log_std))
     return {
         **free,
         **{f"policy.{name}": array for name, array in policy.items()},

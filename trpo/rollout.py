@@ -9,7 +9,7 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from trpo.action_masks import ActionMasks, act
 from trpo.environments import RESTORE, autoreset_mode, final_observations
 from trpo.heads import GAUSSIAN
-from trpo.spaces import policy_spec
+from trpo.spaces import PolicySpec, policy_spec
 from trpo.types import Agent, Episode, Rollout
 
 
@@ -139,6 +139,9 @@ class RolloutCollector:
             NonFiniteTransitionError: an observation or reward is not finite.
             ActionMaskError: see the class.
         """
+        if self.spec.structure is not None:
+            # As they are recorded: a replay has to send the same.
+            actions = actions.astype(np.float64)
         sent = self.spec.to_environment(actions)
         obs, rewards, terminated, truncated, infos = self.env.step(sent)
         done = terminated | truncated
@@ -156,7 +159,7 @@ class RolloutCollector:
                 self._masks.follow(infos, done)
             else:
                 self._masks.release(done)
-        self._actions.append(sent)
+        self._actions.append(sent if self.spec.structure is None else actions)
         step = Transition(
             self._flatten(obs),
             self._flatten(final_obs),
@@ -221,7 +224,7 @@ class RolloutCollector:
         size = self.env.num_envs
         numbers = np.array(state["episode"], dtype=np.int64)
         actions = [state.get(f"actions.{i}", ()) for i in range(size)]
-        replay = {i: (int(numbers[i]), actions[i]) for i in range(size)}
+        replay = {i: (int(numbers[i]), self._sent(actions[i])) for i in range(size)}
         obs, infos = self.env.reset(options={RESTORE: replay})
         lost = ~np.asarray(state["replayable"])
         lost |= np.any(self._flatten(obs) != state["obs"], axis=1)
@@ -236,15 +239,21 @@ class RolloutCollector:
         self._episode_numbers = numbers
         self._returns = np.where(lost, 0.0, state["episode_return"])
         self._lengths = np.where(lost, 0, state["episode_length"])
-        self._actions = _align(actions, self.env)
+        self._actions = _align(actions, self.spec)
         return tuple(int(i) for i in np.flatnonzero(lost))
 
+    def _sent(self, history: Any) -> Any:
+        """Recorded actions as one environment takes them."""
+        if self.spec.structure is None:
+            return history
+        return [self.spec.one_to_environment(action) for action in history]
 
-def _align(histories: list[Any], env: VectorEnv) -> list[np.ndarray]:
+
+def _align(histories: list[Any], spec: PolicySpec) -> list[np.ndarray]:
     """Action histories of unequal length as one list of steps, aligned at the end."""
     longest = max(map(len, histories), default=0)
-    space: Any = env.single_action_space
-    steps = np.zeros((longest, len(histories), *space.shape), dtype=space.dtype)
+    shape = (longest, len(histories), *spec.action_shape)
+    steps = np.zeros(shape, dtype=spec.action_dtype)
     for i, history in enumerate(histories):
         if len(history):
             steps[longest - len(history) :, i] = history

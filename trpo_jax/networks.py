@@ -50,7 +50,7 @@ class Policy(nnx.Module):
     def __init__(self, obs_dim: int, layer_sizes: Sequence[int], head: Head) -> None:
         self.head = head
         if head.family.free_log_std:
-            self.log_std = nnx.Param(jnp.zeros(head.act_dim))
+            self.log_std = nnx.Param(jnp.zeros(head.reals))
         self.layers = _linear_layers((obs_dim, *layer_sizes, head.output_dim))
 
     def __call__(

@@ -15,14 +15,17 @@ from trpo.heads import (
     CATEGORICAL,
     GAUSSIAN,
     GAUSSIAN_STATE_STD,
+    MIXED,
+    MIXED_STATE_STD,
     SQUASHED_GAUSSIAN,
     SQUASHED_GAUSSIAN_STATE_STD,
     Head,
 )
-from trpo_torch import bernoulli, categorical, gaussian, squashed_gaussian
+from trpo_torch import bernoulli, categorical, gaussian, mixed, squashed_gaussian
 from trpo_torch.bernoulli import Bernoulli
 from trpo_torch.categorical import Categorical
 from trpo_torch.gaussian import DiagonalGaussian
+from trpo_torch.mixed import Mixed
 from trpo_torch.squashed_gaussian import SquashedGaussian
 
 
@@ -33,10 +36,12 @@ BY_NAME: dict[str, ModuleType] = {
     SQUASHED_GAUSSIAN_STATE_STD: squashed_gaussian,
     CATEGORICAL: categorical,
     BERNOULLI: bernoulli,
+    MIXED: mixed,
+    MIXED_STATE_STD: mixed,
 }
 _BY_TYPE = {module.TYPE: module for module in BY_NAME.values()}
 
-Distribution = DiagonalGaussian | SquashedGaussian | Categorical | Bernoulli
+Distribution = DiagonalGaussian | SquashedGaussian | Categorical | Bernoulli | Mixed
 """Parameters of a distribution over actions at n observations, each [n or 1, …]."""
 
 

@@ -41,7 +41,7 @@ class Policy(nn.Module):
     def __init__(self, obs_dim: int, layer_sizes: Sequence[int], head: Head) -> None:
         super().__init__()
         self.head = head
-        free = torch.zeros(head.act_dim) if head.family.free_log_std else None
+        free = torch.zeros(head.reals) if head.family.free_log_std else None
         self.register_parameter("log_std", None if free is None else nn.Parameter(free))
         self.layers = _linear_layers((obs_dim, *layer_sizes, head.output_dim))
 
