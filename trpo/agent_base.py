@@ -79,6 +79,7 @@ class AgentBase(AgentState):
         sgd_momentum: float = 0.9,
         *,
         cg_residual_tol: float = 1e-10,
+        initialization: str = "orthogonal",
         initial_log_std: float = 0.0,
         fisher_product: str = "gauss_newton",
         dtype: str = "float32",
@@ -116,6 +117,7 @@ class AgentBase(AgentState):
             optimizer_type=optimizer_type,
             sgd_momentum=sgd_momentum,
             policy_distribution=self.head.of_reals,
+            initialization=initialization,
             initial_log_std=initial_log_std,
             fisher_product=fisher_product,
             dtype=dtype,
@@ -138,6 +140,7 @@ class AgentBase(AgentState):
             policy_layer_sizes=self.config.policy_layer_sizes,
             critic_layer_sizes=self.config.critic_layer_sizes,
             initial_log_std=initial_log_std,
+            initialization=initialization,
             seed=self.seed,
         )
         self._build(device, {name: a.astype(self.dtype) for name, a in weights.items()})

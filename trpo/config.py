@@ -27,6 +27,7 @@ from trpo.validation import (
 
 DTYPES = ("float32", "float64")
 FISHER_PRODUCTS = ("gauss_newton", "kl_hessian")
+INITIALIZATIONS = ("orthogonal", "torch", "flax")
 OPTIMIZER_TYPES = ("adam", "sgd")
 MATMUL_PRECISIONS = ("float32", "tf32", "bfloat16")
 BACKENDS = ("jax", "torch")
@@ -78,6 +79,8 @@ class TRPOConfig:
     """Momentum of "sgd", in [0, 1)."""
     policy_distribution: str = GAUSSIAN
     """Of Box actions: gaussian, squashed_gaussian, either with _state_std appended."""
+    initialization: str = "orthogonal"
+    """Of weights: orthogonal, or as a framework's own linear layers, torch or flax."""
     initial_log_std: float = 0.0
     """Initial log standard deviation of every action dimension, in [-20, 2]."""
     fisher_product: str = "gauss_newton"
@@ -116,6 +119,7 @@ class TRPOConfig:
             raise ValueError("`sgd_momentum`: expected a value below 1, got 1.0.")
         require_bool("normalize_advantages", self.normalize_advantages)
         require_choice("optimizer_type", self.optimizer_type, OPTIMIZER_TYPES)
+        require_choice("initialization", self.initialization, INITIALIZATIONS)
         require_choice(
             "policy_distribution", self.policy_distribution, POLICY_DISTRIBUTIONS
         )
