@@ -142,6 +142,11 @@ def check_action_masks() -> None:
                 messages.append(_refusal(lambda a, b=batch: a.update(b), agent, where))
             assert snapshot(agent) == before, f"{name}, {framework}: state changed"
         assert messages[: len(wrong)] == messages[len(wrong) :], messages
+        for message, said in zip(
+            messages, ("at least one", "0 and 1", "allows", "shape", "shape"),
+            strict=False,
+        ):  # fmt: skip
+            assert said in message, message
 
 
 def check_squashed_actions() -> None:
