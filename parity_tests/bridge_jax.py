@@ -42,7 +42,7 @@ def stages(
     inputs = {
         "policy": jax.tree.map(put, state.load_network(problem.state, "policy.")),
         "critic": jax.tree.map(put, state.load_network(problem.state, "value.")),
-        "batch": Batch(*(put(problem.batch[name]) for name in Batch._fields)),
+        "batch": Batch(**{n: put(array) for n, array in problem.batch.items()}),
         "teacher": jax.tree.map(put, teacher),
     }
     to_own = functools.partial(_own_order, case, put)
@@ -82,7 +82,7 @@ def make_linear(agent: TRPOAgent, arrays: Arrays) -> None:
 
 def own_order(case: Case, vector: np.ndarray) -> np.ndarray:
     """A policy's canonical flat vector in JAX's flat order."""
-    free = case.head.family.free_log_std
+    free = case.free_log_std
     named = unflatten(vector, case.policy_sizes, "policy.", log_std=free)
     return np.array(ravel_pytree(state.load_network(named, "policy."))[0])
 
@@ -98,7 +98,7 @@ def _compiled(
     batch, teacher = inputs["batch"], inputs["teacher"]
     theta, unravel = ravel_pytree(inputs["policy"])
 
-    policy = FlatPolicy(unravel, batch.obs, sizes[2])
+    policy = FlatPolicy(unravel, batch.obs, sizes[2], batch.action_mask)
     trees: dict = {}
     decisions: dict = {}
     with precision_of(matmul_precision):
@@ -112,7 +112,9 @@ def _compiled(
 
 def _distribution(at: Distribution, head: Head, batch: Batch, teacher: Teacher) -> dict:
     old, new = (
-        distributions.from_network(head, output, None if free is None else free[0])
+        distributions.from_network(
+            head, output, None if free is None else free[0], batch.action_mask
+        )
         for output, free in (teacher[:2], teacher[2:4])
     )
     before = objective.surrogate(old, batch)

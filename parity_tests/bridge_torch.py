@@ -64,10 +64,11 @@ class _Runner:
     def __init__(self, problem: Problem, dtype: str, device: str) -> None:
         self.problem, self.dtype, self.device = problem, getattr(torch, dtype), device
         case = problem.case
-        self.batch = Batch(*(self.tensor(problem.batch[n]) for n in Batch._fields))
+        arrays = problem.batch.items()
+        self.batch = Batch(**{name: self.tensor(array) for name, array in arrays})
         self.theta = self.tensor(flatten(problem.state, "policy."))
         module = make_policy(case, dtype, device)
-        self.policy = FlatPolicy(module, self.batch.obs)
+        self.policy = FlatPolicy(module, self.batch.obs, self.batch.action_mask)
         self.critic = Critic(case.obs_dim, case.layers).to(device, self.dtype)
         arrays = {n: a.astype(dtype) for n, a in problem.state.items()}
         state.load_network(self.critic, arrays, "value.")
@@ -79,7 +80,8 @@ class _Runner:
     def _at(self, output: np.ndarray, log_std: np.ndarray | None) -> Any:
         free = None if log_std is None else self.tensor(log_std[0])
         head = self.problem.case.head
-        return distributions.from_network(head, self.tensor(output), free)
+        mask = self.batch.action_mask
+        return distributions.from_network(head, self.tensor(output), free, mask)
 
     def distribution(self, teacher: Teacher) -> dict[str, Tensor]:
         at = self.policy(self.theta)

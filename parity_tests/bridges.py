@@ -48,14 +48,19 @@ def run(
         device: "cpu" or "cuda".
         matmul_precision: "float32" or "tf32".
     """
-    bridge = BRIDGES[framework]
+    bridge, case = BRIDGES[framework], problem.case
     values, decisions = bridge.stages(problem, teacher, dtype, device, matmul_precision)
     agent = make_agent(framework, problem, dtype, device, matmul_precision)
+    if case.head.family.outputs_log_std:
+        # Of a network, and so not exact as a free one is.
+        values["state_log_std"] = values.pop("log_std")
     if "logits" in values:
-        values["logits"] = flat_logits(values["logits"], problem.case.action_sizes)
+        values["logits"] = flat_logits(values["logits"], case.action_sizes)
+        if case.masked:
+            values["logits"] = _without_forbidden(values["logits"], problem)
     values |= _rollout_values(agent, problem, dtype)
     stages = Stages(values, decisions, {}, {})
-    if problem.case.updates:
+    if case.updates:
         update = run_update(agent, problem)
         values.update(update.values)
         decisions.update(update.decisions)
@@ -102,6 +107,18 @@ def make_agent(
     return agent
 
 
+def _without_forbidden(logits: np.ndarray, problem: Problem) -> np.ndarray:
+    """Logits with 0 for what the mask forbids, which they must make impossible."""
+    mask = problem.batch["action_mask"]
+    if not problem.case.action_sizes:
+        off, on = mask[:, ::2], mask[:, 1::2]
+        assert (logits[off == 0] == 1e9).all(), "a switch that must be on"
+        assert (logits[on == 0] == -1e9).all(), "a switch that must be off"
+        mask = off * on
+    assert (abs(logits[mask == 0]) == 1e9).all(), "a forbidden option"
+    return np.where(mask > 0, logits, np.zeros_like(logits))
+
+
 def cast(arrays: Arrays, dtype: str) -> Arrays:
     """The arrays in a dtype, counters left alone."""
     return {
@@ -139,18 +156,18 @@ def _rollout_values(agent: Any, problem: Problem, dtype: str) -> Arrays:
         normalizer.update(part)
     obs = normalizer.normalize(rollout["raw_obs"], np.dtype(dtype))
     action, log_prob, _ = agent.act(obs, deterministic=True)
-    discrete = problem.case.head.family.discrete
+    head, found = problem.case.head, {}
+    # The mean of real numbers; of choices, what is continuous.
+    if head.reals:
+        found["normalized/mean"] = action[:, : head.reals]
+    if head.options:
+        found["normalized/log_prob"] = log_prob
     return {
         "gae/advantages": advantages.astype(dtype),
         "gae/returns": returns.astype(dtype),
         "gae/normalized": normalize_advantages(advantages).astype(dtype),
         "normalized/obs": obs,
-        # The mean of real numbers; of choices, what is continuous.
-        **(
-            {"normalized/log_prob": log_prob}
-            if discrete
-            else {"normalized/mean": action}
-        ),
+        **found,
     }
 
 

@@ -15,16 +15,17 @@ Arrays = dict[str, np.ndarray]
 
 
 def parameter_shapes(
-    sizes: Sequence[int], log_std: bool
+    sizes: Sequence[int], log_std: int
 ) -> Iterator[tuple[str, tuple[int, ...]]]:
     """Names and shapes of a network's parameters in canonical order.
 
     Args:
         sizes: Widths from input to output.
-        log_std: Whether a free log standard deviation comes first.
+        log_std: Entries of the free log standard deviation that comes first; 0 where
+            there is none.
     """
     if log_std:
-        yield "log_std", (sizes[-1],)
+        yield "log_std", (log_std,)
     for i, (fan_in, fan_out) in enumerate(itertools.pairwise(sizes)):
         yield f"layers.{i}.weight", (fan_out, fan_in)
         yield f"layers.{i}.bias", (fan_out,)
@@ -42,7 +43,7 @@ def flatten(arrays: Mapping[str, np.ndarray], prefix: str) -> np.ndarray:
 
 
 def unflatten(
-    vector: np.ndarray, sizes: Sequence[int], prefix: str, log_std: bool
+    vector: np.ndarray, sizes: Sequence[int], prefix: str, log_std: int
 ) -> Arrays:
     """The arrays that `flatten` joined."""
     arrays, offset = {}, 0

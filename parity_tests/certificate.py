@@ -204,8 +204,8 @@ def _checks(mode: str) -> list[dict[str, Any]]:
     recorded = ["gauss_small_f64"] if mode == "quick" else golden.names()
     found = inspection.checks(recorded)
     if mode == "quick":
-        left_out = {f"{name}, {f}" for name in FULL_ONLY for f in inspection.FRAMEWORKS}
-        found = [check for check in found if check.name not in left_out]
+        left_out = (*FULL_ONLY, *inspection.OF_OTHERS)
+        found = [check for check in found if check.of not in left_out]
     return [inspection.perform(check)._asdict() for check in found]
 
 

@@ -8,6 +8,7 @@ from gymnasium import spaces
 
 from parity_tests import bridges, cases
 from parity_tests.cases import Problem
+from trpo.heads import SQUASHED_GAUSSIAN
 from trpo.spaces import policy_spec
 
 
@@ -117,6 +118,50 @@ def check_discrete_actions() -> None:
         assert sent.reshape(-1).tolist() == [7, 8], f"{space}: {sent}"
 
 
+def check_action_masks() -> None:
+    """Both refuse masks that don't fit or forbid all, and forbidden actions."""
+    for name in ("masked", "switches_masked"):
+        problem, messages = cases.build(name), []
+        right = {n: a.astype("float32") for n, a in problem.batch.items()}
+        sizes = problem.case.head.options
+        closed, odd = (right["action_mask"].copy() for _ in range(2))
+        closed[4, : sizes[0]], odd[5, 0] = 0.0, 0.5
+        # The opposite of what was done, where it was the first option.
+        taken = right["action_mask"].copy()
+        row = int(np.flatnonzero(right["actions"][:, 0] == 0)[0])
+        taken[row, : sizes[0]] = np.eye(sizes[0])[1]
+        wrong = [closed, odd, taken, right["action_mask"][:, 1:], closed[:-1]]
+        for framework in FRAMEWORKS:
+            agent = bridges.make_agent(framework, problem, "float32")
+            before = snapshot(agent)
+            for i, mask in enumerate(wrong):
+                where, batch = (
+                    f"{name}, mask {i}, {framework}",
+                    right | {"action_mask": mask},
+                )
+                messages.append(_refusal(lambda a, b=batch: a.update(b), agent, where))
+            assert snapshot(agent) == before, f"{name}, {framework}: state changed"
+        assert messages[: len(wrong)] == messages[len(wrong) :], messages
+        for message, said in zip(
+            messages, ("at least one", "0 and 1", "allows", "shape", "shape"),
+            strict=False,
+        ):  # fmt: skip
+            assert said in message, message
+
+
+def check_squashed_actions() -> None:
+    """Squashed actions reach both bounds and their middle, and none beyond."""
+    observed = spaces.Box(-1.0, 1.0, (2,))
+    box = spaces.Box(np.float32([-3.0, 1.0]), np.float32([1.0, 1e38]))
+    spec = policy_spec(observed, box, SQUASHED_GAUSSIAN)
+    sent = spec.to_environment(np.float32([[-50, -50], [0, 0], [50, 50]]))
+    wanted = [box.low, 0.5 * box.low + 0.5 * box.high, box.high]
+    np.testing.assert_array_equal(sent, wanted)
+    half = spec.to_environment(np.full((1, 2), np.arctanh(0.5)))
+    np.testing.assert_allclose(half, [0.25 * box.low + 0.75 * box.high], rtol=1e-6)
+    assert box.contains(half[0])
+
+
 def _refusal(call: Callable[[Any], Any], agent: Any, name: str) -> str:
     try:
         call(agent)
@@ -173,6 +218,8 @@ def check_huge_returns() -> None:
 CHECKS: dict[str, Callable[[], None]] = {
     "huge returns": check_huge_returns,
     "discrete actions": check_discrete_actions,
+    "action masks": check_action_masks,
+    "squashed actions": check_squashed_actions,
     "refusals": check_refusals,
     "statuses": check_statuses,
 }

@@ -70,10 +70,10 @@ class Probe:
             action_sizes=tuple(meta.get("action_sizes", ())),
         )  # fmt: skip
         self.theta = flatten(weights, "policy.").astype(self.dtype)
-        columns = {n: batch[n] for n in ("obs", "actions")}
+        columns = {n: batch[n] for n in ("obs", "actions", "action_mask") if n in batch}
         for name in ("log_probs", "returns", "advantages"):
             columns[name] = batch[name].reshape(-1, 1)
-        self.batch = Batch(*(self._in(columns[name]) for name in Batch._fields))
+        self.batch = Batch(**{name: self._in(a) for name, a in columns.items()})
         self.policy, self.unravel = self._policy(weights)
         if self.case.head.family.free_log_std:
             self.original = OriginalTerms(weights, batch["obs"])
@@ -84,12 +84,14 @@ class Probe:
 
     def _policy(self, weights: Arrays) -> tuple[Callable, Callable | None]:
         case = self.case
+        of_batch = (self.batch.obs, self.batch.action_mask)
         if self.torch:
             module = bridge_torch.make_policy(case, self.dtype)
-            return TorchFlatPolicy(module, self.batch.obs), None
+            return TorchFlatPolicy(module, *of_batch), None
         tree = jax_state.load_network(weights, "policy.")
         unravel = ravel_pytree(jax.tree.map(self._in, tree))[1]
-        return JaxFlatPolicy(unravel, self.batch.obs, case.head), unravel
+        obs, mask = of_batch
+        return JaxFlatPolicy(unravel, obs, case.head, mask), unravel
 
     def _flat_in(self, vector: np.ndarray) -> Any:
         if not self.torch:

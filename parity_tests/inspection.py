@@ -17,6 +17,12 @@ from parity_tests.tolerances import TF32_SHOWS_IN, TF32_UNSTABLE
 
 
 FRAMEWORKS = ("torch", "jax")
+# Of squashed and mixed actions, of a log_std for each row, and of masks: checks that
+# compile much, and that no fault in what the plain Gaussian uses needs.
+OF_OTHERS = (
+    *("Fisher with own log_std", "60 digits, squashed", "entropy, squashed"),
+    *("gradients of other distributions", "act of other distributions"),
+)
 
 
 class Check(NamedTuple):
@@ -31,6 +37,12 @@ class Check(NamedTuple):
     group: str
     name: str
     run: Callable[[], None]
+
+    @property
+    def of(self) -> str:
+        """The name without the backend's."""
+        stem, _, last = self.name.rpartition(", ")
+        return stem if last in FRAMEWORKS else self.name
 
 
 class Outcome(NamedTuple):

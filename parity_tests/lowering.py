@@ -16,7 +16,7 @@ def arguments(dtype: str = "float32") -> tuple:
     """The compiled update's arguments, as an agent passes them."""
     problem = cases.build("trained")
     agent = bridges.make_agent("jax", problem, dtype)
-    batch = Batch(*(problem.batch[name].astype(dtype) for name in Batch._fields))
+    batch = Batch(**{name: a.astype(dtype) for name, a in problem.batch.items()})
     rng = np.random.default_rng(0)
     orders = minibatch_orders(rng, epochs=agent.config.value_epochs, size=33)
     rates = Rates(*map(np.dtype(dtype).type, agent.config.rates()))

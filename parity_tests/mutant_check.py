@@ -11,15 +11,21 @@ import traceback
 from parity_tests import environment
 
 
-CASES = (
-    "trained",
-    "fresh",
-    "saturated",
-    "advantages_0",
-    "constant_obs",
-    "log_std_high",
-)
-DISCRETE_CASES = ("choices", "choices_peaked", "choices_near", "switches")
+# What a fault is looked for on, by its group.
+CASES = {
+    "gaussian": (
+        "trained",
+        "fresh",
+        "saturated",
+        "advantages_0",
+        "constant_obs",
+        "log_std_high",
+    ),
+    "discrete": ("choices", "choices_peaked", "choices_near", "switches"),
+    "mixed": ("mixed", "mixed_state_std"),
+    "masked": ("masked", "switches_masked"),
+    "continuous": ("trained", "state_std", "state_std_high", "squashed"),
+}
 GOLDEN = "gauss_small_f64"
 SHOWN = 3
 
@@ -28,9 +34,8 @@ def main() -> int:
     """Exit status 1 where anything was found."""
     environment.prepare()
     # A fault in one backend can't change what is checked of the other one alone.
-    options = sys.argv[1:]
-    names = DISCRETE_CASES if "--discrete" in options else CASES
-    frameworks = [name for name in options if name != "--discrete"] or ["torch", "jax"]
+    group, *frameworks = sys.argv[1:] or ["gaussian"]
+    names, frameworks = CASES[group], frameworks or ["torch", "jax"]
     found: dict[str, list[str]] = {}
     try:
         _rings(found, names)
@@ -41,7 +46,7 @@ def main() -> int:
         )
         traceback.print_exc(limit=3)
     try:
-        _checks(found, frameworks)
+        _checks(found, frameworks, group)
     except Exception as error:
         found.setdefault("truth", []).append(f"crash: {error}"[:200])
     print(json.dumps({ring: notes[:SHOWN] for ring, notes in found.items()}))
@@ -58,10 +63,13 @@ def _rings(found: dict[str, list[str]], names: tuple[str, ...]) -> None:
             found.setdefault(row.ring, []).append(text)
 
 
-def _checks(found: dict[str, list[str]], frameworks: list[str]) -> None:
+def _checks(found: dict[str, list[str]], frameworks: list[str], group: str) -> None:
     from parity_tests import inspection
 
+    left_out = inspection.OF_OTHERS if group in ("gaussian", "discrete") else ()
     for check in inspection.checks([GOLDEN], frameworks):
+        if check.of in left_out:
+            continue
         outcome = inspection.perform(check)
         if not outcome.ok:
             found.setdefault(check.group, []).append(f"{check.name}: {outcome.message}")

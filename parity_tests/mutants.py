@@ -1,36 +1,15 @@
 # ruff: noqa: E501 - a fault shows the line that it changes, whole.
 """One-line faults, each of which some implementation of TRPO has had or could have.
 
-A mutant is a file, a piece of its text that occurs once, and what to put there.
+Here those of the agent with a plain Gaussian; `mutants_spaces.py` has the others.
 """
 
-from typing import NamedTuple
-
-
-class Mutant(NamedTuple):
-    """One planted fault; `discrete` ones are looked for where actions are choices."""
-
-    name: str
-    file: str
-    old: str
-    new: str
-    discrete: bool = False
-
-
-def _torch(name: str, module: str, old: str, new: str) -> Mutant:
-    return Mutant(f"torch: {name}", f"trpo_torch/{module}.py", old, new)
-
-
-def _jax(name: str, module: str, old: str, new: str) -> Mutant:
-    return Mutant(f"jax: {name}", f"trpo_jax/{module}.py", old, new)
-
-
-def _shared(name: str, module: str, old: str, new: str) -> Mutant:
-    return Mutant(f"shared: {name}", f"trpo/{module}.py", old, new)
-
-
-def _discrete(mutant: Mutant) -> Mutant:
-    return mutant._replace(discrete=True)
+from parity_tests.mutant_kinds import (
+    jax as _jax,
+    shared as _shared,
+    torch as _torch,
+)
+from parity_tests.mutants_spaces import SPACES
 
 
 TORCH = (
@@ -216,74 +195,4 @@ SHARED = (
             "if shape != (rows, width) and", "if False and"),
 )  # fmt: skip
 
-DISCRETE = tuple(map(_discrete, (
-    _torch("choices' KL reversed", "categorical",
-           "p = torch.exp(log_probabilities(old))\n    d = _log_ratios(old, new)",
-           "p = torch.exp(log_probabilities(new))\n    d = _log_ratios(new, old)"),
-    _torch("choices' Fisher without - p p'", "categorical",
-           "centered = tangent.logits - (p * tangent.logits).sum(-1, keepdim=True)",
-           "centered = tangent.logits"),
-    _torch("choices' Fisher not averaged", "categorical",
-           "return Categorical(p * centered / p.shape[0])",
-           "return Categorical(p * centered)"),
-    _torch("missing options take part", "categorical", "MASKED = -1e9",
-           "MASKED = -5.0"),
-    _torch("cotangents of another choice", "categorical",
-           "parts = [u.logits[:, j, :size] for j, size",
-           "parts = [u.logits[:, j, -size:] for j, size"),
-    _torch("choices' KL cancelling", "categorical",
-           "return (p * expm1_minus_argument(d)).sum((-2, -1))[:, None]",
-           "return -(p * d).sum((-2, -1))[:, None]"),
-    _torch("normaliser of the new policy", "categorical",
-           "normalizer = torch.log1p((p * torch.expm1(near)).sum(-1, keepdim=True))",
-           "normalizer = torch.log1p((p * near).sum(-1, keepdim=True))"),
-    _torch("sampling from the other end", "categorical",
-           "cumulative = torch.cumsum(p, -1)",
-           "cumulative = torch.cumsum(p.flip(-1), -1)"),
-    _torch("switches' KL reversed", "bernoulli", "torch.sigmoid(sign * old.logits)\n",
-           "torch.sigmoid(sign * new.logits)\n"),
-    _torch("switches' Fisher p for p (1 - p)", "bernoulli",
-           "variance = torch.sigmoid(logits) * torch.sigmoid(-logits)",
-           "variance = torch.sigmoid(logits)"),
-    _torch("entropy of one outcome", "bernoulli", "for signed in (logits, -logits)",
-           "for signed in (logits, logits)"),
-    _torch("switches' KL of ones alone", "bernoulli", "for sign in (1.0, -1.0)",
-           "for sign in (1.0, 1.0)"),
-    _jax("choices' KL reversed", "categorical",
-         "p = jnp.exp(log_probabilities(old))\n    d = jnp.minimum(_log_ratios(old, new)",
-         "p = jnp.exp(log_probabilities(new))\n    d = jnp.minimum(_log_ratios(new, old)"),
-    _jax("choices' Fisher without - p p'", "categorical",
-         "centered = tangent.logits - (p * tangent.logits).sum(-1, keepdims=True)",
-         "centered = tangent.logits"),
-    _jax("missing options take part", "categorical", "MASKED = -1e9",
-         "MASKED = -5.0"),
-    _jax("actions counted from one", "categorical",
-         "index = actions.astype(jnp.int32)[..., None]",
-         "index = actions.astype(jnp.int32)[..., None] - 1"),
-    _jax("entropy averaged over choices", "categorical",
-         "return -(jnp.exp(log_p) * log_p).sum((-2, -1))[:, None]",
-         "return -(jnp.exp(log_p) * log_p).sum(-1).mean(-1)[:, None]"),
-    _jax("far policies as if near", "categorical",
-         "return jnp.where(small, change - normalizer, far)",
-         "return change - normalizer"),
-    _jax("least likely action", "categorical", "jnp.argmax(logits, axis=-1)",
-         "jnp.argmin(logits, axis=-1)"),
-    _jax("switches' log-probability of ones", "bernoulli",
-         "signed = (2.0 * actions - 1.0) * bernoulli.logits",
-         "signed = bernoulli.logits"),
-    _jax("switches' Fisher p for p (1 - p)", "bernoulli",
-         "variance = jax.nn.sigmoid(logits) * jax.nn.sigmoid(-logits)",
-         "variance = jax.nn.sigmoid(logits)"),
-    _jax("switches sampled upside down", "bernoulli", "(below_one(noise) < ",
-         "(below_one(noise) > "),
-    _jax("switches' ratio cancelling", "bernoulli",
-         "return jnp.where(small, exact, jax.nn.log_sigmoid(new) - "
-         "jax.nn.log_sigmoid(old))",
-         "return jax.nn.log_sigmoid(new) - jax.nn.log_sigmoid(old)"),
-    _shared("start not added", "spaces", "actions = actions + self.action_start",
-            "actions = actions + 0 * self.action_start"),
-    _shared("actions that don't exist let through", "heads", "if bad.any():",
-            "if bad.all():"),
-)))  # fmt: skip
-
-MUTANTS = TORCH + JAX + SHARED + DISCRETE
+MUTANTS = TORCH + JAX + SHARED + SPACES

@@ -22,7 +22,8 @@ import time
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from parity_tests.mutants import MUTANTS, Mutant
+from parity_tests.mutant_kinds import Mutant
+from parity_tests.mutants import MUTANTS
 
 
 PACKAGES = ("trpo", "trpo_torch", "trpo_jax", "parity_tests")
@@ -65,7 +66,7 @@ def plant(folder: pathlib.Path, mutant: Mutant) -> str:
 
 
 def check(
-    folder: pathlib.Path, frameworks: tuple[str, ...], discrete: bool
+    folder: pathlib.Path, frameworks: tuple[str, ...], group: str
 ) -> dict[str, list[str]]:
     """What the suite finds in the copy: ring -> notes."""
     settings = {
@@ -79,8 +80,7 @@ def check(
         # Compiling takes longer than running here.
         "XLA_FLAGS": "--xla_backend_optimization_level=0",
     }
-    command = [sys.executable, "-m", "parity_tests.mutant_check", *frameworks]
-    command += ["--discrete"] if discrete else []
+    command = [sys.executable, "-m", "parity_tests.mutant_check", group, *frameworks]
     try:
         run = subprocess.run(
             command, cwd=folder, env={**os.environ, **settings}, capture_output=True,
@@ -108,8 +108,8 @@ def run(mutants: list[Mutant], workers: int = 1) -> Iterator[Verdict]:
         folders: queue.Queue[pathlib.Path] = queue.Queue()
         first = pathlib.Path(temporary) / "0"
         copy_packages(first)
-        for discrete in {mutant.discrete for mutant in mutants}:
-            clean = check(first, ("torch", "jax"), discrete)
+        for group in sorted({mutant.group for mutant in mutants}):
+            clean = check(first, ("torch", "jax"), group)
             if clean:
                 raise RuntimeError(f"the suite fails without any fault: {clean}")
         folders.put(first)
@@ -134,7 +134,7 @@ def _verdict(folder: pathlib.Path, mutant: Mutant) -> Verdict:
     try:
         framework = mutant.name.partition(":")[0]
         frameworks = ("torch", "jax") if framework == "shared" else (framework,)
-        caught = check(folder, frameworks, mutant.discrete)
+        caught = check(folder, frameworks, mutant.group)
     finally:
         (folder / mutant.file).write_text(before)
     return Verdict(mutant.name, mutant.file, caught, time.perf_counter() - start)

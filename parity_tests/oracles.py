@@ -14,6 +14,7 @@ from parity_tests import (
     bridges,
     cases,
     discrete_oracles,
+    gaussian_oracles,
     reference,
     reference_update,
 )
@@ -26,7 +27,7 @@ from parity_tests.distribution_oracles import (
 from parity_tests.golden import GoldenCase
 from parity_tests.golden_probe import Probe
 from parity_tests.reference import Network
-from parity_tests.reference_distributions import of
+from parity_tests.reference_distributions import of_problem
 from parity_tests.tolerances import assert_parity
 from trpo_jax import (
     conjugate_gradient as jax_cg,
@@ -41,6 +42,8 @@ from trpo_torch import (
 DIFFERENCE = 1e-5
 # One case of each distribution.
 DIFFERENTIATED = ("trained", "choices", "switches")
+# Left out of the quick certificate.
+ALSO_DIFFERENTIATED = ("state_std", "mixed")
 
 
 @functools.lru_cache
@@ -152,7 +155,7 @@ def check_kl_derivatives(framework: str) -> None:
 def _check_kl_derivatives(problem: cases.Problem, probe: Probe) -> None:
     policy, obs = Network.policy(problem.state), problem.batch["obs"]
     old = reference.forward(policy, obs)
-    distribution, actions = of(problem.case.head), problem.batch["actions"]
+    distribution, actions = of_problem(problem), problem.batch["actions"]
     likelihood = distribution.likelihood(old, actions)
     rng = np.random.default_rng(2)
     at = policy.flat() + 0.05 * rng.standard_normal(policy.flat().size)
@@ -170,6 +173,13 @@ def _check_kl_derivatives(problem: cases.Problem, probe: Probe) -> None:
     assert_parity("oracle/kl_gradient", np.float64(got), slope / (2.0 * DIFFERENCE))
 
 
+def check_other_gradients(framework: str) -> None:
+    """The same two of the other distributions."""
+    for name in ALSO_DIFFERENTIATED:
+        _check_kl_derivatives(cases.build(name), probe_of(framework, name))
+        _check_surrogate_gradient(cases.build(name), probe_of(framework, name))
+
+
 def check_surrogate_gradient(framework: str) -> None:
     """The surrogate's gradient against central differences."""
     for name in DIFFERENTIATED:
@@ -182,7 +192,7 @@ def _check_surrogate_gradient(problem: cases.Problem, probe: Probe) -> None:
 
     def surrogate(theta: np.ndarray) -> float:
         new = reference.forward(Network.from_flat(theta, policy), batch["obs"])
-        log_prob = of(problem.case.head).likelihood(new, batch["actions"]).log_prob
+        log_prob = of_problem(problem).likelihood(new, batch["actions"]).log_prob
         return float(
             (np.exp(log_prob - batch["log_probs"]) * batch["advantages"]).mean()
         )
@@ -255,8 +265,10 @@ CHECKS: dict[str, Callable[[str], None]] = {
     "library CG": check_library_cg,
     "KL gradient": check_kl_derivatives,
     "surrogate gradient": check_surrogate_gradient,
+    "gradients of other distributions": check_other_gradients,
     "60 digits": check_extremes,
     "torch.distributions": check_torch_distributions,
     "critic gradient": check_critic_gradient,
     **discrete_oracles.CHECKS,
+    **gaussian_oracles.CHECKS,
 }

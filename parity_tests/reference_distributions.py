@@ -6,130 +6,113 @@ take a policy's outputs [N, out] and, where there is one, its clamped log_std
 """
 
 import functools
-import math
-from typing import NamedTuple, Protocol
+from typing import Any
 
 import numpy as np
 
-from parity_tests.canonical import Arrays
-from parity_tests.reference import Forward, Noise, exact, sum_rows
-from trpo.heads import BERNOULLI, CATEGORICAL, GAUSSIAN, Head
+from parity_tests.reference import Forward, Noise, exact
+from parity_tests.reference_gaussians import Gaussian, Squashed, StateGaussian
+from parity_tests.reference_kinds import (
+    Comparison,
+    Likelihood,
+    Reference,
+    exp_remainder,
+)
+from trpo.heads import (
+    BERNOULLI,
+    CATEGORICAL,
+    GAUSSIAN,
+    GAUSSIAN_STATE_STD,
+    MIXED,
+    MIXED_STATE_STD,
+    SQUASHED_GAUSSIAN,
+    Head,
+)
 
 
-class Likelihood(NamedTuple):
-    """Of the actions taken.
+class Mixture:
+    """Real numbers and choices, independent: everything adds.
 
-    Attributes:
-        log_prob: [N, 1] log-probability.
-        terms: [N] sum of the absolute terms in it, which may cancel.
-        residual: what the action is off by, as the gradient needs it.
+    Args:
+        reals: Of the first outputs.
+        choices: Of the others.
+        count: Real entries of an action, the first ones.
+        outputs: Outputs that are theirs.
     """
 
-    log_prob: np.ndarray
-    terms: np.ndarray
-    residual: np.ndarray
+    def __init__(self, reals: Gaussian, choices: "Choices", count: int, outputs: int):
+        self.reals, self.choices = reals, choices
+        self.count, self.outputs = count, outputs
 
+    def masked(self, mask):
+        """The choices have the mask."""
+        choices = self.choices.masked(mask)
+        return Mixture(self.reals, choices, self.count, self.outputs)
 
-class Comparison(NamedTuple):
-    """Of two policies: KL(old || new), log-ratio of the actions, its terms; [N, 1]."""
-
-    kl: np.ndarray
-    log_ratio: np.ndarray
-    terms: np.ndarray
-
-
-class Reference(Protocol):
-    """What a distribution of the third implementation computes."""
-
-    def fields(self, at: Forward) -> Arrays:
-        """The distribution's parameters by name."""
-        ...
-
-    def sample(self, at: Forward, draws: np.ndarray) -> np.ndarray:
-        """Actions [N, act_dim] from what `Head.draw_noise` drew."""
-        ...
-
-    def likelihood(
-        self, at: Forward, actions: np.ndarray, noise: Noise = exact
-    ) -> Likelihood:
-        """Log-probability of actions [N, act_dim]."""
-        ...
-
-    def pull(
-        self, at: Forward, residual: np.ndarray, weight: np.ndarray, noise: Noise
-    ) -> tuple[np.ndarray, np.ndarray | None]:
-        """Gradient of sum(weight * log_prob) in outputs and log_std."""
-        ...
-
-    def metric(self, at: Forward, d_output, d_log_std, noise: Noise = exact) -> tuple:
-        """Mean Fisher matrix over rows, in outputs and log_std, times a tangent."""
-        ...
-
-    def compare(
-        self, old: Forward, new: Forward, residual, actions, noise: Noise = exact
-    ) -> Comparison:
-        """KL and log-ratio, with the old policy's residual of the actions."""
-        ...
-
-    def entropy(self, at: Forward, noise: Noise = exact) -> np.ndarray:
-        """Entropy [N, 1], or [1, 1] where it is the same for all."""
-        ...
-
-    def deterministic(self, at: Forward, noise: Noise = exact) -> Arrays:
-        """What is continuous of the most likely action, by name."""
-        ...
-
-
-class Gaussian:
-    """Diagonal Gaussian with a free log_std."""
+    def _of(self, at: Forward) -> tuple[Forward, Forward]:
+        first, last = np.split(at.output, [self.outputs], axis=1)
+        return Forward(first, at.log_std, ()), Forward(last, None, ())
 
     def fields(self, at):
-        """Mean and clamped log_std."""
-        return {"mean": at.output, "log_std": at.log_std}
+        """Of both."""
+        reals, choices = self._of(at)
+        return {**self.reals.fields(reals), **self.choices.fields(choices)}
 
     def sample(self, at, draws):
-        """Mean plus noise."""
-        return at.output + np.exp(at.log_std) * draws
+        """Each from its columns."""
+        (reals, choices), (z, u) = self._of(at), np.split(draws, [self.count], 1)
+        parts = [self.reals.sample(reals, z), self.choices.sample(choices, u)]
+        return np.concatenate(parts, 1)
 
     def likelihood(self, at, actions, noise=exact):
-        """The residual is z, in units of the standard deviation."""
-        # Rounded once for all rows, so that their errors do not average out.
-        inverse_std = noise(np.exp(-at.log_std))
-        constant = noise(np.float64(0.5 * math.log(2.0 * math.pi)))
-        z = noise((actions - at.output) * inverse_std)
-        terms = noise(-0.5 * z * z - constant) - at.log_std
-        log_prob = noise(terms.sum(-1, keepdims=True))
-        return Likelihood(log_prob, (0.5 * z * z + abs(at.log_std) + 1.0).sum(-1), z)
+        """The residual is a pair."""
+        (reals, choices), (x, k) = self._of(at), np.split(actions, [self.count], 1)
+        one = self.reals.likelihood(reals, x, noise)
+        two = self.choices.likelihood(choices, k, noise)
+        total = noise(one.log_prob + two.log_prob)
+        return Likelihood(total, one.terms + two.terms, (one.residual, two.residual))
 
     def pull(self, at, residual, weight, noise):
-        """Log-density changes by z / std with the mean, by z^2 - 1 with log_std."""
-        z = residual
-        d_log_std = noise(sum_rows(weight * (z * z - 1.0), noise)[None])
-        return noise(weight * z / np.exp(at.log_std)), d_log_std
+        """Each one's own outputs."""
+        reals, choices = self._of(at)
+        first, d_log_std = self.reals.pull(reals, residual[0], weight, noise)
+        last, _ = self.choices.pull(choices, residual[1], weight, noise)
+        return np.concatenate([first, last], 1), d_log_std
 
     def metric(self, at, d_output, d_log_std, noise=exact):
-        """diag(1 / std^2, 2); the noise of the steps around it is enough."""
-        n = len(at.output)
-        return d_output * np.exp(-2.0 * at.log_std) / n, 2.0 * d_log_std
+        """Block by block."""
+        (reals, choices), (u, v) = self._of(at), np.split(d_output, [self.outputs], 1)
+        first, d_log_std = self.reals.metric(reals, u, d_log_std, noise)
+        last, _ = self.choices.metric(choices, v, None, noise)
+        return np.concatenate([first, last], 1), d_log_std
 
     def compare(self, old, new, residual, actions, noise=exact):
-        """KL is (exp(-2d) - 1 + 2d + z^2) / 2, with d and z the parameters' changes."""
-        d = noise(new.log_std - old.log_std)
-        z = noise((new.output - old.output) / np.exp(new.log_std))
-        kl = (0.5 * (exp_remainder(-2.0 * d) + z * z)).sum(-1, keepdims=True)
-        shift = np.expm1(-d) * residual - z
-        ratio = (-shift * (residual + 0.5 * shift) - d).sum(-1, keepdims=True)
-        terms = abs(residual * z) + abs(d) * (residual * residual + 1.0)
-        return Comparison(noise(kl), noise(ratio), terms.sum(-1, keepdims=True))
+        """Sums."""
+        x, k = np.split(actions, [self.count], axis=1)
+        pairs = zip(self._of(old), self._of(new), residual, (x, k), strict=True)
+        one, two = (
+            kind.compare(*pair, noise)
+            for kind, pair in zip((self.reals, self.choices), pairs, strict=True)
+        )
+        return Comparison(*(noise(a + b) for a, b in zip(one, two, strict=True)))
 
     def entropy(self, at, noise=exact):
-        """The sum of log_std and a constant."""
-        constant = 0.5 * math.log(2.0 * math.pi * math.e)
-        return noise((at.log_std + constant).sum(-1, keepdims=True))
+        """The sum."""
+        reals, choices = self._of(at)
+        total = self.reals.entropy(reals, noise) + self.choices.entropy(choices, noise)
+        return noise(total)
 
     def deterministic(self, at, noise=exact):
-        """The mean is the action itself."""
-        return {"mean": at.output}
+        """The mean, and the log-probability there of the most likely choices."""
+        reals, choices = self._of(at)
+        mean = self.reals.deterministic(reals, noise)["mean"]
+        peak = self.reals.likelihood(reals, mean, noise).log_prob
+        best = self.choices.deterministic(choices, noise)["log_prob"]
+        return {"mean": mean, "log_prob": noise(peak + best)}
+
+
+# The log-probability of an option that is not there: exp of it is exactly 0.
+ABSENT = -1e4
 
 
 class Choices:
@@ -139,10 +122,23 @@ class Choices:
         sizes: Options of each choice.
         binary: Each choice is a switch, whose only output is the logit of "on"; the
             other one is 0.
+        mask: [N, options] 0 where an option is left out; None where none is.
     """
 
-    def __init__(self, sizes: tuple[int, ...], binary: bool) -> None:
-        self.sizes, self.binary = sizes, binary
+    def __init__(
+        self, sizes: tuple[int, ...], binary: bool, mask: np.ndarray | None = None
+    ) -> None:
+        self.sizes, self.binary, self.mask = sizes, binary, mask
+
+    def masked(self, mask: np.ndarray) -> "Choices":
+        """The same with a mask."""
+        return Choices(self.sizes, self.binary, mask)
+
+    def _there(self) -> list:
+        """Which options [N, options] there are, choice by choice; 1 for all."""
+        if self.mask is None:
+            return [np.ones(1)] * len(self.sizes)
+        return np.split(self.mask, np.cumsum(self.sizes)[:-1], axis=1)
 
     def _split(self, output: np.ndarray) -> list[np.ndarray]:
         """Logits [N, options] of each choice."""
@@ -158,15 +154,21 @@ class Choices:
 
     def _log_p(self, output: np.ndarray, noise: Noise) -> list[np.ndarray]:
         found = []
-        for logits in self._split(output):
+        for logits, there in zip(self._split(output), self._there(), strict=True):
             shift = noise(logits - logits.max(1, keepdims=True))
-            total = noise(noise(np.exp(shift)).sum(1, keepdims=True))
-            found.append(noise(shift - noise(np.log(total))))
+            # Options that are not there are left out of the sum.
+            total = noise((there * noise(np.exp(shift))).sum(1, keepdims=True))
+            log_p = noise(shift - noise(np.log(total)))
+            found.append(np.where(there > 0, log_p, ABSENT))
         return found
 
     def fields(self, at):
-        """The logits, all choices in turn."""
-        return {"logits": at.output}
+        """The logits, all choices in turn; 0 for what is not there."""
+        if self.mask is None:
+            return {"logits": at.output}
+        if self.binary:
+            return {"logits": at.output * self.mask[:, ::2] * self.mask[:, 1::2]}
+        return {"logits": at.output * self.mask}
 
     def sample(self, at, draws):
         """By inversion; of a switch "on" comes first."""
@@ -243,21 +245,26 @@ def _indicator(actions: np.ndarray, options: np.ndarray) -> np.ndarray:
     return (actions[:, None] == np.arange(options.shape[1])).astype(np.float64)
 
 
-def exp_remainder(t: np.ndarray) -> np.ndarray:
-    """exp(t) - 1 - t by its power series, whole where it would cancel."""
-    term = 0.5 * t * t
-    total = term.copy()
-    for k in range(3, 30):
-        term = term * t / k
-        total = total + term
-    return np.where(abs(t) < 1.0, total, np.expm1(t) - t)
+def _mixture(head: Head, reals: Gaussian) -> Mixture:
+    choices = Choices(head.action_sizes, binary=False)
+    return Mixture(reals, choices, head.reals, head.real_outputs)
 
 
 TABLE = {
     GAUSSIAN: lambda head: Gaussian(),
+    GAUSSIAN_STATE_STD: lambda head: StateGaussian(),
+    SQUASHED_GAUSSIAN: lambda head: Squashed(),
     CATEGORICAL: lambda head: Choices(head.action_sizes, binary=False),
     BERNOULLI: lambda head: Choices((2,) * head.act_dim, binary=True),
+    MIXED: lambda head: _mixture(head, Gaussian()),
+    MIXED_STATE_STD: lambda head: _mixture(head, StateGaussian()),
 }
+
+
+def of_problem(problem: Any) -> Reference:
+    """The same of a problem's samples, with their mask if they have one."""
+    found, mask = of(problem.case.head), problem.batch.get("action_mask")
+    return found if mask is None else found.masked(mask)
 
 
 @functools.lru_cache

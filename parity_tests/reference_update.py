@@ -14,7 +14,7 @@ from parity_tests import reference
 from parity_tests.canonical import Arrays, flatten, round32
 from parity_tests.cases import Problem
 from parity_tests.reference import Forward, Network, Noise, exact
-from parity_tests.reference_distributions import Likelihood, of
+from parity_tests.reference_distributions import Likelihood, of_problem
 
 
 ADAM = {"beta_1": 0.9, "beta_2": 0.999, "epsilon": 1e-5}
@@ -123,7 +123,7 @@ class Terms(NamedTuple):
 def surrogate_terms(problem: Problem, at: Forward, noise: Noise) -> Terms:
     """What the surrogate is made of, at a policy's outputs."""
     batch = problem.batch
-    found = of(problem.case.head).likelihood(at, batch["actions"], noise)
+    found = of_problem(problem).likelihood(at, batch["actions"], noise)
     log_ratio = found.log_prob - batch["log_probs"]
     with np.errstate(over="ignore"):
         return Terms(found, log_ratio, noise(np.exp(log_ratio)))
@@ -135,14 +135,14 @@ def surrogate_gradient(
     """Gradient of mean(ratio * advantage) in the flat parameters."""
     terms = surrogate_terms(problem, at, noise)
     weight = noise(terms.ratio * problem.batch["advantages"]) / len(terms.ratio)
-    distribution = of(problem.case.head)
+    distribution = of_problem(problem)
     cotangents = distribution.pull(at, terms.likelihood.residual, weight, noise)
     return reference.backward(policy, at, *cotangents, noise)
 
 
 def _product(problem: Problem, policy: Network, at: Forward, noise: Noise):
     """V -> (F + damping) v by J'MJ."""
-    damping, distribution = problem.config.cg_damping, of(problem.case.head)
+    damping, distribution = problem.config.cg_damping, of_problem(problem)
 
     def product(v: np.ndarray) -> np.ndarray:
         change = Network.from_flat(v, policy)
@@ -176,7 +176,7 @@ def line_search(
     """Every candidate evaluated; the first good one, or number `index`, accepted."""
     config, batch = problem.config, problem.batch
     theta = policy.flat()
-    distribution = of(problem.case.head)
+    distribution = of_problem(problem)
     residual = distribution.likelihood(at, batch["actions"]).residual
     improvements, kls, terms, candidates = [], [], [], []
     for j in range(config.backtrack_iters):

@@ -125,7 +125,11 @@ def _problem(
         for name, array in state.items()
         if name.startswith(LEARNED)
     }
-    columns = {name: round32(array.reshape(size, -1)) for name, array in batch.items()}
+    columns = {
+        name: round32(array.reshape(size, -1))
+        for name, array in batch.items()
+        if array is not None
+    }
     # As an agent draws them that was just made with this seed.
     orders = minibatch_orders(
         RandomStream(update, Purpose.MINIBATCH).at(0),

@@ -6,7 +6,7 @@ import numpy as np
 
 from parity_tests import bridges, cases, reference, truth
 from parity_tests.reference import Network
-from parity_tests.reference_distributions import of
+from parity_tests.reference_distributions import of_problem
 from parity_tests.tolerances import assert_parity
 from trpo.advantages import generalized_advantages, normalize_advantages
 from trpo.noise import Purpose, RandomStream
@@ -83,21 +83,29 @@ def check_act() -> None:
             _check_act(framework, cases.build(name))
 
 
+def check_other_acts() -> None:
+    """The same of the other distributions, and with action masks."""
+    for name in ("state_std", "squashed", "masked", "mixed"):
+        for framework in bridges.BRIDGES:
+            _check_act(framework, cases.build(name))
+
+
 def _check_act(framework: str, problem: cases.Problem) -> None:
     obs, head = problem.batch["obs"], problem.case.head
     at = reference.forward(Network.policy(problem.state), obs)
     value = reference.forward(Network.critic(problem.state), obs).output
-    distribution = of(head)
+    distribution, mask = of_problem(problem), problem.batch.get("action_mask")
     agent = bridges.make_agent(framework, problem, "float64")
-    action, log_prob, got = agent.act(obs, deterministic=True)
+    action, log_prob, got = agent.act(obs, deterministic=True, action_mask=mask)
     assert_parity("value", got, value)
-    (best,) = distribution.deterministic(at).values()
-    if head.family.discrete:
-        assert_parity("log_prob", log_prob, best, np.linalg.norm(best) + 1.0)
-    else:
-        assert_parity("mean", action, best)
+    best = distribution.deterministic(at)
+    if head.options:
+        wanted = best["log_prob"]
+        assert_parity("log_prob", log_prob, wanted, np.linalg.norm(wanted) + 1.0)
+    if head.reals:
+        assert_parity("mean", action[:, : head.reals], best["mean"])
     for draw in range(2):
-        action, log_prob, _ = agent.act(obs)
+        action, log_prob, _ = agent.act(obs, action_mask=mask)
         draws = head.draw_noise(
             RandomStream(problem.seed, Purpose.ACTION).at(draw), len(obs)
         )
@@ -112,4 +120,5 @@ CHECKS: dict[str, Callable[[], None]] = {
     "observation moments": check_normalizer,
     "return scale": check_return_scaler,
     "act": check_act,
+    "act of other distributions": check_other_acts,
 }

@@ -28,6 +28,7 @@ IDENTITY = 1e-10
 STAGES = {
     "mean": "a few matrix products and tanh",
     "log_std": "a clamp: exact",
+    "state_log_std": "a few matrix products and tanh, then a clamp",
     "logits": "a few matrix products and tanh",
     "value": "a few matrix products and tanh",
     "log_prob": "relative to its terms, which may cancel",
@@ -111,6 +112,7 @@ ORACLES = {
     ("oracle/log_ratio", "float64"): Bound(1e-14, "60 digits, relative to its terms"),
     ("oracle/log_ratio", "float32"): Bound(1e-6, "60 digits, relative to its terms"),
     ("oracle/distribution", "float64"): Bound(1e-12, "torch.distributions' formula"),
+    ("oracle/entropy", "float64"): Bound(1e-12, "an integral in steps, std below 0.3"),
     ("oracle/gae", "float64"): Bound(1e-12, "each return summed on its own"),
     ("oracle/moments", "float64"): Bound(1e-12, "all data at once"),
     ("oracle/critic_gradient", "float64"): Bound(1e-7, "central differences of 1e-5"),

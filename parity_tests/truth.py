@@ -6,7 +6,7 @@ from parity_tests import reference, reference_update as parts
 from parity_tests.canonical import Arrays
 from parity_tests.cases import Problem
 from parity_tests.reference import Forward, Network, Noise, exact
-from parity_tests.reference_distributions import of
+from parity_tests.reference_distributions import of, of_problem
 from parity_tests.reference_update import Stages, Teacher
 
 
@@ -60,7 +60,7 @@ def _distribution_stages(
     values, batch = stages.values, problem.batch
     policy = Network.policy(problem.state)
     at = reference.forward(policy, batch["obs"], noise)
-    distribution = of(problem.case.head)
+    distribution = of_problem(problem)
     values |= distribution.fields(at)
     old = Forward(teacher.output, teacher.log_std, ())
     new = Forward(teacher.new_output, teacher.new_log_std, ())
@@ -213,7 +213,7 @@ def _policy_metrics(
         "policy/surrogate_after": surrogate + improvement,
         "policy/improvement": improvement,
         "policy/kl": search.kls[j] if j >= 0 else 0.0,
-        "policy/entropy": of(problem.case.head).entropy(at).mean(),
+        "policy/entropy": of_problem(problem).entropy(at).mean(),
         "policy/step_norm": np.sqrt(squared),
         "policy/expected_improve": expected,
         "policy/line_search_frac": frac,

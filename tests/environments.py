@@ -4,7 +4,7 @@ import abc
 
 import gymnasium
 import numpy as np
-from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete
+from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete, Tuple
 
 
 class Counter(gymnasium.Env):
@@ -61,9 +61,12 @@ class Riddle(gymnasium.Env, abc.ABC):
 
     def step(self, action):
         assert self.action_space.contains(action), action
-        reward = float(np.sum(np.equal(action, self.answer)))
+        reward = self._score(action)
         self.count += 1
         return self._ask(), reward, self.count == 4, False, {}
+
+    def _score(self, action):
+        return float(np.sum(np.equal(action, self.answer)))
 
     @abc.abstractmethod
     def _ask(self):
@@ -115,6 +118,95 @@ class Pointer(Riddle):
         return {"row": row + 7, "flags": flags.astype(np.int8), "size": size}
 
 
+class Aim(Riddle):
+    """Box of finite, unequal bounds: as far up each range as the number shown says."""
+
+    observation_space = Box(-1.0, 1.0, (2,), np.float32)
+    action_space = Box(np.float32([0.0, -3.0]), np.float32([5.0, 1.0]))
+    best_return = 8.0
+
+    def _ask(self):
+        shown = self.np_random.uniform(-1.0, 1.0, 2).astype(np.float32)
+        low, high = self.action_space.low, self.action_space.high
+        self.answer = low + (high - low) * (0.5 + 0.45 * shown)
+        return shown
+
+    def _score(self, action):
+        space = self.action_space
+        miss = np.abs(action - self.answer) / (space.high - space.low)
+        return float(np.sum(1.0 - miss))
+
+
+class Pack(Riddle):
+    """Dict and Tuple of actions: which, how far, and whether."""
+
+    observation_space = Box(-1.0, 1.0, (3,), np.float32)
+    action_space = Dict(
+        which=Discrete(3, start=1),
+        how=Tuple([Box(-2.0, 2.0, (1,), np.float32), MultiBinary(1)]),
+    )
+    best_return = 12.0
+
+    def _ask(self):
+        shown = self.np_random.uniform(-1.0, 1.0, 3).astype(np.float32)
+        which = 1 + int(shown[0] > -0.3) + int(shown[0] > 0.3)
+        self.answer = (which, shown[1], int(shown[2] > 0))
+        return shown
+
+    def _score(self, action):
+        which, far, whether = self.answer
+        (moved,), (switch,) = action["how"]
+        close = max(0.0, 1.0 - abs(float(moved) - far))
+        return float(action["which"] == which) + close + float(switch == whether)
+
+
+class TicTacToe(gymnasium.Env):
+    """Noughts and crosses against random moves: 1 for a win, -1 for a loss.
+
+    The board from the agent's side, 1 for its own marks; whoever the seed says begins.
+    `info["action_mask"]` has the empty squares, of which none may be left at the end;
+    any other move is an error.
+    """
+
+    observation_space = Box(-1.0, 1.0, (9,), np.float32)
+    action_space = Discrete(9)
+    LINES = np.array([[0, 1, 2], [3, 4, 5], [6, 7, 8], [0, 3, 6], [1, 4, 7],
+                      [2, 5, 8], [0, 4, 8], [2, 4, 6]])  # fmt: skip
+
+    def __init__(self, mask="right"):
+        self._mask = mask
+
+    def _info(self):
+        mask = (self.board == 0).astype(np.int8)
+        if self._mask == "none after a step" and self.board.any():
+            return {}
+        if self._mask == "nothing allowed" and np.abs(self.board).sum() > 3:
+            mask[:] = 0
+        return {"action_mask": mask}
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.board = np.zeros(9, np.float32)
+        if self.np_random.random() < 0.5:
+            self._reply()
+        return self.board.copy(), self._info()
+
+    def _reply(self):
+        self.board[self.np_random.choice(np.flatnonzero(self.board == 0))] = -1.0
+
+    def _won(self, mark):
+        return bool((self.board[self.LINES] == mark).all(1).any())
+
+    def step(self, action):
+        assert self.board[action] == 0, "an illegal move"
+        self.board[action] = 1.0
+        if not self._won(1.0) and (self.board == 0).any():
+            self._reply()
+        reward = float(self._won(1.0)) - float(self._won(-1.0))
+        over = reward != 0 or not (self.board == 0).any()
+        return self.board.copy(), reward, over, False, self._info()
+
+
 class Picture(gymnasium.Env):
     """A Dict with an image, which is not supported."""
 
@@ -131,6 +223,11 @@ def register():
         "Echo-v0": (Echo, {}),
         "Switches-v0": (Switches, {}),
         "Pointer-v0": (Pointer, {}),
+        "Aim-v0": (Aim, {}),
+        "Pack-v0": (Pack, {}),
+        "TicTacToe-v0": (TicTacToe, {}),
+        "TicTacToeMissing-v0": (TicTacToe, {"mask": "none after a step"}),
+        "TicTacToeClosed-v0": (TicTacToe, {"mask": "nothing allowed"}),
         "Picture-v0": (Picture, {}),
     }.items():
         env_id = f"TrpoTest/{name}"

@@ -35,6 +35,8 @@ BAD_AGENT = {
     "normalize_advantages": NOT_BOOLS,
     "optimizer_type": ("rmsprop", *NOT_CHOICES),
     "sgd_momentum": (-0.1, 1.0, 1.1, *NOT_NUMBERS),
+    "initialization": ("uniform", *NOT_CHOICES),
+    "policy_distribution": ("categorical", *NOT_CHOICES),
     "initial_log_std": (-20.1, 2.1, *NOT_NUMBERS),
     "fisher_product": ("hessian", *NOT_CHOICES),
     "dtype": ("float16", "double", *NOT_CHOICES),

@@ -9,7 +9,7 @@ from typing import Any, Self
 import numpy as np
 from gymnasium import Space
 
-from trpo.agent_checks import AgentChecks
+from trpo.agent_state import AgentState
 from trpo.batch_check import (
     action_bounds,
     real_array,
@@ -22,12 +22,11 @@ from trpo.initialization import initial_weights
 from trpo.noise import Purpose, RandomStream, minibatch_orders
 from trpo.normalization import ObservationNormalizer
 from trpo.spaces import PolicySpec, flattened, policy_spec
-from trpo.state_check import check_state
 from trpo.types import Batch, StepStatus
 from trpo.validation import require_count, require_positive, require_seed
 
 
-class AgentBase(AgentChecks):
+class AgentBase(AgentState):
     """A TRPO agent; by default of a diagonal Gaussian over continuous actions.
 
     `for_spaces` builds one for the spaces of an environment, discrete ones included.
@@ -36,8 +35,9 @@ class AgentBase(AgentChecks):
         obs_dim: Entries of an observation.
         act_dim: Entries of an action.
         action_low: Lower bounds of the environment's actions, [act_dim] or a number.
-        action_high: Upper bounds, likewise. The agent's actions are not clipped: who
-            steps the environment does that, and stores the action as sampled.
+        action_high: Upper bounds, likewise. The agent's actions are neither clipped nor
+            squashed: who steps the environment sends what `spec.to_environment` makes
+            of them, and stores the action as sampled.
         device: Device of the framework, as its own object or a name such as "cuda:0".
         policy_layer_sizes: See `trpo.config.TRPOConfig`, as for all that follow.
         seed: Seed of initial weights and of every random stream.
@@ -79,6 +79,7 @@ class AgentBase(AgentChecks):
         sgd_momentum: float = 0.9,
         *,
         cg_residual_tol: float = 1e-10,
+        initialization: str = "orthogonal",
         initial_log_std: float = 0.0,
         fisher_product: str = "gauss_newton",
         dtype: str = "float32",
@@ -95,6 +96,7 @@ class AgentBase(AgentChecks):
         require_positive("observation_clip", observation_clip)
         self.obs_dim, self.act_dim, self.seed = int(obs_dim), int(act_dim), int(seed)
         low, high = action_bounds(action_low, action_high, act_dim)
+        self.head.check_bounds(low, high)
         self.action_low, self.action_high = low, high
         self.config = TRPOConfig(
             policy_layer_sizes=policy_layer_sizes,  # pyright: ignore[reportArgumentType]
@@ -114,6 +116,8 @@ class AgentBase(AgentChecks):
             normalize_advantages=normalize_advantages,
             optimizer_type=optimizer_type,
             sgd_momentum=sgd_momentum,
+            policy_distribution=self.head.of_reals,
+            initialization=initialization,
             initial_log_std=initial_log_std,
             fisher_product=fisher_product,
             dtype=dtype,
@@ -136,6 +140,7 @@ class AgentBase(AgentChecks):
             policy_layer_sizes=self.config.policy_layer_sizes,
             critic_layer_sizes=self.config.critic_layer_sizes,
             initial_log_std=initial_log_std,
+            initialization=initialization,
             seed=self.seed,
         )
         self._build(device, {name: a.astype(self.dtype) for name, a in weights.items()})
@@ -148,6 +153,7 @@ class AgentBase(AgentChecks):
         device: Any = "cpu",
         policy_layer_sizes: Sequence[int] = (64, 64),
         critic_layer_sizes: Sequence[int] = (64, 64),
+        policy_distribution: str = GAUSSIAN,
         **config: Any,
     ) -> Self:
         """An agent for the spaces of one (not vectorised) environment.
@@ -162,13 +168,15 @@ class AgentBase(AgentChecks):
             device: As in the constructor, like all that follow.
             policy_layer_sizes: Units of the policy's hidden layers.
             critic_layer_sizes: Units of the critic's hidden layers.
+            policy_distribution: Over Box actions, see `trpo.config.TRPOConfig`.
             config: Further arguments of the constructor, by name.
 
         Raises:
             UnsupportedSpaceError: names the space, and those that are supported.
             ValueError: an argument is out of range.
         """
-        spec = policy_spec(flattened(observation_space), action_space)
+        space = flattened(observation_space)
+        spec = policy_spec(space, action_space, policy_distribution)
         agent = cls(
             spec.obs_dim, spec.act_dim, spec.action_low, spec.action_high, device,
             policy_layer_sizes, critic_layer_sizes, action_sizes=spec.head.action_sizes,
@@ -179,28 +187,33 @@ class AgentBase(AgentChecks):
 
     # The agent's interface.
 
-    def act(self, obs: Any, deterministic: bool = False) -> tuple[Any, Any, Any]:
+    def act(
+        self, obs: Any, deterministic: bool = False, action_mask: Any = None
+    ) -> tuple[Any, Any, Any]:
         """Sample actions, or take the most likely ones.
 
         Args:
             obs: [B, obs_dim] observations, NumPy's or the framework's.
             deterministic: Take the policy's mode instead of sampling.
+            action_mask: [B, sum(head.options)] 0 where an option can't be taken, else
+                1, of all choices in turn; None where nothing is forbidden.
 
         Returns:
             Action [B, act_dim], its log-probability [B, 1] in nats and the critic's
             value [B, 1], in the kind of array that `obs` is.
 
         Raises:
-            ValueError: `obs` has another shape.
+            ValueError: `obs` or `action_mask` has another shape, or forbids all.
         """
         native = self._is_native(obs)
         obs = self._prepare_obs(obs)
+        mask = self._prepare_mask(action_mask, obs.shape[0])
         noise = None
         if not deterministic:
             generator = self._action_stream.at(self._action_draws)
             noise = self.head.draw_noise(generator, obs.shape[0])
             self._action_draws += 1
-        outputs = self._forward(obs, noise)
+        outputs = self._forward(obs, noise, mask)
         return outputs if native else tuple(map(self._to_numpy, outputs))
 
     def value(self, obs: Any) -> Any:
@@ -223,7 +236,8 @@ class AgentBase(AgentChecks):
 
         Args:
             batch: `obs` [N, obs_dim], `actions` [N, act_dim], and `log_probs`,
-                `returns`, `advantages`, each [N] or [N, 1].
+                `returns`, `advantages`, each [N] or [N, 1]; and, where `act` was given
+                one, `action_mask` [N, sum(head.options)].
             target_kl: This update's trust-region radius; the configuration's if None.
             value_lr: This update's learning rate of the critic; likewise.
 
@@ -257,44 +271,3 @@ class AgentBase(AgentChecks):
             require_shape("obs", obs, (None, self.obs_dim))
             require_finite("obs", obs)
             self.observation_normalizer.update(obs)
-
-    def get_state(self) -> dict[str, np.ndarray]:
-        """Copies of all that the next `act` or `update` depends on, by canonical name.
-
-        The names are the same in both backends, so that either continues the other:
-        `policy.layers.<i>.weight` [out, in], `policy.log_std` [act_dim],
-        `value.layers.<i>.bias`, `value_optimizer.…`, `observation_normalizer.…`,
-        `random.…`.
-        """
-        state = self._get_learned_state()
-        if self.observation_normalizer is not None:
-            moments = self.observation_normalizer.moments.get_state()
-            state |= {f"observation_normalizer.{k}": v for k, v in moments.items()}
-        for name in ("seed", "action_draws", "minibatch_draws"):
-            private = "seed" if name == "seed" else f"_{name}"
-            state[f"random.{name}"] = np.array(getattr(self, private), dtype=np.int64)
-        return state
-
-    def set_state(self, state: Mapping[str, np.ndarray]) -> None:
-        """Continue from `state`, as `get_state` of either backend returned it.
-
-        Raises:
-            ValueError: a name, shape, dtype or value is wrong; it is named, and
-                nothing has changed.
-        """
-        checked = check_state(state, template=self.get_state())
-        self._set_learned_state(checked)
-        if self.observation_normalizer is not None:
-            prefix = "observation_normalizer."
-            self.observation_normalizer.moments.set_state(
-                {
-                    name.removeprefix(prefix): array
-                    for name, array in checked.items()
-                    if name.startswith(prefix)
-                }
-            )
-        self.seed = int(checked["random.seed"])
-        self._action_stream = RandomStream(self.seed, Purpose.ACTION)
-        self._minibatch_stream = RandomStream(self.seed, Purpose.MINIBATCH)
-        self._action_draws = int(checked["random.action_draws"])
-        self._minibatch_draws = int(checked["random.minibatch_draws"])

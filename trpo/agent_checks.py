@@ -40,10 +40,35 @@ class AgentChecks(BackendHooks):
             obs = self.observation_normalizer.normalize(obs, self.dtype)
         return obs
 
+    def _prepare_mask(self, mask: Any, rows: int, name: str = "action_mask") -> Any:
+        """The checked mask [rows, options] as native 0 and 1; None if there is none.
+
+        Raises:
+            ValueError: it has another shape or other entries, forbids everything, or
+                actions are real numbers.
+        """
+        if mask is None:
+            return None
+        if not self.head.options:
+            raise ValueError(
+                f"`{name}`: expected None, as {self.head.distribution!r} actions are "
+                "real numbers, got a mask."
+            )
+        mask = self._to_numpy(mask) if self._is_native(mask) else real_array(name, mask)
+        require_shape(name, mask, (None, sum(self.head.options)))
+        mask = as_rows(name, mask, rows, width=mask.shape[1])
+        self.head.check_mask(name, mask)
+        return self._to_native(mask.astype(self.dtype))
+
     def _check_batch(self, batch: Mapping[str, Any] | Batch) -> Batch:
         """The batch as native arrays in the agent's dtype, each [N, width]."""
         fields = batch_fields(batch)
         fields["obs"] = self._prepare_obs(fields["obs"], "batch['obs']")
+        mask = self._prepare_mask(
+            fields.pop("action_mask", None),
+            fields["obs"].shape[0],
+            "batch['action_mask']",
+        )
         widths = {"obs": self.obs_dim, "actions": self.act_dim}
         checked = {}
         for field, array in fields.items():
@@ -61,7 +86,8 @@ class AgentChecks(BackendHooks):
             if not (isinstance(array, np.ndarray) or self._all_finite(native)):
                 require_finite(name, self._to_numpy(native))
             checked[field] = native
-        if self.head.family.discrete:
+        if self.head.options:
             actions = self._to_numpy(checked["actions"])
-            self.head.check_actions("batch['actions']", actions)
-        return Batch(**checked)
+            host_mask = None if mask is None else self._to_numpy(mask)
+            self.head.check_actions("batch['actions']", actions, host_mask)
+        return Batch(**checked, action_mask=mask)

@@ -35,7 +35,9 @@ class BackendHooks(abc.ABC):
         """Whether every entry of a native array is finite."""
 
     @abc.abstractmethod
-    def _forward(self, obs: Any, noise: np.ndarray | None) -> tuple[Any, Any, Any]:
+    def _forward(
+        self, obs: Any, noise: np.ndarray | None, mask: Any = None
+    ) -> tuple[Any, Any, Any]:
         """Action, log-probability and value for `obs`; the mode where no noise."""
 
     @abc.abstractmethod

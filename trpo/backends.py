@@ -46,7 +46,10 @@ def make_agent(config: TrainConfig, spec: PolicySpec):  # noqa: ANN201
         ValueError: an argument is out of range, or there is no such device.
         MissingBackendError: the framework is not installed.
     """
-    return load_backend(config.backend).TRPOAgent(
+    hyperparameters = dataclasses.asdict(config.agent)
+    # The spec's head is what that and the action space have made.
+    del hyperparameters["policy_distribution"]
+    agent = load_backend(config.backend).TRPOAgent(
         spec.obs_dim,
         spec.act_dim,
         spec.action_low,
@@ -57,5 +60,7 @@ def make_agent(config: TrainConfig, spec: PolicySpec):  # noqa: ANN201
         observation_clip=config.observation_clip,
         distribution=spec.head.distribution,
         action_sizes=spec.head.action_sizes,
-        **dataclasses.asdict(config.agent),
+        **hyperparameters,
     )
+    agent.spec = spec
+    return agent

@@ -8,6 +8,9 @@ import numpy as np
 from trpo.types import Batch
 
 
+REQUIRED = tuple(n for n in Batch._fields if n not in Batch._field_defaults)
+
+
 def real_array(name: str, array: Any) -> np.ndarray:
     """`array` as a NumPy array of real numbers.
 
@@ -47,21 +50,25 @@ def require_finite(name: str, array: np.ndarray) -> None:
 
 
 def batch_fields(batch: Mapping[str, Any] | Batch) -> dict[str, Any]:
-    """The batch's five fields by name; others are left out.
+    """The batch's fields by name, `action_mask` if it has one; others are left out.
 
     Raises:
         ValueError: one is missing, or `batch` is no mapping.
     """
     if isinstance(batch, Batch):
-        return batch._asdict()
+        return {
+            n: a for n, a in batch._asdict().items() if n in REQUIRED or a is not None
+        }
     if not isinstance(batch, Mapping):
         raise ValueError(f"`batch`: expected a mapping or a Batch, got {type(batch)}.")
-    if missing := [name for name in Batch._fields if name not in batch]:
+    if missing := [name for name in REQUIRED if name not in batch]:
         raise ValueError(
-            f"`batch`: expected the fields {list(Batch._fields)}, "
-            f"got no {missing[0]!r}."
+            f"`batch`: expected the fields {list(REQUIRED)}, got no {missing[0]!r}."
         )
-    return {name: batch[name] for name in Batch._fields}
+    fields = {name: batch[name] for name in REQUIRED}
+    if batch.get("action_mask") is not None:
+        fields["action_mask"] = batch["action_mask"]
+    return fields
 
 
 def as_rows(name: str, array: Any, rows: int, *, width: int) -> Any:

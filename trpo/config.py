@@ -12,6 +12,7 @@ from typing import Literal
 
 import tyro
 
+from trpo.heads import GAUSSIAN, POLICY_DISTRIBUTIONS
 from trpo.types import Rates
 from trpo.validation import (
     require_between,
@@ -26,6 +27,7 @@ from trpo.validation import (
 
 DTYPES = ("float32", "float64")
 FISHER_PRODUCTS = ("gauss_newton", "kl_hessian")
+INITIALIZATIONS = ("orthogonal", "torch", "flax")
 OPTIMIZER_TYPES = ("adam", "sgd")
 MATMUL_PRECISIONS = ("float32", "tf32", "bfloat16")
 BACKENDS = ("jax", "torch")
@@ -77,6 +79,10 @@ class TRPOConfig:
     """Critic's optimiser: "adam" (epsilon 1e-5) or "sgd" (with momentum)."""
     sgd_momentum: float = 0.9
     """Momentum of "sgd", in [0, 1)."""
+    policy_distribution: str = GAUSSIAN
+    """Of Box actions: gaussian, squashed_gaussian, either with _state_std appended."""
+    initialization: str = "orthogonal"
+    """Of weights: orthogonal, or as a framework's own linear layers, torch or flax."""
     initial_log_std: float = 0.0
     """Initial log standard deviation of every action dimension, in [-20, 2]."""
     fisher_product: str = "gauss_newton"
@@ -115,6 +121,10 @@ class TRPOConfig:
             raise ValueError("`sgd_momentum`: expected a value below 1, got 1.0.")
         require_bool("normalize_advantages", self.normalize_advantages)
         require_choice("optimizer_type", self.optimizer_type, OPTIMIZER_TYPES)
+        require_choice("initialization", self.initialization, INITIALIZATIONS)
+        require_choice(
+            "policy_distribution", self.policy_distribution, POLICY_DISTRIBUTIONS
+        )
         require_choice("fisher_product", self.fisher_product, FISHER_PRODUCTS)
         require_choice("dtype", self.dtype, DTYPES)
         require_choice("matmul_precision", self.matmul_precision, MATMUL_PRECISIONS)

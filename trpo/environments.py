@@ -59,7 +59,7 @@ class SeededEpisodes(gymnasium.Wrapper):
         self._episode += 1
         obs, info = self.env.reset(seed=seed, options=options or None)
         for action in () if restore is None else restore[1]:
-            obs = self.env.step(action)[0]
+            obs, _, _, _, info = self.env.step(action)
         return obs, info
 
     def step(
@@ -150,9 +150,9 @@ def make_vector_environment(
         env_id: Gymnasium id.
         num_envs: Environments.
         seed: Seed of the run.
-        vectorization: "sync", in this process, with final observations as only
-            infos; or "async", each in its own. Workers are never forked from this
-            process: JAX's threads would deadlock in them.
+        vectorization: "sync", in this process, with final observations and action
+            masks as only infos; or "async", each in its own. Workers are never forked
+            from this process: JAX's threads would deadlock in them.
         purpose: Training or evaluation.
 
     Raises:

@@ -6,6 +6,7 @@ from typing import NamedTuple
 import gymnasium
 import numpy as np
 
+from trpo.action_masks import KEY, act
 from trpo.environments import make_environment, make_vector_environment
 from trpo.noise import Purpose
 from trpo.rollout import RolloutCollector
@@ -54,7 +55,8 @@ def evaluate(
         env_id, episodes, seed=seed, purpose=Purpose.EVALUATION_RESET
     )
     try:
-        return _play(agent, RolloutCollector(env), deterministic)
+        distribution = agent.config.policy_distribution
+        return _play(agent, RolloutCollector(env, distribution), deterministic)
     finally:
         env.close()
 
@@ -66,7 +68,7 @@ def _play(
     returns, lengths = np.zeros(size), np.zeros(size, dtype=np.int64)
     playing = np.ones(size, dtype=bool)
     while playing.any():
-        actions, _, _ = agent.act(collector.obs, deterministic=deterministic)
+        actions, _, _ = act(agent, collector.obs, collector.action_mask, deterministic)
         step = collector.advance(actions)
         returns += np.where(playing, step.rewards, 0.0)
         lengths += playing
@@ -94,16 +96,20 @@ def record_video(agent: Agent, env_id: str, *, seed: int, directory: Path) -> Pa
             name_prefix=env_id.replace("/", "-"),
             disable_logger=True,
         )
-        obs, _ = env.reset()
+        obs, info = env.reset()
     except gymnasium.error.DependencyNotInstalled as error:
         raise ValueError(
             f'`video`: {error} Install it by: pip install "trpo[video]".'
         ) from error
     done = False
-    spec = policy_spec(env.observation_space, env.action_space)
+    distribution = agent.config.policy_distribution
+    spec = policy_spec(env.observation_space, env.action_space, distribution)
+    masked = KEY in info
     while not done:
-        action, _, _ = agent.act(np.reshape(obs, (1, -1)), deterministic=True)
-        obs, _, terminated, truncated, _ = env.step(spec.to_environment(action)[0])
+        mask = spec.head.flat_mask(info[KEY])[None] if masked else None
+        action, _, _ = act(agent, np.reshape(obs, (1, -1)), mask, deterministic=True)
+        sent = spec.one_to_environment(action[0])
+        obs, _, terminated, truncated, info = env.step(sent)
         done = terminated or truncated
     env.close()
     return max(directory.glob("*.mp4"), key=lambda path: path.stat().st_mtime)

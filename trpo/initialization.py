@@ -1,6 +1,7 @@
 """Initial weights as NumPy arrays, drawn once for either backend."""
 
 import itertools
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -12,6 +13,8 @@ from trpo.noise import Purpose, RandomStream
 HIDDEN_GAIN = 2.0**0.5
 POLICY_OUTPUT_GAIN = 0.01
 CRITIC_OUTPUT_GAIN = 1.0
+# A normal distribution cut off here has this standard deviation.
+CUT, CUT_STD = 2.0, 0.87962566103423978
 
 
 def orthogonal(
@@ -29,23 +32,62 @@ def orthogonal(
     return gain * (q if rows >= columns else q.T)
 
 
+def torch_layer(
+    generator: np.random.Generator, rows: int, columns: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Weight [rows, columns] and bias [rows] as `torch.nn.Linear` draws them.
+
+    Both uniform in ±1 / sqrt(columns).
+    """
+    bound = 1.0 / math.sqrt(columns)
+    weight = generator.uniform(-bound, bound, (rows, columns))
+    return weight, generator.uniform(-bound, bound, rows)
+
+
+def flax_layer(
+    generator: np.random.Generator, rows: int, columns: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Weight [rows, columns] and bias [rows] as `flax.nnx.Linear` draws them.
+
+    LeCun et al. 1998, "Efficient BackProp", section 4.6: variance 1 / columns; of a
+    normal distribution cut off at 2 of its standard deviations. Biases are zero.
+    """
+    weight = generator.standard_normal((rows, columns))
+    while (outside := np.abs(weight) > CUT).any():
+        weight[outside] = generator.standard_normal(int(outside.sum()))
+    return weight / (CUT_STD * math.sqrt(columns)), np.zeros(rows)
+
+
 def mlp_weights(
-    stream: RandomStream, layer_sizes: Sequence[int], output_gain: float
+    stream: RandomStream,
+    layer_sizes: Sequence[int],
+    output_gain: float,
+    initialization: str = "orthogonal",
 ) -> dict[str, np.ndarray]:
-    """Weights [out, in] and zero biases [out] of a multilayer perceptron.
+    """Weights [out, in] and biases [out] of a multilayer perceptron.
 
     Args:
         stream: Source of randomness; layer i uses its draw i.
         layer_sizes: Widths from input to output.
-        output_gain: Gain of the last layer; hidden layers have sqrt(2).
+        output_gain: Gain of the last orthogonal layer; hidden ones have sqrt(2), and
+            zero biases.
+        initialization: See `trpo.config.TRPOConfig`.
     """
     weights = {}
     last = len(layer_sizes) - 2
     for i, (fan_in, fan_out) in enumerate(itertools.pairwise(layer_sizes)):
-        gain = output_gain if i == last else HIDDEN_GAIN
-        weights[f"layers.{i}.weight"] = orthogonal(stream.at(i), fan_out, fan_in, gain)
-        weights[f"layers.{i}.bias"] = np.zeros(fan_out)
+        if initialization == "orthogonal":
+            gain = output_gain if i == last else HIDDEN_GAIN
+            weight = orthogonal(stream.at(i), fan_out, fan_in, gain)
+            bias = np.zeros(fan_out)
+        else:
+            weight, bias = LAYERS[initialization](stream.at(i), fan_out, fan_in)
+        weights[f"layers.{i}.weight"] = weight
+        weights[f"layers.{i}.bias"] = bias
     return weights
+
+
+LAYERS = {"torch": torch_layer, "flax": flax_layer}
 
 
 def initial_weights(
@@ -56,21 +98,27 @@ def initial_weights(
     critic_layer_sizes: Sequence[int],
     initial_log_std: float,
     seed: int,
+    initialization: str = "orthogonal",
 ) -> dict[str, np.ndarray]:
     """All initial weights of an agent, float64, under their canonical names."""
     policy = mlp_weights(
         RandomStream(seed, Purpose.POLICY_WEIGHTS),
         (obs_dim, *policy_layer_sizes, head.output_dim),
         POLICY_OUTPUT_GAIN,
+        initialization,
     )
     critic = mlp_weights(
         RandomStream(seed, Purpose.CRITIC_WEIGHTS),
         (obs_dim, *critic_layer_sizes, 1),
         CRITIC_OUTPUT_GAIN,
+        initialization,
     )
+    if head.family.outputs_log_std:
+        bias = policy[f"layers.{len(policy_layer_sizes)}.bias"]
+        bias[head.reals : head.real_outputs] = initial_log_std
     free = {}
     if head.family.free_log_std:
-        free["policy.log_std"] = np.full(head.act_dim, float(initial_log_std))
+        free["policy.log_std"] = np.full(head.reals, float(initial_log_std))
     return {
         **free,
         **{f"policy.{name}": array for name, array in policy.items()},

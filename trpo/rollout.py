@@ -6,8 +6,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from gymnasium.vector import AutoresetMode, VectorEnv
 
+from trpo.action_masks import ActionMasks, act
 from trpo.environments import RESTORE, autoreset_mode, final_observations
-from trpo.spaces import policy_spec
+from trpo.heads import GAUSSIAN
+from trpo.spaces import PolicySpec, policy_spec
 from trpo.types import Agent, Episode, Rollout
 
 
@@ -44,21 +46,25 @@ class RolloutCollector:
     """Steps a vector environment, in any of Gymnasium's autoreset modes.
 
     Observations are passed to the agent as the environment gave them, flattened;
-    actions become the environment's (clipped, counted from its start) on their way.
+    actions become the environment's (`PolicySpec.to_environment`) on their way.
 
     Args:
         env: Vector environment; reset here.
+        policy_distribution: Over Box actions, see `trpo.config.TRPOConfig`.
 
     Raises:
         UnsupportedSpaceError: an observation or action space is not supported.
+        ActionMaskError: an `info["action_mask"]` does not fit, or forbids everything.
     """
 
-    def __init__(self, env: VectorEnv) -> None:
+    def __init__(self, env: VectorEnv, policy_distribution: str = GAUSSIAN) -> None:
         self.env = env
-        self.spec = policy_spec(env.single_observation_space, env.single_action_space)
+        self.spec = policy_spec(
+            env.single_observation_space, env.single_action_space, policy_distribution
+        )
         self._mode = autoreset_mode(env)
         self._restart()
-        self.obs = self._flatten(env.reset()[0])
+        self._start(*env.reset())
 
     def _restart(self) -> None:
         size = self.env.num_envs
@@ -70,6 +76,16 @@ class RolloutCollector:
         self._ended: list[Episode] = []
         self._replayable = np.ones(size, dtype=bool)
 
+    def _start(self, obs: np.ndarray, infos: dict[str, Any]) -> None:
+        """Act from here on, after a reset of all environments."""
+        self.obs = self._flatten(obs)
+        self._masks = ActionMasks(self.spec.head, infos, self.env.num_envs)
+
+    @property
+    def action_mask(self) -> np.ndarray | None:
+        """[B, options] what can be done at `obs`; None where nothing is forbidden."""
+        return self._masks.current
+
     def _flatten(self, obs: np.ndarray) -> np.ndarray:
         return obs.reshape(self.env.num_envs, self.spec.obs_dim)
 
@@ -79,12 +95,15 @@ class RolloutCollector:
         Raises:
             NonFiniteTransitionError: an observation or reward is not finite; names
                 the environment and the step.
+            ActionMaskError: see the class.
         """
         columns: list[tuple[np.ndarray, ...]] = []
+        masks: list[np.ndarray] = []
         self._ended = []
         for _ in range(num_steps):
-            obs = self.obs
-            actions, log_probs, values = agent.act(obs)
+            obs, mask = self.obs, self.action_mask
+            actions, log_probs, values = act(agent, obs, mask)
+            masks += [] if mask is None else [mask]
             step = self.advance(actions)
             next_values = np.zeros(len(obs))
             if (step.truncated > step.terminated).any():  # Cut off, not ended.
@@ -104,7 +123,11 @@ class RolloutCollector:
                 )
             )
         fields = [np.stack(column) for column in zip(*columns, strict=True)]
-        rollout = Rollout(*fields, episodes=tuple(self._ended))
+        rollout = Rollout(
+            *fields,
+            episodes=tuple(self._ended),
+            action_masks=np.stack(masks) if masks else None,
+        )
         self._forget_finished()
         last_values = agent.value(self.obs)[:, 0]
         return rollout._replace(next_values=_next_values(rollout, last_values))
@@ -114,19 +137,29 @@ class RolloutCollector:
 
         Raises:
             NonFiniteTransitionError: an observation or reward is not finite.
+            ActionMaskError: see the class.
         """
+        if self.spec.structure is not None:
+            # As they are recorded: a replay has to send the same.
+            actions = actions.astype(np.float64)
         sent = self.spec.to_environment(actions)
         obs, rewards, terminated, truncated, infos = self.env.step(sent)
         done = terminated | truncated
         # Copies throughout: environments may reuse their buffers, and some write the
         # next observation over the last.
         obs = final_obs = obs.copy()
+        same_step = self._mode == AutoresetMode.SAME_STEP
+        self._masks.follow(infos, ~done | same_step)
         if done.any():
-            if self._mode == AutoresetMode.SAME_STEP:
+            if same_step:
                 final_obs = final_observations(obs, done, infos)
             elif self._mode == AutoresetMode.DISABLED:
-                obs = self.env.reset(options={"reset_mask": done})[0].copy()
-        self._actions.append(sent)
+                obs, infos = self.env.reset(options={"reset_mask": done})
+                obs = obs.copy()
+                self._masks.follow(infos, done)
+            else:
+                self._masks.release(done)
+        self._actions.append(sent if self.spec.structure is None else actions)
         step = Transition(
             self._flatten(obs),
             self._flatten(final_obs),
@@ -191,29 +224,36 @@ class RolloutCollector:
         size = self.env.num_envs
         numbers = np.array(state["episode"], dtype=np.int64)
         actions = [state.get(f"actions.{i}", ()) for i in range(size)]
-        replay = {i: (int(numbers[i]), actions[i]) for i in range(size)}
-        obs = self._flatten(self.env.reset(options={RESTORE: replay})[0])
+        replay = {i: (int(numbers[i]), self._sent(actions[i])) for i in range(size)}
+        obs, infos = self.env.reset(options={RESTORE: replay})
         lost = ~np.asarray(state["replayable"])
-        lost |= np.any(obs != state["obs"], axis=1)
+        lost |= np.any(self._flatten(obs) != state["obs"], axis=1)
         if lost.any():
             numbers[lost] += 1
             for i in map(int, np.flatnonzero(lost)):
                 replay[i] = (int(numbers[i]), ())
                 actions[i] = ()
-            obs = self._flatten(self.env.reset(options={RESTORE: replay})[0])
+            obs, infos = self.env.reset(options={RESTORE: replay})
         self._restart()
-        self.obs, self._episode_numbers = obs, numbers
+        self._start(obs, infos)
+        self._episode_numbers = numbers
         self._returns = np.where(lost, 0.0, state["episode_return"])
         self._lengths = np.where(lost, 0, state["episode_length"])
-        self._actions = _align(actions, self.env)
+        self._actions = _align(actions, self.spec)
         return tuple(int(i) for i in np.flatnonzero(lost))
 
+    def _sent(self, history: Any) -> Any:
+        """Recorded actions as one environment takes them."""
+        if self.spec.structure is None:
+            return history
+        return [self.spec.one_to_environment(action) for action in history]
 
-def _align(histories: list[Any], env: VectorEnv) -> list[np.ndarray]:
+
+def _align(histories: list[Any], spec: PolicySpec) -> list[np.ndarray]:
     """Action histories of unequal length as one list of steps, aligned at the end."""
     longest = max(map(len, histories), default=0)
-    space: Any = env.single_action_space
-    steps = np.zeros((longest, len(histories), *space.shape), dtype=space.dtype)
+    shape = (longest, len(histories), *spec.action_shape)
+    steps = np.zeros(shape, dtype=spec.action_dtype)
     for i, history in enumerate(histories):
         if len(history):
             steps[longest - len(history) :, i] = history

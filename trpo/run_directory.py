@@ -151,7 +151,8 @@ def load_agent(
     )
     checkpoint, _ = directory.load()
     env = make_environment(config.env_id, seed=config.seed)
-    spec = policy_spec(env.observation_space, env.action_space)
+    distribution = config.agent.policy_distribution
+    spec = policy_spec(env.observation_space, env.action_space, distribution)
     env.close()
     _require_head(spec.head, checkpoint)
     agent = make_agent(config, spec)

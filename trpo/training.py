@@ -65,7 +65,8 @@ class Trainer:
             vectorization=config.vectorization,
         )
         try:
-            self.collector = RolloutCollector(self.env)
+            distribution = config.agent.policy_distribution
+            self.collector = RolloutCollector(self.env, distribution)
             self.agent = make_agent(config, self.collector.spec)
         except BaseException:
             self.env.close()
@@ -149,12 +150,14 @@ class Trainer:
         self.advantage_std = float(advantages.std())
         if config.agent.normalize_advantages:
             advantages = normalize_advantages(advantages)
+        masks = rollout.action_masks
         return Batch(
             obs=rollout.obs[rollout.valid],
             actions=rollout.actions[rollout.valid],
             log_probs=rollout.log_probs[rollout.valid],
             returns=returns[rollout.valid],
             advantages=advantages,
+            action_mask=None if masks is None else masks[rollout.valid],
         )
 
     def get_state(self) -> dict[str, np.ndarray]:

@@ -62,6 +62,8 @@ class Batch(NamedTuple):
         log_probs: [N, 1] log-probability of each action when it was taken, nats.
         returns: [N, 1] regression targets of the critic.
         advantages: [N, 1] advantage estimates, normalised if at all by the loop.
+        action_mask: [N, options] 1 where an option could be taken, else 0, in the
+            order of `trpo.heads.Head.options`; None where nothing was forbidden.
     """
 
     obs: Any
@@ -69,6 +71,7 @@ class Batch(NamedTuple):
     log_probs: Any
     returns: Any
     advantages: Any
+    action_mask: Any = None
 
 
 class Rollout(NamedTuple):
@@ -86,6 +89,8 @@ class Rollout(NamedTuple):
         valid: [T, B] False where an environment only reset itself (autoreset mode
             NEXT_STEP) and the entry is no transition.
         episodes: finished episodes in order of time.
+        action_masks: [T, B, options] True where an option could be taken; None where
+            the environment forbids nothing.
     """
 
     obs: np.ndarray
@@ -98,6 +103,7 @@ class Rollout(NamedTuple):
     truncated: np.ndarray
     valid: np.ndarray
     episodes: tuple["Episode", ...]
+    action_masks: np.ndarray | None = None
 
 
 class Episode(NamedTuple):
@@ -181,8 +187,12 @@ class Agent(Protocol):
 
     obs_dim: int
     act_dim: int
+    config: Any
+    """Hyperparameters, a `trpo.config.TRPOConfig`."""
 
-    def act(self, obs: Any, deterministic: bool = False) -> tuple[Any, Any, Any]:
+    def act(
+        self, obs: Any, deterministic: bool = False, action_mask: Any = None
+    ) -> tuple[Any, Any, Any]:
         """Action [B, act_dim], log-probability [B, 1] and value [B, 1] for `obs`."""
         ...
 

@@ -85,7 +85,7 @@ class TRPOAgent(AgentBase):
         return bool(jnp.isfinite(array).all())
 
     def _forward(
-        self, obs: Any, noise: np.ndarray | None
+        self, obs: Any, noise: np.ndarray | None, mask: jax.Array | None = None
     ) -> tuple[jax.Array, jax.Array, jax.Array]:
         if noise is not None:
             noise = noise.astype(self.dtype)
@@ -96,6 +96,7 @@ class TRPOAgent(AgentBase):
             self.state.critic,
             obs.astype(self.dtype),
             noise,
+            mask,
         )
 
     def _value(self, obs: Any) -> jax.Array:

@@ -38,7 +38,7 @@ class TRPOState(NamedTuple):
 class Functions(NamedTuple):
     """The networks as pure functions, hashed by identity, so cheap to jit on."""
 
-    policy: Callable[[Parameters, jax.Array], Distribution]
+    policy: Callable[..., Distribution]
     critic: Callable[[Parameters, jax.Array], jax.Array]
     head: Head
 
@@ -78,7 +78,7 @@ def pure_update(
     with matmul_precision(config.matmul_precision):
         theta, unravel = ravel_pytree(state_before.policy)
         step = policy_step(
-            FlatPolicy(unravel, batch.obs, functions.head),
+            FlatPolicy(unravel, batch.obs, functions.head, batch.action_mask),
             theta,
             batch,
             config,
@@ -138,10 +138,11 @@ def act(
     critic: Parameters,
     obs: jax.Array,
     noise: jax.Array | None,
+    mask: jax.Array | None = None,
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Action [B, act_dim], log-probability [B, 1] and value [B, 1], compiled."""
     with matmul_precision(precision):
-        distribution = functions.policy(policy, obs)
+        distribution = functions.policy(policy, obs, mask)
         value = functions.critic(critic, obs)
     if noise is None:
         action = distributions.mode(distribution)

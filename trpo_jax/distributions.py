@@ -10,21 +10,38 @@ from types import ModuleType
 import jax
 from jaxtyping import Float
 
-from trpo.heads import BERNOULLI, CATEGORICAL, GAUSSIAN, Head
-from trpo_jax import bernoulli, categorical, gaussian
+from trpo.heads import (
+    BERNOULLI,
+    CATEGORICAL,
+    GAUSSIAN,
+    GAUSSIAN_STATE_STD,
+    MIXED,
+    MIXED_STATE_STD,
+    SQUASHED_GAUSSIAN,
+    SQUASHED_GAUSSIAN_STATE_STD,
+    Head,
+)
+from trpo_jax import bernoulli, categorical, gaussian, mixed, squashed_gaussian
 from trpo_jax.bernoulli import Bernoulli
 from trpo_jax.categorical import Categorical
 from trpo_jax.gaussian import DiagonalGaussian
+from trpo_jax.mixed import Mixed
+from trpo_jax.squashed_gaussian import SquashedGaussian
 
 
 BY_NAME: dict[str, ModuleType] = {
     GAUSSIAN: gaussian,
+    GAUSSIAN_STATE_STD: gaussian,
+    SQUASHED_GAUSSIAN: squashed_gaussian,
+    SQUASHED_GAUSSIAN_STATE_STD: squashed_gaussian,
     CATEGORICAL: categorical,
     BERNOULLI: bernoulli,
+    MIXED: mixed,
+    MIXED_STATE_STD: mixed,
 }
 _BY_TYPE = {module.TYPE: module for module in BY_NAME.values()}
 
-Distribution = DiagonalGaussian | Categorical | Bernoulli
+Distribution = DiagonalGaussian | SquashedGaussian | Categorical | Bernoulli | Mixed
 """Parameters of a distribution over actions at n observations, each [n or 1, …]."""
 
 
@@ -32,6 +49,7 @@ def from_network(
     head: Head,
     outputs: Float[jax.Array, "n outputs"],
     log_std: Float[jax.Array, " act_dim"] | None,
+    mask: Float[jax.Array, "n options"] | None = None,
 ) -> Distribution:
     """The distribution that a policy's outputs stand for.
 
@@ -39,20 +57,45 @@ def from_network(
         head: Distribution and sizes.
         outputs: Of the network.
         log_std: The policy's free one, if `head` has it.
+        mask: 0 where an option can't be taken: it has probability and gradient 0, as
+            in Huang and Ontañón 2020, "A Closer Look at Invalid Action Masking in
+            Policy Gradient Algorithms". None where nothing is forbidden.
     """
-    return BY_NAME[head.distribution].from_network(head, outputs, log_std)
+    module = BY_NAME[head.distribution]
+    made = module.from_network(head, outputs, log_std)
+    return made if mask is None else module.masked(head, made, mask)
 
 
 def jacobian(
-    head: Head, log_std: Float[jax.Array, " act_dim"] | None
+    head: Head,
+    outputs: Float[jax.Array, "n outputs"],
+    log_std: Float[jax.Array, " act_dim"] | None,
+    mask: Float[jax.Array, "n options"] | None = None,
 ) -> tuple[Callable, Callable]:
     """How `from_network` changes with what it is given, and the transpose of that.
+
+    Args:
+        head: Distribution and sizes.
+        outputs: Of the network, where the derivative is taken.
+        log_std: The policy's free one, if `head` has it.
+        mask: As in `from_network`.
 
     Returns:
         Push, (d_outputs, d_log_std) -> tangent of the distribution; and pull,
         cotangent of the distribution -> cotangents (of outputs, of log_std).
     """
-    return BY_NAME[head.distribution].jacobian(head, log_std)
+    module = BY_NAME[head.distribution]
+    push, pull = module.jacobian(head, outputs, log_std)
+    if mask is None:
+        return push, pull
+
+    def push_masked(d_outputs: jax.Array, d_log_std: jax.Array | None) -> Distribution:
+        return module.masked_tangent(head, push(d_outputs, d_log_std), mask)
+
+    def pull_masked(u: Distribution) -> tuple[jax.Array, jax.Array | None]:
+        return pull(module.masked_tangent(head, u, mask))
+
+    return push_masked, pull_masked
 
 
 def log_prob(

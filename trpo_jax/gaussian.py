@@ -45,17 +45,28 @@ def clamp_slope(log_std: Float[jax.Array, "..."]) -> Float[jax.Array, "..."]:
 
 def from_network(
     head: Head,
-    outputs: Float[jax.Array, "n act_dim"],
-    log_std: Float[jax.Array, " act_dim"],
+    outputs: Float[jax.Array, "n outputs"],
+    log_std: Float[jax.Array, " act_dim"] | None,
 ) -> DiagonalGaussian:
-    """Mean and clamped log_std, the same for each row, of what the policy puts out."""
+    """Mean and clamped log_std of what the policy puts out.
+
+    A free `log_std` is the same for each row; without one, the second half of the
+    outputs is each row's own.
+    """
+    if log_std is None:
+        mean, log_std = jnp.split(outputs, 2, axis=1)
+        return DiagonalGaussian(mean, clamp_log_std(log_std))
     return DiagonalGaussian(outputs, clamp_log_std(log_std)[None])
 
 
 def jacobian(
-    head: Head, log_std: Float[jax.Array, " act_dim"]
+    head: Head,
+    outputs: Float[jax.Array, "n outputs"],
+    log_std: Float[jax.Array, " act_dim"] | None,
 ) -> tuple[Callable, Callable]:
     """Tangents of `from_network`: (d_outputs, d_log_std) -> tangent; the transpose."""
+    if log_std is None:
+        return _state_std_jacobian(outputs)
     slope = clamp_slope(log_std)
 
     def push(d_outputs: jax.Array, d_log_std: jax.Array) -> DiagonalGaussian:
@@ -63,6 +74,19 @@ def jacobian(
 
     def pull(u: DiagonalGaussian) -> tuple[jax.Array, jax.Array]:
         return u.mean, slope * u.log_std.sum(0)
+
+    return push, pull
+
+
+def _state_std_jacobian(outputs: jax.Array) -> tuple[Callable, Callable]:
+    slope = clamp_slope(jnp.split(outputs, 2, axis=1)[1])
+
+    def push(d_outputs: jax.Array, d_log_std: None) -> DiagonalGaussian:
+        d_mean, d_raw = jnp.split(d_outputs, 2, axis=1)
+        return DiagonalGaussian(d_mean, slope * d_raw)
+
+    def pull(u: DiagonalGaussian) -> tuple[jax.Array, None]:
+        return jnp.concatenate([u.mean, slope * u.log_std], axis=1), None
 
     return push, pull
 

@@ -50,14 +50,16 @@ class Policy(nnx.Module):
     def __init__(self, obs_dim: int, layer_sizes: Sequence[int], head: Head) -> None:
         self.head = head
         if head.family.free_log_std:
-            self.log_std = nnx.Param(jnp.zeros(head.act_dim))
+            self.log_std = nnx.Param(jnp.zeros(head.reals))
         self.layers = _linear_layers((obs_dim, *layer_sizes, head.output_dim))
 
-    def __call__(self, obs: Float[jax.Array, "n obs_dim"]) -> Distribution:
-        """The distribution at each observation."""
+    def __call__(
+        self, obs: Float[jax.Array, "n obs_dim"], mask: jax.Array | None = None
+    ) -> Distribution:
+        """The distribution at each observation; of options that `mask` allows."""
         log_std = self.log_std[...] if self.head.family.free_log_std else None
         outputs = mlp.forward(_layers(self.layers), obs)[-1]
-        return distributions.from_network(self.head, outputs, log_std)
+        return distributions.from_network(self.head, outputs, log_std, mask)
 
 
 class Critic(nnx.Module):
@@ -83,6 +85,7 @@ class FlatPolicy:
         unravel: Flat parameters -> tree of arrays.
         obs: [n, obs_dim] observations.
         head: Distribution over actions.
+        mask: [n, options] 0 where an option can't be taken; None for no mask.
     """
 
     def __init__(
@@ -90,21 +93,26 @@ class FlatPolicy:
         unravel: Callable[[jax.Array], Parameters],
         obs: Float[jax.Array, "n obs_dim"],
         head: Head,
+        mask: jax.Array | None = None,
     ) -> None:
         self._unravel, self._obs, self._head = unravel, obs, head
+        self._mask = mask
 
     def __call__(self, theta: Float[jax.Array, " p"]) -> Distribution:
         """The distribution at each observation."""
         tree = self._unravel(theta)
         outputs = mlp.forward(mlp.layers_of(tree), self._obs)[-1]
-        return distributions.from_network(self._head, outputs, tree.get("log_std"))
+        return distributions.from_network(
+            self._head, outputs, tree.get("log_std"), self._mask
+        )
 
     def linearize(self, theta: Float[jax.Array, " p"]) -> Linearization:
         """The same, with its Jacobian at `theta`."""
         tree = self._unravel(theta)
         log_std, layers = tree.get("log_std"), mlp.layers_of(tree)
         outputs, tape = mlp.record(layers, self._obs)
-        push_head, pull_head = distributions.jacobian(self._head, log_std)
+        given = (self._head, outputs, log_std, self._mask)
+        push_head, pull_head = distributions.jacobian(*given)
 
         def push(v: jax.Array) -> Distribution:
             tangent = self._unravel(v)
@@ -124,7 +132,7 @@ class FlatPolicy:
                 pulled["log_std"] = d_log_std
             return ravel_pytree(pulled)[0]
 
-        at = distributions.from_network(self._head, outputs, log_std)
+        at = distributions.from_network(*given)
         return Linearization(at, push, pull)
 
 
@@ -141,12 +149,12 @@ def _layers(layers: nnx.List) -> list[mlp.Layer]:
     return [mlp.Layer(layer.kernel[...], layer.bias[...]) for layer in layers]
 
 
-def as_function(module: nnx.Module) -> Callable[[Parameters, jax.Array], Any]:
-    """The module as (parameters, observations) -> output, without NNX's bookkeeping."""
+def as_function(module: nnx.Module) -> Callable[..., Any]:
+    """The module as (parameters, *inputs) -> output, without NNX's bookkeeping."""
     graph, _ = nnx.split(module)
 
-    def apply(parameters: Parameters, obs: jax.Array) -> Any:
-        return nnx.merge(graph, parameters)(obs)
+    def apply(parameters: Parameters, *inputs: jax.Array | None) -> Any:
+        return nnx.merge(graph, parameters)(*inputs)
 
     return apply
 
@@ -157,8 +165,8 @@ def as_function(module: nnx.Module) -> Callable[[Parameters, jax.Array], Any]:
 @functools.lru_cache(maxsize=256)
 def policy_function(
     obs_dim: int, layer_sizes: tuple[int, ...], head: Head
-) -> Callable[[Parameters, jax.Array], Distribution]:
-    """A policy of these sizes as a pure function."""
+) -> Callable[..., Distribution]:
+    """A policy of these sizes as a pure function of parameters, obs and mask."""
     # Shapes alone: drawing weights that are never used would compile a generator.
     return as_function(nnx.eval_shape(lambda: Policy(obs_dim, layer_sizes, head)))
 

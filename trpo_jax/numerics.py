@@ -6,6 +6,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Float
 
+from trpo.quadrature import normal_quadrature
+
 
 # Below this |argument|, exp's series is more accurate than expm1 and a difference.
 SERIES_BOUND = 0.5
@@ -13,6 +15,8 @@ SERIES_BOUND = 0.5
 SERIES = tuple(2.0 / math.factorial(k) for k in range(16, 1, -1))
 # Where a logit changes by no more, log1p of a sum is exact relative to itself.
 NEAR = 1.0
+# E[f(z)], z standard normal, is near sum(weights * f(nodes)) for a smooth f.
+QUADRATURE_NODES, QUADRATURE_WEIGHTS = normal_quadrature(32)
 # exp stays finite in float32; probabilities that change by more are 0 anyway.
 MAX_LOG_RATIO = 80.0
 
@@ -27,6 +31,13 @@ def expm1_minus_argument(t: Float[jax.Array, "..."]) -> Float[jax.Array, "..."]:
     for coefficient in SERIES[1:]:
         series = series * near + coefficient
     return jnp.where(small, 0.5 * near**2 * series, jnp.expm1(far) - far)
+
+
+def log_tanh_slope(u: Float[jax.Array, "..."]) -> Float[jax.Array, "..."]:
+    """log(1 - tanh(u)²) = 2 (log 2 - u - softplus(-2u)), exact for large |u| too."""
+    # For |u|: u and softplus(-2u) cancel where u is far below zero.
+    u = jnp.abs(u)
+    return 2.0 * (math.log(2.0) - u - jax.nn.softplus(-2.0 * u))
 
 
 def below_one(noise: Float[jax.Array, "..."]) -> Float[jax.Array, "..."]:

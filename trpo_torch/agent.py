@@ -75,12 +75,13 @@ class TRPOAgent(AgentBase):
 
     @torch.no_grad()
     def _forward(
-        self, obs: Any, noise: np.ndarray | None
+        self, obs: Any, noise: np.ndarray | None, mask: Tensor | None = None
     ) -> tuple[Tensor, Tensor, Tensor]:
         obs = self._to_native(obs)
         with matmul_precision(self.config.matmul_precision):
             # Past nn.Module's hooks, of which there are none.
-            distribution, value = self.policy.forward(obs), self.critic.forward(obs)
+            distribution = self.policy.forward(obs, mask)
+            value = self.critic.forward(obs)
         if noise is None:
             action = distributions.mode(distribution)
         else:
@@ -105,7 +106,7 @@ class TRPOAgent(AgentBase):
         try:
             with matmul_precision(self.config.matmul_precision):
                 step = policy_step(
-                    FlatPolicy(self.policy, batch.obs),
+                    FlatPolicy(self.policy, batch.obs, batch.action_mask),
                     _flat_params(self.policy),
                     batch,
                     self.config,

@@ -20,6 +20,10 @@ from trpo_torch.numerics import (
 )
 
 
+# Odds of a switch that can't be off: exp of minus that is exactly 0.
+FORCED = 1e9
+
+
 class Bernoulli(NamedTuple):
     """Logits [n, k]: log of the odds of a 1."""
 
@@ -36,7 +40,9 @@ def from_network(
     return Bernoulli(outputs)
 
 
-def jacobian(head: Head, log_std: None = None) -> tuple[Callable, Callable]:
+def jacobian(
+    head: Head, outputs: Float[Tensor, "n outputs"], log_std: None = None
+) -> tuple[Callable, Callable]:
     """Tangents of `from_network`: (d_outputs, d_log_std) -> tangent; the transpose."""
 
     def push(d_outputs: Tensor, d_log_std: None) -> Bernoulli:
@@ -46,6 +52,22 @@ def jacobian(head: Head, log_std: None = None) -> tuple[Callable, Callable]:
         return u.logits, None
 
     return push, pull
+
+
+def masked(
+    head: Head, bernoulli: Bernoulli, mask: Float[Tensor, "n options"]
+) -> Bernoulli:
+    """The switches without what `mask` forbids, [off, on] of each switch in turn."""
+    off, on = mask[:, ::2] > 0, mask[:, 1::2] > 0
+    logits = torch.where(off, bernoulli.logits, FORCED)
+    return Bernoulli(torch.where(on, logits, -FORCED))
+
+
+def masked_tangent(
+    head: Head, tangent: Bernoulli, mask: Float[Tensor, "n options"]
+) -> Bernoulli:
+    """How `masked` changes with the logits: not at all where there is no choice."""
+    return Bernoulli(tangent.logits * mask[:, ::2] * mask[:, 1::2])
 
 
 def log_prob(

@@ -41,14 +41,16 @@ class Policy(nn.Module):
     def __init__(self, obs_dim: int, layer_sizes: Sequence[int], head: Head) -> None:
         super().__init__()
         self.head = head
-        free = torch.zeros(head.act_dim) if head.family.free_log_std else None
+        free = torch.zeros(head.reals) if head.family.free_log_std else None
         self.register_parameter("log_std", None if free is None else nn.Parameter(free))
         self.layers = _linear_layers((obs_dim, *layer_sizes, head.output_dim))
 
-    def forward(self, obs: Float[Tensor, "n obs_dim"]) -> Distribution:
-        """The distribution at each observation."""
+    def forward(
+        self, obs: Float[Tensor, "n obs_dim"], mask: Tensor | None = None
+    ) -> Distribution:
+        """The distribution at each observation; of options that `mask` allows."""
         outputs = mlp.forward(_layers(self.layers), obs)[-1]
-        return distributions.from_network(self.head, outputs, self.log_std)
+        return distributions.from_network(self.head, outputs, self.log_std, mask)
 
 
 class Critic(nn.Module):
@@ -74,10 +76,16 @@ class FlatPolicy:
     Args:
         policy: Module whose sizes it has; its weights are left alone.
         obs: [n, obs_dim] observations.
+        mask: [n, options] 0 where an option can't be taken; None for no mask.
     """
 
-    def __init__(self, policy: Policy, obs: Float[Tensor, "n obs_dim"]) -> None:
-        self._head = policy.head
+    def __init__(
+        self,
+        policy: Policy,
+        obs: Float[Tensor, "n obs_dim"],
+        mask: Tensor | None = None,
+    ) -> None:
+        self._head, self._mask = policy.head, mask
         self._shapes = [parameter.shape for parameter in policy.parameters()]
         self._obs = obs
 
@@ -85,13 +93,14 @@ class FlatPolicy:
         """The distribution at each observation."""
         log_std, layers = self._unflatten(theta)
         outputs = mlp.forward(layers, self._obs)[-1]
-        return distributions.from_network(self._head, outputs, log_std)
+        return distributions.from_network(self._head, outputs, log_std, self._mask)
 
     def linearize(self, theta: Float[Tensor, " p"]) -> Linearization:
         """The same, with its Jacobian at `theta`."""
         log_std, layers = self._unflatten(theta.detach())
         *inputs, outputs = mlp.forward(layers, self._obs)
-        push_head, pull_head = distributions.jacobian(self._head, log_std)
+        given = (self._head, outputs, log_std, self._mask)
+        push_head, pull_head = distributions.jacobian(*given)
 
         def push(v: Tensor) -> Distribution:
             d_log_std, tangents = self._unflatten(v)
@@ -106,7 +115,7 @@ class FlatPolicy:
             mlp.pull(layers, inputs, d_outputs, gradients)
             return flat
 
-        at = distributions.from_network(self._head, outputs, log_std)
+        at = distributions.from_network(*given)
         return Linearization(at, push, pull)
 
     def _unflatten(self, flat: Tensor) -> tuple[Tensor | None, list[mlp.Layer]]:

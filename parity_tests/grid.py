@@ -1,0 +1,155 @@
+"""The rows of the grid: what each problem is like, and why it is there."""
+
+import dataclasses
+from typing import Any
+
+from trpo.heads import (
+    BERNOULLI,
+    CATEGORICAL,
+    GAUSSIAN,
+    GAUSSIAN_STATE_STD,
+    MIXED,
+    MIXED_STATE_STD,
+    SQUASHED_GAUSSIAN,
+    Head,
+)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Case:
+    """One row of the grid.
+
+    Attributes:
+        name: how reports call it.
+        why: what it is there to show.
+        batch: samples.
+        obs_dim: entries of an observation.
+        act_dim: entries of an action.
+        layers: hidden layers of policy and critic; () is a linear policy, which the
+            configuration refuses, so its networks are put in place by hand.
+        distribution: over actions, a name in `trpo.heads.FAMILIES`.
+        action_sizes: options of each choice, where actions are choices.
+        masked: whether half of all options can't be taken, at random.
+        regime: "fresh", "trained", "saturated", "dead_units", "constant_obs",
+            "log_std_low", "log_std_high" or "peaked" (probabilities near 0 and 1).
+        advantage_scale: factor of the advantages.
+        staleness: standard deviation of the noise on the old log-probabilities.
+        nearby: relative size of the parameter change whose KL is taken.
+        config: fields of `TRPOConfig` that differ from the grid's defaults.
+        updates: whether a step can be compared; not where cond(F) exceeds 1/u.
+        quick: whether it belongs to the quick selection.
+        tested: whether the tests run it; the full certificate runs all.
+    """
+
+    name: str
+    why: str
+    batch: int = 33
+    obs_dim: int = 5
+    act_dim: int = 3
+    layers: tuple[int, ...] = (7, 4)
+    distribution: str = GAUSSIAN
+    action_sizes: tuple[int, ...] = ()
+    masked: bool = False
+    regime: str = "trained"
+    advantage_scale: float = 1.0
+    staleness: float = 0.1
+    nearby: float = 1e-2
+    config: tuple[tuple[str, Any], ...] = ()
+    updates: bool = True
+    quick: bool = False
+    tested: bool = True
+
+    @property
+    def head(self) -> Head:
+        """The distribution and its sizes."""
+        choices = self.distribution == CATEGORICAL
+        act_dim = len(self.action_sizes) if choices else self.act_dim
+        return Head(act_dim, self.distribution, self.action_sizes)
+
+    @property
+    def free_log_std(self) -> int:
+        """Entries of the policy's free log_std; 0 where it has none."""
+        return self.head.reals * self.head.family.free_log_std
+
+    @property
+    def policy_sizes(self) -> tuple[int, ...]:
+        """Widths of the policy from input to output."""
+        return (self.obs_dim, *self.layers, self.head.output_dim)
+
+    @property
+    def critic_sizes(self) -> tuple[int, ...]:
+        """Widths of the critic from input to output."""
+        return (self.obs_dim, *self.layers, 1)
+
+
+GRID = (
+    Case(name="trained", why="the plain case", quick=True),
+    Case(name="fresh", why="initial weights, fresh log-probs", regime="fresh",
+         quick=True),
+    Case(name="saturated", why="|tanh| near 1", regime="saturated", quick=True),
+    Case(name="single_linear", why="one sample, one number in and out, no hidden layer",
+         batch=1, obs_dim=1, act_dim=1, layers=()),
+    Case(name="pair", why="two samples", batch=2, obs_dim=3, act_dim=1, layers=(5,)),
+    Case(name="log_std_high", why="log_std at and above its clamp",
+         regime="log_std_high"),
+    Case(name="log_std_low", why="log_std at and below its clamp; cond(F) is e^40",
+         regime="log_std_low", updates=False),
+    Case(name="stale", why="log-probs of a much older policy", staleness=2.0,
+         quick=True),
+    Case(name="advantages_1e-6", why="tiny advantages", advantage_scale=1e-6),
+    Case(name="advantages_1e6", why="huge advantages", advantage_scale=1e6),
+    Case(name="advantages_0", why="all advantages zero: no step", advantage_scale=0.0,
+         quick=True),
+    Case(name="dead_units", why="singular Fisher: units that nothing reads",
+         regime="dead_units"),
+    Case(name="constant_obs", why="singular Fisher: one observation, repeated",
+         regime="constant_obs", quick=True),
+    Case(name="kl_1e-8", why="tiny trust region: differences of 1e-4",
+         nearby=1e-4, config=(("target_kl", 1e-8),)),
+    Case(name="kl_10", why="a trust region where the quadratic model is wrong",
+         config=(("target_kl", 10.0), ("backtrack_coeff", 0.5))),
+    Case(name="rejected", why="a line search that runs out of candidates",
+         config=(("target_kl", 10.0), ("backtrack_iters", 1), ("cg_damping", 1e-3))),
+    Case(name="sgd_hessian", why="SGD with momentum; the Hessian of KL",
+         config=(("optimizer_type", "sgd"), ("value_lr", 1e-2),
+                 ("fisher_product", "kl_hessian"))),
+    Case(name="cheetah", why="HalfCheetah's sizes", batch=2048, obs_dim=17, act_dim=6,
+         layers=(64, 48), config=(("value_minibatch_size", 256),)),
+    Case(name="deep", why="three layers of unequal width", obs_dim=11, act_dim=2,
+         layers=(16, 8, 5), staleness=0.0, config=(("cg_iters", 4),)),
+    Case(name="humanoid", why="Humanoid's sizes", batch=256, obs_dim=376, act_dim=17,
+         layers=(256, 256, 256), config=(("value_minibatch_size", 100),)),
+    Case(name="humanoid_2048", why="Humanoid's sizes and batch", batch=2048,
+         obs_dim=376, act_dim=17, layers=(256, 256, 256), tested=False,
+         config=(("value_minibatch_size", 1024), ("value_epochs", 1))),
+    Case(name="choices", why="choices of unequal sizes, one of them no choice",
+         distribution=CATEGORICAL, action_sizes=(3, 1, 5)),
+    Case(name="choices_peaked", why="options of probability near 0 and 1; far policies",
+         distribution=CATEGORICAL, action_sizes=(3, 1, 5), regime="peaked",
+         nearby=0.5),
+    Case(name="choices_near", why="a policy so near that KL is 1e-9",
+         distribution=CATEGORICAL, action_sizes=(3, 1, 5), nearby=1e-4),
+    Case(name="cartpole", why="CartPole's sizes, initial weights", batch=512, obs_dim=4,
+         layers=(64, 64), distribution=CATEGORICAL, action_sizes=(2,), regime="fresh",
+         config=(("value_minibatch_size", 256),)),
+    Case(name="switches", why="on or off, four times", act_dim=4,
+         distribution=BERNOULLI),
+    Case(name="switches_peaked", why="probabilities near 0 and 1; far policies",
+         act_dim=4, distribution=BERNOULLI, regime="peaked", nearby=0.5),
+    Case(name="masked", why="options that can't be taken, others in each row",
+         distribution=CATEGORICAL, action_sizes=(3, 1, 5), masked=True, tested=False),
+    Case(name="switches_masked", why="switches that can't be on, or off", act_dim=4,
+         distribution=BERNOULLI, masked=True, tested=False),
+    Case(name="mixed", why="real numbers and choices at once, with masks", act_dim=4,
+         distribution=MIXED, action_sizes=(3, 2), masked=True),
+    Case(name="mixed_state_std", why="the same with log_std by the network", act_dim=4,
+         distribution=MIXED_STATE_STD, action_sizes=(3, 2), tested=False),
+    Case(name="state_std", why="log_std by the network",
+         distribution=GAUSSIAN_STATE_STD),
+    Case(name="state_std_high", why="log_std at, above and about its clamp",
+         distribution=GAUSSIAN_STATE_STD, regime="log_std_high"),
+    Case(name="squashed", why="tanh of a Gaussian", distribution=SQUASHED_GAUSSIAN,
+         tested=False),
+)  # fmt: skip
+
+BY_NAME = {case.name: case for case in GRID}

@@ -1,0 +1,60 @@
+"""The state of an agent under canonical names: what of it knows no framework."""
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from trpo.agent_checks import AgentChecks
+from trpo.noise import Purpose, RandomStream
+from trpo.state_check import check_state
+
+
+class AgentState(AgentChecks):
+    """The part of an agent that is saved; `trpo.agent_base.AgentBase` has the rest."""
+
+    seed: int
+    _action_stream: RandomStream
+    _minibatch_stream: RandomStream
+    _action_draws: int
+    _minibatch_draws: int
+
+    def get_state(self) -> dict[str, np.ndarray]:
+        """Copies of all that the next `act` or `update` depends on, by canonical name.
+
+        The names are the same in both backends, so that either continues the other:
+        `policy.layers.<i>.weight` [out, in], `policy.log_std` [act_dim],
+        `value.layers.<i>.bias`, `value_optimizer.…`, `observation_normalizer.…`,
+        `random.…`.
+        """
+        state = self._get_learned_state()
+        if self.observation_normalizer is not None:
+            moments = self.observation_normalizer.moments.get_state()
+            state |= {f"observation_normalizer.{k}": v for k, v in moments.items()}
+        for name in ("seed", "action_draws", "minibatch_draws"):
+            private = "seed" if name == "seed" else f"_{name}"
+            state[f"random.{name}"] = np.array(getattr(self, private), dtype=np.int64)
+        return state
+
+    def set_state(self, state: Mapping[str, np.ndarray]) -> None:
+        """Continue from `state`, as `get_state` of either backend returned it.
+
+        Raises:
+            ValueError: a name, shape, dtype or value is wrong; it is named, and
+                nothing has changed.
+        """
+        checked = check_state(state, template=self.get_state())
+        self._set_learned_state(checked)
+        if self.observation_normalizer is not None:
+            prefix = "observation_normalizer."
+            self.observation_normalizer.moments.set_state(
+                {
+                    name.removeprefix(prefix): array
+                    for name, array in checked.items()
+                    if name.startswith(prefix)
+                }
+            )
+        self.seed = int(checked["random.seed"])
+        self._action_stream = RandomStream(self.seed, Purpose.ACTION)
+        self._minibatch_stream = RandomStream(self.seed, Purpose.MINIBATCH)
+        self._action_draws = int(checked["random.action_draws"])
+        self._minibatch_draws = int(checked["random.minibatch_draws"])
