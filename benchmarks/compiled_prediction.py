@@ -20,7 +20,7 @@ from benchmarks.training_cell import BATCH
 
 
 RESULTS = Path(__file__).parent / "results" / "compiled"
-NUMBERS = (8, 64, 512, 2_048)
+NUMBERS = (8, 64, 512)
 MEMBERS = 16
 
 

@@ -81,7 +81,7 @@ def readme_part(out: Path, device: str, tasks: Sequence[Task]) -> str:
         load = summarize([sample["load"] for sample in store.samples]).median
         claims = (
             f"Environment steps/s, {threads} thread(s) each, load average {load:.1f}: "
-            f"{', '.join(rates)}.\n\n{_claims(store, found)}"
+            f"{', '.join(rates)}.\n\n{_claims(store, found)}\n{_busy(store)}"
         )
     return f"{_learning(out, tasks)}\n\n{claims}"
 
@@ -159,7 +159,20 @@ def _speed(out: Path, device: str) -> str:
         "iteration, 64-64 networks, 10 critic epochs, no normalisation, in turns, a "
         "process each; median ± half the quartiles' distance. Compiling is apart, "
         "the longest of the processes; the others had a warm cache.\n\n"
-        f"{_claims(store, found)}\n\n{machine(store)}"
+        f"{_claims(store, found)}\n{_busy(store)}\n{machine(store)}"
+    )
+
+
+def _busy(store: Store) -> str:
+    """A warning where other processes took their share of the cores meanwhile."""
+    load = summarize([sample["load"] for sample in store.samples]).median
+    about = store.about["fingerprint"]
+    if load <= about["cores"]:
+        return ""
+    return (
+        f"\n**Other processes ran meanwhile (load average {load:.1f} on "
+        f"{about['cores']} cores)**: take the ratios as rough, and those of two cores "
+        "as not run where each process had one thread.\n"
     )
 
 

@@ -143,7 +143,12 @@ def compare(config: TrainConfig, max_episode_steps: int) -> Iterator[Iteration]:
     pair = _Pair(config, max_episode_steps)
     host, compiled = pair.host, pair.compiled
     program, state = compiled.program, compiled._state
-    iterate = jax.jit(compiled_iteration.iterate, static_argnums=0)
+    # Compiling takes most of the time: half of it, to a slower program.
+    iterate = jax.jit(
+        compiled_iteration.iterate,
+        static_argnums=0,
+        compiler_options={"xla_backend_optimization_level": 0},
+    )
     for update, arrays in enumerate(pair.noise):
         rates = Rates(*map(np.float64, config.rates_at(update)))
         state, metrics, rollout, batch = jax.device_get(
