@@ -113,15 +113,14 @@ FEWER = {
 }  # fmt: skip
 
 
-# In JAX each takes two compilations.
-@pytest.mark.parametrize(
-    ("backend", "kind"),
-    [*(("torch", kind) for kind in FEWER), ("jax", "MultiDiscrete")],
-)
-def test_forbidden_options_are_as_if_they_were_not_there(backend, kind):
-    """The policy of the allowed options alone, with the same weights, is the oracle."""
+@pytest.mark.parametrize("kind", FEWER)
+def test_forbidden_options_are_as_if_they_were_not_there(kind):
+    """The policy of the allowed options alone, with the same weights, is the oracle.
+
+    In PyTorch alone: the parity suite's masked cases tie JAX to it.
+    """
     space, mask, smaller, outputs, translate = FEWER[kind]
-    agent, oracle = (make(backend, which, seed=3) for which in (space, smaller))
+    agent, oracle = (make("torch", which, seed=3) for which in (space, smaller))
     before, little = agent.get_state(), oracle.get_state()
     before["policy.layers.1.weight"] *= 60.0
     agent.set_state(before)
