@@ -73,6 +73,8 @@ def small_config(env_id: str, **overrides: object) -> TrainConfig:
             "policy_layer_sizes": (16,),
             "critic_layer_sizes": (16,),
             "final_target_kl": 0.002,
+            # Above what advantages deviate by in the first iterations.
+            "full_radius_advantage_std": 2.0,
             "normalize_observations": True,
             "scale_returns": True,
             **overrides,
@@ -160,7 +162,7 @@ def compare(config: TrainConfig, max_episode_steps: int) -> Iterator[Iteration]:
         host_batch = _normalized(host, host.prepare_batch(host_rollout))
         host_metrics = host.agent.update(
             host_batch._replace(obs=host_rollout.obs[host_rollout.valid]),
-            **config.rates_at(update)._asdict(),
+            **config.rates_at(update, host.advantage_std)._asdict(),
         )
         host.agent.observe(host_rollout.obs[host_rollout.valid])
         yield {
@@ -168,6 +170,9 @@ def compare(config: TrainConfig, max_episode_steps: int) -> Iterator[Iteration]:
             **_batches(host_batch, batch),
             "metrics": Sides(
                 np.array(list(host_metrics.values())), np.asarray(metrics.report)
+            ),
+            "advantage_std": Sides(
+                np.array([host.advantage_std]), np.asarray([metrics.advantage_std])
             ),
             **_states(host, compiled.get_state()),
         }
@@ -190,10 +195,10 @@ def first_batch(config: TrainConfig, max_episode_steps: int) -> Iteration:
             state.environments,
             arrays,
         )
-        batch, _, _ = compiled_iteration.prepare_batch(
+        prepared = compiled_iteration.prepare_batch(
             program, hyperparameters, state, rollout
         )
-        return rollout, batch
+        return rollout, prepared.batch
 
     rollout, batch = jax.device_get(
         collect_and_prepare(pair.hyperparameters, state, pair.noise[0])
@@ -238,6 +243,7 @@ def _batches(host: Batch, compiled: Batch) -> Iteration:
             getattr(host, name).reshape(-1), getattr(compiled, name).reshape(-1)
         )
         for name in Batch._fields
+        if name != "action_mask"  # These environments have none.
     }
 
 

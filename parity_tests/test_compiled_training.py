@@ -45,6 +45,8 @@ def test_the_compiled_loop_equals_the_host_s(name):
     ]
     assert ends[1] > 10
     assert (ends[0] > 10) == (name == "CartPole")
+    # The radius was cut, and not to nothing.
+    assert all(0.1 < float(i["advantage_std"].host[0]) < 2.0 for i in iterations)
     # The policy moved, so there was an update to compare.
     first, last = (iterations[i]["state/policy.layers.0.weight"].host for i in (0, -1))
     assert np.linalg.norm(last - first) > 1e-3

@@ -14,7 +14,8 @@ import jax.numpy as jnp
 from gymnasium.experimental.functional import FuncEnv
 
 from trpo.environments import make_environment
-from trpo.spaces import PolicySpec, policy_spec
+from trpo.heads import GAUSSIAN
+from trpo.spaces import PolicySpec, UnsupportedSpaceError, policy_spec
 
 
 SHIPPED = "gymnasium.envs.phys2d"
@@ -63,17 +64,29 @@ class FunctionalEnvironment:
     Args:
         func_env: The environment's pure functions.
         max_episode_steps: Steps after which an episode is cut off.
+        policy_distribution: Over Box actions, see `trpo.config.TRPOConfig`.
 
     Raises:
         UnsupportedSpaceError: no policy can be made for its spaces.
     """
 
-    def __init__(self, func_env: FuncEnv, max_episode_steps: int) -> None:
+    def __init__(
+        self,
+        func_env: FuncEnv,
+        max_episode_steps: int,
+        policy_distribution: str = GAUSSIAN,
+    ) -> None:
         self.functions = func_env
         self.max_episode_steps = max_episode_steps
         self.spec: PolicySpec = policy_spec(
-            func_env.observation_space, func_env.action_space
+            func_env.observation_space, func_env.action_space, policy_distribution
         )
+        if self.spec.structure is not None:
+            raise UnsupportedSpaceError(
+                "`action_space`: expected Box, Discrete, MultiDiscrete or MultiBinary "
+                f"for compiled training, got {func_env.action_space}. Leave --compiled "
+                "out to train on it."
+            )
 
     def observe(self, state: Any, key: jax.Array) -> jax.Array:
         """Observation [obs_dim] of one environment's state, in the default dtype."""
@@ -83,13 +96,16 @@ class FunctionalEnvironment:
 
 @functools.lru_cache(maxsize=64)
 def functional_environment(
-    env_id: str, max_episode_steps: int | None = None
+    env_id: str,
+    max_episode_steps: int | None = None,
+    policy_distribution: str = GAUSSIAN,
 ) -> FunctionalEnvironment:
     """The functional environment behind a registered one; the same object each time.
 
     Args:
         env_id: Gymnasium id.
         max_episode_steps: Another time limit than the registered one.
+        policy_distribution: Over Box actions, see `trpo.config.TRPOConfig`.
 
     Raises:
         UnknownEnvironmentError: the id is unknown, or needs a missing package.
@@ -116,7 +132,7 @@ def functional_environment(
             )
     finally:
         env.close()
-    return FunctionalEnvironment(func_env, limit)
+    return FunctionalEnvironment(func_env, limit, policy_distribution)
 
 
 def shipped_ids() -> list[str]:
@@ -211,10 +227,13 @@ def to_environment(spec: PolicySpec, actions: jax.Array) -> jax.Array:
     """Sampled actions [B, act_dim] as the environment takes them, [B, …].
 
     `trpo.spaces.PolicySpec.to_environment` on the device: counted from the space's
-    start, within its bounds, in its shape and dtype.
+    start, squashed or else clipped to its bounds, in its shape and dtype.
     """
     if spec.action_start is not None:
         actions = actions + spec.action_start
+    if spec.head.family.squashed:
+        share = 0.5 * (jnp.tanh(actions) + 1.0)
+        actions = (1.0 - share) * spec.action_low + share * spec.action_high
     clipped = jnp.clip(actions, spec.action_low, spec.action_high)
     # Without 64-bit mode there is no int64, which Gymnasium's Discrete is of.
     dtype = jax.dtypes.canonicalize_dtype(spec.action_dtype)

@@ -32,6 +32,7 @@ class Program(NamedTuple):
         num_envs: B.
         rollout_steps: T.
         scale_returns: whether rewards are divided by the running deviation.
+        full_radius_advantage_std: as `TrainConfig`'s.
         members_at_once: members computed together; the others wait for their turn.
         mesh: devices that members are spread over; None for one device.
     """
@@ -41,6 +42,7 @@ class Program(NamedTuple):
     num_envs: int
     rollout_steps: int
     scale_returns: bool
+    full_radius_advantage_std: float = 0.0
     members_at_once: int = 1
     mesh: Mesh | None = None
 
@@ -88,6 +90,7 @@ class IterationMetrics(NamedTuple):
         episode_length: mean length of the last 100 episodes.
         episodes: episodes finished so far.
         return_scale: divisor of rewards.
+        advantage_std: of this batch, before it was normalised.
         finite: whether all observations and rewards were.
     """
 
@@ -96,7 +99,24 @@ class IterationMetrics(NamedTuple):
     episode_length: jax.Array
     episodes: jax.Array
     return_scale: jax.Array
+    advantage_std: jax.Array
     finite: jax.Array
+
+
+class Prepared(NamedTuple):
+    """What a rollout becomes.
+
+    Attributes:
+        batch: for the update.
+        advantage_std: [] standard deviation of advantages before they are normalised.
+        return_moments: [1] of discounted returns, after the rollout.
+        discounted: [B] discounted return of each open episode, likewise.
+    """
+
+    batch: Batch
+    advantage_std: jax.Array
+    return_moments: Moments
+    discounted: jax.Array
 
 
 class Iterated(NamedTuple):
@@ -157,16 +177,17 @@ def iterate(
     environments, rollout = rollouts.collect(
         policy, state.learner, state.observation_moments, state.environments, noise
     )
-    batch, return_moments, discounted = prepare_batch(
-        program, hyperparameters, state, rollout
+    prepared = prepare_batch(program, hyperparameters, state, rollout)
+    share = statistics.radius_share(
+        prepared.advantage_std, program.full_radius_advantage_std
     )
     learner, report = pure_update(
         policy.functions,
         with_arrays(program.agent, hyperparameters),
         state.learner,
-        batch,
+        prepared.batch,
         noise.orders,
-        rates,
+        rates._replace(target_kl=rates.target_kl * share.astype(policy.dtype)),
     )
     # Only now: during rollout and update the statistics are frozen, so that the policy
     # that acted is the policy that is improved, and the ratio starts at 1.
@@ -177,14 +198,15 @@ def iterate(
     after = LoopState(
         learner=learner,
         observation_moments=observation_moments,
-        return_moments=return_moments,
-        discounted=discounted,
+        return_moments=prepared.return_moments,
+        discounted=prepared.discounted,
         environments=environments,
         recent=recent,
         update=state.update + 1,
         episodes=state.episodes + count,
     )
-    return Iterated(after, _metrics(after, rollout, report), rollout, batch)
+    metrics = _metrics(after, rollout, report, prepared.advantage_std)
+    return Iterated(after, metrics, rollout, prepared.batch)
 
 
 def prepare_batch(
@@ -192,13 +214,8 @@ def prepare_batch(
     hyperparameters: Hyperparameters,
     state: LoopState,
     rollout: DeviceRollout,
-) -> tuple[Batch, Moments, jax.Array]:
-    """The update's batch, as `trpo.training.Trainer.prepare_batch` makes it.
-
-    Returns:
-        The batch, the moments of discounted returns and the open episodes' discounted
-        returns [B] after the rollout.
-    """
+) -> Prepared:
+    """The update's batch, as `trpo.training.Trainer.prepare_batch` makes it."""
     policy, rewards = program.policy, rollout.rewards
     moments, discounted = state.return_moments, state.discounted
     if program.scale_returns:
@@ -217,6 +234,7 @@ def prepare_batch(
         gamma=hyperparameters.gamma,
         gae_lambda=hyperparameters.gae_lambda,
     )
+    advantage_std = advantages.std()
     if program.agent.normalize_advantages:
         advantages = statistics.normalize_advantages(advantages)
     batch = Batch(
@@ -226,8 +244,8 @@ def prepare_batch(
         returns=returns.reshape(-1, 1),
         advantages=advantages.reshape(-1, 1),
     )
-    batch = Batch(*(field.astype(policy.dtype) for field in batch))
-    return batch, moments, discounted
+    batch = jax.tree.map(lambda field: field.astype(policy.dtype), batch)
+    return Prepared(batch, advantage_std, moments, discounted)
 
 
 def newest_episodes(
@@ -267,7 +285,10 @@ def _rows(array: jax.Array) -> jax.Array:
 
 
 def _metrics(
-    after: LoopState, rollout: DeviceRollout, report: jax.Array
+    after: LoopState,
+    rollout: DeviceRollout,
+    report: jax.Array,
+    advantage_std: jax.Array,
 ) -> IterationMetrics:
     size = after.recent.shape[0]
     known = jnp.minimum(after.episodes, size)
@@ -280,5 +301,6 @@ def _metrics(
         episode_length=means[1],
         episodes=after.episodes,
         return_scale=statistics.standard_deviation(after.return_moments)[0],
+        advantage_std=advantage_std,
         finite=jnp.stack([jnp.isfinite(array).all() for array in numbers]).all(),
     )

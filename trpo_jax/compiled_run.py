@@ -94,7 +94,9 @@ class CompiledTrainer:
                 "`configs`: expected members that differ in `seed`, "
                 f"{', '.join(SWEEPABLE)} alone."
             )
-        self.environment = environment or functional_environment(first.env_id)
+        self.environment = environment or functional_environment(
+            first.env_id, policy_distribution=first.agent.policy_distribution
+        )
         spec = self.environment.spec
         self.agents: list[TRPOAgent] = [make_agent(c, spec) for c in self.configs]
         agent = self.agents[0]
@@ -111,6 +113,7 @@ class CompiledTrainer:
             num_envs=first.num_envs,
             rollout_steps=first.rollout_steps,
             scale_returns=first.scale_returns,
+            full_radius_advantage_std=first.full_radius_advantage_std,
             members_at_once=members_at_once(
                 agent.device, first.num_envs * first.rollout_steps
             ),
@@ -219,6 +222,7 @@ class CompiledTrainer:
             row = UpdateReport(*at.report.tolist()).as_metrics()
             row["rollout/episodes"] = float(at.episodes)
             row["rollout/return_scale"] = float(at.return_scale)
+            row["rollout/advantage_std"] = float(at.advantage_std)
             row["time/steps_per_second"] = speed
             if at.episodes:
                 row["rollout/episode_return_mean"] = float(at.episode_return)

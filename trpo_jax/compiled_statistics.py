@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from trpo.config import SMALLEST_RADIUS_SHARE
 from trpo.normalization import VARIANCE_EPSILON
 
 
@@ -133,3 +134,11 @@ def normalize_advantages(advantages: jax.Array) -> jax.Array:
     scaled = centred / jnp.where(varied, largest, 1.0)
     deviation = jnp.sqrt((scaled**2).mean())
     return jnp.where(varied, scaled / jnp.where(varied, deviation, 1.0), 0.0)
+
+
+def radius_share(advantage_std: jax.Array, full_radius_std: float) -> jax.Array:
+    """Share [] of the radius, as `trpo.config.TrainConfig.rates_at` has it."""
+    if full_radius_std == 0.0:
+        return jnp.ones_like(advantage_std)
+    share = (advantage_std / full_radius_std) ** 2
+    return jnp.clip(share, SMALLEST_RADIUS_SHARE, 1.0)
