@@ -6,7 +6,13 @@ import numpy as np
 import pytest
 from hypothesis import given, strategies as st
 
-from trpo.noise import Purpose, RandomStream, episode_seed, minibatch_orders
+from trpo.noise import (
+    Purpose,
+    RandomStream,
+    device_key,
+    episode_seed,
+    minibatch_orders,
+)
 
 
 GOLDEN_FIRST = [-1.3355865833452616, 2.2688638557036995, 0.6133580196952357]
@@ -66,6 +72,10 @@ def test_golden_draws():
         for env in (0, 1)
         for episode in (0, 1)
     ] == GOLDEN_SEEDS
+    assert device_key(3, 1, (2,)).tolist() == [
+        [1954534978, 3737588162],
+        [3649522838, 4134177372],
+    ]
     assert {purpose.name: purpose.value for purpose in Purpose} == {
         "POLICY_WEIGHTS": 1,
         "CRITIC_WEIGHTS": 2,
@@ -74,6 +84,7 @@ def test_golden_draws():
         "TRAINING_RESET": 5,
         "EVALUATION_RESET": 6,
         "PROBE": 7,
+        "DEVICE": 8,
     }
 
 

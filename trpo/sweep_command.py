@@ -3,7 +3,7 @@
 import dataclasses
 import os
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import tyro
 
@@ -40,7 +40,7 @@ def main(arguments: SweepArguments) -> int:
     Raises:
         ValueError: an argument is out of range, or can't be evaluated.
     """
-    overrides = {"backend": arguments.backend}
+    overrides: dict[str, Any] = {"backend": arguments.backend}
     if arguments.total_steps is not None:
         require_count("total_steps", arguments.total_steps)
         overrides["total_steps"] = arguments.total_steps
