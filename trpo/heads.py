@@ -4,6 +4,7 @@ Each distribution is a file of this name in either backend and a row of `FAMILIE
 """
 
 import dataclasses
+import functools
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -106,7 +107,7 @@ class Head:
             return self.act_dim
         return self.real_outputs + sum(self.action_sizes)
 
-    @property
+    @functools.cached_property
     def reals(self) -> int:
         """Entries of an action that are real numbers, the first ones."""
         return (self.act_dim - len(self.action_sizes)) * (not self.family.discrete)
