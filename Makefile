@@ -23,10 +23,15 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 demo: install
 	$(BIN)/python -m benchmarks.demo
 
-# Two processes, because JAX's 64-bit mode is one setting of a whole process.
+# Two processes, because JAX's 64-bit mode is one setting of a whole process; at the same
+# time, with one thread each, because PyTorch's threads spin while they wait for a core.
+test: export OMP_NUM_THREADS = 1
 test: install
-	$(BIN)/python -m pytest tests
-	JAX_ENABLE_X64=1 $(BIN)/python -m pytest parity_tests
+	@log=$$(mktemp); \
+	JAX_ENABLE_X64=1 $(BIN)/python -m pytest parity_tests > "$$log" 2>&1 & \
+	parity=$$!; trap 'kill $$parity 2> /dev/null; rm -f "$$log"' EXIT INT TERM; \
+	$(BIN)/python -m pytest tests; status=$$?; \
+	wait $$parity || status=1; cat "$$log"; exit $$status
 
 # Ten of the planted faults, other ones with each commit; all: `--count` left out.
 mutation: install
