@@ -23,8 +23,8 @@ from trpo_jax.compiled_environment import (
     step,
     to_environment,
 )
-from trpo_jax.compiled_iteration import Hyperparameters, newest_episodes
-from trpo_jax.compiled_rollout import DeviceRollout, draw_noise
+from trpo_jax.compiled_iteration import Hyperparameters
+from trpo_jax.compiled_rollout import DeviceRollout, draw_noise, newest_episodes
 from trpo_jax.compiled_run import CompiledTrainer
 
 

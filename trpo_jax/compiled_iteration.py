@@ -194,7 +194,7 @@ def iterate(
     observation_moments = state.observation_moments
     if policy.normalize_observations:
         observation_moments = statistics.add(observation_moments, _rows(rollout.obs))
-    recent, count = newest_episodes(state.recent, rollout)
+    recent, count = rollouts.newest_episodes(state.recent, rollout)
     after = LoopState(
         learner=learner,
         observation_moments=observation_moments,
@@ -246,26 +246,6 @@ def prepare_batch(
     )
     batch = jax.tree.map(lambda field: field.astype(policy.dtype), batch)
     return Prepared(batch, advantage_std, moments, discounted)
-
-
-def newest_episodes(
-    recent: jax.Array, rollout: DeviceRollout
-) -> tuple[jax.Array, jax.Array]:
-    """The newest 100 episodes [100, 2] after a rollout, and how many it finished.
-
-    Args:
-        recent: [100, 2] return and length before it, the newest last.
-        rollout: In order of time, and of environments at one time.
-    """
-    done = (rollout.terminated | rollout.truncated).reshape(-1)
-    found = jnp.stack([rollout.episode_return, rollout.episode_length], axis=-1)
-    count, size = done.sum(), recent.shape[0]
-    newer = count - jnp.cumsum(done)  # Episodes that ended after this one.
-    # A place past the end is dropped.
-    places = jnp.where(done & (newer < size), size - 1 - newer, size)
-    kept = jnp.roll(recent, -jnp.minimum(count, size), axis=0)
-    found = found.reshape(-1, 2).astype(recent.dtype)
-    return kept.at[places].set(found, mode="drop"), count.astype(jnp.int32)
 
 
 def with_arrays(config: TRPOConfig, hyperparameters: Hyperparameters) -> TRPOConfig:

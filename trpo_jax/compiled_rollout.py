@@ -206,6 +206,26 @@ def collect(
     )
 
 
+def newest_episodes(
+    recent: jax.Array, rollout: DeviceRollout
+) -> tuple[jax.Array, jax.Array]:
+    """The newest 100 episodes [100, 2] after a rollout, and how many it finished.
+
+    Args:
+        recent: [100, 2] return and length before it, the newest last.
+        rollout: In order of time, and of environments at one time.
+    """
+    done = (rollout.terminated | rollout.truncated).reshape(-1)
+    found = jnp.stack([rollout.episode_return, rollout.episode_length], axis=-1)
+    count, size = done.sum(), recent.shape[0]
+    newer = count - jnp.cumsum(done)  # Episodes that ended after this one.
+    # A place past the end is dropped.
+    places = jnp.where(done & (newer < size), size - 1 - newer, size)
+    kept = jnp.roll(recent, -jnp.minimum(count, size), axis=0)
+    found = found.reshape(-1, 2).astype(recent.dtype)
+    return kept.at[places].set(found, mode="drop"), count.astype(jnp.int32)
+
+
 def play(
     policy: Policy, learner: TRPOState, moments: Moments, seeds: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
