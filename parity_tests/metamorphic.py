@@ -63,7 +63,8 @@ def check_hidden_units(framework: str) -> None:
     def vector_permuted(vector: np.ndarray) -> np.ndarray:
         from parity_tests.canonical import unflatten
 
-        arrays = unflatten(vector, problem.case.policy_sizes, "policy.", True)
+        sizes = problem.case.policy_sizes
+        arrays = unflatten(vector, sizes, "policy.", log_std=sizes[-1])
         return flatten(permuted(arrays), "policy.")
 
     probe = _probe(framework, permuted(problem.state), problem.batch, problem)
