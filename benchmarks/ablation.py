@@ -21,7 +21,6 @@ import tyro
 from rich.console import Console
 
 from benchmarks.training_study_figures import draw_band
-from benchmarks.training_study_pool import run_all
 from benchmarks.training_study_report import final_returns
 from benchmarks.training_study_rows import COLUMNS, Row, curves_of
 from benchmarks.training_study_runs import RunSpec
@@ -31,6 +30,7 @@ from benchmarks.training_study_statistics import (
 )
 from trpo.config import TrainConfig, TRPOConfig
 from trpo.presets import preset_config
+from trpo.run_pool import run_all
 
 
 RESULTS = Path(__file__).parent / "results" / "training" / "ablations"

@@ -21,9 +21,9 @@ import tyro
 from rich.console import Console
 
 from benchmarks.peer_run import FINISHED, ZOO, progress_file
-from benchmarks.training_study_pool import run_all
-from benchmarks.training_study_process import execute
 from benchmarks.training_study_rows import curves_of, read_rows, write_rows
+from trpo.run_pool import run_all
+from trpo.run_process import execute
 
 
 RESULTS = Path(__file__).parent / "results" / "training" / "peers"
@@ -50,7 +50,7 @@ class Arguments:
 
 @dataclasses.dataclass(frozen=True)
 class PeerSpec:
-    """One run of sb3-contrib; see `training_study_pool.Spec`."""
+    """One run of sb3-contrib; see `trpo.run_pool.Spec`."""
 
     env_id: str
     seed: int

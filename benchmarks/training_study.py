@@ -17,11 +17,11 @@ import tyro
 from rich.console import Console
 
 from benchmarks.training_study_figures import draw_curves
-from benchmarks.training_study_pool import run_all
 from benchmarks.training_study_report import report, write_summary
 from benchmarks.training_study_rows import curves_of, read_rows, write_rows
 from benchmarks.training_study_runs import RunSpec
 from trpo.presets import BY_ENVIRONMENT
+from trpo.run_pool import run_all
 
 
 RESULTS = Path(__file__).parent / "results" / "training"

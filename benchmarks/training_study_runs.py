@@ -7,13 +7,13 @@ import threading
 from pathlib import Path
 from typing import Any
 
-from benchmarks.training_study_process import execute
 from benchmarks.training_study_rows import Row
 from trpo.commands import INTERIM_EPISODES
 from trpo.config import TrainConfig
-from trpo.metrics import read_metrics
+from trpo.metrics import logged_steps, read_metrics
 from trpo.presets import preset_config
 from trpo.run_directory import RunDirectory
+from trpo.run_process import execute
 from trpo.types import StepStatus
 
 
@@ -64,8 +64,7 @@ class RunSpec:
     @property
     def steps(self) -> int:
         """Environment steps of the whole run, in whole rollouts."""
-        config = self.config
-        return config.num_updates * config.num_envs * config.rollout_steps
+        return self.config.num_steps
 
     def is_done(self, root: Path) -> bool:
         """Whether the run has ended and been evaluated both ways."""
@@ -128,15 +127,7 @@ class RunSpec:
 
     def steps_done(self, root: Path) -> int:
         """Environment steps that the run has logged so far."""
-        path = self.directory(root) / "metrics.csv"
-        if not path.exists():
-            return 0
-        with path.open("rb") as file:
-            file.seek(max(0, path.stat().st_size - 4096))
-            lines = file.read().decode(errors="replace").splitlines()
-        # The last line may be half written; the first may be cut, or the header.
-        steps = [line.partition(",")[0] for line in lines[1:-1]]
-        return int(steps[-1]) if steps and steps[-1].isdigit() else 0
+        return logged_steps(self.directory(root) / "metrics.csv")
 
     def collect(self, root: Path) -> list[Row]:
         """The evaluations of a run that is done."""

@@ -25,7 +25,7 @@ def test_a_sweep_runs_all_and_resumes(tmp_path, capsys):
     command = ["sweep", "Pendulum-v1", "--backend", "torch", *SMALL]
     assert main([*command, "--run-dir", str(root)]) == 0
     printed = capsys.readouterr().out
-    assert "0 of 2 are done" in printed
+    assert "0 of 2 runs are done" in printed
     rows = rows_of(root)
     assert len(rows) == 2
     assert len({row["setting"] for row in rows}) == 2
@@ -38,7 +38,7 @@ def test_a_sweep_runs_all_and_resumes(tmp_path, capsys):
     kept = next(root.glob("*value_epochs=2*/evaluation.json")).stat().st_mtime_ns
     lost.unlink()
     assert main([*command, "--run-dir", str(root)]) == 0
-    assert "1 of 2 are done" in capsys.readouterr().out
+    assert "1 of 2 runs are done" in capsys.readouterr().out
     assert rows_of(root) == rows
     assert next(root.glob("*value_epochs=2*/evaluation.json")).stat().st_mtime_ns == (
         kept

@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 
 from benchmarks import ablation, training_study
-from benchmarks.training_study_process import locked
 from benchmarks.training_study_rows import read_results, read_rows
 from benchmarks.training_study_runs import (
     STOCHASTIC,
@@ -23,6 +22,7 @@ from benchmarks.training_study_statistics import (
     difference_interval,
     interquartile_mean,
 )
+from trpo.run_process import locked
 
 
 @pytest.fixture

@@ -7,7 +7,6 @@ Generalized Advantage Estimation" (GAE).
 
 import dataclasses
 import math
-from collections.abc import Sequence
 from typing import Literal
 
 import tyro
@@ -15,6 +14,7 @@ import tyro
 from trpo.heads import GAUSSIAN, POLICY_DISTRIBUTIONS
 from trpo.types import Rates
 from trpo.validation import (
+    layer_sizes,
     require_between,
     require_bool,
     require_choice,
@@ -94,7 +94,7 @@ class TRPOConfig:
 
     def __post_init__(self) -> None:
         for name in ("policy_layer_sizes", "critic_layer_sizes"):
-            object.__setattr__(self, name, _layer_sizes(name, getattr(self, name)))
+            object.__setattr__(self, name, layer_sizes(name, getattr(self, name)))
         optimizer = self.optimizer_type
         if isinstance(optimizer, str):
             object.__setattr__(self, "optimizer_type", optimizer.strip().lower())
@@ -229,6 +229,11 @@ class TrainConfig:
         """Updates of the whole run: `total_steps` in whole rollouts, rounded up."""
         return -(-self.total_steps // (self.num_envs * self.rollout_steps))
 
+    @property
+    def num_steps(self) -> int:
+        """Environment steps of the whole run, in whole rollouts."""
+        return self.num_updates * self.num_envs * self.rollout_steps
+
     def rates_at(self, update: int, advantage_std: float = math.inf) -> Rates:
         """Rates of the update that comes after `update` others.
 
@@ -284,14 +289,3 @@ def _from_dict(kind: type, values: dict):  # noqa: ANN202
         return kind(**values)
     except TypeError as error:
         raise ValueError(f"`{kind.__name__}`: {error}.") from error
-
-
-def _layer_sizes(name: str, sizes: Sequence[int]) -> tuple[int, ...]:
-    if isinstance(sizes, str) or not isinstance(sizes, Sequence) or len(sizes) == 0:
-        raise ValueError(
-            f"`{name}`: expected one or more hidden layer widths such as (64, 64), "
-            f"got {sizes!r}."
-        )
-    for size in sizes:
-        require_count(name, size)
-    return tuple(int(size) for size in sizes)

@@ -57,3 +57,15 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
             for row in csv.DictReader(file)
             if row.get("step")
         ]
+
+
+def logged_steps(path: Path) -> int:
+    """Environment steps that a `metrics.csv` has got to, from its end alone."""
+    if not path.exists():
+        return 0
+    with path.open("rb") as file:
+        file.seek(max(0, path.stat().st_size - 4096))
+        lines = file.read().decode(errors="replace").splitlines()
+    # The last line may be half written; the first may be cut, or the header.
+    steps = [line.partition(",")[0] for line in lines[1:-1]]
+    return int(steps[-1]) if steps and steps[-1].isdigit() else 0

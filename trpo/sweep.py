@@ -4,29 +4,27 @@ What one compiled program can't hold together (`trpo.members`): other environmen
 other sizes, the PyTorch backend, environments that step on the host.
 """
 
-import concurrent.futures
 import dataclasses
 import itertools
 import json
-import os
-import subprocess
 import sys
 import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from rich.console import Console
 
-from trpo.commands import stop_signals
 from trpo.config import TrainConfig, TRPOConfig
+from trpo.metrics import logged_steps
 from trpo.presets import preset_config
 from trpo.run_directory import RunDirectory
+from trpo.run_pool import run_all
+from trpo.run_process import execute
 from trpo.sweep_report import SweepRow, write_report
 from trpo.validation import require_count
 
 
-STOPPED, FAILED = 130, 1
 FIELDS = {
     field.name
     for kind in (TRPOConfig, TrainConfig)
@@ -34,8 +32,9 @@ FIELDS = {
 } - {"env_id", "seed", "agent", "backend"}
 
 
-class SweepRun(NamedTuple):
-    """One run of a sweep.
+@dataclasses.dataclass(frozen=True)
+class SweepRun:
+    """One run of a sweep; see `trpo.run_pool.Spec`.
 
     Attributes:
         name: of its directory.
@@ -46,6 +45,70 @@ class SweepRun(NamedTuple):
     name: str
     config: TrainConfig
     values: dict[str, Any]
+
+    @property
+    def env_id(self) -> str:
+        """Gymnasium id."""
+        return self.config.env_id
+
+    @property
+    def seed(self) -> int:
+        """Seed of the run."""
+        return self.config.seed
+
+    @property
+    def steps(self) -> int:
+        """Environment steps of the whole run."""
+        return self.config.num_steps
+
+    def check(self, root: Path) -> None:
+        """Refuse a directory of another configuration.
+
+        Raises:
+            ValueError: see above.
+        """
+        path = root / self.name
+        there = (path / "config.json").exists()
+        if there and RunDirectory(path).read_config() != self.config:
+            raise ValueError(
+                f"`run_dir`: expected {path} to be of this sweep, got a run of another "
+                "configuration. Give another --run-dir."
+            )
+
+    def is_done(self, root: Path) -> bool:
+        """Whether it has been trained and evaluated."""
+        return (root / self.name / "evaluation.json").exists()
+
+    def steps_done(self, root: Path) -> int:
+        """Environment steps so far."""
+        return logged_steps(root / self.name / "metrics.csv")
+
+    def run(self, root: Path, stop: threading.Event) -> bool:
+        """Make or continue it in a process of its own; whether it is done.
+
+        Raises:
+            RuntimeError: the process failed.
+        """
+        command = [
+            *(sys.executable, "-m", "trpo.sweep_worker"),
+            *(str(root / self.name), json.dumps(self.config.to_dict())),
+        ]
+        execute(command, root / f"{self.name}.log", stop)
+        return self.is_done(root)
+
+    def result(self, root: Path) -> SweepRow:
+        """The row of a run that is done."""
+        path = root / self.name
+        found = json.loads((path / "evaluation.json").read_text())
+        setting = ", ".join(f"{k}={_short(v)}" for k, v in self.values.items())
+        return SweepRow(
+            env_id=self.env_id,
+            setting=setting or "preset",
+            seed=self.seed,
+            mean=found["mean"],
+            std=found["std"],
+            path=path,
+        )
 
 
 def parse_values(arguments: Sequence[str]) -> dict[str, tuple[Any, ...]]:
@@ -129,107 +192,21 @@ def run_sweep(
         console: Where to print.
 
     Returns:
-        0, FAILED if a run failed, STOPPED if a signal came.
+        As `trpo.run_pool.run_all`.
 
     Raises:
         ValueError: `workers` is no count, or a directory there is of another
-            configuration.
+            configuration or in use.
     """
     require_count("workers", workers)
     console, root = console or Console(), Path(root)
     root.mkdir(parents=True, exist_ok=True)
-    for run in runs:
-        _require_same(run, root)
-    console.print(f"{sum(_is_done(r, root) for r in runs)} of {len(runs)} are done")
-    one_at_a_time = threading.Lock()
-    with (
-        stop_signals() as stop,
-        concurrent.futures.ThreadPoolExecutor(workers) as pool,
-    ):
 
-        def work(run: SweepRun) -> bool:
-            """Whether it did not fail."""
-            if stop.is_set() or _is_done(run, root):
-                return True
-            trouble = _execute(run, root, stop)
-            with one_at_a_time:
-                style = "red" if trouble else None
-                line = trouble or f"{run.name}: {_score(run, root)}"
-                console.print(line, style=style, markup=False, highlight=False)
-            return not trouble
+    def line(run: SweepRun) -> str:
+        row = run.result(root)
+        return f"{run.name}: return {row.mean:.2f} ± {row.std:.2f}"
 
-        succeeded = all(list(pool.map(work, runs)))
-    rows = [row for run in runs if (row := _row(run, root)) is not None]
+    status = run_all(runs, root, workers, console, line)
+    rows = [run.result(root) for run in runs if run.is_done(root)]
     console.print(write_report(rows, root), markup=False, highlight=False)
-    if stop.is_set():
-        console.print("stopped; everything is saved: the same command goes on")
-        return STOPPED
-    return 0 if succeeded else FAILED
-
-
-def _require_same(run: SweepRun, root: Path) -> None:
-    path = root / run.name
-    there = (path / "config.json").exists()
-    if there and RunDirectory(path).read_config() != run.config:
-        raise ValueError(
-            f"`run_dir`: expected {path} to be of this sweep, got a run of another "
-            "configuration. Give another --run-dir."
-        )
-
-
-def _is_done(run: SweepRun, root: Path) -> bool:
-    return (root / run.name / "evaluation.json").exists()
-
-
-def _execute(run: SweepRun, root: Path, stop: threading.Event) -> str:
-    """Run it in a process of its own, to its end or until `stop`; what went wrong."""
-    command = [
-        *(sys.executable, "-m", "trpo.sweep_worker"),
-        *(str(root / run.name), json.dumps(run.config.to_dict())),
-    ]
-    # One thread each: there are as many processes as there should be threads.
-    environment = {
-        **os.environ,
-        "OMP_NUM_THREADS": "1",
-        "XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false",
-    }
-    log = root / f"{run.name}.log"
-    with log.open("w") as file:
-        process = subprocess.Popen(
-            command, env=environment, stdout=file, stderr=subprocess.STDOUT
-        )
-        told = False
-        while True:
-            try:
-                status = process.wait(timeout=0.5)
-                break
-            except subprocess.TimeoutExpired:
-                if stop.is_set() and not told:
-                    process.terminate()
-                    told = True
-    if status == 0 or stop.is_set():
-        return ""
-    last = log.read_text().strip().splitlines()[-3:]
-    return "\n".join([f"{run.name}: exit status {status}, see {log}", *last])
-
-
-def _score(run: SweepRun, root: Path) -> str:
-    row = _row(run, root)
-    return "stopped" if row is None else f"return {row.mean:.2f} ± {row.std:.2f}"
-
-
-def _row(run: SweepRun, root: Path) -> SweepRow | None:
-    """The result of a run that is done."""
-    if not _is_done(run, root):
-        return None
-    path = root / run.name
-    found = json.loads((path / "evaluation.json").read_text())
-    return SweepRow(
-        env_id=run.config.env_id,
-        setting=", ".join(f"{k}={_short(v)}" for k, v in run.values.items())
-        or "preset",
-        seed=run.config.seed,
-        mean=found["mean"],
-        std=found["std"],
-        path=path,
-    )
+    return status

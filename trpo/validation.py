@@ -63,3 +63,15 @@ def require_seed(seed: int) -> None:
     require_count("seed", seed, minimum=0)
     if seed >= 2**63:
         raise ValueError(f"`seed`: expected an integer below 2**63, got {seed!r}.")
+
+
+def layer_sizes(name: str, sizes: Sequence[int]) -> tuple[int, ...]:
+    """Hidden layers' widths as a tuple; raise ValueError unless they are counts."""
+    if isinstance(sizes, str) or not isinstance(sizes, Sequence) or len(sizes) == 0:
+        raise ValueError(
+            f"`{name}`: expected one or more hidden layer widths such as (64, 64), "
+            f"got {sizes!r}."
+        )
+    for size in sizes:
+        require_count(name, size)
+    return tuple(int(size) for size in sizes)

@@ -1,4 +1,4 @@
-"""Processes of a study's runs: one thread each, told to save and exit on request."""
+"""Processes of many runs: one thread each, told to save and exit on request."""
 
 import fcntl
 import os
@@ -22,8 +22,8 @@ def locked(root: Path) -> Iterator[None]:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise ValueError(
-                f"`runs`: expected {root} to be free, got one in use by another study, "
-                "or by a run that a killed study left behind: wait for its end."
+                f"`runs`: expected {root} to be free, got one in use by another study "
+                "or sweep, or by a run that a killed one left behind: wait for its end."
             ) from error
         # Runs hold the lock too: a killed study's runs go on, and end.
         os.set_inheritable(file.fileno(), True)

@@ -10,8 +10,8 @@ from typing import Protocol, TypeVar
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from benchmarks.training_study_process import locked
 from trpo.commands import stop_signals
+from trpo.run_process import locked
 
 
 # Seconds between looks at the runs' progress.
