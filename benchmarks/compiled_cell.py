@@ -4,32 +4,18 @@ import time
 from typing import Any
 
 from benchmarks.cells import Cell
-from benchmarks.subjects import CG_ITERATIONS, EPOCHS, MINIBATCH, SHRINKING
-from benchmarks.training_cell import BATCH, LEAST_ITERATIONS, WARM_UP
-from trpo.config import TrainConfig, TRPOConfig
+from benchmarks.training_cell import (
+    BATCH,
+    LEAST_ITERATIONS,
+    WARM_UP,
+    training_config,
+)
 from trpo.members import members_of, reserve_cpu_devices
 
 
 # Iterations between two returns to the host, as with the default checkpoint interval.
 CHUNK = 10
 SEEDS = {"compiled": 1, "compiled-16": 16}
-
-
-def compiled_config(env_id: str, num_envs: int) -> TrainConfig:
-    """The hyperparameters that `benchmarks.training_cell` gives everyone."""
-    return TrainConfig(
-        env_id=env_id,
-        num_envs=num_envs,
-        rollout_steps=BATCH // num_envs,
-        normalize_observations=False,
-        scale_returns=False,
-        agent=TRPOConfig(
-            cg_iters=CG_ITERATIONS,
-            value_epochs=EPOCHS,
-            value_minibatch_size=MINIBATCH,
-            backtrack_coeff=SHRINKING,
-        ),
-    )
 
 
 def measure_compiled(cell: Cell, settings: dict[str, Any]) -> dict[str, Any]:
@@ -42,7 +28,7 @@ def measure_compiled(cell: Cell, settings: dict[str, Any]) -> dict[str, Any]:
     reserve_cpu_devices(SEEDS[cell.subject])
     from trpo_jax.compiled_run import CompiledTrainer
 
-    config = compiled_config(cell.env_id, cell.num_envs)
+    config = training_config(cell.env_id, cell.num_envs)
     members = [m.config for m in members_of(config, SEEDS[cell.subject], {})]
     trainer = CompiledTrainer(members, longest_chunk=CHUNK, episodes=1)
     # Its seconds end when the metrics are on the host, and so the chunk is done.

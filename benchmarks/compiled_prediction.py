@@ -12,11 +12,11 @@ import numpy as np
 import tyro
 
 from benchmarks import launches
-from benchmarks.compiled_cell import CHUNK, compiled_config
+from benchmarks.compiled_cell import CHUNK
 from benchmarks.compiled_report import PREDICTION
 from benchmarks.prediction import CANDIDATES, HOST_READ_SECONDS, LAUNCH_SECONDS
 from benchmarks.subjects import CG_ITERATIONS
-from benchmarks.training_cell import BATCH
+from benchmarks.training_cell import BATCH, training_config
 
 
 RESULTS = Path(__file__).parent / "results" / "compiled"
@@ -59,7 +59,7 @@ def iteration_program(env_id: str, num_envs: int) -> str:
     from trpo_jax.compiled_rollout import draw_noise
     from trpo_jax.compiled_run import CompiledTrainer
 
-    config = compiled_config(env_id, num_envs)
+    config = training_config(env_id, num_envs)
     trainer = CompiledTrainer([config], longest_chunk=CHUNK, episodes=1)
     program = trainer.program
 

@@ -46,26 +46,33 @@ class _Clock:
         setattr(owner, name, timed)
 
 
+def training_config(env_id: str, num_envs: int, **fields: Any) -> TrainConfig:
+    """The hyperparameters that everyone is given; `fields` of the run besides."""
+    return TrainConfig(
+        env_id=env_id,
+        num_envs=num_envs,
+        rollout_steps=BATCH // num_envs,
+        normalize_observations=False,
+        scale_returns=False,
+        agent=TRPOConfig(
+            cg_iters=CG_ITERATIONS,
+            value_epochs=EPOCHS,
+            value_minibatch_size=MINIBATCH,
+            backtrack_coeff=SHRINKING,
+        ),
+        **fields,
+    )
+
+
 class OurRun:
     """`trpo.Trainer` without normalisation, which the peer doesn't have either."""
 
     def __init__(self, cell: Cell) -> None:
-        config = TrainConfig(
-            env_id=cell.env_id,
-            backend="jax" if cell.subject == "jax" else "torch",
-            device=cell.device,
-            num_envs=cell.num_envs,
-            rollout_steps=BATCH // cell.num_envs,
-            normalize_observations=False,
-            scale_returns=False,
-            agent=TRPOConfig(
-                cg_iters=CG_ITERATIONS,
-                value_epochs=EPOCHS,
-                value_minibatch_size=MINIBATCH,
-                backtrack_coeff=SHRINKING,
-            ),
+        self._trainer = Trainer(
+            training_config(
+                cell.env_id, cell.num_envs, backend=cell.subject, device=cell.device
+            )
         )
-        self._trainer = Trainer(config)
         self._stepping = _Clock(self._trainer.env, "step")
         self._learning = 0.0
 

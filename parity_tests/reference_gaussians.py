@@ -20,8 +20,8 @@ class Gaussian:
     """Diagonal Gaussian with a free log_std."""
 
     def masked(self, mask):
-        """Real numbers have no options."""
-        raise NotImplementedError
+        """Real numbers have no options, and the grid no such case."""
+        raise AssertionError("Expected choices under the mask, got real actions.")
 
     def fields(self, at):
         """Mean and clamped log_std."""

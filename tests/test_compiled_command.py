@@ -171,7 +171,7 @@ MISTAKES = {
         [*PENDULUM, "--sweep", "gamma=0.9,1.5"],
         r"`gamma`: expected a finite number in \[0, 1\], got 1.5",
     ),
-    "a value twice": ([*PENDULUM, "--sweep", "gamma=0.9,0.9"], "different values"),
+    "a value twice": ([*PENDULUM, "--sweep", "gamma=0.9,0.9"], "distinct values"),
     "no seeds": ([*PENDULUM, "--num-seeds", "0"], r"`num_seeds`: expected an integer"),
     "members without the compiled loop": (
         ["train", "Pendulum-v1", "--num-seeds", "4"],

@@ -75,9 +75,12 @@ def test_values_are_parsed_as_what_they_are():
     assert {run.config.agent.critic_layer_sizes for run in runs} == {(64, 64), (32, 32)}
 
 
-@pytest.mark.parametrize(
-    "values", [["gama=1"], ["gamma"], ["gamma=0.9", "gamma=0.8"], ["seed=3"]]
-)
+@pytest.mark.parametrize("values", [["gama=1"], ["gamma"], ["seed=3"]])
 def test_unknown_values_are_named(values):
     with pytest.raises(ValueError, match="`values`: expected NAME=VALUE"):
         parse_values(values)
+
+
+def test_a_name_that_comes_twice_is_refused():
+    with pytest.raises(ValueError, match="`values`: expected 'gamma' once, got it"):
+        parse_values(["gamma=0.9", "gamma=0.8"])

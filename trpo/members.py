@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from trpo.config import TrainConfig
-from trpo.validation import require_count
+from trpo.validation import assignments, require_count
 
 
 SWEEPABLE = (
@@ -61,26 +61,18 @@ def parse_sweep(arguments: Sequence[str]) -> dict[str, tuple[float, ...]]:
             number.
     """
     sweep: dict[str, tuple[float, ...]] = {}
-    for argument in arguments:
-        name, equals, values = argument.partition("=")
-        name = name.strip().removeprefix("--").replace("-", "_")
-        if not equals or name not in SWEEPABLE:
-            raise ValueError(
-                "`sweep`: expected NAME=VALUE,VALUE,… with a name among "
-                f"{', '.join(SWEEPABLE)}, got {argument!r}. Others change the compiled "
-                "program: give each value a run of its own."
-            )
-        if name in sweep:
-            raise ValueError(f"`sweep`: expected {name!r} once, got it twice.")
+    advice = " Others change the compiled program: give each value a run of its own."
+    for name, texts in assignments("sweep", arguments, SWEEPABLE, advice).items():
         try:
-            sweep[name] = tuple(float(value) for value in values.split(","))
+            sweep[name] = tuple(map(float, texts))
         except ValueError as error:
             raise ValueError(
-                f"`sweep`: expected numbers parted by commas, got {argument!r}."
+                f"`sweep`: expected numbers of {name!r}, parted by commas, got "
+                f"{','.join(texts)!r}."
             ) from error
         if len(set(sweep[name])) < len(sweep[name]):
             raise ValueError(
-                f"`sweep`: expected different values of {name!r}, got {values}."
+                f"`sweep`: expected distinct values of {name!r}, got {','.join(texts)}."
             )
     return sweep
 

@@ -122,7 +122,8 @@ _MUJOCO = {
 }
 MUJOCO = Preset(
     "mujoco",
-    "any MuJoCo environment without one of its own: the Zoo's settings",
+    "any MuJoCo environment without one of its own: the Zoo's settings, but for the "
+    "radius, whose unit there depends on the action dimensions",
     _MUJOCO,
 )
 

@@ -22,7 +22,7 @@ from trpo.run_directory import RunDirectory
 from trpo.run_pool import run_all
 from trpo.run_process import execute
 from trpo.sweep_report import SweepRow, write_report
-from trpo.validation import require_count
+from trpo.validation import assignments, require_count
 
 
 FIELDS = {
@@ -117,28 +117,21 @@ def parse_values(arguments: Sequence[str]) -> dict[str, tuple[Any, ...]]:
     Raises:
         ValueError: a name is no field that can be swept, or comes twice.
     """
-    found: dict[str, tuple[Any, ...]] = {}
-    for argument in arguments:
-        name, equals, values = argument.partition("=")
-        name = name.strip().removeprefix("--").replace("-", "_")
-        if not equals or name not in FIELDS or name in found:
-            raise ValueError(
-                "`values`: expected NAME=VALUE,VALUE,…, each name once and among "
-                f"{', '.join(sorted(FIELDS))}, got {argument!r}."
-            )
-        found[name] = tuple(_value(value) for value in values.split(","))
-    return found
+    return {
+        name: tuple(map(_value, texts))
+        for name, texts in assignments("values", arguments, FIELDS).items()
+    }
 
 
 def _value(text: str) -> Any:
     """A number, True or False, or the text; layer widths as 64x64."""
-    parts = text.strip().split("x")
+    parts = text.split("x")
     if len(parts) > 1 and all(part.isdigit() for part in parts):
         return tuple(map(int, parts))
     try:
-        return json.loads(text.strip().lower())
+        return json.loads(text.lower())
     except json.JSONDecodeError:
-        return text.strip()
+        return text
 
 
 def sweep_runs(

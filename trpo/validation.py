@@ -2,7 +2,7 @@
 
 import math
 import numbers
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 
 def _is_number(value: object) -> bool:
@@ -75,3 +75,32 @@ def layer_sizes(name: str, sizes: Sequence[int]) -> tuple[int, ...]:
     for size in sizes:
         require_count(name, size)
     return tuple(int(size) for size in sizes)
+
+
+def assignments(
+    option: str, arguments: Sequence[str], names: Collection[str], advice: str = ""
+) -> dict[str, list[str]]:
+    """Name -> texts of its values, from arguments such as "target_kl=0.003,0.01".
+
+    Args:
+        option: What the error calls the arguments.
+        arguments: Each NAME=VALUE,VALUE,…; NAME may be written as an option, --a-b.
+        names: Those that there are.
+        advice: What to do for another name.
+
+    Raises:
+        ValueError: no such name, no value, or a name that comes twice.
+    """
+    found: dict[str, list[str]] = {}
+    for argument in arguments:
+        name, equals, values = argument.partition("=")
+        name = name.strip().removeprefix("--").replace("-", "_")
+        if not equals or name not in names:
+            raise ValueError(
+                f"`{option}`: expected NAME=VALUE,VALUE,… with a name among "
+                f"{', '.join(sorted(names))}, got {argument!r}.{advice}"
+            )
+        if name in found:
+            raise ValueError(f"`{option}`: expected {name!r} once, got it twice.")
+        found[name] = [value.strip() for value in values.split(",")]
+    return found
