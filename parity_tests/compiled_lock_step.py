@@ -24,6 +24,11 @@ from trpo_jax.compiled_rollout import IterationNoise
 from trpo_jax.compiled_run import CompiledTrainer
 
 
+# XLA's options for what takes longer to compile than to run: a third of the time.
+QUICK = {
+    "xla_backend_optimization_level": 0,
+    "xla_cpu_use_fusion_emitters": False,
+}
 # Fields that both loops' rollouts have.
 FIELDS = (
     "obs",
@@ -145,11 +150,8 @@ def compare(config: TrainConfig, max_episode_steps: int) -> Iterator[Iteration]:
     pair = _Pair(config, max_episode_steps)
     host, compiled = pair.host, pair.compiled
     program, state = compiled.program, compiled._state
-    # Compiling takes most of the time: half of it, to a slower program.
     iterate = jax.jit(
-        compiled_iteration.iterate,
-        static_argnums=0,
-        compiler_options={"xla_backend_optimization_level": 0},
+        compiled_iteration.iterate, static_argnums=0, compiler_options=QUICK
     )
     for update, arrays in enumerate(pair.noise):
         rates = Rates(*map(np.float64, config.rates_at(update)))

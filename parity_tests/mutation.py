@@ -78,7 +78,8 @@ def check(
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
         "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
         # Compiling takes longer than running here.
-        "XLA_FLAGS": "--xla_backend_optimization_level=0",
+        "XLA_FLAGS": "--xla_backend_optimization_level=0 "
+        "--xla_cpu_use_fusion_emitters=false",
     }
     command = [sys.executable, "-m", "parity_tests.mutant_check", group, *frameworks]
     try:

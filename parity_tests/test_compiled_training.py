@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from parity_tests.compiled_lock_step import (
+    QUICK,
     compare,
     first_batch,
     group,
@@ -154,12 +155,8 @@ def test_without_a_fault_the_first_batch_is_equal():
 
 @pytest.fixture(scope="module")
 def quick_chunks():
-    """Chunks that compile in half of the time, to a slower program."""
-    quick = jax.jit(
-        run_chunk.__wrapped__,
-        static_argnums=0,
-        compiler_options={"xla_backend_optimization_level": 0},
-    )
+    """`run_chunk`, compiled like that."""
+    quick = jax.jit(run_chunk.__wrapped__, static_argnums=0, compiler_options=QUICK)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(compiled_run, "run_chunk", quick)
         yield quick

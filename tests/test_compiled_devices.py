@@ -9,13 +9,8 @@ from pathlib import Path
 SCRIPT = """
 import jax, numpy as np
 from trpo_jax import compiled_run
-from trpo_jax.compiled_training import run_chunk
 from tests.test_compiled_command import small
 
-compiled_run.run_chunk = jax.jit(
-    run_chunk.__wrapped__, static_argnums=0,
-    compiler_options={"xla_backend_optimization_level": 0},
-)
 configs = [small(seed=seed) for seed in range(4)]
 def trained(configs):
     trainer = compiled_run.CompiledTrainer(configs, longest_chunk=2, episodes=2)

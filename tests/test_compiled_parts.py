@@ -134,7 +134,6 @@ def test_equal_advantages_become_zero_and_others_unit():
     assert float(wide.std()) == pytest.approx(1.0, rel=1e-5)
 
 
-@pytest.mark.usefixtures("quick_chunks")
 def test_a_non_finite_environment_is_reported_and_nothing_kept():
     class Broken(type(functional_environment("phys2d/Pendulum-v0").functions)):
         def reward(self, state, action, next_state, rng, params=None):

@@ -119,7 +119,7 @@ def parse_values(arguments: Sequence[str]) -> dict[str, tuple[Any, ...]]:
     """
     return {
         name: tuple(map(_value, texts))
-        for name, texts in assignments("values", arguments, FIELDS).items()
+        for name, texts in assignments("values", arguments, sorted(FIELDS)).items()
     }
 
 

@@ -98,7 +98,7 @@ def assignments(
         if not equals or name not in names:
             raise ValueError(
                 f"`{option}`: expected NAME=VALUE,VALUE,… with a name among "
-                f"{', '.join(sorted(names))}, got {argument!r}.{advice}"
+                f"{', '.join(names)}, got {argument!r}.{advice}"
             )
         if name in found:
             raise ValueError(f"`{option}`: expected {name!r} once, got it twice.")
