@@ -46,5 +46,8 @@ PUBLISHED = {
     ),
     "CartPole-v1": Published("v1", 100_000, 500.0, 0.0, "zoo"),
     "Acrobot-v1": Published("v1", 100_000, -83.1, 18.6, "zoo"),
+    "LunarLander-v3": Published("v2", 200_000, 133.2, 112.2, "zoo"),
+    "LunarLanderContinuous-v3": Published("v2", 200_000, 262.4, 21.4, "zoo"),
+    "MountainCarContinuous-v0": Published("v0", 50_000, 92.5, 0.4, "zoo"),
     "Pendulum-v1": Published("v1", 100_000, -174.6, 127.6, "zoo"),
 }

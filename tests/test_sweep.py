@@ -1,6 +1,11 @@
 """`trpo sweep`: a process for each run, one table, and what is done stays done."""
 
 import csv
+import importlib.util
+import signal
+import subprocess
+import sys
+import time
 
 import pytest
 
@@ -84,3 +89,42 @@ def test_unknown_values_are_named(values):
 def test_a_name_that_comes_twice_is_refused():
     with pytest.raises(ValueError, match="`values`: expected 'gamma' once, got it"):
         parse_values(["gamma=0.9", "gamma=0.8"])
+
+
+def test_a_ray_cluster_makes_the_runs_and_lets_them_save(tmp_path):
+    root = tmp_path / "sweep"
+    command = [
+        *(sys.executable, "-m", "trpo", "sweep", "Pendulum-v1", "--backend", "torch"),
+        *("--ray-address", "local", "--run-dir", str(root), "--workers", "2"),
+        *("--total-steps", "12800", "--seeds", "1", "--values", "num_envs=2"),
+        *("rollout_steps=64", "eval_episodes=1", "policy_layer_sizes=8x8,4x4"),
+    ]
+    stopped = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 120
+    while len(list(root.glob("*/metrics.csv"))) < 2 and time.monotonic() < deadline:
+        assert stopped.poll() is None
+        time.sleep(0.05)
+    stopped.send_signal(signal.SIGTERM)
+    printed, _ = stopped.communicate(timeout=120)
+    assert stopped.returncode == 130, printed
+    # Both have saved where they were, and nobody tells the next ones to stop.
+    assert len({path.parent for path in root.glob("*/checkpoints/*")}) == 2
+    assert not list(root.glob("*/evaluation.json"))
+    assert not (root / ".stop").exists()
+    went_on = subprocess.run(
+        command, capture_output=True, text=True, timeout=300, check=False
+    )
+    assert went_on.returncode == 0, went_on.stdout + went_on.stderr
+    assert len(rows_of(root)) == 2
+    for row in root.glob("*/metrics.csv"):
+        steps = [int(float(line.split(",")[0])) for line in row.read_text().split()[1:]]
+        assert steps == list(range(128, 12801, 128))
+
+
+def test_a_cluster_that_is_not_there_is_named(tmp_path, capsys, monkeypatch):
+    command = ["sweep", "Pendulum-v1", *SMALL, "--run-dir", str(tmp_path / "sweep")]
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    assert main([*command, "--ray-address", "auto"]) == 2
+    assert 'expected Ray to be installed, found none: pip install "trpo[ray]"' in (
+        " ".join(capsys.readouterr().err.split())
+    )

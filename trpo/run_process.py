@@ -3,10 +3,10 @@
 import fcntl
 import os
 import subprocess
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Protocol
 
 
 @contextmanager
@@ -30,7 +30,23 @@ def locked(root: Path) -> Iterator[None]:
         yield
 
 
-def execute(command: list[str], log: Path, stop: threading.Event) -> None:
+class Stop(Protocol):
+    """A request to save and exit, such as a `threading.Event`."""
+
+    def is_set(self) -> bool:
+        """Whether it has come."""
+        ...
+
+
+class Launch(Protocol):
+    """What `execute` does, on this machine or another."""
+
+    def __call__(self, command: list[str], log: Path, stop: Stop) -> None:
+        """Run a command with its output in `log`; let it save and exit on `stop`."""
+        ...
+
+
+def execute(command: list[str], log: Path, stop: Stop) -> None:
     """Run a command with its output in `log`; let it save and exit on `stop`.
 
     Raises:
@@ -41,7 +57,8 @@ def execute(command: list[str], log: Path, stop: threading.Event) -> None:
     environment = {
         **os.environ,
         "OMP_NUM_THREADS": "1",
-        "XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false",
+        "XLA_FLAGS": f"{os.environ.get('XLA_FLAGS', '')} "
+        "--xla_cpu_multi_thread_eigen=false",
     }
     with log.open("w") as file:
         process = subprocess.Popen(

@@ -7,6 +7,7 @@ other sizes, the PyTorch backend, environments that step on the host.
 import dataclasses
 import itertools
 import json
+import os
 import sys
 import threading
 from collections.abc import Mapping, Sequence
@@ -18,9 +19,10 @@ from rich.console import Console
 from trpo.config import TrainConfig, TRPOConfig
 from trpo.metrics import logged_steps
 from trpo.presets import preset_config
+from trpo.ray_runs import ray_launch
 from trpo.run_directory import RunDirectory
 from trpo.run_pool import run_all
-from trpo.run_process import execute
+from trpo.run_process import Launch, execute
 from trpo.sweep_report import SweepRow, write_report
 from trpo.validation import assignments, require_count
 
@@ -40,11 +42,13 @@ class SweepRun:
         name: of its directory.
         config: of the run.
         values: what was swept -> this run's value.
+        launch: starts its process.
     """
 
     name: str
     config: TrainConfig
     values: dict[str, Any]
+    launch: Launch = dataclasses.field(default=execute, repr=False, compare=False)
 
     @property
     def env_id(self) -> str:
@@ -91,9 +95,9 @@ class SweepRun:
         """
         command = [
             *(sys.executable, "-m", "trpo.sweep_worker"),
-            *(str(root / self.name), json.dumps(self.config.to_dict())),
+            *(str((root / self.name).resolve()), json.dumps(self.config.to_dict())),
         ]
-        execute(command, root / f"{self.name}.log", stop)
+        self.launch(command, root / f"{self.name}.log", stop)
         return self.is_done(root)
 
     def result(self, root: Path) -> SweepRow:
@@ -171,7 +175,11 @@ def _short(value: Any) -> str:
 
 
 def run_sweep(
-    runs: Sequence[SweepRun], root: Path, workers: int, console: Console | None = None
+    runs: Sequence[SweepRun],
+    root: Path,
+    workers: int | None = None,
+    console: Console | None = None,
+    ray_address: str | None = None,
 ) -> int:
     """Make or continue all runs, `workers` processes at a time; write the results.
 
@@ -181,17 +189,21 @@ def run_sweep(
     Args:
         runs: From `sweep_runs`.
         root: Directory of all run directories, the table and the figure.
-        workers: Processes at a time, each with one thread.
+        workers: Processes at a time, each with one thread; by default one for each
+            core of this machine or of the cluster.
         console: Where to print.
+        ray_address: Of the Ray cluster that makes the runs; None for this machine.
+            See `trpo.ray_runs.ray_launch`.
 
     Returns:
         As `trpo.run_pool.run_all`.
 
     Raises:
-        ValueError: `workers` is no count, or a directory there is of another
-            configuration or in use.
+        ValueError: `workers` is no count, a directory there is of another
+            configuration or in use, or there is no cluster.
     """
-    require_count("workers", workers)
+    if workers is not None:
+        require_count("workers", workers)
     console, root = console or Console(), Path(root)
     root.mkdir(parents=True, exist_ok=True)
 
@@ -199,7 +211,12 @@ def run_sweep(
         row = run.result(root)
         return f"{run.name}: return {row.mean:.2f} ± {row.std:.2f}"
 
-    status = run_all(runs, root, workers, console, line)
+    if ray_address is None:
+        status = run_all(runs, root, workers or os.cpu_count() or 1, console, line)
+    else:
+        with ray_launch(ray_address, root) as (launch, cores):
+            there = [dataclasses.replace(run, launch=launch) for run in runs]
+            status = run_all(there, root, workers or cores, console, line)
     rows = [run.result(root) for run in runs if run.is_done(root)]
     console.print(write_report(rows, root), markup=False, highlight=False)
     return status

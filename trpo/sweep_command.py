@@ -1,7 +1,6 @@
 """The command line of `trpo sweep`."""
 
 import dataclasses
-import os
 from pathlib import Path
 from typing import Any, Literal
 
@@ -28,8 +27,11 @@ class SweepArguments:
     """Framework that computes the agents."""
     total_steps: int | None = None
     """Environment steps of each run; by default the preset's."""
-    workers: int = dataclasses.field(default_factory=lambda: os.cpu_count() or 1)
-    """Processes at a time, each with one thread."""
+    workers: int | None = None
+    """Processes at a time, one thread each; by default one for each core there is."""
+    ray_address: str | None = None
+    """Of a Ray cluster that sees --run-dir under the same path: auto, ray://HOST:10001,
+    or local for a new one; without it, this machine makes the runs."""
     run_dir: Path = Path("runs/sweep")
     """Directory of all runs, the table and the figure; what is done there stays."""
 
@@ -53,4 +55,6 @@ def main(arguments: SweepArguments) -> int:
             "`eval_episodes`: expected at least 1 in a sweep, whose table is made of "
             "final evaluations, got 0."
         )
-    return run_sweep(runs, arguments.run_dir, arguments.workers)
+    return run_sweep(
+        runs, arguments.run_dir, arguments.workers, ray_address=arguments.ray_address
+    )
