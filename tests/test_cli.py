@@ -5,11 +5,13 @@ import os
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 import tests.environments  # noqa: F401  (registers TrpoTest/…)
+from trpo import comparison
 from trpo.cli import main
 from trpo.metrics import read_metrics
 from trpo.types import METRIC_NAMES
@@ -114,3 +116,13 @@ def test_a_missing_framework_names_its_pip_command(tmp_path):
     assert done.returncode == 2
     assert 'pip install "trpo[torch]"' in done.stderr
     assert not (tmp_path / "run").exists()
+
+
+def test_spaces_are_listed_as_in_the_readme(capsys):
+    assert main(["spaces"]) == 0
+    printed = capsys.readouterr().out
+    for name, *_ in comparison.ROWS:
+        assert name in printed
+    readme = Path(__file__).parents[1] / "README.md"
+    assert comparison.markdown() in readme.read_text()
+    assert main(["spaces", "more"]) == 2

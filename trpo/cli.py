@@ -1,4 +1,4 @@
-"""The `trpo` command: train, sweep, evaluate, presets, parity, doctor."""
+"""The `trpo` command: train, sweep, evaluate, presets, spaces, parity, doctor."""
 
 import dataclasses
 import datetime
@@ -28,6 +28,7 @@ commands:
   sweep ENV_ID …         environments x hyperparameters x seeds, a process each
   evaluate RUN_DIR       score a trained agent on whole episodes
   presets [NAME]         list presets, or show one's values and their reasons
+  spaces                 spaces and policies there are, here and in other libraries
   parity                 prove on this machine that the two backends are equal
   doctor                 check frameworks, devices and precision
 
@@ -122,6 +123,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "sweep": _sweep,
         "evaluate": _evaluate,
         "presets": _presets,
+        "spaces": _spaces,
         "parity": _parity,
         "doctor": _doctor,
     }
@@ -262,6 +264,15 @@ def _presets(arguments: list[str]) -> int:
         list_presets(console)
     else:
         show_preset(console, name)
+    return 0
+
+
+def _spaces(arguments: list[str]) -> int:
+    if arguments:
+        return _fail("`trpo spaces` takes no arguments.")
+    from trpo.comparison import show
+
+    show(Console())
     return 0
 
 
