@@ -118,7 +118,8 @@ def test_a_missing_framework_names_its_pip_command(tmp_path):
     assert not (tmp_path / "run").exists()
 
 
-def test_spaces_are_listed_as_in_the_readme(capsys):
+def test_spaces_are_listed_as_in_the_readme(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "160")
     assert main(["spaces"]) == 0
     printed = capsys.readouterr().out
     for name, *_ in comparison.ROWS:
