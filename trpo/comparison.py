@@ -8,8 +8,8 @@ LIBRARIES = ("trpo", "SB3-contrib", "Tianshou", "skrl", "OmniSafe", "garage")
 VERSIONS = (
     "Read in their sources: SB3-contrib 2.9.0a2, Tianshou 2.0.1, skrl 2.0.0, OmniSafe "
     "0.5.0, garage 2d59480 (2023). Of each its TRPO: SB3-contrib has masks and memory "
-    'in PPO only. "own": possible with a distribution, network or model that you write; '
-    '"?": not found.'
+    'in PPO only. "own": possible with a distribution, network or model that you '
+    'write; "?": not found.'
 )
 ROWS = (
     ("Box actions", "yes", "yes", "yes", "yes", "yes", "yes"),
