@@ -7,7 +7,7 @@ is a pure function of a tree of arrays.
 import functools
 import itertools
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -17,25 +17,12 @@ from jaxtyping import Float
 
 from trpo.heads import Head
 from trpo_jax import distributions, mlp
+from trpo_jax.autodiff import Linearization
 from trpo_jax.distributions import Distribution
 
 
 Parameters = Any
 """A tree of arrays: {"layers": {0: {"kernel": [in, out], "bias": [out]}, …}, …}."""
-
-
-class Linearization(NamedTuple):
-    """A policy at its parameters, and the Jacobian J of its outputs there.
-
-    Attributes:
-        distribution: at each sample.
-        push: v [p] -> J v, shaped like `distribution`.
-        pull: u, shaped like `distribution` -> J'u [p].
-    """
-
-    distribution: Distribution
-    push: Callable[[jax.Array], Distribution]
-    pull: Callable[[Distribution], jax.Array]
 
 
 class Policy(nnx.Module):

@@ -1,8 +1,8 @@
 """Actor and critic: multilayer perceptrons with tanh hidden layers."""
 
 import itertools
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -10,21 +10,8 @@ from torch import Tensor, nn
 
 from trpo.heads import Head
 from trpo_torch import distributions, mlp
+from trpo_torch.autodiff import Linearization
 from trpo_torch.distributions import Distribution
-
-
-class Linearization(NamedTuple):
-    """A policy at its parameters, and the Jacobian J of its outputs there.
-
-    Attributes:
-        distribution: at each sample.
-        push: v [p] -> J v, shaped like `distribution`.
-        pull: u, shaped like `distribution` -> J'u [p].
-    """
-
-    distribution: Distribution
-    push: Callable[[Tensor], Distribution]
-    pull: Callable[[Distribution], Tensor]
 
 
 class Policy(nn.Module):
