@@ -22,11 +22,11 @@ from trpo_jax import (
     state as jax_state,
 )
 from trpo_jax.distributions import kl_old_to_new as jax_kl
-from trpo_jax.networks import FlatPolicy as JaxFlatPolicy
+from trpo_jax.networks import flat_policy as jax_flat_policy, policy_function
 from trpo_jax.objective import surrogate as jax_surrogate
 from trpo_torch import fisher as torch_fisher, policy_update as torch_update
 from trpo_torch.distributions import kl_old_to_new as torch_kl
-from trpo_torch.networks import FlatPolicy as TorchFlatPolicy
+from trpo_torch.networks import flat_policy as torch_flat_policy
 from trpo_torch.objective import surrogate as torch_surrogate
 
 
@@ -68,6 +68,7 @@ class Probe:
             layers=tuple(meta["policy_layer_sizes"]),
             distribution=meta.get("distribution", GAUSSIAN),
             action_sizes=tuple(meta.get("action_sizes", ())),
+            config=tuple(meta.get("architecture", ())),
         )  # fmt: skip
         self.theta = flatten(weights, "policy.").astype(self.dtype)
         columns = {n: batch[n] for n in ("obs", "actions", "action_mask") if n in batch}
@@ -87,11 +88,14 @@ class Probe:
         of_batch = (self.batch.obs, self.batch.action_mask)
         if self.torch:
             module = bridge_torch.make_policy(case, self.dtype)
-            return TorchFlatPolicy(module, *of_batch), None
+            return torch_flat_policy(module, *of_batch), None
         tree = jax_state.load_network(weights, "policy.")
         unravel = ravel_pytree(jax.tree.map(self._in, tree))[1]
         obs, mask = of_batch
-        return JaxFlatPolicy(unravel, obs, case.head, mask), unravel
+        kind = case.architecture
+        function = policy_function(case.obs_dim, case.layers, case.head, kind)
+        flat = jax_flat_policy(function, unravel, obs, case.head, mask, kind)
+        return flat, unravel
 
     def _flat_in(self, vector: np.ndarray) -> Any:
         if not self.torch:

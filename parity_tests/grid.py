@@ -3,6 +3,7 @@
 import dataclasses
 from typing import Any
 
+from trpo.architecture import Architecture
 from trpo.heads import (
     BERNOULLI,
     CATEGORICAL,
@@ -65,6 +66,12 @@ class Case:
         choices = self.distribution == CATEGORICAL
         act_dim = len(self.action_sizes) if choices else self.act_dim
         return Head(act_dim, self.distribution, self.action_sizes)
+
+    @property
+    def architecture(self) -> Architecture:
+        """What both networks are built of, by `config`."""
+        names = ("activation", "layer_norm")
+        return Architecture(**{n: v for n, v in self.config if n in names})
 
     @property
     def free_log_std(self) -> int:
@@ -150,6 +157,14 @@ GRID = (
          distribution=GAUSSIAN_STATE_STD, regime="log_std_high"),
     Case(name="squashed", why="tanh of a Gaussian", distribution=SQUASHED_GAUSSIAN,
          tested=False),
+    Case(name="relu", why="slopes of 0 and 1; derivatives by hand",
+         config=(("activation", "relu"),)),
+    Case(name="elu", why="slopes from values, the Hessian of KL", tested=False,
+         config=(("activation", "elu"), ("fisher_product", "kl_hessian"))),
+    Case(name="gelu", why="by erf, not tanh; automatic derivatives", tested=False,
+         config=(("activation", "gelu"),)),
+    Case(name="silu_norm", why="layer normalisation; automatic derivatives",
+         config=(("activation", "silu"), ("layer_norm", True))),
 )  # fmt: skip
 
 BY_NAME = {case.name: case for case in GRID}

@@ -4,6 +4,7 @@ Each check takes the backend's name and raises AssertionError; tests, certificat
 mutation run share them.
 """
 
+import dataclasses
 import functools
 from collections.abc import Callable
 
@@ -44,6 +45,9 @@ DIFFERENCE = 1e-5
 DIFFERENTIATED = ("trained", "choices", "switches")
 # Left out of the quick certificate.
 ALSO_DIFFERENTIATED = ("mixed",)
+# Networks: those whose Jacobian is written by hand, and others.
+BY_HAND = ("trained", "relu")
+AUTOMATIC = ("silu_norm",)
 
 
 @functools.lru_cache
@@ -59,6 +63,7 @@ def probe_of(framework: str, name: str, dtype: str = "float64") -> Probe:
         "action_sizes": case.action_sizes,
         "dtype": dtype,
         "config": {"cg_damping": 0.1},
+        "architecture": dataclasses.asdict(case.architecture).items(),
     }
     golden = GoldenCase(name, meta, ())
     return Probe(framework, golden, problem.state, problem.batch)
@@ -66,8 +71,18 @@ def probe_of(framework: str, name: str, dtype: str = "float64") -> Probe:
 
 def check_dense_fisher(framework: str) -> None:
     """Both Fisher routes against J'MJ, J written out column by column."""
-    problem, probe = cases.build("trained"), probe_of(framework, "trained")
-    policy = Network.policy(problem.state)
+    for name in BY_HAND:
+        _check_dense_fisher(cases.build(name), probe_of(framework, name))
+
+
+def check_automatic_fisher(framework: str) -> None:
+    """The same of networks whose derivatives are automatic."""
+    for name in AUTOMATIC:
+        _check_dense_fisher(cases.build(name), probe_of(framework, name))
+
+
+def _check_dense_fisher(problem: cases.Problem, probe: Probe) -> None:
+    policy = problem.policy()
     at = reference.forward(policy, problem.batch["obs"])
     flat = policy.flat()
 
@@ -153,7 +168,7 @@ def check_kl_derivatives(framework: str) -> None:
 
 
 def _check_kl_derivatives(problem: cases.Problem, probe: Probe) -> None:
-    policy, obs = Network.policy(problem.state), problem.batch["obs"]
+    policy, obs = problem.policy(), problem.batch["obs"]
     old = reference.forward(policy, obs)
     distribution, actions = of_problem(problem), problem.batch["actions"]
     likelihood = distribution.likelihood(old, actions)
@@ -187,7 +202,7 @@ def check_surrogate_gradient(framework: str) -> None:
 
 
 def _check_surrogate_gradient(problem: cases.Problem, probe: Probe) -> None:
-    policy, batch = Network.policy(problem.state), problem.batch
+    policy, batch = problem.policy(), problem.batch
     direction = problem.probe
 
     def surrogate(theta: np.ndarray) -> float:
@@ -210,7 +225,7 @@ def check_critic_gradient(framework: str) -> None:
     found, _ = bridges.BRIDGES[framework].stages(
         problem, teacher, "float64", "cpu", "float32"
     )
-    critic, batch = Network.critic(problem.state), problem.batch
+    critic, batch = problem.critic(), problem.batch
     flat = critic.flat()
     direction = np.random.default_rng(4).standard_normal(flat.size)
 
@@ -261,6 +276,7 @@ def check_line_search(framework: str) -> None:
 CHECKS: dict[str, Callable[[str], None]] = {
     "line search": check_line_search,
     "dense Fisher": check_dense_fisher,
+    "dense Fisher of other networks": check_automatic_fisher,
     "dense CG": check_conjugate_gradient,
     "library CG": check_library_cg,
     "KL gradient": check_kl_derivatives,

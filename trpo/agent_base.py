@@ -89,6 +89,8 @@ class AgentBase(AgentState):
         observation_clip: float = 10.0,
         distribution: str = GAUSSIAN,
         action_sizes: Sequence[int] = (),
+        activation: str = "tanh",
+        layer_norm: bool = False,
     ) -> None:
         require_count("obs_dim", obs_dim)
         self.head = Head(act_dim, distribution, tuple(action_sizes))
@@ -101,6 +103,8 @@ class AgentBase(AgentState):
         self.config = TRPOConfig(
             policy_layer_sizes=policy_layer_sizes,  # pyright: ignore[reportArgumentType]
             critic_layer_sizes=critic_layer_sizes,  # pyright: ignore[reportArgumentType]
+            activation=activation,
+            layer_norm=layer_norm,
             gamma=gamma,
             gae_lambda=gae_lambda,
             target_kl=target_kl,
@@ -141,6 +145,7 @@ class AgentBase(AgentState):
             critic_layer_sizes=self.config.critic_layer_sizes,
             initial_log_std=initial_log_std,
             initialization=initialization,
+            architecture=self.config.architecture,
             seed=self.seed,
         )
         self._build(device, {name: a.astype(self.dtype) for name, a in weights.items()})

@@ -23,6 +23,7 @@ class AgentState(AgentChecks):
 
         The names are the same in both backends, so that either continues the other:
         `policy.layers.<i>.weight` [out, in], `policy.log_std` [act_dim],
+        `policy.norms.<i>.weight` [units] where layers are normalised,
         `value.layers.<i>.bias`, `value_optimizer.…`, `observation_normalizer.…`,
         `random.…`.
         """

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from trpo.architecture import PLAIN, Architecture
 from trpo.heads import Head
 from trpo.noise import Purpose, RandomStream
 
@@ -87,6 +88,15 @@ def mlp_weights(
     return weights
 
 
+def norm_weights(layer_sizes: Sequence[int]) -> dict[str, np.ndarray]:
+    """Scales of 1 and shifts of 0 for the layer normalisation of each hidden layer."""
+    weights = {}
+    for i, size in enumerate(layer_sizes):
+        weights[f"norms.{i}.weight"] = np.ones(size)
+        weights[f"norms.{i}.bias"] = np.zeros(size)
+    return weights
+
+
 LAYERS = {"torch": torch_layer, "flax": flax_layer}
 
 
@@ -99,6 +109,7 @@ def initial_weights(
     initial_log_std: float,
     seed: int,
     initialization: str = "orthogonal",
+    architecture: Architecture = PLAIN,
 ) -> dict[str, np.ndarray]:
     """All initial weights of an agent, float64, under their canonical names."""
     policy = mlp_weights(
@@ -116,6 +127,9 @@ def initial_weights(
     if head.family.outputs_log_std:
         bias = policy[f"layers.{len(policy_layer_sizes)}.bias"]
         bias[head.reals : head.real_outputs] = initial_log_std
+    if architecture.layer_norm:
+        policy |= norm_weights(policy_layer_sizes)
+        critic |= norm_weights(critic_layer_sizes)
     free = {}
     if head.family.free_log_std:
         free["policy.log_std"] = np.full(head.reals, float(initial_log_std))

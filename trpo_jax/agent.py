@@ -43,11 +43,14 @@ class TRPOAgent(AgentBase):
                 "off. Set the environment variable JAX_ENABLE_X64=1 before starting."
             )
         self.device = resolve_device(device)
-        config = self.config
+        config, architecture = self.config, self.config.architecture
         self._functions = Functions(
-            policy_function(self.obs_dim, config.policy_layer_sizes, self.head),
-            critic_function(self.obs_dim, config.critic_layer_sizes),
+            policy_function(
+                self.obs_dim, config.policy_layer_sizes, self.head, architecture
+            ),
+            critic_function(self.obs_dim, config.critic_layer_sizes, architecture),
             self.head,
+            architecture,
         )
         policy = state.load_network(weights, "policy.")
         critic = state.load_network(weights, "value.")

@@ -12,13 +12,14 @@ import jax.numpy as jnp
 import optax
 from jax.flatten_util import ravel_pytree
 
+from trpo.architecture import PLAIN, Architecture
 from trpo.config import TRPOConfig
 from trpo.heads import Head
 from trpo.types import DISCARDED_FIELDS, Batch, Rates, StepStatus, UpdateReport
 from trpo_jax import distributions
 from trpo_jax.device import matmul_precision
 from trpo_jax.distributions import Distribution
-from trpo_jax.networks import FlatPolicy, Parameters
+from trpo_jax.networks import Parameters, flat_policy
 from trpo_jax.policy_update import PolicyStep, policy_step
 from trpo_jax.value_update import ValueFit, fit_critic
 
@@ -41,6 +42,7 @@ class Functions(NamedTuple):
     policy: Callable[..., Distribution]
     critic: Callable[[Parameters, jax.Array], jax.Array]
     head: Head
+    architecture: Architecture = PLAIN
 
 
 def build_value_optimizer(
@@ -78,7 +80,14 @@ def pure_update(
     with matmul_precision(config.matmul_precision):
         theta, unravel = ravel_pytree(state_before.policy)
         step = policy_step(
-            FlatPolicy(unravel, batch.obs, functions.head, batch.action_mask),
+            flat_policy(
+                functions.policy,
+                unravel,
+                batch.obs,
+                functions.head,
+                batch.action_mask,
+                functions.architecture,
+            ),
             theta,
             batch,
             config,

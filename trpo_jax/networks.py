@@ -1,4 +1,4 @@
-"""Actor and critic: multilayer perceptrons with tanh hidden layers.
+"""Actor and critic: multilayer perceptrons.
 
 Modules are defined in Flax NNX and leave it at `as_function`: from there on, a network
 is a pure function of a tree of arrays.
@@ -15,6 +15,7 @@ from flax import nnx
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Float
 
+from trpo.architecture import PLAIN, Architecture
 from trpo.heads import Head
 from trpo_jax import distributions, mlp
 from trpo_jax.autodiff import Linearization
@@ -32,20 +33,27 @@ class Policy(nnx.Module):
         obs_dim: Entries of an observation.
         layer_sizes: Units of the hidden layers; empty for a linear policy.
         head: The distribution and its sizes; some have a free log_std.
+        architecture: What else it is built of.
     """
 
-    def __init__(self, obs_dim: int, layer_sizes: Sequence[int], head: Head) -> None:
-        self.head = head
+    def __init__(
+        self,
+        obs_dim: int,
+        layer_sizes: Sequence[int],
+        head: Head,
+        architecture: Architecture = PLAIN,
+    ) -> None:
+        self.head, self.architecture = head, architecture
         if head.family.free_log_std:
             self.log_std = nnx.Param(jnp.zeros(head.reals))
-        self.layers = _linear_layers((obs_dim, *layer_sizes, head.output_dim))
+        _build(self, obs_dim, layer_sizes, head.output_dim)
 
     def __call__(
         self, obs: Float[jax.Array, "n obs_dim"], mask: jax.Array | None = None
     ) -> Distribution:
         """The distribution at each observation; of options that `mask` allows."""
         log_std = self.log_std[...] if self.head.family.free_log_std else None
-        outputs = mlp.forward(_layers(self.layers), obs)[-1]
+        outputs = _outputs(self, obs)
         return distributions.from_network(self.head, outputs, log_std, mask)
 
 
@@ -55,24 +63,34 @@ class Critic(nnx.Module):
     Args:
         obs_dim: Entries of an observation.
         layer_sizes: Units of the hidden layers; empty for a linear critic.
+        architecture: What else it is built of.
     """
 
-    def __init__(self, obs_dim: int, layer_sizes: Sequence[int]) -> None:
-        self.layers = _linear_layers((obs_dim, *layer_sizes, 1))
+    def __init__(
+        self,
+        obs_dim: int,
+        layer_sizes: Sequence[int],
+        architecture: Architecture = PLAIN,
+    ) -> None:
+        self.architecture = architecture
+        _build(self, obs_dim, layer_sizes, 1)
 
     def __call__(self, obs: Float[jax.Array, "n obs_dim"]) -> Float[jax.Array, "n 1"]:
         """Value of each observation."""
-        return mlp.forward(_layers(self.layers), obs)[-1]
+        return _outputs(self, obs)
 
 
 class FlatPolicy:
     """A policy as a function of its flat parameters [p], at fixed observations.
+
+    Its Jacobian is written by hand, for the architectures of which `mlp.py` has it.
 
     Args:
         unravel: Flat parameters -> tree of arrays.
         obs: [n, obs_dim] observations.
         head: Distribution over actions.
         mask: [n, options] 0 where an option can't be taken; None for no mask.
+        activation: Of the hidden layers.
     """
 
     def __init__(
@@ -81,14 +99,16 @@ class FlatPolicy:
         obs: Float[jax.Array, "n obs_dim"],
         head: Head,
         mask: jax.Array | None = None,
+        activation: str = "tanh",
     ) -> None:
         self._unravel, self._obs, self._head = unravel, obs, head
-        self._mask = mask
+        self._mask, self._activation = mask, activation
 
     def __call__(self, theta: Float[jax.Array, " p"]) -> Distribution:
         """The distribution at each observation."""
         tree = self._unravel(theta)
-        outputs = mlp.forward(mlp.layers_of(tree), self._obs)[-1]
+        layers = mlp.layers_of(tree)
+        outputs = mlp.forward(layers, self._obs, self._activation)[-1]
         return distributions.from_network(
             self._head, outputs, tree.get("log_std"), self._mask
         )
@@ -97,18 +117,19 @@ class FlatPolicy:
         """The same, with its Jacobian at `theta`."""
         tree = self._unravel(theta)
         log_std, layers = tree.get("log_std"), mlp.layers_of(tree)
-        outputs, tape = mlp.record(layers, self._obs)
+        outputs, tape = mlp.record(layers, self._obs, self._activation)
         given = (self._head, outputs, log_std, self._mask)
         push_head, pull_head = distributions.jacobian(*given)
 
         def push(v: jax.Array) -> Distribution:
             tangent = self._unravel(v)
-            d_outputs = mlp.push(layers, tape, mlp.layers_of(tangent))
+            tangents = mlp.layers_of(tangent)
+            d_outputs = mlp.push(layers, tape, tangents, self._activation)
             return push_head(d_outputs, tangent.get("log_std"))
 
         def pull(u: Distribution) -> jax.Array:
             d_outputs, d_log_std = pull_head(u)
-            gradients = mlp.pull(layers, tape, d_outputs)
+            gradients = mlp.pull(layers, tape, d_outputs, self._activation)
             pulled: Parameters = {
                 "layers": {
                     i: {"kernel": layer.weight, "bias": layer.bias}
@@ -123,17 +144,50 @@ class FlatPolicy:
         return Linearization(at, push, pull)
 
 
-def _linear_layers(sizes: Sequence[int]) -> nnx.List:
-    # The weights are overwritten by `trpo.initialization`'s.
+def flat_policy(
+    policy: Callable[..., Distribution],
+    unravel: Callable[[jax.Array], Parameters],
+    obs: Float[jax.Array, "n obs_dim"],
+    head: Head,
+    mask: jax.Array | None = None,
+    architecture: Architecture = PLAIN,
+) -> Callable[[jax.Array], Distribution]:
+    """A policy as a function of its flat parameters [p], at fixed observations.
+
+    Args:
+        policy: (Parameters, observations, mask) -> distribution.
+        unravel: Flat parameters -> tree of arrays.
+        obs: [n, obs_dim] observations.
+        head: Distribution over actions.
+        mask: [n, options] 0 where an option can't be taken; None for no mask.
+        architecture: Of the policy.
+
+    Returns:
+        A `FlatPolicy` where it can be one.
+    """
+    if architecture.by_hand:
+        return FlatPolicy(unravel, obs, head, mask, architecture.activation)
+    return lambda theta: policy(unravel(theta), obs, mask)
+
+
+def _build(
+    module: Policy | Critic, obs_dim: int, sizes: Sequence[int], output_dim: int
+) -> None:
+    """Give a module its layers, whose weights `trpo.initialization`'s replace."""
     rngs = nnx.Rngs(0)
-    pairs = itertools.pairwise(sizes)
-    return nnx.List(
-        [nnx.Linear(fan_in, fan_out, rngs=rngs) for fan_in, fan_out in pairs]
-    )
+    pairs = itertools.pairwise((obs_dim, *sizes, output_dim))
+    module.layers = nnx.List([nnx.Linear(*pair, rngs=rngs) for pair in pairs])
+    if module.architecture.layer_norm:
+        module.norms = nnx.List([nnx.LayerNorm(size, rngs=rngs) for size in sizes])
 
 
-def _layers(layers: nnx.List) -> list[mlp.Layer]:
-    return [mlp.Layer(layer.kernel[...], layer.bias[...]) for layer in layers]
+def _outputs(module: Policy | Critic, obs: jax.Array) -> jax.Array:
+    """Numbers [n, outputs] that the last layer puts out."""
+    layers = [mlp.Layer(at.kernel[...], at.bias[...]) for at in module.layers]
+    norms = []
+    if module.architecture.layer_norm:
+        norms = [mlp.Layer(at.scale[...], at.bias[...]) for at in module.norms]
+    return mlp.forward(layers, obs, module.architecture.activation, norms)[-1]
 
 
 def as_function(module: nnx.Module) -> Callable[..., Any]:
@@ -151,16 +205,23 @@ def as_function(module: nnx.Module) -> Callable[..., Any]:
 
 @functools.lru_cache(maxsize=256)
 def policy_function(
-    obs_dim: int, layer_sizes: tuple[int, ...], head: Head
+    obs_dim: int,
+    layer_sizes: tuple[int, ...],
+    head: Head,
+    architecture: Architecture = PLAIN,
 ) -> Callable[..., Distribution]:
     """A policy of these sizes as a pure function of parameters, obs and mask."""
     # Shapes alone: drawing weights that are never used would compile a generator.
-    return as_function(nnx.eval_shape(lambda: Policy(obs_dim, layer_sizes, head)))
+    return as_function(
+        nnx.eval_shape(lambda: Policy(obs_dim, layer_sizes, head, architecture))
+    )
 
 
 @functools.lru_cache(maxsize=256)
 def critic_function(
-    obs_dim: int, layer_sizes: tuple[int, ...]
+    obs_dim: int, layer_sizes: tuple[int, ...], architecture: Architecture = PLAIN
 ) -> Callable[[Parameters, jax.Array], jax.Array]:
     """A critic of these sizes as a pure function."""
-    return as_function(nnx.eval_shape(lambda: Critic(obs_dim, layer_sizes)))
+    return as_function(
+        nnx.eval_shape(lambda: Critic(obs_dim, layer_sizes, architecture))
+    )

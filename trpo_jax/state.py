@@ -1,7 +1,7 @@
 """Canonical NumPy state <-> trees of arrays.
 
-A network's tree {"layers": {i: {"kernel", "bias"}}, …} holds kernels [in, out]; the
-canonical weight is their transpose [out, in].
+A network's tree is {"layers": {i: {"kernel", "bias"}}, "norms": {i: {"scale", "bias"}},
+…}. Its kernels are [in, out], canonical weights [out, in]; a scale is a weight too.
 """
 
 from collections.abc import Mapping
@@ -14,31 +14,41 @@ import optax
 from trpo_jax.networks import Parameters
 
 
+WEIGHTS = ("kernel", "scale")
+# Axes of a kernel, by their number, in the canonical order.
+TO_CANONICAL = {2: (1, 0)}
+
+
 def network_arrays(tree: Parameters, prefix: str) -> dict[str, np.ndarray]:
     """Copies of a network-shaped tree's arrays under `prefix`."""
     arrays = {}
-    if "log_std" in tree:
-        arrays[f"{prefix}log_std"] = np.array(tree["log_std"])
-    for i, layer in tree["layers"].items():
-        arrays[f"{prefix}layers.{i}.weight"] = np.array(layer["kernel"]).T.copy()
-        arrays[f"{prefix}layers.{i}.bias"] = np.array(layer["bias"])
+    # As PyTorch orders them: a module's own before its parts', weight before bias.
+    order = sorted(tree.items(), key=lambda i: (isinstance(i[1], dict), i[0] == "bias"))
+    for key, branch in order:
+        if isinstance(branch, dict):
+            arrays |= network_arrays(branch, f"{prefix}{key}.")
+        else:
+            array = np.array(branch)
+            axes = TO_CANONICAL[array.ndim] if key == "kernel" else range(array.ndim)
+            name = "weight" if key in WEIGHTS else key
+            arrays[prefix + name] = array.transpose(axes).copy()
     return arrays
 
 
 def load_network(arrays: Mapping[str, np.ndarray], prefix: str) -> Parameters:
     """The network-shaped tree, of NumPy arrays, that `network_arrays` named."""
-    names = [name for name in arrays if name.startswith(f"{prefix}layers.")]
-    count = 1 + max(int(name.removeprefix(prefix).split(".")[1]) for name in names)
-    layers = {
-        i: {
-            "kernel": arrays[f"{prefix}layers.{i}.weight"].T.copy(),
-            "bias": arrays[f"{prefix}layers.{i}.bias"],
-        }
-        for i in range(count)
-    }
-    if f"{prefix}log_std" in arrays:
-        return {"layers": layers, "log_std": arrays[f"{prefix}log_std"]}
-    return {"layers": layers}
+    tree: Parameters = {}
+    for name in (name for name in arrays if name.startswith(prefix)):
+        *path, last = name.removeprefix(prefix).split(".")
+        branch, array = tree, arrays[name]
+        for key in path:
+            branch = branch.setdefault(int(key) if key.isdigit() else key, {})
+        if last == "weight":
+            last = "scale" if array.ndim == 1 else "kernel"
+        if last == "kernel":
+            array = array.transpose(np.argsort(TO_CANONICAL[array.ndim])).copy()
+        branch[last] = array
+    return tree
 
 
 def optimizer_arrays(optimizer_state: Any) -> dict[str, np.ndarray]:

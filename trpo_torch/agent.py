@@ -13,7 +13,7 @@ from trpo_torch import distributions, state
 from trpo_torch.conjugate_gradient import conjugate_gradient
 from trpo_torch.device import matmul_precision, resolve_device
 from trpo_torch.distributions import DiagonalGaussian
-from trpo_torch.networks import Critic, FlatPolicy, Policy
+from trpo_torch.networks import Critic, Policy, flat_policy
 from trpo_torch.objective import Surrogate, surrogate
 from trpo_torch.policy_update import PolicyStep, policy_step
 from trpo_torch.value_update import ValueFit, fit_critic
@@ -36,10 +36,11 @@ class TRPOAgent(AgentBase):
         self.device = resolve_device(device)
         self._torch_dtype = dtype = getattr(torch, self.dtype.name)
         config = self.config
-        self.policy = Policy(self.obs_dim, config.policy_layer_sizes, self.head).to(
-            self.device, dtype
-        )
-        self.critic = Critic(self.obs_dim, config.critic_layer_sizes).to(
+        architecture = config.architecture
+        self.policy = Policy(
+            self.obs_dim, config.policy_layer_sizes, self.head, architecture
+        ).to(self.device, dtype)
+        self.critic = Critic(self.obs_dim, config.critic_layer_sizes, architecture).to(
             self.device, dtype
         )
         state.load_network(self.policy, weights, "policy.")
@@ -106,7 +107,7 @@ class TRPOAgent(AgentBase):
         try:
             with matmul_precision(self.config.matmul_precision):
                 step = policy_step(
-                    FlatPolicy(self.policy, batch.obs, batch.action_mask),
+                    flat_policy(self.policy, batch.obs, batch.action_mask),
                     _flat_params(self.policy),
                     batch,
                     self.config,
