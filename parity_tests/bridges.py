@@ -91,6 +91,7 @@ def make_agent(
         matmul_precision=matmul_precision,
         distribution=case.distribution,
         action_sizes=case.action_sizes,
+        images=case.images,
         **{
             name: getattr(config, name)
             for name in (

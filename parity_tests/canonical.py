@@ -1,8 +1,9 @@
 """Canonical names and the canonical flat order of parameters.
 
 Flat vectors are in the order of the canonical state: `log_std` first (policy only),
-then each layer's weight [out, in] and bias, then each normalisation's. JAX's own flat
-order is another one, so vectors are carried across by name.
+then the encoders', then each layer's weight [out, in] and bias, then each
+normalisation's. JAX's own flat order is another one, so vectors are carried across by
+name.
 """
 
 import itertools
@@ -22,13 +23,22 @@ def parameter_shapes(
     """Names and shapes of a network's parameters in canonical order.
 
     Args:
-        sizes: Widths from input to output.
+        sizes: Entries of an observation, units of the layers, outputs.
         log_std: Entries of the free log standard deviation that comes first; 0 where
             there is none.
         architecture: Of the network.
     """
     if log_std:
         yield "log_std", (log_std,)
+    for k, image in enumerate(architecture.images):
+        channels = image.channels
+        for j, (filters, kernel, _) in enumerate(image.convolutions):
+            yield f"encoders.{k}.convs.{j}.weight", (filters, channels, *kernel)
+            yield f"encoders.{k}.convs.{j}.bias", (filters,)
+            channels = filters
+        yield f"encoders.{k}.output.weight", (image.features, image.encoded)
+        yield f"encoders.{k}.output.bias", (image.features,)
+    sizes = (architecture.input_dim(sizes[0]), *sizes[1:])
     for i, (fan_in, fan_out) in enumerate(itertools.pairwise(sizes)):
         yield f"layers.{i}.weight", (fan_out, fan_in)
         yield f"layers.{i}.bias", (fan_out,)

@@ -107,7 +107,7 @@ def _weights(rng: np.random.Generator, case: Case) -> Arrays:
     ):
         free = case.free_log_std if network == "policy" else 0
         for name, shape in parameter_shapes(sizes, free, case.architecture):
-            scale = 0.3 if len(shape) == 1 else 1.0 / np.sqrt(shape[1])
+            scale = 0.3 if len(shape) == 1 else 1.0 / np.sqrt(np.prod(shape[1:]))
             array = scale * rng.standard_normal(shape)
             around = name.startswith("norms.") and name.endswith("weight")
             state[f"{network}.{name}"] = around + array
@@ -152,6 +152,9 @@ def _raise_log_std(case: Case, state: Arrays) -> None:
 def _batch(rng: np.random.Generator, case: Case) -> Arrays:
     rows = 1 if case.regime == "constant_obs" else case.batch
     obs = rng.standard_normal((rows, case.obs_dim))
+    for image in case.images:
+        pixels = obs[:, image.part]
+        pixels[:] = rng.integers(0, 256, pixels.shape)
     obs = np.repeat(obs, case.batch // rows, axis=0)
     advantages = case.advantage_scale * (rng.standard_normal((case.batch, 1)) + 0.3)
     returns = 2.0 * rng.standard_normal((case.batch, 1)) + 1.0

@@ -68,7 +68,7 @@ class Probe:
             layers=tuple(meta["policy_layer_sizes"]),
             distribution=meta.get("distribution", GAUSSIAN),
             action_sizes=tuple(meta.get("action_sizes", ())),
-            config=tuple(meta.get("architecture", ())),
+            config=meta.get("networks", ()), images=meta.get("images", ()),
         )  # fmt: skip
         self.theta = flatten(weights, "policy.").astype(self.dtype)
         columns = {n: batch[n] for n in ("obs", "actions", "action_mask") if n in batch}

@@ -9,7 +9,7 @@ from parity_tests.mutant_kinds import (
     shared as _shared,
     torch as _torch,
 )
-from parity_tests.mutants_networks import NETWORKS
+from parity_tests.mutants_networks import IMAGES, NETWORKS
 from parity_tests.mutants_spaces import SPACES
 
 
@@ -196,4 +196,4 @@ SHARED = (
             "if shape != (rows, width) and", "if False and"),
 )  # fmt: skip
 
-MUTANTS = TORCH + JAX + SHARED + SPACES + NETWORKS
+MUTANTS = TORCH + JAX + SHARED + SPACES + NETWORKS + IMAGES

@@ -16,7 +16,7 @@ NETWORKS = looked_for(
            "shift.shape, None, shift,"),
     _torch("epsilon of 1e-6", "mlp", "shift, LAYER_NORM_EPSILON)", "shift, 1e-6)"),
     _torch("layers not normalised", "networks",
-           "norms = _layers(module.norms) if architecture.layer_norm else ()",
+           "norms = _layers(self.norms) if architecture.layer_norm else ()",
            "norms = ()"),
     _jax("slope of relu for that of elu", "mlp", "return jnp.minimum(y, 0.0) + 1.0",
          "return (y > 0).astype(y.dtype)"),
@@ -29,4 +29,23 @@ NETWORKS = looked_for(
     _jax("relu by hand for what is not", "networks",
          "return FlatPolicy(unravel, obs, head, mask, architecture.activation)",
          'return FlatPolicy(unravel, obs, head, mask, "relu")'),
+)  # fmt: skip
+
+IMAGES = looked_for(
+    "images",
+    _torch("pixels over 256", "encoder", "pixels / PIXEL_SCALE",
+           "pixels / 256.0"),
+    _torch("flattened channels last", "encoder", "x.flatten(1)",
+           "x.permute(0, 2, 3, 1).flatten(1)"),
+    _torch("features before numbers", "encoder", "torch.cat([*others, *features], 1)",
+           "torch.cat([*features, *others], 1)"),
+    _torch("features without relu", "encoder",
+           "return torch.relu(self.output(x.flatten(1)))",
+           "return self.output(x.flatten(1))"),
+    _jax("pixels not scaled", "encoder", "pixels / PIXEL_SCALE", "pixels"),
+    _jax("flattened channels last", "encoder",
+         "x.transpose(0, 3, 1, 2).reshape(len(x), -1)", "x.reshape(len(x), -1)"),
+    _jax("rows for columns", "encoder", "x.transpose(0, 2, 3, 1)",
+         "x.reshape(len(x), *x.shape[2:], x.shape[1])"),
+    _jax("kernels transposed", "state", "4: (3, 2, 0, 1)", "4: (3, 2, 1, 0)"),
 )  # fmt: skip

@@ -4,7 +4,6 @@ Each check takes the backend's name and raises AssertionError; tests, certificat
 mutation run share them.
 """
 
-import dataclasses
 import functools
 from collections.abc import Callable
 
@@ -16,6 +15,7 @@ from parity_tests import (
     cases,
     discrete_oracles,
     gaussian_oracles,
+    network_oracles,
     reference,
     reference_update,
 )
@@ -45,9 +45,8 @@ DIFFERENCE = 1e-5
 DIFFERENTIATED = ("trained", "choices", "switches")
 # Left out of the quick certificate.
 ALSO_DIFFERENTIATED = ("mixed",)
-# Networks: those whose Jacobian is written by hand, and others.
+# Networks whose Jacobian is written by hand.
 BY_HAND = ("trained", "relu")
-AUTOMATIC = ("silu_norm",)
 
 
 @functools.lru_cache
@@ -63,7 +62,8 @@ def probe_of(framework: str, name: str, dtype: str = "float64") -> Probe:
         "action_sizes": case.action_sizes,
         "dtype": dtype,
         "config": {"cg_damping": 0.1},
-        "architecture": dataclasses.asdict(case.architecture).items(),
+        "networks": case.config,
+        "images": case.images,
     }
     golden = GoldenCase(name, meta, ())
     return Probe(framework, golden, problem.state, problem.batch)
@@ -72,16 +72,11 @@ def probe_of(framework: str, name: str, dtype: str = "float64") -> Probe:
 def check_dense_fisher(framework: str) -> None:
     """Both Fisher routes against J'MJ, J written out column by column."""
     for name in BY_HAND:
-        _check_dense_fisher(cases.build(name), probe_of(framework, name))
+        against_dense_fisher(cases.build(name), probe_of(framework, name))
 
 
-def check_automatic_fisher(framework: str) -> None:
-    """The same of networks whose derivatives are automatic."""
-    for name in AUTOMATIC:
-        _check_dense_fisher(cases.build(name), probe_of(framework, name))
-
-
-def _check_dense_fisher(problem: cases.Problem, probe: Probe) -> None:
+def against_dense_fisher(problem: cases.Problem, probe: Probe) -> None:
+    """The same of one case."""
     policy = problem.policy()
     at = reference.forward(policy, problem.batch["obs"])
     flat = policy.flat()
@@ -192,16 +187,17 @@ def check_other_gradients(framework: str) -> None:
     """The same two of the other distributions."""
     for name in ALSO_DIFFERENTIATED:
         _check_kl_derivatives(cases.build(name), probe_of(framework, name))
-        _check_surrogate_gradient(cases.build(name), probe_of(framework, name))
+        against_differences(cases.build(name), probe_of(framework, name))
 
 
 def check_surrogate_gradient(framework: str) -> None:
     """The surrogate's gradient against central differences."""
     for name in DIFFERENTIATED:
-        _check_surrogate_gradient(cases.build(name), probe_of(framework, name))
+        against_differences(cases.build(name), probe_of(framework, name))
 
 
-def _check_surrogate_gradient(problem: cases.Problem, probe: Probe) -> None:
+def against_differences(problem: cases.Problem, probe: Probe) -> None:
+    """The same of one case."""
     policy, batch = problem.policy(), problem.batch
     direction = problem.probe
 
@@ -276,7 +272,6 @@ def check_line_search(framework: str) -> None:
 CHECKS: dict[str, Callable[[str], None]] = {
     "line search": check_line_search,
     "dense Fisher": check_dense_fisher,
-    "dense Fisher of other networks": check_automatic_fisher,
     "dense CG": check_conjugate_gradient,
     "library CG": check_library_cg,
     "KL gradient": check_kl_derivatives,
@@ -287,4 +282,5 @@ CHECKS: dict[str, Callable[[str], None]] = {
     "critic gradient": check_critic_gradient,
     **discrete_oracles.CHECKS,
     **gaussian_oracles.CHECKS,
+    **network_oracles.CHECKS,
 }

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from parity_tests import reference_images
 from parity_tests.canonical import Arrays, in_order
 from parity_tests.reference_layers import (
     Normalized,
@@ -99,6 +100,7 @@ class Forward(NamedTuple):
         inputs: each layer's input.
         sums: of each hidden layer, what its activation is of.
         norms: of each hidden layer that is normalised.
+        tapes: of the images' encoders.
     """
 
     output: np.ndarray
@@ -106,12 +108,15 @@ class Forward(NamedTuple):
     inputs: tuple[np.ndarray, ...]
     sums: tuple[np.ndarray, ...] = ()
     norms: tuple[Normalized, ...] = ()
+    tapes: tuple[reference_images.Tape, ...] = ()
 
 
 def forward(network: Network, obs: np.ndarray, noise: Noise = exact) -> Forward:
     """Output of the network at `obs` [N, obs_dim]."""
     kind = network.architecture
-    x, inputs, sums, norms = obs, [], [], []
+    x, inputs, sums, norms, tapes = obs, [], [], [], []
+    if kind.images:
+        x, tapes = reference_images.encode(network.arrays, kind, obs, noise)
     for i in range(network.depth - 1):
         inputs.append(x)
         weight, bias = network.pair(f"layers.{i}")
@@ -128,7 +133,8 @@ def forward(network: Network, obs: np.ndarray, noise: Noise = exact) -> Forward:
     if network.log_std is not None:
         log_std = np.clip(network.log_std, LOG_STD_MIN, LOG_STD_MAX)[None]
     output = noise(x @ weight.T + bias)
-    return Forward(output, log_std, tuple(inputs), tuple(sums), tuple(norms))
+    parts = map(tuple, (inputs, sums, norms, tapes))
+    return Forward(output, log_std, *parts)
 
 
 def backward(
@@ -140,6 +146,7 @@ def backward(
 ) -> np.ndarray:
     """J' applied to cotangents of output [N, out] and clamped log_std [1, act_dim]."""
     kind, delta, found = network.architecture, output, {}
+    arrays = network.arrays
     for i in range(network.depth - 1, -1, -1):
         layer = f"layers.{i}"
         weight = product_over_rows(delta, at.inputs[i], noise)
@@ -154,11 +161,12 @@ def backward(
                     at.norms[i - 1], network.pair(norm)[0], delta, noise
                 )
                 found |= {f"{norm}.weight": d_scale, f"{norm}.bias": d_shift}
+    if kind.images:
+        delta = noise(delta @ arrays["layers.0.weight"])
+        found |= reference_images.backward(arrays, kind, at.tapes, delta, noise)
     if network.log_std is not None:
         found["log_std"] = log_std[0] * _inside(network.log_std)
-    return network._replace(
-        arrays={name: found[name] for name in network.arrays}
-    ).flat()
+    return network._replace(arrays={name: found[name] for name in arrays}).flat()
 
 
 def tangent(
@@ -166,6 +174,10 @@ def tangent(
 ) -> tuple[np.ndarray, np.ndarray | None]:
     """J applied to a change `v` of the parameters: of output and clamped log_std."""
     kind, d_x = network.architecture, np.zeros_like(at.inputs[0])
+    if kind.images:
+        d_x = reference_images.tangent(
+            network.arrays, v.arrays, kind, at.tapes, d_x.shape[1], noise
+        )
     last = network.depth - 1
     for i in range(network.depth):
         (weight, _), (d_weight, d_bias) = (n.pair(f"layers.{i}") for n in (network, v))

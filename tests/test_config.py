@@ -22,6 +22,7 @@ BAD_AGENT = {
     "critic_layer_sizes": NOT_SIZES,
     "activation": ("sigmoid", "Tanh", *NOT_CHOICES),
     "layer_norm": NOT_BOOLS,
+    "share_encoder": NOT_BOOLS,
     "gamma": (-0.01, 1.01, *NOT_NUMBERS),
     "gae_lambda": (-0.01, 1.01, *NOT_NUMBERS),
     "target_kl": (0.0, -0.01, *NOT_NUMBERS),

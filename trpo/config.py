@@ -11,7 +11,7 @@ from typing import Literal
 
 import tyro
 
-from trpo.architecture import ACTIVATIONS, Architecture
+from trpo.architecture import ACTIVATIONS, Architecture, Image
 from trpo.heads import GAUSSIAN, POLICY_DISTRIBUTIONS
 from trpo.types import Rates
 from trpo.validation import (
@@ -35,6 +35,7 @@ CHOICES = {
     "dtype": ("float32", "float64"),
     "matmul_precision": ("float32", "tf32", "bfloat16"),
 }
+COUNTS = ("cg_iters", "backtrack_iters", "value_epochs", "value_minibatch_size")
 BACKENDS = ("jax", "torch")
 VECTORIZATIONS = ("sync", "async")
 # A radius must stay above zero; equal advantages take no step at any radius.
@@ -58,6 +59,8 @@ class TRPOConfig:
     """Of the hidden layers: tanh, relu, elu, gelu (exact, by erf) or silu."""
     layer_norm: bool = False
     """Layer normalisation, with scale and shift, before each hidden activation."""
+    share_encoder: bool = False
+    """Critic of the policy's last hidden layer, which it sees and does not train."""
     gamma: float = 0.99
     """Discount factor per step, in [0, 1] (GAE, eq. 1)."""
     gae_lambda: float = 0.95
@@ -117,12 +120,7 @@ class TRPOConfig:
             require_between(name, getattr(self, name), low, high)
         for name in ("target_kl", "value_lr", "max_grad_norm"):
             require_positive(name, getattr(self, name))
-        for name in (
-            "cg_iters",
-            "backtrack_iters",
-            "value_epochs",
-            "value_minibatch_size",
-        ):
+        for name in COUNTS:
             require_count(name, getattr(self, name))
         require_between("backtrack_coeff", self.backtrack_coeff, 0.0, 1.0, open_=True)
         require_between("sgd_momentum", self.sgd_momentum, 0.0, 1.0)
@@ -130,13 +128,13 @@ class TRPOConfig:
             raise ValueError("`sgd_momentum`: expected a value below 1, got 1.0.")
         require_bool("normalize_advantages", self.normalize_advantages)
         require_bool("layer_norm", self.layer_norm)
+        require_bool("share_encoder", self.share_encoder)
         for name, choices in CHOICES.items():
             require_choice(name, getattr(self, name), choices)
 
-    @property
-    def architecture(self) -> Architecture:
-        """What both networks are built of."""
-        return Architecture(self.activation, self.layer_norm)
+    def architecture(self, images: tuple[Image, ...] = ()) -> Architecture:
+        """What both networks are built of, for observations with these images."""
+        return Architecture(self.activation, self.layer_norm, images)
 
     def rates(
         self, target_kl: float | None = None, value_lr: float | None = None

@@ -37,12 +37,26 @@ class TRPOState(NamedTuple):
 
 
 class Functions(NamedTuple):
-    """The networks as pure functions, hashed by identity, so cheap to jit on."""
+    """The networks as pure functions, hashed by identity, so cheap to jit on.
+
+    Attributes:
+        policy: (parameters, observations, mask) -> distribution.
+        critic: (parameters, what `encoded` returns) -> values.
+        head: of the policy.
+        architecture: of the policy; None if it is the user's own.
+        features: (policy's parameters, observations) -> what the critic is given, if
+            it shares the policy's encoder.
+    """
 
     policy: Callable[..., Distribution]
     critic: Callable[[Parameters, jax.Array], jax.Array]
     head: Head
-    architecture: Architecture = PLAIN
+    architecture: Architecture | None = PLAIN
+    features: Callable[[Parameters, jax.Array], jax.Array] | None = None
+
+    def encoded(self, policy: Parameters, obs: jax.Array) -> jax.Array:
+        """What the critic is given: observations, or the policy's features of them."""
+        return obs if self.features is None else self.features(policy, obs)
 
 
 def build_value_optimizer(
@@ -93,17 +107,19 @@ def pure_update(
             config,
             rates.target_kl,
         )
+        policy = unravel(step.theta)
         critic, optimizer_state, fit = fit_critic(
             functions.critic,
             state_before.critic,
             build_value_optimizer(config, rates.value_lr),
             state_before.optimizer,
-            batch,
+            # A shared encoder is the one that acts next.
+            batch._replace(obs=functions.encoded(policy, batch.obs)),
             orders,
             minibatch_size=config.value_minibatch_size,
             max_grad_norm=config.max_grad_norm,
         )
-    new = TRPOState(unravel(step.theta), critic, optimizer_state)
+    new = TRPOState(policy, critic, optimizer_state)
     finite = [jnp.isfinite(leaf).all() for leaf in jax.tree.leaves((new, fit.loss))]
     sound = jnp.stack(finite).all() & (step.status != StepStatus.NON_FINITE)
     committed = jax.tree.map(
@@ -152,7 +168,7 @@ def act(
     """Action [B, act_dim], log-probability [B, 1] and value [B, 1], compiled."""
     with matmul_precision(precision):
         distribution = functions.policy(policy, obs, mask)
-        value = functions.critic(critic, obs)
+        value = functions.critic(critic, functions.encoded(policy, obs))
     if noise is None:
         action = distributions.mode(distribution)
     else:
@@ -162,8 +178,12 @@ def act(
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
 def value(
-    critic_apply: Callable, precision: str, critic: Parameters, obs: jax.Array
+    functions: Functions,
+    precision: str,
+    policy: Parameters,
+    critic: Parameters,
+    obs: jax.Array,
 ) -> jax.Array:
     """The critic's value [B, 1], compiled."""
     with matmul_precision(precision):
-        return critic_apply(critic, obs)
+        return functions.critic(critic, functions.encoded(policy, obs))

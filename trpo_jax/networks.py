@@ -20,13 +20,45 @@ from trpo.heads import Head
 from trpo_jax import distributions, mlp
 from trpo_jax.autodiff import Linearization
 from trpo_jax.distributions import Distribution
+from trpo_jax.encoder import Encoder, encode
 
 
 Parameters = Any
 """A tree of arrays: {"layers": {0: {"kernel": [in, out], "bias": [out]}, …}, …}."""
 
 
-class Policy(nnx.Module):
+class _Network(nnx.Module):
+    """Encoders of images, if there are any, and layers."""
+
+    def __init__(
+        self,
+        obs_dim: int,
+        layer_sizes: Sequence[int],
+        output_dim: int,
+        architecture: Architecture,
+    ) -> None:
+        self.architecture = architecture
+        # The weights are overwritten by `trpo.initialization`'s.
+        rngs = nnx.Rngs(0)
+        if architecture.images:
+            self.encoders = nnx.List([Encoder(image) for image in architecture.images])
+        sizes = (architecture.input_dim(obs_dim), *layer_sizes, output_dim)
+        pairs = itertools.pairwise(sizes)
+        self.layers = nnx.List([nnx.Linear(*pair, rngs=rngs) for pair in pairs])
+        if architecture.layer_norm:
+            norms = [nnx.LayerNorm(size, rngs=rngs) for size in layer_sizes]
+            self.norms = nnx.List(norms)
+
+    def _values(self, obs: jax.Array) -> list[jax.Array]:
+        """The input of every layer, and the output [n, outputs] of the last."""
+        architecture = self.architecture
+        if architecture.images:
+            obs = encode(self.encoders, obs, architecture)
+        norms = _norms(self.norms) if architecture.layer_norm else ()
+        return mlp.forward(_layers(self.layers), obs, architecture.activation, norms)
+
+
+class Policy(_Network):
     """Observations -> distribution over actions.
 
     Args:
@@ -43,21 +75,27 @@ class Policy(nnx.Module):
         head: Head,
         architecture: Architecture = PLAIN,
     ) -> None:
-        self.head, self.architecture = head, architecture
+        super().__init__(obs_dim, layer_sizes, head.output_dim, architecture)
+        self.head = head
         if head.family.free_log_std:
             self.log_std = nnx.Param(jnp.zeros(head.reals))
-        _build(self, obs_dim, layer_sizes, head.output_dim)
 
     def __call__(
         self, obs: Float[jax.Array, "n obs_dim"], mask: jax.Array | None = None
     ) -> Distribution:
         """The distribution at each observation; of options that `mask` allows."""
         log_std = self.log_std[...] if self.head.family.free_log_std else None
-        outputs = _outputs(self, obs)
+        outputs = self._values(obs)[-1]
         return distributions.from_network(self.head, outputs, log_std, mask)
 
+    def features(
+        self, obs: Float[jax.Array, "n obs_dim"]
+    ) -> Float[jax.Array, "n units"]:
+        """Values of the last hidden layer."""
+        return self._values(obs)[-2]
 
-class Critic(nnx.Module):
+
+class Critic(_Network):
     """Observations -> value.
 
     Args:
@@ -72,12 +110,11 @@ class Critic(nnx.Module):
         layer_sizes: Sequence[int],
         architecture: Architecture = PLAIN,
     ) -> None:
-        self.architecture = architecture
-        _build(self, obs_dim, layer_sizes, 1)
+        super().__init__(obs_dim, layer_sizes, 1, architecture)
 
     def __call__(self, obs: Float[jax.Array, "n obs_dim"]) -> Float[jax.Array, "n 1"]:
         """Value of each observation."""
-        return _outputs(self, obs)
+        return self._values(obs)[-1]
 
 
 class FlatPolicy:
@@ -150,7 +187,7 @@ def flat_policy(
     obs: Float[jax.Array, "n obs_dim"],
     head: Head,
     mask: jax.Array | None = None,
-    architecture: Architecture = PLAIN,
+    architecture: Architecture | None = PLAIN,
 ) -> Callable[[jax.Array], Distribution]:
     """A policy as a function of its flat parameters [p], at fixed observations.
 
@@ -160,42 +197,30 @@ def flat_policy(
         obs: [n, obs_dim] observations.
         head: Distribution over actions.
         mask: [n, options] 0 where an option can't be taken; None for no mask.
-        architecture: Of the policy.
+        architecture: Of the policy; None if it is not a `Policy`.
 
     Returns:
         A `FlatPolicy` where it can be one.
     """
-    if architecture.by_hand:
+    if architecture is not None and architecture.by_hand:
         return FlatPolicy(unravel, obs, head, mask, architecture.activation)
     return lambda theta: policy(unravel(theta), obs, mask)
 
 
-def _build(
-    module: Policy | Critic, obs_dim: int, sizes: Sequence[int], output_dim: int
-) -> None:
-    """Give a module its layers, whose weights `trpo.initialization`'s replace."""
-    rngs = nnx.Rngs(0)
-    pairs = itertools.pairwise((obs_dim, *sizes, output_dim))
-    module.layers = nnx.List([nnx.Linear(*pair, rngs=rngs) for pair in pairs])
-    if module.architecture.layer_norm:
-        module.norms = nnx.List([nnx.LayerNorm(size, rngs=rngs) for size in sizes])
+def _layers(layers: nnx.List) -> list[mlp.Layer]:
+    return [mlp.Layer(layer.kernel[...], layer.bias[...]) for layer in layers]
 
 
-def _outputs(module: Policy | Critic, obs: jax.Array) -> jax.Array:
-    """Numbers [n, outputs] that the last layer puts out."""
-    layers = [mlp.Layer(at.kernel[...], at.bias[...]) for at in module.layers]
-    norms = []
-    if module.architecture.layer_norm:
-        norms = [mlp.Layer(at.scale[...], at.bias[...]) for at in module.norms]
-    return mlp.forward(layers, obs, module.architecture.activation, norms)[-1]
+def _norms(norms: nnx.List) -> list[mlp.Layer]:
+    return [mlp.Layer(norm.scale[...], norm.bias[...]) for norm in norms]
 
 
-def as_function(module: nnx.Module) -> Callable[..., Any]:
+def as_function(module: nnx.Module, method: str = "__call__") -> Callable[..., Any]:
     """The module as (parameters, *inputs) -> output, without NNX's bookkeeping."""
     graph, _ = nnx.split(module)
 
     def apply(parameters: Parameters, *inputs: jax.Array | None) -> Any:
-        return nnx.merge(graph, parameters)(*inputs)
+        return getattr(nnx.merge(graph, parameters), method)(*inputs)
 
     return apply
 
@@ -225,3 +250,12 @@ def critic_function(
     return as_function(
         nnx.eval_shape(lambda: Critic(obs_dim, layer_sizes, architecture))
     )
+
+
+@functools.lru_cache(maxsize=256)
+def features_function(
+    obs_dim: int, layer_sizes: tuple[int, ...], head: Head, architecture: Architecture
+) -> Callable[[Parameters, jax.Array], jax.Array]:
+    """The last hidden layer of a policy of these sizes as a pure function."""
+    policy = nnx.eval_shape(lambda: Policy(obs_dim, layer_sizes, head, architecture))
+    return as_function(policy, "features")

@@ -1,7 +1,8 @@
 """Canonical NumPy state <-> trees of arrays.
 
 A network's tree is {"layers": {i: {"kernel", "bias"}}, "norms": {i: {"scale", "bias"}},
-…}. Its kernels are [in, out], canonical weights [out, in]; a scale is a weight too.
+…}. Its kernels are [in, out], canonical weights [out, in]; those of a convolution are
+[rows, columns, in, out] and [out, in, rows, columns]. A scale is a weight too.
 """
 
 from collections.abc import Mapping
@@ -15,8 +16,8 @@ from trpo_jax.networks import Parameters
 
 
 WEIGHTS = ("kernel", "scale")
-# Axes of a kernel, by their number, in the canonical order.
-TO_CANONICAL = {2: (1, 0)}
+# Axes of a weight, by their number, in the canonical order.
+TO_CANONICAL = {1: (0,), 2: (1, 0), 4: (3, 2, 0, 1)}
 
 
 def network_arrays(tree: Parameters, prefix: str) -> dict[str, np.ndarray]:
@@ -29,9 +30,10 @@ def network_arrays(tree: Parameters, prefix: str) -> dict[str, np.ndarray]:
             arrays |= network_arrays(branch, f"{prefix}{key}.")
         else:
             array = np.array(branch)
-            axes = TO_CANONICAL[array.ndim] if key == "kernel" else range(array.ndim)
-            name = "weight" if key in WEIGHTS else key
-            arrays[prefix + name] = array.transpose(axes).copy()
+            if not _is_own(prefix) and key in WEIGHTS:
+                array = array.transpose(TO_CANONICAL[array.ndim]).copy()
+                key = "weight"
+            arrays[f"{prefix}{key}"] = array
     return arrays
 
 
@@ -43,12 +45,16 @@ def load_network(arrays: Mapping[str, np.ndarray], prefix: str) -> Parameters:
         branch, array = tree, arrays[name]
         for key in path:
             branch = branch.setdefault(int(key) if key.isdigit() else key, {})
-        if last == "weight":
+        if last == "weight" and not _is_own(name):
             last = "scale" if array.ndim == 1 else "kernel"
-        if last == "kernel":
             array = array.transpose(np.argsort(TO_CANONICAL[array.ndim])).copy()
         branch[last] = array
     return tree
+
+
+def _is_own(name: str) -> bool:
+    """Whether a name is in the user's own network, where nothing is renamed."""
+    return "network" in name.split(".")
 
 
 def optimizer_arrays(optimizer_state: Any) -> dict[str, np.ndarray]:

@@ -31,10 +31,15 @@ def resolve_device(device: torch.device | str) -> torch.device:
 
 @contextlib.contextmanager
 def matmul_precision(name: str) -> Iterator[None]:
-    """Compute float32 matrix products in "float32", "tf32" or "bfloat16"."""
+    """Compute float32 products and convolutions in "float32", "tf32" or "bfloat16"."""
     before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision(PRECISIONS[name])
     try:
-        yield
+        if torch.backends.cuda.is_built():
+            # Convolutions have a switch of their own, which is on by default.
+            with torch.backends.cudnn.flags(allow_tf32=name != "float32"):
+                yield
+        else:
+            yield
     finally:
         torch.set_float32_matmul_precision(before)

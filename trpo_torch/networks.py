@@ -1,7 +1,7 @@
 """Actor and critic: multilayer perceptrons."""
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
@@ -14,9 +14,43 @@ from trpo.heads import Head
 from trpo_torch import distributions, mlp
 from trpo_torch.autodiff import Linearization
 from trpo_torch.distributions import Distribution
+from trpo_torch.encoder import Encoder, encode
 
 
-class Policy(nn.Module):
+class _Network(nn.Module):
+    """Encoders of images, if there are any, and layers."""
+
+    encoders: Iterable[Encoder]
+    layers: nn.ModuleList
+    norms: nn.ModuleList
+
+    def __init__(
+        self,
+        obs_dim: int,
+        layer_sizes: Sequence[int],
+        output_dim: int,
+        architecture: Architecture,
+    ) -> None:
+        super().__init__()
+        self.architecture = architecture
+        if architecture.images:
+            self.encoders = nn.ModuleList(map(Encoder, architecture.images))  # pyright: ignore[reportAttributeAccessIssue]
+        sizes = (architecture.input_dim(obs_dim), *layer_sizes, output_dim)
+        self.layers = nn.ModuleList(nn.Linear(*p) for p in itertools.pairwise(sizes))
+        if architecture.layer_norm:
+            norms = (nn.LayerNorm(size, LAYER_NORM_EPSILON) for size in layer_sizes)
+            self.norms = nn.ModuleList(norms)
+
+    def _values(self, obs: Tensor) -> list[Tensor]:
+        """The input of every layer, and the output [n, outputs] of the last."""
+        architecture = self.architecture
+        if architecture.images:
+            obs = encode(self.encoders, obs, architecture)
+        norms = _layers(self.norms) if architecture.layer_norm else ()
+        return mlp.forward(_layers(self.layers), obs, architecture.activation, norms)
+
+
+class Policy(_Network):
     """Observations -> distribution over actions.
 
     Args:
@@ -35,21 +69,24 @@ class Policy(nn.Module):
         head: Head,
         architecture: Architecture = PLAIN,
     ) -> None:
-        super().__init__()
-        self.head, self.architecture = head, architecture
+        super().__init__(obs_dim, layer_sizes, head.output_dim, architecture)
+        self.head = head
         free = torch.zeros(head.reals) if head.family.free_log_std else None
         self.register_parameter("log_std", None if free is None else nn.Parameter(free))
-        _build(self, obs_dim, layer_sizes, head.output_dim)
 
     def forward(
         self, obs: Float[Tensor, "n obs_dim"], mask: Tensor | None = None
     ) -> Distribution:
         """The distribution at each observation; of options that `mask` allows."""
-        outputs = _outputs(self, obs)
+        outputs = self._values(obs)[-1]
         return distributions.from_network(self.head, outputs, self.log_std, mask)
 
+    def features(self, obs: Float[Tensor, "n obs_dim"]) -> Float[Tensor, "n units"]:
+        """Values of the last hidden layer."""
+        return self._values(obs)[-2]
 
-class Critic(nn.Module):
+
+class Critic(_Network):
     """Observations -> value.
 
     Args:
@@ -64,13 +101,11 @@ class Critic(nn.Module):
         layer_sizes: Sequence[int],
         architecture: Architecture = PLAIN,
     ) -> None:
-        super().__init__()
-        self.architecture = architecture
-        _build(self, obs_dim, layer_sizes, 1)
+        super().__init__(obs_dim, layer_sizes, 1, architecture)
 
     def forward(self, obs: Float[Tensor, "n obs_dim"]) -> Float[Tensor, "n 1"]:
         """Value of each observation."""
-        return _outputs(self, obs)
+        return self._values(obs)[-1]
 
 
 class FlatPolicy:
@@ -134,19 +169,20 @@ class FlatPolicy:
 
 
 def flat_policy(
-    policy: Policy, obs: Float[Tensor, "n obs_dim"], mask: Tensor | None = None
+    policy: nn.Module, obs: Float[Tensor, "n obs_dim"], mask: Tensor | None = None
 ) -> Callable[[Tensor], Distribution]:
     """A policy as a function of its flat parameters [p], at fixed observations.
 
     Args:
-        policy: Module whose sizes it has; its weights are left alone.
+        policy: A `Policy`, or any module that is called alike; its weights are left
+            alone.
         obs: [n, obs_dim] observations.
         mask: [n, options] 0 where an option can't be taken; None for no mask.
 
     Returns:
         A `FlatPolicy` where it can be one.
     """
-    if policy.architecture.by_hand:
+    if isinstance(policy, Policy) and policy.architecture.by_hand:
         return FlatPolicy(policy, obs, mask)
     shapes = {name: p.shape for name, p in policy.named_parameters()}
 
@@ -159,24 +195,6 @@ def flat_policy(
         return functional_call(policy, named, (obs, mask))
 
     return apply
-
-
-def _build(
-    module: Policy | Critic, obs_dim: int, sizes: Sequence[int], output_dim: int
-) -> None:
-    """Give a module its layers."""
-    pairs = itertools.pairwise((obs_dim, *sizes, output_dim))
-    module.layers = nn.ModuleList(nn.Linear(*pair) for pair in pairs)
-    if module.architecture.layer_norm:
-        norms = (nn.LayerNorm(size, LAYER_NORM_EPSILON) for size in sizes)
-        module.norms = nn.ModuleList(norms)
-
-
-def _outputs(module: Policy | Critic, obs: Tensor) -> Tensor:
-    """Numbers [n, outputs] that the last layer puts out."""
-    architecture: Architecture = module.architecture
-    norms = _layers(module.norms) if architecture.layer_norm else ()
-    return mlp.forward(_layers(module.layers), obs, architecture.activation, norms)[-1]
 
 
 def _layers(layers: nn.ModuleList) -> list[mlp.Layer]:

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from trpo.types import Batch
 from trpo_torch import mlp
@@ -29,7 +29,7 @@ class ValueFit(NamedTuple):
 
 @torch.no_grad()
 def fit_critic(
-    critic: Critic,
+    critic: nn.Module,
     optimizer: torch.optim.Optimizer,
     batch: Batch,
     orders: np.ndarray,
@@ -93,16 +93,18 @@ def clip_by_norm(gradient: Float[Tensor, " p"], max_norm: float) -> None:
 
 
 def _squared_error(
-    critic: Critic, gradient: Float[Tensor, " p"]
+    critic: nn.Module, gradient: Float[Tensor, " p"]
 ) -> Callable[[Tensor, Tensor], Tensor]:
     """(obs, returns) -> mean squared error, whose gradient goes to `gradient`."""
     parameters = list(critic.parameters())
-    if not critic.architecture.by_hand:
+    if not (isinstance(critic, Critic) and critic.architecture.by_hand):
 
         def automatic(obs: Tensor, returns: Tensor) -> Tensor:
             with torch.enable_grad():
                 loss = torch.mean((critic(obs) - returns) ** 2)
-                pieces = torch.autograd.grad(loss, parameters)
+                pieces = torch.autograd.grad(
+                    loss, parameters, allow_unused=True, materialize_grads=True
+                )
             torch.cat([piece.reshape(-1) for piece in pieces], out=gradient)
             return loss.detach()
 
