@@ -14,6 +14,7 @@ from parity_tests.canonical import Arrays, flatten
 from parity_tests.cases import Case
 from parity_tests.golden import GoldenCase
 from parity_tests.reference import Network
+from trpo.architecture import PLAIN
 from trpo.heads import GAUSSIAN
 from trpo.types import Batch
 from trpo_jax import (
@@ -76,7 +77,7 @@ class Probe:
             columns[name] = batch[name].reshape(-1, 1)
         self.batch = Batch(**{name: self._in(a) for name, a in columns.items()})
         self.policy, self.unravel = self._policy(weights)
-        if self.case.head.family.free_log_std:
+        if self.case.head.family.free_log_std and self.case.architecture == PLAIN:
             self.original = OriginalTerms(weights, batch["obs"])
 
     def _in(self, array: np.ndarray) -> Any:

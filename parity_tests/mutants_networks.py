@@ -13,7 +13,7 @@ NETWORKS = looked_for(
     _torch("tanh's approximation of GELU", "mlp", '"gelu": functional.gelu,',
            '"gelu": lambda x: functional.gelu(x, approximate="tanh"),'),
     _torch("normalised units not scaled", "mlp", "shift.shape, scale, shift,",
-           "shift.shape, None, shift,"),
+           "shift.shape, torch.ones_like(scale), shift,"),
     _torch("epsilon of 1e-6", "mlp", "shift, LAYER_NORM_EPSILON)", "shift, 1e-6)"),
     _torch("layers not normalised", "networks",
            "norms = _layers(self.norms) if architecture.layer_norm else ()",

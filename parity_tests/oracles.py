@@ -196,10 +196,12 @@ def check_surrogate_gradient(framework: str) -> None:
         against_differences(cases.build(name), probe_of(framework, name))
 
 
-def against_differences(problem: cases.Problem, probe: Probe) -> None:
-    """The same of one case."""
+def against_differences(
+    problem: cases.Problem, probe: Probe, size: float = 1.0
+) -> None:
+    """The same of one case, along its probe times `size`."""
     policy, batch = problem.policy(), problem.batch
-    direction = problem.probe
+    direction = size * problem.probe
 
     def surrogate(theta: np.ndarray) -> float:
         new = reference.forward(Network.from_flat(theta, policy), batch["obs"])

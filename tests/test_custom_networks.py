@@ -68,6 +68,12 @@ def test_both_backends_learn_alike_with_the_same_network():
     ours, theirs = (s[f"policy.network.last.{n}"] for s, n in
                     zip(named, ("weight", "kernel"), strict=True))  # fmt: skip
     np.testing.assert_allclose(ours, theirs.T, rtol=1e-3, atol=1e-5)
+    # A new agent's networks, and its optimiser, take over either state.
+    for agent, backend in zip((first, second), BACKENDS, strict=True):
+        other = make_agent(backend, **networks(backend))
+        assert fingerprint(other) != fingerprint(agent)
+        other.set_state(agent.get_state())
+        assert fingerprint(other) == fingerprint(agent)
 
 
 def test_fisher_products_are_of_the_network_by_either_route():
@@ -80,14 +86,13 @@ def test_fisher_products_are_of_the_network_by_either_route():
     assert (one - 0.1).norm() > 0.1
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
-def test_a_run_continues_from_its_checkpoint_bit_for_bit(backend, tmp_path):
-    given = networks(backend)
-    agent = make_agent(backend, **given)
+def test_a_run_continues_from_its_checkpoint_bit_for_bit(tmp_path):
+    given = networks("torch")
+    agent = make_agent("torch", **given)
     batch = make_batch(agent)
     agent.update(batch)
     path = save_checkpoint(tmp_path, 1, agent.get_state(), {}, keep=1)
-    again = make_agent(backend, **given)
+    again = make_agent("torch", **given)
     # What was given is as it was: the agent works on a copy.
     assert fingerprint(again) != fingerprint(agent)
     again.set_state(load_checkpoint(path).arrays)

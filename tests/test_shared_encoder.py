@@ -26,9 +26,13 @@ def update(agent, batch):
     return metrics, {name for name in names if before[name] != after[name]}
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
-def test_each_half_of_an_update_changes_its_own_arrays_alone(backend):
-    agent = make(backend, **PICTURE)
+@pytest.mark.parametrize(
+    ("backend", "kind"),
+    [("torch", {}), ("torch", PICTURE), ("jax", PICTURE)],
+    ids=["torch", "torch-image", "jax-image"],
+)
+def test_each_half_of_an_update_changes_its_own_arrays_alone(backend, kind):
+    agent = make(backend, **kind)
     batch = make_batch(agent)
     start = agent.get_state()
     policy, critic = (
@@ -47,7 +51,8 @@ def test_each_half_of_an_update_changes_its_own_arrays_alone(backend):
     agent.set_state(start | zero)
     _, moved = update(agent, batch | {"returns": np.zeros(40, np.float32)})
     assert moved <= policy
-    assert any("encoders" in name for name in moved)
+    assert {"policy.layers.0.weight", "policy.layers.2.weight"} <= moved
+    assert any("encoders" in name for name in moved) == ("images" in kind)
     # The critic is fitted to the features of the policy that acts next.
     agent.set_state(start)
     metrics, moved = update(agent, batch)
@@ -58,7 +63,7 @@ def test_each_half_of_an_update_changes_its_own_arrays_alone(backend):
 
 
 def test_backends_agree_and_load_each_others_state():
-    first, second = map(make, BACKENDS)
+    first, second = (make(backend, **PICTURE) for backend in BACKENDS)
     assert fingerprint(first) == fingerprint(second)
     batch = make_batch(first)
     second.act(batch["obs"])
