@@ -6,6 +6,7 @@ import pytest
 import torch
 from flax import nnx
 from gymnasium import spaces
+from gymnasium.experimental.functional import FuncEnv
 from torch import nn
 
 import tests.environments  # noqa: F401  (registers TrpoTest/…)
@@ -24,8 +25,10 @@ from trpo.rollout import RolloutCollector
 from trpo.run_directory import RunDirectory, load_agent
 from trpo.spaces import UnsupportedSpaceError, policy_spec
 from trpo.training import Trainer
+from trpo_jax.compiled_environment import FunctionalEnvironment
 from trpo_jax.encoder import Encoder as JaxEncoder
 from trpo_jax.state import load_network, network_arrays
+from trpo_torch.device import matmul_precision
 from trpo_torch.encoder import Encoder as TorchEncoder
 
 
@@ -144,6 +147,16 @@ def check_jax_encoder(image, arrays, batch, want):
     assert all((named[name] == array).all() for name, array in arrays.items())
 
 
+def test_convolutions_have_the_precision_of_products(monkeypatch):
+    monkeypatch.setattr(torch.backends.cuda, "is_built", lambda: True)
+    assert torch.backends.cudnn.allow_tf32
+    for name, allowed in (("float32", False), ("tf32", True), ("float32", False)):
+        with matmul_precision(name):
+            assert torch.backends.cudnn.allow_tf32 == allowed
+            assert torch.backends.cudnn.enabled
+        assert torch.backends.cudnn.allow_tf32
+
+
 @pytest.mark.parametrize("kind", ["orthogonal", "torch", "flax"])
 def test_initial_kernels_are_those_of_the_matrix_that_they_are(kind):
     image = Image(0, 36, 36, 4)
@@ -181,6 +194,15 @@ def test_only_numbers_are_normalised(backend):
     np.testing.assert_allclose(prepared[:, scaled].std(0), 1.0, rtol=1e-5)
     pure = make(Spot.observation_space, Spot.action_space, **options)
     assert pure.observation_normalizer is None
+
+
+def test_compiled_training_refuses_images():
+    class Seen(FuncEnv):
+        observation_space = pixels((8, 8, 1))
+        action_space = spaces.Discrete(2)
+
+    with pytest.raises(UnsupportedSpaceError, match="no image for compiled training"):
+        FunctionalEnvironment(Seen(), 10)
 
 
 def test_images_within_an_observation_reach_the_agent():

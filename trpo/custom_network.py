@@ -21,8 +21,8 @@ class CustomNetworks(NamedTuple):
         if share_encoder and self != (None, None):
             raise ValueError(
                 "`share_encoder`: expected False with a `policy_network` or "
-                "`value_network` of your own, got True: which of "
-                "their layers encode, nothing tells."
+                "`value_network` of your own, got True: nothing tells which of their "
+                "layers encode."
             )
 
 

@@ -34,12 +34,14 @@ def matmul_precision(name: str) -> Iterator[None]:
     """Compute float32 products and convolutions in "float32", "tf32" or "bfloat16"."""
     before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision(PRECISIONS[name])
+    on_gpu, cudnn = torch.backends.cuda.is_built(), torch.backends.cudnn
+    # Convolutions have a switch of their own, which is on by default.
+    convolutions = cudnn.allow_tf32 if on_gpu else None
+    if on_gpu:
+        cudnn.allow_tf32 = name != "float32"
     try:
-        if torch.backends.cuda.is_built():
-            # Convolutions have a switch of their own, which is on by default.
-            with torch.backends.cudnn.flags(allow_tf32=name != "float32"):
-                yield
-        else:
-            yield
+        yield
     finally:
         torch.set_float32_matmul_precision(before)
+        if on_gpu:
+            cudnn.allow_tf32 = convolutions
