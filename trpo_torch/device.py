@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 
@@ -34,7 +35,8 @@ def matmul_precision(name: str) -> Iterator[None]:
     """Compute float32 products and convolutions in "float32", "tf32" or "bfloat16"."""
     before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision(PRECISIONS[name])
-    on_gpu, cudnn = torch.backends.cuda.is_built(), torch.backends.cudnn
+    on_gpu = torch.backends.cuda.is_built()
+    cudnn: Any = torch.backends.cudnn
     # Convolutions have a switch of their own, which is on by default.
     convolutions = cudnn.allow_tf32 if on_gpu else None
     if on_gpu:
