@@ -27,7 +27,7 @@ from trpo_jax.compiled import Functions, TRPOState
 from trpo_jax.conjugate_gradient import conjugate_gradient
 from trpo_jax.device import matmul_precision as precision_of, resolve_device
 from trpo_jax.distributions import Distribution
-from trpo_jax.networks import FlatPolicy, critic_function, policy_function
+from trpo_jax.networks import critic_function, flat_policy, policy_function
 
 
 def stages(
@@ -50,7 +50,7 @@ def stages(
         b=to_own(teacher.b), full_step=to_own(teacher.full_step)
     )
     inputs |= {"teacher": fed, "probe": to_own(problem.probe)}
-    sizes = (case.obs_dim, case.layers, case.head)
+    sizes = (case.obs_dim, case.layers, case.head, case.architecture)
     # Regimes of equal sizes and configuration share one compilation.
     trees, vectors, scalars = _compiled(
         sizes, problem.config, case.updates, matmul_precision, inputs
@@ -82,8 +82,9 @@ def make_linear(agent: TRPOAgent, arrays: Arrays) -> None:
 
 def own_order(case: Case, vector: np.ndarray) -> np.ndarray:
     """A policy's canonical flat vector in JAX's flat order."""
-    free = case.free_log_std
-    named = unflatten(vector, case.policy_sizes, "policy.", log_std=free)
+    named = unflatten(
+        vector, case.policy_sizes, "policy.", case.free_log_std, case.architecture
+    )
     return np.array(ravel_pytree(state.load_network(named, "policy."))[0])
 
 
@@ -98,7 +99,14 @@ def _compiled(
     batch, teacher = inputs["batch"], inputs["teacher"]
     theta, unravel = ravel_pytree(inputs["policy"])
 
-    policy = FlatPolicy(unravel, batch.obs, sizes[2], batch.action_mask)
+    policy = flat_policy(
+        policy_function(*sizes),
+        unravel,
+        batch.obs,
+        sizes[2],
+        batch.action_mask,
+        sizes[3],
+    )
     trees: dict = {}
     decisions: dict = {}
     with precision_of(matmul_precision):
@@ -131,7 +139,8 @@ def _distribution(at: Distribution, head: Head, batch: Batch, teacher: Teacher) 
 
 
 def _critic_values(inputs: dict, sizes: tuple, config: Any, trees: dict) -> jax.Array:
-    critic, batch = critic_function(sizes[0], sizes[1]), inputs["batch"]
+    critic = critic_function(sizes[0], sizes[1], sizes[3])
+    batch = inputs["batch"]
 
     def mean_squared_error(parameters: Any) -> jax.Array:
         return jnp.mean((critic(parameters, batch.obs) - batch.returns) ** 2)

@@ -15,7 +15,6 @@ from trpo_torch import (
     distributions,
     fisher,
     line_search,
-    mlp,
     objective,
     policy_update,
     state,
@@ -23,7 +22,7 @@ from trpo_torch import (
 )
 from trpo_torch.conjugate_gradient import conjugate_gradient
 from trpo_torch.device import matmul_precision as precision_of
-from trpo_torch.networks import Critic, FlatPolicy, Policy
+from trpo_torch.networks import Critic, Policy, flat_policy
 
 
 def stages(
@@ -56,7 +55,7 @@ def make_linear(agent: TRPOAgent, arrays: Arrays) -> None:
 
 def make_policy(case: Any, dtype: str, device: str = "cpu") -> Policy:
     """The case's policy module, weights not yet loaded."""
-    module = Policy(case.obs_dim, case.layers, case.head)
+    module = Policy(case.obs_dim, case.layers, case.head, case.architecture)
     return module.to(device, getattr(torch, dtype))
 
 
@@ -68,8 +67,9 @@ class _Runner:
         self.batch = Batch(**{name: self.tensor(array) for name, array in arrays})
         self.theta = self.tensor(flatten(problem.state, "policy."))
         module = make_policy(case, dtype, device)
-        self.policy = FlatPolicy(module, self.batch.obs, self.batch.action_mask)
-        self.critic = Critic(case.obs_dim, case.layers).to(device, self.dtype)
+        self.policy = flat_policy(module, self.batch.obs, self.batch.action_mask)
+        self.critic = Critic(case.obs_dim, case.layers, case.architecture)
+        self.critic.to(device, self.dtype)
         arrays = {n: a.astype(dtype) for n, a in problem.state.items()}
         state.load_network(self.critic, arrays, "value.")
 
@@ -105,12 +105,8 @@ class _Runner:
         values = self.critic(self.batch.obs)
         parameters = [p.detach() for p in self.critic.parameters()]
         gradient = torch.cat([torch.zeros_like(p).reshape(-1) for p in parameters])
-        value_update._mean_squared_error(
-            mlp.layers_of(parameters),
-            self.batch.obs,
-            self.batch.returns,
-            mlp.layers_of(value_update._views(gradient, parameters)),
-        )
+        find = value_update._squared_error(self.critic, gradient)
+        find(self.batch.obs, self.batch.returns)
         clipped = gradient.clone()
         value_update.clip_by_norm(clipped, self.problem.config.max_grad_norm)
         named = {"critic/gradient": gradient, "critic/clipped_gradient": clipped}

@@ -91,13 +91,15 @@ def make_agent(
         matmul_precision=matmul_precision,
         distribution=case.distribution,
         action_sizes=case.action_sizes,
+        images=case.images,
         **{
             name: getattr(config, name)
             for name in (
                 "gamma", "gae_lambda", "target_kl", "cg_iters", "cg_damping",
                 "cg_residual_tol", "backtrack_coeff", "backtrack_iters", "value_lr",
                 "value_epochs", "value_minibatch_size", "max_grad_norm",
-                "optimizer_type", "sgd_momentum", "fisher_product",
+                "optimizer_type", "sgd_momentum", "fisher_product", "activation",
+                "layer_norm",
             )
         },
     )  # fmt: skip

@@ -11,6 +11,7 @@ import numpy as np
 
 from parity_tests.canonical import Arrays, parameter_shapes, round32
 from parity_tests.grid import BY_NAME, GRID, Case
+from parity_tests.reference import Network
 from trpo.config import TRPOConfig
 from trpo.noise import Purpose, RandomStream, minibatch_orders
 
@@ -44,6 +45,15 @@ class Problem(NamedTuple):
     probe: np.ndarray
     rollout: Arrays
 
+    def policy(self, state: Arrays | None = None) -> Network:
+        """The policy at the problem's weights, or at others."""
+        chosen = self.state if state is None else state
+        return Network.policy(chosen, self.case.architecture)
+
+    def critic(self) -> Network:
+        """The critic at the problem's weights."""
+        return Network.critic(self.state, self.case.architecture)
+
 
 @functools.lru_cache(maxsize=256)
 def build(name: str, seed: int = 0) -> Problem:
@@ -59,7 +69,8 @@ def build(name: str, seed: int = 0) -> Problem:
     batch = _batch(rng, case)
     if case.masked:
         batch["action_mask"] = _mask(rng, case)
-    at = reference.forward(reference.Network.policy(state), batch["obs"])
+    network = reference.Network.policy(state, case.architecture)
+    at = reference.forward(network, batch["obs"])
     distribution = reference_distributions.of(case.head)
     if case.masked:
         distribution = distribution.masked(batch["action_mask"])
@@ -95,9 +106,11 @@ def _weights(rng: np.random.Generator, case: Case) -> Arrays:
         ("value", case.critic_sizes),
     ):
         free = case.free_log_std if network == "policy" else 0
-        for name, shape in parameter_shapes(sizes, log_std=free):
-            scale = 0.3 if len(shape) == 1 else 1.0 / np.sqrt(shape[1])
-            state[f"{network}.{name}"] = scale * rng.standard_normal(shape)
+        for name, shape in parameter_shapes(sizes, free, case.architecture):
+            scale = 0.3 if len(shape) == 1 else 1.0 / np.sqrt(np.prod(shape[1:]))
+            array = scale * rng.standard_normal(shape)
+            around = name.startswith("norms.") and name.endswith("weight")
+            state[f"{network}.{name}"] = around + array
     _bring_to(case, state)
     return {name: round32(array) for name, array in state.items()}
 
@@ -139,6 +152,9 @@ def _raise_log_std(case: Case, state: Arrays) -> None:
 def _batch(rng: np.random.Generator, case: Case) -> Arrays:
     rows = 1 if case.regime == "constant_obs" else case.batch
     obs = rng.standard_normal((rows, case.obs_dim))
+    for image in case.images:
+        pixels = obs[:, image.part]
+        pixels[:] = rng.integers(0, 256, pixels.shape)
     obs = np.repeat(obs, case.batch // rows, axis=0)
     advantages = case.advantage_scale * (rng.standard_normal((case.batch, 1)) + 0.3)
     returns = 2.0 * rng.standard_normal((case.batch, 1)) + 1.0
@@ -162,7 +178,8 @@ def _optimizer_state(rng: np.random.Generator, case: Case, kind: str) -> Arrays:
     scale = 0.0 if case.regime == "fresh" else 0.1
     state = {}
     for slot in slots:
-        for name, shape in parameter_shapes(case.critic_sizes, log_std=0):
+        shapes = parameter_shapes(case.critic_sizes, 0, case.architecture)
+        for name, shape in shapes:
             array = round32(scale * rng.standard_normal(shape))
             if slot == "second_moment":
                 # At least the first moment's square, as in any real history.

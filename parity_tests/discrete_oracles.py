@@ -132,7 +132,7 @@ def check_enumerated_fisher(framework: str) -> None:
 
     for name in ("choices", "switches_peaked"):
         problem, probe = cases.build(name), probe_of(framework, name)
-        policy, head = Network.policy(problem.state), problem.case.head
+        policy, head = problem.policy(), problem.case.head
         at = reference.forward(policy, problem.batch["obs"])
         flat = policy.flat()
         jacobian = np.stack(

@@ -21,7 +21,7 @@ def check_state_fisher(framework: str) -> None:
 
     for name in ("state_std", "state_std_high"):
         problem, probe = cases.build(name), probe_of(framework, name)
-        policy = Network.policy(problem.state)
+        policy = problem.policy()
         at = reference.forward(policy, problem.batch["obs"])
         flat = policy.flat()
         jacobian = np.stack(

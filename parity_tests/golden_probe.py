@@ -14,6 +14,7 @@ from parity_tests.canonical import Arrays, flatten
 from parity_tests.cases import Case
 from parity_tests.golden import GoldenCase
 from parity_tests.reference import Network
+from trpo.architecture import PLAIN
 from trpo.heads import GAUSSIAN
 from trpo.types import Batch
 from trpo_jax import (
@@ -22,11 +23,11 @@ from trpo_jax import (
     state as jax_state,
 )
 from trpo_jax.distributions import kl_old_to_new as jax_kl
-from trpo_jax.networks import FlatPolicy as JaxFlatPolicy
+from trpo_jax.networks import flat_policy as jax_flat_policy, policy_function
 from trpo_jax.objective import surrogate as jax_surrogate
 from trpo_torch import fisher as torch_fisher, policy_update as torch_update
 from trpo_torch.distributions import kl_old_to_new as torch_kl
-from trpo_torch.networks import FlatPolicy as TorchFlatPolicy
+from trpo_torch.networks import flat_policy as torch_flat_policy
 from trpo_torch.objective import surrogate as torch_surrogate
 
 
@@ -68,6 +69,7 @@ class Probe:
             layers=tuple(meta["policy_layer_sizes"]),
             distribution=meta.get("distribution", GAUSSIAN),
             action_sizes=tuple(meta.get("action_sizes", ())),
+            config=meta.get("networks", ()), images=meta.get("images", ()),
         )  # fmt: skip
         self.theta = flatten(weights, "policy.").astype(self.dtype)
         columns = {n: batch[n] for n in ("obs", "actions", "action_mask") if n in batch}
@@ -75,7 +77,7 @@ class Probe:
             columns[name] = batch[name].reshape(-1, 1)
         self.batch = Batch(**{name: self._in(a) for name, a in columns.items()})
         self.policy, self.unravel = self._policy(weights)
-        if self.case.head.family.free_log_std:
+        if self.case.head.family.free_log_std and self.case.architecture == PLAIN:
             self.original = OriginalTerms(weights, batch["obs"])
 
     def _in(self, array: np.ndarray) -> Any:
@@ -87,11 +89,14 @@ class Probe:
         of_batch = (self.batch.obs, self.batch.action_mask)
         if self.torch:
             module = bridge_torch.make_policy(case, self.dtype)
-            return TorchFlatPolicy(module, *of_batch), None
+            return torch_flat_policy(module, *of_batch), None
         tree = jax_state.load_network(weights, "policy.")
         unravel = ravel_pytree(jax.tree.map(self._in, tree))[1]
         obs, mask = of_batch
-        return JaxFlatPolicy(unravel, obs, case.head, mask), unravel
+        kind = case.architecture
+        function = policy_function(case.obs_dim, case.layers, case.head, kind)
+        flat = jax_flat_policy(function, unravel, obs, case.head, mask, kind)
+        return flat, unravel
 
     def _flat_in(self, vector: np.ndarray) -> Any:
         if not self.torch:

@@ -3,6 +3,7 @@
 import dataclasses
 from typing import Any
 
+from trpo.architecture import Architecture, Image
 from trpo.heads import (
     BERNOULLI,
     CATEGORICAL,
@@ -38,6 +39,7 @@ class Case:
         config: fields of `TRPOConfig` that differ from the grid's defaults.
         updates: whether a step can be compared; not where cond(F) exceeds 1/u.
         quick: whether it belongs to the quick selection.
+        images: parts of an observation that are pixels, 0 to 255 in the batch.
         tested: whether the tests run it; the full certificate runs all.
     """
 
@@ -57,6 +59,7 @@ class Case:
     config: tuple[tuple[str, Any], ...] = ()
     updates: bool = True
     quick: bool = False
+    images: tuple[Image, ...] = ()
     tested: bool = True
 
     @property
@@ -65,6 +68,13 @@ class Case:
         choices = self.distribution == CATEGORICAL
         act_dim = len(self.action_sizes) if choices else self.act_dim
         return Head(act_dim, self.distribution, self.action_sizes)
+
+    @property
+    def architecture(self) -> Architecture:
+        """What both networks are built of, by `config`."""
+        names = ("activation", "layer_norm")
+        named = {n: v for n, v in self.config if n in names}
+        return Architecture(**named, images=self.images)
 
     @property
     def free_log_std(self) -> int:
@@ -150,6 +160,20 @@ GRID = (
          distribution=GAUSSIAN_STATE_STD, regime="log_std_high"),
     Case(name="squashed", why="tanh of a Gaussian", distribution=SQUASHED_GAUSSIAN,
          tested=False),
+    Case(name="relu", why="slopes of 0 and 1; derivatives by hand", tested=False,
+         config=(("activation", "relu"),)),
+    Case(name="elu", why="slopes from values, the Hessian of KL", tested=False,
+         config=(("activation", "elu"), ("fisher_product", "kl_hessian"))),
+    Case(name="gelu", why="by erf, not tanh; automatic derivatives", tested=False,
+         config=(("activation", "gelu"),)),
+    Case(name="silu_norm", why="layer normalisation; automatic derivatives",
+         tested=False, config=(("activation", "silu"), ("layer_norm", True))),
+    Case(name="images", why="small images of either order of axes, between numbers",
+         batch=17, obs_dim=2 + 40 + 1 + 24, tested=False,
+         config=(("activation", "silu"), ("layer_norm", True)),
+         images=(Image(2, 5, 4, 2), Image(43, 2, 4, 3, channels_first=True))),
+    Case(name="large_image", why="three convolutions with strides", batch=5,
+         obs_dim=2 * 38 * 37, images=(Image(0, 38, 37, 2),), tested=False),
 )  # fmt: skip
 
 BY_NAME = {case.name: case for case in GRID}

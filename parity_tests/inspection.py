@@ -21,6 +21,7 @@ FRAMEWORKS = ("torch", "jax")
 # compile much, and that no fault in what the plain Gaussian uses needs.
 OF_OTHERS = (
     *("Fisher with own log_std", "60 digits, squashed", "entropy, squashed"),
+    *("dense Fisher of other networks", "gradient and Fisher of images"),
     *("gradients of other distributions", "act of other distributions"),
 )
 

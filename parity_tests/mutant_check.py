@@ -23,6 +23,8 @@ CASES = {
     ),
     "discrete": ("choices", "choices_peaked", "choices_near", "switches"),
     "mixed": ("mixed", "mixed_state_std"),
+    "images": ("images",),
+    "networks": ("relu", "elu", "gelu", "silu_norm"),
     "masked": ("masked", "switches_masked"),
     "continuous": ("trained", "state_std", "state_std_high", "squashed"),
 }

@@ -9,6 +9,7 @@ from parity_tests.mutant_kinds import (
     shared as _shared,
     torch as _torch,
 )
+from parity_tests.mutants_networks import IMAGES, NETWORKS
 from parity_tests.mutants_spaces import SPACES
 
 
@@ -77,13 +78,13 @@ TORCH = (
            "obs.split(minibatch_size), returns.split(minibatch_size), strict=True",
            "obs.split(minibatch_size)[:2], returns.split(minibatch_size)[:2]"),
     _torch("TF32-like rounding of products", "mlp",
-           "x = torch.tanh(linear(x, weight, bias))",
-           "x = torch.tanh(linear((x * 2**13 + x) - x * 2**13, weight, bias))"),
+           "x = linear(x, weight, bias)",
+           "x = linear((x * 2**13 + x) - x * 2**13, weight, bias)"),
     _torch("tangent skips the second layer", "mlp",
            "if change is not None:", "if change is not None and i > 1:"),
     _torch("slope of the wrong layer", "mlp",
-           "g = _times_slope(g @ layers[i].weight, chunk[i])",
-           "g = _times_slope(g @ layers[i].weight, chunk[max(i, 2) - 1])"),
+           "g = times_slope(g @ layers[i].weight, chunk[i])",
+           "g = times_slope(g @ layers[i].weight, chunk[max(i, 2) - 1])"),
     # OpenAI Baselines accepts a step up to there.
     _torch("KL accepted up to 1.5 times its bound", "policy_update",
            "target_kl=target_kl,", "target_kl=1.5 * target_kl,"),
@@ -101,9 +102,9 @@ JAX = (
     _jax("KL reversed", "objective", "distributions.kl_old_to_new(old, new).mean()",
          "distributions.kl_old_to_new(new, old).mean()"),
     _jax("layer transposed", "state",
-         'arrays[f"{prefix}layers.{i}.weight"].T.copy()',
-         'arrays[f"{prefix}layers.{i}.weight"].reshape('
-         'arrays[f"{prefix}layers.{i}.weight"].shape[::-1]).copy()'),
+         "array = array.transpose(np.argsort(TO_CANONICAL[array.ndim])).copy()",
+         "array = array.reshape(array.transpose("
+         "np.argsort(TO_CANONICAL[array.ndim])).shape)"),
     _jax("damping halved in the product", "fisher", "return f_v + damping * v",
          "return f_v + 0.5 * damping * v"),
     _jax("log_std's Fisher without 2", "gaussian", "log_std=2.0 * tangent.log_std",
@@ -137,16 +138,16 @@ JAX = (
     _jax("step length without damping", "policy_update",
          "x_f_x = inner(cg.x, b - cg.residual)",
          "x_f_x = inner(cg.x, b - cg.residual - config.cg_damping * cg.x)"),
-    _jax("activations lose four bits", "mlp", "x = jnp.tanh(x @ weight + bias)",
-         "x = jax.lax.reduce_precision(jnp.tanh(x @ weight + bias), "
+    _jax("activations lose four bits", "mlp", "x = activate(x)",
+         "x = jax.lax.reduce_precision(activate(x), "
          "jnp.finfo(x.dtype).nexp, jnp.finfo(x.dtype).nmant - 4)"),
     _jax("bfloat16 products", "device", '"float32": "highest"', '"float32": "bfloat16"'),
-    _jax("activations through bfloat16", "mlp", "x = jnp.tanh(x @ weight + bias)",
-         "x = jnp.tanh(x @ weight + bias).astype(jnp.bfloat16).astype(x.dtype)"),
-    _jax("tangent without its slope", "mlp", "change = change * (1.0 - x * x)",
+    _jax("activations through bfloat16", "mlp", "x = activate(x)",
+         "x = activate(x).astype(jnp.bfloat16).astype(x.dtype)"),
+    _jax("tangent without its slope", "mlp", "change = change * slope(x)",
          "change = change * (1.0 - x)"),
     _jax("transposed product without its slope", "mlp",
-         "* (1.0 - inputs[i] * inputs[i])", "* (1.0 - inputs[i])"),
+         "* slope(inputs[i])", "* (1.0 - inputs[i])"),
     _jax("clipping without torch's 1e-6", "value_update",
          "(optax.tree.norm(gradient) + 1e-6)", "optax.tree.norm(gradient)"),
     _jax("Adam's own epsilon", "compiled", "ADAM_EPSILON = 1e-5", "ADAM_EPSILON = 1e-8"),
@@ -195,4 +196,4 @@ SHARED = (
             "if shape != (rows, width) and", "if False and"),
 )  # fmt: skip
 
-MUTANTS = TORCH + JAX + SHARED + SPACES
+MUTANTS = TORCH + JAX + SHARED + SPACES + NETWORKS + IMAGES

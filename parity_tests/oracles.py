@@ -15,6 +15,7 @@ from parity_tests import (
     cases,
     discrete_oracles,
     gaussian_oracles,
+    network_oracles,
     reference,
     reference_update,
 )
@@ -44,6 +45,8 @@ DIFFERENCE = 1e-5
 DIFFERENTIATED = ("trained", "choices", "switches")
 # Left out of the quick certificate.
 ALSO_DIFFERENTIATED = ("mixed",)
+# Networks whose Jacobian is written by hand.
+BY_HAND = ("trained", "relu")
 
 
 @functools.lru_cache
@@ -59,6 +62,8 @@ def probe_of(framework: str, name: str, dtype: str = "float64") -> Probe:
         "action_sizes": case.action_sizes,
         "dtype": dtype,
         "config": {"cg_damping": 0.1},
+        "networks": case.config,
+        "images": case.images,
     }
     golden = GoldenCase(name, meta, ())
     return Probe(framework, golden, problem.state, problem.batch)
@@ -66,8 +71,13 @@ def probe_of(framework: str, name: str, dtype: str = "float64") -> Probe:
 
 def check_dense_fisher(framework: str) -> None:
     """Both Fisher routes against J'MJ, J written out column by column."""
-    problem, probe = cases.build("trained"), probe_of(framework, "trained")
-    policy = Network.policy(problem.state)
+    for name in BY_HAND:
+        against_dense_fisher(cases.build(name), probe_of(framework, name))
+
+
+def against_dense_fisher(problem: cases.Problem, probe: Probe) -> None:
+    """The same of one case."""
+    policy = problem.policy()
     at = reference.forward(policy, problem.batch["obs"])
     flat = policy.flat()
 
@@ -153,7 +163,7 @@ def check_kl_derivatives(framework: str) -> None:
 
 
 def _check_kl_derivatives(problem: cases.Problem, probe: Probe) -> None:
-    policy, obs = Network.policy(problem.state), problem.batch["obs"]
+    policy, obs = problem.policy(), problem.batch["obs"]
     old = reference.forward(policy, obs)
     distribution, actions = of_problem(problem), problem.batch["actions"]
     likelihood = distribution.likelihood(old, actions)
@@ -177,18 +187,21 @@ def check_other_gradients(framework: str) -> None:
     """The same two of the other distributions."""
     for name in ALSO_DIFFERENTIATED:
         _check_kl_derivatives(cases.build(name), probe_of(framework, name))
-        _check_surrogate_gradient(cases.build(name), probe_of(framework, name))
+        against_differences(cases.build(name), probe_of(framework, name))
 
 
 def check_surrogate_gradient(framework: str) -> None:
     """The surrogate's gradient against central differences."""
     for name in DIFFERENTIATED:
-        _check_surrogate_gradient(cases.build(name), probe_of(framework, name))
+        against_differences(cases.build(name), probe_of(framework, name))
 
 
-def _check_surrogate_gradient(problem: cases.Problem, probe: Probe) -> None:
-    policy, batch = Network.policy(problem.state), problem.batch
-    direction = problem.probe
+def against_differences(
+    problem: cases.Problem, probe: Probe, size: float = 1.0
+) -> None:
+    """The same of one case, along its probe times `size`."""
+    policy, batch = problem.policy(), problem.batch
+    direction = size * problem.probe
 
     def surrogate(theta: np.ndarray) -> float:
         new = reference.forward(Network.from_flat(theta, policy), batch["obs"])
@@ -210,7 +223,7 @@ def check_critic_gradient(framework: str) -> None:
     found, _ = bridges.BRIDGES[framework].stages(
         problem, teacher, "float64", "cpu", "float32"
     )
-    critic, batch = Network.critic(problem.state), problem.batch
+    critic, batch = problem.critic(), problem.batch
     flat = critic.flat()
     direction = np.random.default_rng(4).standard_normal(flat.size)
 
@@ -271,4 +284,5 @@ CHECKS: dict[str, Callable[[str], None]] = {
     "critic gradient": check_critic_gradient,
     **discrete_oracles.CHECKS,
     **gaussian_oracles.CHECKS,
+    **network_oracles.CHECKS,
 }

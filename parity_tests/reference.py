@@ -6,140 +6,135 @@ layer's output: run with it, the reference tells how far rounding errors carry
 (Monte-Carlo arithmetic; Parker 1997).
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
 
-from parity_tests.canonical import Arrays
+from parity_tests import reference_images
+from parity_tests.canonical import Arrays, in_order
+from parity_tests.reference_layers import (
+    Normalized,
+    activate,
+    normalize,
+    normalize_backward,
+    normalize_tangent,
+    slope,
+)
+from parity_tests.reference_noise import (
+    UNIT_ROUNDOFF_32 as UNIT_ROUNDOFF_32,
+    Noise as Noise,
+    exact as exact,
+    mean_rows as mean_rows,
+    product_over_rows,
+    rounding_noise as rounding_noise,
+    sum_rows as sum_rows,
+)
+from trpo.architecture import PLAIN, Architecture
 
 
-Noise = Callable[[np.ndarray], np.ndarray]
-UNIT_ROUNDOFF_32 = 2.0**-24
 LOG_STD_MIN, LOG_STD_MAX = -20.0, 2.0
 
 
-def exact(array: np.ndarray) -> np.ndarray:
-    """No noise."""
-    return array
-
-
-def rounding_noise(seed: int, unit: float = UNIT_ROUNDOFF_32) -> Noise:
-    """Noise of relative size `unit`: one simulated run in a shorter precision."""
-    rng = np.random.default_rng([seed, 24])
-
-    def noise(array: np.ndarray) -> np.ndarray:
-        # Seven digits of randomness are plenty, at half the time.
-        xi = rng.standard_normal(np.shape(array), dtype=np.float32)
-        return array * (1.0 + unit * xi.astype(np.float64))
-
-    return noise
-
-
-# Rows that a product or sum adds up before its simulated running total is rounded.
-BLOCK = 64
-
-
-def sum_rows(terms: np.ndarray, noise: Noise = exact) -> np.ndarray:
-    """Sum over the first axis; the running total is rounded after each block.
-
-    What a long sum loses is mostly this: its total grows as its terms are added, and
-    each addition rounds the total, not the term (Higham 2002, section 4.2).
-    """
-    return _accumulate((part.sum(0) for part in _blocks(terms)), noise)
-
-
-def mean_rows(terms: np.ndarray, noise: Noise = exact) -> np.ndarray:
-    """Mean over all entries of [N, 1] or [1, 1], accumulated as `sum_rows` does."""
-    return sum_rows(terms, noise).sum() / terms.size
-
-
-def _product_over_rows(left: np.ndarray, right: np.ndarray, noise: Noise) -> np.ndarray:
-    """left' right, accumulated as `sum_rows` does."""
-    pairs = zip(_blocks(left), _blocks(right), strict=True)
-    return _accumulate((a.T @ b for a, b in pairs), noise)
-
-
-def _blocks(array: np.ndarray) -> list[np.ndarray]:
-    return [array[i : i + BLOCK] for i in range(0, len(array), BLOCK)]
-
-
-def _accumulate(parts: Iterable[np.ndarray], noise: Noise) -> np.ndarray:
-    parts = iter(parts)
-    total = next(parts)
-    for part in parts:
-        total = noise(total + part)
-    return total
-
-
 class Network(NamedTuple):
-    """A multilayer perceptron's arrays.
+    """A network's arrays and what they are put together to.
 
     Attributes:
-        layers: (weight [out, in], bias [out]) from input to output.
-        log_std: [act_dim], not yet clamped; None where there is none.
+        arrays: by name, in canonical order: log_std [act_dim], not yet clamped, where
+            there is one; weight [out, in] and bias [out] of each layer.
+        architecture: of the network.
     """
 
-    layers: tuple[tuple[np.ndarray, np.ndarray], ...]
-    log_std: np.ndarray | None
+    arrays: Arrays
+    architecture: Architecture = PLAIN
 
     @classmethod
-    def policy(cls, state: Mapping[str, np.ndarray]) -> "Network":
+    def policy(
+        cls, state: Mapping[str, np.ndarray], architecture: Architecture = PLAIN
+    ) -> "Network":
         """The policy of a canonical state."""
-        return cls(_layers(state, "policy."), state.get("policy.log_std"))
+        return cls(in_order(state, "policy."), architecture)
 
     @classmethod
-    def critic(cls, state: Mapping[str, np.ndarray]) -> "Network":
+    def critic(
+        cls, state: Mapping[str, np.ndarray], architecture: Architecture = PLAIN
+    ) -> "Network":
         """The critic of a canonical state."""
-        return cls(_layers(state, "value."), None)
+        return cls(in_order(state, "value."), architecture)
 
     @classmethod
     def from_flat(cls, vector: np.ndarray, like: "Network") -> "Network":
         """A network shaped as `like`, its arrays taken from `vector`."""
-        offset = 0
-
-        def take(array: np.ndarray) -> np.ndarray:
-            nonlocal offset
+        arrays, offset = {}, 0
+        for name, array in like.arrays.items():
+            piece = vector[offset : offset + array.size]
+            arrays[name] = piece.reshape(array.shape)
             offset += array.size
-            return vector[offset - array.size : offset].reshape(array.shape)
-
-        log_std = None if like.log_std is None else take(like.log_std)
-        return cls(tuple((take(w), take(b)) for w, b in like.layers), log_std)
+        return like._replace(arrays=arrays)
 
     def flat(self) -> np.ndarray:
         """All arrays as one vector in canonical order."""
-        pieces = [] if self.log_std is None else [self.log_std]
-        for weight, bias in self.layers:
-            pieces += [weight.reshape(-1), bias]
-        return np.concatenate(pieces)
+        return np.concatenate([array.reshape(-1) for array in self.arrays.values()])
+
+    @property
+    def log_std(self) -> np.ndarray | None:
+        """The free one [act_dim]; None where there is none."""
+        return self.arrays.get("log_std")
+
+    @property
+    def depth(self) -> int:
+        """Layers after the encoders, the output's included."""
+        return sum(name.startswith("layers.") for name in self.arrays) // 2
+
+    def pair(self, name: str) -> tuple[np.ndarray, np.ndarray]:
+        """Weight and bias of the layer or normalisation `name`."""
+        return self.arrays[f"{name}.weight"], self.arrays[f"{name}.bias"]
 
 
 class Forward(NamedTuple):
-    """Output [N, out], clamped log_std [1, act_dim], and each layer's input."""
+    """Output [N, out], clamped log_std [1, act_dim], and what derivatives need.
+
+    Attributes:
+        output: of the last layer.
+        log_std: None where there is none.
+        inputs: each layer's input.
+        sums: of each hidden layer, what its activation is of.
+        norms: of each hidden layer that is normalised.
+        tapes: of the images' encoders.
+    """
 
     output: np.ndarray
     log_std: np.ndarray | None
     inputs: tuple[np.ndarray, ...]
-
-
-def _layers(state: Mapping[str, np.ndarray], prefix: str) -> tuple:
-    count = sum(name.startswith(f"{prefix}layers.") for name in state) // 2
-    names = [f"{prefix}layers.{i}" for i in range(count)]
-    return tuple((state[f"{name}.weight"], state[f"{name}.bias"]) for name in names)
+    sums: tuple[np.ndarray, ...] = ()
+    norms: tuple[Normalized, ...] = ()
+    tapes: tuple[reference_images.Tape, ...] = ()
 
 
 def forward(network: Network, obs: np.ndarray, noise: Noise = exact) -> Forward:
     """Output of the network at `obs` [N, obs_dim]."""
-    x, inputs = obs, []
-    for weight, bias in network.layers[:-1]:
+    kind = network.architecture
+    x, inputs, sums, norms, tapes = obs, [], [], [], []
+    if kind.images:
+        x, tapes = reference_images.encode(network.arrays, kind, obs, noise)
+    for i in range(network.depth - 1):
         inputs.append(x)
-        x = noise(np.tanh(noise(x @ weight.T + bias)))
+        weight, bias = network.pair(f"layers.{i}")
+        z = noise(x @ weight.T + bias)
+        if kind.layer_norm:
+            scale, shift = network.pair(f"norms.{i}")
+            norms.append(normalize(z, noise))
+            z = noise(norms[-1].value * scale + shift)
+        sums.append(z)
+        x = noise(activate(kind.activation, z))
     inputs.append(x)
-    weight, bias = network.layers[-1]
+    weight, bias = network.pair(f"layers.{network.depth - 1}")
     log_std = None
     if network.log_std is not None:
         log_std = np.clip(network.log_std, LOG_STD_MIN, LOG_STD_MAX)[None]
-    return Forward(noise(x @ weight.T + bias), log_std, tuple(inputs))
+    output = noise(x @ weight.T + bias)
+    parts = map(tuple, (inputs, sums, norms, tapes))
+    return Forward(output, log_std, *parts)
 
 
 def backward(
@@ -150,33 +145,55 @@ def backward(
     noise: Noise = exact,
 ) -> np.ndarray:
     """J' applied to cotangents of output [N, out] and clamped log_std [1, act_dim]."""
-    layers, delta = [], output
-    for i in range(len(network.layers) - 1, -1, -1):
-        weight = _product_over_rows(delta, at.inputs[i], noise)
-        layers.append((noise(weight), noise(sum_rows(delta, noise))))
+    kind, delta, found = network.architecture, output, {}
+    arrays = network.arrays
+    for i in range(network.depth - 1, -1, -1):
+        layer = f"layers.{i}"
+        weight = product_over_rows(delta, at.inputs[i], noise)
+        found[f"{layer}.weight"] = noise(weight)
+        found[f"{layer}.bias"] = noise(sum_rows(delta, noise))
         if i:
-            slope = 1.0 - at.inputs[i] ** 2
-            delta = noise((delta @ network.layers[i][0]) * slope)
+            steep = slope(kind.activation, at.sums[i - 1], at.inputs[i])
+            delta = noise((delta @ network.pair(layer)[0]) * steep)
+            if kind.layer_norm:
+                norm = f"norms.{i - 1}"
+                d_scale, d_shift, delta = normalize_backward(
+                    at.norms[i - 1], network.pair(norm)[0], delta, noise
+                )
+                found |= {f"{norm}.weight": d_scale, f"{norm}.bias": d_shift}
+    if kind.images:
+        delta = noise(delta @ arrays["layers.0.weight"])
+        found |= reference_images.backward(arrays, kind, at.tapes, delta, noise)
     if network.log_std is not None:
-        log_std = log_std[0] * _inside(network.log_std)
-    return Network(tuple(reversed(layers)), log_std).flat()
+        found["log_std"] = log_std[0] * _inside(network.log_std)
+    return network._replace(arrays={name: found[name] for name in arrays}).flat()
 
 
 def tangent(
     network: Network, at: Forward, v: Network, noise: Noise = exact
 ) -> tuple[np.ndarray, np.ndarray | None]:
     """J applied to a change `v` of the parameters: of output and clamped log_std."""
-    d_x = np.zeros_like(at.inputs[0])
-    last = len(network.layers) - 1
-    for i, ((weight, _), (d_weight, d_bias)) in enumerate(
-        zip(network.layers, v.layers, strict=True)
-    ):
+    kind, d_x = network.architecture, np.zeros_like(at.inputs[0])
+    if kind.images:
+        d_x = reference_images.tangent(
+            network.arrays, v.arrays, kind, at.tapes, d_x.shape[1], noise
+        )
+    last = network.depth - 1
+    for i in range(network.depth):
+        (weight, _), (d_weight, d_bias) = (n.pair(f"layers.{i}") for n in (network, v))
         d_x = d_x @ weight.T + at.inputs[i] @ d_weight.T + d_bias
-        d_x = noise(d_x if i == last else d_x * (1.0 - at.inputs[i + 1] ** 2))
+        if i == last:
+            break
+        if kind.layer_norm:
+            d_scale, d_shift = v.pair(f"norms.{i}")
+            changed = normalize_tangent(at.norms[i], noise(d_x), noise)
+            d_x = changed * network.pair(f"norms.{i}")[0]
+            d_x = noise(d_x + at.norms[i].value * d_scale + d_shift)
+        d_x = noise(d_x * slope(kind.activation, at.sums[i], at.inputs[i + 1]))
     d_log_std = None
     if network.log_std is not None:
         d_log_std = (v.log_std * _inside(network.log_std))[None]
-    return d_x, d_log_std
+    return noise(d_x), d_log_std
 
 
 def _inside(log_std: np.ndarray) -> np.ndarray:

@@ -58,9 +58,9 @@ class Teacher(NamedTuple):
 
 def teach(problem: Problem) -> Teacher:
     """The truth's intermediate results for a problem, exact in float32."""
-    policy, batch = Network.policy(problem.state), problem.batch
+    policy, batch = problem.policy(), problem.batch
     at = reference.forward(policy, batch["obs"])
-    new = reference.forward(Network.policy(problem.nearby), batch["obs"])
+    new = reference.forward(problem.policy(problem.nearby), batch["obs"])
     gradient = surrogate_gradient(problem, policy, at, exact)
     norm = np.linalg.norm(gradient)
     b = gradient / norm if norm > 0 else gradient
@@ -217,7 +217,7 @@ def clip(gradient: np.ndarray, max_norm: float) -> np.ndarray:
 
 def fit_critic(problem: Problem, noise: Noise) -> tuple[Network, Arrays, np.ndarray]:
     """Critic and optimiser after the update, and the loss of each gradient step."""
-    critic, config = Network.critic(problem.state), problem.config
+    critic, config = problem.critic(), problem.config
     prefix = "value_optimizer."
     names = {n.split(".")[1] for n in problem.state if n.startswith(prefix)} - {"step"}
     slots = {n: flatten(problem.state, f"{prefix}{n}.") for n in sorted(names)}

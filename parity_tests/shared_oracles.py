@@ -5,7 +5,6 @@ from collections.abc import Callable
 import numpy as np
 
 from parity_tests import bridges, cases, reference, truth
-from parity_tests.reference import Network
 from parity_tests.reference_distributions import of_problem
 from parity_tests.tolerances import assert_parity
 from trpo.advantages import generalized_advantages, normalize_advantages
@@ -92,8 +91,8 @@ def check_other_acts() -> None:
 
 def _check_act(framework: str, problem: cases.Problem) -> None:
     obs, head = problem.batch["obs"], problem.case.head
-    at = reference.forward(Network.policy(problem.state), obs)
-    value = reference.forward(Network.critic(problem.state), obs).output
+    at = reference.forward(problem.policy(), obs)
+    value = reference.forward(problem.critic(), obs).output
     distribution, mask = of_problem(problem), problem.batch.get("action_mask")
     agent = bridges.make_agent(framework, problem, "float64")
     action, log_prob, got = agent.act(obs, deterministic=True, action_mask=mask)

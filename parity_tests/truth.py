@@ -58,7 +58,7 @@ def _distribution_stages(
     stages: Stages, problem: Problem, teacher: Teacher, noise: Noise
 ) -> None:
     values, batch = stages.values, problem.batch
-    policy = Network.policy(problem.state)
+    policy = problem.policy()
     at = reference.forward(policy, batch["obs"], noise)
     distribution = of_problem(problem)
     values |= distribution.fields(at)
@@ -89,7 +89,7 @@ def _distribution_stages(
 
 
 def _critic_stages(stages: Stages, problem: Problem, noise: Noise) -> None:
-    critic, batch = Network.critic(problem.state), problem.batch
+    critic, batch = problem.critic(), problem.batch
     stages.values["value"] = reference.forward(critic, batch["obs"], noise).output
     gradient, _ = parts.critic_gradient(critic, batch["obs"], batch["returns"], noise)
     stages.values["critic/gradient"] = gradient
@@ -99,7 +99,7 @@ def _critic_stages(stages: Stages, problem: Problem, noise: Noise) -> None:
 
 def _rollout_stages(stages: Stages, problem: Problem, noise: Noise) -> None:
     rollout, values = problem.rollout, stages.values
-    critic = Network.critic(problem.state)
+    critic = problem.critic()
 
     def value(obs: np.ndarray) -> np.ndarray:
         flat = obs.reshape(-1, obs.shape[-1])
@@ -110,7 +110,7 @@ def _rollout_stages(stages: Stages, problem: Problem, noise: Noise) -> None:
     values["gae/advantages"], values["gae/returns"] = advantages, advantages + now
     values["gae/normalized"] = (advantages - advantages.mean()) / advantages.std()
     values["normalized/obs"] = noise(normalized(rollout["raw_obs"]))
-    policy = Network.policy(problem.state)
+    policy = problem.policy()
     at = reference.forward(policy, values["normalized/obs"], noise)
     for name, array in of(problem.case.head).deterministic(at, noise).items():
         values[f"normalized/{name}"] = array
@@ -130,7 +130,7 @@ def _solver_stages(
     told: dict[str, int] | None,
 ) -> None:
     told = told or {}
-    policy, batch = Network.policy(problem.state), problem.batch
+    policy, batch = problem.policy(), problem.batch
     at = reference.forward(policy, batch["obs"], noise)
     product = parts._product(problem, policy, at, noise)
     count = told.get("cg/iterations")
@@ -162,7 +162,7 @@ def _update_stages(
     stages: Stages, problem: Problem, noise: Noise, told: dict[str, int] | None
 ) -> None:
     told, config, batch = told or {}, problem.config, problem.batch
-    policy = Network.policy(problem.state)
+    policy = problem.policy()
     at = reference.forward(policy, batch["obs"], noise)
     gradient = parts.surrogate_gradient(problem, policy, at, noise)
     norm = float(np.linalg.norm(gradient))
@@ -198,7 +198,7 @@ def _policy_metrics(
 ) -> None:
     norm, b, cg, full_step = step
     config, batch, j = problem.config, problem.batch, search.index
-    new = Network.from_flat(search.theta, Network.policy(problem.state))
+    new = Network.from_flat(search.theta, problem.policy())
     at = reference.forward(new, batch["obs"], noise)
     _, log_ratio, new_ratio = parts.surrogate_terms(problem, at, noise)
     terms = ratio * batch["advantages"]

@@ -207,10 +207,48 @@ class TicTacToe(gymnasium.Env):
         return self.board.copy(), reward, over, False, self._info()
 
 
-class Picture(gymnasium.Env):
-    """A Dict with an image, which is not supported."""
+class Spot(Riddle):
+    """An image: in which quarter is the bright spot?"""
 
-    observation_space = Dict(image=Box(0, 255, (8, 8, 3), np.uint8))
+    observation_space = Box(0, 255, (8, 8, 1), np.uint8)
+    action_space = Discrete(4)
+    best_return = 4.0
+
+    def _ask(self):
+        self.answer = int(self.np_random.integers(4))
+        image = self.np_random.integers(0, 100, (8, 8, 1)).astype(np.uint8)
+        row, column = 4 * np.array(divmod(self.answer, 2)) + self.np_random.integers(
+            0, 3, 2
+        )
+        image[row : row + 2, column : column + 2] = 255
+        return image
+
+
+class Gallery(Riddle):
+    """Images of either order of axes among numbers: which is brighter, or not?"""
+
+    observation_space = Dict(
+        first=Box(0, 255, (5, 4, 3), np.uint8),
+        reverse=Discrete(2),
+        second=Box(0, 255, (3, 4, 5), np.uint8),
+        size=Tuple([Box(-1.0, 1.0, (2,), np.float32)]),
+    )
+    action_space = Discrete(2)
+    best_return = 4.0
+
+    def _ask(self):
+        self.observation_space.seed(int(self.np_random.integers(2**31)))
+        obs = self.observation_space.sample()
+        darker = "first" if self.np_random.random() < 0.5 else "second"
+        obs[darker] //= 2
+        self.answer = int((darker == "first") ^ bool(obs["reverse"]))
+        return obs
+
+
+class Picture(gymnasium.Env):
+    """A Dict with a stack of images, which is not supported."""
+
+    observation_space = Dict(image=Box(0, 255, (2, 8, 8, 3), np.uint8))
     action_space = Discrete(2)
 
 
@@ -225,6 +263,8 @@ def register():
         "Pointer-v0": (Pointer, {}),
         "Aim-v0": (Aim, {}),
         "Pack-v0": (Pack, {}),
+        "Spot-v0": (Spot, {}),
+        "Gallery-v0": (Gallery, {}),
         "TicTacToe-v0": (TicTacToe, {}),
         "TicTacToeMissing-v0": (TicTacToe, {"mask": "none after a step"}),
         "TicTacToeClosed-v0": (TicTacToe, {"mask": "nothing allowed"}),

@@ -20,6 +20,9 @@ NOT_CHOICES = ("", "other", None, 3, ["adam"])
 BAD_AGENT = {
     "policy_layer_sizes": NOT_SIZES,
     "critic_layer_sizes": NOT_SIZES,
+    "activation": ("sigmoid", "Tanh", *NOT_CHOICES),
+    "layer_norm": NOT_BOOLS,
+    "share_encoder": NOT_BOOLS,
     "gamma": (-0.01, 1.01, *NOT_NUMBERS),
     "gae_lambda": (-0.01, 1.01, *NOT_NUMBERS),
     "target_kl": (0.0, -0.01, *NOT_NUMBERS),

@@ -106,7 +106,7 @@ def test_a_checkpoint_that_names_no_distribution_is_a_box_s():
     agent.set_state(saved)
 
 
-def test_observations_are_flattened_and_images_are_not():
+def test_observations_are_flattened_and_stacks_of_images_are_not():
     env = make_environment("TrpoTest/Pointer-v0", seed=0)
     obs, _ = env.reset()
     assert obs.shape == env.observation_space.shape == (5,)

@@ -4,12 +4,8 @@ import numpy as np
 import pytest
 from gymnasium import spaces
 
-from trpo.spaces import (
-    UnsupportedSpaceError,
-    flattened,
-    is_flattenable,
-    policy_spec,
-)
+from trpo.observations import flattened, is_flattenable
+from trpo.spaces import UnsupportedSpaceError, policy_spec
 
 
 BOX = spaces.Box(-1.0, 1.0, (3,), np.float32)
@@ -82,17 +78,17 @@ def test_real_actions_are_clipped_and_keep_their_shape_and_dtype():
     assert sent.dtype == np.float32
 
 
-IMAGE = spaces.Box(0, 255, (8, 8), np.uint8)
+STACK = spaces.Box(0, 255, (2, 8, 8, 3), np.uint8)
 UNSUPPORTED = [
     spaces.Text(5),
     spaces.Sequence(BOX),
     spaces.Graph(BOX, None),
     spaces.Box(-1.0, 1.0, (0,)),
     spaces.Box(-1.0, 1.0, (3, 0)),
-    spaces.Dict(a=BOX, b=IMAGE),
+    spaces.Dict(a=BOX, b=STACK),
     spaces.Dict(),
     spaces.Tuple([BOX, spaces.Text(3)]),
-    IMAGE,
+    STACK,
 ]
 
 

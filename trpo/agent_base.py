@@ -10,18 +10,18 @@ import numpy as np
 from gymnasium import Space
 
 from trpo.agent_state import AgentState
+from trpo.architecture import Architecture, Image, check_images
 from trpo.batch_check import (
     action_bounds,
-    real_array,
-    require_finite,
-    require_shape,
 )
 from trpo.config import TRPOConfig
+from trpo.custom_network import CustomNetworks
 from trpo.heads import GAUSSIAN, Head
 from trpo.initialization import initial_weights
 from trpo.noise import Purpose, RandomStream, minibatch_orders
 from trpo.normalization import ObservationNormalizer
-from trpo.spaces import PolicySpec, flattened, policy_spec
+from trpo.observations import flattened
+from trpo.spaces import PolicySpec, policy_spec
 from trpo.types import Batch, StepStatus
 from trpo.validation import require_count, require_positive, require_seed
 
@@ -46,11 +46,17 @@ class AgentBase(AgentState):
         observation_clip: Bound of normalised observations.
         distribution: Over actions, one of `trpo.heads.FAMILIES`.
         action_sizes: Options of each entry of an action, where it is a choice.
+        images: Parts of an observation that are pixels, 0 to 255; not normalised.
+        policy_network: A module of the framework for the policy's: observations
+            [N, obs_dim] -> what `trpo.heads.Head.output_dim` counts. It is copied.
+        value_network: One for the critic: observations [N, obs_dim] -> [N, 1].
 
     Raises:
         ValueError: an argument is out of range; the message names it.
     """
 
+    architecture: Architecture
+    """What both networks are built of."""
     spec: PolicySpec
     """Sizes; `spec.to_environment` makes the environment's actions of the agent's."""
 
@@ -89,6 +95,12 @@ class AgentBase(AgentState):
         observation_clip: float = 10.0,
         distribution: str = GAUSSIAN,
         action_sizes: Sequence[int] = (),
+        activation: str = "tanh",
+        layer_norm: bool = False,
+        share_encoder: bool = False,
+        images: Sequence[Image] = (),
+        policy_network: Any = None,
+        value_network: Any = None,
     ) -> None:
         require_count("obs_dim", obs_dim)
         self.head = Head(act_dim, distribution, tuple(action_sizes))
@@ -101,6 +113,9 @@ class AgentBase(AgentState):
         self.config = TRPOConfig(
             policy_layer_sizes=policy_layer_sizes,  # pyright: ignore[reportArgumentType]
             critic_layer_sizes=critic_layer_sizes,  # pyright: ignore[reportArgumentType]
+            activation=activation,
+            layer_norm=layer_norm,
+            share_encoder=share_encoder,
             gamma=gamma,
             gae_lambda=gae_lambda,
             target_kl=target_kl,
@@ -123,17 +138,26 @@ class AgentBase(AgentState):
             dtype=dtype,
             matmul_precision=matmul_precision,
         )
+        self.custom_networks = CustomNetworks(policy_network, value_network)
+        self.custom_networks.require_unshared(share_encoder)
         self.dtype = np.dtype(dtype)
-        shape = (self.act_dim,)
-        self.spec = PolicySpec(self.obs_dim, self.head, low, high, shape, self.dtype)
+        self.spec = PolicySpec(
+            self.obs_dim, self.head, low, high, (self.act_dim,), self.dtype,
+            images=tuple(images),
+        )  # fmt: skip
         self._action_stream = RandomStream(self.seed, Purpose.ACTION)
         self._minibatch_stream = RandomStream(self.seed, Purpose.MINIBATCH)
         self._action_draws = self._minibatch_draws = 0
-        self.observation_normalizer = (
-            ObservationNormalizer(self.obs_dim, observation_clip)
-            if normalize_observations
-            else None
-        )
+        self.architecture = self._architecture(tuple(images))
+        self.observation_normalizer = None
+        parts = self.architecture.vector_parts(self.obs_dim)
+        if normalize_observations and parts:
+            columns = np.arange(self.obs_dim)
+            self.observation_normalizer = ObservationNormalizer(
+                self.obs_dim,
+                observation_clip,
+                np.concatenate([columns[part] for part in parts]) if images else None,
+            )
         weights = initial_weights(
             obs_dim=self.obs_dim,
             head=self.head,
@@ -141,9 +165,15 @@ class AgentBase(AgentState):
             critic_layer_sizes=self.config.critic_layer_sizes,
             initial_log_std=initial_log_std,
             initialization=initialization,
+            architecture=self.architecture,
+            share_encoder=share_encoder,
             seed=self.seed,
         )
         self._build(device, {name: a.astype(self.dtype) for name, a in weights.items()})
+
+    def _architecture(self, images: tuple[Image, ...]) -> Architecture:
+        check_images(images, self.obs_dim)
+        return self.config.architecture(images)
 
     @classmethod
     def for_spaces(
@@ -158,9 +188,10 @@ class AgentBase(AgentState):
     ) -> Self:
         """An agent for the spaces of one (not vectorised) environment.
 
-        Observations that are no arrays (Discrete, Dict, …) are taken as
-        `gymnasium.spaces.flatten` makes them. Discrete actions are numbers from 0;
-        `agent.spec.to_environment` makes the environment's of them.
+        Observations are taken flat, those that are no arrays (Discrete, Dict, …) as
+        `gymnasium.spaces.flatten` makes them; images, also parts, are encoded. Discrete
+        actions are numbers from 0; `agent.spec.to_environment` makes the environment's
+        of them.
 
         Args:
             observation_space: Of the environment.
@@ -180,7 +211,7 @@ class AgentBase(AgentState):
         agent = cls(
             spec.obs_dim, spec.act_dim, spec.action_low, spec.action_high, device,
             policy_layer_sizes, critic_layer_sizes, action_sizes=spec.head.action_sizes,
-            distribution=spec.head.distribution, **config,
+            distribution=spec.head.distribution, images=spec.images, **config,
         )  # fmt: skip
         agent.spec = spec
         return agent
@@ -259,15 +290,3 @@ class AgentBase(AgentState):
         if int(report.status) != StepStatus.NON_FINITE:
             self._minibatch_draws += 1
         return report.as_metrics()
-
-    def observe(self, obs: np.ndarray) -> None:
-        """Add raw observations [N, obs_dim] to the running normalisation, if on.
-
-        Raises:
-            ValueError: `obs` has another shape or is not finite; nothing has changed.
-        """
-        if self.observation_normalizer is not None:
-            obs = real_array("obs", obs)
-            require_shape("obs", obs, (None, self.obs_dim))
-            require_finite("obs", obs)
-            self.observation_normalizer.update(obs)

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from trpo.agent_checks import AgentChecks
+from trpo.batch_check import real_array, require_finite, require_shape
 from trpo.noise import Purpose, RandomStream
 from trpo.state_check import check_state
 
@@ -23,6 +24,7 @@ class AgentState(AgentChecks):
 
         The names are the same in both backends, so that either continues the other:
         `policy.layers.<i>.weight` [out, in], `policy.log_std` [act_dim],
+        `policy.norms.<i>.weight` [units] where layers are normalised,
         `value.layers.<i>.bias`, `value_optimizer.…`, `observation_normalizer.…`,
         `random.…`.
         """
@@ -58,3 +60,15 @@ class AgentState(AgentChecks):
         self._minibatch_stream = RandomStream(self.seed, Purpose.MINIBATCH)
         self._action_draws = int(checked["random.action_draws"])
         self._minibatch_draws = int(checked["random.minibatch_draws"])
+
+    def observe(self, obs: np.ndarray) -> None:
+        """Add raw observations [N, obs_dim] to the running normalisation, if on.
+
+        Raises:
+            ValueError: `obs` has another shape or is not finite; nothing has changed.
+        """
+        if self.observation_normalizer is not None:
+            obs = real_array("obs", obs)
+            require_shape("obs", obs, (None, self.obs_dim))
+            require_finite("obs", obs)
+            self.observation_normalizer.update(obs)

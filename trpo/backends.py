@@ -3,6 +3,7 @@
 import dataclasses
 import importlib
 from types import ModuleType
+from typing import Any
 
 from trpo.config import BACKENDS, TrainConfig
 from trpo.spaces import PolicySpec
@@ -39,8 +40,19 @@ def load_backend(name: str) -> ModuleType:
         ) from error
 
 
-def make_agent(config: TrainConfig, spec: PolicySpec):  # noqa: ANN201
+def make_agent(  # noqa: ANN201
+    config: TrainConfig,
+    spec: PolicySpec,
+    policy_network: Any = None,
+    value_network: Any = None,
+):
     """A new agent of the configured backend for an environment of this `spec`.
+
+    Args:
+        config: Of the run.
+        spec: Of the environment's spaces.
+        policy_network: The user's own, see `trpo.agent_base.AgentBase`.
+        value_network: Likewise.
 
     Raises:
         ValueError: an argument is out of range, or there is no such device.
@@ -60,6 +72,9 @@ def make_agent(config: TrainConfig, spec: PolicySpec):  # noqa: ANN201
         observation_clip=config.observation_clip,
         distribution=spec.head.distribution,
         action_sizes=spec.head.action_sizes,
+        images=spec.images,
+        policy_network=policy_network,
+        value_network=value_network,
         **hyperparameters,
     )
     agent.spec = spec

@@ -11,6 +11,7 @@ from typing import Literal
 
 import tyro
 
+from trpo.architecture import ACTIVATIONS, Architecture, Image
 from trpo.heads import GAUSSIAN, POLICY_DISTRIBUTIONS
 from trpo.types import Rates
 from trpo.validation import (
@@ -25,11 +26,16 @@ from trpo.validation import (
 )
 
 
-DTYPES = ("float32", "float64")
-FISHER_PRODUCTS = ("gauss_newton", "kl_hessian")
-INITIALIZATIONS = ("orthogonal", "torch", "flax")
-OPTIMIZER_TYPES = ("adam", "sgd")
-MATMUL_PRECISIONS = ("float32", "tf32", "bfloat16")
+CHOICES = {
+    "activation": ACTIVATIONS,
+    "optimizer_type": ("adam", "sgd"),
+    "policy_distribution": POLICY_DISTRIBUTIONS,
+    "initialization": ("orthogonal", "torch", "flax"),
+    "fisher_product": ("gauss_newton", "kl_hessian"),
+    "dtype": ("float32", "float64"),
+    "matmul_precision": ("float32", "tf32", "bfloat16"),
+}
+COUNTS = ("cg_iters", "backtrack_iters", "value_epochs", "value_minibatch_size")
 BACKENDS = ("jax", "torch")
 VECTORIZATIONS = ("sync", "async")
 # A radius must stay above zero; equal advantages take no step at any radius.
@@ -46,9 +52,15 @@ class TRPOConfig:
     """
 
     policy_layer_sizes: tuple[int, ...] = (64, 64)
-    """Units of each hidden tanh layer of the policy network."""
+    """Units of each hidden layer of the policy network."""
     critic_layer_sizes: tuple[int, ...] = (64, 64)
-    """Units of each hidden tanh layer of the critic network."""
+    """Units of each hidden layer of the critic network."""
+    activation: str = "tanh"
+    """Of the hidden layers: tanh, relu, elu, gelu (exact, by erf) or silu."""
+    layer_norm: bool = False
+    """Layer normalisation, with scale and shift, before each hidden activation."""
+    share_encoder: bool = False
+    """Critic of the policy's last hidden layer, which it sees and does not train."""
     gamma: float = 0.99
     """Discount factor per step, in [0, 1] (GAE, eq. 1)."""
     gae_lambda: float = 0.95
@@ -108,26 +120,21 @@ class TRPOConfig:
             require_between(name, getattr(self, name), low, high)
         for name in ("target_kl", "value_lr", "max_grad_norm"):
             require_positive(name, getattr(self, name))
-        for name in (
-            "cg_iters",
-            "backtrack_iters",
-            "value_epochs",
-            "value_minibatch_size",
-        ):
+        for name in COUNTS:
             require_count(name, getattr(self, name))
         require_between("backtrack_coeff", self.backtrack_coeff, 0.0, 1.0, open_=True)
         require_between("sgd_momentum", self.sgd_momentum, 0.0, 1.0)
         if self.sgd_momentum == 1.0:
             raise ValueError("`sgd_momentum`: expected a value below 1, got 1.0.")
         require_bool("normalize_advantages", self.normalize_advantages)
-        require_choice("optimizer_type", self.optimizer_type, OPTIMIZER_TYPES)
-        require_choice("initialization", self.initialization, INITIALIZATIONS)
-        require_choice(
-            "policy_distribution", self.policy_distribution, POLICY_DISTRIBUTIONS
-        )
-        require_choice("fisher_product", self.fisher_product, FISHER_PRODUCTS)
-        require_choice("dtype", self.dtype, DTYPES)
-        require_choice("matmul_precision", self.matmul_precision, MATMUL_PRECISIONS)
+        require_bool("layer_norm", self.layer_norm)
+        require_bool("share_encoder", self.share_encoder)
+        for name, choices in CHOICES.items():
+            require_choice(name, getattr(self, name), choices)
+
+    def architecture(self, images: tuple[Image, ...] = ()) -> Architecture:
+        """What both networks are built of, for observations with these images."""
+        return Architecture(self.activation, self.layer_norm, images)
 
     def rates(
         self, target_kl: float | None = None, value_lr: float | None = None

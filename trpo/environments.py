@@ -11,7 +11,7 @@ from gymnasium.vector import AsyncVectorEnv, AutoresetMode, VectorEnv
 
 from trpo.lean_environment import LeanVectorEnv
 from trpo.noise import Purpose, RandomStream, episode_seed
-from trpo.spaces import is_flattenable, is_vector
+from trpo.observations import flattened
 
 
 RESTORE = "restore_episode"
@@ -88,8 +88,8 @@ def make_environment(
 ) -> gymnasium.Env:
     """One environment with seeded episodes, its observations arrays of numbers.
 
-    Discrete observations become one-hot; those of a Dict or Tuple are joined, by
-    `gymnasium.wrappers.FlattenObservation`. Any other space is left as it is.
+    Discrete observations become one-hot; those of a Dict or Tuple are joined, images
+    among them, by `gymnasium.wrappers.FlattenObservation`. Any other is left as it is.
 
     Raises:
         UnknownEnvironmentError: the id is unknown (close matches are named) or a
@@ -114,8 +114,10 @@ def make_environment(
             "package that registers this environment."
         ) from error
     space = env.observation_space
-    if is_flattenable(space) and not is_vector(space):
+    flat = flattened(space)
+    if flat is not space:
         env = gymnasium.wrappers.FlattenObservation(env)
+        env.observation_space = flat
     return SeededEpisodes(env, seed, env_index, purpose)
 
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from trpo.architecture import PLAIN, Architecture, Image
 from trpo.heads import Head
 from trpo.noise import Purpose, RandomStream
 
@@ -87,6 +88,44 @@ def mlp_weights(
     return weights
 
 
+def norm_weights(layer_sizes: Sequence[int]) -> dict[str, np.ndarray]:
+    """Scales of 1 and shifts of 0 for the layer normalisation of each hidden layer."""
+    weights = {}
+    for i, size in enumerate(layer_sizes):
+        weights[f"norms.{i}.weight"] = np.ones(size)
+        weights[f"norms.{i}.bias"] = np.zeros(size)
+    return weights
+
+
+def encoder_weights(
+    stream: RandomStream, images: Sequence[Image], initialization: str
+) -> dict[str, np.ndarray]:
+    """Kernels [filters, channels, rows, columns] and all else of images' encoders.
+
+    Args:
+        stream: Source of randomness; encoder k uses draws of index k + 1.
+        images: That are encoded.
+        initialization: Of a kernel as of the matrix [filters, the rest].
+    """
+    weights = {}
+    for k, image in enumerate(images):
+        shapes, channels = {}, image.channels
+        for j, (filters, kernel, _) in enumerate(image.convolutions):
+            shapes[f"convs.{j}"] = (filters, channels, *kernel)
+            channels = filters
+        shapes["output"] = (image.features, image.encoded)
+        for draw, (name, (rows, *rest)) in enumerate(shapes.items()):
+            generator, columns = stream.at(draw, k + 1), math.prod(rest)
+            if initialization == "orthogonal":
+                weight = orthogonal(generator, rows, columns, HIDDEN_GAIN)
+                bias = np.zeros(rows)
+            else:
+                weight, bias = LAYERS[initialization](generator, rows, columns)
+            weights[f"encoders.{k}.{name}.weight"] = weight.reshape(rows, *rest)
+            weights[f"encoders.{k}.{name}.bias"] = bias
+    return weights
+
+
 LAYERS = {"torch": torch_layer, "flax": flax_layer}
 
 
@@ -99,23 +138,28 @@ def initial_weights(
     initial_log_std: float,
     seed: int,
     initialization: str = "orthogonal",
+    architecture: Architecture = PLAIN,
+    share_encoder: bool = False,
 ) -> dict[str, np.ndarray]:
     """All initial weights of an agent, float64, under their canonical names."""
-    policy = mlp_weights(
-        RandomStream(seed, Purpose.POLICY_WEIGHTS),
-        (obs_dim, *policy_layer_sizes, head.output_dim),
-        POLICY_OUTPUT_GAIN,
-        initialization,
-    )
-    critic = mlp_weights(
-        RandomStream(seed, Purpose.CRITIC_WEIGHTS),
-        (obs_dim, *critic_layer_sizes, 1),
-        CRITIC_OUTPUT_GAIN,
-        initialization,
-    )
+    stream = RandomStream(seed, Purpose.POLICY_WEIGHTS)
+    sizes = (architecture.input_dim(obs_dim), *policy_layer_sizes, head.output_dim)
+    policy = mlp_weights(stream, sizes, POLICY_OUTPUT_GAIN, initialization)
+    policy |= encoder_weights(stream, architecture.images, initialization)
+    stream = RandomStream(seed, Purpose.CRITIC_WEIGHTS)
+    if share_encoder:
+        obs_dim, of_critic = policy_layer_sizes[-1], architecture.after_encoder
+    else:
+        of_critic = architecture
+    sizes = (of_critic.input_dim(obs_dim), *critic_layer_sizes, 1)
+    critic = mlp_weights(stream, sizes, CRITIC_OUTPUT_GAIN, initialization)
+    critic |= encoder_weights(stream, of_critic.images, initialization)
     if head.family.outputs_log_std:
         bias = policy[f"layers.{len(policy_layer_sizes)}.bias"]
         bias[head.reals : head.real_outputs] = initial_log_std
+    if architecture.layer_norm:
+        policy |= norm_weights(policy_layer_sizes)
+        critic |= norm_weights(critic_layer_sizes)
     free = {}
     if head.family.free_log_std:
         free["policy.log_std"] = np.full(head.reals, float(initial_log_std))

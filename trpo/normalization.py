@@ -65,18 +65,33 @@ class RunningMoments:
 
 
 class ObservationNormalizer:
-    """(observation - mean) / std, clipped; statistics change only in `update`."""
+    """(observation - mean) / std, clipped; statistics change only in `update`.
 
-    def __init__(self, obs_dim: int, clip: float = 10.0) -> None:
-        self.moments = RunningMoments(obs_dim)
-        self.clip = clip
+    Args:
+        obs_dim: Entries of an observation.
+        clip: Bound of normalised entries.
+        columns: Entries that are normalised, not pixels; all if None.
+    """
+
+    def __init__(
+        self, obs_dim: int, clip: float = 10.0, columns: np.ndarray | None = None
+    ) -> None:
+        self.moments = RunningMoments(obs_dim if columns is None else len(columns))
+        self.clip, self.columns = clip, columns
 
     def update(self, obs: np.ndarray) -> None:
         """Add raw observations [..., obs_dim]."""
-        self.moments.update(obs)
+        self.moments.update(obs if self.columns is None else obs[..., self.columns])
 
     def normalize(self, obs: np.ndarray, dtype: np.dtype) -> np.ndarray:
         """Normalised copy of raw `obs` [..., obs_dim], as `dtype`."""
+        if self.columns is not None:
+            whole = obs.astype(dtype)
+            whole[..., self.columns] = self._scaled(obs[..., self.columns], dtype)
+            return whole
+        return self._scaled(obs, dtype)
+
+    def _scaled(self, obs: np.ndarray, dtype: np.dtype) -> np.ndarray:
         scaled = (obs - self.moments.mean) / self.moments.std
         return scaled.clip(-self.clip, self.clip).astype(dtype, copy=False)
 

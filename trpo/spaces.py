@@ -6,14 +6,16 @@ from typing import Any, NamedTuple
 import numpy as np
 from gymnasium import spaces
 
+from trpo.architecture import Image
 from trpo.heads import BERNOULLI, CATEGORICAL, GAUSSIAN, MIXTURES, Head
 from trpo.joint_actions import filled, first, leaves
+from trpo.observations import images_of, is_image, is_vector
 
 
 SUPPORTED = (
-    "observations: Box of numbers (any shape but an image's, flattened), Discrete, "
-    "MultiDiscrete, MultiBinary, and Dict or Tuple of these (one-hot and flattened by "
-    "gymnasium.wrappers.FlattenObservation, which trpo.environments applies); "
+    "observations: Box of numbers (any shape, flattened), image (Box of uint8 with 2 "
+    "or 3 dimensions, encoded), Discrete, MultiDiscrete, MultiBinary, and Dict or "
+    "Tuple of these (one-hot and flattened, which trpo.environments does); "
     "actions: Box of real numbers (any shape and bounds, flattened; finite bounds if "
     "policy_distribution is a squashed one), Discrete, MultiDiscrete, MultiBinary, and "
     "Dict or Tuple of these"
@@ -38,6 +40,7 @@ class PolicySpec(NamedTuple):
         structure: the Dict or Tuple of actions, if it is one.
         parts: its leaves in order: each one's columns of the agent's action, and spec.
             The real entries of all leaves come before all choices.
+        images: those in an observation.
     """
 
     obs_dim: int
@@ -49,6 +52,7 @@ class PolicySpec(NamedTuple):
     action_start: np.ndarray | None = None
     structure: spaces.Dict | spaces.Tuple | None = None
     parts: tuple[tuple[np.ndarray, "PolicySpec"], ...] = ()
+    images: tuple[Image, ...] = ()
 
     @property
     def act_dim(self) -> int:
@@ -98,9 +102,18 @@ def policy_spec(
         UnsupportedSpaceError: one of the spaces is not supported, or not with this
             distribution; names it and those that are.
     """
-    if not is_vector(observation_space):
+    if not (is_vector(observation_space) or is_image(observation_space)):
         raise _unsupported("observation", observation_space)
-    obs_dim = int(np.prod(observation_space.shape or ()))
+    spec = _of_actions(
+        int(np.prod(observation_space.shape or ())), action_space, policy_distribution
+    )
+    return spec._replace(images=images_of(observation_space))
+
+
+def _of_actions(
+    obs_dim: int, action_space: spaces.Space, policy_distribution: str
+) -> PolicySpec:
+    """The spec but for the images."""
     if isinstance(action_space, spaces.Dict | spaces.Tuple):
         return _joint(obs_dim, action_space, policy_distribution)
     for kind, fields_of in ACTIONS.items():
@@ -210,30 +223,6 @@ def _distributed(
             f"`action_space`: {SUPPORTED}; got {action_space}. {error}"
         ) from error
     return spec._replace(head=head)
-
-
-def is_vector(space: spaces.Space) -> bool:
-    """Whether observations of this space are arrays of numbers, and no images."""
-    if not isinstance(space, spaces.Box) or np.prod(space.shape) == 0:
-        return False
-    return not (space.dtype == np.uint8 and len(space.shape) >= 2)
-
-
-def is_flattenable(space: spaces.Space) -> bool:
-    """Whether `gymnasium.spaces.flatten` makes such an array of an observation."""
-    if isinstance(space, spaces.Dict | spaces.Tuple):
-        named = isinstance(space, spaces.Dict)
-        parts = list(space.spaces.values() if named else space.spaces)
-        return len(parts) > 0 and all(map(is_flattenable, parts))
-    kinds = (spaces.Discrete, spaces.MultiDiscrete, spaces.MultiBinary)
-    return isinstance(space, kinds) or is_vector(space)
-
-
-def flattened(space: spaces.Space) -> spaces.Space:
-    """The space of observations as an agent takes them; others stay what they are."""
-    if is_vector(space) or not is_flattenable(space):
-        return space
-    return spaces.flatten_space(space)
 
 
 def _unsupported(role: str, space: spaces.Space) -> UnsupportedSpaceError:

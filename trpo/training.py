@@ -50,13 +50,20 @@ class Trainer:
 
     Args:
         config: Configuration of the run.
+        policy_network: The user's own, see `trpo.agent_base.AgentBase`.
+        value_network: Likewise.
 
     Raises:
         ValueError: the environment, device or a hyperparameter is not usable.
         MissingBackendError: the framework is not installed.
     """
 
-    def __init__(self, config: TrainConfig) -> None:
+    def __init__(
+        self,
+        config: TrainConfig,
+        policy_network: Any = None,
+        value_network: Any = None,
+    ) -> None:
         self.config = config
         self.env = make_vector_environment(
             config.env_id,
@@ -67,7 +74,9 @@ class Trainer:
         try:
             distribution = config.agent.policy_distribution
             self.collector = RolloutCollector(self.env, distribution)
-            self.agent = make_agent(config, self.collector.spec)
+            self.agent = make_agent(
+                config, self.collector.spec, policy_network, value_network
+            )
         except BaseException:
             self.env.close()
             raise

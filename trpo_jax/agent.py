@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from flax import nnx
 from jax.flatten_util import ravel_pytree
 
 from trpo.agent_base import AgentBase
@@ -21,9 +22,16 @@ from trpo_jax.compiled import (
     value as compiled_value,
 )
 from trpo_jax.conjugate_gradient import conjugate_gradient
+from trpo_jax.custom import CustomCritic, CustomPolicy, checked_network
 from trpo_jax.device import resolve_device
 from trpo_jax.distributions import DiagonalGaussian
-from trpo_jax.networks import Parameters, critic_function, policy_function
+from trpo_jax.networks import (
+    Parameters,
+    as_function,
+    critic_function,
+    features_function,
+    policy_function,
+)
 from trpo_jax.objective import Surrogate, surrogate
 
 
@@ -43,16 +51,45 @@ class TRPOAgent(AgentBase):
                 "off. Set the environment variable JAX_ENABLE_X64=1 before starting."
             )
         self.device = resolve_device(device)
-        config = self.config
-        self._functions = Functions(
-            policy_function(self.obs_dim, config.policy_layer_sizes, self.head),
-            critic_function(self.obs_dim, config.critic_layer_sizes),
-            self.head,
-        )
-        policy = state.load_network(weights, "policy.")
-        critic = state.load_network(weights, "value.")
+        apply, policy, features = self._build_policy(weights)
+        value, critic = self._build_critic(weights)
+        own = self.custom_networks.policy is not None
+        architecture = None if own else self.architecture
+        self._functions = Functions(apply, value, self.head, architecture, features)
         optimizer = self._build_value_optimizer().init(critic)
         self.state: TRPOState = self._put(TRPOState(policy, critic, optimizer))
+
+    def _build_policy(self, weights: dict[str, np.ndarray]) -> tuple:
+        """Function and parameters, and a function of the features that are shared."""
+        config, own = self.config, self.custom_networks.policy
+        if own is not None:
+            outputs = self.head.output_dim
+            own = checked_network("policy_network", own, self.obs_dim, outputs)
+            log_std = {n: a for n, a in weights.items() if n == "policy.log_std"}
+            return *self._taken_over(CustomPolicy(own, self.head), log_std), None
+        kind = (self.obs_dim, config.policy_layer_sizes, self.head, self.architecture)
+        features = features_function(*kind) if config.share_encoder else None
+        return policy_function(*kind), state.load_network(weights, "policy."), features
+
+    def _build_critic(self, weights: dict[str, np.ndarray]) -> tuple:
+        """Function and parameters."""
+        config, own = self.config, self.custom_networks.value
+        if own is not None:
+            own = checked_network("value_network", own, self.obs_dim, 1)
+            return self._taken_over(CustomCritic(own), {})
+        input_dim, architecture = self.obs_dim, self.architecture
+        if config.share_encoder:
+            input_dim = config.policy_layer_sizes[-1]
+            architecture = architecture.after_encoder
+        function = critic_function(input_dim, config.critic_layer_sizes, architecture)
+        return function, state.load_network(weights, "value.")
+
+    def _taken_over(self, module: nnx.Module, more: dict[str, np.ndarray]) -> tuple:
+        """A custom module as function and parameters in the agent's dtype."""
+        tree = nnx.to_pure_dict(nnx.state(module))
+        tree |= state.load_network(more, "policy.")
+        cast = jax.tree.map(lambda leaf: np.asarray(leaf, self.dtype), tree)
+        return as_function(module), cast
 
     def _build_value_optimizer(self) -> optax.GradientTransformation:
         """The critic's optimiser: Adam, or SGD with momentum."""
@@ -101,8 +138,9 @@ class TRPOAgent(AgentBase):
 
     def _value(self, obs: Any) -> jax.Array:
         return compiled_value(
-            self._functions.critic,
+            self._functions,
             self.config.matmul_precision,
+            self.state.policy,
             self.state.critic,
             obs.astype(self.dtype),
         )

@@ -12,13 +12,14 @@ import jax.numpy as jnp
 import optax
 from jax.flatten_util import ravel_pytree
 
+from trpo.architecture import PLAIN, Architecture
 from trpo.config import TRPOConfig
 from trpo.heads import Head
 from trpo.types import DISCARDED_FIELDS, Batch, Rates, StepStatus, UpdateReport
 from trpo_jax import distributions
 from trpo_jax.device import matmul_precision
 from trpo_jax.distributions import Distribution
-from trpo_jax.networks import FlatPolicy, Parameters
+from trpo_jax.networks import Parameters, flat_policy
 from trpo_jax.policy_update import PolicyStep, policy_step
 from trpo_jax.value_update import ValueFit, fit_critic
 
@@ -36,11 +37,26 @@ class TRPOState(NamedTuple):
 
 
 class Functions(NamedTuple):
-    """The networks as pure functions, hashed by identity, so cheap to jit on."""
+    """The networks as pure functions, hashed by identity, so cheap to jit on.
+
+    Attributes:
+        policy: (parameters, observations, mask) -> distribution.
+        critic: (parameters, what `encoded` returns) -> values.
+        head: of the policy.
+        architecture: of the policy; None if it is the user's own.
+        features: (policy's parameters, observations) -> what the critic is given, if
+            it shares the policy's encoder.
+    """
 
     policy: Callable[..., Distribution]
     critic: Callable[[Parameters, jax.Array], jax.Array]
     head: Head
+    architecture: Architecture | None = PLAIN
+    features: Callable[[Parameters, jax.Array], jax.Array] | None = None
+
+    def encoded(self, policy: Parameters, obs: jax.Array) -> jax.Array:
+        """What the critic is given: observations, or the policy's features of them."""
+        return obs if self.features is None else self.features(policy, obs)
 
 
 def build_value_optimizer(
@@ -78,23 +94,32 @@ def pure_update(
     with matmul_precision(config.matmul_precision):
         theta, unravel = ravel_pytree(state_before.policy)
         step = policy_step(
-            FlatPolicy(unravel, batch.obs, functions.head, batch.action_mask),
+            flat_policy(
+                functions.policy,
+                unravel,
+                batch.obs,
+                functions.head,
+                batch.action_mask,
+                functions.architecture,
+            ),
             theta,
             batch,
             config,
             rates.target_kl,
         )
+        policy = unravel(step.theta)
         critic, optimizer_state, fit = fit_critic(
             functions.critic,
             state_before.critic,
             build_value_optimizer(config, rates.value_lr),
             state_before.optimizer,
-            batch,
+            # A shared encoder is the one that acts next.
+            batch._replace(obs=functions.encoded(policy, batch.obs)),
             orders,
             minibatch_size=config.value_minibatch_size,
             max_grad_norm=config.max_grad_norm,
         )
-    new = TRPOState(unravel(step.theta), critic, optimizer_state)
+    new = TRPOState(policy, critic, optimizer_state)
     finite = [jnp.isfinite(leaf).all() for leaf in jax.tree.leaves((new, fit.loss))]
     sound = jnp.stack(finite).all() & (step.status != StepStatus.NON_FINITE)
     committed = jax.tree.map(
@@ -143,7 +168,7 @@ def act(
     """Action [B, act_dim], log-probability [B, 1] and value [B, 1], compiled."""
     with matmul_precision(precision):
         distribution = functions.policy(policy, obs, mask)
-        value = functions.critic(critic, obs)
+        value = functions.critic(critic, functions.encoded(policy, obs))
     if noise is None:
         action = distributions.mode(distribution)
     else:
@@ -153,8 +178,12 @@ def act(
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
 def value(
-    critic_apply: Callable, precision: str, critic: Parameters, obs: jax.Array
+    functions: Functions,
+    precision: str,
+    policy: Parameters,
+    critic: Parameters,
+    obs: jax.Array,
 ) -> jax.Array:
     """The critic's value [B, 1], compiled."""
     with matmul_precision(precision):
-        return critic_apply(critic, obs)
+        return functions.critic(critic, functions.encoded(policy, obs))

@@ -81,6 +81,11 @@ class FunctionalEnvironment:
         self.spec: PolicySpec = policy_spec(
             func_env.observation_space, func_env.action_space, policy_distribution
         )
+        if self.spec.images:
+            raise UnsupportedSpaceError(
+                "`observation_space`: expected no image for compiled training, got "
+                f"{func_env.observation_space}. Leave --compiled out to train on it."
+            )
         if self.spec.structure is not None:
             raise UnsupportedSpaceError(
                 "`action_space`: expected Box, Discrete, MultiDiscrete or MultiBinary "

@@ -187,8 +187,10 @@ def collect(
     final = policy.prepare(moments, transition.final_obs).reshape(flat.shape)
     with matmul_precision(policy.precision):
         distribution = functions.policy(learner.policy, flat)
-        values = functions.critic(learner.critic, flat)
-        next_values = functions.critic(learner.critic, final)
+        values, next_values = (
+            functions.critic(learner.critic, functions.encoded(learner.policy, obs))
+            for obs in (flat, final)
+        )
     chosen = actions.reshape(flat.shape[0], -1)
     log_probs = distributions.log_prob(distribution, chosen)
     shape = transition.rewards.shape

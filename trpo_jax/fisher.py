@@ -9,9 +9,10 @@ from collections.abc import Callable
 import jax
 from jaxtyping import Float
 
-from trpo_jax import distributions
+from trpo_jax import autodiff, distributions
+from trpo_jax.autodiff import Linearization
 from trpo_jax.distributions import Distribution
-from trpo_jax.networks import FlatPolicy, Linearization
+from trpo_jax.networks import FlatPolicy
 from trpo_jax.objective import mean_kl
 
 
@@ -22,14 +23,11 @@ Product = Callable[[jax.Array], jax.Array]
 def linearize(policy: PolicyFunction, theta: Float[jax.Array, " p"]) -> Linearization:
     """The policy's outputs at `theta` and their Jacobian, kept for all products.
 
-    A `FlatPolicy` knows its own; that of any other function is found by JAX.
+    A `FlatPolicy` knows its own; of any other function it is `autodiff`'s.
     """
     if isinstance(policy, FlatPolicy):
         return policy.linearize(theta)
-    # `jvp` with the forward pass done once for all products.
-    distribution, push = jax.linearize(policy, theta)
-    transpose = jax.linear_transpose(push, theta)
-    return Linearization(distribution, push, lambda u: transpose(u)[0])
+    return autodiff.linearize(policy, theta)
 
 
 def gauss_newton_product(

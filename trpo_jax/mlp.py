@@ -1,4 +1,4 @@
-"""A tanh multilayer perceptron, its Jacobian J and J', by hand.
+"""A multilayer perceptron, and the Jacobian J and J' of plain ones, by hand.
 
 Automatic differentiation gives the same numbers. By hand, the inputs of the layers are
 kept in both layouts, because XLA's product of two tall matrices, which gives a weight's
@@ -6,6 +6,7 @@ gradient, is half as fast on a CPU as one of a wide and a tall matrix; and the r
 worked on in chunks.
 """
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -13,7 +14,18 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Float
 
+from trpo.architecture import LAYER_NORM_EPSILON
 from trpo.chunks import chunk_rows
+
+
+# GELU is x times the normal distribution function at x, exactly (by erf).
+ACTIVATIONS = {
+    "tanh": jnp.tanh,
+    "relu": jax.nn.relu,
+    "elu": jax.nn.elu,
+    "gelu": functools.partial(jax.nn.gelu, approximate=False),
+    "silu": jax.nn.silu,
+}
 
 
 class Layer(NamedTuple):
@@ -42,25 +54,41 @@ def layers_of(tree: Any) -> list[Layer]:
     return [Layer(layer["kernel"], layer["bias"]) for layer in tree["layers"].values()]
 
 
-def forward(layers: Sequence[Layer], x: Float[jax.Array, "n in_"]) -> list[jax.Array]:
-    """The input of every layer, and the output [n, out] of the last."""
+def forward(
+    layers: Sequence[Layer],
+    x: Float[jax.Array, "n in_"],
+    activation: str = "tanh",
+    norms: Sequence[Layer] = (),
+) -> list[jax.Array]:
+    """The input of every layer, and the output [n, out] of the last.
+
+    Args:
+        layers: The network's.
+        x: Input of the first.
+        activation: Of the hidden layers.
+        norms: Scale and shift of each hidden layer's normalisation, if it has one.
+    """
     *hidden, output = layers
+    activate = ACTIVATIONS[activation]
     inputs = [x]
-    for weight, bias in hidden:
-        x = jnp.tanh(x @ weight + bias)
+    for i, (weight, bias) in enumerate(hidden):
+        x = x @ weight + bias
+        if norms:
+            x = _layer_norm(x, *norms[i])
+        x = activate(x)
         inputs.append(x)
     return [*inputs, x @ output.weight + output.bias]
 
 
 def record(
-    layers: Sequence[Layer], x: Float[jax.Array, "n in_"]
+    layers: Sequence[Layer], x: Float[jax.Array, "n in_"], activation: str = "tanh"
 ) -> tuple[Float[jax.Array, "n out"], Tape]:
     """The output, and what `push` and `pull` need."""
     size = x.shape[0]
     rows = chunk_rows(size, max(max(layer.weight.shape) for layer in layers))
 
     def of_chunk(chunk: jax.Array) -> tuple:
-        *inputs, output = forward(layers, chunk)
+        *inputs, output = forward(layers, chunk, activation)
         return output, inputs, [array.T for array in inputs]
 
     output, inputs, transposed = _map(of_chunk, _split(x, rows))
@@ -68,7 +96,10 @@ def record(
 
 
 def push(
-    layers: Sequence[Layer], tape: Tape, tangents: Sequence[Layer]
+    layers: Sequence[Layer],
+    tape: Tape,
+    tangents: Sequence[Layer],
+    activation: str = "tanh",
 ) -> Float[jax.Array, "n out"]:
     """J v: how the output changes along `tangents` of the layers.
 
@@ -76,12 +107,14 @@ def push(
         layers: The network's.
         tape: Of the forward pass.
         tangents: Direction v.
+        activation: Of the hidden layers, one of `trpo.architecture.BY_HAND`.
     """
+    slope = _SLOPES[activation]
 
     def of_chunk(inputs: list[jax.Array]) -> jax.Array:
         change = inputs[0] @ tangents[0].weight + tangents[0].bias
         for layer, x, tangent in zip(layers[1:], inputs[1:], tangents[1:], strict=True):
-            change = change * (1.0 - x * x)
+            change = change * slope(x)
             change = change @ layer.weight + x @ tangent.weight + tangent.bias
         return change
 
@@ -89,7 +122,10 @@ def push(
 
 
 def pull(
-    layers: Sequence[Layer], tape: Tape, cotangent: Float[jax.Array, "n out"]
+    layers: Sequence[Layer],
+    tape: Tape,
+    cotangent: Float[jax.Array, "n out"],
+    activation: str = "tanh",
 ) -> list[Layer]:
     """J'u, shaped like `layers`.
 
@@ -97,7 +133,9 @@ def pull(
         layers: The network's.
         tape: Of the forward pass.
         cotangent: u.
+        activation: Of the hidden layers, one of `trpo.architecture.BY_HAND`.
     """
+    slope = _SLOPES[activation]
     inputs, transposed = tape.inputs, tape.transposed
     rows = inputs[0].shape[1]
 
@@ -106,7 +144,7 @@ def pull(
         for i in range(len(layers) - 1, -1, -1):
             gradients.insert(0, Layer(transposed[i] @ g, g.sum(0)))
             if i > 0:
-                g = (g @ layers[i].weight.T) * (1.0 - inputs[i] * inputs[i])
+                g = (g @ layers[i].weight.T) * slope(inputs[i])
         return gradients
 
     chunks = (_split(cotangent, rows), inputs, transposed)
@@ -118,6 +156,31 @@ def pull(
 
     zeros = jax.tree.map(jnp.zeros_like, list(layers))
     return jax.lax.scan(add, zeros, chunks)[0]
+
+
+def _layer_norm(x: jax.Array, scale: jax.Array, shift: jax.Array) -> jax.Array:
+    # Not nnx.LayerNorm's default, whose variance is a difference of two means.
+    centered = x - x.mean(-1, keepdims=True)
+    variance = (centered * centered).mean(-1, keepdims=True)
+    return centered / jnp.sqrt(variance + LAYER_NORM_EPSILON) * scale + shift
+
+
+def _tanh_slope(y: jax.Array) -> jax.Array:
+    """The slope of tanh where it is y."""
+    return 1.0 - y * y
+
+
+def _relu_slope(y: jax.Array) -> jax.Array:
+    """The slope of relu where it is y, 0 at 0."""
+    return (y > 0).astype(y.dtype)
+
+
+def _elu_slope(y: jax.Array) -> jax.Array:
+    """The slope of elu where it is y: 1 above 0, else exp(x) = y + 1."""
+    return jnp.minimum(y, 0.0) + 1.0
+
+
+_SLOPES = {"tanh": _tanh_slope, "relu": _relu_slope, "elu": _elu_slope}
 
 
 def _split(array: jax.Array, rows: int) -> jax.Array:

@@ -1,7 +1,8 @@
 """Canonical NumPy state <-> trees of arrays.
 
-A network's tree {"layers": {i: {"kernel", "bias"}}, …} holds kernels [in, out]; the
-canonical weight is their transpose [out, in].
+A network's tree is {"layers": {i: {"kernel", "bias"}}, "norms": {i: {"scale", "bias"}},
+…}. Its kernels are [in, out], canonical weights [out, in]; those of a convolution are
+[rows, columns, in, out] and [out, in, rows, columns]. A scale is a weight too.
 """
 
 from collections.abc import Mapping
@@ -14,31 +15,46 @@ import optax
 from trpo_jax.networks import Parameters
 
 
+WEIGHTS = ("kernel", "scale")
+# Axes of a weight, by their number, in the canonical order.
+TO_CANONICAL = {1: (0,), 2: (1, 0), 4: (3, 2, 0, 1)}
+
+
 def network_arrays(tree: Parameters, prefix: str) -> dict[str, np.ndarray]:
     """Copies of a network-shaped tree's arrays under `prefix`."""
     arrays = {}
-    if "log_std" in tree:
-        arrays[f"{prefix}log_std"] = np.array(tree["log_std"])
-    for i, layer in tree["layers"].items():
-        arrays[f"{prefix}layers.{i}.weight"] = np.array(layer["kernel"]).T.copy()
-        arrays[f"{prefix}layers.{i}.bias"] = np.array(layer["bias"])
+    # As PyTorch orders them: a module's own before its parts', weight before bias.
+    order = sorted(tree.items(), key=lambda i: (isinstance(i[1], dict), i[0] == "bias"))
+    for key, branch in order:
+        if isinstance(branch, dict):
+            arrays |= network_arrays(branch, f"{prefix}{key}.")
+        else:
+            array = np.array(branch)
+            if not _is_own(prefix) and key in WEIGHTS:
+                array = array.transpose(TO_CANONICAL[array.ndim]).copy()
+                key = "weight"
+            arrays[f"{prefix}{key}"] = array
     return arrays
 
 
 def load_network(arrays: Mapping[str, np.ndarray], prefix: str) -> Parameters:
     """The network-shaped tree, of NumPy arrays, that `network_arrays` named."""
-    names = [name for name in arrays if name.startswith(f"{prefix}layers.")]
-    count = 1 + max(int(name.removeprefix(prefix).split(".")[1]) for name in names)
-    layers = {
-        i: {
-            "kernel": arrays[f"{prefix}layers.{i}.weight"].T.copy(),
-            "bias": arrays[f"{prefix}layers.{i}.bias"],
-        }
-        for i in range(count)
-    }
-    if f"{prefix}log_std" in arrays:
-        return {"layers": layers, "log_std": arrays[f"{prefix}log_std"]}
-    return {"layers": layers}
+    tree: Parameters = {}
+    for name in (name for name in arrays if name.startswith(prefix)):
+        *path, last = name.removeprefix(prefix).split(".")
+        branch, array = tree, arrays[name]
+        for key in path:
+            branch = branch.setdefault(int(key) if key.isdigit() else key, {})
+        if last == "weight" and not _is_own(name):
+            last = "scale" if array.ndim == 1 else "kernel"
+            array = array.transpose(np.argsort(TO_CANONICAL[array.ndim])).copy()
+        branch[last] = array
+    return tree
+
+
+def _is_own(name: str) -> bool:
+    """Whether a name is in the user's own network, where nothing is renamed."""
+    return "network" in name.split(".")
 
 
 def optimizer_arrays(optimizer_state: Any) -> dict[str, np.ndarray]:

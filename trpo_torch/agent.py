@@ -11,9 +11,10 @@ from trpo.agent_base import AgentBase
 from trpo.types import DISCARDED_FIELDS, Batch, Rates, StepStatus, UpdateReport
 from trpo_torch import distributions, state
 from trpo_torch.conjugate_gradient import conjugate_gradient
+from trpo_torch.custom import CustomCritic, CustomPolicy, checked_network
 from trpo_torch.device import matmul_precision, resolve_device
 from trpo_torch.distributions import DiagonalGaussian
-from trpo_torch.networks import Critic, FlatPolicy, Policy
+from trpo_torch.networks import Critic, Policy, flat_policy
 from trpo_torch.objective import Surrogate, surrogate
 from trpo_torch.policy_update import PolicyStep, policy_step
 from trpo_torch.value_update import ValueFit, fit_critic
@@ -35,16 +36,36 @@ class TRPOAgent(AgentBase):
     def _build(self, device: Any, weights: dict[str, np.ndarray]) -> None:
         self.device = resolve_device(device)
         self._torch_dtype = dtype = getattr(torch, self.dtype.name)
-        config = self.config
-        self.policy = Policy(self.obs_dim, config.policy_layer_sizes, self.head).to(
-            self.device, dtype
-        )
-        self.critic = Critic(self.obs_dim, config.critic_layer_sizes).to(
-            self.device, dtype
-        )
-        state.load_network(self.policy, weights, "policy.")
-        state.load_network(self.critic, weights, "value.")
+        self.policy = self._build_policy(weights).to(self.device, dtype)
+        self.critic = self._build_critic(weights).to(self.device, dtype)
         self.value_optimizer = self._build_value_optimizer()
+
+    def _build_policy(self, weights: dict[str, np.ndarray]) -> Policy | CustomPolicy:
+        own = self.custom_networks.policy
+        if own is None:
+            sizes = self.config.policy_layer_sizes
+            policy = Policy(self.obs_dim, sizes, self.head, self.architecture)
+        else:
+            outputs = self.head.output_dim
+            own = checked_network("policy_network", own, self.obs_dim, outputs)
+            policy = CustomPolicy(own, self.head)
+            weights = state.network_arrays(policy, "policy.") | {
+                name: a for name, a in weights.items() if name == "policy.log_std"
+            }
+        state.load_network(policy, weights, "policy.")
+        return policy
+
+    def _build_critic(self, weights: dict[str, np.ndarray]) -> Critic | CustomCritic:
+        config, own = self.config, self.custom_networks.value
+        if own is not None:
+            return CustomCritic(checked_network("value_network", own, self.obs_dim, 1))
+        input_dim, architecture = self.obs_dim, self.architecture
+        if config.share_encoder:
+            input_dim = config.policy_layer_sizes[-1]
+            architecture = architecture.after_encoder
+        critic = Critic(input_dim, config.critic_layer_sizes, architecture)
+        state.load_network(critic, weights, "value.")
+        return critic
 
     def _build_value_optimizer(self) -> torch.optim.Optimizer:
         """A fresh optimiser of the critic: Adam, or SGD with momentum."""
@@ -81,7 +102,7 @@ class TRPOAgent(AgentBase):
         with matmul_precision(self.config.matmul_precision):
             # Past nn.Module's hooks, of which there are none.
             distribution = self.policy.forward(obs, mask)
-            value = self.critic.forward(obs)
+            value = self.critic.forward(self._encoded(obs))
         if noise is None:
             action = distributions.mode(distribution)
         else:
@@ -91,7 +112,15 @@ class TRPOAgent(AgentBase):
     @torch.no_grad()
     def _value(self, obs: Any) -> Tensor:
         with matmul_precision(self.config.matmul_precision):
-            return self.critic(self._to_native(obs))
+            return self.critic(self._encoded(self._to_native(obs)))
+
+    @torch.no_grad()
+    def _encoded(self, obs: Tensor) -> Tensor:
+        """What the critic is given: observations, or the policy's features of them."""
+        if not self.config.share_encoder:
+            return obs
+        assert isinstance(self.policy, Policy)
+        return self.policy.features(obs)
 
     def _policy_objective(
         self, obs: Tensor, actions: Tensor, old_log_probs: Tensor, advantages: Tensor
@@ -106,18 +135,20 @@ class TRPOAgent(AgentBase):
         try:
             with matmul_precision(self.config.matmul_precision):
                 step = policy_step(
-                    FlatPolicy(self.policy, batch.obs, batch.action_mask),
+                    flat_policy(self.policy, batch.obs, batch.action_mask),
                     _flat_params(self.policy),
                     batch,
                     self.config,
                     rates.target_kl,
                 )
+                # Before the fit: a shared encoder is the one that acts next.
+                _set_flat_params(self.policy, step.theta)
                 for group in self.value_optimizer.param_groups:
                     group["lr"] = rates.value_lr
                 fit = fit_critic(
                     self.critic,
                     self.value_optimizer,
-                    batch,
+                    batch._replace(obs=self._encoded(batch.obs)),
                     orders,
                     minibatch_size=self.config.value_minibatch_size,
                     max_grad_norm=self.config.max_grad_norm,
@@ -126,8 +157,6 @@ class TRPOAgent(AgentBase):
             if not (sound and self._is_sound(step.theta, fit.loss)):
                 step = _discarded(step)
                 self._set_learned_state(before)
-            else:
-                _set_flat_params(self.policy, step.theta)
         except BaseException:
             self._set_learned_state(before)
             raise

@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 
@@ -31,10 +32,18 @@ def resolve_device(device: torch.device | str) -> torch.device:
 
 @contextlib.contextmanager
 def matmul_precision(name: str) -> Iterator[None]:
-    """Compute float32 matrix products in "float32", "tf32" or "bfloat16"."""
+    """Compute float32 products and convolutions in "float32", "tf32" or "bfloat16"."""
     before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision(PRECISIONS[name])
+    on_gpu = torch.backends.cuda.is_built()
+    cudnn: Any = torch.backends.cudnn
+    # Convolutions have a switch of their own, which is on by default.
+    convolutions = cudnn.allow_tf32 if on_gpu else None
+    if on_gpu:
+        cudnn.allow_tf32 = name != "float32"
     try:
         yield
     finally:
         torch.set_float32_matmul_precision(before)
+        if on_gpu:
+            cudnn.allow_tf32 = convolutions

@@ -10,9 +10,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from trpo_torch import distributions
+from trpo_torch import autodiff, distributions
+from trpo_torch.autodiff import Linearization
 from trpo_torch.distributions import Distribution
-from trpo_torch.networks import FlatPolicy, Linearization
+from trpo_torch.networks import FlatPolicy
 from trpo_torch.objective import mean_kl
 
 
@@ -23,26 +24,11 @@ Product = Callable[[Tensor], Tensor]
 def linearize(policy: PolicyFunction, theta: Float[Tensor, " p"]) -> Linearization:
     """The policy's outputs at `theta` and their Jacobian, kept for all products.
 
-    A `FlatPolicy` knows its own; that of any other function is found by autograd.
+    A `FlatPolicy` knows its own; of any other function it is `autodiff`'s.
     """
     if isinstance(policy, FlatPolicy):
         return policy.linearize(theta)
-    theta = theta.detach().requires_grad_()
-    distribution = policy(theta)
-    # u -> J'u is linear, so its own derivative is the v -> Jv that reverse mode lacks.
-    u = distribution._make(torch.zeros_like(o).requires_grad_() for o in distribution)
-    (jt_u,) = torch.autograd.grad(distribution, theta, u, create_graph=True)
-
-    def push(v: Tensor) -> Distribution:
-        return distribution._make(
-            torch.autograd.grad(jt_u, tuple(u), v, retain_graph=True)
-        )
-
-    def pull(cotangent: Distribution) -> Tensor:
-        return torch.autograd.grad(distribution, theta, cotangent, retain_graph=True)[0]
-
-    at = distribution._make(field.detach() for field in distribution)
-    return Linearization(at, push, pull)
+    return autodiff.linearize(policy, theta)
 
 
 def gauss_newton_product(

@@ -1,4 +1,4 @@
-"""A tanh multilayer perceptron, its Jacobian J and J', by hand.
+"""A multilayer perceptron, and the Jacobian J and J' of plain ones, by hand.
 
 Automatic differentiation gives the same numbers. By hand, the forward pass is done
 once, nothing that a product does not need is computed, the rows are worked on in
@@ -11,9 +11,21 @@ from typing import NamedTuple
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.nn import functional
 from torch.nn.functional import linear
 
+from trpo.architecture import LAYER_NORM_EPSILON
 from trpo.chunks import chunk_rows
+
+
+# GELU is x times the normal distribution function at x, exactly (by erf).
+ACTIVATIONS = {
+    "tanh": torch.tanh,
+    "relu": functional.relu,
+    "elu": functional.elu,
+    "gelu": functional.gelu,
+    "silu": functional.silu,
+}
 
 
 class Layer(NamedTuple):
@@ -28,19 +40,39 @@ def layers_of(arrays: Sequence[Tensor]) -> list[Layer]:
     return [Layer(*pair) for pair in zip(arrays[::2], arrays[1::2], strict=True)]
 
 
-def forward(layers: Sequence[Layer], x: Float[Tensor, "n in_"]) -> list[Tensor]:
-    """The input of every layer, and the output [n, out] of the last."""
+def forward(
+    layers: Sequence[Layer],
+    x: Float[Tensor, "n in_"],
+    activation: str = "tanh",
+    norms: Sequence[Layer] = (),
+) -> list[Tensor]:
+    """The input of every layer, and the output [n, out] of the last.
+
+    Args:
+        layers: The network's.
+        x: Input of the first.
+        activation: Of the hidden layers.
+        norms: Scale and shift of each hidden layer's normalisation, if it has one.
+    """
     *hidden, output = layers
+    activate = ACTIVATIONS[activation]
     inputs = [x]
-    for weight, bias in hidden:
-        x = torch.tanh(linear(x, weight, bias))
+    for i, (weight, bias) in enumerate(hidden):
+        x = linear(x, weight, bias)
+        if norms:
+            scale, shift = norms[i]
+            x = functional.layer_norm(x, shift.shape, scale, shift, LAYER_NORM_EPSILON)
+        x = activate(x)
         inputs.append(x)
     return [*inputs, linear(x, output.weight, output.bias)]
 
 
 @torch.no_grad()
 def push(
-    layers: Sequence[Layer], inputs: Sequence[Tensor], tangents: Sequence[Layer]
+    layers: Sequence[Layer],
+    inputs: Sequence[Tensor],
+    tangents: Sequence[Layer],
+    activation: str = "tanh",
 ) -> Float[Tensor, "n out"]:
     """J v: how the output changes along `tangents` of the layers.
 
@@ -48,7 +80,9 @@ def push(
         layers: The network's.
         inputs: Of each layer, as `forward` returned them.
         tangents: Direction v.
+        activation: Of the hidden layers, one of `trpo.architecture.BY_HAND`.
     """
+    times_slope = _SLOPES[activation]
     parts = []
     for chunk in _chunks(inputs):
         change = None
@@ -57,7 +91,7 @@ def push(
             if change is not None:
                 d_output.addmm_(change, layers[i].weight.t())
             last = i == len(layers) - 1
-            change = d_output if last else _times_slope(d_output, chunk[i + 1])
+            change = d_output if last else times_slope(d_output, chunk[i + 1])
         parts.append(change)
     return parts[0] if len(parts) == 1 else torch.cat(parts)
 
@@ -68,6 +102,7 @@ def pull(
     inputs: Sequence[Tensor],
     cotangent: Float[Tensor, "n out"],
     gradients: Sequence[Layer],
+    activation: str = "tanh",
 ) -> None:
     """J'u, written over `gradients`.
 
@@ -76,7 +111,9 @@ def pull(
         inputs: Of each layer, as `forward` returned them.
         cotangent: u.
         gradients: Arrays shaped like `layers`.
+        activation: Of the hidden layers, one of `trpo.architecture.BY_HAND`.
     """
+    times_slope = _SLOPES[activation]
     first = True
     for *chunk, g in _chunks([*inputs[: len(layers)], cotangent]):
         for i in range(len(layers) - 1, -1, -1):
@@ -88,13 +125,30 @@ def pull(
                 weight.addmm_(g.t(), chunk[i])
                 bias.add_(g.sum(0))
             if i > 0:
-                g = _times_slope(g @ layers[i].weight, chunk[i])
+                g = times_slope(g @ layers[i].weight, chunk[i])
         first = False
 
 
-def _times_slope(g: Tensor, y: Tensor) -> Tensor:
+def _times_tanh_slope(g: Tensor, y: Tensor) -> Tensor:
     """`g` times tanh's slope where it is y, 1 - y**2; over `g`."""
     return torch.ops.aten.tanh_backward.grad_input(g, y, grad_input=g)
+
+
+def _times_relu_slope(g: Tensor, y: Tensor) -> Tensor:
+    """`g` times relu's slope where it is y, 0 at 0; over `g`."""
+    return g.mul_(y > 0)
+
+
+def _times_elu_slope(g: Tensor, y: Tensor) -> Tensor:
+    """`g` times elu's slope where it is y: 1 above 0, else exp(x) = y + 1; over `g`."""
+    return g.mul_(y.clamp(max=0.0).add_(1.0))
+
+
+_SLOPES = {
+    "tanh": _times_tanh_slope,
+    "relu": _times_relu_slope,
+    "elu": _times_elu_slope,
+}
 
 
 def _chunks(arrays: Sequence[Tensor]) -> list[tuple[Tensor, ...]]:

@@ -1,12 +1,12 @@
 """Critic regression: minibatch gradient descent on the squared error of returns."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from trpo.types import Batch
 from trpo_torch import mlp
@@ -29,7 +29,7 @@ class ValueFit(NamedTuple):
 
 @torch.no_grad()
 def fit_critic(
-    critic: Critic,
+    critic: nn.Module,
     optimizer: torch.optim.Optimizer,
     batch: Batch,
     orders: np.ndarray,
@@ -48,11 +48,10 @@ def fit_critic(
         max_grad_norm: Gradients are scaled by min(1, max_grad_norm / (norm + 1e-6)).
     """
     parameters = list(critic.parameters())
-    layers = mlp.layers_of([parameter.detach() for parameter in parameters])
     flat = torch.cat([parameter.detach().reshape(-1) for parameter in parameters])
     for parameter, piece in zip(parameters, _views(flat, parameters), strict=True):
         parameter.grad = piece
-    gradients = mlp.layers_of(_views(flat, parameters))
+    error_and_gradient = _squared_error(critic, flat)
     # The whole batch needs no gathering: its order can't matter.
     whole = minibatch_size >= len(batch.obs)
     losses = []
@@ -64,13 +63,12 @@ def fit_critic(
             obs.split(minibatch_size), returns.split(minibatch_size), strict=True
         )
         for some_obs, some_returns in minibatches:
-            loss = _mean_squared_error(layers, some_obs, some_returns, gradients)
-            losses.append(loss)
+            losses.append(error_and_gradient(some_obs, some_returns))
             clip_by_norm(flat, max_grad_norm)
             optimizer.step()
     for parameter in parameters:
         parameter.grad = None
-    errors = batch.returns - mlp.forward(layers, batch.obs)[-1]
+    errors = batch.returns - critic(batch.obs)
     return ValueFit(
         loss=torch.stack(losses).mean(),
         mae=errors.abs().mean(),
@@ -94,18 +92,36 @@ def clip_by_norm(gradient: Float[Tensor, " p"], max_norm: float) -> None:
     gradient *= (max_norm / (norm + 1e-6)).clamp(max=1.0)
 
 
-@torch.no_grad()
-def _mean_squared_error(
-    layers: Sequence[mlp.Layer],
-    obs: Float[Tensor, "n obs_dim"],
-    returns: Float[Tensor, "n 1"],
-    gradients: Sequence[mlp.Layer],
-) -> Tensor:
-    """The critic's mean squared error; its gradient is written over `gradients`."""
-    *inputs, values = mlp.forward(layers, obs)
-    errors = values - returns
-    mlp.pull(layers, inputs, errors * (2.0 / len(errors)), gradients)
-    return torch.mean(errors**2)
+def _squared_error(
+    critic: nn.Module, gradient: Float[Tensor, " p"]
+) -> Callable[[Tensor, Tensor], Tensor]:
+    """(obs, returns) -> mean squared error, whose gradient goes to `gradient`."""
+    parameters = list(critic.parameters())
+    if not (isinstance(critic, Critic) and critic.architecture.by_hand):
+
+        def automatic(obs: Tensor, returns: Tensor) -> Tensor:
+            with torch.enable_grad():
+                loss = torch.mean((critic(obs) - returns) ** 2)
+                pieces = torch.autograd.grad(
+                    loss, parameters, allow_unused=True, materialize_grads=True
+                )
+            torch.cat([piece.reshape(-1) for piece in pieces], out=gradient)
+            return loss.detach()
+
+        return automatic
+    layers = mlp.layers_of([parameter.detach() for parameter in parameters])
+    gradients = mlp.layers_of(_views(gradient, parameters))
+    activation = critic.architecture.activation
+
+    @torch.no_grad()
+    def by_hand(obs: Tensor, returns: Tensor) -> Tensor:
+        *inputs, values = mlp.forward(layers, obs, activation)
+        errors = values - returns
+        cotangent = errors * (2.0 / len(errors))
+        mlp.pull(layers, inputs, cotangent, gradients, activation)
+        return torch.mean(errors**2)
+
+    return by_hand
 
 
 def _views(flat: Tensor, like: Sequence[Tensor]) -> list[Tensor]:

@@ -1,0 +1,51 @@
+# ruff: noqa: E501 - a fault shows the line that it changes, whole.
+"""Planted faults of networks that are no plain tanh ones; see `mutants.py`."""
+
+from parity_tests.mutant_kinds import jax as _jax, looked_for, torch as _torch
+
+
+NETWORKS = looked_for(
+    "networks",
+    _torch("relu's slope everywhere 1", "mlp", "return g.mul_(y > 0)",
+           "return g.mul_(y > -1)"),
+    _torch("elu's slope without + 1", "mlp", "y.clamp(max=0.0).add_(1.0)",
+           "y.clamp(max=0.0).add_(0.0)"),
+    _torch("tanh's approximation of GELU", "mlp", '"gelu": functional.gelu,',
+           '"gelu": lambda x: functional.gelu(x, approximate="tanh"),'),
+    _torch("normalised units not scaled", "mlp", "shift.shape, scale, shift,",
+           "shift.shape, torch.ones_like(scale), shift,"),
+    _torch("epsilon of 1e-6", "mlp", "shift, LAYER_NORM_EPSILON)", "shift, 1e-6)"),
+    _torch("layers not normalised", "networks",
+           "norms = _layers(self.norms) if architecture.layer_norm else ()",
+           "norms = ()"),
+    _jax("slope of relu for that of elu", "mlp", "return jnp.minimum(y, 0.0) + 1.0",
+         "return (y > 0).astype(y.dtype)"),
+    _jax("tanh's approximation of GELU", "mlp", "approximate=False", "approximate=True"),
+    _jax("variance of a sample", "mlp",
+         "variance = (centered * centered).mean(-1, keepdims=True)",
+         "variance = x.var(-1, keepdims=True, ddof=1)"),
+    _jax("shift forgotten", "mlp", "LAYER_NORM_EPSILON) * scale + shift",
+         "LAYER_NORM_EPSILON) * scale"),
+    _jax("relu by hand for what is not", "networks",
+         "return FlatPolicy(unravel, obs, head, mask, architecture.activation)",
+         'return FlatPolicy(unravel, obs, head, mask, "relu")'),
+)  # fmt: skip
+
+IMAGES = looked_for(
+    "images",
+    _torch("pixels over 256", "encoder", "pixels / PIXEL_SCALE",
+           "pixels / 256.0"),
+    _torch("flattened channels last", "encoder", "x.flatten(1)",
+           "x.permute(0, 2, 3, 1).flatten(1)"),
+    _torch("features before numbers", "encoder", "torch.cat([*others, *features], 1)",
+           "torch.cat([*features, *others], 1)"),
+    _torch("features without relu", "encoder",
+           "return torch.relu(self.output(x.flatten(1)))",
+           "return self.output(x.flatten(1))"),
+    _jax("pixels not scaled", "encoder", "pixels / PIXEL_SCALE", "pixels"),
+    _jax("flattened channels last", "encoder",
+         "x.transpose(0, 3, 1, 2).reshape(len(x), -1)", "x.reshape(len(x), -1)"),
+    _jax("rows for columns", "encoder", "x.transpose(0, 2, 3, 1)",
+         "x.reshape(len(x), *x.shape[2:], x.shape[1])"),
+    _jax("kernels transposed", "state", "4: (3, 2, 0, 1)", "4: (3, 2, 1, 0)"),
+)  # fmt: skip
