@@ -35,8 +35,8 @@ def test_environments_get_their_own_their_familys_or_the_default():
     assert preset_for("Pusher-v5") is MUJOCO
     assert preset_for("Unknown-v0") is DEFAULT
     names = [preset.name for preset in BY_ENVIRONMENT.values()]
-    # Both of Gymnasium's functional CartPoles share one, and both LunarLanders.
-    assert len(set(names)) == len(names) - 2 == 16
+    # Both of Gymnasium's functional CartPoles share one.
+    assert len(set(names)) == len(names) - 1 == 17
 
 
 def test_overrides_go_to_their_level_and_unknown_ones_are_named():
