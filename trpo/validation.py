@@ -1,5 +1,6 @@
 """Checks of single values; each names the field, what was expected and what came."""
 
+import dataclasses
 import math
 import numbers
 from collections.abc import Sequence
@@ -75,3 +76,20 @@ def layer_sizes(name: str, sizes: Sequence[int]) -> tuple[int, ...]:
     for size in sizes:
         require_count(name, size)
     return tuple(int(size) for size in sizes)
+
+
+def from_fields(kind: type, values: dict):  # noqa: ANN201
+    """A dataclass of these fields.
+
+    Raises:
+        ValueError: a name is unknown or missing, or a value is out of range.
+    """
+    known = {field.name for field in dataclasses.fields(kind)}
+    if unknown := sorted(set(values) - known):
+        raise ValueError(
+            f"`{kind.__name__}`: unknown field {unknown[0]!r}; it has {sorted(known)}."
+        )
+    try:
+        return kind(**values)
+    except TypeError as error:
+        raise ValueError(f"`{kind.__name__}`: {error}.") from error
