@@ -9,6 +9,7 @@ from parity_tests import (
     lowering,
     metamorphic,
     oracles,
+    recurrent_oracles,
     rings,
     shared_oracles,
 )
@@ -17,12 +18,14 @@ from parity_tests.tolerances import TF32_SHOWS_IN, TF32_UNSTABLE
 
 
 FRAMEWORKS = ("torch", "jax")
+RECURRENT = (*recurrent_oracles.CHECKS, *recurrent_oracles.SHARED)
 # Of squashed and mixed actions, of a log_std for each row, and of masks: checks that
 # compile much, and that no fault in what the plain Gaussian uses needs.
 OF_OTHERS = (
     *("Fisher with own log_std", "60 digits, squashed", "entropy, squashed"),
     *("dense Fisher of other networks", "gradient and Fisher of images"),
     *("gradients of other distributions", "act of other distributions"),
+    *RECURRENT,
 )
 
 
@@ -67,7 +70,7 @@ def checks(
     if "jax" in frameworks:
         name = "products ask for full precision, jax"
         found.append(Check("truth", name, lowering.check_full_precision))
-    for name, check in shared_oracles.CHECKS.items():
+    for name, check in (shared_oracles.CHECKS | recurrent_oracles.SHARED).items():
         found.append(Check("truth", name, check))
     for name, check in failures.CHECKS.items():
         found.append(Check("failures", name, check))
@@ -77,7 +80,7 @@ def checks(
 def _framework_checks(framework: str, golden_names: list[str]) -> list[Check]:
     """The checks of one backend alone."""
     found = []
-    for module in (oracles, metamorphic):
+    for module in (oracles, metamorphic, recurrent_oracles):
         for name, check in module.CHECKS.items():
             run = lambda check=check, framework=framework: check(framework)
             found.append(Check("truth", f"{name}, {framework}", run))

@@ -10,6 +10,7 @@ from parity_tests.mutant_kinds import (
     torch as _torch,
 )
 from parity_tests.mutants_networks import IMAGES, NETWORKS
+from parity_tests.mutants_recurrent import RECURRENT
 from parity_tests.mutants_spaces import SPACES
 
 
@@ -196,4 +197,4 @@ SHARED = (
             "if shape != (rows, width) and", "if False and"),
 )  # fmt: skip
 
-MUTANTS = TORCH + JAX + SHARED + SPACES + NETWORKS + IMAGES
+MUTANTS = TORCH + JAX + SHARED + SPACES + NETWORKS + IMAGES + RECURRENT

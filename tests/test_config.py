@@ -23,6 +23,8 @@ BAD_AGENT = {
     "activation": ("sigmoid", "Tanh", *NOT_CHOICES),
     "layer_norm": NOT_BOOLS,
     "share_encoder": NOT_BOOLS,
+    "recurrent": ("rnn", True, *NOT_CHOICES),
+    "recurrent_size": NOT_COUNTS,
     "gamma": (-0.01, 1.01, *NOT_NUMBERS),
     "gae_lambda": (-0.01, 1.01, *NOT_NUMBERS),
     "target_kl": (0.0, -0.01, *NOT_NUMBERS),

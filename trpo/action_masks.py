@@ -88,12 +88,3 @@ class ActionMasks:
         except ValueError as error:
             raise ActionMaskError(f"{error} It came from {whose}.") from error
         return mask
-
-
-def act(
-    agent: Any, obs: np.ndarray, mask: np.ndarray | None, deterministic: bool = False
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """`agent.act`, with the mask where there is one."""
-    if mask is None:
-        return agent.act(obs, deterministic=deterministic)
-    return agent.act(obs, deterministic=deterministic, action_mask=mask)

@@ -21,6 +21,7 @@ from trpo.initialization import initial_weights
 from trpo.noise import Purpose, RandomStream, minibatch_orders
 from trpo.normalization import ObservationNormalizer
 from trpo.observations import flattened
+from trpo.sequences import NONE
 from trpo.spaces import PolicySpec, policy_spec
 from trpo.types import Batch, StepStatus
 from trpo.validation import require_count, require_positive, require_seed
@@ -98,6 +99,8 @@ class AgentBase(AgentState):
         activation: str = "tanh",
         layer_norm: bool = False,
         share_encoder: bool = False,
+        recurrent: str = NONE,
+        recurrent_size: int = 64,
         images: Sequence[Image] = (),
         policy_network: Any = None,
         value_network: Any = None,
@@ -116,6 +119,8 @@ class AgentBase(AgentState):
             activation=activation,
             layer_norm=layer_norm,
             share_encoder=share_encoder,
+            recurrent=recurrent,
+            recurrent_size=recurrent_size,
             gamma=gamma,
             gae_lambda=gae_lambda,
             target_kl=target_kl,
@@ -145,6 +150,7 @@ class AgentBase(AgentState):
             self.obs_dim, self.head, low, high, (self.act_dim,), self.dtype,
             images=tuple(images),
         )  # fmt: skip
+        self._require_kind()
         self._action_stream = RandomStream(self.seed, Purpose.ACTION)
         self._minibatch_stream = RandomStream(self.seed, Purpose.MINIBATCH)
         self._action_draws = self._minibatch_draws = 0
@@ -167,6 +173,8 @@ class AgentBase(AgentState):
             initialization=initialization,
             architecture=self.architecture,
             share_encoder=share_encoder,
+            recurrent=recurrent,
+            recurrent_size=recurrent_size,
             seed=self.seed,
         )
         self._build(device, {name: a.astype(self.dtype) for name, a in weights.items()})
@@ -239,11 +247,7 @@ class AgentBase(AgentState):
         native = self._is_native(obs)
         obs = self._prepare_obs(obs)
         mask = self._prepare_mask(action_mask, obs.shape[0])
-        noise = None
-        if not deterministic:
-            generator = self._action_stream.at(self._action_draws)
-            noise = self.head.draw_noise(generator, obs.shape[0])
-            self._action_draws += 1
+        noise = None if deterministic else self._draw_noise(obs.shape[0])
         outputs = self._forward(obs, noise, mask)
         return outputs if native else tuple(map(self._to_numpy, outputs))
 
@@ -284,7 +288,7 @@ class AgentBase(AgentState):
         orders = minibatch_orders(
             self._minibatch_stream.at(self._minibatch_draws),
             epochs=self.config.value_epochs,
-            size=native_batch.obs.shape[0],
+            size=self._shuffled(native_batch),
         )
         report = self._update(native_batch, orders, rates)
         if int(report.status) != StepStatus.NON_FINITE:

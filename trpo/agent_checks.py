@@ -13,19 +13,35 @@ from trpo.batch_check import (
     require_finite,
     require_shape,
 )
+from trpo.config import TRPOConfig
 from trpo.heads import Head
 from trpo.normalization import ObservationNormalizer
+from trpo.sequences import NONE
 from trpo.types import Batch
 
 
 class AgentChecks(BackendHooks):
     """The part of an agent that checks; `trpo.agent_base.AgentBase` has the rest."""
 
+    config: TRPOConfig
     obs_dim: int
     act_dim: int
     head: Head
     dtype: np.dtype
     observation_normalizer: ObservationNormalizer | None
+
+    def _shuffled(self, batch: Batch) -> int:
+        """How many things the critic's minibatches are drawn from: samples."""
+        return batch.obs.shape[0]
+
+    def _require_kind(self) -> None:
+        """Raise ValueError unless this class is for the configured kind of network."""
+        if self.config.recurrent != NONE:
+            raise ValueError(
+                f"`recurrent`: expected {NONE!r} for {type(self).__name__}, got "
+                f"{self.config.recurrent!r}. Take RecurrentTRPOAgent, whose `act` "
+                "takes and returns hidden states, or make the agent by trpo.make_agent."
+            )
 
     def _prepare_obs(self, obs: Any, name: str = "obs") -> Any:
         """Checked observations, normalised if normalisation is on."""

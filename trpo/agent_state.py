@@ -19,6 +19,13 @@ class AgentState(AgentChecks):
     _action_draws: int
     _minibatch_draws: int
 
+    def _draw_noise(self, rows: int) -> np.ndarray:
+        """What `rows` actions are sampled from, each time another."""
+        generator = self._action_stream.at(self._action_draws)
+        noise = self.head.draw_noise(generator, rows)
+        self._action_draws += 1
+        return noise
+
     def get_state(self) -> dict[str, np.ndarray]:
         """Copies of all that the next `act` or `update` depends on, by canonical name.
 

@@ -6,6 +6,7 @@ from types import ModuleType
 from typing import Any
 
 from trpo.config import BACKENDS, TrainConfig
+from trpo.sequences import NONE
 from trpo.spaces import PolicySpec
 from trpo.validation import require_choice
 
@@ -61,7 +62,9 @@ def make_agent(  # noqa: ANN201
     hyperparameters = dataclasses.asdict(config.agent)
     # The spec's head is what that and the action space have made.
     del hyperparameters["policy_distribution"]
-    agent = load_backend(config.backend).TRPOAgent(
+    module = load_backend(config.backend)
+    plain = config.agent.recurrent == NONE
+    agent = (module.TRPOAgent if plain else module.RecurrentTRPOAgent)(
         spec.obs_dim,
         spec.act_dim,
         spec.action_low,

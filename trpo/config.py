@@ -13,8 +13,10 @@ import tyro
 
 from trpo.architecture import ACTIVATIONS, Architecture, Image
 from trpo.heads import GAUSSIAN, POLICY_DISTRIBUTIONS
+from trpo.sequences import RECURRENT
 from trpo.types import Rates
 from trpo.validation import (
+    from_fields,
     layer_sizes,
     require_between,
     require_bool,
@@ -28,6 +30,7 @@ from trpo.validation import (
 
 CHOICES = {
     "activation": ACTIVATIONS,
+    "recurrent": RECURRENT,
     "optimizer_type": ("adam", "sgd"),
     "policy_distribution": POLICY_DISTRIBUTIONS,
     "initialization": ("orthogonal", "torch", "flax"),
@@ -35,7 +38,13 @@ CHOICES = {
     "dtype": ("float32", "float64"),
     "matmul_precision": ("float32", "tf32", "bfloat16"),
 }
-COUNTS = ("cg_iters", "backtrack_iters", "value_epochs", "value_minibatch_size")
+COUNTS = (
+    "recurrent_size",
+    "cg_iters",
+    "backtrack_iters",
+    "value_epochs",
+    "value_minibatch_size",
+)
 BACKENDS = ("jax", "torch")
 VECTORIZATIONS = ("sync", "async")
 # A radius must stay above zero; equal advantages take no step at any radius.
@@ -61,6 +70,10 @@ class TRPOConfig:
     """Layer normalisation, with scale and shift, before each hidden activation."""
     share_encoder: bool = False
     """Critic of the policy's last hidden layer, which it sees and does not train."""
+    recurrent: str = "none"
+    """Memory of policy and critic, each its own, before the layers: none, gru, lstm."""
+    recurrent_size: int = 64
+    """Units of a recurrent cell."""
     gamma: float = 0.99
     """Discount factor per step, in [0, 1] (GAE, eq. 1)."""
     gae_lambda: float = 0.95
@@ -82,7 +95,8 @@ class TRPOConfig:
     value_epochs: int = 10
     """Passes of the critic's regression over the batch, per update."""
     value_minibatch_size: int = 256
-    """Samples per critic gradient step; larger than the batch means the whole batch."""
+    """Samples per critic gradient step; larger than the batch means the whole batch.
+    Of a recurrent critic, as many whole sequences as have that many, at least one."""
     max_grad_norm: float = 0.5
     """The critic's gradient is scaled down to this Euclidean norm."""
     normalize_advantages: bool = True
@@ -282,17 +296,5 @@ class TrainConfig:
         agent = values.get("agent", {})
         if not isinstance(agent, dict):
             raise ValueError(f"`agent`: expected a dictionary, got {agent!r}.")
-        agent = _from_dict(TRPOConfig, agent)
-        return _from_dict(cls, {**values, "agent": agent})
-
-
-def _from_dict(kind: type, values: dict):  # noqa: ANN202
-    known = {field.name for field in dataclasses.fields(kind)}
-    if unknown := sorted(set(values) - known):
-        raise ValueError(
-            f"`{kind.__name__}`: unknown field {unknown[0]!r}; it has {sorted(known)}."
-        )
-    try:
-        return kind(**values)
-    except TypeError as error:
-        raise ValueError(f"`{kind.__name__}`: {error}.") from error
+        agent = from_fields(TRPOConfig, agent)
+        return from_fields(cls, {**values, "agent": agent})

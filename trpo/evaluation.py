@@ -6,9 +6,10 @@ from typing import NamedTuple
 import gymnasium
 import numpy as np
 
-from trpo.action_masks import KEY, act
+from trpo.action_masks import KEY
 from trpo.environments import make_environment, make_vector_environment
 from trpo.noise import Purpose
+from trpo.players import player_of
 from trpo.rollout import RolloutCollector
 from trpo.spaces import policy_spec
 from trpo.types import Agent
@@ -67,8 +68,11 @@ def _play(
     size = collector.env.num_envs
     returns, lengths = np.zeros(size), np.zeros(size, dtype=np.int64)
     playing = np.ones(size, dtype=bool)
+    player = player_of(agent, size)
     while playing.any():
-        actions, _, _ = act(agent, collector.obs, collector.action_mask, deterministic)
+        actions, _, _ = player.act(
+            collector.obs, collector.starts, collector.action_mask, deterministic
+        )
         step = collector.advance(actions)
         returns += np.where(playing, step.rewards, 0.0)
         lengths += playing
@@ -105,9 +109,11 @@ def record_video(agent: Agent, env_id: str, *, seed: int, directory: Path) -> Pa
     distribution = agent.config.policy_distribution
     spec = policy_spec(env.observation_space, env.action_space, distribution)
     masked = KEY in info
+    player, starts = player_of(agent, 1), np.ones(1, dtype=bool)
     while not done:
         mask = spec.head.flat_mask(info[KEY])[None] if masked else None
-        action, _, _ = act(agent, np.reshape(obs, (1, -1)), mask, deterministic=True)
+        action, _, _ = player.act(np.reshape(obs, (1, -1)), starts, mask, True)
+        starts = np.zeros(1, dtype=bool)
         sent = spec.one_to_environment(action[0])
         obs, _, terminated, truncated, info = env.step(sent)
         done = terminated or truncated

@@ -9,6 +9,7 @@ import numpy as np
 from trpo.architecture import PLAIN, Architecture, Image
 from trpo.heads import Head
 from trpo.noise import Purpose, RandomStream
+from trpo.sequences import CELLS, NONE
 
 
 HIDDEN_GAIN = 2.0**0.5
@@ -127,6 +128,66 @@ def encoder_weights(
 
 
 LAYERS = {"torch": torch_layer, "flax": flax_layer}
+# Indices of the draws of a cell's gates. Layers have 0; images' encoders have 1 and on,
+# but never beside a cell.
+CELL_INPUT, CELL_HIDDEN = 1, 2
+
+
+def cell_weights(
+    stream: RandomStream, kind: str, inputs: int, size: int, initialization: str
+) -> dict[str, np.ndarray]:
+    """Weights [gates * size, in] and biases of a recurrent cell, gate by gate.
+
+    "orthogonal": of gain 1, so that a state neither fades nor grows (Saxe et al. 2014),
+    and zero biases. "torch": uniform in ±1 / sqrt(size), as `torch.nn.GRUCell`. "flax":
+    as `flax.nnx.GRUCell`, orthogonal to the state, a linear layer's to the input.
+
+    Args:
+        stream: Source of randomness.
+        kind: Of the cell, a name in `trpo.sequences.CELLS`.
+        inputs: Entries of the cell's input.
+        size: Units.
+        initialization: See `trpo.config.TRPOConfig`.
+    """
+    weights = {}
+    gates = CELLS[kind].gates
+    for part, index, columns in (
+        ("input", CELL_INPUT, inputs),
+        ("hidden", CELL_HIDDEN, size),
+    ):
+        blocks, bias = [], np.zeros(gates * size)
+        for gate in range(gates):
+            generator = stream.at(gate, index)
+            if initialization == "torch":
+                bound = 1.0 / math.sqrt(size)
+                blocks.append(generator.uniform(-bound, bound, (size, columns)))
+                bias[gate * size : (gate + 1) * size] = generator.uniform(
+                    -bound, bound, size
+                )
+            elif initialization == "flax" and part == "input":
+                blocks.append(flax_layer(generator, size, columns)[0])
+            else:
+                blocks.append(orthogonal(generator, size, columns, 1.0))
+        weights[f"cell.{part}.weight"] = np.concatenate(blocks)
+        weights[f"cell.{part}.bias"] = bias
+    return weights
+
+
+def network_weights(
+    stream: RandomStream,
+    layer_sizes: Sequence[int],
+    output_gain: float,
+    initialization: str,
+    recurrent: str,
+    recurrent_size: int,
+) -> dict[str, np.ndarray]:
+    """Weights of an actor or critic: of its cell, if it has one, and of its layers."""
+    if recurrent == NONE:
+        return mlp_weights(stream, layer_sizes, output_gain, initialization)
+    inputs, *rest = layer_sizes
+    cell = cell_weights(stream, recurrent, inputs, recurrent_size, initialization)
+    layers = (recurrent_size, *rest)
+    return cell | mlp_weights(stream, layers, output_gain, initialization)
 
 
 def initial_weights(
@@ -140,11 +201,14 @@ def initial_weights(
     initialization: str = "orthogonal",
     architecture: Architecture = PLAIN,
     share_encoder: bool = False,
+    recurrent: str = NONE,
+    recurrent_size: int = 64,
 ) -> dict[str, np.ndarray]:
     """All initial weights of an agent, float64, under their canonical names."""
     stream = RandomStream(seed, Purpose.POLICY_WEIGHTS)
     sizes = (architecture.input_dim(obs_dim), *policy_layer_sizes, head.output_dim)
-    policy = mlp_weights(stream, sizes, POLICY_OUTPUT_GAIN, initialization)
+    memory = (recurrent, recurrent_size)
+    policy = network_weights(stream, sizes, POLICY_OUTPUT_GAIN, initialization, *memory)
     policy |= encoder_weights(stream, architecture.images, initialization)
     stream = RandomStream(seed, Purpose.CRITIC_WEIGHTS)
     if share_encoder:
@@ -152,7 +216,7 @@ def initial_weights(
     else:
         of_critic = architecture
     sizes = (of_critic.input_dim(obs_dim), *critic_layer_sizes, 1)
-    critic = mlp_weights(stream, sizes, CRITIC_OUTPUT_GAIN, initialization)
+    critic = network_weights(stream, sizes, CRITIC_OUTPUT_GAIN, initialization, *memory)
     critic |= encoder_weights(stream, of_critic.images, initialization)
     if head.family.outputs_log_std:
         bias = policy[f"layers.{len(policy_layer_sizes)}.bias"]

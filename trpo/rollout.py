@@ -6,9 +6,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from gymnasium.vector import AutoresetMode, VectorEnv
 
-from trpo.action_masks import ActionMasks, act
+from trpo.action_masks import ActionMasks
 from trpo.environments import RESTORE, autoreset_mode, final_observations
 from trpo.heads import GAUSSIAN
+from trpo.players import player_of
+from trpo.sequences import Memory
 from trpo.spaces import PolicySpec, policy_spec
 from trpo.types import Agent, Episode, Rollout
 
@@ -63,6 +65,7 @@ class RolloutCollector:
             env.single_observation_space, env.single_action_space, policy_distribution
         )
         self._mode = autoreset_mode(env)
+        self.memory: Memory | None = None
         self._restart()
         self._start(*env.reset())
 
@@ -86,6 +89,14 @@ class RolloutCollector:
         """[B, options] what can be done at `obs`; None where nothing is forbidden."""
         return self._masks.current
 
+    @property
+    def starts(self) -> np.ndarray:
+        """[B] whether `obs` is the first of an episode, with nothing to remember.
+
+        Also the last of one that has ended, where the next step only resets it.
+        """
+        return self._lengths == 0
+
     def _flatten(self, obs: np.ndarray) -> np.ndarray:
         return obs.reshape(self.env.num_envs, self.spec.obs_dim)
 
@@ -100,15 +111,17 @@ class RolloutCollector:
         columns: list[tuple[np.ndarray, ...]] = []
         masks: list[np.ndarray] = []
         self._ended = []
+        player = player_of(agent, self.env.num_envs, self.memory)
+        memory = player.memory
         for _ in range(num_steps):
-            obs, mask = self.obs, self.action_mask
-            actions, log_probs, values = act(agent, obs, mask)
+            obs, starts, mask = self.obs, self.starts, self.action_mask
+            actions, log_probs, values = player.act(obs, starts, mask)
             masks += [] if mask is None else [mask]
             step = self.advance(actions)
             next_values = np.zeros(len(obs))
             if (step.truncated > step.terminated).any():  # Cut off, not ended.
                 # All rows, not those cut alone: a compiled critic has one shape.
-                next_values = agent.value(step.final_obs)[:, 0]
+                next_values = player.value(step.final_obs)[:, 0]
             columns.append(
                 (
                     obs,
@@ -120,16 +133,20 @@ class RolloutCollector:
                     step.terminated,
                     step.truncated,
                     step.valid,
+                    starts,
                 )
             )
-        fields = [np.stack(column) for column in zip(*columns, strict=True)]
+        *fields, starts = [np.stack(column) for column in zip(*columns, strict=True)]
         rollout = Rollout(
             *fields,
             episodes=tuple(self._ended),
             action_masks=np.stack(masks) if masks else None,
+            starts=starts,
+            memory=memory,
         )
         self._forget_finished()
-        last_values = agent.value(self.obs)[:, 0]
+        self.memory = player.memory
+        last_values = player.value(self.obs)[:, 0]
         return rollout._replace(next_values=_next_values(rollout, last_values))
 
     def advance(self, actions: np.ndarray) -> Transition:
@@ -210,6 +227,8 @@ class RolloutCollector:
         for i in np.flatnonzero(self._replayable & (self._lengths > 0)):
             recent = self._actions[len(self._actions) - int(self._lengths[i]) :]
             state[f"actions.{i}"] = np.stack([actions[i] for actions in recent])
+        if self.memory is not None:
+            state |= self.memory.get_state()
         return state
 
     def set_state(self, state: Mapping[str, np.ndarray]) -> tuple[int, ...]:
@@ -240,6 +259,8 @@ class RolloutCollector:
         self._returns = np.where(lost, 0.0, state["episode_return"])
         self._lengths = np.where(lost, 0, state["episode_length"])
         self._actions = _align(actions, self.spec)
+        # An episode that was lost starts anew, with nothing to remember.
+        self.memory = Memory.from_state(state)
         return tuple(int(i) for i in np.flatnonzero(lost))
 
     def _sent(self, history: Any) -> Any:

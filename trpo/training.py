@@ -13,6 +13,7 @@ from trpo.config import TrainConfig
 from trpo.environments import make_vector_environment
 from trpo.normalization import ReturnScaler
 from trpo.rollout import RolloutCollector
+from trpo.sequences import SequenceBatch
 from trpo.types import METRIC_NAMES, Batch, Rollout
 
 
@@ -138,8 +139,11 @@ class Trainer:
             metrics["rollout/episode_length_mean"] = float(lengths.mean())
         return Progress(self.update_count, self.step_count, metrics)
 
-    def prepare_batch(self, rollout: Rollout) -> Batch:
-        """The update's batch: scaled rewards, advantages and returns, flattened."""
+    def prepare_batch(self, rollout: Rollout) -> Batch | SequenceBatch:
+        """The update's batch: scaled rewards, advantages and returns.
+
+        Flattened, or [T, B] as they are for an agent with a memory.
+        """
         config = self.config
         rewards = rollout.rewards
         if config.scale_returns:
@@ -155,17 +159,20 @@ class Trainer:
             gamma=config.agent.gamma,
             gae_lambda=config.agent.gae_lambda,
         )
-        advantages = advantages[rollout.valid]
-        self.advantage_std = float(advantages.std())
+        samples = advantages[rollout.valid]
+        self.advantage_std = float(samples.std())
         if config.agent.normalize_advantages:
-            advantages = normalize_advantages(advantages)
+            samples = normalize_advantages(samples)
+        if rollout.memory is not None:
+            advantages[rollout.valid] = samples
+            return _sequences(rollout, returns, advantages)
         masks = rollout.action_masks
         return Batch(
             obs=rollout.obs[rollout.valid],
             actions=rollout.actions[rollout.valid],
             log_probs=rollout.log_probs[rollout.valid],
             returns=returns[rollout.valid],
-            advantages=advantages,
+            advantages=samples,
             action_mask=None if masks is None else masks[rollout.valid],
         )
 
@@ -206,6 +213,23 @@ class Trainer:
     def close(self) -> None:
         """Close the environments."""
         self.env.close()
+
+
+def _sequences(
+    rollout: Rollout, returns: np.ndarray, advantages: np.ndarray
+) -> SequenceBatch:
+    """The batch of a recurrent agent, not flattened."""
+    return SequenceBatch(
+        obs=rollout.obs,
+        actions=rollout.actions,
+        log_probs=rollout.log_probs,
+        returns=returns,
+        advantages=advantages,
+        starts=rollout.starts,
+        memory=rollout.memory,
+        valid=rollout.valid,
+        action_mask=rollout.action_masks,
+    )
 
 
 def agent_state(state: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

@@ -6,6 +6,8 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
+from trpo.sequences import Memory
+
 
 class StepStatus(enum.IntEnum):
     """Outcome of the trust-region step of one update."""
@@ -57,10 +59,10 @@ class Batch(NamedTuple):
     """Samples of one update; N samples in any order.
 
     Attributes:
-        obs: [N, obs_dim] observations.
+        obs: [N, obs_dim] observations; of a recurrent agent `trpo.sequences.Sequences`.
         actions: [N, act_dim] actions as sampled, before clipping to the bounds.
         log_probs: [N, 1] log-probability of each action when it was taken, nats.
-        returns: [N, 1] regression targets of the critic.
+        returns: [N, 1] regression targets of the critic; [T, B, 1] of a recurrent one.
         advantages: [N, 1] advantage estimates, normalised if at all by the loop.
         action_mask: [N, options] 1 where an option could be taken, else 0, in the
             order of `trpo.heads.Head.options`; None where nothing was forbidden.
@@ -91,6 +93,8 @@ class Rollout(NamedTuple):
         episodes: finished episodes in order of time.
         action_masks: [T, B, options] True where an option could be taken; None where
             the environment forbids nothing.
+        starts: [T, B] True where s_t is the first observation of an episode.
+        memory: a recurrent agent's hidden states when the rollout began; else None.
     """
 
     obs: np.ndarray
@@ -104,6 +108,8 @@ class Rollout(NamedTuple):
     valid: np.ndarray
     episodes: tuple["Episode", ...]
     action_masks: np.ndarray | None = None
+    starts: np.ndarray | None = None
+    memory: Memory | None = None
 
 
 class Episode(NamedTuple):

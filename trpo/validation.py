@@ -1,5 +1,6 @@
 """Checks of single values; each names the field, what was expected and what came."""
 
+import dataclasses
 import math
 import numbers
 from collections.abc import Collection, Sequence
@@ -104,3 +105,20 @@ def assignments(
             raise ValueError(f"`{option}`: expected {name!r} once, got it twice.")
         found[name] = [value.strip() for value in values.split(",")]
     return found
+
+
+def from_fields(kind: type, values: dict):  # noqa: ANN201
+    """A dataclass of these fields.
+
+    Raises:
+        ValueError: a name is unknown or missing, or a value is out of range.
+    """
+    known = {field.name for field in dataclasses.fields(kind)}
+    if unknown := sorted(set(values) - known):
+        raise ValueError(
+            f"`{kind.__name__}`: unknown field {unknown[0]!r}; it has {sorted(known)}."
+        )
+    try:
+        return kind(**values)
+    except TypeError as error:
+        raise ValueError(f"`{kind.__name__}`: {error}.") from error

@@ -1,6 +1,7 @@
 """JAX backend of `trpo`: the same agent, its whole update compiled."""
 
 from trpo_jax.agent import TRPOAgent as TRPOAgent
+from trpo_jax.recurrent_agent import RecurrentTRPOAgent as RecurrentTRPOAgent
 
 
-__all__ = ["TRPOAgent"]
+__all__ = ["RecurrentTRPOAgent", "TRPOAgent"]

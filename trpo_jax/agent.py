@@ -51,13 +51,18 @@ class TRPOAgent(AgentBase):
                 "off. Set the environment variable JAX_ENABLE_X64=1 before starting."
             )
         self.device = resolve_device(device)
+        self._functions, policy, critic = self._networks(weights)
+        optimizer = self._build_value_optimizer().init(critic)
+        self.state: TRPOState = self._put(TRPOState(policy, critic, optimizer))
+
+    def _networks(self, weights: dict[str, np.ndarray]) -> tuple[Any, Any, Any]:
+        """Policy and critic as pure functions, and their parameters."""
         apply, policy, features = self._build_policy(weights)
         value, critic = self._build_critic(weights)
         own = self.custom_networks.policy is not None
         architecture = None if own else self.architecture
-        self._functions = Functions(apply, value, self.head, architecture, features)
-        optimizer = self._build_value_optimizer().init(critic)
-        self.state: TRPOState = self._put(TRPOState(policy, critic, optimizer))
+        functions = Functions(apply, value, self.head, architecture, features)
+        return functions, policy, critic
 
     def _build_policy(self, weights: dict[str, np.ndarray]) -> tuple:
         """Function and parameters, and a function of the features that are shared."""
@@ -158,7 +163,7 @@ class TRPOAgent(AgentBase):
         return surrogate(self._functions.policy(self.state.policy, obs), batch)
 
     def _update(self, batch: Batch, orders: np.ndarray, rates: Rates) -> UpdateReport:
-        self.state, report = update(
+        self.state, report = self._compiled_update(
             self._functions,
             self.config,
             self.state,
@@ -167,6 +172,9 @@ class TRPOAgent(AgentBase):
             Rates(*(self.dtype.type(rate) for rate in rates)),
         )
         return UpdateReport(*np.asarray(report).tolist())
+
+    def _compiled_update(self, *arguments: Any) -> tuple[TRPOState, jax.Array]:
+        return update(*arguments)
 
     def _get_learned_state(self) -> dict[str, np.ndarray]:
         return {

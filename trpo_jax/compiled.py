@@ -120,6 +120,13 @@ def pure_update(
             max_grad_norm=config.max_grad_norm,
         )
     new = TRPOState(policy, critic, optimizer_state)
+    return commit(state_before, new, step, fit)
+
+
+def commit(
+    state_before: TRPOState, new: TRPOState, step: PolicyStep, fit: ValueFit
+) -> tuple[TRPOState, jax.Array]:
+    """What an update returns: the new state where it is sound, and the report."""
     finite = [jnp.isfinite(leaf).all() for leaf in jax.tree.leaves((new, fit.loss))]
     sound = jnp.stack(finite).all() & (step.status != StepStatus.NON_FINITE)
     committed = jax.tree.map(

@@ -16,6 +16,7 @@ from trpo.evaluation import EvaluationResult
 from trpo.members import SWEEPABLE
 from trpo.noise import Purpose, RandomStream, device_key, episode_seed
 from trpo.rollout import NonFiniteTransitionError
+from trpo.sequences import NONE
 from trpo.training import Progress
 from trpo.types import Rates, UpdateReport
 from trpo_jax.agent import TRPOAgent
@@ -93,6 +94,12 @@ class CompiledTrainer:
             raise ValueError(
                 "`configs`: expected members that differ in `seed`, "
                 f"{', '.join(SWEEPABLE)} alone."
+            )
+        if first.agent.recurrent != NONE:
+            raise ValueError(
+                f"`recurrent`: expected {NONE!r} for compiled training, whose loop on "
+                f"the device keeps no hidden states, got {first.agent.recurrent!r}. "
+                "Leave --compiled out."
             )
         self.environment = environment or functional_environment(
             first.env_id, policy_distribution=first.agent.policy_distribution

@@ -219,7 +219,7 @@ def as_function(module: nnx.Module, method: str = "__call__") -> Callable[..., A
     """The module as (parameters, *inputs) -> output, without NNX's bookkeeping."""
     graph, _ = nnx.split(module)
 
-    def apply(parameters: Parameters, *inputs: jax.Array | None) -> Any:
+    def apply(parameters: Parameters, *inputs: Any) -> Any:
         return getattr(nnx.merge(graph, parameters), method)(*inputs)
 
     return apply

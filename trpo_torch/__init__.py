@@ -1,6 +1,7 @@
 """PyTorch backend of `trpo`: the reference."""
 
 from trpo_torch.agent import TRPOAgent as TRPOAgent
+from trpo_torch.recurrent_agent import RecurrentTRPOAgent as RecurrentTRPOAgent
 
 
-__all__ = ["TRPOAgent"]
+__all__ = ["RecurrentTRPOAgent", "TRPOAgent"]

@@ -14,6 +14,7 @@ from trpo_torch.conjugate_gradient import conjugate_gradient
 from trpo_torch.custom import CustomCritic, CustomPolicy, checked_network
 from trpo_torch.device import matmul_precision, resolve_device
 from trpo_torch.distributions import DiagonalGaussian
+from trpo_torch.fisher import PolicyFunction
 from trpo_torch.networks import Critic, Policy, flat_policy
 from trpo_torch.objective import Surrogate, surrogate
 from trpo_torch.policy_update import PolicyStep, policy_step
@@ -32,6 +33,8 @@ class TRPOAgent(AgentBase):
     """
 
     framework = "torch"
+    policy: Any
+    critic: Any
 
     def _build(self, device: Any, weights: dict[str, np.ndarray]) -> None:
         self.device = resolve_device(device)
@@ -40,7 +43,7 @@ class TRPOAgent(AgentBase):
         self.critic = self._build_critic(weights).to(self.device, dtype)
         self.value_optimizer = self._build_value_optimizer()
 
-    def _build_policy(self, weights: dict[str, np.ndarray]) -> Policy | CustomPolicy:
+    def _build_policy(self, weights: dict[str, np.ndarray]) -> nn.Module:
         own = self.custom_networks.policy
         if own is None:
             sizes = self.config.policy_layer_sizes
@@ -55,7 +58,7 @@ class TRPOAgent(AgentBase):
         state.load_network(policy, weights, "policy.")
         return policy
 
-    def _build_critic(self, weights: dict[str, np.ndarray]) -> Critic | CustomCritic:
+    def _build_critic(self, weights: dict[str, np.ndarray]) -> nn.Module:
         config, own = self.config, self.custom_networks.value
         if own is not None:
             return CustomCritic(checked_network("value_network", own, self.obs_dim, 1))
@@ -135,7 +138,7 @@ class TRPOAgent(AgentBase):
         try:
             with matmul_precision(self.config.matmul_precision):
                 step = policy_step(
-                    flat_policy(self.policy, batch.obs, batch.action_mask),
+                    self._policy_function(batch),
                     _flat_params(self.policy),
                     batch,
                     self.config,
@@ -145,14 +148,7 @@ class TRPOAgent(AgentBase):
                 _set_flat_params(self.policy, step.theta)
                 for group in self.value_optimizer.param_groups:
                     group["lr"] = rates.value_lr
-                fit = fit_critic(
-                    self.critic,
-                    self.value_optimizer,
-                    batch._replace(obs=self._encoded(batch.obs)),
-                    orders,
-                    minibatch_size=self.config.value_minibatch_size,
-                    max_grad_norm=self.config.max_grad_norm,
-                )
+                fit = self._fit_critic(batch, orders)
             sound = step.status != StepStatus.NON_FINITE
             if not (sound and self._is_sound(step.theta, fit.loss)):
                 step = _discarded(step)
@@ -161,6 +157,21 @@ class TRPOAgent(AgentBase):
             self._set_learned_state(before)
             raise
         return _report(step, fit)
+
+    def _policy_function(self, batch: Batch) -> PolicyFunction:
+        """Flat parameters -> distribution at each sample of the batch."""
+        return flat_policy(self.policy, batch.obs, batch.action_mask)
+
+    def _fit_critic(self, batch: Batch, orders: np.ndarray) -> ValueFit:
+        """Fit the critic in place."""
+        return fit_critic(
+            self.critic,
+            self.value_optimizer,
+            batch._replace(obs=self._encoded(batch.obs)),
+            orders,
+            minibatch_size=self.config.value_minibatch_size,
+            max_grad_norm=self.config.max_grad_norm,
+        )
 
     def _is_sound(self, theta: Tensor, value_loss: Tensor) -> bool:
         """Whether all that is about to be committed is finite."""

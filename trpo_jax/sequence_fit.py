@@ -1,0 +1,101 @@
+"""Regression of a recurrent critic: minibatches are of whole environments."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Float, Int
+
+from trpo.sequences import Memory, Sequences
+from trpo.types import Batch
+from trpo_jax.networks import Parameters
+from trpo_jax.value_update import ValueFit, clip_by_norm, explained_variance
+
+
+def fit_recurrent_critic(
+    critic: Callable[[Parameters, Sequences], tuple[jax.Array, jax.Array]],
+    parameters: Parameters,
+    optimizer: optax.GradientTransformation,
+    optimizer_state: Any,
+    batch: Batch,
+    orders: Int[jax.Array, "epochs b"],
+    *,
+    minibatch_size: int,
+    max_grad_norm: float | jax.Array,
+) -> tuple[Parameters, Any, ValueFit]:
+    """Fit the critic to the returns of a batch of sequences.
+
+    Args:
+        critic: (Parameters, sequences) -> values [T, B, 1] and the last state.
+        parameters: The critic's.
+        optimizer: Of the critic's parameters.
+        optimizer_state: The optimiser's.
+        batch: Samples; its `obs` are `Sequences`.
+        orders: [epochs, B] order in which each epoch visits the environments.
+        minibatch_size: Samples per gradient step: of as many environments as have no
+            more, and of one at least; an epoch's last step takes the rest.
+        max_grad_norm: Gradients are scaled by min(1, max_grad_norm / (norm + 1e-6)).
+
+    Returns:
+        New parameters, new optimiser state, and the fit's numbers.
+    """
+    sequences = batch.obs
+    steps, size = sequences.obs.shape[:2]
+    envs = min(size, max(1, minibatch_size // steps))
+    whole_steps, rest = divmod(size, envs)
+
+    def step(carry: tuple, chosen: jax.Array) -> tuple[tuple, jax.Array]:
+        candidate, state = carry
+        some = of_environments(sequences, chosen)
+        loss, gradient = jax.value_and_grad(mean_squared_error)(
+            candidate, critic, some, batch.returns[:, chosen]
+        )
+        gradient = clip_by_norm(gradient, max_grad_norm)
+        updates, state = optimizer.update(gradient, state, candidate)
+        return (optax.apply_updates(candidate, updates), state), loss
+
+    def epoch(carry: tuple, order: jax.Array) -> tuple[tuple, jax.Array]:
+        head = order[: whole_steps * envs].reshape(whole_steps, -1)
+        carry, losses = jax.lax.scan(step, carry, head)
+        if rest:
+            carry, last = step(carry, order[-rest:])
+            losses = jnp.append(losses, last)
+        return carry, losses
+
+    (parameters, optimizer_state), losses = jax.lax.scan(
+        epoch, (parameters, optimizer_state), orders
+    )
+    errors = (batch.returns - critic(parameters, sequences)[0]).reshape(-1, 1)
+    returns = batch.returns.reshape(-1, 1)
+    if sequences.rows is not None:
+        errors, returns = errors[sequences.rows], returns[sequences.rows]
+    fit = ValueFit(
+        loss=losses.mean(),
+        mae=jnp.abs(errors).mean(),
+        explained_variance=explained_variance(errors, returns),
+    )
+    return parameters, optimizer_state, fit
+
+
+def mean_squared_error(
+    parameters: Parameters,
+    critic: Callable[[Parameters, Sequences], tuple[jax.Array, jax.Array]],
+    sequences: Sequences,
+    returns: Float[jax.Array, "t b 1"],
+) -> Float[jax.Array, ""]:
+    """Mean over the samples of the critic's squared error; 0 where there are none."""
+    errors = sequences.valid * (critic(parameters, sequences)[0] - returns)
+    return (errors**2).sum() / jnp.maximum(sequences.valid.sum(), 1.0)
+
+
+def of_environments(sequences: Sequences, chosen: Int[jax.Array, " b"]) -> Sequences:
+    """The sequences of some environments, without `rows`."""
+    return Sequences(
+        sequences.obs[:, chosen],
+        sequences.starts[:, chosen],
+        sequences.valid[:, chosen],
+        None,
+        Memory(*(states[chosen] for states in sequences.memory)),
+    )

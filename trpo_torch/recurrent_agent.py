@@ -1,0 +1,97 @@
+"""`RecurrentTRPOAgent` in PyTorch: an agent whose networks remember."""
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from trpo.recurrent_base import RecurrentAgentBase
+from trpo.sequences import Memory
+from trpo.types import Batch
+from trpo_torch import distributions, state
+from trpo_torch.agent import TRPOAgent
+from trpo_torch.device import matmul_precision
+from trpo_torch.fisher import PolicyFunction
+from trpo_torch.objective import Surrogate, surrogate
+from trpo_torch.recurrent import (
+    RecurrentCritic,
+    RecurrentPolicy,
+    RecurrentPolicyFunction,
+)
+from trpo_torch.sequence_fit import fit_recurrent_critic
+from trpo_torch.value_update import ValueFit
+
+
+class RecurrentTRPOAgent(RecurrentAgentBase, TRPOAgent):
+    """Trust-region policy optimisation of recurrent networks.
+
+    Arguments and methods are those of `trpo.recurrent_base.RecurrentAgentBase`, the
+    same in both backends.
+    """
+
+    policy: RecurrentPolicy
+    critic: RecurrentCritic
+
+    def _build_policy(self, weights: dict[str, np.ndarray]) -> nn.Module:
+        config = self.config
+        given = (self.obs_dim, config.recurrent, config.recurrent_size)
+        policy = RecurrentPolicy(*given, config.policy_layer_sizes, self.head)
+        state.load_network(policy, weights, "policy.")
+        return policy
+
+    def _build_critic(self, weights: dict[str, np.ndarray]) -> nn.Module:
+        config = self.config
+        given = (self.obs_dim, config.recurrent, config.recurrent_size)
+        critic = RecurrentCritic(*given, config.critic_layer_sizes)
+        state.load_network(critic, weights, "value.")
+        return critic
+
+    def _to_indices(self, array: np.ndarray) -> Tensor:
+        return torch.as_tensor(array, device=self.device).long()
+
+    @torch.no_grad()
+    def _forward(
+        self,
+        obs: Any,
+        noise: np.ndarray | None,
+        mask: Tensor | None = None,
+        memory: Any = None,
+    ) -> tuple[Tensor, Tensor, Tensor, Memory]:
+        obs = self._to_native(obs)
+        with matmul_precision(self.config.matmul_precision):
+            distribution, policy_state = self.policy(obs, memory.policy, mask)
+            value, critic_state = self.critic(obs, memory.critic)
+        if noise is None:
+            action = distributions.mode(distribution)
+        else:
+            action = distributions.sample(distribution, self._to_native(noise))
+        log_prob = distributions.log_prob(distribution, action)
+        return action, log_prob, value, Memory(policy_state, critic_state)
+
+    @torch.no_grad()
+    def _value(self, obs: Any, memory: Any = None) -> Tensor:
+        with matmul_precision(self.config.matmul_precision):
+            return self.critic(self._to_native(obs), memory.critic)[0]
+
+    def _policy_objective(
+        self, obs: Any, actions: Tensor, old_log_probs: Tensor, advantages: Tensor
+    ) -> Surrogate:
+        """See `TRPOAgent`; of `obs` that are `trpo.sequences.Sequences`."""
+        columns = (old_log_probs.reshape(-1, 1), advantages.reshape(-1, 1))
+        batch = Batch(obs, actions, columns[0], columns[1] * 0.0, columns[1])
+        theta = torch.cat([p.reshape(-1) for p in self.policy.parameters()])
+        return surrogate(self._policy_function(batch)(theta), batch)
+
+    def _policy_function(self, batch: Batch) -> PolicyFunction:
+        return RecurrentPolicyFunction(self.policy, batch.obs, batch.action_mask)
+
+    def _fit_critic(self, batch: Batch, orders: np.ndarray) -> ValueFit:
+        return fit_recurrent_critic(
+            self.critic,
+            self.value_optimizer,
+            batch,
+            orders,
+            minibatch_size=self.config.value_minibatch_size,
+            max_grad_norm=self.config.max_grad_norm,
+        )
