@@ -161,10 +161,11 @@ def compare(config: TrainConfig, max_episode_steps: int) -> Iterator[Iteration]:
         compiled._state, compiled.update_count = state, update + 1
         # What `Trainer.train_once` does, with its parts kept.
         host_rollout = host.collector.collect(host.agent, config.rollout_steps)
-        host_batch = _normalized(host, host.prepare_batch(host_rollout))
+        prepared = host.prepare_batch(host_rollout)
+        host_batch = _normalized(host, prepared.batch)
         host_metrics = host.agent.update(
             host_batch._replace(obs=host_rollout.obs[host_rollout.valid]),
-            **config.rates_at(update, host.advantage_std)._asdict(),
+            **config.rates_at(update, prepared.advantage_std)._asdict(),
         )
         host.agent.observe(host_rollout.obs[host_rollout.valid])
         yield {
@@ -174,7 +175,7 @@ def compare(config: TrainConfig, max_episode_steps: int) -> Iterator[Iteration]:
                 np.array(list(host_metrics.values())), np.asarray(metrics.report)
             ),
             "advantage_std": Sides(
-                np.array([host.advantage_std]), np.asarray([metrics.advantage_std])
+                np.array([prepared.advantage_std]), np.asarray([metrics.advantage_std])
             ),
             **_states(host, compiled.get_state()),
         }
@@ -207,7 +208,7 @@ def first_batch(config: TrainConfig, max_episode_steps: int) -> Iteration:
     )
     host = pair.host
     host_rollout = host.collector.collect(host.agent, config.rollout_steps)
-    host_batch = _normalized(host, host.prepare_batch(host_rollout))
+    host_batch = _normalized(host, host.prepare_batch(host_rollout).batch)
     return {**_rollouts(host_rollout, rollout), **_batches(host_batch, batch)}
 
 

@@ -82,7 +82,8 @@ def critic_sensitivity(config: TrainConfig, update: int) -> float:
     try:
         trainer.run(num_updates=update - 1)
         rollout = trainer.collector.collect(trainer.agent, config.rollout_steps)
-        batch, state = trainer.prepare_batch(rollout), trainer.agent.get_state()
+        batch, _ = trainer.prepare_batch(rollout)
+        state = trainer.agent.get_state()
         noise = np.random.default_rng(0).standard_normal(batch.returns.shape)
         critics = []
         for returns in (batch.returns, batch.returns * (1.0 + 1e-16 * noise)):

@@ -88,7 +88,7 @@ def _train(env_id: str, updates: int) -> Iterator[Evidence]:
     try:
         for update in range(updates):
             rollout = trainer.collector.collect(trainer.agent, STEPS)
-            batch = trainer.prepare_batch(rollout)._asdict()
+            batch = trainer.prepare_batch(rollout).batch._asdict()
             normalizer = trainer.agent.observation_normalizer
             if normalizer is not None:
                 batch["obs"] = normalizer.normalize(batch["obs"], np.dtype("float64"))

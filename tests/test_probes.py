@@ -12,7 +12,7 @@ import trpo.training
 from tests.probes import BEST_ACTION
 from trpo.advantages import generalized_advantages
 from trpo.presets import preset_config
-from trpo.training import Trainer
+from trpo.training import Prepared, Trainer
 
 
 BACKENDS = ("torch", "jax")
@@ -136,8 +136,8 @@ def observations_are_misaligned(monkeypatch):
     prepare = Trainer.prepare_batch
 
     def faulty(self, rollout):
-        batch = prepare(self, rollout)
-        return batch._replace(obs=np.roll(batch.obs, 1, axis=0))
+        batch, deviation = prepare(self, rollout)
+        return Prepared(batch._replace(obs=np.roll(batch.obs, 1, axis=0)), deviation)
 
     monkeypatch.setattr(Trainer, "prepare_batch", faulty)
 

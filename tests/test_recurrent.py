@@ -38,7 +38,7 @@ def batch_of(rollout):
     """The update's batch, of advantages and returns that don't matter here."""
     settings = {"backend": "torch", "recurrent": "gru", "num_envs": 3}
     config = preset_config("TrpoTest/Fading-v0", **settings)
-    return Trainer(config).prepare_batch(rollout)
+    return Trainer(config).prepare_batch(rollout).batch
 
 
 def observations(*shape):

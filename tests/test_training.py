@@ -49,7 +49,7 @@ def test_ratio_starts_at_one_because_statistics_are_frozen(backend):
         trainer.train_once()
     rollout = trainer.collector.collect(trainer.agent, 64)
     before = trainer.agent.observation_normalizer.moments.mean.copy()
-    batch = trainer.prepare_batch(rollout)
+    batch, _ = trainer.prepare_batch(rollout)
     np.testing.assert_array_equal(
         before, trainer.agent.observation_normalizer.moments.mean
     )

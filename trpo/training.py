@@ -46,6 +46,19 @@ class Progress(NamedTuple):
     metrics: dict[str, float]
 
 
+class Prepared(NamedTuple):
+    """What a rollout becomes.
+
+    Attributes:
+        batch: for the update; flattened, or [T, B] for an agent with a memory.
+        advantage_std: standard deviation of advantages before they are normalised, in
+            units of scaled returns.
+    """
+
+    batch: Batch | SequenceBatch
+    advantage_std: float
+
+
 class Trainer:
     """An agent, its environments, and all that the next update depends on.
 
@@ -82,8 +95,6 @@ class Trainer:
             self.env.close()
             raise
         self.return_scaler = ReturnScaler(config.num_envs, config.agent.gamma)
-        # Of the last batch, before it was normalised; in units of scaled returns.
-        self.advantage_std = 0.0
         self.update_count = 0
         self.episode_count = 0
         self._recent: collections.deque = collections.deque(maxlen=RECENT_EPISODES)
@@ -115,8 +126,8 @@ class Trainer:
         start = time.perf_counter()
         rollout = self.collector.collect(self.agent, self.config.rollout_steps)
         collected = time.perf_counter()
-        batch = self.prepare_batch(rollout)
-        rates = self.config.rates_at(self.update_count, self.advantage_std)
+        batch, advantage_std = self.prepare_batch(rollout)
+        rates = self.config.rates_at(self.update_count, advantage_std)
         metrics = self.agent.update(batch, **rates._asdict())
         # Only now: during rollout and update the statistics are frozen, so that the
         # policy that acted is the policy that is improved, and the ratio starts at 1.
@@ -128,7 +139,7 @@ class Trainer:
         metrics |= {
             "rollout/episodes": float(self.episode_count),
             "rollout/return_scale": self.return_scaler.scale,
-            "rollout/advantage_std": self.advantage_std,
+            "rollout/advantage_std": advantage_std,
             "time/steps_per_second": rollout.rewards.size / (end - start),
             "time/acting_and_stepping_seconds": collected - start,
             "time/learning_seconds": end - collected,
@@ -139,11 +150,8 @@ class Trainer:
             metrics["rollout/episode_length_mean"] = float(lengths.mean())
         return Progress(self.update_count, self.step_count, metrics)
 
-    def prepare_batch(self, rollout: Rollout) -> Batch | SequenceBatch:
-        """The update's batch: scaled rewards, advantages and returns.
-
-        Flattened, or [T, B] as they are for an agent with a memory.
-        """
+    def prepare_batch(self, rollout: Rollout) -> Prepared:
+        """What a rollout becomes: scaled rewards, advantages and returns."""
         config = self.config
         rewards = rollout.rewards
         if config.scale_returns:
@@ -160,14 +168,14 @@ class Trainer:
             gae_lambda=config.agent.gae_lambda,
         )
         samples = advantages[rollout.valid]
-        self.advantage_std = float(samples.std())
+        deviation = float(samples.std())
         if config.agent.normalize_advantages:
             samples = normalize_advantages(samples)
         if rollout.memory is not None:
             advantages[rollout.valid] = samples
-            return _sequences(rollout, returns, advantages)
+            return Prepared(_sequences(rollout, returns, advantages), deviation)
         masks = rollout.action_masks
-        return Batch(
+        batch = Batch(
             obs=rollout.obs[rollout.valid],
             actions=rollout.actions[rollout.valid],
             log_probs=rollout.log_probs[rollout.valid],
@@ -175,6 +183,7 @@ class Trainer:
             advantages=samples,
             action_mask=None if masks is None else masks[rollout.valid],
         )
+        return Prepared(batch, deviation)
 
     def get_state(self) -> dict[str, np.ndarray]:
         """Everything that the rest of the run depends on, under canonical names."""
