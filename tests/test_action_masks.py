@@ -9,6 +9,7 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 import tests.environments  # noqa: F401  (registers TrpoTest/…)
 from tests.agents import BACKENDS, agent_module, fingerprint, native
+from tests.training_runs import assert_resumes_exactly
 from trpo.action_masks import ActionMaskError
 from trpo.environments import make_environment, make_vector_environment
 from trpo.evaluation import evaluate
@@ -210,19 +211,10 @@ def test_a_resumed_run_continues_exactly_with_its_masks(vectorization):
         ASYNC_GAME, backend="torch", vectorization=vectorization, total_steps=352,
         **(SETTINGS | {"rollout_steps": 11}),
     )  # fmt: skip
-    whole, half, resumed = (Trainer(config) for _ in range(3))
-    try:
-        whole.run()
-        half.run(num_updates=2)
-        assert resumed.set_state(half.get_state()) == ()
+
+    def has_its_masks(resumed):
         np.testing.assert_array_equal(
             resumed.collector.action_mask, resumed.collector.obs == 0
         )
-        resumed.run()
-        left, right = whole.get_state(), resumed.get_state()
-    finally:
-        for trainer in (whole, half, resumed):
-            trainer.close()
-    assert set(left) == set(right)
-    for name in left:
-        np.testing.assert_array_equal(left[name], right[name], err_msg=name)
+
+    assert_resumes_exactly(config, has_its_masks)

@@ -7,12 +7,10 @@ from gymnasium import spaces
 import tests.environments  # noqa: F401  (registers TrpoTest/…)
 from tests.agents import BACKENDS, agent_module, as_array, fingerprint, native
 from tests.environments import Aim
+from tests.training_runs import learn
 from trpo.config import TRPOConfig
-from trpo.evaluation import evaluate
 from trpo.presets import preset_config
-from trpo.run_directory import RunDirectory, load_agent
 from trpo.spaces import UnsupportedSpaceError, policy_spec
-from trpo.training import Trainer
 
 
 OBS = spaces.Box(-1.0, 1.0, (3,), np.float32)
@@ -158,19 +156,7 @@ def test_a_target_is_learned_and_another_backend_plays_it(
     config = preset_config(
         env_id, backend=backend, policy_distribution=distribution, **SETTINGS
     )
-    trainer = Trainer(config)
-    try:
-        before = evaluate(trainer.agent, env_id, episodes=25, seed=1).mean
-        trainer.run(num_updates=25)
-        after = evaluate(trainer.agent, env_id, episodes=25, seed=1).mean
-        directory = RunDirectory(tmp_path / "run")
-        directory.create(config)
-        directory.save(trainer)
-    finally:
-        trainer.close()
-    assert before < 0.8 * Aim.best_return
-    assert 0.93 * Aim.best_return < after <= Aim.best_return
-    other = BACKENDS[1 - BACKENDS.index(backend)]
-    loaded, _ = load_agent(directory.path, backend=other)
-    again = evaluate(loaded, env_id, episodes=25, seed=1).mean
-    assert again == pytest.approx(after, abs=1e-3)
+    found = learn(config, 25, tmp_path / "run")
+    assert found.before < 0.8 * Aim.best_return
+    assert 0.93 * Aim.best_return < found.after <= Aim.best_return
+    assert found.in_other_backend == pytest.approx(found.after, abs=1e-3)

@@ -12,19 +12,17 @@ from torch import nn
 import tests.environments  # noqa: F401  (registers TrpoTest/…)
 from tests.agents import BACKENDS, agent_module, fingerprint
 from tests.environments import Gallery, Spot
+from tests.training_runs import learn
 from trpo.architecture import Architecture, Image
 from trpo.backends import make_agent
 from trpo.environments import make_environment, make_vector_environment
-from trpo.evaluation import evaluate
 from trpo.heads import Head
 from trpo.initialization import initial_weights
 from trpo.noise import episode_seed
 from trpo.observations import flattened, images_of
 from trpo.presets import preset_config
 from trpo.rollout import RolloutCollector
-from trpo.run_directory import RunDirectory, load_agent
 from trpo.spaces import UnsupportedSpaceError, policy_spec
-from trpo.training import Trainer
 from trpo_jax.compiled_environment import FunctionalEnvironment
 from trpo_jax.encoder import Encoder as JaxEncoder
 from trpo_jax.state import load_network, network_arrays
@@ -234,23 +232,11 @@ def test_rollouts_stay_bytes_and_resume():
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_the_spot_is_found(tmp_path, backend):
     config = preset_config(ENV_ID, backend=backend, **SETTINGS)
-    trainer = Trainer(config)
-    try:
-        before = evaluate(trainer.agent, ENV_ID, episodes=25, seed=1).mean
-        trainer.run(num_updates=12)
-        after = evaluate(trainer.agent, ENV_ID, episodes=25, seed=1).mean
-        directory = RunDirectory(tmp_path / "run")
-        directory.create(config)
-        directory.save(trainer)
-    finally:
-        trainer.close()
-    assert before < 0.6 * Spot.best_return
-    assert 0.9 * Spot.best_return < after <= Spot.best_return
-    other = BACKENDS[1 - BACKENDS.index(backend)]
-    loaded, _ = load_agent(directory.path, backend=other)
-    assert fingerprint(loaded) == fingerprint(trainer.agent)
-    again = evaluate(loaded, ENV_ID, episodes=25, seed=1).mean
-    assert again == pytest.approx(after, abs=0.05)
+    found = learn(config, 12, tmp_path / "run")
+    assert found.before < 0.6 * Spot.best_return
+    assert 0.9 * Spot.best_return < found.after <= Spot.best_return
+    assert fingerprint(found.loaded) == fingerprint(found.agent)
+    assert found.in_other_backend == pytest.approx(found.after, abs=0.05)
 
 
 @pytest.mark.parametrize(

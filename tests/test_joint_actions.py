@@ -7,13 +7,11 @@ from gymnasium import spaces
 import tests.environments  # noqa: F401  (registers TrpoTest/…)
 from tests.agents import BACKENDS, agent_module, fingerprint
 from tests.environments import Pack
+from tests.training_runs import assert_resumes_exactly, learn
 from trpo.environments import make_vector_environment
-from trpo.evaluation import evaluate
 from trpo.presets import preset_config
 from trpo.rollout import RolloutCollector
-from trpo.run_directory import RunDirectory, load_agent
 from trpo.spaces import UnsupportedSpaceError, policy_spec
-from trpo.training import Trainer
 
 
 OBS = spaces.Box(-1.0, 1.0, (3,), np.float32)
@@ -132,22 +130,10 @@ def test_distributions_that_parts_cannot_have_are_refused():
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_what_to_take_how_far_and_whether_is_learned(tmp_path, backend):
     config = preset_config(ENV_ID, backend=backend, **SETTINGS)
-    trainer = Trainer(config)
-    try:
-        before = evaluate(trainer.agent, ENV_ID, episodes=25, seed=1).mean
-        trainer.run(num_updates=30)
-        after = evaluate(trainer.agent, ENV_ID, episodes=25, seed=1).mean
-        directory = RunDirectory(tmp_path / "run")
-        directory.create(config)
-        directory.save(trainer)
-    finally:
-        trainer.close()
-    assert before < 0.7 * Pack.best_return
-    assert 0.9 * Pack.best_return < after <= Pack.best_return
-    other = BACKENDS[1 - BACKENDS.index(backend)]
-    loaded, _ = load_agent(directory.path, backend=other)
-    again = evaluate(loaded, ENV_ID, episodes=25, seed=1).mean
-    assert again == pytest.approx(after, abs=0.05)
+    found = learn(config, 30, tmp_path / "run")
+    assert found.before < 0.7 * Pack.best_return
+    assert 0.9 * Pack.best_return < found.after <= Pack.best_return
+    assert found.in_other_backend == pytest.approx(found.after, abs=0.05)
 
 
 def test_a_resumed_run_continues_exactly():
@@ -155,19 +141,7 @@ def test_a_resumed_run_continues_exactly():
         ENV_ID, backend="torch", total_steps=4 * 8 * 11,
         **(SETTINGS | {"rollout_steps": 11}),
     )  # fmt: skip
-    whole, half, resumed = (Trainer(config) for _ in range(3))
-    try:
-        whole.run()
-        half.run(num_updates=2)
-        assert resumed.set_state(half.get_state()) == ()
-        resumed.run()
-        left, right = whole.get_state(), resumed.get_state()
-    finally:
-        for trainer in (whole, half, resumed):
-            trainer.close()
-    assert set(left) == set(right)
-    for name in left:
-        np.testing.assert_array_equal(left[name], right[name], err_msg=name)
+    assert_resumes_exactly(config)
 
 
 def test_asynchronous_workers_give_the_same_rollout():
