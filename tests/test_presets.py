@@ -58,7 +58,7 @@ def test_command_line_lists_and_shows_presets(capsys):
         assert main(["presets", name]) == 0
         shown.append(capsys.readouterr().out)
     assert shown[0] == shown[1]
-    assert "0.93" in shown[0]
+    assert "0.95" in shown[0]
     assert "trpo train Pendulum-v1" in shown[0]
     assert main(["presets", "nothing"]) == 2
     assert "expected an environment's id or one of" in " ".join(
@@ -77,5 +77,5 @@ def test_train_takes_another_preset_and_help_shows_its_values(tmp_path, capsys):
     assert len(read_metrics(run / "metrics.csv")) == 1
     with pytest.raises(SystemExit):
         main(["train", "Pendulum-v1", "--help"])
-    assert "0.93" in capsys.readouterr().out
+    assert "0.95" in capsys.readouterr().out
     assert main(["train", "Pendulum-v1", "--preset", "nothing"]) == 2

@@ -42,7 +42,7 @@ DEFAULT = Preset(
 
 PENDULUM = Preset(
     "pendulum",
-    "Pendulum-v1, 100,000 steps; chosen among 30 variants on seeds 10 to 35",
+    "Pendulum-v1, 100,000 steps; chosen on seeds 10 to 35 and 100 to 131",
     {
         "total_steps": Setting(100_000, "the budget of its published table"),
         "num_envs": Setting(4, "with the rollout's length: two episodes of each"),
@@ -51,9 +51,13 @@ PENDULUM = Preset(
         ),
         "normalize_observations": Setting(False, "observations are within 1 and 8"),
         "gamma": Setting(
-            0.93,
+            0.95,
             "far enough ahead to swing up once and catch: at 0.9, the Zoo's, some "
-            "starts failed; at 0.95 some seeds did",
+            "starts failed. On 32 seeds: -165, worst -225; with 0.93 -175 and -299",
+        ),
+        "full_radius_advantage_std": Setting(
+            0.1,
+            "solved, its advantages are noise: a seed of 5 lost its policy at the end",
         ),
         "gae_lambda": Setting(0.95, "RL Baselines3 Zoo, and the default"),
         "value_lr": Setting(1e-3, "RL Baselines3 Zoo"),
@@ -144,6 +148,8 @@ PENDULUM_FUNCTIONAL = Preset(
         "total_steps": Setting(500_000, "seconds when compiled"),
         "num_envs": Setting(8, "the batch of Pendulum-v1's preset"),
         "rollout_steps": Setting(200, "one whole episode of each"),
+        "gamma": Setting(0.93, "16 of 16 seeds at -181 or better after 500,000 steps"),
+        "full_radius_advantage_std": Setting(0.0, "not needed with that many steps"),
     },
 )
 CARTPOLE_FUNCTIONAL = Preset(
