@@ -62,3 +62,15 @@ def test_one_backend_continues_what_the_other_began(first):
     for name in left:
         if name.startswith(("random.", "environment.episode", "training.update")):
             np.testing.assert_allclose(left[name], right[name], rtol=1e-9, err_msg=name)
+
+
+@pytest.mark.parametrize("recurrent", ["none", "gru"])
+def test_both_begin_with_the_same_bits(recurrent):
+    config = default_config(recurrent=recurrent)
+    left, right = (
+        Trainer(dataclasses.replace(config, backend=backend)).get_state()
+        for backend in ("torch", "jax")
+    )
+    assert set(left) == set(right)
+    for name, array in left.items():
+        np.testing.assert_array_equal(array, right[name], err_msg=name)

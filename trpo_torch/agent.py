@@ -38,9 +38,9 @@ class TRPOAgent(AgentBase):
 
     def _build(self, device: Any, weights: dict[str, np.ndarray]) -> None:
         self.device = resolve_device(device)
-        self._torch_dtype = dtype = getattr(torch, self.dtype.name)
-        self.policy = self._build_policy(weights).to(self.device, dtype)
-        self.critic = self._build_critic(weights).to(self.device, dtype)
+        self._torch_dtype = getattr(torch, self.dtype.name)
+        self.policy = self._build_policy(weights)
+        self.critic = self._build_critic(weights)
         self.value_optimizer = self._build_value_optimizer()
 
     def _build_policy(self, weights: dict[str, np.ndarray]) -> nn.Module:
@@ -55,20 +55,30 @@ class TRPOAgent(AgentBase):
             weights = state.network_arrays(policy, "policy.") | {
                 name: a for name, a in weights.items() if name == "policy.log_std"
             }
-        state.load_network(policy, weights, "policy.")
-        return policy
+        return self._loaded(policy, weights, "policy.")
 
     def _build_critic(self, weights: dict[str, np.ndarray]) -> nn.Module:
         config, own = self.config, self.custom_networks.value
         if own is not None:
-            return CustomCritic(checked_network("value_network", own, self.obs_dim, 1))
+            critic = CustomCritic(
+                checked_network("value_network", own, self.obs_dim, 1)
+            )
+            return critic.to(self.device, self._torch_dtype)
         input_dim, architecture = self.obs_dim, self.architecture
         if config.share_encoder:
             input_dim = config.policy_layer_sizes[-1]
             architecture = architecture.after_encoder
         critic = Critic(input_dim, config.critic_layer_sizes, architecture)
-        state.load_network(critic, weights, "value.")
-        return critic
+        return self._loaded(critic, weights, "value.")
+
+    def _loaded(
+        self, network: nn.Module, weights: dict[str, np.ndarray], prefix: str
+    ) -> nn.Module:
+        """The network on the agent's device, with these weights."""
+        # Loaded into the agent's own precision: torch makes modules in float32.
+        network = network.to(self.device, self._torch_dtype)
+        state.load_network(network, weights, prefix)
+        return network
 
     def _build_value_optimizer(self) -> torch.optim.Optimizer:
         """A fresh optimiser of the critic: Adam, or SGD with momentum."""

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from trpo.recurrent_base import RecurrentAgentBase
 from trpo.sequences import Memory
 from trpo.types import Batch
-from trpo_torch import distributions, state
+from trpo_torch import distributions
 from trpo_torch.agent import TRPOAgent
 from trpo_torch.device import matmul_precision
 from trpo_torch.fisher import PolicyFunction
@@ -37,15 +37,13 @@ class RecurrentTRPOAgent(RecurrentAgentBase, TRPOAgent):
         config = self.config
         given = (self.obs_dim, config.recurrent, config.recurrent_size)
         policy = RecurrentPolicy(*given, config.policy_layer_sizes, self.head)
-        state.load_network(policy, weights, "policy.")
-        return policy
+        return self._loaded(policy, weights, "policy.")
 
     def _build_critic(self, weights: dict[str, np.ndarray]) -> nn.Module:
         config = self.config
         given = (self.obs_dim, config.recurrent, config.recurrent_size)
         critic = RecurrentCritic(*given, config.critic_layer_sizes)
-        state.load_network(critic, weights, "value.")
-        return critic
+        return self._loaded(critic, weights, "value.")
 
     def _to_indices(self, array: np.ndarray) -> Tensor:
         return torch.as_tensor(array, device=self.device).long()
