@@ -176,9 +176,9 @@ def test_for_spaces_takes_observations_as_gymnasium_flattens_them(backend):
     obs = spaces.flatten(space, {"a": 2, "b": np.zeros(3, np.float32)})
     action = agent.spec.to_environment(agent.act(obs[None])[0])[0]
     assert ACTIONS["Discrete"].contains(action)
-    picture = spaces.Dict(a=spaces.Box(0, 255, (8, 8, 3), np.uint8))
+    stack = spaces.Dict(a=spaces.Box(0, 255, (2, 8, 8, 3), np.uint8))
     with pytest.raises(UnsupportedSpaceError, match="observation_space"):
-        agent_module(backend).TRPOAgent.for_spaces(picture, ACTIONS["Discrete"])
+        agent_module(backend).TRPOAgent.for_spaces(stack, ACTIONS["Discrete"])
 
 
 @each_backend
