@@ -11,9 +11,7 @@ from gymnasium import Space
 
 from trpo.agent_state import AgentState
 from trpo.architecture import Architecture, Image, check_images
-from trpo.batch_check import (
-    action_bounds,
-)
+from trpo.batch_check import action_bounds
 from trpo.config import TRPOConfig
 from trpo.custom_network import CustomNetworks
 from trpo.heads import GAUSSIAN, Head

@@ -24,7 +24,7 @@ from trpo_jax.compiled import (
 from trpo_jax.conjugate_gradient import conjugate_gradient
 from trpo_jax.custom import CustomCritic, CustomPolicy, checked_network
 from trpo_jax.device import resolve_device
-from trpo_jax.distributions import DiagonalGaussian
+from trpo_jax.distributions import DiagonalGaussian, Distribution
 from trpo_jax.networks import (
     Parameters,
     as_function,
@@ -152,18 +152,22 @@ class TRPOAgent(AgentBase):
 
     def _policy_objective(
         self,
-        obs: jax.Array,
+        obs: Any,
         actions: jax.Array,
-        old_log_probs: jax.Array,
+        old_log_probs: Any,
         advantages: jax.Array,
     ) -> Surrogate:
         """Surrogate [], ratio [N, 1] and log-ratio [N, 1] at the present policy."""
         columns = (old_log_probs.reshape(-1, 1), advantages.reshape(-1, 1))
         batch = Batch(obs, actions, columns[0], columns[1] * 0.0, columns[1])
-        return surrogate(self._functions.policy(self.state.policy, obs), batch)
+        return surrogate(self._distribution(obs), batch)
+
+    def _distribution(self, obs: Any) -> Distribution:
+        """Over the actions at these observations."""
+        return self._functions.policy(self.state.policy, obs)
 
     def _update(self, batch: Batch, orders: np.ndarray, rates: Rates) -> UpdateReport:
-        self.state, report = self._compiled_update(
+        self.state, report = update(
             self._functions,
             self.config,
             self.state,
@@ -172,9 +176,6 @@ class TRPOAgent(AgentBase):
             Rates(*(self.dtype.type(rate) for rate in rates)),
         )
         return UpdateReport(*np.asarray(report).tolist())
-
-    def _compiled_update(self, *arguments: Any) -> tuple[TRPOState, jax.Array]:
-        return update(*arguments)
 
     def _get_learned_state(self) -> dict[str, np.ndarray]:
         return {

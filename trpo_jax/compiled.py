@@ -58,6 +58,23 @@ class Functions(NamedTuple):
         """What the critic is given: observations, or the policy's features of them."""
         return obs if self.features is None else self.features(policy, obs)
 
+    def policy_at(
+        self,
+        unravel: Callable[[jax.Array], Parameters],
+        obs: jax.Array,
+        mask: jax.Array | None,
+    ) -> Callable[[jax.Array], Distribution]:
+        """The policy as a function of its flat parameters [p], at these samples."""
+        given = (unravel, obs, self.head, mask, self.architecture)
+        return flat_policy(self.policy, *given)
+
+    def fit_critic(
+        self, policy: Parameters, *given: Any, batch: Batch, **options: Any
+    ) -> tuple[Parameters, Any, ValueFit]:
+        """`value_update.fit_critic`, to what the critic is given under this policy."""
+        batch = batch._replace(obs=self.encoded(policy, batch.obs))
+        return fit_critic(self.critic, *given, batch=batch, **options)
+
 
 def build_value_optimizer(
     config: TRPOConfig, value_lr: float | jax.Array
@@ -69,7 +86,7 @@ def build_value_optimizer(
 
 
 def pure_update(
-    functions: Functions,
+    functions: Any,
     config: TRPOConfig,
     state_before: TRPOState,
     batch: Batch,
@@ -79,7 +96,7 @@ def pure_update(
     """One update, a pure function that `update` and compiled training share.
 
     Args:
-        functions: The networks.
+        functions: The networks: `Functions`, or `recurrent.RecurrentFunctions`.
         config: Hyperparameters; what `compiled_training.Hyperparameters` names may be
             arrays.
         state_before: Weights and optimiser.
@@ -94,39 +111,24 @@ def pure_update(
     with matmul_precision(config.matmul_precision):
         theta, unravel = ravel_pytree(state_before.policy)
         step = policy_step(
-            flat_policy(
-                functions.policy,
-                unravel,
-                batch.obs,
-                functions.head,
-                batch.action_mask,
-                functions.architecture,
-            ),
+            functions.policy_at(unravel, batch.obs, batch.action_mask),
             theta,
             batch,
             config,
             rates.target_kl,
         )
         policy = unravel(step.theta)
-        critic, optimizer_state, fit = fit_critic(
-            functions.critic,
+        critic, optimizer_state, fit = functions.fit_critic(
+            policy,  # A shared encoder is the one that acts next.
             state_before.critic,
             build_value_optimizer(config, rates.value_lr),
             state_before.optimizer,
-            # A shared encoder is the one that acts next.
-            batch._replace(obs=functions.encoded(policy, batch.obs)),
-            orders,
+            batch=batch,
+            orders=orders,
             minibatch_size=config.value_minibatch_size,
             max_grad_norm=config.max_grad_norm,
         )
     new = TRPOState(policy, critic, optimizer_state)
-    return commit(state_before, new, step, fit)
-
-
-def commit(
-    state_before: TRPOState, new: TRPOState, step: PolicyStep, fit: ValueFit
-) -> tuple[TRPOState, jax.Array]:
-    """What an update returns: the new state where it is sound, and the report."""
     finite = [jnp.isfinite(leaf).all() for leaf in jax.tree.leaves((new, fit.loss))]
     sound = jnp.stack(finite).all() & (step.status != StepStatus.NON_FINITE)
     committed = jax.tree.map(

@@ -19,6 +19,8 @@ from trpo_jax import cells, distributions, mlp
 from trpo_jax.cells import Cell
 from trpo_jax.distributions import Distribution
 from trpo_jax.networks import Parameters, _layers, as_function
+from trpo_jax.sequence_fit import fit_recurrent_critic
+from trpo_jax.value_update import ValueFit
 
 
 class Weights(NamedTuple):
@@ -171,6 +173,21 @@ class RecurrentFunctions(NamedTuple):
     policy: Callable[..., tuple[Distribution, jax.Array]]
     critic: Callable[[Parameters, Sequences], tuple[jax.Array, jax.Array]]
     head: Head
+
+    def policy_at(
+        self,
+        unravel: Callable[[jax.Array], Parameters],
+        sequences: Sequences,
+        mask: jax.Array | None,
+    ) -> RecurrentPolicyFunction:
+        """The policy as a function of its flat parameters [p], at these samples."""
+        return RecurrentPolicyFunction(self.policy, unravel, sequences, mask)
+
+    def fit_critic(
+        self, _policy: Parameters, *given: Any, **options: Any
+    ) -> tuple[Parameters, Any, ValueFit]:
+        """`sequence_fit.fit_recurrent_critic`; it shares nothing with the policy."""
+        return fit_recurrent_critic(self.critic, *given, **options)
 
 
 # Cached, so that agents of equal sizes share one function and one compilation.

@@ -6,26 +6,19 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.flatten_util import ravel_pytree
 
-from trpo.config import TRPOConfig
 from trpo.recurrent_base import RecurrentAgentBase
 from trpo.sequences import Memory, Sequences
-from trpo.types import Batch, Rates
 from trpo_jax import distributions, state
 from trpo_jax.agent import TRPOAgent
-from trpo_jax.compiled import TRPOState, build_value_optimizer, commit
 from trpo_jax.device import matmul_precision
+from trpo_jax.distributions import Distribution
 from trpo_jax.networks import Parameters
-from trpo_jax.objective import Surrogate, surrogate
-from trpo_jax.policy_update import policy_step
 from trpo_jax.recurrent import (
     RecurrentFunctions,
-    RecurrentPolicyFunction,
     recurrent_critic_function,
     recurrent_policy_function,
 )
-from trpo_jax.sequence_fit import fit_recurrent_critic
 
 
 class RecurrentTRPOAgent(RecurrentAgentBase, TRPOAgent):
@@ -80,65 +73,8 @@ class RecurrentTRPOAgent(RecurrentAgentBase, TRPOAgent):
             memory,
         )
 
-    def _policy_objective(
-        self,
-        obs: Any,
-        actions: jax.Array,
-        old_log_probs: jax.Array,
-        advantages: jax.Array,
-    ) -> Surrogate:
-        """See `TRPOAgent`; of `obs` that are `trpo.sequences.Sequences`."""
-        columns = (old_log_probs.reshape(-1, 1), advantages.reshape(-1, 1))
-        batch = Batch(obs, actions, columns[0], columns[1] * 0.0, columns[1])
-        return surrogate(self._functions.policy(self.state.policy, obs)[0], batch)
-
-    def _compiled_update(self, *arguments: Any) -> tuple[TRPOState, jax.Array]:
-        return update(*arguments)
-
-
-def pure_update(
-    functions: RecurrentFunctions,
-    config: TRPOConfig,
-    state_before: TRPOState,
-    batch: Batch,
-    orders: jax.Array,
-    rates: Rates,
-) -> tuple[TRPOState, jax.Array]:
-    """One update of recurrent networks, as `compiled.pure_update` is of others.
-
-    Args:
-        functions: The networks.
-        config: Hyperparameters.
-        state_before: Weights and optimiser.
-        batch: Samples; its `obs` are `Sequences`.
-        orders: [epochs, B] orders in which the critic's epochs visit the environments.
-        rates: Of this update; arrays, so that a schedule compiles nothing anew.
-
-    Returns:
-        As `compiled.pure_update`.
-    """
-    with matmul_precision(config.matmul_precision):
-        theta, unravel = ravel_pytree(state_before.policy)
-        policy = RecurrentPolicyFunction(
-            functions.policy, unravel, batch.obs, batch.action_mask
-        )
-        step = policy_step(policy, theta, batch, config, rates.target_kl)
-        critic, optimizer_state, fit = fit_recurrent_critic(
-            functions.critic,
-            state_before.critic,
-            build_value_optimizer(config, rates.value_lr),
-            state_before.optimizer,
-            batch,
-            orders,
-            minibatch_size=config.value_minibatch_size,
-            max_grad_norm=config.max_grad_norm,
-        )
-    new = TRPOState(unravel(step.theta), critic, optimizer_state)
-    return commit(state_before, new, step, fit)
-
-
-# Compiled whole: nothing returns to the host but the result.
-update = jax.jit(pure_update, static_argnums=(0, 1))
+    def _distribution(self, obs: Any) -> Distribution:
+        return self._functions.policy(self.state.policy, obs)[0]
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))

@@ -11,7 +11,7 @@ from jaxtyping import Float, Int
 from trpo.sequences import Memory, Sequences
 from trpo.types import Batch
 from trpo_jax.networks import Parameters
-from trpo_jax.value_update import ValueFit, clip_by_norm, explained_variance
+from trpo_jax.value_update import ValueFit, descend, summary
 
 
 def fit_recurrent_critic(
@@ -42,41 +42,25 @@ def fit_recurrent_critic(
         New parameters, new optimiser state, and the fit's numbers.
     """
     sequences = batch.obs
-    steps, size = sequences.obs.shape[:2]
-    envs = min(size, max(1, minibatch_size // steps))
-    whole_steps, rest = divmod(size, envs)
 
-    def step(carry: tuple, chosen: jax.Array) -> tuple[tuple, jax.Array]:
-        candidate, state = carry
+    def loss(candidate: Parameters, chosen: jax.Array) -> jax.Array:
         some = of_environments(sequences, chosen)
-        loss, gradient = jax.value_and_grad(mean_squared_error)(
-            candidate, critic, some, batch.returns[:, chosen]
-        )
-        gradient = clip_by_norm(gradient, max_grad_norm)
-        updates, state = optimizer.update(gradient, state, candidate)
-        return (optax.apply_updates(candidate, updates), state), loss
+        return mean_squared_error(candidate, critic, some, batch.returns[:, chosen])
 
-    def epoch(carry: tuple, order: jax.Array) -> tuple[tuple, jax.Array]:
-        head = order[: whole_steps * envs].reshape(whole_steps, -1)
-        carry, losses = jax.lax.scan(step, carry, head)
-        if rest:
-            carry, last = step(carry, order[-rest:])
-            losses = jnp.append(losses, last)
-        return carry, losses
-
-    (parameters, optimizer_state), losses = jax.lax.scan(
-        epoch, (parameters, optimizer_state), orders
+    parameters, optimizer_state, losses = descend(
+        loss,
+        parameters,
+        optimizer,
+        optimizer_state,
+        orders,
+        minibatch_size=max(1, minibatch_size // len(sequences.obs)),
+        max_grad_norm=max_grad_norm,
     )
     errors = (batch.returns - critic(parameters, sequences)[0]).reshape(-1, 1)
     returns = batch.returns.reshape(-1, 1)
     if sequences.rows is not None:
         errors, returns = errors[sequences.rows], returns[sequences.rows]
-    fit = ValueFit(
-        loss=losses.mean(),
-        mae=jnp.abs(errors).mean(),
-        explained_variance=explained_variance(errors, returns),
-    )
-    return parameters, optimizer_state, fit
+    return parameters, optimizer_state, summary(losses, errors, returns)
 
 
 def mean_squared_error(

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Int
+from jaxtyping import Float, Int
 
 from trpo.types import Batch
 from trpo_jax.networks import Parameters
@@ -52,22 +52,61 @@ def fit_critic(
     Returns:
         New parameters, new optimiser state, and the fit's numbers.
     """
-    size = batch.obs.shape[0]
+
+    def loss(candidate: Parameters, chosen: jax.Array) -> jax.Array:
+        # The whole batch needs no gathering: its order can't matter.
+        whole = chosen.shape[0] == batch.obs.shape[0]
+        obs = batch.obs if whole else _rows(batch.obs, chosen)
+        returns = batch.returns if whole else _rows(batch.returns, chosen)
+        return jnp.mean((critic(candidate, obs) - returns) ** 2)
+
+    parameters, optimizer_state, losses = descend(
+        loss,
+        parameters,
+        optimizer,
+        optimizer_state,
+        orders,
+        minibatch_size=minibatch_size,
+        max_grad_norm=max_grad_norm,
+    )
+    errors = batch.returns - critic(parameters, batch.obs)
+    return parameters, optimizer_state, summary(losses, errors, batch.returns)
+
+
+def descend(
+    loss: Callable[[Parameters, jax.Array], jax.Array],
+    parameters: Parameters,
+    optimizer: optax.GradientTransformation,
+    optimizer_state: Any,
+    orders: Int[jax.Array, "epochs n"],
+    *,
+    minibatch_size: int,
+    max_grad_norm: float | jax.Array,
+) -> tuple[Parameters, Any, Float[jax.Array, "epochs steps"]]:
+    """Minibatch gradient descent.
+
+    Args:
+        loss: (Parameters, [m] numbers of a minibatch's members) -> its loss.
+        parameters: To begin with.
+        optimizer: Of the parameters.
+        optimizer_state: The optimiser's.
+        orders: [epochs, N] order in which each epoch visits the members.
+        minibatch_size: Members per gradient step; an epoch's last step takes the rest.
+        max_grad_norm: As `fit_critic`'s.
+
+    Returns:
+        New parameters, new optimiser state, and the loss before each step.
+    """
+    size = orders.shape[1]
     minibatch_size = min(minibatch_size, size)
     whole_steps, rest = divmod(size, minibatch_size)
 
     def step(carry: tuple, chosen: jax.Array) -> tuple[tuple, jax.Array]:
         candidate, state = carry
-        # The whole batch needs no gathering: its order can't matter.
-        whole = chosen.shape[0] == size
-        obs = batch.obs if whole else _rows(batch.obs, chosen)
-        returns = batch.returns if whole else _rows(batch.returns, chosen)
-        loss, gradient = jax.value_and_grad(_mean_squared_error)(
-            candidate, critic, obs, returns
-        )
+        before, gradient = jax.value_and_grad(loss)(candidate, chosen)
         gradient = clip_by_norm(gradient, max_grad_norm)
         updates, state = optimizer.update(gradient, state, candidate)
-        return (optax.apply_updates(candidate, updates), state), loss
+        return (optax.apply_updates(candidate, updates), state), before
 
     def epoch(carry: tuple, order: jax.Array) -> tuple[tuple, jax.Array]:
         head = order[: whole_steps * minibatch_size].reshape(whole_steps, -1)
@@ -80,13 +119,18 @@ def fit_critic(
     (parameters, optimizer_state), losses = jax.lax.scan(
         epoch, (parameters, optimizer_state), orders
     )
-    errors = batch.returns - critic(parameters, batch.obs)
-    fit = ValueFit(
+    return parameters, optimizer_state, losses
+
+
+def summary(
+    losses: jax.Array, errors: Float[jax.Array, "n 1"], returns: Float[jax.Array, "n 1"]
+) -> ValueFit:
+    """A fit's numbers, from the loss of each step and the errors after the last."""
+    return ValueFit(
         loss=losses.mean(),
         mae=jnp.abs(errors).mean(),
-        explained_variance=explained_variance(errors, batch.returns),
+        explained_variance=explained_variance(errors, returns),
     )
-    return parameters, optimizer_state, fit
 
 
 def explained_variance(errors: jax.Array, returns: jax.Array) -> jax.Array:
@@ -103,12 +147,6 @@ def clip_by_norm(gradient: Parameters, max_norm: float | jax.Array) -> Parameter
     """
     coefficient = jnp.minimum(1.0, max_norm / (optax.tree.norm(gradient) + 1e-6))
     return jax.tree.map(lambda leaf: leaf * coefficient, gradient)
-
-
-def _mean_squared_error(
-    parameters: Parameters, critic: Callable, obs: jax.Array, returns: jax.Array
-) -> jax.Array:
-    return jnp.mean((critic(parameters, obs) - returns) ** 2)
 
 
 def _rows(array: jax.Array, indices: jax.Array) -> jax.Array:

@@ -13,7 +13,7 @@ from trpo_torch import distributions, state
 from trpo_torch.conjugate_gradient import conjugate_gradient
 from trpo_torch.custom import CustomCritic, CustomPolicy, checked_network
 from trpo_torch.device import matmul_precision, resolve_device
-from trpo_torch.distributions import DiagonalGaussian
+from trpo_torch.distributions import DiagonalGaussian, Distribution
 from trpo_torch.fisher import PolicyFunction
 from trpo_torch.networks import Critic, Policy, flat_policy
 from trpo_torch.objective import Surrogate, surrogate
@@ -136,12 +136,16 @@ class TRPOAgent(AgentBase):
         return self.policy.features(obs)
 
     def _policy_objective(
-        self, obs: Tensor, actions: Tensor, old_log_probs: Tensor, advantages: Tensor
+        self, obs: Any, actions: Tensor, old_log_probs: Any, advantages: Tensor
     ) -> Surrogate:
         """Surrogate [], ratio [N, 1] and log-ratio [N, 1] at the present policy."""
         columns = (old_log_probs.reshape(-1, 1), advantages.reshape(-1, 1))
         batch = Batch(obs, actions, columns[0], columns[1] * 0.0, columns[1])
-        return surrogate(self.policy(obs), batch)
+        return surrogate(self._distribution(obs), batch)
+
+    def _distribution(self, obs: Any) -> Distribution:
+        """Over the actions at these observations."""
+        return self.policy(obs)
 
     def _update(self, batch: Batch, orders: np.ndarray, rates: Rates) -> UpdateReport:
         before = self._get_learned_state()

@@ -12,8 +12,8 @@ from trpo.types import Batch
 from trpo_torch import distributions
 from trpo_torch.agent import TRPOAgent
 from trpo_torch.device import matmul_precision
+from trpo_torch.distributions import Distribution
 from trpo_torch.fisher import PolicyFunction
-from trpo_torch.objective import Surrogate, surrogate
 from trpo_torch.recurrent import (
     RecurrentCritic,
     RecurrentPolicy,
@@ -72,14 +72,9 @@ class RecurrentTRPOAgent(RecurrentAgentBase, TRPOAgent):
         with matmul_precision(self.config.matmul_precision):
             return self.critic(self._to_native(obs), memory.critic)[0]
 
-    def _policy_objective(
-        self, obs: Any, actions: Tensor, old_log_probs: Tensor, advantages: Tensor
-    ) -> Surrogate:
-        """See `TRPOAgent`; of `obs` that are `trpo.sequences.Sequences`."""
-        columns = (old_log_probs.reshape(-1, 1), advantages.reshape(-1, 1))
-        batch = Batch(obs, actions, columns[0], columns[1] * 0.0, columns[1])
+    def _distribution(self, obs: Any) -> Distribution:
         theta = torch.cat([p.reshape(-1) for p in self.policy.parameters()])
-        return surrogate(self._policy_function(batch)(theta), batch)
+        return RecurrentPolicyFunction(self.policy, obs)(theta)
 
     def _policy_function(self, batch: Batch) -> PolicyFunction:
         return RecurrentPolicyFunction(self.policy, batch.obs, batch.action_mask)

@@ -8,7 +8,7 @@ from torch import Tensor
 from trpo.sequences import Memory, Sequences
 from trpo.types import Batch
 from trpo_torch.recurrent import RecurrentCritic
-from trpo_torch.value_update import ValueFit, clip_by_norm, explained_variance
+from trpo_torch.value_update import ValueFit, _automatic, descend, summary
 
 
 def fit_recurrent_critic(
@@ -33,31 +33,25 @@ def fit_recurrent_critic(
     """
     sequences, parameters = batch.obs, list(critic.parameters())
     envs = max(1, minibatch_size // len(sequences.obs))
-    losses = []
-    for order in torch.as_tensor(orders, device=sequences.obs.device).long():
-        for chosen in order.split(envs):
-            some = of_environments(sequences, chosen)
-            loss = mean_squared_error(critic, some, batch.returns[:, chosen])
-            losses.append(loss.detach())
-            gradients = torch.autograd.grad(loss, parameters)
-            flat = torch.cat([gradient.reshape(-1) for gradient in gradients])
-            clip_by_norm(flat, max_grad_norm)
-            pieces = flat.split([parameter.numel() for parameter in parameters])
-            for parameter, piece in zip(parameters, pieces, strict=True):
-                parameter.grad = piece.view_as(parameter)
-            optimizer.step()
-    for parameter in parameters:
-        parameter.grad = None
+    visited = torch.as_tensor(orders, device=sequences.obs.device).long()
+
+    def loss(chosen: Tensor) -> Tensor:
+        some = of_environments(sequences, chosen)
+        return mean_squared_error(critic, some, batch.returns[:, chosen])
+
+    losses = descend(
+        lambda gradient: _automatic(loss, parameters, gradient),
+        parameters,
+        optimizer,
+        ((chosen,) for order in visited for chosen in order.split(envs)),
+        max_grad_norm=max_grad_norm,
+    )
     with torch.no_grad():
         errors = (batch.returns - critic.values(sequences)).reshape(-1, 1)
     returns = batch.returns.reshape(-1, 1)
     if sequences.rows is not None:
         errors, returns = errors[sequences.rows], returns[sequences.rows]
-    return ValueFit(
-        loss=torch.stack(losses).mean(),
-        mae=errors.abs().mean(),
-        explained_variance=explained_variance(errors, returns),
-    )
+    return summary(losses, errors, returns)
 
 
 def mean_squared_error(
