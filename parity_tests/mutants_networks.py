@@ -47,5 +47,9 @@ IMAGES = looked_for(
          "x.transpose(0, 3, 1, 2).reshape(len(x), -1)", "x.reshape(len(x), -1)"),
     _jax("rows for columns", "encoder", "x.transpose(0, 2, 3, 1)",
          "x.reshape(len(x), *x.shape[2:], x.shape[1])"),
-    _jax("kernels transposed", "state", "4: (3, 2, 0, 1)", "4: (3, 2, 1, 0)"),
+    # What a convolution is to a mathematician: every kernel upside down.
+    _jax("kernels mirrored", "state",
+         "array = array.transpose(np.argsort(TO_CANONICAL[array.ndim])).copy()",
+         "array = (array[..., ::-1] if array.ndim == 4 else array).transpose("
+         "np.argsort(TO_CANONICAL[array.ndim])).copy()"),
 )  # fmt: skip
