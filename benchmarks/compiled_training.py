@@ -18,8 +18,8 @@ from benchmarks.report import replace_between
 from benchmarks.runner import run
 from benchmarks.update_throughput import Timed
 from trpo.compiled_commands import is_compiled_run, resume_compiled, train_compiled
-from trpo.compiled_session import TABLE
 from trpo.members import reserve_cpu_devices
+from trpo.members_report import TABLE
 from trpo.metrics import read_metrics
 from trpo.presets import preset_config
 

@@ -190,3 +190,31 @@ def test_a_directory_in_use_is_refused(tmp_path, capsys):
     (tmp_path / "something").touch()
     assert main([*PENDULUM, *OPTIONS, "--run-dir", str(tmp_path)]) == 2
     assert "new or empty directory" in capsys.readouterr().err
+
+
+def test_callbacks_between_chunks_and_a_figure_of_all_members(tmp_path, capsys):
+    run = tmp_path / "run"
+    options = ["--num-seeds", "2", "--save-best", "--stop-at-return", "-1e9"]
+    options += ["--eval-interval", "2", "--run-dir", str(run)]
+    assert main([*PENDULUM, *OPTIONS, *options]) == 0
+    assert capsys.readouterr().out.count("reached -1e+09") == 2
+    for seed in (0, 1):
+        member = run / f"seed={seed}"
+        rows = read_metrics(member / "metrics.csv")
+        assert [row["step"] for row in rows] == [200, 400]
+        assert [row["policy/target_kl"] for row in rows] == [0.01] * 2
+        best = RunDirectory(member / "best").load()[0]
+        assert best.step == 400
+        mean = rows[-1]["evaluation/return_mean"]
+        assert best.metadata["evaluation"]["return_mean"] == mean
+        newest = RunDirectory(member).load()[0]
+        assert newest.metadata["callbacks"] == {"SaveBest": {"best": mean}}
+        assert_states_equal(newest.arrays, best.arrays)
+        agent, _ = load_agent(member / "best", backend="torch")
+        assert np.isfinite(agent.act(np.zeros((1, 3), np.float32))[0]).all()
+        assert json.loads((member / "evaluation.json").read_text())["mean"] == mean
+    assert main(["train", "--resume", str(run)]) == 0
+    assert len(read_metrics(run / "seed=0" / "metrics.csv")) == 4
+    assert main(["plot", str(run)]) == 0
+    page = (run / "diagnostics.html").read_text()
+    assert "<td>seed</td><td>0</td><td>1</td>" in page

@@ -7,6 +7,7 @@ import math
 import pytest
 from hypothesis import given, strategies as st
 
+from trpo.callback_config import CallbackConfig
 from trpo.config import TrainConfig, TRPOConfig
 
 
@@ -67,6 +68,13 @@ BAD_TRAIN = {
     "checkpoint_interval": NOT_COUNTS,
     "keep_checkpoints": NOT_COUNTS,
     "agent": (None, {}, "agent"),
+    "callbacks": (None, {}, "callbacks", True),
+}
+BAD_CALLBACKS = {
+    "save_best": NOT_BOOLS,
+    "stop_at_return": NOT_NUMBERS_OR_NONE,
+    "video_every": (-1, 1.5, None, True),
+    "wandb_project": ("", " ", 3, True),
 }
 
 
@@ -82,7 +90,12 @@ def build(kind, **values):
 
 
 @pytest.mark.parametrize(
-    ("kind", "bad"), [(TRPOConfig, BAD_AGENT), (TrainConfig, BAD_TRAIN)]
+    ("kind", "bad"),
+    [
+        (TRPOConfig, BAD_AGENT),
+        (TrainConfig, BAD_TRAIN),
+        (CallbackConfig, BAD_CALLBACKS),
+    ],
 )
 def test_no_field_is_forgotten_here(kind, bad):
     assert set(bad) == {field.name for field in dataclasses.fields(kind)}
@@ -90,7 +103,11 @@ def test_no_field_is_forgotten_here(kind, bad):
 
 @pytest.mark.parametrize(
     ("kind", "name", "value"),
-    [*cases(TRPOConfig, BAD_AGENT), *cases(TrainConfig, BAD_TRAIN)],
+    [
+        *cases(TRPOConfig, BAD_AGENT),
+        *cases(TrainConfig, BAD_TRAIN),
+        *cases(CallbackConfig, BAD_CALLBACKS),
+    ],
 )
 def test_bad_values_are_refused_by_name(kind, name, value):
     with pytest.raises(ValueError, match=f"^`{name}`: expected .*got"):
@@ -168,6 +185,14 @@ trains = st.builds(
     observation_clip=positive,
     scale_returns=st.booleans(),
     agent=agents,
+    eval_interval=counts,
+    callbacks=st.builds(
+        CallbackConfig,
+        save_best=st.booleans(),
+        stop_at_return=st.none() | st.floats(-1e6, 1e6),
+        video_every=st.integers(0, 100),
+        wandb_project=st.none() | st.just("project"),
+    ),
 )
 
 
@@ -189,6 +214,11 @@ def test_round_trip_through_json(config):
         ({"agent": None}, "`?agent"),
         ({"agent": [1]}, "`?agent"),
         ({"agent": "x"}, "`?agent"),
+        ({"callbacks": {"colour": 1}}, "CallbackConfig.*'colour'"),
+        ({"callbacks": [1]}, "`callbacks`"),
+        ({"callbacks": {"save_best": True}}, "`save_best`.*--eval-interval"),
+        ({"callbacks": {"stop_at_return": 0.0}}, "`stop_at_return`.*--eval-interval"),
+        ({"callbacks": {"video_every": 1}}, "`video_every`.*--eval-interval"),
     ],
 )
 def test_from_dict_refuses_by_name(change, message):

@@ -1,16 +1,23 @@
-"""The `trpo` command: train, sweep, evaluate, presets, spaces, parity, doctor."""
+"""The `trpo` command: train, sweep, evaluate, plot, presets, spaces, parity, doctor."""
 
-import dataclasses
 import datetime
 import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import tyro
 from rich.console import Console
 
+from trpo.arguments import (
+    EvaluateArguments,
+    ParityArguments,
+    PlotArguments,
+    PresetsArguments,
+    ResumeArguments,
+    TrainArguments,
+)
 from trpo.compilation_cache import enable_compilation_cache
 from trpo.config import TrainConfig
 from trpo.validation import require_count
@@ -27,6 +34,7 @@ commands:
   train --resume DIR     continue a run, bit for bit
   sweep ENV_ID …         environments x hyperparameters x seeds, a process each
   evaluate RUN_DIR       score a trained agent on whole episodes
+  plot RUN_DIR …         draw what happened in one run, or several compared
   presets [NAME]         list presets, or show one's values and their reasons
   spaces                 spaces and policies there are, here and in other libraries
   parity                 prove on this machine that the two backends are equal
@@ -39,82 +47,6 @@ commands:
 USER_ERROR = 2
 
 
-@dataclasses.dataclass
-class TrainArguments:
-    """Train an agent on a Gymnasium environment.
-
-    Defaults are those of the environment's preset. Ctrl-C saves and exits.
-    """
-
-    config: TrainConfig
-    preset: str | None = None
-    """Preset to start from instead of the environment's own; see `trpo presets`."""
-    run_dir: Path | None = None
-    """Directory to write to; by default a new one under runs/."""
-    resume: Path | None = None
-    """Continue this run directory instead; takes --total-steps and nothing else."""
-    compiled: bool = False
-    """Train in one JAX program; for functional environments such as phys2d/…"""
-    num_seeds: int = 1
-    """With --compiled: members of seeds `seed`, `seed` + 1, … trained at once."""
-    sweep: tuple[str, ...] = ()
-    """With --compiled: NAME=VALUE,VALUE,… …; each combination is trained at once."""
-
-
-@dataclasses.dataclass
-class ResumeArguments:
-    """Continue a run from its newest valid checkpoint, bit for bit on CPU."""
-
-    resume: Path
-    """Run directory to continue."""
-    total_steps: int | None = None
-    """New budget of environment steps; by default the run's own."""
-
-
-@dataclasses.dataclass
-class EvaluateArguments:
-    """Score the newest checkpoint of a run on whole episodes, by raw returns."""
-
-    run_dir: tyro.conf.Positional[Path]
-    """Directory that `trpo train` wrote."""
-    episodes: int = 20
-    """Number of episodes."""
-    backend: Literal["jax", "torch"] | None = None
-    """Framework to run in; by default the one that trained it."""
-    device: str = "cpu"
-    """Device of the framework."""
-    seed: int | None = None
-    """Seed of the episodes; by default the run's."""
-    stochastic: bool = False
-    """Sample actions instead of taking the policy's most likely ones."""
-    video: Path | None = None
-    """Record one episode as MP4 into this directory."""
-    json: bool = False
-    """Print the result as JSON instead."""
-
-
-@dataclasses.dataclass
-class PresetsArguments:
-    """List presets, or show the values of one and the reason of each."""
-
-    name: tyro.conf.Positional[str | None] = None
-    """A preset's name, or an environment's id."""
-
-
-@dataclasses.dataclass
-class ParityArguments:
-    """Prove that the two backends are equal, and each right, on this machine."""
-
-    devices: tuple[Literal["cpu", "cuda"], ...] = ("cpu",)
-    """Devices to compare on; one that is absent is reported as not run."""
-    quick: bool = False
-    """A selection of cases, the default."""
-    full: bool = False
-    """Every case."""
-    out: Path = Path("parity")
-    """Directory for the certificate."""
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     arguments = list(sys.argv[1:] if argv is None else argv)
@@ -122,6 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "train": _train,
         "sweep": _sweep,
         "evaluate": _evaluate,
+        "plot": _plot,
         "presets": _presets,
         "spaces": _spaces,
         "parity": _parity,
@@ -252,6 +185,15 @@ def _evaluate(arguments: list[str]) -> int:
         console.print(f"video {film}", highlight=False, soft_wrap=True)
     text = evaluation_json(result) if parsed.json else describe(result)
     print(text)  # noqa: T201
+    return 0
+
+
+def _plot(arguments: list[str]) -> int:
+    from trpo.diagnostics_page import write_diagnostics
+
+    parsed = _parse(PlotArguments, arguments, "plot")
+    for path in write_diagnostics(parsed.run_dirs, parsed.out):
+        print(path)  # noqa: T201
     return 0
 
 

@@ -4,13 +4,16 @@ import dataclasses
 import json
 import signal
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from rich.console import Console
 
+from trpo.callbacks import Callbacks, Given, Run, Stop
 from trpo.config import TrainConfig
+from trpo.configured_callbacks import configured_callbacks
 from trpo.evaluation import EvaluationResult, evaluate, record_video
 from trpo.metrics import MetricsWriter
 from trpo.progress import ProgressDisplay
@@ -18,7 +21,11 @@ from trpo.run_directory import RunDirectory, load_agent
 from trpo.training import COLUMNS, Progress, Trainer
 
 
-EVALUATION_COLUMNS = ("evaluation/return_mean", "evaluation/return_std")
+EVALUATION_COLUMNS = (
+    "evaluation/return_mean",
+    "evaluation/return_std",
+    "time/evaluation_seconds",
+)
 # Episodes of an evaluation in the middle of training.
 INTERIM_EPISODES = 5
 
@@ -29,6 +36,7 @@ def train_run(
     *,
     resume: bool = False,
     console: Console | None = None,
+    callbacks: Sequence[Given] = (),
 ) -> EvaluationResult | None:
     """Train into a run directory; continue it if `resume`.
 
@@ -39,6 +47,8 @@ def train_run(
         run_dir: Directory to write to.
         resume: Continue from the directory's newest valid checkpoint.
         console: Where to print.
+        callbacks: Asked after those of `config.callbacks`; see `trpo.callbacks`. A
+            resumed run has to be given them again, and restores their state.
 
     Returns:
         The final evaluation, or None if there was none.
@@ -50,6 +60,7 @@ def train_run(
     """
     console = console or Console()
     directory = RunDirectory(run_dir)
+    asked = Callbacks([*configured_callbacks(config), *callbacks])
     if not resume:
         directory.create(config)
     try:
@@ -63,16 +74,36 @@ def train_run(
         raise
     try:
         if resume:
-            _restore(trainer, directory, console)
+            asked.set_state(_restore(trainer, directory, console))
             directory.write_config(config)
-        _train(trainer, directory, console)
-        result = _finish(trainer, directory, console)
+        try:
+            asked.start(_run_of(trainer, directory, asked))
+            _train(trainer, directory, console, asked)
+        finally:
+            asked.end()
+        result = _finish(trainer, directory, console, asked.stop)
     finally:
         trainer.close()
     return result
 
 
-def _restore(trainer: Trainer, directory: RunDirectory, console: Console) -> None:
+def _run_of(trainer: Trainer, directory: RunDirectory, asked: Callbacks) -> Run:
+    """What callbacks see of this run."""
+
+    def save(path: Path, note: dict) -> Path:
+        return RunDirectory(path).keep_only(
+            trainer.config,
+            trainer.collector.spec.head,
+            trainer.step_count,
+            trainer.get_state(),
+            {"callbacks": asked.get_state(), **note},
+        )
+
+    return Run(trainer.config, trainer.agent, directory.path, save)
+
+
+def _restore(trainer: Trainer, directory: RunDirectory, console: Console) -> dict:
+    """Continue the trainer from its checkpoint; returns the callbacks' states."""
     checkpoint, broken = directory.load()
     for message in broken:
         console.print(
@@ -87,40 +118,58 @@ def _restore(trainer: Trainer, directory: RunDirectory, console: Console) -> Non
             style="yellow",
             markup=False,
         )
+    return checkpoint.metadata.get("callbacks", {})
 
 
-def _train(trainer: Trainer, directory: RunDirectory, console: Console) -> None:
+def _train(
+    trainer: Trainer, directory: RunDirectory, console: Console, asked: Callbacks
+) -> None:
     config = trainer.config
     columns = COLUMNS + EVALUATION_COLUMNS
     writer = MetricsWriter(directory.path, columns, last_step=trainer.step_count)
     total = config.num_updates * config.num_envs * config.rollout_steps
-    saved_update = trainer.update_count
     with (
         stop_signals() as stop,
         ProgressDisplay(console, total, trainer.step_count) as display,
     ):
-
-        def on_update(progress: Progress) -> bool:
-            nonlocal saved_update
-            interval = config.eval_interval
-            if interval and progress.update % interval == 0:
-                interim = _evaluate(trainer, INTERIM_EPISODES)
-                progress.metrics["evaluation/return_mean"] = interim.mean
-                progress.metrics["evaluation/return_std"] = interim.std
-            row = {"update": progress.update, **progress.metrics}
-            writer.write(progress.step, row)
-            display.show(progress)
-            if progress.update % config.checkpoint_interval == 0 or stop.is_set():
-                directory.save(trainer)
-                saved_update = progress.update
-            return stop.is_set()
-
         try:
-            trainer.run(on_update)
+            done = False
+            # A run of no updates has a checkpoint too.
+            saved = trainer.update_count > 0
+            while trainer.update_count < config.num_updates and not done:
+                progress = trainer.train_once(asked.on_rollout)
+                result = _interim(trainer, progress)
+                row = {"update": progress.update, **progress.metrics}
+                writer.write(progress.step, row)
+                display.show(progress)
+                asked.on_update(progress)
+                if result is not None:
+                    asked.on_evaluation(progress, result)
+                done = stop.is_set() or asked.stop is not None
+                saved = done or progress.update % config.checkpoint_interval == 0
+                if saved:
+                    path = directory.save(trainer, {"callbacks": asked.get_state()})
+                    asked.on_checkpoint(progress, path)
+                    done = done or asked.stop is not None
         finally:
             writer.close()
-    if saved_update != trainer.update_count or trainer.update_count == 0:
-        directory.save(trainer)
+    if not saved:
+        path = directory.save(trainer, {"callbacks": asked.get_state()})
+        if trainer.update_count:
+            asked.on_checkpoint(progress, path)
+
+
+def _interim(trainer: Trainer, progress: Progress) -> EvaluationResult | None:
+    """The evaluation that is due after this update, if any; added to its metrics."""
+    interval = trainer.config.eval_interval
+    if not interval or progress.update % interval:
+        return None
+    start = time.perf_counter()
+    result = _evaluate(trainer, INTERIM_EPISODES)
+    seconds = time.perf_counter() - start
+    values = (result.mean, result.std, seconds)
+    progress.metrics.update(zip(EVALUATION_COLUMNS, values, strict=True))
+    return result
 
 
 def _evaluate(trainer: Trainer, episodes: int) -> EvaluationResult:
@@ -129,12 +178,19 @@ def _evaluate(trainer: Trainer, episodes: int) -> EvaluationResult:
 
 
 def _finish(
-    trainer: Trainer, directory: RunDirectory, console: Console
+    trainer: Trainer, directory: RunDirectory, console: Console, stop: Stop | None
 ) -> EvaluationResult | None:
     config, path = trainer.config, directory.path
     title = f"{config.env_id}, {config.backend}, seed {config.seed}"
     directory.draw_learning_curve(title)
-    if trainer.update_count < config.num_updates:
+    if stop is not None:
+        # By a callback: the run is as long as was wanted, so it is scored.
+        console.print(
+            f"stopped at step {trainer.step_count:,}: {stop.reason}",
+            markup=False,
+            highlight=False,
+        )
+    elif trainer.update_count < config.num_updates:
         console.print(
             f"stopped at step {trainer.step_count:,}; everything is saved in {path}\n"
             f"  continue:   trpo train --resume {path}"

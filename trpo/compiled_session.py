@@ -1,7 +1,6 @@
 """A compiled run on disk: what each member writes, and what is written of all."""
 
 import contextlib
-import csv
 import importlib
 import json
 import statistics
@@ -12,6 +11,7 @@ from typing import Any
 from rich.console import Console
 
 from trpo.backends import load_backend
+from trpo.callbacks import Callbacks, Run
 from trpo.checkpoint import Checkpoint, load_checkpoint
 from trpo.commands import (
     EVALUATION_COLUMNS,
@@ -21,16 +21,17 @@ from trpo.commands import (
     stop_signals,
 )
 from trpo.config import TrainConfig
+from trpo.configured_callbacks import configured_callbacks, require_compilable
 from trpo.evaluation import EvaluationResult
 from trpo.members import members_of
-from trpo.metrics import MetricsWriter, read_metrics
-from trpo.plots import plot_learning_curves
+from trpo.members_report import write_members
+from trpo.metrics import MetricsWriter
 from trpo.progress import ProgressDisplay
 from trpo.run_directory import RunDirectory
 from trpo.training import COLUMNS, Progress
 
 
-MANIFEST, TABLE = "compiled.json", "members.csv"
+MANIFEST = "compiled.json"
 
 
 class CompiledSession:
@@ -70,6 +71,10 @@ class CompiledSession:
                 f"{config.backend!r}: PyTorch's loop runs on the host. Leave "
                 "--compiled out, or take --backend jax."
             )
+        require_compilable(config)
+        self.callbacks = [
+            Callbacks(configured_callbacks(member.config)) for member in self.members
+        ]
         load_backend("jax")
         module = importlib.import_module("trpo_jax.compiled_run")
         self.trainer: Any = module.CompiledTrainer(
@@ -104,6 +109,8 @@ class CompiledSession:
         step = min(checkpoint.step for checkpoint in found)
         found = [_at(checkpoint, step) for checkpoint in found]
         self.trainer.set_state([checkpoint.arrays for checkpoint in found])
+        for asked, checkpoint in zip(self.callbacks, found, strict=True):
+            asked.set_state(checkpoint.metadata.get("callbacks", {}))
         RunDirectory(self.path).write_config(self.config)
         for directory, member in zip(self.directories, self.members, strict=True):
             directory.write_config(member.config)
@@ -128,7 +135,12 @@ class CompiledSession:
             ]
             for writer in writers:
                 stack.callback(writer.close)
-            while trainer.update_count < config.num_updates and not stop.is_set():
+            for index, asked in enumerate(self.callbacks):
+                stack.callback(asked.end)
+                asked.start(self._run_of(index))
+            while trainer.update_count < config.num_updates and not (
+                stop.is_set() or self.stopped
+            ):
                 target = self._next_stop(trainer.update_count)
                 last = target == config.num_updates
                 due = bool(config.eval_interval) and target % config.eval_interval == 0
@@ -139,15 +151,16 @@ class CompiledSession:
                 evaluations = chunk.evaluations
                 self._write(writers, chunk.progress, evaluations if due else [])
                 display.show(_average([rows[-1] for rows in chunk.progress]))
-                if last or stop.is_set() or target % config.checkpoint_interval == 0:
-                    self._save()
+                ends = last or stop.is_set() or self.stopped
+                if ends or target % config.checkpoint_interval == 0:
+                    self._save([rows[-1] for rows in chunk.progress])
                     saved = target
-        if saved != trainer.update_count:
-            self._save()
-        if trainer.update_count < config.num_updates:
+            if saved != trainer.update_count:
+                self._save()
+        if trainer.update_count < config.num_updates and not self.stopped:
             evaluations = []
         elif config.eval_episodes and not evaluations:
-            # Nothing was left to train.
+            # Nothing was left to train, or callbacks stopped it before the end.
             evaluations = trainer.advance(0, evaluate=True).evaluations
         return self._finish(evaluations if config.eval_episodes else [])
 
@@ -156,6 +169,11 @@ class CompiledSession:
         stops = [(update // n + 1) * n for n in self._intervals()]
         stops.append(update + self.trainer.longest_chunk)
         return min([*stops, self.config.num_updates])
+
+    @property
+    def stopped(self) -> bool:
+        """Whether callbacks have stopped the run: each member's, at some update."""
+        return all(asked.stop is not None for asked in self.callbacks)
 
     def _write(
         self,
@@ -168,16 +186,49 @@ class CompiledSession:
                 metrics = {"update": row.update, **row.metrics}
                 if evaluations and row is rows[-1]:
                     result = evaluations[index]
+                    # Its time is not known: it is part of the program.
                     scores = (result.mean, result.std)
-                    metrics |= dict(zip(EVALUATION_COLUMNS, scores, strict=True))
+                    metrics |= dict(zip(EVALUATION_COLUMNS, scores, strict=False))
+                metrics["policy/target_kl"] = self._target_kl(index, row)
                 writer.write(row.step, metrics)
+                asked = self.callbacks[index]
+                told = Progress(row.update, row.step, metrics)
+                asked.on_update(told)
+                if evaluations and row is rows[-1]:
+                    asked.on_evaluation(told, evaluations[index])
 
-    def _save(self) -> None:
+    def _target_kl(self, index: int, row: Progress) -> float:
+        """The radius of this update, by the schedule that the program follows too."""
+        spread = row.metrics["rollout/advantage_std"]
+        return self.members[index].config.rates_at(row.update - 1, spread).target_kl
+
+    def _run_of(self, index: int) -> Run:
+        """What a member's callbacks see."""
+        config, trainer = self.members[index].config, self.trainer
+
+        def save(path: Path, note: dict) -> Path:
+            return RunDirectory(path).keep_only(
+                config,
+                trainer.environment.spec.head,
+                trainer.step_count,
+                trainer.get_state(index),
+                {"callbacks": self.callbacks[index].get_state(), **note},
+            )
+
+        return Run(config, None, self.directories[index].path, save)
+
+    def _save(self, progress: Sequence[Progress] = ()) -> None:
         head = self.trainer.environment.spec.head
         step = self.trainer.step_count
         for index, member in enumerate(self.members):
             state = self.trainer.get_state(index)
-            self.directories[index].save_state(member.config, head, step, state)
+            asked = self.callbacks[index]
+            note = {"callbacks": asked.get_state()}
+            path = self.directories[index].save_state(
+                member.config, head, step, state, note
+            )
+            if progress:
+                asked.on_checkpoint(progress[index], path)
 
     def _finish(self, evaluations: list[EvaluationResult]) -> list[EvaluationResult]:
         """Figures, tables and what to do next."""
@@ -188,10 +239,18 @@ class CompiledSession:
             text = evaluation_json(result) + "\n"
             (directory.path / "evaluation.json").write_text(text)
         if self.many:
-            self._summarise(evaluations)
+            steps = self.trainer.step_count
+            write_members(
+                self.path, self.config.env_id, self.members, steps, evaluations
+            )
         for member, result in zip(self.members, evaluations, strict=False):
             label = f"{member.name}: " if self.many else ""
             self.console.print(f"{label}{describe(result)}", highlight=False)
+        for member, asked in zip(self.members, self.callbacks, strict=True):
+            if self.stopped and asked.stop is not None:
+                self.console.print(
+                    f"{member.name}: {asked.stop.reason}", markup=False, highlight=False
+                )
         done = self.trainer.update_count >= self.config.num_updates
         self.console.print(
             f"{'saved' if done else 'stopped and saved'} in {self.path}, a run "
@@ -203,28 +262,6 @@ class CompiledSession:
             soft_wrap=True,
         )
         return evaluations
-
-    def _summarise(self, evaluations: Sequence[EvaluationResult]) -> None:
-        """`members.csv` and one figure of all members."""
-        rows = [
-            {"member": member.name, "seed": member.config.seed, **member.values}
-            | ({"steps": self.trainer.step_count})
-            for member in self.members
-        ]
-        for row, result in zip(rows, evaluations, strict=False):
-            row |= {"return_mean": result.mean, "return_std": result.std}
-            row |= {"episodes": len(result.returns)}
-        with (self.path / TABLE).open("w", newline="") as file:
-            writer = csv.DictWriter(file, list(rows[0]))
-            writer.writeheader()
-            writer.writerows(rows)
-        curves = {
-            member.name: read_metrics(directory.path / "metrics.csv")
-            for directory, member in zip(self.directories, self.members, strict=True)
-        }
-        plot_learning_curves(
-            curves, self.path / "learning_curves.png", self.config.env_id
-        )
 
 
 def _at(checkpoint: Checkpoint, step: int) -> Checkpoint:

@@ -12,7 +12,12 @@ from typing import Literal
 import tyro
 
 from trpo.architecture import ACTIVATIONS, Architecture, Image
+from trpo.callback_config import CallbackConfig
 from trpo.heads import GAUSSIAN, POLICY_DISTRIBUTIONS
+from trpo.schedules import (
+    SMALLEST_RADIUS_SHARE as SMALLEST_RADIUS_SHARE,
+    scheduled_rates,
+)
 from trpo.sequences import RECURRENT
 from trpo.types import Rates
 from trpo.validation import (
@@ -45,10 +50,15 @@ COUNTS = (
     "value_epochs",
     "value_minibatch_size",
 )
+TRAIN_COUNTS = (
+    "total_steps",
+    "num_envs",
+    "rollout_steps",
+    "checkpoint_interval",
+    "keep_checkpoints",
+)
 BACKENDS = ("jax", "torch")
 VECTORIZATIONS = ("sync", "async")
-# A radius must stay above zero; equal advantages take no step at any radius.
-SMALLEST_RADIUS_SHARE = 1e-8
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -167,6 +177,9 @@ class TRPOConfig:
         return rates
 
 
+PARTS = {"agent": TRPOConfig, "callbacks": CallbackConfig}
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TrainConfig:
     """One training run: environment, budget, normalisation, evaluation, saving.
@@ -214,6 +227,8 @@ class TrainConfig:
     """Newest checkpoints that are kept."""
     agent: TRPOConfig = dataclasses.field(default_factory=TRPOConfig)
     """Hyperparameters of the agent."""
+    callbacks: CallbackConfig = dataclasses.field(default_factory=CallbackConfig)
+    """Best model, stopping early, films, Weights & Biases."""
 
     def __post_init__(self) -> None:
         if not (isinstance(self.env_id, str) and self.env_id):
@@ -227,9 +242,7 @@ class TrainConfig:
                 f"`device`: expected a name such as 'cpu' or 'cuda', "
                 f"got {self.device!r}."
             )
-        for name in ("total_steps", "num_envs", "rollout_steps"):
-            require_count(name, getattr(self, name))
-        for name in ("checkpoint_interval", "keep_checkpoints"):
+        for name in TRAIN_COUNTS:
             require_count(name, getattr(self, name))
         for name in ("eval_episodes", "eval_interval"):
             require_count(name, getattr(self, name), minimum=0)
@@ -242,8 +255,10 @@ class TrainConfig:
         require_positive_or_none("final_value_lr", self.final_value_lr)
         for name in ("normalize_observations", "scale_returns"):
             require_bool(name, getattr(self, name))
-        if not isinstance(self.agent, TRPOConfig):
-            raise ValueError(f"`agent`: expected a TRPOConfig, got {self.agent!r}.")
+        for name, kind in PARTS.items():
+            if not isinstance(part := getattr(self, name), kind):
+                raise ValueError(f"`{name}`: expected a {kind.__name__}, got {part!r}.")
+        self.callbacks.require_evaluations(self.eval_interval)
 
     @property
     def num_updates(self) -> int:
@@ -263,24 +278,7 @@ class TrainConfig:
             advantage_std: Standard deviation of its advantages, in units of scaled
                 returns, before they are normalised.
         """
-        progress = update / max(1, self.num_updates - 1)
-        start = self.agent.rates()
-        final = self.agent.rates(self.final_target_kl, self.final_value_lr)
-        # Exact where nothing changes, and beyond the configured end.
-        progress = min(1.0, progress)
-        rates = Rates(
-            *(a + (b - a) * progress for a, b in zip(start, final, strict=True))
-        )
-        return rates._replace(
-            target_kl=rates.target_kl * self._radius_share(advantage_std)
-        )
-
-    def _radius_share(self, advantage_std: float) -> float:
-        """Share of the radius that advantages of this deviation are given."""
-        if advantage_std >= self.full_radius_advantage_std:
-            return 1.0
-        share = (advantage_std / self.full_radius_advantage_std) ** 2
-        return max(share, SMALLEST_RADIUS_SHARE)
+        return scheduled_rates(self, update, advantage_std)
 
     def to_dict(self) -> dict:
         """The configuration as JSON-ready nested dictionaries."""
@@ -293,8 +291,10 @@ class TrainConfig:
         Raises:
             ValueError: a name is unknown or missing, or a value is out of range.
         """
-        agent = values.get("agent", {})
-        if not isinstance(agent, dict):
-            raise ValueError(f"`agent`: expected a dictionary, got {agent!r}.")
-        agent = from_fields(TRPOConfig, agent)
-        return from_fields(cls, {**values, "agent": agent})
+        made = {}
+        for name, kind in PARTS.items():
+            fields = values.get(name, {})
+            if not isinstance(fields, dict):
+                raise ValueError(f"`{name}`: expected a dictionary, got {fields!r}.")
+            made[name] = from_fields(kind, fields)
+        return from_fields(cls, {**values, **made})

@@ -5,6 +5,7 @@ from typing import Any
 
 import gymnasium
 
+from trpo.callback_config import CallbackConfig
 from trpo.config import TrainConfig, TRPOConfig
 from trpo.preset_values import (
     BY_ENVIRONMENT,
@@ -72,7 +73,7 @@ def preset_config(
     Args:
         env_id: Gymnasium id.
         preset: Name of a preset; by default the environment's own.
-        overrides: Fields of `TrainConfig` or `TRPOConfig`.
+        overrides: Fields of `TrainConfig`, `TRPOConfig` or `CallbackConfig`.
 
     Raises:
         ValueError: the preset or an override's name is unknown, or a value is out of
@@ -80,9 +81,12 @@ def preset_config(
     """
     chosen = preset_for(env_id) if preset is None else find_preset(preset)
     agent_fields = {field.name for field in dataclasses.fields(TRPOConfig)}
+    callback_fields = {field.name for field in dataclasses.fields(CallbackConfig)}
     values = {name: setting.value for name, setting in chosen.settings.items()}
     run: dict[str, Any] = {"env_id": env_id}
     agent: dict[str, Any] = {}
+    callbacks: dict[str, Any] = {}
     for name, value in (values | overrides).items():
-        (agent if name in agent_fields else run)[name] = value
-    return TrainConfig.from_dict({**run, "agent": agent})
+        part = agent if name in agent_fields else run
+        (callbacks if name in callback_fields else part)[name] = value
+    return TrainConfig.from_dict({**run, "agent": agent, "callbacks": callbacks})

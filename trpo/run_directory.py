@@ -7,7 +7,9 @@ A run directory holds `config.json`, `metrics.csv`, `tensorboard/`, `checkpoints
 import dataclasses
 import importlib.metadata
 import json
+import os
 import platform
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +67,10 @@ class RunDirectory:
     def write_config(self, config: TrainConfig) -> None:
         """Write `config.json`."""
         text = json.dumps(config.to_dict(), indent=2)
-        (self.path / "config.json").write_text(text + "\n")
+        # Whole or as it was: without it, a directory's checkpoints can't be loaded.
+        temporary = self.path / "config.json.tmp"
+        temporary.write_text(text + "\n")
+        os.replace(temporary, self.path / "config.json")
 
     def read_config(self) -> TrainConfig:
         """The configuration of the run.
@@ -84,17 +89,23 @@ class RunDirectory:
             ) from error
         return TrainConfig.from_dict(values)
 
-    def save(self, trainer: Trainer) -> Path:
-        """Write a checkpoint of the trainer."""
+    def save(self, trainer: Trainer, note: dict | None = None) -> Path:
+        """Write a checkpoint of the trainer; see `save_state`."""
         return self.save_state(
             trainer.config,
             trainer.collector.spec.head,
             trainer.step_count,
             trainer.get_state(),
+            note,
         )
 
     def save_state(
-        self, config: TrainConfig, head: Head, step: int, state: dict[str, np.ndarray]
+        self,
+        config: TrainConfig,
+        head: Head,
+        step: int,
+        state: dict[str, np.ndarray],
+        note: dict | None = None,
     ) -> Path:
         """Write a checkpoint of a training state.
 
@@ -103,16 +114,41 @@ class RunDirectory:
             head: The policy's distribution.
             step: Environment steps done.
             state: Under canonical names.
+            note: More metadata, such as the callbacks' state.
         """
         metadata = {
             "config": config.to_dict(),
             "versions": installed_versions(),
             "platform": platform.platform(),
             "policy": dataclasses.asdict(head),
+            **(note or {}),
         }
         return save_checkpoint(
             self.checkpoints, step, state, metadata, keep=config.keep_checkpoints
         )
+
+    def keep_only(
+        self,
+        config: TrainConfig,
+        head: Head,
+        step: int,
+        state: dict[str, np.ndarray],
+        note: dict,
+    ) -> Path:
+        """Make this a run directory of one checkpoint; see `save_state`.
+
+        At every moment a checkpoint of before or the new one is there and valid.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        self.write_config(config)
+        one = dataclasses.replace(config, keep_checkpoints=1)
+        saved = self.save_state(one, head, step, state, note)
+        # One of a later step stays there if the run was resumed from before it, and
+        # would be taken for the newest.
+        for path in self.checkpoints.iterdir():
+            if path != saved:
+                shutil.rmtree(path, ignore_errors=True)
+        return saved
 
     def load(self) -> tuple[Checkpoint, list[str]]:
         """The newest valid checkpoint, and what was wrong with newer ones.

@@ -31,7 +31,7 @@ FIELDS = {
     field.name
     for kind in (TRPOConfig, TrainConfig)
     for field in dataclasses.fields(kind)
-} - {"env_id", "seed", "agent", "backend"}
+} - {"env_id", "seed", "agent", "callbacks", "backend"}
 
 
 @dataclasses.dataclass(frozen=True)

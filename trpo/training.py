@@ -2,13 +2,14 @@
 
 import collections
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from trpo.advantages import generalized_advantages, normalize_advantages
 from trpo.backends import make_agent
+from trpo.callbacks import Callbacks, Given, Run, Stop
 from trpo.config import TrainConfig
 from trpo.environments import make_vector_environment
 from trpo.normalization import ReturnScaler
@@ -25,6 +26,7 @@ LOOP_METRICS = (
     "rollout/episodes",
     "rollout/return_scale",
     "rollout/advantage_std",
+    "policy/target_kl",
     "time/steps_per_second",
     "time/acting_and_stepping_seconds",
     "time/learning_seconds",
@@ -106,25 +108,46 @@ class Trainer:
 
     def run(
         self,
-        on_update: Callable[[Progress], bool | None] | None = None,
+        callbacks: Given | Sequence[Given] = (),
         num_updates: int | None = None,
-    ) -> None:
+    ) -> Stop | None:
         """Train until the configured number of updates (or `num_updates`) is done.
 
+        Nothing is evaluated or written: `trpo.commands.train_run` does that too.
+
         Args:
-            on_update: Called after each update; returns True to stop there.
+            callbacks: Asked after each rollout and update, see `trpo.callbacks`; a
+                function is called after each update, and returns False to stop there.
             num_updates: Total number of updates to stop at, counted from the start.
+
+        Returns:
+            What stopped it before, if anything did.
+
+        Raises:
+            ValueError: something is no callback, or answered what is no answer.
         """
         target = self.config.num_updates if num_updates is None else num_updates
-        while self.update_count < target:
-            progress = self.train_once()
-            if on_update is not None and on_update(progress):
-                return
+        asked = Callbacks(callbacks)
+        try:
+            asked.start(Run(self.config, self.agent))
+            while self.update_count < target and asked.stop is None:
+                asked.on_update(self.train_once(asked.on_rollout))
+        finally:
+            asked.end()
+        return asked.stop
 
-    def train_once(self) -> Progress:
-        """One iteration: a rollout, one update of policy and critic, statistics."""
+    def train_once(
+        self, on_rollout: Callable[[Rollout], None] | None = None
+    ) -> Progress:
+        """One iteration: a rollout, one update of policy and critic, statistics.
+
+        Args:
+            on_rollout: Called between rollout and update.
+        """
         start = time.perf_counter()
         rollout = self.collector.collect(self.agent, self.config.rollout_steps)
+        if on_rollout is not None:
+            on_rollout(rollout)
         collected = time.perf_counter()
         batch, advantage_std = self.prepare_batch(rollout)
         rates = self.config.rates_at(self.update_count, advantage_std)
@@ -140,6 +163,7 @@ class Trainer:
             "rollout/episodes": float(self.episode_count),
             "rollout/return_scale": self.return_scaler.scale,
             "rollout/advantage_std": advantage_std,
+            "policy/target_kl": rates.target_kl,
             "time/steps_per_second": rollout.rewards.size / (end - start),
             "time/acting_and_stepping_seconds": collected - start,
             "time/learning_seconds": end - collected,

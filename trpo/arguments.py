@@ -1,0 +1,98 @@
+"""Arguments of the commands, with the help that they show."""
+
+import dataclasses
+from pathlib import Path
+from typing import Literal
+
+import tyro
+
+from trpo.config import TrainConfig
+
+
+@dataclasses.dataclass
+class TrainArguments:
+    """Train an agent on a Gymnasium environment.
+
+    Defaults are those of the environment's preset. Ctrl-C saves and exits.
+    """
+
+    config: TrainConfig
+    preset: str | None = None
+    """Preset to start from instead of the environment's own; see `trpo presets`."""
+    run_dir: Path | None = None
+    """Directory to write to; by default a new one under runs/."""
+    resume: Path | None = None
+    """Continue this run directory instead; takes --total-steps and nothing else."""
+    compiled: bool = False
+    """Train in one JAX program; for functional environments such as phys2d/…"""
+    num_seeds: int = 1
+    """With --compiled: members of seeds `seed`, `seed` + 1, … trained at once."""
+    sweep: tuple[str, ...] = ()
+    """With --compiled: NAME=VALUE,VALUE,… …; each combination is trained at once."""
+
+
+@dataclasses.dataclass
+class ResumeArguments:
+    """Continue a run from its newest valid checkpoint, bit for bit on CPU."""
+
+    resume: Path
+    """Run directory to continue."""
+    total_steps: int | None = None
+    """New budget of environment steps; by default the run's own."""
+
+
+@dataclasses.dataclass
+class EvaluateArguments:
+    """Score the newest checkpoint of a run on whole episodes, by raw returns."""
+
+    run_dir: tyro.conf.Positional[Path]
+    """Directory that `trpo train` wrote."""
+    episodes: int = 20
+    """Number of episodes."""
+    backend: Literal["jax", "torch"] | None = None
+    """Framework to run in; by default the one that trained it."""
+    device: str = "cpu"
+    """Device of the framework."""
+    seed: int | None = None
+    """Seed of the episodes; by default the run's."""
+    stochastic: bool = False
+    """Sample actions instead of taking the policy's most likely ones."""
+    video: Path | None = None
+    """Record one episode as MP4 into this directory."""
+    json: bool = False
+    """Print the result as JSON instead."""
+
+
+@dataclasses.dataclass
+class PlotArguments:
+    """Draw returns, trust region, solver, critic and time of runs; compare several.
+
+    Writes diagnostics.png, and diagnostics.html, one file that needs no network.
+    """
+
+    run_dirs: tyro.conf.Positional[tuple[Path, ...]]
+    """Directories that `trpo train` or `trpo sweep` wrote; of many members, all."""
+    out: Path | None = None
+    """Directory to write to; by default that of a single run, else this one."""
+
+
+@dataclasses.dataclass
+class PresetsArguments:
+    """List presets, or show the values of one and the reason of each."""
+
+    name: tyro.conf.Positional[str | None] = None
+    """A preset's name, or an environment's id."""
+
+
+@dataclasses.dataclass
+class ParityArguments:
+    """Prove that the two backends are equal, and each right, on this machine."""
+
+    devices: tuple[Literal["cpu", "cuda"], ...] = ("cpu",)
+    """Devices to compare on; one that is absent is reported as not run."""
+    quick: bool = False
+    """A selection of cases, the default."""
+    full: bool = False
+    """Every case."""
+    out: Path = Path("parity")
+    """Directory for the certificate."""

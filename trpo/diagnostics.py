@@ -1,0 +1,216 @@
+"""What a run directory tells of its training, as curves over environment steps."""
+
+import json
+import math
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, TypeAlias
+
+from trpo.config import TrainConfig
+from trpo.metrics import read_metrics
+from trpo.run_directory import RunDirectory, RunDirectoryError
+
+
+Row: TypeAlias = Mapping[str, float]
+
+
+class LoggedRun(NamedTuple):
+    """A run as its directory has it.
+
+    Attributes:
+        label: short name, unique among those compared.
+        path: run directory.
+        config: of the run.
+        rows: of `metrics.csv`, in order.
+        evaluation: of `evaluation.json`; None if the run has not ended.
+    """
+
+    label: str
+    path: Path
+    config: TrainConfig
+    rows: list[dict[str, Any]]
+    evaluation: dict | None
+
+
+class Curve(NamedTuple):
+    """One line of a panel.
+
+    Attributes:
+        label: what it is, "" where the panel has only one.
+        value: of a row; None where the row lacks it.
+        dashed: a bound that the others are held against.
+    """
+
+    label: str
+    value: Callable[[TrainConfig, Row], float | None]
+    dashed: bool = False
+
+
+class Panel(NamedTuple):
+    """One diagram.
+
+    Attributes:
+        title: what is drawn, with its unit.
+        curves: its lines for each run.
+        logarithmic: of its vertical axis.
+    """
+
+    title: str
+    curves: tuple[Curve, ...]
+    logarithmic: bool = False
+
+
+def load_runs(paths: Sequence[Path]) -> list[LoggedRun]:
+    """Every run in `paths`; of a sweep or a compiled run, all its members.
+
+    Raises:
+        RunDirectoryError: a path has no run, or none is given.
+    """
+    if not paths:
+        raise RunDirectoryError("`run_dirs`: expected a run directory, got none.")
+    found: list[Path] = []
+    for path in paths:
+        # A run's own metrics first: what lies below it is part of it.
+        here = (path / "metrics.csv").is_file()
+        files = [path / "metrics.csv"] if here else sorted(path.rglob("metrics.csv"))
+        if not files:
+            raise RunDirectoryError(
+                f"`run_dirs`: expected the directory of a run, with a metrics.csv, or "
+                f"of many, got {path}."
+            )
+        found += [file.parent for file in files]
+    found = list(dict.fromkeys(found))
+    return [
+        LoggedRun(
+            label,
+            path,
+            RunDirectory(path).read_config(),
+            read_metrics(path / "metrics.csv"),
+            _evaluation(path),
+        )
+        for label, path in zip(_labels(found), found, strict=True)
+    ]
+
+
+def points(run: LoggedRun, curve: Curve) -> tuple[list[float], list[float]]:
+    """Steps and values where the run has them and they are finite."""
+    pairs = [(row["step"], curve.value(run.config, row)) for row in run.rows]
+    kept = [(s, v) for s, v in pairs if v is not None and math.isfinite(v)]
+    return [s for s, _ in kept], [v for _, v in kept]
+
+
+def _evaluation(path: Path) -> dict | None:
+    try:
+        return json.loads((path / "evaluation.json").read_text())
+    except (OSError, json.JSONDecodeError):
+        return None
+
+
+def _labels(paths: Sequence[Path]) -> list[str]:
+    """The shortest ends of the paths that tell them apart."""
+    whole = [path.resolve().parts for path in paths]
+    for count in range(1, max(map(len, whole)) + 1):
+        labels = ["/".join(parts[-count:]) for parts in whole]
+        if len(set(labels)) == len(labels):
+            return labels
+    return [str(path) for path in paths]
+
+
+def _metric(name: str) -> Callable[[TrainConfig, Row], float | None]:
+    return lambda _, row: row.get(name)
+
+
+def _target_kl(config: TrainConfig, row: Row) -> float | None:
+    """The radius as logged; of older runs by the schedule that they followed."""
+    if "policy/target_kl" in row:
+        return row["policy/target_kl"]
+    if "update" not in row:
+        return None
+    spread = row.get("rollout/advantage_std", math.inf)
+    return config.rates_at(int(row["update"]) - 1, spread).target_kl
+
+
+def line_search_index(config: TrainConfig, row: Row) -> float | None:
+    """Index j of the accepted candidate, whose fraction is backtrack_coeff^j.
+
+    `backtrack_iters` where a search was tried and none was accepted; None where there
+    was nothing to search.
+    """
+    fraction = row.get("policy/line_search_frac")
+    if fraction is None:
+        return None
+    if fraction <= 0.0:
+        # StepStatus.LINE_SEARCH_EXHAUSTED; of others there was no search.
+        exhausted = row.get("policy/status") == 1.0
+        return float(config.agent.backtrack_iters) if exhausted else None
+    return float(round(math.log(fraction) / math.log(config.agent.backtrack_coeff)))
+
+
+def _residual(_: TrainConfig, row: Row) -> float | None:
+    """Zero has no place on a logarithmic axis: it is left out."""
+    return row.get("cg/residual") or None
+
+
+PANELS = (
+    Panel(
+        "episode return",
+        (
+            Curve("training, mean of last 100", _metric("rollout/episode_return_mean")),
+            Curve("evaluation", _metric("evaluation/return_mean"), dashed=True),
+        ),
+    ),
+    Panel(
+        "mean KL(old || new), nats",
+        (
+            Curve("taken", _metric("policy/kl")),
+            Curve("target", _target_kl, dashed=True),
+        ),
+    ),
+    Panel(
+        "agreement: actual over predicted improvement",
+        (Curve("", _metric("policy/agreement")),),
+    ),
+    Panel(
+        "squared residual of conjugate gradient",
+        (
+            Curve("reached", _residual),
+            Curve("tolerance", lambda c, _: c.agent.cg_residual_tol or None, True),
+        ),
+        logarithmic=True,
+    ),
+    Panel(
+        "conjugate-gradient iterations",
+        (
+            Curve("done", _metric("cg/iterations")),
+            Curve("most", lambda c, _: float(c.agent.cg_iters), True),
+        ),
+    ),
+    Panel(
+        "line-search index (most: none accepted)",
+        (
+            Curve("accepted", line_search_index),
+            Curve("most", lambda c, _: float(c.agent.backtrack_iters), True),
+        ),
+    ),
+    Panel(
+        "critic's explained variance",
+        (Curve("", _metric("value/explained_variance")),),
+    ),
+    Panel("policy's entropy, nats", (Curve("", _metric("policy/entropy")),)),
+)
+"""One diagram each; the split of time has its own, see `trpo.diagnostics_figure`."""
+
+TIMES = (
+    ("rollout", "time/acting_and_stepping_seconds"),
+    ("update", "time/learning_seconds"),
+    ("evaluation", "time/evaluation_seconds"),
+)
+
+
+def time_split(run: LoggedRun) -> dict[str, float]:
+    """Part -> seconds over the whole run, of the parts that were measured."""
+    return {
+        part: math.fsum(row[name] for row in run.rows if name in row)
+        for part, name in TIMES
+        if any(name in row for row in run.rows)
+    }
