@@ -14,7 +14,7 @@ from trpo.config import TrainConfig
 from trpo.evaluation import EvaluationResult, evaluate, record_video
 from trpo.metrics import MetricsWriter
 from trpo.progress import ProgressDisplay
-from trpo.run_directory import RunDirectory, load_agent
+from trpo.run_directory import RunDirectory, RunDirectoryError, load_agent
 from trpo.training import COLUMNS, Progress, Trainer
 
 
@@ -94,33 +94,76 @@ def _train(trainer: Trainer, directory: RunDirectory, console: Console) -> None:
     columns = COLUMNS + EVALUATION_COLUMNS
     writer = MetricsWriter(directory.path, columns, last_step=trainer.step_count)
     total = config.num_updates * config.num_envs * config.rollout_steps
-    saved_update = trainer.update_count
+    saver = _Saver(trainer, directory, console)
     with (
         stop_signals() as stop,
         ProgressDisplay(console, total, trainer.step_count) as display,
     ):
 
         def on_update(progress: Progress) -> bool:
-            nonlocal saved_update
             interval = config.eval_interval
             if interval and progress.update % interval == 0:
                 interim = _evaluate(trainer, INTERIM_EPISODES)
                 progress.metrics["evaluation/return_mean"] = interim.mean
                 progress.metrics["evaluation/return_std"] = interim.std
             row = {"update": progress.update, **progress.metrics}
-            writer.write(progress.step, row)
+            if (error := writer.write(progress.step, row)) is not None:
+                _tell(console, "a row of metrics was left out", error)
             display.show(progress)
             if progress.update % config.checkpoint_interval == 0 or stop.is_set():
-                directory.save(trainer)
-                saved_update = progress.update
+                saver.save()
             return stop.is_set()
 
         try:
             trainer.run(on_update)
+        except BaseException:
+            saver.save_if_new()  # The state after the last whole update.
+            at = f"stopped at step {trainer.step_count:,}"
+            console.print(f"{at}; {saver.how_to_go_on}", soft_wrap=True)
+            raise
         finally:
             writer.close()
-    if saved_update != trainer.update_count or trainer.update_count == 0:
-        directory.save(trainer)
+    saver.save_last()
+
+
+class _Saver:
+    """Writes checkpoints of a run; a disk that is full does not end it."""
+
+    def __init__(
+        self, trainer: Trainer, directory: RunDirectory, console: Console
+    ) -> None:
+        self.trainer, self.directory, self.console = trainer, directory, console
+        self.saved = trainer.update_count
+        self.how_to_go_on = f"continue: trpo train --resume {directory.path}"
+
+    def save(self) -> None:
+        try:
+            self.directory.save(self.trainer)
+            self.saved = self.trainer.update_count
+        except OSError as error:
+            _tell(self.console, "no checkpoint was written", error)
+
+    def save_if_new(self) -> None:
+        if self.saved != self.trainer.update_count or self.trainer.update_count == 0:
+            self.save()
+
+    def save_last(self) -> None:
+        self.save_if_new()
+        if self.saved != self.trainer.update_count:
+            raise RunDirectoryError(
+                "`run_dir`: expected room for the last checkpoint, got none. Older "
+                f"ones are as they were. Free some space, then {self.how_to_go_on}"
+            )
+
+
+def _tell(console: Console, what: str, error: Exception) -> None:
+    console.print(
+        f"{what} ({error}): training goes on, what was saved before is kept, and the "
+        "next time it is tried again",
+        style="yellow",
+        markup=False,
+        soft_wrap=True,
+    )
 
 
 def _evaluate(trainer: Trainer, episodes: int) -> EvaluationResult:

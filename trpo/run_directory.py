@@ -19,6 +19,7 @@ from trpo.checkpoint import (
     CheckpointError,
     newest_checkpoint,
     save_checkpoint,
+    write_durably,
 )
 from trpo.config import TrainConfig
 from trpo.environments import make_environment
@@ -65,7 +66,7 @@ class RunDirectory:
     def write_config(self, config: TrainConfig) -> None:
         """Write `config.json`."""
         text = json.dumps(config.to_dict(), indent=2)
-        (self.path / "config.json").write_text(text + "\n")
+        write_durably(self.path / "config.json", f"{text}\n".encode())
 
     def read_config(self) -> TrainConfig:
         """The configuration of the run.
@@ -91,10 +92,19 @@ class RunDirectory:
             trainer.collector.spec.head,
             trainer.step_count,
             trainer.get_state(),
+            {
+                "restarts_on_resume": trainer.collector.unrecorded,
+                "restarted_on_resume": list(trainer.restarted_on_resume),
+            },
         )
 
     def save_state(
-        self, config: TrainConfig, head: Head, step: int, state: dict[str, np.ndarray]
+        self,
+        config: TrainConfig,
+        head: Head,
+        step: int,
+        state: dict[str, np.ndarray],
+        episodes: dict[str, list[int]] | None = None,
     ) -> Path:
         """Write a checkpoint of a training state.
 
@@ -103,12 +113,15 @@ class RunDirectory:
             head: The policy's distribution.
             step: Environment steps done.
             state: Under canonical names.
+            episodes: Indices of environments whose open episode can't be restored,
+                and of those that could not be when this run was resumed.
         """
         metadata = {
             "config": config.to_dict(),
             "versions": installed_versions(),
             "platform": platform.platform(),
             "policy": dataclasses.asdict(head),
+            "episodes": episodes or {},
         }
         return save_checkpoint(
             self.checkpoints, step, state, metadata, keep=config.keep_checkpoints

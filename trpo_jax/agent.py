@@ -176,6 +176,12 @@ class TRPOAgent(AgentBase):
     def _compiled_update(self, *arguments: Any) -> tuple[TRPOState, jax.Array]:
         return update(*arguments)
 
+    def _learned(self) -> TRPOState:
+        return self.state
+
+    def _restore_learned(self, learned: TRPOState) -> None:
+        self.state = learned
+
     def _get_learned_state(self) -> dict[str, np.ndarray]:
         return {
             **state.network_arrays(self.state.policy, "policy."),
