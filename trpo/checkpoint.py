@@ -237,7 +237,7 @@ def _read(path: Path, limit: int) -> bytes:
                 f"{path}: expected {limit} bytes at most, got {status.st_size}."
             )
         with path.open("rb") as file:
-            return file.read(limit)
+            return file.read(status.st_size)
     except OSError as error:
         raise CheckpointError(f"{path}: can't be read: {error.strerror}.") from error
 
