@@ -57,7 +57,7 @@ DEFECTS = {
         updates.poisoned, 20,
     ),
     "validation of checkpoints removed": Defect(
-        lambda: mock.patch.object(trpo.checkpoint, "_sha256", lambda _: "0" * 64),
+        lambda: mock.patch.object(trpo.checkpoint, "_sha256", return_value="0" * 64),
         checkpoints.damaged, 40,
     ),
     "return to the last update removed": Defect(

@@ -1,4 +1,4 @@
-"""Faults of an update: it commits a finite step inside its region, or nothing at all."""
+"""Faults of an update: it commits a finite step inside its region, or nothing."""
 
 import os
 import random
