@@ -36,8 +36,8 @@ from benchmarks.torture.rows import Row, Scenario
 RESULTS = Path(__file__).parents[1] / "results" / "reliability"
 OURS = [
     scenario
-    for module in (updates, checkpoints, power_cut, workers, runs, disks, configurations,
-                   strangers, soak)
+    for module in (updates, checkpoints, power_cut, workers, disks, configurations,
+                   runs, strangers, soak)
     for scenario in module.SCENARIOS
 ]  # fmt: skip
 

@@ -1,9 +1,9 @@
 """A power cut after any system call of a save, by a model of what a disk has by then.
 
 A process that is killed leaves all that it wrote in the system's cache, so kill -9
-can't tell whether `fsync` is called. Here every call of a save is recorded, and for each
-moment a disk is made that has lost as much as it may: the content of a file that was
-not synchronised, and a folder's entries since it was.
+can't tell whether `fsync` is called. Here every call of a save is recorded, and for
+each moment a disk is made that has lost as much as it may: the content of a file that
+was not synchronised, and a folder's entries since it was.
 """
 
 import os
