@@ -7,6 +7,7 @@ import pytest
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 import tests.environments  # noqa: F401  (registers TrpoTest/…)
+from trpo.environment_worker import EnvironmentWorkerError
 from trpo.environments import make_environment, make_vector_environment
 from trpo.lean_environment import LeanVectorEnv
 
@@ -48,6 +49,7 @@ def test_an_error_in_a_step_names_its_environment():
     env = make_vector_environment("TrpoTest/Counter-v0", 3, seed=0)
     env.reset()
     actions = np.array([[0.0], [0.0], [2.0]], dtype=np.float32)  # out of bounds
-    with pytest.raises(AssertionError) as caught:
+    with pytest.raises(EnvironmentWorkerError) as caught:
         env.step(actions)
-    assert caught.value.__notes__ == ["Raised by environment 2."]
+    assert (caught.value.index, caught.value.phase) == (2, "step")
+    assert isinstance(caught.value.__cause__, AssertionError)

@@ -288,7 +288,9 @@ class AgentBase(AgentState):
             epochs=self.config.value_epochs,
             size=self._shuffled(native_batch),
         )
-        report = self._update(native_batch, orders, rates)
-        if int(report.status) != StepStatus.NON_FINITE:
+        with self.all_or_nothing() as before:
+            report = self._update(native_batch, orders, rates)
             self._minibatch_draws += 1
-        return report.as_metrics()
+            if int(report.status) == StepStatus.NON_FINITE:
+                self.restore(before)
+            return report.as_metrics()

@@ -46,7 +46,19 @@ class BackendHooks(abc.ABC):
 
     @abc.abstractmethod
     def _update(self, batch: Batch, orders: np.ndarray, rates: Rates) -> UpdateReport:
-        """One update of policy and critic, committed unless it is NON_FINITE."""
+        """One update of policy and critic, in place.
+
+        Whoever calls it restores what was before where it raises, and where the
+        report says NON_FINITE.
+        """
+
+    @abc.abstractmethod
+    def _learned(self) -> Any:
+        """Weights and optimiser as they are now, for `_restore_learned`; cheap."""
+
+    @abc.abstractmethod
+    def _restore_learned(self, learned: Any) -> None:
+        """Weights and optimiser, every byte, as `_learned` returned them."""
 
     @abc.abstractmethod
     def _get_learned_state(self) -> dict[str, np.ndarray]:

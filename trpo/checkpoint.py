@@ -6,6 +6,7 @@ to a directory; any number may read it meanwhile.
 
 import hashlib
 import json
+import math
 import os
 import re
 import shutil
@@ -23,6 +24,9 @@ from trpo.validation import require_count
 FORMAT_VERSION = 1
 STATE_FILE, MANIFEST_FILE = "state.safetensors", "manifest.json"
 DTYPES = ("float32", "float64", "int32", "int64", "uint8", "uint64", "bool")
+
+# Of a manifest, and of a state besides its numbers, in bytes.
+LARGEST_HEADER = 16 * 2**20
 
 # Being written or deleted: never read, swept by the next save.
 _TEMPORARY = ".tmp-"
@@ -143,6 +147,15 @@ def newest_checkpoint(directory: Path) -> tuple[Checkpoint, list[CheckpointError
     raise CheckpointError("\n  ".join(reasons))
 
 
+def write_durably(path: Path, content: bytes) -> None:
+    """Replace a file; whoever is killed meanwhile leaves the old one or the new."""
+    temporary = path.with_name(f"{_TEMPORARY}{path.name}")
+    temporary.write_bytes(content)
+    _sync(temporary)
+    os.replace(temporary, path)
+    _sync(path.parent)
+
+
 def _saveable(name: str, array: np.ndarray) -> np.ndarray:
     """A contiguous copy in native byte order: safetensors writes raw memory."""
     if not isinstance(name, str) or name in ("", "__metadata__"):
@@ -213,18 +226,24 @@ def _scan(directory: Path) -> list[tuple[int, Path]]:
     return sorted(found, reverse=True)
 
 
-def _read(path: Path) -> bytes:
+def _read(path: Path, limit: int) -> bytes:
     try:
         # A link could name any file of the machine, and a pipe never ends.
-        if not stat.S_ISREG(path.lstat().st_mode):
+        status = path.lstat()
+        if not stat.S_ISREG(status.st_mode):
             raise CheckpointError(f"{path}: not a regular file.")
-        return path.read_bytes()
+        if status.st_size > limit:
+            raise CheckpointError(
+                f"{path}: expected {limit} bytes at most, got {status.st_size}."
+            )
+        with path.open("rb") as file:
+            return file.read(status.st_size)
     except OSError as error:
         raise CheckpointError(f"{path}: can't be read: {error.strerror}.") from error
 
 
 def _read_manifest(path: Path) -> dict[str, Any]:
-    content = _read(path)
+    content = _read(path, LARGEST_HEADER)
     try:
         manifest = json.loads(content)
         manifest.pop("manifest_sha256", None)
@@ -241,8 +260,20 @@ def _read_manifest(path: Path) -> dict[str, Any]:
     return manifest
 
 
+def _largest_state(tensors: dict[str, Any]) -> int:
+    """Bytes that a state of these tensors has at most, so that no more are read."""
+    try:
+        sizes = [
+            math.prod(tensor["shape"]) * np.dtype(tensor["dtype"]).itemsize
+            for tensor in tensors.values()
+        ]
+        return LARGEST_HEADER + int(sum(sizes))
+    except (TypeError, KeyError, ValueError):
+        return LARGEST_HEADER  # Which of them is wrong is said when they are compared.
+
+
 def _read_state(path: Path, manifest: dict[str, Any]) -> dict[str, np.ndarray]:
-    content = _read(path)
+    content = _read(path, _largest_state(manifest["tensors"]))
     if _sha256(content) != manifest["state_sha256"]:
         raise CheckpointError(f"{path}: damaged: its SHA-256 does not match.")
     try:

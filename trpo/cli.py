@@ -20,6 +20,7 @@ from trpo.arguments import (
 )
 from trpo.compilation_cache import enable_compilation_cache
 from trpo.config import TrainConfig
+from trpo.environment_worker import EnvironmentWorkerError
 from trpo.validation import require_count
 
 
@@ -67,7 +68,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _fail(f"expected one of {', '.join(commands)}, got {arguments[0]!r}.")
     try:
         return commands[arguments[0]](arguments[1:])
-    except (ValueError, ImportError) as error:
+    except (ValueError, ImportError, OSError, EnvironmentWorkerError) as error:
         return _fail(str(error))
     except KeyboardInterrupt:
         return 130

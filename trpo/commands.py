@@ -18,6 +18,7 @@ from trpo.evaluation import EvaluationResult, evaluate, record_video
 from trpo.metrics import MetricsWriter
 from trpo.progress import ProgressDisplay
 from trpo.run_directory import RunDirectory, load_agent
+from trpo.saver import Saver, tell
 from trpo.training import COLUMNS, Progress, Trainer
 
 
@@ -128,35 +129,35 @@ def _train(
     columns = COLUMNS + EVALUATION_COLUMNS
     writer = MetricsWriter(directory.path, columns, last_step=trainer.step_count)
     total = config.num_updates * config.num_envs * config.rollout_steps
+    saver = Saver(trainer, directory, console, asked)
     with (
         stop_signals() as stop,
         ProgressDisplay(console, total, trainer.step_count) as display,
     ):
         try:
-            done = False
-            # A run of no updates has a checkpoint too.
-            saved = trainer.update_count > 0
+            progress, done = None, False
             while trainer.update_count < config.num_updates and not done:
                 progress = trainer.train_once(asked.on_rollout)
                 result = _interim(trainer, progress)
                 row = {"update": progress.update, **progress.metrics}
-                writer.write(progress.step, row)
+                if (error := writer.write(progress.step, row)) is not None:
+                    tell(console, "a row of metrics was left out", error)
                 display.show(progress)
                 asked.on_update(progress)
                 if result is not None:
                     asked.on_evaluation(progress, result)
                 done = stop.is_set() or asked.stop is not None
-                saved = done or progress.update % config.checkpoint_interval == 0
-                if saved:
-                    path = directory.save(trainer, {"callbacks": asked.get_state()})
-                    asked.on_checkpoint(progress, path)
+                if done or progress.update % config.checkpoint_interval == 0:
+                    saver.save(progress)
                     done = done or asked.stop is not None
+        except BaseException:
+            saver.save_if_new()  # The state after the last whole update.
+            at = f"stopped at step {trainer.step_count:,}"
+            console.print(f"{at}; {saver.how_to_go_on}", soft_wrap=True)
+            raise
         finally:
             writer.close()
-    if not saved:
-        path = directory.save(trainer, {"callbacks": asked.get_state()})
-        if trainer.update_count:
-            asked.on_checkpoint(progress, path)
+    saver.save_last(progress)
 
 
 def _interim(trainer: Trainer, progress: Progress) -> EvaluationResult | None:

@@ -225,7 +225,7 @@ class CompiledSession:
             asked = self.callbacks[index]
             note = {"callbacks": asked.get_state()}
             path = self.directories[index].save_state(
-                member.config, head, step, state, note
+                member.config, head, step, state, note=note
             )
             if progress:
                 asked.on_checkpoint(progress[index], path)

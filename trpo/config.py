@@ -11,14 +11,15 @@ from typing import Literal
 
 import tyro
 
-from trpo.architecture import ACTIVATIONS, Architecture, Image
+from trpo.architecture import Architecture, Image
 from trpo.callback_config import CallbackConfig
-from trpo.heads import GAUSSIAN, POLICY_DISTRIBUTIONS
+from trpo.choices import BACKENDS, CHOICES, COUNTS, RUN_COUNTS, VECTORIZATIONS
+from trpo.heads import GAUSSIAN
 from trpo.schedules import (
     SMALLEST_RADIUS_SHARE as SMALLEST_RADIUS_SHARE,
     scheduled_rates,
 )
-from trpo.sequences import RECURRENT
+from trpo.transitions import ON_BAD_DATA
 from trpo.types import Rates
 from trpo.validation import (
     from_fields,
@@ -31,34 +32,6 @@ from trpo.validation import (
     require_positive_or_none,
     require_seed,
 )
-
-
-CHOICES = {
-    "activation": ACTIVATIONS,
-    "recurrent": RECURRENT,
-    "optimizer_type": ("adam", "sgd"),
-    "policy_distribution": POLICY_DISTRIBUTIONS,
-    "initialization": ("orthogonal", "torch", "flax"),
-    "fisher_product": ("gauss_newton", "kl_hessian"),
-    "dtype": ("float32", "float64"),
-    "matmul_precision": ("float32", "tf32", "bfloat16"),
-}
-COUNTS = (
-    "recurrent_size",
-    "cg_iters",
-    "backtrack_iters",
-    "value_epochs",
-    "value_minibatch_size",
-)
-TRAIN_COUNTS = (
-    "total_steps",
-    "num_envs",
-    "rollout_steps",
-    "checkpoint_interval",
-    "keep_checkpoints",
-)
-BACKENDS = ("jax", "torch")
-VECTORIZATIONS = ("sync", "async")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -204,6 +177,12 @@ class TrainConfig:
     """Steps of each environment per update; the batch is num_envs * rollout_steps."""
     vectorization: Literal["sync", "async"] = "sync"
     """Environments in this process, or each in its own (spawned) process."""
+    environment_timeout: float = 60.0
+    """Seconds that an environment in a process of its own has to answer."""
+    environment_restarts: int = 0
+    """Environments in processes that may fail in a step and are replaced, in all."""
+    on_bad_data: Literal["stop", "drop"] = "stop"
+    """Stop at a NaN or infinity from an environment, or drop its episode's steps."""
     final_target_kl: float | None = None
     """Radius of the last update; falls linearly from target_kl. None: constant."""
     final_value_lr: float | None = None
@@ -237,14 +216,15 @@ class TrainConfig:
             )
         require_choice("backend", self.backend, BACKENDS)
         require_choice("vectorization", self.vectorization, VECTORIZATIONS)
+        require_choice("on_bad_data", self.on_bad_data, ON_BAD_DATA)
+        require_positive("environment_timeout", self.environment_timeout)
         if not (isinstance(self.device, str) and self.device):
             raise ValueError(
-                f"`device`: expected a name such as 'cpu' or 'cuda', "
-                f"got {self.device!r}."
+                f"`device`: expected a name as 'cpu', got {self.device!r}."
             )
-        for name in TRAIN_COUNTS:
+        for name in RUN_COUNTS:
             require_count(name, getattr(self, name))
-        for name in ("eval_episodes", "eval_interval"):
+        for name in ("eval_episodes", "eval_interval", "environment_restarts"):
             require_count(name, getattr(self, name), minimum=0)
         require_seed(self.seed)
         require_positive("observation_clip", self.observation_clip)
@@ -275,8 +255,7 @@ class TrainConfig:
 
         Args:
             update: Updates done before.
-            advantage_std: Standard deviation of its advantages, in units of scaled
-                returns, before they are normalised.
+            advantage_std: Deviation of its advantages before they are normalised.
         """
         return scheduled_rates(self, update, advantage_std)
 

@@ -2,80 +2,22 @@
 
 import difflib
 import functools
-import multiprocessing
-from typing import Any, SupportsFloat
+from typing import Any
 
 import gymnasium
 import numpy as np
-from gymnasium.vector import AsyncVectorEnv, AutoresetMode, VectorEnv
+from gymnasium.vector import AutoresetMode, VectorEnv
 
+from trpo.environment_worker import CONSTRUCTOR, EnvironmentWorkerError
 from trpo.lean_environment import LeanVectorEnv
-from trpo.noise import Purpose, RandomStream, episode_seed
+from trpo.noise import Purpose
 from trpo.observations import flattened
-
-
-RESTORE = "restore_episode"
-"""Reset option: {environment index: (episode number, actions so far)}."""
+from trpo.seeded_episodes import SeededEpisodes
+from trpo.worker_environments import WorkerVectorEnv
 
 
 class UnknownEnvironmentError(ValueError):
     """No environment has this id, or what it needs is not installed."""
-
-
-class SeededEpisodes(gymnasium.Wrapper):
-    """Gives episode k of environment i the seed (run seed, i, k).
-
-    Every reset is so a function of three integers, also those that a vector
-    environment makes by itself. An open episode can be restored by replaying its
-    actions, which is exact in any environment that draws its randomness from its seed.
-
-    Args:
-        env: One environment.
-        seed: Seed of the run.
-        env_index: Index of the environment in its vector.
-        purpose: Training or evaluation; their episodes differ.
-    """
-
-    def __init__(
-        self, env: gymnasium.Env, seed: int, env_index: int, purpose: Purpose
-    ) -> None:
-        super().__init__(env)
-        self._stream = RandomStream(seed, purpose)
-        self._env_index = env_index
-        self._episode = 0
-
-    def reset(
-        self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[Any, dict[str, Any]]:
-        """Start the next episode, or restore the one in `options[RESTORE]`."""
-        options = dict(options or {})
-        restore = options.pop(RESTORE, {}).get(self._env_index)
-        if restore is not None:
-            self._episode = restore[0]
-        if seed is None:
-            seed = episode_seed(
-                self._stream, env_index=self._env_index, episode=self._episode
-            )
-        self._episode += 1
-        obs, info = self.env.reset(seed=seed, options=options or None)
-        for action in () if restore is None else restore[1]:
-            obs, _, _, _, info = self.env.step(action)
-        return obs, info
-
-    def step(
-        self, action: Any
-    ) -> tuple[Any, SupportsFloat, bool, bool, dict[str, Any]]:
-        """One step of the environment; its errors are noted with its index."""
-        try:
-            obs, reward, terminated, truncated, info = self.env.step(action)
-        except Exception as error:
-            error.add_note(f"Raised by environment {self._env_index}.")
-            raise
-        if terminated or truncated:
-            # Gymnasium keeps a reference while it resets, and an environment that
-            # reuses its buffer would write the next episode over the final observation.
-            obs = np.array(obs)
-        return obs, reward, terminated, truncated, info
 
 
 def make_environment(
@@ -94,6 +36,7 @@ def make_environment(
     Raises:
         UnknownEnvironmentError: the id is unknown (close matches are named) or a
             package is missing (the extra to install is named).
+        EnvironmentWorkerError: its constructor raised.
     """
     try:
         # Not every environment takes a render mode, not even None.
@@ -113,6 +56,8 @@ def make_environment(
             f"`env_id`: {env_id!r} needs the module {error.name!r}; install the "
             "package that registers this environment."
         ) from error
+    except Exception as error:
+        raise EnvironmentWorkerError.of(env_index, CONSTRUCTOR, error) from error
     space = env.observation_space
     flat = flattened(space)
     if flat is not space:
@@ -145,6 +90,8 @@ def make_vector_environment(
     seed: int,
     vectorization: str = "sync",
     purpose: Purpose = Purpose.TRAINING_RESET,
+    timeout: float = 60.0,
+    max_restarts: int = 0,
 ) -> VectorEnv:
     """`num_envs` environments with seeded episodes, resetting in the same step.
 
@@ -153,12 +100,15 @@ def make_vector_environment(
         num_envs: Environments.
         seed: Seed of the run.
         vectorization: "sync", in this process, with final observations and action
-            masks as only infos; or "async", each in its own. Workers are never forked
-            from this process: JAX's threads would deadlock in them.
+            masks as only infos; or "async", each in its own.
         purpose: Training or evaluation.
+        timeout: Of "async": seconds that an environment has to answer.
+        max_restarts: Of "async": environments that may fail and be replaced, see
+            `trpo.worker_environments.WorkerVectorEnv`.
 
     Raises:
         UnknownEnvironmentError: see `make_environment`.
+        EnvironmentWorkerError: a constructor raised, or did not return in time.
     """
     makers = [
         functools.partial(
@@ -168,13 +118,13 @@ def make_vector_environment(
     ]
     if vectorization == "sync":
         return LeanVectorEnv(makers)
-    makers[0]().close()  # A worker that can't construct would hide the reason.
-    methods = multiprocessing.get_all_start_methods()
-    return AsyncVectorEnv(
-        makers,
-        autoreset_mode=AutoresetMode.SAME_STEP,
-        context="forkserver" if "forkserver" in methods else "spawn",
-    )
+    try:
+        return WorkerVectorEnv(makers, timeout=timeout, max_restarts=max_restarts)
+    except EnvironmentWorkerError as error:
+        kind, _, message = error.reason.partition(": ")
+        if kind.endswith(UnknownEnvironmentError.__name__):
+            raise UnknownEnvironmentError(f"{message}.") from error
+        raise
 
 
 def autoreset_mode(env: VectorEnv) -> AutoresetMode:

@@ -1,6 +1,7 @@
 """Callbacks on evaluations: the best model, a return to stop at, films."""
 
 import importlib
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -40,14 +41,23 @@ class SaveBest(Callback):
         assert self._run.save is not None
         assert self._run.directory is not None
         # First: what is saved says itself what it has to be better than.
-        self.best = result.mean
+        before, self.best = self.best, result.mean
         note = {
             "update": progress.update,
             "return_mean": result.mean,
             "return_std": result.std,
             "episodes": len(result.returns),
         }
-        self._run.save(self._run.directory / "best", {"evaluation": note})
+        try:
+            self._run.save(self._run.directory / "best", {"evaluation": note})
+        except OSError as error:
+            # The next that is better than what is on the disk is tried again.
+            self.best = before
+            warnings.warn(
+                f"the best model was not written ({error}): training goes on, and the "
+                "one before is kept",
+                stacklevel=2,
+            )
 
     def get_state(self) -> dict[str, Any]:
         """The best mean return so far."""

@@ -7,6 +7,7 @@ import gymnasium
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 from trpo.action_masks import KEY as ACTION_MASK
+from trpo.environment_worker import CLOSE, EnvironmentWorkerError
 
 
 class LeanVectorEnv(SyncVectorEnv):
@@ -30,3 +31,19 @@ class LeanVectorEnv(SyncVectorEnv):
                 one = {name: env_info[name]}
                 vector_infos = super()._add_info(vector_infos, one, env_num)
         return vector_infos
+
+    def close_extras(self, **_: Any) -> None:
+        """Close all environments.
+
+        Raises:
+            EnvironmentWorkerError: one raised; all others were closed.
+        """
+        errors = []
+        for index, env in enumerate(self.envs):
+            try:
+                env.close()
+            except Exception as error:
+                errors.append((index, error))
+        self.closed = True
+        for index, error in errors:
+            raise EnvironmentWorkerError.of(index, CLOSE, error) from error

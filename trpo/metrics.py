@@ -1,6 +1,9 @@
 """Writers of one row of metrics per update: CSV and TensorBoard."""
 
+import contextlib
 import csv
+import errno
+import io
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -30,28 +33,51 @@ class MetricsWriter:
             writer.writeheader()
             writer.writerows(kept)
         os.replace(temporary, self.path)
-        self._file = self.path.open("a", newline="")
-        self._csv = csv.DictWriter(self._file, columns, restval="")
-        self._events = Writer(str(directory / "tensorboard"))
+        self._file = self.path.open("ab", buffering=0)
+        self._columns = columns
+        self._events: Any = Writer(str(directory / "tensorboard"))
 
-    def write(self, step: int, row: Mapping[str, float]) -> None:
-        """Append a row at `step` environment steps, and flush it."""
-        self._csv.writerow({"step": step, **row})
-        self._file.flush()
-        for name, value in row.items():
-            self._events.add_scalar(name, value, step=step)
+    def write(self, step: int, row: Mapping[str, float]) -> OSError | None:
+        """Append a row at `step` environment steps, the whole of it or nothing.
+
+        Returns:
+            The error of a disk that refused, full for example. TensorBoard's events
+            end at the first.
+        """
+        text = io.StringIO(newline="")
+        csv.DictWriter(text, self._columns, restval="").writerow({"step": step, **row})
+        line, size = text.getvalue().encode(), self._file.seek(0, os.SEEK_END)
+        failure = None
+        try:
+            if self._file.write(line) != len(line):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        except OSError as error:
+            self._file.truncate(size)
+            failure = error
+        try:
+            if self._events is not None:
+                for name, value in row.items():
+                    self._events.add_scalar(name, value, step=step)
+        except OSError as error:
+            self._events, failure = None, error
+        return failure
 
     def close(self) -> None:
-        """Flush and close the files."""
+        """Close the files."""
         self._file.close()
-        self._events.close()
+        if self._events is not None:
+            # Events are a copy of what metrics.csv has.
+            with contextlib.suppress(OSError):
+                self._events.close()
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
     """Rows of a `metrics.csv` as numbers, empty cells left out; [] if it is absent."""
     if not path.exists():
         return []
-    with path.open(newline="") as file:
+    # A row without an end was cut off as the process was killed.
+    whole, _, _ = path.read_text().rpartition("\n")
+    with io.StringIO(whole) as file:
         return [
             {name: float(cell) for name, cell in row.items() if name and cell}
             for row in csv.DictReader(file)

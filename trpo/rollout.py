@@ -1,47 +1,34 @@
 """Collects transitions from a vector environment with an agent."""
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from gymnasium.vector import AutoresetMode, VectorEnv
 
 from trpo.action_masks import ActionMasks
-from trpo.environments import RESTORE, autoreset_mode, final_observations
+from trpo.environments import autoreset_mode, final_observations
 from trpo.heads import GAUSSIAN
+from trpo.open_episodes import OpenEpisodes
 from trpo.players import player_of
+from trpo.seeded_episodes import RESTORE
+from trpo.segments import following_values, mended
 from trpo.sequences import Memory
-from trpo.spaces import PolicySpec, policy_spec
-from trpo.types import Agent, Episode, Rollout
+from trpo.spaces import policy_spec
+from trpo.transitions import (
+    STOP,
+    NonFiniteTransitionError,
+    Transition,
+    not_finite,
+    require_finite,
+)
+from trpo.types import Agent, Rollout
+from trpo.worker_environments import RESTARTED
 
 
-# An open episode longer than this is not recorded, and restarts after a resume.
-MAX_REPLAY_STEPS = 10_000
-
-
-class NonFiniteTransitionError(ValueError):
-    """The environment returned a NaN or an infinity; nothing was learned from it."""
-
-
-class Transition(NamedTuple):
-    """What one step of the environment left; rows are environments.
-
-    Attributes:
-        obs: [B, obs_dim] observation to act on next.
-        final_obs: [B, obs_dim] observation that the step led to; differs from `obs`
-            where the environment has already started the next episode.
-        rewards: [B] raw rewards.
-        terminated: [B] the step led to a terminal state.
-        truncated: [B] the episode was cut off after the step.
-        valid: [B] False where the step was a reset (autoreset mode NEXT_STEP).
-    """
-
-    obs: np.ndarray
-    final_obs: np.ndarray
-    rewards: np.ndarray
-    terminated: np.ndarray
-    truncated: np.ndarray
-    valid: np.ndarray
+__all__ = ["NonFiniteTransitionError", "RolloutCollector", "Transition"]
+# Episodes in a row that may begin with numbers that are not finite and are left out.
+MAX_BAD_RESETS = 10
 
 
 class RolloutCollector:
@@ -53,31 +40,33 @@ class RolloutCollector:
     Args:
         env: Vector environment; reset here.
         policy_distribution: Over Box actions, see `trpo.config.TRPOConfig`.
+        on_bad_data: "stop" at an observation or reward that is not finite; or "drop"
+            what the rollout holds of that episode, and start the next.
 
     Raises:
         UnsupportedSpaceError: an observation or action space is not supported.
         ActionMaskError: an `info["action_mask"]` does not fit, or forbids everything.
     """
 
-    def __init__(self, env: VectorEnv, policy_distribution: str = GAUSSIAN) -> None:
+    def __init__(
+        self,
+        env: VectorEnv,
+        policy_distribution: str = GAUSSIAN,
+        on_bad_data: str = STOP,
+    ) -> None:
         self.env = env
         self.spec = policy_spec(
             env.single_observation_space, env.single_action_space, policy_distribution
         )
         self._mode = autoreset_mode(env)
+        self._stops = on_bad_data == STOP
         self.memory: Memory | None = None
-        self._restart()
+        self._restart(OpenEpisodes.of(env.num_envs))
         self._start(*env.reset())
 
-    def _restart(self) -> None:
-        size = self.env.num_envs
-        self._resetting = np.zeros(size, dtype=bool)
-        self._returns = np.zeros(size)
-        self._lengths = np.zeros(size, dtype=np.int64)
-        self._episode_numbers = np.zeros(size, dtype=np.int64)
-        self._actions: list[np.ndarray] = []
-        self._ended: list[Episode] = []
-        self._replayable = np.ones(size, dtype=bool)
+    def _restart(self, episodes: OpenEpisodes) -> None:
+        self._resetting = np.zeros(self.env.num_envs, dtype=bool)
+        self._open = episodes
 
     def _start(self, obs: np.ndarray, infos: dict[str, Any]) -> None:
         """Act from here on, after a reset of all environments."""
@@ -95,10 +84,25 @@ class RolloutCollector:
 
         Also the last of one that has ended, where the next step only resets it.
         """
-        return self._lengths == 0
+        return self._open.lengths == 0
+
+    @property
+    def unrecorded(self) -> list[int]:
+        """Environments that could not be restored in the middle of their episode."""
+        lost = ~self._open.replayable & (self._open.lengths > 0)
+        return [int(i) for i in np.flatnonzero(lost)]
 
     def _flatten(self, obs: np.ndarray) -> np.ndarray:
         return obs.reshape(self.env.num_envs, self.spec.obs_dim)
+
+    def mark(self) -> tuple:
+        """The state as it is now, for `return_to`; cheap."""
+        masks = self._masks.current
+        return self.obs, masks, self._resetting, self._open.copy(), self.memory
+
+    def return_to(self, mark: tuple) -> None:
+        """Make `get_state` what it was at `mark`; environments stay where they are."""
+        self.obs, self._masks.current, self._resetting, self._open, self.memory = mark
 
     def collect(self, agent: Agent, num_steps: int) -> Rollout:
         """`num_steps` steps of every environment, sampled from the agent's policy.
@@ -106,11 +110,12 @@ class RolloutCollector:
         Raises:
             NonFiniteTransitionError: an observation or reward is not finite; names
                 the environment and the step.
+            EnvironmentWorkerError: an environment failed.
             ActionMaskError: see the class.
         """
         columns: list[tuple[np.ndarray, ...]] = []
         masks: list[np.ndarray] = []
-        self._ended = []
+        self._open.ended.clear()
         player = player_of(agent, self.env.num_envs, self.memory)
         memory = player.memory
         for _ in range(num_steps):
@@ -134,26 +139,33 @@ class RolloutCollector:
                     step.truncated,
                     step.valid,
                     starts,
+                    step.dropped,
+                    step.restarted,
                 )
             )
-        *fields, starts = [np.stack(column) for column in zip(*columns, strict=True)]
+        stacked = [np.stack(column) for column in zip(*columns, strict=True)]
+        *fields, starts, dropped, restarted = stacked
         rollout = Rollout(
             *fields,
-            episodes=tuple(self._ended),
+            episodes=tuple(self._open.ended),
             action_masks=np.stack(masks) if masks else None,
             starts=starts,
             memory=memory,
         )
-        self._forget_finished()
+        self._open.forget_finished()
         self.memory = player.memory
         last_values = player.value(self.obs)[:, 0]
-        return rollout._replace(next_values=_next_values(rollout, last_values))
+        rollout = rollout._replace(next_values=following_values(rollout, last_values))
+        if dropped.any() or restarted.any():
+            return mended(rollout, dropped, restarted)
+        return rollout
 
     def advance(self, actions: np.ndarray) -> Transition:
         """Send actions [B, act_dim] as the environment takes them; follow episodes.
 
         Raises:
             NonFiniteTransitionError: an observation or reward is not finite.
+            EnvironmentWorkerError: an environment failed.
             ActionMaskError: see the class.
         """
         if self.spec.structure is not None:
@@ -176,57 +188,67 @@ class RolloutCollector:
                 self._masks.follow(infos, done)
             else:
                 self._masks.release(done)
-        self._actions.append(sent if self.spec.structure is None else actions)
+        self._open.actions.append(sent if self.spec.structure is None else actions)
+        none = np.zeros_like(done)
+        restarted = np.array(infos.get(RESTARTED, none), dtype=bool)
         step = Transition(
             self._flatten(obs),
             self._flatten(final_obs),
             np.array(rewards, dtype=np.float64),
             np.array(terminated),
             np.array(truncated),
-            ~self._resetting,
+            ~self._resetting & ~restarted,
+            none,
+            restarted,
         )
-        _require_finite(step, self._lengths)
-        self._count(step)
+        step = self._finite(step)
+        self._open.count(step)
+        self._resetting = none
+        if self._mode == AutoresetMode.NEXT_STEP:
+            self._resetting = done & ~step.dropped
         self.obs = step.obs
         return step
 
-    def _count(self, step: Transition) -> None:
-        """Update the open episodes' sums and note those that ended."""
-        done = step.terminated | step.truncated
-        self._returns += step.rewards
-        self._lengths += step.valid
-        self._resetting = np.zeros_like(done)
-        if not done.any():
-            return
-        self._ended += [
-            Episode(float(self._returns[i]), int(self._lengths[i]))
-            for i in np.flatnonzero(done)
-        ]
-        self._returns[done] = 0.0
-        self._lengths[done] = 0
-        self._episode_numbers += done
-        self._replayable |= done
-        if self._mode == AutoresetMode.NEXT_STEP:
-            self._resetting = done
+    def _finite(self, step: Transition) -> Transition:
+        """`step`, where it is finite; with new episodes where it is not.
 
-    def _forget_finished(self) -> None:
-        """Keep the actions of open episodes only."""
-        self._replayable &= self._lengths <= MAX_REPLAY_STEPS
-        keep = int(np.max(self._lengths * self._replayable, initial=0))
-        self._actions = self._actions[len(self._actions) - keep :]
+        Raises:
+            NonFiniteTransitionError: that is not wanted, or new ones are no better.
+        """
+        bad = not_finite(step)
+        if not bad.any():
+            return step
+        if self._stops:
+            require_finite(step, self._open.lengths)
+        ended = bad & (step.terminated | step.truncated)
+        if self._mode == AutoresetMode.SAME_STEP:
+            # They have begun another already, which nothing is known to be wrong with
+            # but which is one less to account for.
+            self._open.numbers[...] += ended
+        dropped = bad
+        for _ in range(MAX_BAD_RESETS):
+            obs, infos = self.env.reset(options={"reset_mask": bad})
+            self._masks.follow(infos, bad)
+            fresh = np.where(bad[:, None], self._flatten(obs), step.obs)
+            step = step._replace(
+                obs=fresh,
+                final_obs=np.where(bad[:, None], fresh, step.final_obs),
+                rewards=np.where(bad, 0.0, step.rewards),
+                terminated=step.terminated & ~bad,
+                truncated=step.truncated | bad,
+                valid=step.valid & ~bad,
+                dropped=dropped,
+            )
+            bad = not_finite(step)
+            if not bad.any():
+                return step
+            self._open.numbers[...] += bad
+        require_finite(step, np.zeros_like(self._open.lengths))
+        raise AssertionError
 
     def get_state(self) -> dict[str, np.ndarray]:
         """Open episodes: their numbers, sums, last observation and actions so far."""
-        state = {
-            "episode": self._episode_numbers.copy(),
-            "episode_return": self._returns.copy(),
-            "episode_length": self._lengths.copy(),
-            "replayable": self._replayable.copy(),
-            "obs": self.obs.copy(),
-        }
-        for i in np.flatnonzero(self._replayable & (self._lengths > 0)):
-            recent = self._actions[len(self._actions) - int(self._lengths[i]) :]
-            state[f"actions.{i}"] = np.stack([actions[i] for actions in recent])
+        state = self._open.get_state() | {"obs": self.obs.copy()}
         if self.memory is not None:
             state |= self.memory.get_state()
         return state
@@ -253,12 +275,9 @@ class RolloutCollector:
                 replay[i] = (int(numbers[i]), ())
                 actions[i] = ()
             obs, infos = self.env.reset(options={RESTORE: replay})
-        self._restart()
+        episodes = OpenEpisodes.from_state(state, numbers, lost, actions, self.spec)
+        self._restart(episodes)
         self._start(obs, infos)
-        self._episode_numbers = numbers
-        self._returns = np.where(lost, 0.0, state["episode_return"])
-        self._lengths = np.where(lost, 0, state["episode_length"])
-        self._actions = _align(actions, self.spec)
         # An episode that was lost starts anew, with nothing to remember.
         self.memory = Memory.from_state(state)
         return tuple(int(i) for i in np.flatnonzero(lost))
@@ -268,33 +287,3 @@ class RolloutCollector:
         if self.spec.structure is None:
             return history
         return [self.spec.one_to_environment(action) for action in history]
-
-
-def _align(histories: list[Any], spec: PolicySpec) -> list[np.ndarray]:
-    """Action histories of unequal length as one list of steps, aligned at the end."""
-    longest = max(map(len, histories), default=0)
-    shape = (longest, len(histories), *spec.action_shape)
-    steps = np.zeros(shape, dtype=spec.action_dtype)
-    for i, history in enumerate(histories):
-        if len(history):
-            steps[longest - len(history) :, i] = history
-    return list(steps)
-
-
-def _next_values(rollout: Rollout, last_values: np.ndarray) -> np.ndarray:
-    """V(s_{t+1}): the next row's value, or the final observation's where one ended."""
-    following = np.concatenate([rollout.values[1:], last_values[None]])
-    ended = rollout.terminated | rollout.truncated
-    return np.where(ended, rollout.next_values, following)
-
-
-def _require_finite(step: Transition, lengths: np.ndarray) -> None:
-    for name in ("obs", "final_obs", "rewards"):
-        array = getattr(step, name)
-        if not np.isfinite(array).all():
-            index = int(np.argwhere(~np.isfinite(array))[0][0])
-            raise NonFiniteTransitionError(
-                f"`{name}`: expected finite numbers, got {array[index]} from "
-                f"environment {index} at step {lengths[index]} of its episode. Look "
-                "for a division by zero or an unstable simulation there."
-            )

@@ -7,7 +7,6 @@ A run directory holds `config.json`, `metrics.csv`, `tensorboard/`, `checkpoints
 import dataclasses
 import importlib.metadata
 import json
-import os
 import platform
 import shutil
 from pathlib import Path
@@ -21,6 +20,7 @@ from trpo.checkpoint import (
     CheckpointError,
     newest_checkpoint,
     save_checkpoint,
+    write_durably,
 )
 from trpo.config import TrainConfig
 from trpo.environments import make_environment
@@ -67,10 +67,7 @@ class RunDirectory:
     def write_config(self, config: TrainConfig) -> None:
         """Write `config.json`."""
         text = json.dumps(config.to_dict(), indent=2)
-        # Whole or as it was: without it, a directory's checkpoints can't be loaded.
-        temporary = self.path / "config.json.tmp"
-        temporary.write_text(text + "\n")
-        os.replace(temporary, self.path / "config.json")
+        write_durably(self.path / "config.json", f"{text}\n".encode())
 
     def read_config(self) -> TrainConfig:
         """The configuration of the run.
@@ -96,6 +93,10 @@ class RunDirectory:
             trainer.collector.spec.head,
             trainer.step_count,
             trainer.get_state(),
+            {
+                "restarts_on_resume": trainer.collector.unrecorded,
+                "restarted_on_resume": list(trainer.restarted_on_resume),
+            },
             note,
         )
 
@@ -105,6 +106,7 @@ class RunDirectory:
         head: Head,
         step: int,
         state: dict[str, np.ndarray],
+        episodes: dict[str, list[int]] | None = None,
         note: dict | None = None,
     ) -> Path:
         """Write a checkpoint of a training state.
@@ -114,6 +116,8 @@ class RunDirectory:
             head: The policy's distribution.
             step: Environment steps done.
             state: Under canonical names.
+            episodes: Indices of environments whose open episode can't be restored,
+                and of those that could not be when this run was resumed.
             note: More metadata, such as the callbacks' state.
         """
         metadata = {
@@ -121,6 +125,7 @@ class RunDirectory:
             "versions": installed_versions(),
             "platform": platform.platform(),
             "policy": dataclasses.asdict(head),
+            "episodes": episodes or {},
             **(note or {}),
         }
         return save_checkpoint(
@@ -142,7 +147,7 @@ class RunDirectory:
         self.path.mkdir(parents=True, exist_ok=True)
         self.write_config(config)
         one = dataclasses.replace(config, keep_checkpoints=1)
-        saved = self.save_state(one, head, step, state, note)
+        saved = self.save_state(one, head, step, state, note=note)
         # One of a later step stays there if the run was resumed from before it, and
         # would be taken for the newest.
         for path in self.checkpoints.iterdir():

@@ -6,9 +6,13 @@ began with, and sets a state to zeros before each episode's first observation.
 """
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+
+
+if TYPE_CHECKING:
+    from trpo.types import Rollout
 
 
 NONE, GRU, LSTM = "none", "gru", "lstm"
@@ -104,3 +108,20 @@ class SequenceBatch(NamedTuple):
     memory: Memory | None = None
     valid: Any = None
     action_mask: Any = None
+
+
+def sequences_of(
+    rollout: "Rollout", returns: np.ndarray, advantages: np.ndarray
+) -> SequenceBatch:
+    """The batch of a recurrent agent from its rollout; [T, B], not flattened."""
+    return SequenceBatch(
+        obs=rollout.obs,
+        actions=rollout.actions,
+        log_probs=rollout.log_probs,
+        returns=returns,
+        advantages=advantages,
+        starts=rollout.starts,
+        memory=rollout.memory,
+        valid=rollout.valid,
+        action_mask=rollout.action_masks,
+    )

@@ -14,7 +14,9 @@ from trpo.config import TrainConfig
 from trpo.environments import make_vector_environment
 from trpo.normalization import ReturnScaler
 from trpo.rollout import RolloutCollector
-from trpo.sequences import SequenceBatch
+from trpo.sequences import SequenceBatch, sequences_of
+from trpo.training_state import agent_state, mark, part_of, return_to
+from trpo.transitions import NonFiniteTransitionError
 from trpo.types import METRIC_NAMES, Batch, Rollout
 
 
@@ -27,6 +29,8 @@ LOOP_METRICS = (
     "rollout/return_scale",
     "rollout/advantage_std",
     "policy/target_kl",
+    "rollout/dropped_steps",
+    "rollout/environment_restarts",
     "time/steps_per_second",
     "time/acting_and_stepping_seconds",
     "time/learning_seconds",
@@ -86,10 +90,14 @@ class Trainer:
             config.num_envs,
             seed=config.seed,
             vectorization=config.vectorization,
+            timeout=config.environment_timeout,
+            max_restarts=config.environment_restarts,
         )
         try:
             distribution = config.agent.policy_distribution
-            self.collector = RolloutCollector(self.env, distribution)
+            self.collector = RolloutCollector(
+                self.env, distribution, config.on_bad_data
+            )
             self.agent = make_agent(
                 config, self.collector.spec, policy_network, value_network
             )
@@ -99,7 +107,9 @@ class Trainer:
         self.return_scaler = ReturnScaler(config.num_envs, config.agent.gamma)
         self.update_count = 0
         self.episode_count = 0
-        self._recent: collections.deque = collections.deque(maxlen=RECENT_EPISODES)
+        self.recent: collections.deque = collections.deque(maxlen=RECENT_EPISODES)
+        self._interrupted = False
+        self.restarted_on_resume: tuple[int, ...] = ()
 
     @property
     def step_count(self) -> int:
@@ -141,9 +151,29 @@ class Trainer:
     ) -> Progress:
         """One iteration: a rollout, one update of policy and critic, statistics.
 
+        Whatever it raises, and if it is interrupted, `get_state` is what it was
+        before: it can be saved. Environments that still work go on from there.
+
         Args:
             on_rollout: Called between rollout and update.
+
+        Raises:
+            NonFiniteTransitionError: an environment returned a NaN or an infinity.
+            EnvironmentWorkerError: an environment failed.
         """
+        if self._interrupted:
+            self.set_state(self.get_state())
+        before = mark(self)
+        self._interrupted = True
+        try:
+            progress = self._iterate(on_rollout)
+        except BaseException:
+            return_to(self, before)
+            raise
+        self._interrupted = False
+        return progress
+
+    def _iterate(self, on_rollout: Callable[[Rollout], None] | None) -> Progress:
         start = time.perf_counter()
         rollout = self.collector.collect(self.agent, self.config.rollout_steps)
         if on_rollout is not None:
@@ -157,19 +187,21 @@ class Trainer:
         self.agent.observe(rollout.obs[rollout.valid])
         self.update_count += 1
         self.episode_count += len(rollout.episodes)
-        self._recent.extend(rollout.episodes)
+        self.recent.extend(rollout.episodes)
         end = time.perf_counter()
         metrics |= {
             "rollout/episodes": float(self.episode_count),
             "rollout/return_scale": self.return_scaler.scale,
             "rollout/advantage_std": advantage_std,
             "policy/target_kl": rates.target_kl,
+            "rollout/dropped_steps": float(rollout.dropped_steps),
+            "rollout/environment_restarts": float(rollout.restarts),
             "time/steps_per_second": rollout.rewards.size / (end - start),
             "time/acting_and_stepping_seconds": collected - start,
             "time/learning_seconds": end - collected,
         }
-        if self._recent:
-            returns, lengths = np.array(self._recent).T
+        if self.recent:
+            returns, lengths = np.array(self.recent).T
             metrics["rollout/episode_return_mean"] = float(returns.mean())
             metrics["rollout/episode_length_mean"] = float(lengths.mean())
         return Progress(self.update_count, self.step_count, metrics)
@@ -178,6 +210,11 @@ class Trainer:
         """What a rollout becomes: scaled rewards, advantages and returns."""
         config = self.config
         rewards = rollout.rewards
+        if not rollout.valid.any():
+            raise NonFiniteTransitionError(
+                "`on_bad_data`: expected some steps to learn from, got none: every "
+                "environment's episode had a NaN or an infinity in it."
+            )
         if config.scale_returns:
             done = rollout.terminated | rollout.truncated
             self.return_scaler.update(rewards, done, rollout.valid)
@@ -197,7 +234,7 @@ class Trainer:
             samples = normalize_advantages(samples)
         if rollout.memory is not None:
             advantages[rollout.valid] = samples
-            return Prepared(_sequences(rollout, returns, advantages), deviation)
+            return Prepared(sequences_of(rollout, returns, advantages), deviation)
         masks = rollout.action_masks
         batch = Batch(
             obs=rollout.obs[rollout.valid],
@@ -219,7 +256,7 @@ class Trainer:
             state |= {f"{prefix}.{name}": array for name, array in part.items()}
         state["training.update"] = np.array(self.update_count, dtype=np.int64)
         state["training.episodes"] = np.array(self.episode_count, dtype=np.int64)
-        recent = np.array(self._recent, dtype=np.float64).reshape(-1, 2)
+        recent = np.array(self.recent, dtype=np.float64).reshape(-1, 2)
         state["training.recent_episodes"] = recent
         return state
 
@@ -233,12 +270,13 @@ class Trainer:
             ValueError: the state does not fit this configuration.
         """
         self.agent.set_state(agent_state(state))
-        self.return_scaler.set_state(_part(state, "return_scaler"))
-        lost = self.collector.set_state(_part(state, "environment"))
+        self.return_scaler.set_state(part_of(state, "return_scaler"))
+        lost = self.collector.set_state(part_of(state, "environment"))
+        self._interrupted, self.restarted_on_resume = False, lost
         self.update_count = int(state["training.update"])
         self.episode_count = int(state["training.episodes"])
-        self._recent.clear()
-        self._recent.extend(
+        self.recent.clear()
+        self.recent.extend(
             (float(row[0]), int(row[1])) for row in state["training.recent_episodes"]
         )
         return lost
@@ -246,35 +284,3 @@ class Trainer:
     def close(self) -> None:
         """Close the environments."""
         self.env.close()
-
-
-def _sequences(
-    rollout: Rollout, returns: np.ndarray, advantages: np.ndarray
-) -> SequenceBatch:
-    """The batch of a recurrent agent, not flattened."""
-    return SequenceBatch(
-        obs=rollout.obs,
-        actions=rollout.actions,
-        log_probs=rollout.log_probs,
-        returns=returns,
-        advantages=advantages,
-        starts=rollout.starts,
-        memory=rollout.memory,
-        valid=rollout.valid,
-        action_mask=rollout.action_masks,
-    )
-
-
-def agent_state(state: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """The agent's part of a training state."""
-    others = ("return_scaler.", "environment.", "training.")
-    return {name: array for name, array in state.items() if not name.startswith(others)}
-
-
-def _part(state: Mapping[str, np.ndarray], prefix: str) -> dict[str, Any]:
-    prefix += "."
-    return {
-        name.removeprefix(prefix): array
-        for name, array in state.items()
-        if name.startswith(prefix)
-    }

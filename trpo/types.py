@@ -95,6 +95,8 @@ class Rollout(NamedTuple):
             the environment forbids nothing.
         starts: [T, B] True where s_t is the first observation of an episode.
         memory: a recurrent agent's hidden states when the rollout began; else None.
+        dropped_steps: steps left out because their episode had numbers not finite.
+        restarts: environments that failed and were replaced.
     """
 
     obs: np.ndarray
@@ -110,6 +112,8 @@ class Rollout(NamedTuple):
     action_masks: np.ndarray | None = None
     starts: np.ndarray | None = None
     memory: Memory | None = None
+    dropped_steps: int = 0
+    restarts: int = 0
 
 
 class Episode(NamedTuple):
@@ -218,6 +222,14 @@ class Agent(Protocol):
 
     def observe(self, obs: np.ndarray) -> None:
         """Add raw observations [..., obs_dim] to the running normalisation."""
+        ...
+
+    def snapshot(self) -> Any:
+        """The present state, kept in memory, for `restore`."""
+        ...
+
+    def restore(self, snapshot: Any) -> None:
+        """Make every byte of the state what `snapshot` has kept."""
         ...
 
     def get_state(self) -> dict[str, np.ndarray]:

@@ -177,6 +177,12 @@ class TRPOAgent(AgentBase):
         )
         return UpdateReport(*np.asarray(report).tolist())
 
+    def _learned(self) -> TRPOState:
+        return self.state
+
+    def _restore_learned(self, learned: TRPOState) -> None:
+        self.state = learned
+
     def _get_learned_state(self) -> dict[str, np.ndarray]:
         return {
             **state.network_arrays(self.state.policy, "policy."),

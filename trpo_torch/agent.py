@@ -148,28 +148,22 @@ class TRPOAgent(AgentBase):
         return self.policy(obs)
 
     def _update(self, batch: Batch, orders: np.ndarray, rates: Rates) -> UpdateReport:
-        before = self._get_learned_state()
-        try:
-            with matmul_precision(self.config.matmul_precision):
-                step = policy_step(
-                    self._policy_function(batch),
-                    _flat_params(self.policy),
-                    batch,
-                    self.config,
-                    rates.target_kl,
-                )
-                # Before the fit: a shared encoder is the one that acts next.
-                _set_flat_params(self.policy, step.theta)
-                for group in self.value_optimizer.param_groups:
-                    group["lr"] = rates.value_lr
-                fit = self._fit_critic(batch, orders)
-            sound = step.status != StepStatus.NON_FINITE
-            if not (sound and self._is_sound(step.theta, fit.loss)):
-                step = _discarded(step)
-                self._set_learned_state(before)
-        except BaseException:
-            self._set_learned_state(before)
-            raise
+        with matmul_precision(self.config.matmul_precision):
+            step = policy_step(
+                self._policy_function(batch),
+                _flat_params(self.policy),
+                batch,
+                self.config,
+                rates.target_kl,
+            )
+            # Before the fit: a shared encoder is the one that acts next.
+            _set_flat_params(self.policy, step.theta)
+            for group in self.value_optimizer.param_groups:
+                group["lr"] = rates.value_lr
+            fit = self._fit_critic(batch, orders)
+        sound = step.status != StepStatus.NON_FINITE
+        if not (sound and self._is_sound(step.theta, fit.loss)):
+            step = _discarded(step)
         return _report(step, fit)
 
     def _policy_function(self, batch: Batch) -> PolicyFunction:
@@ -193,6 +187,14 @@ class TRPOAgent(AgentBase):
         for slots in self.value_optimizer.state.values():
             tensors += [value for value in slots.values() if value is not None]
         return all(bool(torch.isfinite(tensor).all()) for tensor in tensors)
+
+    def _learned(self) -> tuple[bool, dict[str, np.ndarray]]:
+        return torch.is_grad_enabled(), self._get_learned_state()
+
+    def _restore_learned(self, learned: tuple[bool, dict[str, np.ndarray]]) -> None:
+        # An interrupt inside `torch.no_grad` leaves gradients off for the process.
+        torch.set_grad_enabled(learned[0])
+        self._set_learned_state(learned[1])
 
     def _get_learned_state(self) -> dict[str, np.ndarray]:
         return {

@@ -1,0 +1,1 @@
+"""Every fault that the project claims to survive, each really made to happen."""

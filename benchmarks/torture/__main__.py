@@ -1,0 +1,107 @@
+"""Every fault at full size, with a table at the end.
+
+    python -m benchmarks.torture
+    python -m benchmarks.torture --fraction 0.1 --only checkpoint
+    python -m benchmarks.torture --peer-python PATH   (one that has the peers extra)
+
+A row that is done is kept in `--runs` and not run again; `--fresh` forgets them.
+"""
+
+import dataclasses
+import json
+import sys
+import time
+from pathlib import Path
+
+import tyro
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+from benchmarks.torture import (
+    checkpoints,
+    configurations,
+    disks,
+    peers,
+    power_cut,
+    runs,
+    soak,
+    strangers,
+    updates,
+    workers,
+)
+from benchmarks.torture.report import Result, write
+from benchmarks.torture.rows import Row, Scenario
+
+
+RESULTS = Path(__file__).parents[1] / "results" / "reliability"
+OURS = [
+    scenario
+    for module in (updates, checkpoints, power_cut, workers, disks, configurations,
+                   runs, strangers, soak)
+    for scenario in module.SCENARIOS
+]  # fmt: skip
+
+
+@dataclasses.dataclass
+class Arguments:
+    """Make every fault happen, and count what is lost."""
+
+    fraction: float = 1.0
+    """Of the tries."""
+    only: str = ""
+    """Rows whose group or fault has this in it."""
+    peer_python: Path | None = None
+    """Interpreter that has the `peers` extra, for the rows of sb3-contrib."""
+    runs: Path = Path("runs/torture")
+    """Where finished rows are kept."""
+    fresh: bool = False
+    """Run all rows again."""
+    out: Path = RESULTS
+    """Where the table is written."""
+
+
+def main(arguments: Arguments) -> int:
+    """Run what is missing; the exit status is 1 if one of our rows lost something."""
+    console = Console()
+    chosen = [*OURS]
+    if arguments.peer_python is not None:
+        chosen += peers.scenarios(arguments.peer_python)
+    arguments.runs.mkdir(parents=True, exist_ok=True)
+    store = arguments.runs / f"rows-{arguments.fraction:g}.json"
+    if arguments.fresh:
+        store.unlink(missing_ok=True)
+    done = json.loads(store.read_text()) if store.exists() else {}
+    for scenario in chosen:
+        key = "/".join((scenario.subject, scenario.group, scenario.fault))
+        if key in done or arguments.only not in key:
+            continue
+        result = _result(scenario, arguments.fraction, console)
+        done[key] = dataclasses.asdict(result)
+        store.write_text(json.dumps(done, indent=1))
+    results = [Result(**values) for values in done.values()]
+    write(results, arguments.out, console)
+    return int(any(r.lost for r in results if r.subject == "trpo"))
+
+
+def _result(scenario: Scenario, fraction: float, console: Console) -> Result:
+    start = time.perf_counter()
+    with Progress(
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
+        console=console, transient=True,
+    ) as bar:  # fmt: skip
+        total = max(scenario.least, round(scenario.tries * fraction))
+        total = None if total >= 10**5 else total  # As many as an update has lines.
+        task = bar.add_task(scenario.fault, total=total)
+        try:
+            row = scenario.at(fraction, lambda: bar.advance(task))
+        except Exception as error:
+            row = Row(1)
+            row.lost = [f"the row broke: {type(error).__name__}: {error}"]
+    return Result(
+        scenario.subject, scenario.group, scenario.fault, row.done, row.survived,
+        len(row.lost), time.perf_counter() - start, row.note, row.lost[:3],
+    )  # fmt: skip
+
+
+if __name__ == "__main__":
+    sys.exit(main(tyro.cli(Arguments)))

@@ -1,0 +1,79 @@
+"""Planted defects: what protects is taken away, and a row has to say that it is."""
+
+import contextlib
+from collections.abc import Callable
+from typing import NamedTuple
+from unittest import mock
+
+import trpo.agent_checks
+import trpo.agent_state
+import trpo.checkpoint
+import trpo.training
+from benchmarks.torture import checkpoints, power_cut, runs, updates
+from benchmarks.torture.rows import Row
+
+
+class Defect(NamedTuple):
+    """A defect.
+
+    Attributes:
+        plant: takes the protection away, for as long as it is entered.
+        run: the row that has to lose something.
+        tries: of it.
+    """
+
+    plant: Callable[[], contextlib.AbstractContextManager]
+    run: Callable[[Row], None]
+    tries: int
+
+
+COPY = """
+import os, shutil, time
+def copied(old, new):
+    shutil.copytree(old, new, copy_function=slowly)
+    shutil.rmtree(old)
+def slowly(old, new):
+    time.sleep(0.01)  # A disk of another day.
+    shutil.copy2(old, new)
+os.rename = copied
+"""
+
+
+def _nothing(*_: object) -> None:
+    return None
+
+
+DEFECTS = {
+    "fsync removed": Defect(
+        lambda: mock.patch.object(trpo.checkpoint, "_sync", _nothing),
+        power_cut.cut, 100,
+    ),
+    "rename replaced by a copy": Defect(
+        contextlib.nullcontext, lambda row: checkpoints.killed(row, COPY), 60
+    ),
+    "restore removed": Defect(
+        lambda: mock.patch.object(trpo.agent_state.AgentState, "restore", _nothing),
+        updates.at_each_line("torch"), 30,
+    ),
+    "validation of batches removed": Defect(
+        lambda: mock.patch.object(trpo.agent_checks, "require_finite", _nothing),
+        updates.poisoned, 20,
+    ),
+    "validation of checkpoints removed": Defect(
+        lambda: mock.patch.object(trpo.checkpoint, "_sha256", return_value="0" * 64),
+        checkpoints.damaged, 40,
+    ),
+    "return to the last update removed": Defect(
+        lambda: mock.patch.object(trpo.training, "return_to", _nothing),
+        runs.stops_saved, 2,
+    ),
+}  # fmt: skip
+
+
+def losses(name: str) -> Row:
+    """The row under a planted defect; it has to have lost something."""
+    defect = DEFECTS[name]
+    row = Row(defect.tries)
+    with defect.plant():
+        defect.run(row)
+    return row

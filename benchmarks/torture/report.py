@@ -1,0 +1,54 @@
+"""The table: fault, tries, survived, lost; as CSV, Markdown and on the terminal."""
+
+import csv
+import dataclasses
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+
+@dataclasses.dataclass
+class Result:
+    """A row that was run."""
+
+    subject: str
+    group: str
+    fault: str
+    tries: int
+    survived: int
+    lost: int
+    seconds: float
+    note: str
+    examples: list[str]
+
+
+COLUMNS = ("subject", "group", "fault", "tries", "survived", "lost", "seconds", "note")
+TITLE = """# Faults, and what was lost
+
+`make torture` writes this table. Each fault is made to happen; "lost" counts tries
+after which something was not as it is promised. sb3-contrib's rows are the same faults.
+
+"""
+
+
+def write(results: list[Result], directory: Path, console: Console) -> None:
+    """Write `torture.csv` and `README.md`, and print the table."""
+    directory.mkdir(parents=True, exist_ok=True)
+    rows = [[_text(getattr(result, name)) for name in COLUMNS] for result in results]
+    with (directory / "torture.csv").open("w", newline="") as file:
+        csv.writer(file, lineterminator="\n").writerows([COLUMNS, *rows])
+    lines = ["| " + " | ".join(COLUMNS) + " |", "|" + "---|" * len(COLUMNS)]
+    lines += ["| " + " | ".join(row) + " |" for row in rows]
+    lost = [f"- {r.subject}, {r.fault}: {r.examples[0]}" for r in results if r.examples]
+    examples = "\n## Examples of what was lost\n" + "\n".join(lost) if lost else ""
+    text = TITLE + "\n".join(lines) + "\n" + examples
+    (directory / "README.md").write_text(text.rstrip() + "\n")
+    table = Table(*COLUMNS)
+    for row in rows:
+        table.add_row(*row, style="red" if row[5] != "0" else None)
+    console.print(table)
+
+
+def _text(value: object) -> str:
+    return f"{value:.1f}" if isinstance(value, float) else str(value)

@@ -1,0 +1,87 @@
+"""A stranger's run directory: nothing of it is executed, nothing leaves its place."""
+
+import json
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+
+from benchmarks.torture.checkpoints import Touch, scratch
+from benchmarks.torture.rows import Row, Scenario, require
+from benchmarks.torture.runs import BACKENDS, closing, config
+from trpo.run_directory import RunDirectory
+from trpo.training import Trainer
+
+
+# What loading may never do: run code that is data, write a file, or connect.
+WATCHED = """
+import sys
+backend, place = sys.argv[1:]
+import benchmarks.torture.runs
+from trpo.backends import load_backend
+from trpo.run_directory import load_agent
+import numpy as np
+load_backend(backend).TRPOAgent(3, 2, -1, 1, "cpu", (4,), (4,)).act(np.zeros((1, 3)))
+seen = []
+def watch(event, arguments):
+    if event in ("pickle.find_class", "socket.connect", "socket.bind", "os.system",
+                 "subprocess.Popen", "os.exec", "os.posix_spawn", "marshal.loads",
+                 "marshal.load", "os.remove", "os.rename", "os.mkdir", "shutil.rmtree"):
+        seen.append((event, str(arguments)[:80]))
+    elif event == "open":
+        path, mode, flags = arguments
+        if isinstance(flags, int) and flags & 0o3 and path not in ("/dev/null",):
+            seen.append((event, str(path)))
+sys.addaudithook(watch)
+try:
+    load_agent(place, backend=backend)
+    print("loaded", seen)
+except ValueError as error:
+    print("refused", seen)
+"""
+
+
+def _evil(directory: RunDirectory, touched: Path, index: int) -> None:
+    payload = pickle.dumps(Touch(touched))
+    newest = max(directory.checkpoints.iterdir())
+    text = json.loads((directory.path / "config.json").read_text())
+    kinds = (
+        lambda: (newest / "state.safetensors").write_bytes(payload),
+        lambda: (newest / "manifest.json").write_bytes(payload),
+        lambda: (directory.path / "config.json").write_bytes(payload),
+        lambda: (directory.path / "data.pkl").write_bytes(payload),
+        lambda: (directory.path / "config.json").write_text(
+            json.dumps(text | {"env_id": "../../../evil:Evil-v0"})
+        ),
+        lambda: (directory.path / "config.json").write_text(
+            json.dumps(text | {"device": "__import__('os').system('true')"})
+        ),
+        lambda: (directory.path / "config.json").write_text(
+            json.dumps(text | {"__reduce__": ["os.system", ["true"]]})
+        ),
+    )
+    kinds[index % len(kinds)]()
+
+
+def loaded(row: Row) -> None:
+    """Load run directories that were made to do harm, under an audit hook."""
+    for index in range(row.tries):
+        backend = BACKENDS[index % 2]
+        with scratch() as root, row.attempt(f"{backend}, kind {index // 2 % 7}"):
+            settings, touched = config(backend), root / "touched"
+            directory = RunDirectory(root / "run")
+            directory.create(settings)
+            with closing(Trainer(settings)) as trainer:
+                directory.save(trainer)
+            _evil(directory, touched, index // 2)
+            command = [sys.executable, "-c", WATCHED, backend, str(directory.path)]
+            result = subprocess.run(
+                command, capture_output=True, text=True, check=False, timeout=120
+            )
+            require(result.returncode == 0, result.stderr[-300:])
+            last = result.stdout.strip().splitlines()[-1]
+            require(last.endswith("[]"), last)
+            require(not touched.exists(), "a payload ran")
+
+
+SCENARIOS = [Scenario("stranger", "a run directory made to do harm", 14, loaded)]

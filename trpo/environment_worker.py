@@ -1,0 +1,130 @@
+"""An environment in a process of its own, and what is said of one that fails.
+
+The process imports no framework of deep learning, so it starts fast and holds no
+thread or device that a fork could harm.
+"""
+
+import contextlib
+import os
+import signal
+import threading
+import traceback
+from collections.abc import Callable
+from multiprocessing import connection, parent_process
+from typing import Any
+
+import gymnasium
+
+from trpo.action_masks import KEY as ACTION_MASK
+
+
+CONSTRUCTOR, RESET, STEP, CLOSE = "constructor", "reset", "step", "close"
+ADVICE = {
+    CONSTRUCTOR: "Make it alone, by gymnasium.make, to see it fail there.",
+    RESET: "Reset it alone with seeds of your own to see it fail there.",
+    STEP: (
+        "The state of the last update is kept. Mend the environment, or have workers "
+        "that fail replaced: vectorization='async' and environment_restarts."
+    ),
+    CLOSE: "All other environments were closed, and all processes have ended.",
+}
+
+
+class EnvironmentWorkerError(RuntimeError):
+    """An environment failed, in this process or in its worker.
+
+    Args:
+        index: Of the environment in its vector.
+        phase: "constructor", "reset", "step" or "close".
+        reason: What happened, in a line.
+        original: The traceback where it happened, as text; empty if there is none, as
+            of a process that was killed.
+    """
+
+    def __init__(self, index: int, phase: str, reason: str, original: str = "") -> None:
+        super().__init__(index, phase, reason, original)
+        self.index, self.phase = index, phase
+        self.reason, self.original = reason, original
+
+    def __str__(self) -> str:
+        where = f"\n{self.original.rstrip()}" if self.original else ""
+        return (
+            f"environment {self.index} failed in its {self.phase}: {self.reason}. "
+            f"{ADVICE[self.phase]}{where}"
+        )
+
+    @classmethod
+    def of(
+        cls, index: int, phase: str, error: BaseException
+    ) -> "EnvironmentWorkerError":
+        """The error that says of `error` where it was raised."""
+        if isinstance(error, cls):
+            return error
+        original = "".join(traceback.format_exception(error))
+        # An exception's own text may fail, as may all else about it.
+        reason = traceback.format_exception_only(error)[-1].strip().rstrip(".")
+        return cls(index, phase, reason, original)
+
+
+def kept_infos(info: dict[str, Any]) -> dict[str, Any]:
+    """Of an environment's infos those that are read; others may be of any size."""
+    return {name: info[name] for name in ("final_obs", ACTION_MASK) if name in info}
+
+
+def serve(
+    pipe: connection.Connection, maker: Callable[[], gymnasium.Env], index: int
+) -> None:
+    """Make an environment and answer requests until `pipe` closes.
+
+    A request is (ticket, command, argument), an answer (ticket, error or None, value).
+
+    Args:
+        pipe: To the process that trains.
+        maker: Makes the environment.
+        index: Of the environment in its vector.
+    """
+    # Ctrl-C and a scheduler's SIGTERM reach all processes of a run. The one that
+    # trains ends its update first, for which it needs the environments.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    threading.Thread(target=_leave_with_parent, daemon=True).start()
+    ticket, phase, env = 0, CONSTRUCTOR, None
+    try:
+        env = maker()
+        pipe.send((ticket, None, (env.observation_space, env.action_space)))
+        while phase != CLOSE:
+            ticket, phase, argument = pipe.recv()
+            pipe.send((ticket, None, _answer(env, phase, argument)))
+    except (EOFError, ConnectionError):
+        return  # Nobody listens any more.
+    except BaseException as error:
+        found = EnvironmentWorkerError.of(index, phase, error)
+        with contextlib.suppress(OSError):
+            pipe.send((ticket, found, None))
+    finally:
+        if env is not None and phase != CLOSE:
+            with contextlib.suppress(BaseException):
+                env.close()
+
+
+def _answer(env: gymnasium.Env, command: str, argument: Any) -> Any:
+    if command == CLOSE:
+        return env.close()
+    if command == RESET:
+        obs, info = env.reset(**argument)
+        return obs, kept_infos(info)
+    obs, reward, terminated, truncated, info = env.step(argument)
+    infos = kept_infos(info)
+    if terminated or truncated:
+        infos["final_obs"] = obs
+        obs, info = env.reset()
+        infos |= kept_infos(info)
+    return obs, reward, terminated, truncated, infos
+
+
+def _leave_with_parent() -> None:
+    """End this process when the one that trains has ended, whatever it does now."""
+    parent = parent_process()
+    if parent is not None:
+        connection.wait([parent.sentinel])
+        os._exit(1)

@@ -1,0 +1,71 @@
+"""Checkpoints of a run as it goes on, on a disk that may be full."""
+
+from rich.console import Console
+
+from trpo.callbacks import Callbacks
+from trpo.run_directory import RunDirectory, RunDirectoryError
+from trpo.training import Progress, Trainer
+
+
+class Saver:
+    """Writes checkpoints of a run; a disk that is full does not end it.
+
+    Args:
+        trainer: Whose state is saved.
+        directory: To write to.
+        console: Where to say what could not be written.
+        asked: Callbacks, told of each checkpoint; their state is part of it.
+    """
+
+    def __init__(
+        self,
+        trainer: Trainer,
+        directory: RunDirectory,
+        console: Console,
+        asked: Callbacks,
+    ) -> None:
+        self.trainer, self.directory, self.console = trainer, directory, console
+        self.asked = asked
+        self.saved = trainer.update_count
+        self.how_to_go_on = f"continue: trpo train --resume {directory.path}"
+
+    def save(self, progress: Progress | None = None) -> None:
+        """Write a checkpoint, and tell the callbacks if they are given the progress."""
+        try:
+            note = {"callbacks": self.asked.get_state()}
+            path = self.directory.save(self.trainer, note)
+        except OSError as error:
+            tell(self.console, "no checkpoint was written", error)
+            return
+        self.saved = self.trainer.update_count
+        if progress is not None:
+            self.asked.on_checkpoint(progress, path)
+
+    def save_if_new(self, progress: Progress | None = None) -> None:
+        """Write a checkpoint unless the newest one has this state."""
+        if self.saved != self.trainer.update_count or self.trainer.update_count == 0:
+            self.save(progress)
+
+    def save_last(self, progress: Progress | None) -> None:
+        """Write the run's last checkpoint.
+
+        Raises:
+            RunDirectoryError: it could not be written.
+        """
+        self.save_if_new(progress)
+        if self.saved != self.trainer.update_count:
+            raise RunDirectoryError(
+                "`run_dir`: expected room for the last checkpoint, got none. Older "
+                f"ones are as they were. Free some space, then {self.how_to_go_on}"
+            )
+
+
+def tell(console: Console, what: str, error: Exception) -> None:
+    """Warn of what could not be written."""
+    console.print(
+        f"{what} ({error}): training goes on, what was saved before is kept, and the "
+        "next time it is tried again",
+        style="yellow",
+        markup=False,
+        soft_wrap=True,
+    )
