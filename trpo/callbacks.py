@@ -187,7 +187,7 @@ class Callbacks:
             self.stop = self.stop or stop
 
 
-def _callback(part: Any) -> Callback:
+def _callback(part: Given) -> Callback:
     if isinstance(part, Callback):
         return part
     if isinstance(part, type) or not callable(part):
