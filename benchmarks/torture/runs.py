@@ -16,7 +16,6 @@ import numpy as np
 from rich.console import Console
 
 from benchmarks.torture.checkpoints import scratch
-from benchmarks.torture.faulty import Faulty
 from benchmarks.torture.rows import Row, Scenario, require
 from trpo.checkpoint import newest_checkpoint
 from trpo.commands import train_run
@@ -59,15 +58,16 @@ class Walk(gymnasium.Env):
         return self.at.copy(), reward, False, self.count == 10, {}
 
 
-for _name, _entry, _options in (
-    ("Walk-v0", Walk, {}),
-    ("PoisonedWalk-v0", Walk, {"poison": 0.3}),
-    ("Faulty-v0", Faulty, {"kind": "raise", "phase": "step"}),
-):
-    if f"TrpoTorture/{_name}" not in gymnasium.registry:
+def register(name: str, entry: Any, **options: Any) -> None:
+    """Register an environment under TrpoTorture/…, once."""
+    if f"TrpoTorture/{name}" not in gymnasium.registry:
         gymnasium.register(
-            f"TrpoTorture/{_name}", _entry, kwargs=_options, disable_env_checker=True
+            f"TrpoTorture/{name}", entry, kwargs=options, disable_env_checker=True
         )
+
+
+register("Walk-v0", Walk)
+register("PoisonedWalk-v0", Walk, poison=0.3)
 
 
 def config(backend: str, name: str = "Walk-v0", **changes: Any) -> TrainConfig:

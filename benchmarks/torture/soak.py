@@ -21,7 +21,8 @@ def _now(backend: str) -> list[float]:
     if backend == "jax":
         from trpo_jax.compiled import act, update, value
 
-        compiled = sum(f._cache_size() for f in (act, update, value))
+        functions: tuple[Any, ...] = (act, update, value)
+        compiled = sum(function._cache_size() for function in functions)
     descriptors = len(os.listdir("/proc/self/fd"))
     return [resident, descriptors, threading.active_count(), compiled]
 
