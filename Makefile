@@ -9,7 +9,10 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet \
 	--constraint constraints.txt $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 
-.PHONY: install demo test mutation lint types isolation wheel check clean
+# Interpreter of a virtual environment with the `peers` extra, for sb3-contrib's rows.
+PEER_PYTHON ?=
+
+.PHONY: install demo test mutation torture audit lint types isolation wheel check clean
 
 install: $(VENV)/.installed
 
@@ -37,6 +40,16 @@ test: install
 mutation: install
 	$(BIN)/python -m parity_tests.mutation --count 10 --workers 2 \
 		--seed "$$(git rev-parse HEAD 2>/dev/null || echo none)"
+
+# Every fault at full size, about half an hour; what is done is not run again.
+torture: export OMP_NUM_THREADS = 1
+torture: install
+	$(BIN)/python -m benchmarks.torture $(if $(PEER_PYTHON),--peer-python $(PEER_PYTHON))
+
+# Known vulnerabilities of what is installed; needs the network, or a local database.
+audit: install
+	$(PIP) pip-audit
+	$(BIN)/python -m pip_audit --requirement constraints.txt --no-deps --disable-pip
 
 lint: install
 	$(BIN)/ruff check .

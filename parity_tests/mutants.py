@@ -95,8 +95,7 @@ TORCH = (
     _torch("scheduled learning rate stays", "agent",
            'group["lr"] = rates.value_lr', 'group["lr"] = self.config.value_lr'),
     _torch("failed update not undone", "agent",
-           "step = _discarded(step)\n                self._set_learned_state(before)",
-           "step = _discarded(step)"),
+           "self._set_learned_state(learned[1])", "return"),
 )  # fmt: skip
 
 JAX = (

@@ -106,7 +106,7 @@ class WorkerVectorEnv(VectorEnv):
             infos = self._add_info(infos, info, index)
         return self._stacked(), infos
 
-    def step(self, actions: Any) -> tuple[np.ndarray, ...]:  # pyright: ignore
+    def step(self, actions: Any) -> tuple[Any, Any, Any, Any, Any]:  # pyright: ignore
         """One step of all environments; those that end are reset."""
         arguments = dict(enumerate(iterate(self.action_space, actions)))
         answers = self._ask(STEP, arguments)

@@ -184,11 +184,13 @@ class TRPOAgent(AgentBase):
             tensors += [value for value in slots.values() if value is not None]
         return all(bool(torch.isfinite(tensor).all()) for tensor in tensors)
 
-    def _learned(self) -> dict[str, np.ndarray]:
-        return self._get_learned_state()
+    def _learned(self) -> tuple[bool, dict[str, np.ndarray]]:
+        return torch.is_grad_enabled(), self._get_learned_state()
 
-    def _restore_learned(self, learned: dict[str, np.ndarray]) -> None:
-        self._set_learned_state(learned)
+    def _restore_learned(self, learned: tuple[bool, dict[str, np.ndarray]]) -> None:
+        # An interrupt inside `torch.no_grad` leaves gradients off for the process.
+        torch.set_grad_enabled(learned[0])
+        self._set_learned_state(learned[1])
 
     def _get_learned_state(self) -> dict[str, np.ndarray]:
         return {

@@ -20,6 +20,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from benchmarks.torture import (
     checkpoints,
     configurations,
+    disks,
     peers,
     power_cut,
     runs,
@@ -35,8 +36,8 @@ from benchmarks.torture.rows import Row, Scenario
 RESULTS = Path(__file__).parents[1] / "results" / "reliability"
 OURS = [
     scenario
-    for module in (updates, checkpoints, power_cut, workers, runs, configurations,
-                   strangers, soak)
+    for module in (updates, checkpoints, power_cut, workers, disks, configurations,
+                   runs, strangers, soak)
     for scenario in module.SCENARIOS
 ]  # fmt: skip
 

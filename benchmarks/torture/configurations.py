@@ -29,7 +29,9 @@ def configurations(row: Row) -> None:
         kind = (TRPOConfig, TrainConfig)[index % 2]
         count = draw.randint(1, 3)
         values = {name: draw.choice(ODD) for name in draw.sample(names[kind], count)}
-        given = {"env_id": "Pendulum-v1"} if kind is TrainConfig else {}
+        given: dict[str, Any] = {}
+        if kind is TrainConfig:
+            given["env_id"] = "Pendulum-v1"
         with row.attempt(values):
             try:
                 made = kind(**given | values)

@@ -28,10 +28,13 @@ class Defect(NamedTuple):
 
 
 COPY = """
-import os, shutil
+import os, shutil, time
 def copied(old, new):
-    shutil.copytree(old, new)
+    shutil.copytree(old, new, copy_function=slowly)
     shutil.rmtree(old)
+def slowly(old, new):
+    time.sleep(0.01)  # A disk of another day.
+    shutil.copy2(old, new)
 os.rename = copied
 """
 
@@ -50,14 +53,14 @@ DEFECTS = {
     ),
     "restore removed": Defect(
         lambda: mock.patch.object(trpo.agent_state.AgentState, "restore", _nothing),
-        updates.at_each_line("torch"), 60,
+        updates.at_each_line("torch"), 30,
     ),
     "validation of batches removed": Defect(
         lambda: mock.patch.object(trpo.agent_checks, "require_finite", _nothing),
         updates.poisoned, 20,
     ),
     "validation of checkpoints removed": Defect(
-        lambda: mock.patch.object(trpo.checkpoint, "_sha256", lambda _: "0" * 64),
+        lambda: mock.patch.object(trpo.checkpoint, "_sha256", return_value="0" * 64),
         checkpoints.damaged, 40,
     ),
     "return to the last update removed": Defect(

@@ -8,6 +8,7 @@ Prints one line for each try: "survived" or what was lost.
 # The peers are an optional extra.
 # pyright: reportMissingImports=false
 
+import contextlib
 import multiprocessing
 import os
 import random
@@ -23,6 +24,7 @@ from typing import Any
 from benchmarks.torture.rows import Row, Scenario
 
 
+PEER = "sb3-contrib"
 STARTING, CLOSE_SECONDS = 20.0, 10.0
 
 
@@ -60,9 +62,9 @@ def scenarios(python: Path) -> list[Scenario]:
         return run
 
     return [
-        Scenario("update", "NaN reward in the middle", 20, of("nan"), 1, "sb3-contrib"),
-        Scenario("checkpoint", "kill -9 in a save loop", 50, of("kill"), 2, "sb3-contrib"),
-        Scenario("environment", "killed, then closed", 5, of("worker"), 1, "sb3-contrib"),
+        Scenario("update", "NaN reward in the middle", 20, of("nan"), 1, PEER),
+        Scenario("checkpoint", "kill -9 in a save loop", 50, of("kill"), 2, PEER),
+        Scenario("environment", "killed, then closed", 5, of("worker"), 1, PEER),
     ]  # fmt: skip
 
 
@@ -159,10 +161,8 @@ def _worker() -> None:
     env.reset()
     os.kill(env.processes[1].pid, signal.SIGKILL)
     time.sleep(0.5)
-    try:
+    with contextlib.suppress(EOFError, OSError):
         env.step(np.zeros((2, 1)))
-    except (EOFError, OSError):
-        pass
     env.close()
 
 

@@ -1,9 +1,9 @@
 """A power cut after any system call of a save, by a model of what a disk has by then.
 
-A process that is killed leaves all that it wrote in the system's cache, so kill -9 can't
-tell whether `fsync` is called. Here every call of a save is recorded, and for each
-moment a disk is made that has lost as much as it may: the content of a file that was
-not synchronised, and a folder's entries since it was.
+A process that is killed leaves all that it wrote in the system's cache, so kill -9
+can't tell whether `fsync` is called. Here every call of a save is recorded, and for
+each moment a disk is made that has lost as much as it may: the content of a file that
+was not synchronised, and a folder's entries since it was.
 """
 
 import os
@@ -54,10 +54,9 @@ class Disk:
                 self.journal.append(("sync", self.name(opened[descriptor]), None))
 
         def do_mkdir(path: Path, *a: object, **k: object) -> None:
-            there = path.exists()
+            new = [] if path.exists() else [("mkdir", self.name(path), None)]
             mkdir(path, *a, **k)  # pyright: ignore[reportArgumentType]
-            if not there:
-                self.journal.append(("mkdir", self.name(path), None))
+            self.journal.extend(new)
 
         def do_write(path: Path, content: bytes) -> int:
             self.journal.append(("write", self.name(path), content))

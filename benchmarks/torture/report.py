@@ -26,8 +26,8 @@ class Result:
 COLUMNS = ("subject", "group", "fault", "tries", "survived", "lost", "seconds", "note")
 TITLE = """# Faults, and what was lost
 
-`make torture` writes this table. Each fault is made to happen; "lost" counts tries after
-which something was not as it is promised to be. sb3-contrib's rows are the same faults.
+`make torture` writes this table. Each fault is made to happen; "lost" counts tries
+after which something was not as it is promised. sb3-contrib's rows are the same faults.
 
 """
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.torture.rows import Row, Scenario, require
-from benchmarks.torture.runs import _closing, config
+from benchmarks.torture.runs import closing, config
 from trpo.training import Trainer
 
 
@@ -21,7 +21,8 @@ def _now(backend: str) -> list[float]:
     if backend == "jax":
         from trpo_jax.compiled import act, update, value
 
-        compiled = sum(f._cache_size() for f in (act, update, value))
+        functions: tuple[Any, ...] = (act, update, value)
+        compiled = sum(function._cache_size() for function in functions)
     descriptors = len(os.listdir("/proc/self/fd"))
     return [resident, descriptors, threading.active_count(), compiled]
 
@@ -31,7 +32,7 @@ def grows(backend: str) -> Any:
 
     def run(row: Row) -> None:
         settings = config(backend, num_envs=2, rollout_steps=8)
-        with _closing(Trainer(settings)) as trainer:
+        with closing(Trainer(settings)) as trainer:
             for _ in range(max(20, row.tries // 5)):  # Until caches are warm.
                 trainer.train_once()
             seen = []

@@ -1,4 +1,4 @@
-"""A stranger's run directory: nothing of it is executed, and nothing leaves its place."""
+"""A stranger's run directory: nothing of it is executed, nothing leaves its place."""
 
 import json
 import pickle
@@ -8,7 +8,7 @@ from pathlib import Path
 
 from benchmarks.torture.checkpoints import Touch, scratch
 from benchmarks.torture.rows import Row, Scenario, require
-from benchmarks.torture.runs import BACKENDS, _closing, config
+from benchmarks.torture.runs import BACKENDS, closing, config
 from trpo.run_directory import RunDirectory
 from trpo.training import Trainer
 
@@ -71,7 +71,7 @@ def loaded(row: Row) -> None:
             settings, touched = config(backend), root / "touched"
             directory = RunDirectory(root / "run")
             directory.create(settings)
-            with _closing(Trainer(settings)) as trainer:
+            with closing(Trainer(settings)) as trainer:
                 directory.save(trainer)
             _evil(directory, touched, index // 2)
             command = [sys.executable, "-c", WATCHED, backend, str(directory.path)]

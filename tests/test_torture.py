@@ -1,0 +1,102 @@
+"""Faults: a share of `make torture`, and the defects that its rows have to see."""
+
+import numpy as np
+import pytest
+
+from benchmarks.torture import (
+    checkpoints,
+    configurations,
+    disks,
+    power_cut,
+    runs,
+    updates,
+    workers,
+)
+from benchmarks.torture.defects import DEFECTS, losses
+from benchmarks.torture.rows import Row
+from trpo.rollout import RolloutCollector
+
+
+# Those that start many processes or compile much are for `make torture` alone.
+SLOW = ("resumed", "no advantages", "hangs", "reused", "in the middle", "same bytes")
+FRACTIONS = {
+    updates: 0.02, checkpoints: 0.02, power_cut: 0.1, workers: 0.05, runs: 0.05,
+    disks: 0.1, configurations: 0.1,
+}  # fmt: skip
+ROWS = [
+    pytest.param(scenario, fraction, id=f"{scenario.group}: {scenario.fault}")
+    for module, fraction in FRACTIONS.items()
+    for scenario in module.SCENARIOS
+    if not any(word in scenario.fault for word in SLOW)
+]
+
+
+@pytest.mark.parametrize(("scenario", "fraction"), ROWS)
+# TensorBoard's thread dies of a full disk.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_nothing_is_lost(scenario, fraction):
+    if scenario.tries > 10**5:  # As many as an update has lines.
+        fraction = 50 / scenario.tries
+    row = scenario.at(fraction)
+    assert row.lost == []
+    assert row.survived == row.done
+    assert row.survived > 0 or "not run" in row.note
+
+
+@pytest.mark.parametrize("name", DEFECTS)
+def test_a_planted_defect_makes_its_row_fail(name):
+    assert losses(name).lost
+
+
+@pytest.mark.parametrize("run", [runs.stops_saved, runs.drops])
+def test_a_nan_in_the_middle_of_a_run(run):
+    row = Row(1)
+    run(row)
+    assert (row.survived, row.lost) == (1, [])
+
+
+class Still:
+    """Acts with zeros; V(s) = 1."""
+
+    def act(self, obs, deterministic=False):
+        zeros = np.zeros((len(obs), 1))
+        return zeros, zeros, zeros + 1.0
+
+    def value(self, obs):
+        return np.ones((len(obs), 1))
+
+
+def test_a_dropped_segment_is_the_whole_episode_and_nothing_else():
+    env = workers.LeanVectorEnv(workers._makers("", ""))
+    spoilt = workers.LeanVectorEnv(workers._makers("NaN", "step"))
+    plain = RolloutCollector(env).collect(Still(), 8)
+    got = RolloutCollector(spoilt, on_bad_data="drop").collect(Still(), 8)
+    expected = np.ones((8, 3), dtype=bool)
+    expected[:3, workers.BAD] = False  # Its third step brings the NaN.
+    np.testing.assert_array_equal(got.valid, expected)
+    others = [0, 2]
+    for name in ("obs", "rewards", "truncated", "next_values"):
+        mine, theirs = getattr(got, name), getattr(plain, name)
+        np.testing.assert_array_equal(mine[:, others], theirs[:, others])
+    assert got.truncated[2, workers.BAD]
+    assert got.starts[3, workers.BAD]
+    assert (got.dropped_steps, got.restarts) == (3, 0)
+    assert np.isfinite(got.obs).all()
+
+
+def test_a_replaced_worker_cuts_its_episode_off_before_the_failure():
+    makers = workers._makers("killed", "step")
+    env = workers.WorkerVectorEnv(makers, timeout=10.0, max_restarts=1)
+    try:
+        collector = RolloutCollector(env)
+        rollout = collector.collect(Still(), 5)
+        numbers = collector.get_state()["episode"]
+    finally:
+        env.close()
+    assert rollout.valid[:, workers.BAD].tolist() == [True, True, False, True, True]
+    cut_off = rollout.truncated[:, workers.BAD]
+    assert cut_off.tolist() == [False, True, True, False, False]
+    assert rollout.next_values[1, workers.BAD] == 1.0
+    assert rollout.episodes == ()
+    assert (rollout.dropped_steps, rollout.restarts) == (0, 1)
+    assert numbers.tolist() == [0, 1, 0]
