@@ -3,8 +3,6 @@
 import json
 import os
 import pickle
-import random
-import signal
 import struct
 import subprocess
 import sys
@@ -25,47 +23,6 @@ from trpo.checkpoint import (
     newest_checkpoint,
     save_checkpoint,
 )
-
-
-SAVE_FOR_EVER = """
-import sys
-import numpy as np
-from pathlib import Path
-from trpo.checkpoint import newest_checkpoint, save_checkpoint
-
-directory = Path(sys.argv[1])
-saves = newest_checkpoint(directory)[0].metadata["saves"] if directory.exists() else 0
-while True:
-    saves += 1
-    arrays = {f"layers.{i}": np.full((64, 64), float(saves)) for i in range(8)}
-    # Every third save is a second one of the same step, which has to be replaced.
-    step = saves - saves // 3
-    save_checkpoint(directory, step, arrays, {"saves": saves}, keep=1 + saves % 2)
-    print(saves, flush=True)
-"""
-
-
-def test_kill_nine_never_loses_an_acknowledged_checkpoint(tmp_path):
-    moments = random.Random(0)
-    directory, acknowledged = tmp_path / "checkpoints", 0
-    for _ in range(20):
-        process = subprocess.Popen(
-            [sys.executable, "-c", SAVE_FOR_EVER, str(directory)],
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        assert process.stdout is not None
-        acknowledged = int(process.stdout.readline())
-        time.sleep(moments.uniform(0.0, 0.1))
-        process.send_signal(signal.SIGKILL)
-        acknowledged = max([acknowledged, *map(int, process.stdout.read().split())])
-        process.stdout.close()
-        process.wait()
-        checkpoint, errors = newest_checkpoint(directory)
-        assert errors == []
-        assert checkpoint.metadata["saves"] in (acknowledged, acknowledged + 1)
-        for array in checkpoint.arrays.values():
-            assert (array == checkpoint.metadata["saves"]).all()
 
 
 FILL_THE_DISK = """

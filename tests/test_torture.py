@@ -20,7 +20,7 @@ from trpo.rollout import RolloutCollector
 # Those that start many processes or compile much are for `make torture` alone.
 SLOW = ("resumed", "no advantages", "hangs", "reused", "in the middle", "same bytes")
 FRACTIONS = {
-    updates: 0.02, checkpoints: 0.02, power_cut: 0.1, workers: 0.05, runs: 0.05,
+    updates: 0.02, checkpoints: 0.06, power_cut: 0.1, workers: 0.05, runs: 0.05,
     disks: 0.1, configurations: 0.1,
 }  # fmt: skip
 ROWS = [
