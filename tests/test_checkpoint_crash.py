@@ -1,4 +1,4 @@
-"""Checkpoints under kill -9, full disks and files made to do harm."""
+"""Checkpoints on full disks, and files made to do harm; kills: `test_torture.py`."""
 
 import json
 import os
