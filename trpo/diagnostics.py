@@ -53,11 +53,13 @@ class Panel(NamedTuple):
         title: what is drawn, with its unit.
         curves: its lines for each run.
         logarithmic: of its vertical axis.
+        counts: from 0 on.
     """
 
     title: str
     curves: tuple[Curve, ...]
     logarithmic: bool = False
+    counts: bool = False
 
 
 def load_runs(paths: Sequence[Path]) -> list[LoggedRun]:
@@ -184,6 +186,7 @@ PANELS = (
             Curve("done", _metric("cg/iterations")),
             Curve("most", lambda c, _: float(c.agent.cg_iters), True),
         ),
+        counts=True,
     ),
     Panel(
         "line-search index (most: none accepted)",
@@ -191,6 +194,7 @@ PANELS = (
             Curve("accepted", line_search_index),
             Curve("most", lambda c, _: float(c.agent.backtrack_iters), True),
         ),
+        counts=True,
     ),
     Panel(
         "critic's explained variance",

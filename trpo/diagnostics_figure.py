@@ -53,8 +53,6 @@ def _draw_panel(
     if len(lacking) == len(runs):
         _say(axes, "not in these metrics")
         return
-    if panel.logarithmic:
-        axes.set_yscale("log")
     for run, shade in zip(runs, shades, strict=True):
         for curve in panel.curves:
             steps, values = points(run, curve)
@@ -70,8 +68,16 @@ def _draw_panel(
         axes.legend(fontsize="small")
     if lacking:
         axes.set_title(f"{panel.title}\nnot in: {', '.join(lacking)}", fontsize="small")
+    _scale(axes, panel)
     axes.set_xlabel("environment steps")
     axes.grid(alpha=0.3)
+
+
+def _scale(axes: Any, panel: Panel) -> None:
+    if panel.logarithmic:
+        axes.set_yscale("log")
+    if panel.counts:
+        axes.set_ylim(bottom=0)
 
 
 def _draw_times(axes: Any, runs: Sequence[LoggedRun]) -> None:
@@ -87,10 +93,15 @@ def _draw_times(axes: Any, runs: Sequence[LoggedRun]) -> None:
         widths = [split.get(part, 0.0) for split in splits]
         axes.barh(rows, widths, left=left, label=part)
         left = [a + b for a, b in zip(left, widths, strict=True)]
-    axes.set_yticks(rows, [run.label for run in runs], fontsize="x-small")
-    axes.invert_yaxis()
+    # Names inside: beside the axis, long ones would take the other panels' room.
+    axes.set_yticks([])
+    for row, run in zip(rows, runs, strict=True):
+        at = {"transform": axes.get_yaxis_transform(), "va": "center"}
+        axes.text(0.02, row, run.label, color="white", fontsize="small", **at)
+    # The first on top, and room for the legend below the last.
+    axes.set_ylim(len(runs) + 0.1, -0.5)
     axes.set_xlabel("seconds")
-    axes.legend(fontsize="small")
+    axes.legend(loc="lower center", ncols=len(parts), fontsize="small")
 
 
 def _say(axes: Any, words: str) -> None:
