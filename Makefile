@@ -41,7 +41,7 @@ mutation: install
 	$(BIN)/python -m parity_tests.mutation --count 10 --workers 2 \
 		--seed "$$(git rev-parse HEAD 2>/dev/null || echo none)"
 
-# Every fault at full size, about half an hour; what is done is not run again.
+# Every fault at full size, over an hour; what is done is not run again.
 torture: export OMP_NUM_THREADS = 1
 torture: install
 	$(BIN)/python -m benchmarks.torture $(if $(PEER_PYTHON),--peer-python $(PEER_PYTHON))
