@@ -33,6 +33,7 @@ def some_arrays(seed: int = 0) -> dict[str, np.ndarray]:
         "flags": np.array([True, False]),
         "flag": np.array(True),
         "bytes": np.array([0, 255], dtype=np.uint8),
+        "words": np.array([0, 2**32 - 1], dtype=np.uint32),
         "none": np.zeros((0, 3), dtype=np.float32),
     }
 

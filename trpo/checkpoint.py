@@ -23,7 +23,7 @@ from trpo.validation import require_count
 
 FORMAT_VERSION = 1
 STATE_FILE, MANIFEST_FILE = "state.safetensors", "manifest.json"
-DTYPES = ("float32", "float64", "int32", "int64", "uint8", "uint64", "bool")
+DTYPES = ("float32", "float64", "int32", "int64", "uint8", "uint32", "uint64", "bool")
 
 # Of a manifest, and of a state besides its numbers, in bytes.
 LARGEST_HEADER = 16 * 2**20

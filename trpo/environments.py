@@ -12,6 +12,7 @@ from trpo.environment_worker import CONSTRUCTOR, EnvironmentWorkerError
 from trpo.lean_environment import LeanVectorEnv
 from trpo.noise import Purpose
 from trpo.observations import flattened
+from trpo.physics_ids import register_physics
 from trpo.seeded_episodes import SeededEpisodes
 from trpo.worker_environments import WorkerVectorEnv
 
@@ -43,7 +44,10 @@ def make_environment(
         options: dict[str, Any] = (
             {} if render_mode is None else {"render_mode": render_mode}
         )
+        register_physics(env_id)
         env = gymnasium.make(env_id, **options)
+    except UnknownEnvironmentError:
+        raise
     except gymnasium.error.DependencyNotInstalled as error:
         raise UnknownEnvironmentError(
             f"`env_id`: {env_id!r} needs a package that is not installed ({error}) "
