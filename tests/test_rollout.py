@@ -182,6 +182,9 @@ def test_unknown_environment_names_close_matches():
         make_environment("Pendulm-v1", seed=0)
     with pytest.raises(UnknownEnvironmentError, match="NoModuleOfThisName"):
         make_environment("NoModuleOfThisName:Env-v0", seed=0)
+    # A stranger's id is no path to import from.
+    with pytest.raises(UnknownEnvironmentError, match="dotted name"):
+        make_environment("../../evil:Evil-v0", seed=0)
 
 
 def test_default_autoreset_of_gymnasium_is_accepted():

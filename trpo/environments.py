@@ -44,6 +44,7 @@ def make_environment(
         options: dict[str, Any] = (
             {} if render_mode is None else {"render_mode": render_mode}
         )
+        _require_module_name(env_id)
         register_physics(env_id)
         env = gymnasium.make(env_id, **options)
     except UnknownEnvironmentError:
@@ -68,6 +69,22 @@ def make_environment(
         env = gymnasium.wrappers.FlattenObservation(env)
         env.observation_space = flat
     return SeededEpisodes(env, seed, env_index, purpose)
+
+
+def _require_module_name(env_id: str) -> None:
+    """Refuse a path in place of the module that registers an environment.
+
+    Gymnasium imports what is before a colon; an id may be a stranger's.
+
+    Raises:
+        UnknownEnvironmentError: it is no dotted name.
+    """
+    module, colon, _ = env_id.partition(":")
+    if colon and not all(part.isidentifier() for part in module.split(".")):
+        raise UnknownEnvironmentError(
+            f"`env_id`: expected the dotted name of a module before the colon, got "
+            f"{module!r} in {env_id!r}."
+        )
 
 
 def _unknown(env_id: str, error: Exception) -> str:
