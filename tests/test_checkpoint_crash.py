@@ -1,6 +1,5 @@
 """Checkpoints on full disks, and files made to do harm; kills: `test_torture.py`."""
 
-import json
 import os
 import pickle
 import struct
@@ -12,13 +11,12 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
+from benchmarks.torture.checkpoints import Touch, forge
 from trpo.checkpoint import (
     MANIFEST_FILE,
     STATE_FILE,
     CheckpointError,
     _describe,
-    _encode_manifest,
-    _sha256,
     load_checkpoint,
     newest_checkpoint,
     save_checkpoint,
@@ -104,16 +102,6 @@ assert "pickle.find_class" in seen
 """
 
 
-class TouchOnLoad:
-    """Makes a file when it is unpickled."""
-
-    def __init__(self, path) -> None:
-        self.path = str(path)
-
-    def __reduce__(self):
-        return open, (self.path, "w")
-
-
 @pytest.fixture
 def saved(tmp_path):
     return save_checkpoint(
@@ -121,19 +109,10 @@ def saved(tmp_path):
     )
 
 
-def forge(path, content: bytes, **changes) -> None:
-    """Put `content` in place of the state, under a manifest that vouches for it."""
-    manifest = json.loads((path / MANIFEST_FILE).read_bytes())
-    del manifest["manifest_sha256"]
-    (path / STATE_FILE).write_bytes(content)
-    manifest |= {"state_sha256": _sha256(content), **changes}
-    (path / MANIFEST_FILE).write_bytes(_encode_manifest(manifest))
-
-
 @pytest.mark.parametrize("where", ["nowhere", STATE_FILE, MANIFEST_FILE])
 def test_nothing_is_ever_unpickled(saved, tmp_path, where):
     touched = tmp_path / "touched"
-    payload = pickle.dumps(TouchOnLoad(touched))
+    payload = pickle.dumps(Touch(touched))
     if where == STATE_FILE:
         forge(saved, payload)
     elif where == MANIFEST_FILE:

@@ -12,7 +12,7 @@ from tests.test_compiled_command import small
 from trpo.heads import Head
 from trpo.members import SWEEPABLE
 from trpo.noise import device_key
-from trpo.rollout import NonFiniteTransitionError
+from trpo.transitions import NonFiniteTransitionError
 from trpo.types import Rates
 from trpo_jax import compiled_statistics
 from trpo_jax.compiled_environment import (

@@ -1,6 +1,5 @@
 """Callbacks that come with the library: best model, stopping, films, W&B."""
 
-import importlib.util
 import json
 import os
 import signal
@@ -177,8 +176,6 @@ train_run(config, run, resume=run.exists())
 
 
 def test_wandb_offline_has_every_update_in_one_run(tmp_path):
-    if importlib.util.find_spec("wandb") is None:
-        pytest.skip("wandb is not installed")
     run = tmp_path / "run"
     for total in (2, 3):
         config = small(total_steps=total * 64, wandb_project="trust")
@@ -197,4 +194,6 @@ def test_wandb_offline_has_every_update_in_one_run(tmp_path):
     assert [file.stem for file in files] == [f"run-{state['id']}"] * 2
     # A value's own text is in the log of the run, of each update once.
     text = [file.read_bytes() for file in files]
-    assert [t.count(b"policy/agreement") for t in text] >= [2, 1]
+    counts = [t.count(b"policy/agreement") for t in text]
+    assert counts[0] >= 2
+    assert counts[1] >= 1

@@ -14,7 +14,8 @@ from trpo.environments import (
     make_environment,
     make_vector_environment,
 )
-from trpo.rollout import NonFiniteTransitionError, RolloutCollector
+from trpo.rollout import RolloutCollector
+from trpo.transitions import NonFiniteTransitionError
 
 
 class LinearAgent:

@@ -15,10 +15,7 @@ from trpo.architecture import Architecture, Image
 from trpo.callback_config import CallbackConfig
 from trpo.choices import BACKENDS, CHOICES, COUNTS, RUN_COUNTS, VECTORIZATIONS
 from trpo.heads import GAUSSIAN
-from trpo.schedules import (
-    SMALLEST_RADIUS_SHARE as SMALLEST_RADIUS_SHARE,
-    scheduled_rates,
-)
+from trpo.schedules import scheduled_rates
 from trpo.transitions import ON_BAD_DATA
 from trpo.types import Rates
 from trpo.validation import (

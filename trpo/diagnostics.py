@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, TypeAlias
 from trpo.config import TrainConfig
 from trpo.metrics import read_metrics
 from trpo.run_directory import RunDirectory, RunDirectoryError
+from trpo.types import StepStatus
 
 
 Row: TypeAlias = Mapping[str, float]
@@ -142,8 +143,8 @@ def line_search_index(config: TrainConfig, row: Row) -> float | None:
     if fraction is None:
         return None
     if fraction <= 0.0:
-        # StepStatus.LINE_SEARCH_EXHAUSTED; of others there was no search.
-        exhausted = row.get("policy/status") == 1.0
+        # Of other outcomes there was no search.
+        exhausted = row.get("policy/status") == StepStatus.LINE_SEARCH_EXHAUSTED
         return float(config.agent.backtrack_iters) if exhausted else None
     return float(round(math.log(fraction) / math.log(config.agent.backtrack_coeff)))
 

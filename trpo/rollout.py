@@ -17,7 +17,6 @@ from trpo.sequences import Memory
 from trpo.spaces import policy_spec
 from trpo.transitions import (
     STOP,
-    NonFiniteTransitionError,
     Transition,
     not_finite,
     require_finite,
@@ -26,7 +25,6 @@ from trpo.types import Agent, Rollout
 from trpo.worker_environments import RESTARTED
 
 
-__all__ = ["NonFiniteTransitionError", "RolloutCollector", "Transition"]
 # Episodes in a row that may begin with numbers that are not finite and are left out.
 MAX_BAD_RESETS = 10
 

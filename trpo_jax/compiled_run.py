@@ -15,9 +15,9 @@ from trpo.config import TrainConfig, TRPOConfig
 from trpo.evaluation import EvaluationResult
 from trpo.members import SWEEPABLE
 from trpo.noise import Purpose, RandomStream, device_key, episode_seed
-from trpo.rollout import NonFiniteTransitionError
 from trpo.sequences import NONE
 from trpo.training import Progress
+from trpo.transitions import NonFiniteTransitionError
 from trpo.types import Rates, UpdateReport
 from trpo_jax.agent import TRPOAgent
 from trpo_jax.compiled_environment import FunctionalEnvironment, functional_environment

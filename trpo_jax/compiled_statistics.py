@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from trpo.config import SMALLEST_RADIUS_SHARE
 from trpo.normalization import VARIANCE_EPSILON
+from trpo.schedules import SMALLEST_RADIUS_SHARE
 
 
 class Moments(NamedTuple):

@@ -12,7 +12,8 @@ from benchmarks.torture.faulty import make
 from benchmarks.torture.rows import Row, Scenario, require
 from trpo.environment_worker import EnvironmentWorkerError
 from trpo.lean_environment import LeanVectorEnv
-from trpo.rollout import NonFiniteTransitionError, RolloutCollector
+from trpo.rollout import RolloutCollector
+from trpo.transitions import NonFiniteTransitionError
 from trpo.worker_environments import RESTARTED, WorkerVectorEnv
 
 
