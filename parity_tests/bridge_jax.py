@@ -162,7 +162,7 @@ def _solvers(
     decisions: dict,
 ) -> dict[str, jax.Array]:
     batch, teacher = inputs["batch"], inputs["teacher"]
-    old, before, gradient = policy_update._surrogate_and_gradient(policy, theta, batch)
+    old, before, gradient = policy_update.surrogate_and_gradient(policy, theta, batch)
     flats = {"gradient": gradient}
     for route, build in fisher.FISHER_PRODUCTS.items():
         product = build(policy, theta, config.cg_damping)

@@ -116,7 +116,7 @@ class _Runner:
         self, teacher: Teacher, values: dict[str, Tensor], decisions: dict[str, int]
     ) -> None:
         config, theta = self.problem.config, self.theta
-        old, before, gradient = policy_update._surrogate_and_gradient(
+        old, before, gradient = policy_update.surrogate_and_gradient(
             self.policy, theta, self.batch
         )
         values["gradient"] = gradient

@@ -132,7 +132,7 @@ class Probe:
         update = torch_update if self.torch else jax_update
 
         def gradient(theta: Any) -> Any:
-            return update._surrogate_and_gradient(self.policy, theta, self.batch)[2]
+            return update.surrogate_and_gradient(self.policy, theta, self.batch)[2]
 
         return self._flat_out(self._compiled(gradient)(self._flat_in(self.theta)))
 

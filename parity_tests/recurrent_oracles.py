@@ -96,7 +96,7 @@ def _of_torch(problem: RecurrentProblem) -> Arrays:
     batch = made._check_batch(problem.batch)
     policy = made._policy_function(batch)
     theta = torch.cat([p.detach().reshape(-1) for p in made.policy.parameters()])
-    old, before, gradient = torch_update._surrogate_and_gradient(policy, theta, batch)
+    old, before, gradient = torch_update.surrogate_and_gradient(policy, theta, batch)
     some = torch_fit.of_environments(batch.obs, torch.as_tensor(CHOSEN).long())
     returns = batch.returns[:, CHOSEN]
     error = torch_fit.mean_squared_error(made.critic, some, returns)
@@ -131,7 +131,7 @@ def _of_jax(problem: RecurrentProblem) -> Arrays:
     @jax.jit
     def compute(theta: Any, critic: Any, batch: Any, probe: Any) -> tuple[dict, dict]:
         policy = JaxFunction(functions.policy, unravel, batch.obs, batch.action_mask)
-        old, before, gradient = jax_update._surrogate_and_gradient(policy, theta, batch)
+        old, before, gradient = jax_update.surrogate_and_gradient(policy, theta, batch)
         some = jax_fit.of_environments(batch.obs, jax.numpy.asarray(CHOSEN))
         error, of_critic = jax.value_and_grad(jax_fit.mean_squared_error)(
             critic, functions.critic, some, batch.returns[:, CHOSEN]

@@ -49,6 +49,7 @@ class AgentBase(AgentState):
         policy_network: A module of the framework for the policy's: observations
             [N, obs_dim] -> what `trpo.heads.Head.output_dim` counts. It is copied.
         value_network: One for the critic: observations [N, obs_dim] -> [N, 1].
+        options: All other fields of `trpo.config.TRPOConfig`, by name.
 
     Raises:
         ValueError: an argument is out of range; the message names it.
@@ -83,25 +84,21 @@ class AgentBase(AgentState):
         optimizer_type: str = "adam",
         sgd_momentum: float = 0.9,
         *,
-        cg_residual_tol: float = 1e-10,
         initialization: str = "orthogonal",
         initial_log_std: float = 0.0,
-        fisher_product: str = "gauss_newton",
         dtype: str = "float32",
-        matmul_precision: str = "float32",
         seed: int = 0,
         normalize_observations: bool = False,
         observation_clip: float = 10.0,
         distribution: str = GAUSSIAN,
         action_sizes: Sequence[int] = (),
-        activation: str = "tanh",
-        layer_norm: bool = False,
         share_encoder: bool = False,
         recurrent: str = NONE,
         recurrent_size: int = 64,
         images: Sequence[Image] = (),
         policy_network: Any = None,
         value_network: Any = None,
+        **options: Any,
     ) -> None:
         require_count("obs_dim", obs_dim)
         self.head = Head(act_dim, distribution, tuple(action_sizes))
@@ -114,8 +111,6 @@ class AgentBase(AgentState):
         self.config = TRPOConfig(
             policy_layer_sizes=policy_layer_sizes,  # pyright: ignore[reportArgumentType]
             critic_layer_sizes=critic_layer_sizes,  # pyright: ignore[reportArgumentType]
-            activation=activation,
-            layer_norm=layer_norm,
             share_encoder=share_encoder,
             recurrent=recurrent,
             recurrent_size=recurrent_size,
@@ -124,7 +119,6 @@ class AgentBase(AgentState):
             target_kl=target_kl,
             cg_iters=cg_iters,
             cg_damping=cg_damping,
-            cg_residual_tol=cg_residual_tol,
             backtrack_coeff=backtrack_coeff,
             backtrack_iters=backtrack_iters,
             value_lr=value_lr,
@@ -137,9 +131,8 @@ class AgentBase(AgentState):
             policy_distribution=self.head.of_reals,
             initialization=initialization,
             initial_log_std=initial_log_std,
-            fisher_product=fisher_product,
             dtype=dtype,
-            matmul_precision=matmul_precision,
+            **options,
         )
         self.custom_networks = CustomNetworks(policy_network, value_network)
         self.custom_networks.require_unshared(share_encoder)

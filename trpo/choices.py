@@ -1,4 +1,6 @@
-"""What a configuration's fields may be: named choices, and counts."""
+"""What a configuration's fields may be: named choices, counts, ranges."""
+
+import math
 
 from trpo.architecture import ACTIVATIONS
 from trpo.heads import POLICY_DISTRIBUTIONS
@@ -19,6 +21,17 @@ COUNTS = (
     "recurrent_size", "cg_iters", "backtrack_iters", "value_epochs",
     "value_minibatch_size",
 )  # fmt: skip
+BOOLS = ("layer_norm", "share_encoder", "normalize_advantages")
+POSITIVE = ("target_kl", "value_lr", "max_grad_norm")
+# Lowest and highest number that is allowed.
+RANGES = {
+    "gamma": (0.0, 1.0),
+    "gae_lambda": (0.0, 1.0),
+    "cg_residual_tol": (0.0, math.inf),
+    "cg_damping": (0.0, math.inf),
+    "sgd_momentum": (0.0, 1.0),
+    "initial_log_std": (-20.0, 2.0),
+}
 RUN_COUNTS = (
     "total_steps", "num_envs", "rollout_steps", "checkpoint_interval",
     "keep_checkpoints",

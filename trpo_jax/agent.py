@@ -33,6 +33,7 @@ from trpo_jax.networks import (
     policy_function,
 )
 from trpo_jax.objective import Surrogate, surrogate
+from trpo_jax.step_memory import initial_memory
 
 
 class TRPOAgent(AgentBase):
@@ -53,7 +54,8 @@ class TRPOAgent(AgentBase):
         self.device = resolve_device(device)
         self._functions, policy, critic = self._networks(weights)
         optimizer = self._build_value_optimizer().init(critic)
-        self.state: TRPOState = self._put(TRPOState(policy, critic, optimizer))
+        memory = initial_memory(self.config, ravel_pytree(policy)[0])
+        self.state: TRPOState = self._put(TRPOState(policy, critic, optimizer, memory))
 
     def _networks(self, weights: dict[str, np.ndarray]) -> tuple[Any, Any, Any]:
         """Policy and critic as pure functions, and their parameters."""
@@ -188,6 +190,7 @@ class TRPOAgent(AgentBase):
             **state.network_arrays(self.state.policy, "policy."),
             **state.network_arrays(self.state.critic, "value."),
             **state.optimizer_arrays(self.state.optimizer),
+            **state.memory_arrays(self.state.memory, self.state.policy),
         }
 
     def _set_learned_state(self, arrays: dict[str, np.ndarray]) -> None:
@@ -196,6 +199,7 @@ class TRPOAgent(AgentBase):
                 state.load_network(arrays, "policy."),
                 state.load_network(arrays, "value."),
                 state.load_optimizer(self.state.optimizer, arrays),
+                state.load_memory(self.state.memory, arrays),
             )
         )
 

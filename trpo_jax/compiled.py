@@ -21,6 +21,7 @@ from trpo_jax.device import matmul_precision
 from trpo_jax.distributions import Distribution
 from trpo_jax.networks import Parameters, flat_policy
 from trpo_jax.policy_update import PolicyStep, policy_step
+from trpo_jax.step_memory import NO_MEMORY, StepMemory
 from trpo_jax.value_update import ValueFit, fit_critic
 
 
@@ -34,6 +35,7 @@ class TRPOState(NamedTuple):
     policy: Parameters
     critic: Parameters
     optimizer: Any
+    memory: StepMemory = NO_MEMORY
 
 
 class Functions(NamedTuple):
@@ -116,6 +118,7 @@ def pure_update(
             batch,
             config,
             rates.target_kl,
+            state_before.memory,
         )
         policy = unravel(step.theta)
         critic, optimizer_state, fit = functions.fit_critic(
@@ -128,7 +131,7 @@ def pure_update(
             minibatch_size=config.value_minibatch_size,
             max_grad_norm=config.max_grad_norm,
         )
-    new = TRPOState(policy, critic, optimizer_state)
+    new = TRPOState(policy, critic, optimizer_state, step.memory)
     finite = [jnp.isfinite(leaf).all() for leaf in jax.tree.leaves((new, fit.loss))]
     sound = jnp.stack(finite).all() & (step.status != StepStatus.NON_FINITE)
     committed = jax.tree.map(

@@ -85,3 +85,6 @@ def _fractions(backtrack_coeff: float, backtrack_iters: int) -> np.ndarray:
     factors = np.full(backtrack_iters, backtrack_coeff)
     factors[0] = 1.0
     return np.cumprod(factors)
+
+
+LINE_SEARCHES = {"sequential": line_search}

@@ -1,5 +1,6 @@
 """Surrogate objective and mean KL (Schulman et al. 2015, eqs. 13 and 14)."""
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -50,3 +51,18 @@ def surrogate_improvement(
 def mean_kl(old: Distribution, new: Distribution) -> Float[jax.Array, ""]:
     """Mean over samples of KL(old || new), nats."""
     return distributions.kl_old_to_new(old, new).mean()
+
+
+class Objective(NamedTuple):
+    """What a step improves.
+
+    Attributes:
+        value: as `surrogate`.
+        improvement: as `surrogate_improvement`.
+    """
+
+    value: Callable[[Distribution, Batch], Surrogate]
+    improvement: Callable[[Distribution, Distribution, Batch, jax.Array], jax.Array]
+
+
+SURROGATE = Objective(surrogate, surrogate_improvement)

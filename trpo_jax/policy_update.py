@@ -9,11 +9,13 @@ from jaxtyping import Float
 from trpo.config import TRPOConfig
 from trpo.types import Batch, StepStatus
 from trpo_jax import distributions
-from trpo_jax.conjugate_gradient import CGResult, conjugate_gradient, inner
+from trpo_jax.conjugate_gradient import CGResult, inner
 from trpo_jax.distributions import Distribution
-from trpo_jax.fisher import FISHER_PRODUCTS, PolicyFunction
-from trpo_jax.line_search import LineSearchResult, line_search
-from trpo_jax.objective import Surrogate, mean_kl, surrogate, surrogate_improvement
+from trpo_jax.fisher import PolicyFunction
+from trpo_jax.line_search import LineSearchResult
+from trpo_jax.objective import SURROGATE, Objective, Surrogate, mean_kl, surrogate
+from trpo_jax.step_memory import NO_MEMORY, StepMemory
+from trpo_jax.step_parts import LinearSystem, step_parts
 
 
 # A gradient of this Euclidean norm or less is rounding error.
@@ -27,6 +29,7 @@ class PolicyStep(NamedTuple):
         theta: [p] new parameters; the old ones, bit for bit, unless ACCEPTED.
         cg_solution: [p] conjugate gradient's solution of (F + damping) x = g / |g|.
         full_step: [p] longest step the line search tried.
+        memory: for the next step.
     """
 
     theta: Float[jax.Array, " p"]
@@ -49,6 +52,7 @@ class PolicyStep(NamedTuple):
     status: jax.Array
     predicted_kl: jax.Array
     agreement: jax.Array
+    memory: StepMemory
 
 
 class LocalModel(NamedTuple):
@@ -73,6 +77,7 @@ def policy_step(
     batch: Batch,
     config: TRPOConfig,
     target_kl: float | jax.Array | None = None,
+    memory: StepMemory = NO_MEMORY,
 ) -> PolicyStep:
     """Natural-gradient step onto the trust region's border, then a line search.
 
@@ -82,28 +87,32 @@ def policy_step(
         batch: Samples.
         config: Hyperparameters.
         target_kl: Trust-region radius, nats; the configuration's if None.
+        memory: Of the step before.
     """
+    parts = step_parts(config)
     target_kl = config.target_kl if target_kl is None else target_kl
-    old, before, gradient = _surrogate_and_gradient(policy, theta, batch)
+    old, before, gradient = surrogate_and_gradient(
+        policy, theta, batch, parts.objective
+    )
     grad_norm = jnp.sqrt(inner(gradient, gradient))
     # The unit-norm right-hand side makes the residual's tolerance relative, and the
     # solution independent of the advantages' scale.
     b = gradient / jnp.where(grad_norm > 0, grad_norm, 1.0)
-    product = FISHER_PRODUCTS[config.fisher_product](policy, theta, config.cg_damping)
-    cg = conjugate_gradient(product, b, config.cg_iters, config.cg_residual_tol)
+    product = parts.curvature(policy, theta, config.cg_damping)
+    cg = parts.solver(LinearSystem(product, b, memory), config)
     # x'(F + damping)x without one more product: A x = b - r.
     x_f_x = inner(cg.x, b - cg.residual)
     trouble = _trouble(grad_norm, cg, x_f_x)
     sound = trouble == StepStatus.ACCEPTED
-    scale = jnp.sqrt(2.0 * target_kl / jnp.where(sound, x_f_x, 1.0))
-    full_step = jnp.where(sound, cg.x * scale, 0.0)
+    scaled = parts.scaling(cg.x, jnp.where(sound, x_f_x, 1.0), target_kl)
+    full_step = jnp.where(sound, scaled, 0.0)
 
     def evaluate(candidate: jax.Array) -> tuple[jax.Array, jax.Array]:
         new = policy(candidate)
-        improvement = surrogate_improvement(old, new, batch, before.ratio)
+        improvement = parts.objective.improvement(old, new, batch, before.ratio)
         return improvement, mean_kl(old, new)
 
-    search = line_search(
+    search = parts.search(
         evaluate,
         theta,
         full_step,
@@ -116,29 +125,42 @@ def policy_step(
         sound & ~search.accepted, StepStatus.LINE_SEARCH_EXHAUSTED, trouble
     )
     new = policy(search.theta)
-    length_sq = inner(full_step, full_step)
-    model = LocalModel(
-        full_step,
-        jnp.sqrt(length_sq),
-        grad_norm * inner(b, full_step),
-        # s'(F + damping)s / 2 is target_kl by construction.
-        target_kl - 0.5 * config.cg_damping * length_sq,
-    )
-    return _summary(new, batch, before, cg, model, search, status)
+    model = _local_model(full_step, grad_norm, b, target_kl, config.cg_damping)
+    return _summary(new, batch, before, cg, model, search, status, memory)
 
 
-def _surrogate_and_gradient(
-    policy: PolicyFunction, theta: jax.Array, batch: Batch
+def surrogate_and_gradient(
+    policy: PolicyFunction,
+    theta: jax.Array,
+    batch: Batch,
+    objective: Objective = SURROGATE,
 ) -> tuple[Distribution, Surrogate, jax.Array]:
     """Old distribution, surrogate and the surrogate's gradient."""
 
     def value_and_rest(at: jax.Array) -> tuple[jax.Array, tuple]:
         distribution = policy(at)
-        before = surrogate(distribution, batch)
+        before = objective.value(distribution, batch)
         return before.value, (distribution, before)
 
     gradient, (old, before) = jax.grad(value_and_rest, has_aux=True)(theta)
     return old, before, gradient
+
+
+def _local_model(
+    step: jax.Array,
+    grad_norm: jax.Array,
+    b: jax.Array,
+    target_kl: float | jax.Array,
+    damping: float | jax.Array,
+) -> LocalModel:
+    length_sq = inner(step, step)
+    return LocalModel(
+        step,
+        jnp.sqrt(length_sq),
+        grad_norm * inner(b, step),
+        # s'(F + damping)s / 2 is target_kl by construction.
+        target_kl - 0.5 * damping * length_sq,
+    )
 
 
 def _trouble(grad_norm: jax.Array, cg: CGResult, x_f_x: jax.Array) -> jax.Array:
@@ -167,6 +189,7 @@ def _summary(
     model: LocalModel,
     search: LineSearchResult,
     status: jax.Array,
+    memory: StepMemory,
 ) -> PolicyStep:
     after = surrogate(new, batch)
     predicted = search.frac * model.improvement
@@ -195,4 +218,5 @@ def _summary(
             search.improvement / jnp.where(predicted > 0, predicted, 1.0),
             0.0,
         ),
+        memory=memory,
     )

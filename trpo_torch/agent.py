@@ -18,6 +18,7 @@ from trpo_torch.fisher import PolicyFunction
 from trpo_torch.networks import Critic, Policy, flat_policy
 from trpo_torch.objective import Surrogate, surrogate
 from trpo_torch.policy_update import PolicyStep, policy_step
+from trpo_torch.step_memory import initial_memory
 from trpo_torch.value_update import ValueFit, fit_critic
 
 
@@ -42,6 +43,7 @@ class TRPOAgent(AgentBase):
         self.policy = self._build_policy(weights)
         self.critic = self._build_critic(weights)
         self.value_optimizer = self._build_value_optimizer()
+        self.step_memory = initial_memory(self.config, _flat_params(self.policy))
 
     def _build_policy(self, weights: dict[str, np.ndarray]) -> nn.Module:
         own = self.custom_networks.policy
@@ -155,9 +157,11 @@ class TRPOAgent(AgentBase):
                 batch,
                 self.config,
                 rates.target_kl,
+                self.step_memory,
             )
             # Before the fit: a shared encoder is the one that acts next.
             _set_flat_params(self.policy, step.theta)
+            self.step_memory = step.memory
             for group in self.value_optimizer.param_groups:
                 group["lr"] = rates.value_lr
             fit = self._fit_critic(batch, orders)
@@ -184,6 +188,7 @@ class TRPOAgent(AgentBase):
     def _is_sound(self, theta: Tensor, value_loss: Tensor) -> bool:
         """Whether all that is about to be committed is finite."""
         tensors = [theta, value_loss, *self.critic.parameters()]
+        tensors += [kept for kept in self.step_memory if kept is not None]
         for slots in self.value_optimizer.state.values():
             tensors += [value for value in slots.values() if value is not None]
         return all(bool(torch.isfinite(tensor).all()) for tensor in tensors)
@@ -201,12 +206,14 @@ class TRPOAgent(AgentBase):
             **state.network_arrays(self.policy, "policy."),
             **state.network_arrays(self.critic, "value."),
             **state.optimizer_arrays(self.value_optimizer, self.critic),
+            **state.memory_arrays(self.step_memory, self.policy),
         }
 
     def _set_learned_state(self, arrays: dict[str, np.ndarray]) -> None:
         state.load_network(self.policy, arrays, "policy.")
         state.load_network(self.critic, arrays, "value.")
         state.load_optimizer(self.value_optimizer, self.critic, arrays)
+        self.step_memory = state.load_memory(self.step_memory, self.policy, arrays)
 
 
 def _discarded(step: PolicyStep) -> PolicyStep:

@@ -59,3 +59,6 @@ def line_search(
         frac *= backtrack_coeff
     zero = full_step.new_zeros(())
     return LineSearchResult(theta, 0.0, zero, zero, False, backtrack_iters)
+
+
+LINE_SEARCHES = {"sequential": line_search}

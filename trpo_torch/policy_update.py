@@ -9,11 +9,13 @@ from torch import Tensor
 from trpo.config import TRPOConfig
 from trpo.types import Batch, StepStatus
 from trpo_torch import distributions
-from trpo_torch.conjugate_gradient import CGResult, conjugate_gradient, inner
+from trpo_torch.conjugate_gradient import CGResult, inner
 from trpo_torch.distributions import Distribution
-from trpo_torch.fisher import FISHER_PRODUCTS, PolicyFunction
-from trpo_torch.line_search import LineSearchResult, line_search
-from trpo_torch.objective import Surrogate, mean_kl, surrogate, surrogate_improvement
+from trpo_torch.fisher import PolicyFunction
+from trpo_torch.line_search import LineSearchResult
+from trpo_torch.objective import SURROGATE, Objective, Surrogate, mean_kl, surrogate
+from trpo_torch.step_memory import NO_MEMORY, StepMemory
+from trpo_torch.step_parts import LinearSystem, step_parts
 
 
 # A gradient of this Euclidean norm or less is rounding error.
@@ -27,6 +29,7 @@ class PolicyStep(NamedTuple):
         theta: [p] new parameters; the old ones, bit for bit, unless ACCEPTED.
         cg_solution: [p] conjugate gradient's solution of (F + damping) x = g / |g|.
         full_step: [p] longest step the line search tried.
+        memory: for the next step.
     """
 
     theta: Float[Tensor, " p"]
@@ -49,6 +52,7 @@ class PolicyStep(NamedTuple):
     status: StepStatus
     predicted_kl: Tensor
     agreement: Tensor
+    memory: StepMemory
 
 
 class LocalModel(NamedTuple):
@@ -73,6 +77,7 @@ def policy_step(
     batch: Batch,
     config: TRPOConfig,
     target_kl: float | None = None,
+    memory: StepMemory = NO_MEMORY,
 ) -> PolicyStep:
     """Natural-gradient step onto the trust region's border, then a line search.
 
@@ -82,21 +87,25 @@ def policy_step(
         batch: Samples.
         config: Hyperparameters.
         target_kl: Trust-region radius, nats; the configuration's if None.
+        memory: Of the step before.
     """
+    parts = step_parts(config)
     target_kl = config.target_kl if target_kl is None else target_kl
     theta = theta.detach()
-    old, before, gradient = _surrogate_and_gradient(policy, theta, batch)
+    old, before, gradient = surrogate_and_gradient(
+        policy, theta, batch, parts.objective
+    )
     grad_norm = torch.sqrt(inner(gradient, gradient))
     # The unit-norm right-hand side makes the residual's tolerance relative, and the
     # solution independent of the advantages' scale.
     b = gradient / grad_norm if grad_norm > 0 else gradient
-    product = FISHER_PRODUCTS[config.fisher_product](policy, theta, config.cg_damping)
-    cg = conjugate_gradient(product, b, config.cg_iters, config.cg_residual_tol)
+    product = parts.curvature(policy, theta, config.cg_damping)
+    cg = parts.solver(LinearSystem(product, b, memory), config)
     # x'(F + damping)x without one more product: A x = b - r.
     x_f_x = inner(cg.x, b - cg.residual)
     trouble = _trouble(grad_norm, cg, x_f_x)
     if trouble is None:
-        full_step = cg.x * torch.sqrt(2.0 * target_kl / x_f_x)
+        full_step = parts.scaling(cg.x, x_f_x, target_kl)
     else:
         full_step = torch.zeros_like(theta)
 
@@ -107,10 +116,10 @@ def policy_step(
         # Kept for the summary: the accepted candidate is the last.
         nonlocal new
         new = policy(candidate)
-        improvement = surrogate_improvement(old, new, batch, before.ratio)
+        improvement = parts.objective.improvement(old, new, batch, before.ratio)
         return improvement, mean_kl(old, new)
 
-    search = line_search(
+    search = parts.search(
         evaluate,
         theta,
         full_step,
@@ -118,34 +127,44 @@ def policy_step(
         backtrack_coeff=config.backtrack_coeff,
         backtrack_iters=config.backtrack_iters if trouble is None else 0,
     )
-    if trouble is not None:
-        status = trouble
-    elif search.accepted:
-        status = StepStatus.ACCEPTED
-    else:
-        status = StepStatus.LINE_SEARCH_EXHAUSTED
+    if trouble is None and not search.accepted:
+        trouble = StepStatus.LINE_SEARCH_EXHAUSTED
+    status = StepStatus.ACCEPTED if trouble is None else trouble
     new = new if search.accepted else old
-    length_sq = inner(full_step, full_step)
-    model = LocalModel(
-        full_step,
-        torch.sqrt(length_sq),
-        grad_norm * inner(b, full_step),
-        # s'(F + damping)s / 2 is target_kl by construction.
-        target_kl - 0.5 * config.cg_damping * length_sq,
-    )
-    return _summary(new, batch, before, cg, model, search, status)
+    model = _local_model(full_step, grad_norm, b, target_kl, config.cg_damping)
+    return _summary(new, batch, before, cg, model, search, status, memory)
 
 
-def _surrogate_and_gradient(
-    policy: PolicyFunction, theta: Tensor, batch: Batch
+def surrogate_and_gradient(
+    policy: PolicyFunction,
+    theta: Tensor,
+    batch: Batch,
+    objective: Objective = SURROGATE,
 ) -> tuple[Distribution, Surrogate, Tensor]:
     """Old distribution, surrogate and the surrogate's gradient, all detached."""
     at = theta.detach().requires_grad_()
     distribution = policy(at)
-    before = surrogate(distribution, batch)
+    before = objective.value(distribution, batch)
     (gradient,) = torch.autograd.grad(before.value, at)
     old = distribution._make(field.detach() for field in distribution)
     return old, Surrogate(*(field.detach() for field in before)), gradient
+
+
+def _local_model(
+    step: Tensor,
+    grad_norm: Tensor,
+    b: Tensor,
+    target_kl: float,
+    damping: float | Tensor,
+) -> LocalModel:
+    length_sq = inner(step, step)
+    return LocalModel(
+        step,
+        torch.sqrt(length_sq),
+        grad_norm * inner(b, step),
+        # s'(F + damping)s / 2 is target_kl by construction.
+        target_kl - 0.5 * damping * length_sq,
+    )
 
 
 def _trouble(grad_norm: Tensor, cg: CGResult, x_f_x: Tensor) -> StepStatus | None:
@@ -173,6 +192,7 @@ def _summary(
     model: LocalModel,
     search: LineSearchResult,
     status: StepStatus,
+    memory: StepMemory,
 ) -> PolicyStep:
     after = surrogate(new, batch)
     predicted = search.frac * model.improvement
@@ -199,4 +219,5 @@ def _summary(
         agreement=torch.where(
             predicted > 0, search.improvement / predicted, torch.zeros_like(predicted)
         ),
+        memory=memory,
     )

@@ -9,6 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from trpo_torch.step_memory import StepMemory
+
 
 # Canonical name of each slot of an optimiser's state -> torch's name.
 OPTIMIZER_SLOTS = {
@@ -17,6 +19,9 @@ OPTIMIZER_SLOTS = {
     # Without momentum there is nothing to remember.
     "plain_sgd": {},
 }
+
+# Canonical names of what a policy step leaves for the next one.
+CG_SOLUTION, DAMPING = "policy_step.cg_solution.", "policy_step.damping"
 
 
 def network_arrays(module: nn.Module, prefix: str) -> dict[str, np.ndarray]:
@@ -73,6 +78,33 @@ def load_optimizer(
             step = int(arrays["value_optimizer.step"])
             state["step"] = torch.tensor(float(step), dtype=torch.float32)
         optimizer.state[parameter] = state
+
+
+def memory_arrays(memory: StepMemory, policy: nn.Module) -> dict[str, np.ndarray]:
+    """Copies of what a policy step left; vectors [p] as the policy's parameters."""
+    arrays = {}
+    if memory.cg_solution is not None:
+        named = dict(policy.named_parameters())
+        pieces = memory.cg_solution.split([p.numel() for p in named.values()])
+        for (name, parameter), piece in zip(named.items(), pieces, strict=True):
+            arrays[CG_SOLUTION + name] = _to_host(piece.view_as(parameter))
+    if memory.damping is not None:
+        arrays[DAMPING] = _to_host(memory.damping)
+    return arrays
+
+
+def load_memory(
+    template: StepMemory, policy: nn.Module, arrays: Mapping[str, np.ndarray]
+) -> StepMemory:
+    """The memory, with what `template` has, that `memory_arrays` named."""
+    solution, damping = template
+    if solution is not None:
+        names = (CG_SOLUTION + name for name, _ in policy.named_parameters())
+        flat = np.concatenate([arrays[name].reshape(-1) for name in names])
+        solution = torch.from_numpy(flat).to(solution.device)
+    if damping is not None:
+        damping = torch.from_numpy(arrays[DAMPING].copy()).to(damping.device)
+    return StepMemory(solution, damping)
 
 
 def _kind(optimizer: torch.optim.Optimizer) -> str:

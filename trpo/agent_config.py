@@ -1,0 +1,132 @@
+"""Hyperparameters of an agent: frozen, keyword-only, validated.
+
+Equation numbers refer to Schulman et al. 2015, "Trust Region Policy Optimization"
+(TRPO), and Schulman et al. 2016, "High-Dimensional Continuous Control Using
+Generalized Advantage Estimation" (GAE).
+"""
+
+import dataclasses
+
+from trpo.architecture import Architecture, Image
+from trpo.choices import BOOLS, CHOICES, COUNTS, POSITIVE, RANGES
+from trpo.heads import GAUSSIAN
+from trpo.types import Rates
+from trpo.validation import (
+    layer_sizes,
+    require_between,
+    require_bool,
+    require_choice,
+    require_count,
+    require_positive,
+)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TRPOConfig:
+    """Hyperparameters of one agent.
+
+    Raises:
+        ValueError: a field is out of range; the message names the field, what was
+            expected and what came.
+    """
+
+    policy_layer_sizes: tuple[int, ...] = (64, 64)
+    """Units of each hidden layer of the policy network."""
+    critic_layer_sizes: tuple[int, ...] = (64, 64)
+    """Units of each hidden layer of the critic network."""
+    activation: str = "tanh"
+    """Of the hidden layers: tanh, relu, elu, gelu (exact, by erf) or silu."""
+    layer_norm: bool = False
+    """Layer normalisation, with scale and shift, before each hidden activation."""
+    share_encoder: bool = False
+    """Critic of the policy's last hidden layer, which it sees and does not train."""
+    recurrent: str = "none"
+    """Memory of policy and critic, each its own, before the layers: none, gru, lstm."""
+    recurrent_size: int = 64
+    """Units of a recurrent cell."""
+    gamma: float = 0.99
+    """Discount factor per step, in [0, 1] (GAE, eq. 1)."""
+    gae_lambda: float = 0.95
+    """Exponential weight of the advantage estimator, in [0, 1] (GAE, eq. 16)."""
+    target_kl: float = 0.01
+    """Trust-region radius, mean KL(old || new) in nats per state (TRPO, eq. 12)."""
+    cg_iters: int = 10
+    """Most conjugate-gradient iterations, i.e. Fisher-vector products, per update."""
+    cg_damping: float = 0.1
+    """Multiple of the identity added to the Fisher matrix (TRPO, appendix C)."""
+    cg_residual_tol: float = 1e-10
+    """Conjugate gradient stops when the squared residual of F x = g / |g| is below."""
+    backtrack_coeff: float = 0.8
+    """Factor between consecutive line-search candidates, in (0, 1)."""
+    backtrack_iters: int = 10
+    """Most line-search candidates; the first is the full step."""
+    value_lr: float = 3e-4
+    """Learning rate of the critic's optimiser."""
+    value_epochs: int = 10
+    """Passes of the critic's regression over the batch, per update."""
+    value_minibatch_size: int = 256
+    """Samples per critic gradient step; larger than the batch means the whole batch.
+    Of a recurrent critic, as many whole sequences as have that many, at least one."""
+    max_grad_norm: float = 0.5
+    """The critic's gradient is scaled down to this Euclidean norm."""
+    normalize_advantages: bool = True
+    """Subtract mean and divide by population standard deviation, once per batch."""
+    optimizer_type: str = "adam"
+    """Critic's optimiser: "adam" (epsilon 1e-5) or "sgd" (with momentum)."""
+    sgd_momentum: float = 0.9
+    """Momentum of "sgd", in [0, 1)."""
+    policy_distribution: str = GAUSSIAN
+    """Of Box actions: gaussian, squashed_gaussian, either with _state_std appended."""
+    initialization: str = "orthogonal"
+    """Of weights: orthogonal, or as a framework's own linear layers, torch or flax."""
+    initial_log_std: float = 0.0
+    """Initial log standard deviation of every action dimension, in [-20, 2]."""
+    fisher_product: str = "gauss_newton"
+    """Fisher-vector product: "gauss_newton" (J' M J) or "kl_hessian" (of mean KL)."""
+    dtype: str = "float32"
+    """Precision of weights and arithmetic: "float32" or "float64"."""
+    matmul_precision: str = "float32"
+    """Matrix products on accelerators: "float32", or the faster "tf32", "bfloat16"."""
+
+    def __post_init__(self) -> None:
+        for name in ("policy_layer_sizes", "critic_layer_sizes"):
+            object.__setattr__(self, name, layer_sizes(name, getattr(self, name)))
+        optimizer = self.optimizer_type
+        if isinstance(optimizer, str):
+            object.__setattr__(self, "optimizer_type", optimizer.strip().lower())
+        self._check_numbers()
+        for name in BOOLS:
+            require_bool(name, getattr(self, name))
+        for name, choices in CHOICES.items():
+            require_choice(name, getattr(self, name), choices)
+
+    def _check_numbers(self) -> None:
+        for name, (low, high) in RANGES.items():
+            require_between(name, getattr(self, name), low, high)
+        for name in POSITIVE:
+            require_positive(name, getattr(self, name))
+        for name in COUNTS:
+            require_count(name, getattr(self, name))
+        require_between("backtrack_coeff", self.backtrack_coeff, 0.0, 1.0, open_=True)
+        if self.sgd_momentum == 1.0:
+            raise ValueError("`sgd_momentum`: expected a value below 1, got 1.0.")
+
+    def architecture(self, images: tuple[Image, ...] = ()) -> Architecture:
+        """What both networks are built of, for observations with these images."""
+        return Architecture(self.activation, self.layer_norm, images)
+
+    def rates(
+        self, target_kl: float | None = None, value_lr: float | None = None
+    ) -> Rates:
+        """Rates of one update: what is given, else this configuration's.
+
+        Raises:
+            ValueError: one is not a finite number above 0.
+        """
+        rates = Rates(
+            self.target_kl if target_kl is None else target_kl,
+            self.value_lr if value_lr is None else value_lr,
+        )
+        for name, value in rates._asdict().items():
+            require_positive(name, value)
+        return rates

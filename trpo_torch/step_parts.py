@@ -1,0 +1,79 @@
+"""The parts that a trust-region step is composed of, each a row of a table.
+
+`policy_update.policy_step` puts them together and asks for no option: another way to
+do one of them is another row, and the configuration says which row it is.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from trpo.config import TRPOConfig
+from trpo_torch.conjugate_gradient import CGResult, conjugate_gradient
+from trpo_torch.fisher import FISHER_PRODUCTS, Product
+from trpo_torch.line_search import LINE_SEARCHES, LineSearchResult
+from trpo_torch.objective import SURROGATE, Objective
+from trpo_torch.step_memory import StepMemory
+
+
+class LinearSystem(NamedTuple):
+    """(F + damping) x = b, and what a solver may begin with.
+
+    Attributes:
+        product: v -> (F + damping) v.
+        b: [p] gradient over its norm.
+        memory: of the step before.
+    """
+
+    product: Product
+    b: Float[Tensor, " p"]
+    memory: StepMemory
+
+
+class StepParts(NamedTuple):
+    """What a step does, in this order.
+
+    Attributes:
+        objective: what is improved.
+        curvature: (policy, theta, damping) -> product with the damped Fisher matrix.
+        solver: solves the system of equations for the direction x.
+        scaling: (x, x'(F + damping)x, radius) -> the full step.
+        search: finds the fraction of the full step that is taken.
+    """
+
+    objective: Objective
+    curvature: Callable[..., Product]
+    solver: Callable[[LinearSystem, TRPOConfig], CGResult]
+    scaling: Callable[..., Tensor]
+    search: Callable[..., LineSearchResult]
+
+
+def step_parts(config: TRPOConfig) -> StepParts:
+    """The parts that a configuration asks for."""
+    return StepParts(
+        objective=SURROGATE,
+        curvature=FISHER_PRODUCTS[config.fisher_product],
+        solver=solve_from_zero,
+        scaling=to_the_border,
+        search=LINE_SEARCHES["sequential"],
+    )
+
+
+def solve_from_zero(system: LinearSystem, config: TRPOConfig) -> CGResult:
+    """Plain conjugate gradient."""
+    return conjugate_gradient(
+        system.product, system.b, config.cg_iters, config.cg_residual_tol
+    )
+
+
+def to_the_border(
+    x: Float[Tensor, " p"], x_f_x: Tensor, target_kl: float
+) -> Float[Tensor, " p"]:
+    """S = x sqrt(2 target_kl / x'(F + damping)x), so that s'(F + damping)s / 2 is it.
+
+    Schulman et al. 2015, appendix C.
+    """
+    return x * torch.sqrt(2.0 * target_kl / x_f_x)
