@@ -66,6 +66,7 @@ BAD_TRAIN = {
     "normalize_observations": NOT_BOOLS,
     "observation_clip": (0.0, -1.0, *NOT_NUMBERS),
     "scale_returns": NOT_BOOLS,
+    "deterministic": NOT_BOOLS,
     "eval_episodes": (-1, 1.5, None),
     "eval_interval": (-1, 1.5, None),
     "checkpoint_interval": NOT_COUNTS,
@@ -187,6 +188,7 @@ trains = st.builds(
     num_envs=counts,
     observation_clip=positive,
     scale_returns=st.booleans(),
+    deterministic=st.booleans(),
     agent=agents,
     eval_interval=counts,
     callbacks=st.builds(

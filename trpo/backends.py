@@ -6,6 +6,7 @@ from types import ModuleType
 from typing import Any
 
 from trpo.config import BACKENDS, TrainConfig
+from trpo.determinism import set_environment
 from trpo.sequences import NONE
 from trpo.spaces import PolicySpec
 from trpo.validation import require_choice
@@ -62,7 +63,11 @@ def make_agent(  # noqa: ANN201
     hyperparameters = dataclasses.asdict(config.agent)
     # The spec's head is what that and the action space have made.
     del hyperparameters["policy_distribution"]
+    if config.deterministic:
+        set_environment()
     module = load_backend(config.backend)
+    if config.deterministic:
+        module.device.use_deterministic_kernels()
     plain = config.agent.recurrent == NONE
     agent = (module.TRPOAgent if plain else module.RecurrentTRPOAgent)(
         spec.obs_dim,

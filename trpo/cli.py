@@ -20,6 +20,7 @@ from trpo.arguments import (
 )
 from trpo.compilation_cache import enable_compilation_cache
 from trpo.config import TrainConfig
+from trpo.determinism import set_environment
 from trpo.environment_worker import EnvironmentWorkerError
 from trpo.validation import require_count
 
@@ -149,6 +150,8 @@ def _sweep(arguments: list[str]) -> int:
 def _prepare_jax(config: TrainConfig) -> None:
     """Settings that JAX reads when it is imported."""
     _enable_x64(config)
+    if config.deterministic:
+        set_environment()
     enable_compilation_cache()
 
 
@@ -170,8 +173,7 @@ def _evaluate(arguments: list[str]) -> int:
 
     parsed = _parse(EvaluateArguments, arguments, "evaluate")
     require_count("episodes", parsed.episodes)
-    _enable_x64(RunDirectory(parsed.run_dir).read_config())
-    enable_compilation_cache()
+    _prepare_jax(RunDirectory(parsed.run_dir).read_config())
     result, film = evaluate_run(
         parsed.run_dir,
         episodes=parsed.episodes,

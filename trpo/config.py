@@ -44,6 +44,8 @@ class TrainConfig:
     """Framework that computes the agent."""
     device: str = "cpu"
     """Device of the framework: cpu, cuda, cuda:1, or tpu (JAX)."""
+    deterministic: bool = False
+    """The same bits each time on a GPU too, by slower kernels; a CPU needs no flag."""
     seed: int = 0
     """Seed of every random stream of the run: weights, noise, resets, minibatches."""
     total_steps: int = 100_000
@@ -110,7 +112,7 @@ class TrainConfig:
         )
         require_positive_or_none("final_target_kl", self.final_target_kl)
         require_positive_or_none("final_value_lr", self.final_value_lr)
-        for name in ("normalize_observations", "scale_returns"):
+        for name in ("deterministic", "normalize_observations", "scale_returns"):
             require_bool(name, getattr(self, name))
         for name, kind in PARTS.items():
             if not isinstance(part := getattr(self, name), kind):

@@ -1,8 +1,11 @@
 """Devices by name, and the precision of matrix products on them."""
 
+import os
 from typing import Any
 
 import jax
+
+from trpo.determinism import XLA_FLAG
 
 
 # TRPOConfig's name -> JAX's name of float32 matrix-product precision. JAX's default
@@ -32,3 +35,18 @@ def resolve_device(device: Any) -> Any:
 def matmul_precision(name: str):  # noqa: ANN201
     """Context that traces float32 matrix products in "float32", "tf32", "bfloat16"."""
     return jax.default_matmul_precision(PRECISIONS[name])
+
+
+def use_deterministic_kernels() -> None:
+    """Compute the same bits each time, on a GPU too.
+
+    Raises:
+        ValueError: XLA was not told so before it started on a GPU.
+    """
+    if XLA_FLAG in os.environ.get("XLA_FLAGS", "") or jax.default_backend() == "cpu":
+        return
+    raise ValueError(
+        f"`deterministic`: expected {XLA_FLAG} in XLA_FLAGS when JAX is imported, as "
+        "`trpo train` sees to; got none. Call `trpo.determinism.set_environment()` "
+        "before that import."
+    )

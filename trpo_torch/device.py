@@ -47,3 +47,15 @@ def matmul_precision(name: str) -> Iterator[None]:
         torch.set_float32_matmul_precision(before)
         if on_gpu:
             cudnn.allow_tf32 = convolutions
+
+
+def use_deterministic_kernels() -> None:
+    """Compute the same bits each time, on a GPU too.
+
+    Raises:
+        RuntimeError: later, by PyTorch, of an operation that has no such kernel.
+    """
+    torch.use_deterministic_algorithms(True)
+    if torch.backends.cuda.is_built():
+        cudnn: Any = torch.backends.cudnn
+        cudnn.benchmark = False
