@@ -5,6 +5,7 @@ import csv
 import errno
 import io
 import os
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,8 @@ class MetricsWriter:
         self._file = self.path.open("ab", buffering=0)
         self._columns = columns
         self._events: Any = Writer(str(directory / "tensorboard"))
+        self._excepthook = threading.excepthook
+        threading.excepthook = self._on_thread_error
 
     def write(self, step: int, row: Mapping[str, float]) -> OSError | None:
         """Append a row at `step` environment steps, the whole of it or nothing.
@@ -62,6 +65,12 @@ class MetricsWriter:
             self._events, failure = None, error
         return failure
 
+    def _on_thread_error(self, error: Any) -> None:
+        """Say nothing of what TensorBoard's thread hands to the next `write` anyway."""
+        theirs = type(error.thread).__module__.startswith("tensorboard.")
+        if not (theirs and issubclass(error.exc_type, OSError)):
+            self._excepthook(error)
+
     def close(self) -> None:
         """Close the files."""
         self._file.close()
@@ -69,6 +78,7 @@ class MetricsWriter:
             # Events are a copy of what metrics.csv has.
             with contextlib.suppress(OSError):
                 self._events.close()
+        threading.excepthook = self._excepthook
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
