@@ -110,7 +110,8 @@ class RunSpec:
             command += ["--resume", str(directory)]
         else:
             command += [*command_arguments(self.config), "--run-dir", str(directory)]
-        log = directory.with_suffix(".log")
+        # Not by `with_suffix`: a label such as gamma=0.9 has a dot in it.
+        log = directory.with_name(f"{directory.name}.log")
         log.parent.mkdir(parents=True, exist_ok=True)
         if not (directory / "evaluation.json").exists():
             execute(command, log, stop)
