@@ -21,8 +21,13 @@ class Task(Protocol):
     """An environment, and the least evaluation of every seed."""
 
     @property
-    def env_id(self) -> str:
-        """Gymnasium id."""
+    def title(self) -> str:
+        """What it is called."""
+        ...
+
+    @property
+    def stem(self) -> str:
+        """What its files are called."""
         ...
 
     @property
@@ -87,7 +92,7 @@ def readme_part(out: Path, device: str, tasks: Sequence[Task]) -> str:
 
 
 def _file(out: Path, task: Task, kind: str = "") -> Path:
-    return out / f"{task.env_id.replace('/', '-')}{kind}.csv"
+    return out / f"{task.stem}{kind}.csv"
 
 
 def _scores(out: Path, task: Task) -> list[dict[str, Any]]:
@@ -103,13 +108,13 @@ def _learning(out: Path, tasks: Sequence[Task]) -> str:
     for task in tasks:
         rows = _scores(out, task)
         if not rows:
-            body.append([task.env_id, "not run", *["–"] * 5])
+            body.append([task.title, "not run", *["–"] * 5])
             continue
         means = [float(row["return_mean"]) for row in rows]
         reached = sum(mean >= task.target for mean in means)
         body.append(
             [
-                task.env_id,
+                task.title,
                 f"{int(rows[0]['steps']):,}",
                 str(len(rows)),
                 f"{statistics.fmean(means):.1f} ± {statistics.pstdev(means):.1f}",
@@ -229,7 +234,7 @@ def _draw(out: Path, tasks: Sequence[Task]) -> None:
         for points in curves.values():
             axes.plot(*zip(*points, strict=True), linewidth=1.0, alpha=0.7)
         axes.axhline(task.target, color="black", linestyle=":", linewidth=1.0)
-        axes.set_title(f"{task.env_id}, {len(curves)} seeds")
+        axes.set_title(f"{task.title}, {len(curves)} seeds", fontsize=10)
         axes.set_xlabel("environment steps")
         axes.grid(alpha=0.3)
     figure.axes[0].set_ylabel("episode return, mean of last 100")

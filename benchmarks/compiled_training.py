@@ -8,7 +8,7 @@ import csv
 import dataclasses
 import shutil
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import tyro
 
@@ -30,13 +30,44 @@ CURVES = ("member", "step", "episode_return")
 
 
 class Task(NamedTuple):
-    """An environment to learn, and the least evaluation of every seed."""
+    """An environment to learn, and the least evaluation of every seed.
+
+    Attributes:
+        env_id: Gymnasium id.
+        target: that evaluation.
+        num_envs: environments stepped together; 0: the preset's, as for what follows.
+        rollout_steps: steps of each per update.
+    """
 
     env_id: str
     target: float
+    num_envs: int = 0
+    rollout_steps: int = 0
+
+    @property
+    def title(self) -> str:
+        """What tables and figures call it."""
+        many = f", {self.num_envs:,} environments" if self.num_envs else ""
+        return f"{self.env_id}{many}"
+
+    @property
+    def stem(self) -> str:
+        """What its files are called."""
+        many = f"-{self.num_envs}-environments" if self.num_envs else ""
+        return f"{self.env_id.replace('/', '-')}{many}"
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What differs from the preset."""
+        chosen = {"num_envs": self.num_envs, "rollout_steps": self.rollout_steps}
+        return {name: value for name, value in chosen.items() if value}
 
 
-TASKS = (Task("phys2d/Pendulum-v0", -200.0), Task("phys2d/CartPole-v1", 500.0))
+TASKS = (
+    Task("phys2d/Pendulum-v0", -200.0),
+    Task("phys2d/CartPole-v1", 500.0),
+    Task("phys2d/Pendulum-v0", -200.0, num_envs=2048, rollout_steps=4),
+)
 
 
 @dataclasses.dataclass
@@ -53,8 +84,8 @@ class Arguments(Timed):
     """Members that learn at once."""
     first_seed: int = 0
     """Seed of the first."""
-    env_ids: tuple[str, ...] = tuple(task.env_id for task in TASKS)
-    """Environments to learn."""
+    tasks: tuple[str, ...] = tuple(task.stem for task in TASKS)
+    """What to learn."""
     runs: Path = Path("runs/compiled")
     """Where run directories are; one that is there goes on where it stopped."""
     out: Path = RESULTS
@@ -73,12 +104,12 @@ def speed_cells(arguments: Arguments) -> list[Cell]:
 
 def learn(task: Task, arguments: Arguments) -> None:
     """Train the seeds of one environment; write their scores and curves."""
-    name = task.env_id.replace("/", "-")
+    name = task.stem
     run_dir = arguments.runs / name
     if is_compiled_run(run_dir):
         resume_compiled(run_dir)
     else:
-        config = preset_config(task.env_id, seed=arguments.first_seed)
+        config = preset_config(task.env_id, seed=arguments.first_seed, **task.settings)
         reserve_cpu_devices(arguments.num_seeds)
         train_compiled(config, run_dir, num_seeds=arguments.num_seeds)
     arguments.out.mkdir(parents=True, exist_ok=True)
@@ -100,7 +131,7 @@ def main(arguments: Arguments) -> None:
         run(speed_cells(arguments), arguments.rounds, store, arguments.settings)
     else:
         for task in TASKS:
-            if task.env_id in arguments.env_ids:
+            if task.stem in arguments.tasks:
                 learn(task, arguments)
     text = compiled_report.write(arguments.out, arguments.device, TASKS)
     if arguments.out == RESULTS:

@@ -5,6 +5,10 @@ from pathlib import Path
 from typing import Any
 
 
+# Of more curves the legend would hide them.
+MOST_NAMED = 8
+
+
 def plot_learning_curves(
     runs: Mapping[str, Sequence[Mapping[str, Any]]], path: Path, title: str
 ) -> None:
@@ -33,7 +37,8 @@ def plot_learning_curves(
     for axes in (left, right):
         axes.set_xlabel("environment steps")
         axes.grid(alpha=0.3)
-        if len(runs) > 1 and axes.lines:
+        if 1 < len(runs) <= MOST_NAMED and axes.lines:
             axes.legend()
-    figure.suptitle(title)
+    many = f", {len(runs)} runs" if len(runs) > MOST_NAMED else ""
+    figure.suptitle(f"{title}{many}")
     figure.savefig(path, dpi=120)
