@@ -187,7 +187,7 @@ class Trainer:
         self.agent.observe(rollout.obs[rollout.valid])
         self.update_count += 1
         self.episode_count += len(rollout.episodes)
-        self.recent.extend(rollout.episodes)
+        self.recent.extend(episode[:2] for episode in rollout.episodes)
         end = time.perf_counter()
         metrics |= {
             "rollout/episodes": float(self.episode_count),
