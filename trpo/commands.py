@@ -14,6 +14,7 @@ from rich.console import Console
 from trpo.callbacks import Callbacks, Given, Run, Stop
 from trpo.config import TrainConfig
 from trpo.configured_callbacks import configured_callbacks
+from trpo.cost_training import cost_columns
 from trpo.evaluation import EvaluationResult, evaluate, record_video
 from trpo.metrics import MetricsWriter
 from trpo.progress import ProgressDisplay
@@ -126,7 +127,7 @@ def _train(
     trainer: Trainer, directory: RunDirectory, console: Console, asked: Callbacks
 ) -> None:
     config = trainer.config
-    columns = COLUMNS + EVALUATION_COLUMNS
+    columns = COLUMNS + cost_columns(config) + EVALUATION_COLUMNS
     writer = MetricsWriter(directory.path, columns, last_step=trainer.step_count)
     total = config.num_updates * config.num_envs * config.rollout_steps
     saver = Saver(trainer, directory, console, asked)

@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 
+from trpo.open_episodes import OpenEpisodes
 from trpo.segments import following_values, mended
 from trpo.transitions import Transition
 from trpo.types import Rollout, RolloutCosts
@@ -31,23 +32,31 @@ class CostRecorder:
         self._costs.append(step.costs)
         self._next_values.append(next_values)
 
-    def finish(self, rollout: Rollout, last_obs: np.ndarray) -> RolloutCosts:
+    def finish(
+        self, rollout: Rollout, last_obs: np.ndarray, open_: OpenEpisodes
+    ) -> RolloutCosts:
         """The costs of a rollout, with values as the reward's critic has them.
 
         Args:
             rollout: Not yet mended.
             last_obs: [B, obs_dim] observations after its last step.
+            open_: Episodes under way there.
         """
-        steps, envs = rollout.rewards.shape
         # Row by row of time: other lengths of rollouts compile nothing anew.
         rows = [self._agent.cost_value(obs)[:, 0] for obs in (*rollout.obs, last_obs)]
         values = np.stack(rows)
-        assert values.shape == (steps + 1, envs)
         own = rollout._replace(
             values=values[:-1], next_values=np.stack(self._next_values)
         )
         following = following_values(own, values[-1])
-        return RolloutCosts(np.stack(self._costs), own.values, following)
+        assert open_.costs is not None
+        return RolloutCosts(
+            np.stack(self._costs),
+            own.values,
+            following,
+            float(open_.costs.mean()),
+            float(open_.lengths.mean()),
+        )
 
 
 def mended_with_costs(

@@ -61,7 +61,7 @@ def evaluate(
     )
     try:
         distribution = agent.config.policy_distribution
-        limited = getattr(agent.config, "cost_limit", None) is not None
+        limited = agent.config.cost_limit is not None
         collector = RolloutCollector(env, distribution, costs=limited)
         return _play(agent, collector, deterministic)
     finally:

@@ -157,7 +157,9 @@ class RolloutCollector:
         self.memory = player.memory
         last_values = player.value(self.obs)[:, 0]
         rollout = rollout._replace(next_values=following_values(rollout, last_values))
-        costs = None if recorder is None else recorder.finish(rollout, self.obs)
+        costs = (
+            None if recorder is None else recorder.finish(rollout, self.obs, self._open)
+        )
         return mended_with_costs(rollout._replace(costs=costs), dropped, restarted)
 
     def advance(self, actions: np.ndarray) -> Transition:

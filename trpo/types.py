@@ -125,11 +125,16 @@ class RolloutCosts(NamedTuple):
         costs: [T, B] raw costs.
         values: [T, B] cost critic's V(s_t), in units of scaled cost.
         next_values: [T, B] V(s_{t+1}), of the final observation where an episode ends.
+        open_cost: mean over environments of what the episodes under way after the
+            rollout have cost so far.
+        open_length: mean of their steps so far.
     """
 
     costs: np.ndarray
     values: np.ndarray
     next_values: np.ndarray
+    open_cost: float
+    open_length: float
 
 
 class Episode(NamedTuple):
