@@ -117,6 +117,8 @@ ORACLES = {
     ("oracle/moments", "float64"): Bound(1e-12, "all data at once"),
     ("oracle/critic_gradient", "float64"): Bound(1e-7, "central differences of 1e-5"),
     ("oracle/gradient", "float64"): Bound(1e-7, "central differences of 1e-5"),
+    ("oracle/dual", "float64"): Bound(1e-10, "a closed form; half digits at borders"),
+    ("oracle/dense_program", "float64"): Bound(1e-6, "an iterative solver's accuracy"),
     ("oracle/recurrent", "float64"): Bound(1e-12, "complex steps; sums over six steps"),
     ("recurrent/update", "float64"): Bound(1e-10, "as ring A's whole updates"),
 }

@@ -42,6 +42,12 @@ class AgentChecks(BackendHooks):
                 f"{self.config.recurrent!r}. Take RecurrentTRPOAgent, whose `act` "
                 "takes and returns hidden states, or make the agent by trpo.make_agent."
             )
+        if self.config.cost_limit is not None:
+            raise ValueError(
+                f"`cost_limit`: expected None for {type(self).__name__}, got "
+                f"{self.config.cost_limit!r}. Take ConstrainedTRPOAgent, whose update "
+                "takes costs, or make the agent by trpo.make_agent."
+            )
 
     def _prepare_obs(self, obs: Any, name: str = "obs") -> Any:
         """Checked observations, normalised if normalisation is on."""
@@ -76,6 +82,24 @@ class AgentChecks(BackendHooks):
         self.head.check_mask(name, mask)
         return self._to_native(mask.astype(self.dtype))
 
+    def _checked_rows(self, name: str, array: Any, rows: int, width: int) -> Any:
+        """`array` as native [rows, width] in the agent's dtype.
+
+        Raises:
+            ValueError: it has another shape, or is not finite in that dtype.
+        """
+        array = array if self._is_native(array) else real_array(name, array)
+        array = as_rows(name, array, rows, width=width)
+        if isinstance(array, np.ndarray):
+            with np.errstate(over="ignore"):
+                array = array.astype(self.dtype, copy=False)
+            # After the cast, which may overflow.
+            require_finite(name, array)
+        native = self._to_native(array)
+        if not (isinstance(array, np.ndarray) or self._all_finite(native)):
+            require_finite(name, self._to_numpy(native))
+        return native
+
     def _check_batch(self, batch: Mapping[str, Any] | Batch) -> Batch:
         """The batch as native arrays in the agent's dtype, each [N, width]."""
         fields = batch_fields(batch)
@@ -86,22 +110,13 @@ class AgentChecks(BackendHooks):
             "batch['action_mask']",
         )
         widths = {"obs": self.obs_dim, "actions": self.act_dim}
-        checked = {}
-        for field, array in fields.items():
-            name = f"batch['{field}']"
-            array = array if self._is_native(array) else real_array(name, array)
-            array = as_rows(
-                name, array, fields["obs"].shape[0], width=widths.get(field, 1)
+        rows = fields["obs"].shape[0]
+        checked = {
+            field: self._checked_rows(
+                f"batch['{field}']", array, rows, widths.get(field, 1)
             )
-            if isinstance(array, np.ndarray):
-                with np.errstate(over="ignore"):
-                    array = array.astype(self.dtype, copy=False)
-                # After the cast, which may overflow.
-                require_finite(name, array)
-            native = self._to_native(array)
-            if not (isinstance(array, np.ndarray) or self._all_finite(native)):
-                require_finite(name, self._to_numpy(native))
-            checked[field] = native
+            for field, array in fields.items()
+        }
         if self.head.options:
             actions = self._to_numpy(checked["actions"])
             host_mask = None if mask is None else self._to_numpy(mask)

@@ -6,6 +6,7 @@ Generalized Advantage Estimation" (GAE).
 """
 
 import dataclasses
+import math
 
 from trpo.architecture import Architecture, Image
 from trpo.choices import BOOLS, CHOICES, COUNTS, POSITIVE, RANGES
@@ -83,6 +84,14 @@ class TRPOConfig:
     """Initial log standard deviation of every action dimension, in [-20, 2]."""
     fisher_product: str = "gauss_newton"
     """Fisher-vector product: "gauss_newton" (J' M J) or "kl_hessian" (of mean KL)."""
+    cost_limit: float | None = None
+    """Mean sum of `info["cost"]` over an episode, undiscounted, that policies keep, or
+    come back to (Achiam et al. 2017, "Constrained Policy Optimization", eq. 10); steps
+    are TRPO's where it is too high to bind. None: no costs are read, none needed."""
+    cost_gamma: float = 0.99
+    """Discount factor of cost advantages per step, in [0, 1]."""
+    cost_lambda: float = 0.95
+    """Exponential weight of the cost-advantage estimator, in [0, 1]."""
     dtype: str = "float32"
     """Precision of weights and arithmetic: "float32" or "float64"."""
     matmul_precision: str = "float32"
@@ -108,6 +117,8 @@ class TRPOConfig:
         for name in COUNTS:
             require_count(name, getattr(self, name))
         require_between("backtrack_coeff", self.backtrack_coeff, 0.0, 1.0, open_=True)
+        if self.cost_limit is not None:
+            require_between("cost_limit", self.cost_limit, 0.0, math.inf)
         if self.sgd_momentum == 1.0:
             raise ValueError("`sgd_momentum`: expected a value below 1, got 1.0.")
 

@@ -68,8 +68,12 @@ def make_agent(  # noqa: ANN201
     module = load_backend(config.backend)
     if config.deterministic:
         module.device.use_deterministic_kernels()
-    plain = config.agent.recurrent == NONE
-    agent = (module.TRPOAgent if plain else module.RecurrentTRPOAgent)(
+    kind = "TRPOAgent"
+    if config.agent.recurrent != NONE:
+        kind = "RecurrentTRPOAgent"
+    elif config.agent.cost_limit is not None:
+        kind = "ConstrainedTRPOAgent"
+    agent = getattr(module, kind)(
         spec.obs_dim,
         spec.act_dim,
         spec.action_low,

@@ -27,6 +27,8 @@ POSITIVE = ("target_kl", "value_lr", "max_grad_norm")
 RANGES = {
     "gamma": (0.0, 1.0),
     "gae_lambda": (0.0, 1.0),
+    "cost_gamma": (0.0, 1.0),
+    "cost_lambda": (0.0, 1.0),
     "cg_residual_tol": (0.0, math.inf),
     "cg_damping": (0.0, math.inf),
     "sgd_momentum": (0.0, 1.0),

@@ -14,6 +14,7 @@ from rich.console import Console
 from trpo.callbacks import Callbacks, Given, Run, Stop
 from trpo.config import TrainConfig
 from trpo.configured_callbacks import configured_callbacks
+from trpo.cost_training import cost_columns
 from trpo.evaluation import EvaluationResult, evaluate, record_video
 from trpo.metrics import MetricsWriter
 from trpo.progress import ProgressDisplay
@@ -126,7 +127,7 @@ def _train(
     trainer: Trainer, directory: RunDirectory, console: Console, asked: Callbacks
 ) -> None:
     config = trainer.config
-    columns = COLUMNS + EVALUATION_COLUMNS
+    columns = COLUMNS + cost_columns(config) + EVALUATION_COLUMNS
     writer = MetricsWriter(directory.path, columns, last_step=trainer.step_count)
     total = config.num_updates * config.num_envs * config.rollout_steps
     saver = Saver(trainer, directory, console, asked)
@@ -242,22 +243,26 @@ def evaluate_run(
 
 
 def describe(result: EvaluationResult) -> str:
-    """The line `return MEAN ± STD over N episodes`."""
-    count = len(result.returns)
-    return f"return {result.mean:.2f} ± {result.std:.2f} over {count} episodes"
+    """The line `return MEAN ± STD over N episodes`, with the cost if there is one."""
+    count, cost = len(result.returns), ""
+    if result.costs is not None:
+        cost = f", cost {result.costs.mean():.2f} ± {result.costs.std():.2f}"
+    return f"return {result.mean:.2f} ± {result.std:.2f}{cost} over {count} episodes"
 
 
 def evaluation_json(result: EvaluationResult) -> str:
     """An evaluation as JSON."""
-    return json.dumps(
-        {
-            "mean": result.mean,
-            "std": result.std,
-            "episodes": len(result.returns),
-            "returns": result.returns.tolist(),
-            "lengths": result.lengths.tolist(),
-        }
-    )
+    values = {
+        "mean": result.mean,
+        "std": result.std,
+        "episodes": len(result.returns),
+        "returns": result.returns.tolist(),
+        "lengths": result.lengths.tolist(),
+    }
+    if result.costs is not None:
+        values |= {"mean_cost": float(result.costs.mean())}
+        values |= {"costs": result.costs.tolist()}
+    return json.dumps(values)
 
 
 def resumed_config(run_dir: Path, total_steps: int | None) -> TrainConfig:

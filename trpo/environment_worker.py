@@ -16,6 +16,7 @@ from typing import Any
 import gymnasium
 
 from trpo.action_masks import KEY as ACTION_MASK
+from trpo.costs import FINAL_INFO, cost_info
 
 
 CONSTRUCTOR, RESET, STEP, CLOSE = "constructor", "reset", "step", "close"
@@ -68,7 +69,8 @@ class EnvironmentWorkerError(RuntimeError):
 
 def kept_infos(info: dict[str, Any]) -> dict[str, Any]:
     """Of an environment's infos those that are read; others may be of any size."""
-    return {name: info[name] for name in ("final_obs", ACTION_MASK) if name in info}
+    kept = {name: info[name] for name in ("final_obs", ACTION_MASK) if name in info}
+    return kept | cost_info(info)
 
 
 def serve(
@@ -116,7 +118,10 @@ def _answer(env: gymnasium.Env, command: str, argument: Any) -> Any:
     obs, reward, terminated, truncated, info = env.step(argument)
     infos = kept_infos(info)
     if terminated or truncated:
-        infos["final_obs"] = obs
+        # As Gymnasium's vectors: all others are of the next episode.
+        infos = {"final_obs": obs}
+        if cost := cost_info(info):
+            infos[FINAL_INFO] = cost
         obs, info = env.reset()
         infos |= kept_infos(info)
     return obs, reward, terminated, truncated, infos

@@ -8,6 +8,7 @@ import gymnasium
 import numpy as np
 from gymnasium.vector import AutoresetMode, VectorEnv
 
+from trpo.cost_environments import register_cost_environments
 from trpo.environment_worker import CONSTRUCTOR, EnvironmentWorkerError
 from trpo.lean_environment import LeanVectorEnv
 from trpo.noise import Purpose
@@ -15,6 +16,9 @@ from trpo.observations import flattened
 from trpo.physics_ids import register_physics
 from trpo.seeded_episodes import SeededEpisodes
 from trpo.worker_environments import WorkerVectorEnv
+
+
+register_cost_environments()
 
 
 class UnknownEnvironmentError(ValueError):

@@ -16,10 +16,14 @@ from trpo.types import Agent
 
 
 class EvaluationResult(NamedTuple):
-    """Undiscounted raw returns and lengths in steps of each episode, [episodes]."""
+    """Undiscounted raw returns and lengths in steps of each episode, [episodes].
+
+    `costs` are the sums of what its steps cost, for an agent with a limit on them.
+    """
 
     returns: np.ndarray
     lengths: np.ndarray
+    costs: np.ndarray | None = None
 
     @property
     def mean(self) -> float:
@@ -57,7 +61,9 @@ def evaluate(
     )
     try:
         distribution = agent.config.policy_distribution
-        return _play(agent, RolloutCollector(env, distribution), deterministic)
+        limited = agent.config.cost_limit is not None
+        collector = RolloutCollector(env, distribution, costs=limited)
+        return _play(agent, collector, deterministic)
     finally:
         env.close()
 
@@ -67,6 +73,7 @@ def _play(
 ) -> EvaluationResult:
     size = collector.env.num_envs
     returns, lengths = np.zeros(size), np.zeros(size, dtype=np.int64)
+    costs = np.zeros(size)
     playing = np.ones(size, dtype=bool)
     player = player_of(agent, size)
     while playing.any():
@@ -75,9 +82,11 @@ def _play(
         )
         step = collector.advance(actions)
         returns += np.where(playing, step.rewards, 0.0)
+        if step.costs is not None:
+            costs += np.where(playing, step.costs, 0.0)
         lengths += playing
         playing &= ~(step.terminated | step.truncated)
-    return EvaluationResult(returns, lengths)
+    return EvaluationResult(returns, lengths, costs if collector.reads_costs else None)
 
 
 def record_video(agent: Agent, env_id: str, *, seed: int, directory: Path) -> Path:

@@ -203,6 +203,7 @@ def initial_weights(
     share_encoder: bool = False,
     recurrent: str = NONE,
     recurrent_size: int = 64,
+    critic: Purpose = Purpose.CRITIC_WEIGHTS,
 ) -> dict[str, np.ndarray]:
     """All initial weights of an agent, float64, under their canonical names."""
     stream = RandomStream(seed, Purpose.POLICY_WEIGHTS)
@@ -210,25 +211,25 @@ def initial_weights(
     memory = (recurrent, recurrent_size)
     policy = network_weights(stream, sizes, POLICY_OUTPUT_GAIN, initialization, *memory)
     policy |= encoder_weights(stream, architecture.images, initialization)
-    stream = RandomStream(seed, Purpose.CRITIC_WEIGHTS)
+    stream = RandomStream(seed, critic)
     if share_encoder:
         obs_dim, of_critic = policy_layer_sizes[-1], architecture.after_encoder
     else:
         of_critic = architecture
     sizes = (of_critic.input_dim(obs_dim), *critic_layer_sizes, 1)
-    critic = network_weights(stream, sizes, CRITIC_OUTPUT_GAIN, initialization, *memory)
-    critic |= encoder_weights(stream, of_critic.images, initialization)
+    values = network_weights(stream, sizes, CRITIC_OUTPUT_GAIN, initialization, *memory)
+    values |= encoder_weights(stream, of_critic.images, initialization)
     if head.family.outputs_log_std:
         bias = policy[f"layers.{len(policy_layer_sizes)}.bias"]
         bias[head.reals : head.real_outputs] = initial_log_std
     if architecture.layer_norm:
         policy |= norm_weights(policy_layer_sizes)
-        critic |= norm_weights(critic_layer_sizes)
+        values |= norm_weights(critic_layer_sizes)
     free = {}
     if head.family.free_log_std:
         free["policy.log_std"] = np.full(head.reals, float(initial_log_std))
     return {
         **free,
         **{f"policy.{name}": array for name, array in policy.items()},
-        **{f"value.{name}": array for name, array in critic.items()},
+        **{f"value.{name}": array for name, array in values.items()},
     }

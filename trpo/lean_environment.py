@@ -7,14 +7,15 @@ import gymnasium
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 from trpo.action_masks import KEY as ACTION_MASK
+from trpo.costs import FINAL_INFO, cost_info
 from trpo.environment_worker import CLOSE, EnvironmentWorkerError
 
 
 class LeanVectorEnv(SyncVectorEnv):
     """Gymnasium's, in autoreset mode SAME_STEP, with few infos.
 
-    They are final observations and action masks, if there are any. Collecting the
-    others takes a tenth of a step of HalfCheetah-v5.
+    They are final observations, action masks and costs, if there are any. Collecting
+    the others takes a tenth of a step of HalfCheetah-v5.
 
     Args:
         makers: Make one environment each.
@@ -26,11 +27,11 @@ class LeanVectorEnv(SyncVectorEnv):
     def _add_info(
         self, vector_infos: dict[str, Any], env_info: dict[str, Any], env_num: int
     ) -> dict[str, Any]:
-        for name in ("final_obs", ACTION_MASK):
-            if name in env_info:
-                one = {name: env_info[name]}
-                vector_infos = super()._add_info(vector_infos, one, env_num)
-        return vector_infos
+        kept = {n: env_info[n] for n in ("final_obs", ACTION_MASK) if n in env_info}
+        kept |= cost_info(env_info)
+        if cost := cost_info(env_info.get(FINAL_INFO)):
+            kept[FINAL_INFO] = cost
+        return super()._add_info(vector_infos, kept, env_num)
 
     def close_extras(self, **_: Any) -> None:
         """Close all environments.

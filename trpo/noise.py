@@ -23,6 +23,7 @@ class Purpose(enum.IntEnum):
     EVALUATION_RESET = 6
     PROBE = 7
     DEVICE = 8
+    COST_CRITIC_WEIGHTS = 9
 
 
 class RandomStream:

@@ -24,6 +24,8 @@ class OpenEpisodes(NamedTuple):
         replayable: [B] whether `actions` reaches back to its beginning.
         actions: [B, …] sent at each step, newest last, as far back as is needed.
         ended: episodes that have ended in the present rollout.
+        costs: [B] sum of what its steps have cost so far; None where costs are not
+            read.
     """
 
     numbers: np.ndarray
@@ -32,16 +34,18 @@ class OpenEpisodes(NamedTuple):
     replayable: np.ndarray
     actions: list[np.ndarray]
     ended: list[Episode]
+    costs: np.ndarray | None = None
 
     @classmethod
-    def of(cls, size: int) -> "OpenEpisodes":
+    def of(cls, size: int, costs: bool = False) -> "OpenEpisodes":
         """First episodes of `size` environments, just reset."""
         counts = (np.zeros(size, np.int64), np.zeros(size), np.zeros(size, np.int64))
-        return cls(*counts, np.ones(size, dtype=bool), [], [])
+        of_costs = np.zeros(size) if costs else None
+        return cls(*counts, np.ones(size, dtype=bool), [], [], of_costs)
 
     def copy(self) -> "OpenEpisodes":
         """The same, which does not follow what comes."""
-        fields: Any = (field.copy() for field in self)
+        fields: Any = (None if field is None else field.copy() for field in self)
         return OpenEpisodes(*fields)
 
     def count(self, step: Transition) -> None:
@@ -49,13 +53,18 @@ class OpenEpisodes(NamedTuple):
         done = step.terminated | step.truncated
         self.returns[...] += step.rewards
         self.lengths[...] += step.valid
+        costs = np.zeros_like(self.returns)
+        if self.costs is not None:
+            self.costs[...] += step.costs
+            costs = self.costs
         if not done.any():
             return
         whole = done & ~step.dropped & ~step.restarted
         self.ended.extend(
-            Episode(float(self.returns[i]), int(self.lengths[i]))
+            Episode(float(self.returns[i]), int(self.lengths[i]), float(costs[i]))
             for i in np.flatnonzero(whole)
         )
+        costs[done] = 0.0
         self.returns[done] = 0.0
         self.lengths[done] = 0
         self.numbers[...] += done
@@ -75,6 +84,8 @@ class OpenEpisodes(NamedTuple):
             "episode_length": self.lengths.copy(),
             "replayable": self.replayable.copy(),
         }
+        if self.costs is not None:
+            state["episode_cost"] = self.costs.copy()
         for i in np.flatnonzero(self.replayable & (self.lengths > 0)):
             recent = self.actions[len(self.actions) - int(self.lengths[i]) :]
             state[f"actions.{i}"] = np.stack([actions[i] for actions in recent])
@@ -88,6 +99,7 @@ class OpenEpisodes(NamedTuple):
         lost: np.ndarray,
         histories: list[Any],
         spec: PolicySpec,
+        costs: bool = False,
     ) -> "OpenEpisodes":
         """What `get_state` returned, with the episodes that were `lost` [B] anew."""
         return cls(
@@ -97,6 +109,7 @@ class OpenEpisodes(NamedTuple):
             np.ones(len(numbers), dtype=bool),
             _align(histories, spec),
             [],
+            np.where(lost, 0.0, state["episode_cost"]) if costs else None,
         )
 
 

@@ -15,6 +15,7 @@ from trpo.preset_values import (
     Preset,
     Setting,
 )
+from trpo.speed_limit import LIMITS
 
 
 __all__ = [
@@ -55,6 +56,8 @@ def find_preset(name: str) -> Preset:
 
 def preset_for(env_id: str) -> Preset:
     """The preset of an environment, of its family, or the default; never fails."""
+    # A speed limit changes neither rewards nor dynamics.
+    env_id, _ = LIMITS.get(env_id, (env_id, None))
     if env_id in BY_ENVIRONMENT:
         return BY_ENVIRONMENT[env_id]
     spec = gymnasium.registry.get(env_id)

@@ -78,9 +78,11 @@ class ProgressDisplay:
         seconds = max(time.monotonic() - self._started, 1e-9)
         speed = (progress.step - self._first_step) / seconds
         recent = metrics.get("rollout/episode_return_mean")
+        cost = metrics.get("rollout/episode_cost_mean")
         status = StepStatus(int(metrics["policy/status"]))
         return (
             f"{speed:,.0f} steps/s  return "
             f"{'-' if recent is None else f'{recent:.1f}'}  "
+            f"{'' if cost is None else f'cost {cost:.1f}  '}"
             f"KL {metrics['policy/kl']:.4f}  {status.name.lower()}"
         )

@@ -219,6 +219,7 @@ class RecurrentAgentBase(AgentBase):
             "activation": self.config.activation != "tanh",
             "layer_norm": self.config.layer_norm,
             "share_encoder": self.config.share_encoder,
+            "cost_limit": self.config.cost_limit is not None,
             "images": bool(self.spec.images),
             "policy_network": own.policy is not None,
             "value_network": own.value is not None,

@@ -7,20 +7,17 @@ import numpy as np
 from gymnasium.vector import AutoresetMode, VectorEnv
 
 from trpo.action_masks import ActionMasks
+from trpo.cost_rollout import CostRecorder, mended_with_costs
+from trpo.costs import step_costs
 from trpo.environments import autoreset_mode, final_observations
 from trpo.heads import GAUSSIAN
 from trpo.open_episodes import OpenEpisodes
 from trpo.players import player_of
 from trpo.seeded_episodes import RESTORE
-from trpo.segments import following_values, mended
+from trpo.segments import following_values
 from trpo.sequences import Memory
 from trpo.spaces import policy_spec
-from trpo.transitions import (
-    STOP,
-    Transition,
-    not_finite,
-    require_finite,
-)
+from trpo.transitions import STOP, Transition, not_finite, require_finite
 from trpo.types import Agent, Rollout
 from trpo.worker_environments import RESTARTED
 
@@ -40,6 +37,7 @@ class RolloutCollector:
         policy_distribution: Over Box actions, see `trpo.config.TRPOConfig`.
         on_bad_data: "stop" at an observation or reward that is not finite; or "drop"
             what the rollout holds of that episode, and start the next.
+        costs: Whether to read `info["cost"]`, which each step must then have.
 
     Raises:
         UnsupportedSpaceError: an observation or action space is not supported.
@@ -51,6 +49,7 @@ class RolloutCollector:
         env: VectorEnv,
         policy_distribution: str = GAUSSIAN,
         on_bad_data: str = STOP,
+        costs: bool = False,
     ) -> None:
         self.env = env
         self.spec = policy_spec(
@@ -58,8 +57,9 @@ class RolloutCollector:
         )
         self._mode = autoreset_mode(env)
         self._stops = on_bad_data == STOP
+        self.reads_costs = costs
         self.memory: Memory | None = None
-        self._restart(OpenEpisodes.of(env.num_envs))
+        self._restart(OpenEpisodes.of(env.num_envs, costs))
         self._start(*env.reset())
 
     def _restart(self, episodes: OpenEpisodes) -> None:
@@ -114,6 +114,7 @@ class RolloutCollector:
         columns: list[tuple[np.ndarray, ...]] = []
         masks: list[np.ndarray] = []
         self._open.ended.clear()
+        recorder = CostRecorder(agent) if self.reads_costs else None
         player = player_of(agent, self.env.num_envs, self.memory)
         memory = player.memory
         for _ in range(num_steps):
@@ -121,6 +122,8 @@ class RolloutCollector:
             actions, log_probs, values = player.act(obs, starts, mask)
             masks += [] if mask is None else [mask]
             step = self.advance(actions)
+            if recorder is not None:
+                recorder.add(step)
             next_values = np.zeros(len(obs))
             if (step.truncated > step.terminated).any():  # Cut off, not ended.
                 # All rows, not those cut alone: a compiled critic has one shape.
@@ -154,9 +157,10 @@ class RolloutCollector:
         self.memory = player.memory
         last_values = player.value(self.obs)[:, 0]
         rollout = rollout._replace(next_values=following_values(rollout, last_values))
-        if dropped.any() or restarted.any():
-            return mended(rollout, dropped, restarted)
-        return rollout
+        costs = (
+            None if recorder is None else recorder.finish(rollout, self.obs, self._open)
+        )
+        return mended_with_costs(rollout._replace(costs=costs), dropped, restarted)
 
     def advance(self, actions: np.ndarray) -> Transition:
         """Send actions [B, act_dim] as the environment takes them; follow episodes.
@@ -165,6 +169,7 @@ class RolloutCollector:
             NonFiniteTransitionError: an observation or reward is not finite.
             EnvironmentWorkerError: an environment failed.
             ActionMaskError: see the class.
+            CostError: costs are read, and a step has none.
         """
         if self.spec.structure is not None:
             # As they are recorded: a replay has to send the same.
@@ -177,6 +182,12 @@ class RolloutCollector:
         obs = final_obs = obs.copy()
         same_step = self._mode == AutoresetMode.SAME_STEP
         self._masks.follow(infos, ~done | same_step)
+        none = np.zeros_like(done)
+        restarted = np.array(infos.get(RESTARTED, none), dtype=bool)
+        valid = ~self._resetting & ~restarted
+        costs = None
+        if self.reads_costs:
+            costs = step_costs(infos, done & same_step, valid)
         if done.any():
             if same_step:
                 final_obs = final_observations(obs, done, infos)
@@ -187,17 +198,16 @@ class RolloutCollector:
             else:
                 self._masks.release(done)
         self._open.actions.append(sent if self.spec.structure is None else actions)
-        none = np.zeros_like(done)
-        restarted = np.array(infos.get(RESTARTED, none), dtype=bool)
         step = Transition(
             self._flatten(obs),
             self._flatten(final_obs),
             np.array(rewards, dtype=np.float64),
             np.array(terminated),
             np.array(truncated),
-            ~self._resetting & ~restarted,
+            valid,
             none,
             restarted,
+            costs,
         )
         step = self._finite(step)
         self._open.count(step)
@@ -232,6 +242,7 @@ class RolloutCollector:
                 obs=fresh,
                 final_obs=np.where(bad[:, None], fresh, step.final_obs),
                 rewards=np.where(bad, 0.0, step.rewards),
+                costs=None if step.costs is None else np.where(bad, 0.0, step.costs),
                 terminated=step.terminated & ~bad,
                 truncated=step.truncated | bad,
                 valid=step.valid & ~bad,
@@ -273,8 +284,8 @@ class RolloutCollector:
                 replay[i] = (int(numbers[i]), ())
                 actions[i] = ()
             obs, infos = self.env.reset(options={RESTORE: replay})
-        episodes = OpenEpisodes.from_state(state, numbers, lost, actions, self.spec)
-        self._restart(episodes)
+        given = (numbers, lost, actions, self.spec, self.reads_costs)
+        self._restart(OpenEpisodes.from_state(state, *given))
         self._start(obs, infos)
         # An episode that was lost starts anew, with nothing to remember.
         self.memory = Memory.from_state(state)

@@ -11,6 +11,8 @@ from trpo.advantages import generalized_advantages, normalize_advantages
 from trpo.backends import make_agent
 from trpo.callbacks import Callbacks, Given, Run, Stop
 from trpo.config import TrainConfig
+from trpo.constrained_types import ConstrainedBatch
+from trpo.cost_training import CostTraining
 from trpo.environments import make_vector_environment
 from trpo.normalization import ReturnScaler
 from trpo.rollout import RolloutCollector
@@ -61,7 +63,7 @@ class Prepared(NamedTuple):
             units of scaled returns.
     """
 
-    batch: Batch | SequenceBatch
+    batch: Batch | SequenceBatch | ConstrainedBatch
     advantage_std: float
 
 
@@ -95,8 +97,9 @@ class Trainer:
         )
         try:
             distribution = config.agent.policy_distribution
+            limited = config.agent.cost_limit is not None
             self.collector = RolloutCollector(
-                self.env, distribution, config.on_bad_data
+                self.env, distribution, config.on_bad_data, limited
             )
             self.agent = make_agent(
                 config, self.collector.spec, policy_network, value_network
@@ -105,6 +108,7 @@ class Trainer:
             self.env.close()
             raise
         self.return_scaler = ReturnScaler(config.num_envs, config.agent.gamma)
+        self.costs = CostTraining(config, RECENT_EPISODES) if limited else None
         self.update_count = 0
         self.episode_count = 0
         self.recent: collections.deque = collections.deque(maxlen=RECENT_EPISODES)
@@ -187,7 +191,7 @@ class Trainer:
         self.agent.observe(rollout.obs[rollout.valid])
         self.update_count += 1
         self.episode_count += len(rollout.episodes)
-        self.recent.extend(rollout.episodes)
+        self.recent.extend(episode[:2] for episode in rollout.episodes)
         end = time.perf_counter()
         metrics |= {
             "rollout/episodes": float(self.episode_count),
@@ -200,6 +204,8 @@ class Trainer:
             "time/acting_and_stepping_seconds": collected - start,
             "time/learning_seconds": end - collected,
         }
+        if self.costs is not None:
+            metrics |= self.costs.metrics()
         if self.recent:
             returns, lengths = np.array(self.recent).T
             metrics["rollout/episode_return_mean"] = float(returns.mean())
@@ -244,6 +250,8 @@ class Trainer:
             advantages=samples,
             action_mask=None if masks is None else masks[rollout.valid],
         )
+        if self.costs is not None:
+            batch = self.costs.batch(batch, rollout)
         return Prepared(batch, deviation)
 
     def get_state(self) -> dict[str, np.ndarray]:
@@ -252,6 +260,7 @@ class Trainer:
         for prefix, part in (
             ("return_scaler", self.return_scaler.get_state()),
             ("environment", self.collector.get_state()),
+            ("costs", {} if self.costs is None else self.costs.get_state()),
         ):
             state |= {f"{prefix}.{name}": array for name, array in part.items()}
         state["training.update"] = np.array(self.update_count, dtype=np.int64)
@@ -272,6 +281,8 @@ class Trainer:
         self.agent.set_state(agent_state(state))
         self.return_scaler.set_state(part_of(state, "return_scaler"))
         lost = self.collector.set_state(part_of(state, "environment"))
+        if self.costs is not None:
+            self.costs.set_state(part_of(state, "costs"))
         self._interrupted, self.restarted_on_resume = False, lost
         self.update_count = int(state["training.update"])
         self.episode_count = int(state["training.episodes"])

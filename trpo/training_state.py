@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 
-OTHERS = ("return_scaler.", "environment.", "training.")
+OTHERS = ("return_scaler.", "environment.", "training.", "costs.")
 
 
 def agent_state(state: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -33,12 +33,16 @@ def mark(trainer: Any) -> tuple:
         (moments.count, moments.mean, moments.squared_deviations),
         scaler.discounted,
         (trainer.update_count, trainer.episode_count, trainer.recent.copy()),
+        None if trainer.costs is None else trainer.costs.mark(),
     )
 
 
 def return_to(trainer: Any, before: tuple) -> None:
     """Make every byte of `get_state` what it was at `mark`."""
-    agent, collector, of_moments, trainer.return_scaler.discounted, counts = before
+    agent, collector, of_moments, discounted, counts, costs = before
+    trainer.return_scaler.discounted = discounted
+    if trainer.costs is not None:
+        trainer.costs.return_to(costs)
     trainer.agent.restore(agent)
     trainer.collector.return_to(collector)
     moments = trainer.return_scaler.moments

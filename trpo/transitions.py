@@ -27,6 +27,7 @@ class Transition(NamedTuple):
             dropped, or its worker failed.
         dropped: [B] the episode is not to be learned from, as its data are not finite.
         restarted: [B] the environment failed and was replaced.
+        costs: [B] what the step cost; None where costs are not read.
     """
 
     obs: np.ndarray
@@ -37,11 +38,14 @@ class Transition(NamedTuple):
     valid: np.ndarray
     dropped: np.ndarray
     restarted: np.ndarray
+    costs: np.ndarray | None = None
 
 
 def not_finite(step: Transition) -> np.ndarray:
-    """[B] environments whose observations or reward have a NaN or an infinity."""
+    """[B] environments whose observations, reward or cost are not all finite."""
     finite = np.isfinite(step.rewards)
+    if step.costs is not None:
+        finite &= np.isfinite(step.costs)
     for array in (step.obs, step.final_obs):
         finite &= np.isfinite(array).all(axis=1)
     return ~finite
@@ -49,9 +53,9 @@ def not_finite(step: Transition) -> np.ndarray:
 
 def require_finite(step: Transition, lengths: np.ndarray) -> None:
     """Raise NonFiniteTransitionError, with environment and step, if `not_finite`."""
-    for name in ("obs", "final_obs", "rewards"):
+    for name in ("obs", "final_obs", "rewards", "costs"):
         array = getattr(step, name)
-        if not np.isfinite(array).all():
+        if array is not None and not np.isfinite(array).all():
             index = int(np.argwhere(~np.isfinite(array))[0][0])
             raise NonFiniteTransitionError(
                 f"`{name}`: expected finite numbers, got {array[index]} from "

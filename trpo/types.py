@@ -97,6 +97,7 @@ class Rollout(NamedTuple):
         memory: a recurrent agent's hidden states when the rollout began; else None.
         dropped_steps: steps left out because their episode had numbers not finite.
         restarts: environments that failed and were replaced.
+        costs: what only an agent with a limit on costs needs; else None.
     """
 
     obs: np.ndarray
@@ -114,13 +115,34 @@ class Rollout(NamedTuple):
     memory: Memory | None = None
     dropped_steps: int = 0
     restarts: int = 0
+    costs: "RolloutCosts | None" = None
+
+
+class RolloutCosts(NamedTuple):
+    """What the steps of a rollout cost, and what the cost critic says of them.
+
+    Attributes:
+        costs: [T, B] raw costs.
+        values: [T, B] cost critic's V(s_t), in units of scaled cost.
+        next_values: [T, B] V(s_{t+1}), of the final observation where an episode ends.
+        open_cost: mean over environments of what the episodes under way after the
+            rollout have cost so far.
+        open_length: mean of their steps so far.
+    """
+
+    costs: np.ndarray
+    values: np.ndarray
+    next_values: np.ndarray
+    open_cost: float
+    open_length: float
 
 
 class Episode(NamedTuple):
-    """One finished episode: undiscounted raw return and number of steps."""
+    """One finished episode: undiscounted raw return, number of steps, and cost."""
 
     episode_return: float
     length: int
+    cost: float = 0.0
 
 
 class UpdateReport(NamedTuple):

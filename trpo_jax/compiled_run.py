@@ -101,6 +101,12 @@ class CompiledTrainer:
                 f"the device keeps no hidden states, got {first.agent.recurrent!r}. "
                 "Leave --compiled out."
             )
+        if first.agent.cost_limit is not None:
+            raise ValueError(
+                "`cost_limit`: expected None for compiled training, whose loop on the "
+                f"device reads no costs, got {first.agent.cost_limit!r}. Leave "
+                "--compiled out."
+            )
         self.environment = environment or functional_environment(
             first.env_id, policy_distribution=first.agent.policy_distribution
         )

@@ -82,9 +82,12 @@ class TRPOAgent(AgentBase):
         state.load_network(network, weights, prefix)
         return network
 
-    def _build_value_optimizer(self) -> torch.optim.Optimizer:
-        """A fresh optimiser of the critic: Adam, or SGD with momentum."""
-        parameters, config = self.critic.parameters(), self.config
+    def _build_value_optimizer(
+        self, critic: nn.Module | None = None
+    ) -> torch.optim.Optimizer:
+        """A fresh optimiser of the, or a, critic: Adam, or SGD with momentum."""
+        parameters = (self.critic if critic is None else critic).parameters()
+        config = self.config
         if config.optimizer_type == "adam":
             return torch.optim.Adam(
                 parameters, lr=config.value_lr, eps=ADAM_EPSILON, fused=True
