@@ -12,19 +12,20 @@ from parity_tests.canonical import Arrays, flatten, unflatten
 from parity_tests.cases import Case, Problem
 from parity_tests.reference_update import Teacher
 from trpo.heads import Head
+from trpo.step_options import thinned
 from trpo.types import Batch
 from trpo_jax import (
     TRPOAgent as TRPOAgent,
     distributions,
     fisher,
-    line_search,
     objective,
     policy_update,
     state,
+    step_memory,
+    step_parts,
     value_update,
 )
 from trpo_jax.compiled import Functions, TRPOState
-from trpo_jax.conjugate_gradient import conjugate_gradient
 from trpo_jax.device import matmul_precision as precision_of, resolve_device
 from trpo_jax.distributions import Distribution
 from trpo_jax.networks import critic_function, flat_policy, policy_function
@@ -50,6 +51,11 @@ def stages(
         b=to_own(teacher.b), full_step=to_own(teacher.full_step)
     )
     inputs |= {"teacher": fed, "probe": to_own(problem.probe)}
+    memory = step_memory.initial_memory(
+        problem.config, ravel_pytree(inputs["policy"])[0]
+    )
+    memory = state.load_memory(memory, problem.state)
+    inputs["memory"] = jax.tree.map(put, memory)
     sizes = (case.obs_dim, case.layers, case.head, case.architecture)
     # Regimes of equal sizes and configuration share one compilation.
     trees, vectors, scalars = _compiled(
@@ -99,21 +105,20 @@ def _compiled(
     batch, teacher = inputs["batch"], inputs["teacher"]
     theta, unravel = ravel_pytree(inputs["policy"])
 
-    policy = flat_policy(
-        policy_function(*sizes),
-        unravel,
-        batch.obs,
-        sizes[2],
-        batch.action_mask,
-        sizes[3],
-    )
+    def policy_of(samples: Batch) -> Any:
+        at = (samples.obs, sizes[2], samples.action_mask, sizes[3])
+        return flat_policy(policy_function(*sizes), unravel, *at)
+
+    policy = policy_of(batch)
+    fisher_policy = policy_of(thinned(batch, config.fisher_every))
     trees: dict = {}
     decisions: dict = {}
     with precision_of(matmul_precision):
         vectors = _distribution(policy(theta), sizes[2], batch, teacher)
         vectors["value"] = _critic_values(inputs, sizes, config, trees)
         if updates:
-            flats = _solvers(policy, theta, inputs, config, vectors, decisions)
+            policies = (policy, fisher_policy)
+            flats = _solvers(*policies, theta, inputs, config, vectors, decisions)
             trees |= {name: unravel(flat) for name, flat in flats.items()}
     return trees, vectors, decisions
 
@@ -155,6 +160,7 @@ def _critic_values(inputs: dict, sizes: tuple, config: Any, trees: dict) -> jax.
 
 def _solvers(
     policy: fisher.PolicyFunction,
+    fisher_policy: fisher.PolicyFunction,
     theta: jax.Array,
     inputs: dict,
     config: Any,
@@ -162,28 +168,32 @@ def _solvers(
     decisions: dict,
 ) -> dict[str, jax.Array]:
     batch, teacher = inputs["batch"], inputs["teacher"]
-    old, before, gradient = policy_update.surrogate_and_gradient(policy, theta, batch)
+    parts, memory = step_parts.step_parts(config), inputs["memory"]
+    damping = step_memory.damping_of(config, memory)
+    old, before, gradient = policy_update.surrogate_and_gradient(
+        policy, theta, batch, parts.objective
+    )
     flats = {"gradient": gradient}
     for route, build in fisher.FISHER_PRODUCTS.items():
-        product = build(policy, theta, config.cg_damping)
+        product = build(fisher_policy, theta, damping)
         flats[f"fisher/{route}"] = product(inputs["probe"])
         if route == config.fisher_product:
             chosen = product
     # As for a policy that does not know its own Jacobian.
     automatic = fisher.gauss_newton_product(
-        lambda at: policy(at), theta, config.cg_damping
+        lambda at: fisher_policy(at), theta, damping
     )
     flats["fisher/automatic"] = automatic(inputs["probe"])
-    cg = conjugate_gradient(chosen, teacher.b, config.cg_iters, config.cg_residual_tol)
+    cg = parts.solver(step_parts.LinearSystem(chosen, teacher.b, memory), config)
     flats["cg/solution"] = cg.x
     decisions["cg/iterations"] = cg.num_steps
 
     def evaluate(candidate: jax.Array) -> tuple[jax.Array, jax.Array]:
         new = policy(candidate)
-        gain = objective.surrogate_improvement(old, new, batch, before.ratio)
+        gain = parts.objective.improvement(old, new, batch, before.ratio)
         return gain, objective.mean_kl(old, new)
 
-    search = line_search.line_search(
+    search = parts.search(
         evaluate,
         theta,
         teacher.full_step,
@@ -197,7 +207,9 @@ def _solvers(
     decisions["line_search/index"] = jnp.where(
         search.accepted, search.num_candidates - 1, -1
     )
-    step = policy_update.policy_step(policy, theta, batch, config)
+    step = policy_update.policy_step(
+        policy, theta, batch, config, None, memory, fisher_policy
+    )
     flats["update/cg_solution"] = step.cg_solution
     flats["update/full_step"] = step.full_step
     return flats

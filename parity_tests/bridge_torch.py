@@ -9,18 +9,19 @@ from torch import Tensor
 from parity_tests.canonical import Arrays, flatten
 from parity_tests.cases import Problem
 from parity_tests.reference_update import Teacher
+from trpo.step_options import thinned
 from trpo.types import Batch
 from trpo_torch import (
     TRPOAgent as TRPOAgent,
     distributions,
     fisher,
-    line_search,
     objective,
     policy_update,
     state,
+    step_memory,
+    step_parts,
     value_update,
 )
-from trpo_torch.conjugate_gradient import conjugate_gradient
 from trpo_torch.device import matmul_precision as precision_of
 from trpo_torch.networks import Critic, Policy, flat_policy
 
@@ -68,6 +69,11 @@ class _Runner:
         self.theta = self.tensor(flatten(problem.state, "policy."))
         module = make_policy(case, dtype, device)
         self.policy = flat_policy(module, self.batch.obs, self.batch.action_mask)
+        few = thinned(self.batch, problem.config.fisher_every)
+        self.fisher_policy = flat_policy(module, few.obs, few.action_mask)
+        memory = step_memory.initial_memory(problem.config, self.theta)
+        cast = {n: a.astype(dtype) for n, a in problem.state.items()}
+        self.memory = state.load_memory(memory, module, cast)
         self.critic = Critic(case.obs_dim, case.layers, case.architecture)
         self.critic.to(device, self.dtype)
         arrays = {n: a.astype(dtype) for n, a in problem.state.items()}
@@ -116,34 +122,35 @@ class _Runner:
         self, teacher: Teacher, values: dict[str, Tensor], decisions: dict[str, int]
     ) -> None:
         config, theta = self.problem.config, self.theta
+        parts, memory = step_parts.step_parts(config), self.memory
+        damping = step_memory.damping_of(config, memory)
         old, before, gradient = policy_update.surrogate_and_gradient(
-            self.policy, theta, self.batch
+            self.policy, theta, self.batch, parts.objective
         )
         values["gradient"] = gradient
         probe = self.tensor(self.problem.probe)
         for route, build in fisher.FISHER_PRODUCTS.items():
-            product = build(self.policy, theta, config.cg_damping)
+            product = build(self.fisher_policy, theta, damping)
             values[f"fisher/{route}"] = product(probe)
             if route == config.fisher_product:
                 chosen = product
         # As for a policy that does not know its own Jacobian.
         automatic = fisher.gauss_newton_product(
-            lambda at: self.policy(at), theta, config.cg_damping
+            lambda at: self.fisher_policy(at), theta, damping
         )
         values["fisher/automatic"] = automatic(probe)
-        cg = conjugate_gradient(
-            chosen, self.tensor(teacher.b), config.cg_iters, config.cg_residual_tol
-        )
+        b = self.tensor(teacher.b)
+        cg = parts.solver(step_parts.LinearSystem(chosen, b, memory), config)
         values["cg/solution"] = cg.x
         decisions["cg/iterations"] = int(cg.num_steps)
 
         @torch.no_grad()
         def evaluate(candidate: Tensor) -> tuple[Tensor, Tensor]:
             new = self.policy(candidate)
-            gain = objective.surrogate_improvement(old, new, self.batch, before.ratio)
+            gain = parts.objective.improvement(old, new, self.batch, before.ratio)
             return gain, objective.mean_kl(old, new)
 
-        search = line_search.line_search(
+        search = parts.search(
             evaluate,
             theta,
             self.tensor(teacher.full_step),
@@ -156,6 +163,8 @@ class _Runner:
         values["line_search/kl"] = search.kl
         found = search.num_candidates - 1 if search.accepted else -1
         decisions["line_search/index"] = int(found)
-        step = policy_update.policy_step(self.policy, theta, self.batch, config)
+        step = policy_update.policy_step(
+            self.policy, theta, self.batch, config, None, memory, self.fisher_policy
+        )
         values["update/cg_solution"] = step.cg_solution
         values["update/full_step"] = step.full_step

@@ -4,6 +4,7 @@
 enters as an array, so nothing but arithmetic can differ.
 """
 
+import dataclasses
 import functools
 from typing import Any
 
@@ -12,6 +13,7 @@ import numpy as np
 from parity_tests import bridge_jax, bridge_torch
 from parity_tests.canonical import Arrays, flat_logits, flatten
 from parity_tests.cases import Problem, build
+from parity_tests.reference_step import DAMPING, SOLUTION
 from parity_tests.reference_update import Stages, Teacher, teach
 from trpo.advantages import generalized_advantages, normalize_advantages
 from trpo.normalization import ObservationNormalizer
@@ -19,6 +21,12 @@ from trpo.types import METRIC_NAMES
 
 
 BRIDGES = {"torch": bridge_torch, "jax": bridge_jax}
+
+# Fields of the configuration that the case or the run decides.
+SET_BY_CASE = (
+    "policy_layer_sizes", "critic_layer_sizes", "policy_distribution", "dtype",
+    "matmul_precision",
+)  # fmt: skip
 
 # Reported as decisions, not as quantities.
 DISCRETE_METRICS = ("cg/iterations", "policy/status")
@@ -93,14 +101,9 @@ def make_agent(
         action_sizes=case.action_sizes,
         images=case.images,
         **{
-            name: getattr(config, name)
-            for name in (
-                "gamma", "gae_lambda", "target_kl", "cg_iters", "cg_damping",
-                "cg_residual_tol", "backtrack_coeff", "backtrack_iters", "value_lr",
-                "value_epochs", "value_minibatch_size", "max_grad_norm",
-                "optimizer_type", "sgd_momentum", "fisher_product", "activation",
-                "layer_norm",
-            )
+            field.name: getattr(config, field.name)
+            for field in dataclasses.fields(config)
+            if field.name not in SET_BY_CASE
         },
     )  # fmt: skip
     if not case.layers:
@@ -184,6 +187,10 @@ def run_update(agent: Any, problem: Problem) -> Stages:
         prefix = f"value_optimizer.{slot}."
         if any(name.startswith(prefix) for name in state):
             stages.values[f"update/optimizer/{slot}"] = flatten(state, prefix)
+    if any(name.startswith(SOLUTION) for name in state):
+        stages.values["update/memory/cg_solution"] = flatten(state, SOLUTION)
+    if DAMPING in state:
+        stages.values["update/memory/damping"] = state[DAMPING]
     for name in METRIC_NAMES:
         if name not in DISCRETE_METRICS:
             # Reports carry Python floats, exact for either dtype.

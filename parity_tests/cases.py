@@ -58,7 +58,7 @@ class Problem(NamedTuple):
 @functools.lru_cache(maxsize=256)
 def build(name: str, seed: int = 0) -> Problem:
     """The problem of case `name` and `seed`, always the same one."""
-    from parity_tests import reference, reference_distributions
+    from parity_tests import reference, reference_distributions, reference_step
 
     case = BY_NAME[name]
     index = [row.name for row in GRID].index(name)
@@ -94,9 +94,12 @@ def build(name: str, seed: int = 0) -> Problem:
         stream.at(0), epochs=config.value_epochs, size=case.batch
     ).copy()
     probe = round32(rng.standard_normal(size))
-    return Problem(
+    problem = Problem(
         case, seed, config, state, batch, orders, nearby, probe, _rollout(rng, case)
     )
+    # Drawn last, so that a case without memory is what it is without this.
+    state |= reference_step.memory_near_solution(problem, rng)
+    return problem
 
 
 def _weights(rng: np.random.Generator, case: Case) -> Arrays:

@@ -174,6 +174,14 @@ GRID = (
          images=(Image(2, 5, 4, 2), Image(43, 2, 4, 3, channels_first=True))),
     Case(name="large_image", why="three convolutions with strides", batch=5,
          obs_dim=2 * 38 * 37, images=(Image(0, 38, 37, 2),), tested=False),
+    Case(name="step_options", why="Fisher products on a part, an entropy bonus, old "
+         "solution and damping, all candidates at once",
+         config=(("fisher_every", 3), ("entropy_coefficient", 0.05),
+                 ("cg_warm_start", 0.9), ("adaptive_damping", True),
+                 ("line_search", "batched"), ("target_kl", 0.5))),
+    Case(name="natural", why="no line search; an entropy bonus of choices",
+         distribution=CATEGORICAL, action_sizes=(3, 1, 5), masked=True, tested=False,
+         config=(("line_search", "none"), ("entropy_coefficient", 0.05))),
 )  # fmt: skip
 
 BY_NAME = {case.name: case for case in GRID}

@@ -26,6 +26,7 @@ CASES = {
     "images": ("images",),
     "networks": ("relu", "elu", "gelu", "silu_norm"),
     "masked": ("masked", "switches_masked"),
+    "step": ("step_options", "natural"),
     "continuous": ("trained", "state_std", "state_std_high", "squashed"),
     # Seen by checks of its own.
     "recurrent": (),

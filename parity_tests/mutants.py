@@ -12,6 +12,7 @@ from parity_tests.mutant_kinds import (
 from parity_tests.mutants_networks import IMAGES, NETWORKS
 from parity_tests.mutants_recurrent import RECURRENT
 from parity_tests.mutants_spaces import SPACES
+from parity_tests.mutants_step import STEP
 
 
 TORCH = (
@@ -41,7 +42,7 @@ TORCH = (
     _torch("step length forgets 2", "step_parts", "torch.sqrt(2.0 * target_kl",
            "torch.sqrt(1.0 * target_kl"),
     _torch("Fisher on a sample of the rows", "policy_update",
-           "product = parts.curvature(policy, theta,",
+           "product = parts.curvature(fisher_policy or policy, theta,",
            "product = parts.curvature("
            "lambda t: policy(t)._replace(mean=policy(t).mean[::5]), theta,"),
     _torch("log_std not clamped", "gaussian",
@@ -131,8 +132,8 @@ JAX = (
     _jax("rejected step kept", "line_search",
          "theta=jnp.where(accepted, candidate, theta)", "theta=candidate"),
     _jax("wrong status when rejected", "policy_update",
-         "sound & ~search.accepted, StepStatus.LINE_SEARCH_EXHAUSTED, trouble",
-         "sound & ~search.accepted, StepStatus.ZERO_GRADIENT, trouble"),
+         "jnp.where(rejected, StepStatus.LINE_SEARCH_EXHAUSTED, trouble)",
+         "jnp.where(rejected, StepStatus.ZERO_GRADIENT, trouble)"),
     _jax("zero gradient not noticed", "policy_update",
          "grad_norm <= ZERO_GRADIENT_NORM", "grad_norm < 0.0"),
     _jax("step length without damping", "policy_update",
@@ -196,4 +197,4 @@ SHARED = (
             "if shape != (rows, width) and", "if False and"),
 )  # fmt: skip
 
-MUTANTS = TORCH + JAX + SHARED + SPACES + NETWORKS + IMAGES + RECURRENT
+MUTANTS = TORCH + JAX + SHARED + SPACES + NETWORKS + IMAGES + RECURRENT + STEP

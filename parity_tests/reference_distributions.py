@@ -102,6 +102,13 @@ class Mixture:
         total = self.reals.entropy(reals, noise) + self.choices.entropy(choices, noise)
         return noise(total)
 
+    def entropy_pull(self, at, noise):
+        """Each one's own outputs."""
+        reals, choices = self._of(at)
+        first, d_log_std = self.reals.entropy_pull(reals, noise)
+        last, _ = self.choices.entropy_pull(choices, noise)
+        return np.concatenate([first, last], 1), d_log_std
+
     def deterministic(self, at, noise=exact):
         """The mean, and the log-probability there of the most likely choices."""
         reals, choices = self._of(at)
@@ -233,6 +240,15 @@ class Choices:
         parts = self._log_p(at.output, noise)
         terms = [noise(np.exp(log_p) * log_p).sum(1, keepdims=True) for log_p in parts]
         return noise(-np.sum(terms, axis=0))
+
+    def entropy_pull(self, at, noise):
+        """-p (log p + entropy) of each option's logit."""
+        moved = []
+        for log_p in self._log_p(at.output, noise):
+            p = noise(np.exp(log_p))
+            mean = noise((p * log_p).sum(1, keepdims=True))
+            moved.append(noise(-p * (log_p - mean)) / len(p))
+        return self._join(moved), None
 
     def deterministic(self, at, noise=exact):
         """The most likely action's log-probability, which a tie leaves continuous."""

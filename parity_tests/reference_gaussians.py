@@ -67,6 +67,10 @@ class Gaussian:
         constant = 0.5 * math.log(2.0 * math.pi * math.e)
         return noise((at.log_std + constant).sum(-1, keepdims=True))
 
+    def entropy_pull(self, at, noise):
+        """1 for each log_std."""
+        return np.zeros_like(at.output), np.ones_like(at.log_std)
+
     def deterministic(self, at, noise=exact):
         """The mean is the action itself."""
         return {"mean": at.output}
@@ -117,6 +121,11 @@ class StateGaussian(Gaussian):
     def entropy(self, at, noise=exact):
         """As with a free log_std, row by row."""
         return super().entropy(self._of(at)[0], noise)
+
+    def entropy_pull(self, at, noise):
+        """1 / N for each log_std that is not clamped."""
+        own, inside = self._of(at)
+        return np.concatenate([0.0 * own.output, inside / len(inside)], 1), None
 
     def deterministic(self, at, noise=exact):
         """The mean is the action itself."""

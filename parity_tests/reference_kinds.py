@@ -71,6 +71,10 @@ class Reference(Protocol):
         """Entropy [N, 1], or [1, 1] where it is the same for all."""
         ...
 
+    def entropy_pull(self, at: Forward, noise: Noise) -> tuple:
+        """Gradient of the mean entropy in outputs and log_std."""
+        ...
+
     def deterministic(self, at: Forward, noise: Noise = exact) -> Arrays:
         """What is continuous of the most likely action, by name."""
         ...

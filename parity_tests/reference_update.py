@@ -15,6 +15,13 @@ from parity_tests.canonical import Arrays, flatten, round32
 from parity_tests.cases import Problem
 from parity_tests.reference import Forward, Network, Noise, exact
 from parity_tests.reference_distributions import Likelihood, of_problem
+from parity_tests.reference_step import (
+    CGRun,
+    conjugate_gradient,
+    damping_of,
+    entropy_bonus,
+    sampled,
+)
 
 
 ADAM = {"beta_1": 0.9, "beta_2": 0.999, "epsilon": 1e-5}
@@ -61,47 +68,13 @@ def teach(problem: Problem) -> Teacher:
     policy, batch = problem.policy(), problem.batch
     at = reference.forward(policy, batch["obs"])
     new = reference.forward(problem.policy(problem.nearby), batch["obs"])
-    gradient = surrogate_gradient(problem, policy, at, exact)
-    norm = np.linalg.norm(gradient)
-    b = gradient / norm if norm > 0 else gradient
+    _, b = unit_gradient(problem, policy, at, exact)
     full_step = np.zeros_like(b)
     if problem.case.updates:
-        cg = conjugate_gradient(_product(problem, policy, at, exact), b, problem.config)
+        cg = conjugate_gradient(_product(problem, policy, at, exact), b, problem)
         full_step = scaled_step(cg, b, problem.config, exact)
     teacher = Teacher(*at[:2], *new[:2], b, full_step)
     return Teacher(*(None if a is None else round32(a) for a in teacher))
-
-
-class CGRun(NamedTuple):
-    """Solution, residual [p], and squared residual after 0, 1, … products."""
-
-    x: np.ndarray
-    residual: np.ndarray
-    trace: np.ndarray
-    count: int
-
-
-def conjugate_gradient(
-    product, b, config, count: int | None = None, noise: Noise = exact
-) -> CGRun:
-    """Conjugate gradient from 0; `count` products where that many are told.
-
-    Residuals are orthogonal in exact arithmetic; they are kept so by Gram-Schmidt.
-    """
-    x, r, p = np.zeros_like(b), b.copy(), b.copy()
-    trace, basis = [r @ r], []
-    while len(trace) <= (config.cg_iters if count is None else count):
-        if count is None and trace[-1] <= config.cg_residual_tol:
-            break
-        a_p = product(p)
-        alpha = noise(trace[-1] / (p @ a_p))
-        basis.append(r / math.sqrt(trace[-1]))
-        x, r = noise(x + alpha * p), noise(r - alpha * a_p)
-        q = np.stack(basis)
-        r = noise(r - (q @ r) @ q)
-        trace.append(noise(r @ r))
-        p = noise(r + trace[-1] / trace[-2] * p)
-    return CGRun(x, r, np.array(trace), len(trace) - 1)
 
 
 def scaled_step(cg: CGRun, b: np.ndarray, config, noise: Noise) -> np.ndarray:
@@ -137,12 +110,28 @@ def surrogate_gradient(
     weight = noise(terms.ratio * problem.batch["advantages"]) / len(terms.ratio)
     distribution = of_problem(problem)
     cotangents = distribution.pull(at, terms.likelihood.residual, weight, noise)
+    if coefficient := problem.config.entropy_coefficient:
+        bonus = distribution.entropy_pull(at, noise)
+        cotangents = [
+            None if of_likelihood is None else of_likelihood + coefficient * of_entropy
+            for of_likelihood, of_entropy in zip(cotangents, bonus, strict=True)
+        ]
     return reference.backward(policy, at, *cotangents, noise)
+
+
+def unit_gradient(
+    problem: Problem, policy: Network, at: Forward, noise: Noise
+) -> tuple[float, np.ndarray]:
+    """The gradient's norm, and the gradient over it."""
+    gradient = surrogate_gradient(problem, policy, at, noise)
+    norm = float(np.linalg.norm(gradient))
+    return norm, gradient / norm if norm > 0 else gradient
 
 
 def _product(problem: Problem, policy: Network, at: Forward, noise: Noise):
     """V -> (F + damping) v by J'MJ."""
-    damping, distribution = problem.config.cg_damping, of_problem(problem)
+    damping = damping_of(problem)
+    at, distribution = sampled(problem, policy, at, noise)
 
     def product(v: np.ndarray) -> np.ndarray:
         change = Network.from_flat(v, policy)
@@ -188,13 +177,16 @@ def line_search(
         with np.errstate(over="ignore"):
             gain = np.expm1(noise(change.log_ratio))
             gain = ratio * gain * batch["advantages"]
-        improvements.append(noise(reference.mean_rows(gain, noise)))
+        bonus = entropy_bonus(problem, new, noise) - entropy_bonus(problem, at, noise)
+        improvements.append(noise(reference.mean_rows(gain, noise)) + bonus)
         terms.append(abs(gain).mean())
         kls.append(reference.mean_rows(noise(change.kl), noise))
         candidates.append(candidate)
     improvements, kls = np.array(improvements), np.array(kls)
     if index is None:
         good = (improvements > 0) & (kls <= config.target_kl)
+        if config.line_search == "none":
+            good = np.isfinite(improvements) & np.isfinite(kls)
         index = int(np.argmax(good)) if good.any() and full_step.any() else -1
     theta = candidates[index] if index >= 0 else theta
     return Search(index, theta, improvements, kls, np.array(terms))

@@ -2,7 +2,11 @@
 
 import numpy as np
 
-from parity_tests import reference, reference_update as parts
+from parity_tests import (
+    reference,
+    reference_step as step_options,
+    reference_update as parts,
+)
 from parity_tests.canonical import Arrays
 from parity_tests.cases import Problem
 from parity_tests.reference import Forward, Network, Noise, exact
@@ -13,6 +17,7 @@ from parity_tests.reference_update import Stages, Teacher
 # Determined by the inputs and by decisions: float32 has to round them correctly.
 EXACT = (
     "log_std",
+    "update/memory/damping",
     "metric/policy/line_search_accepted",
     "metric/policy/line_search_frac",
 )
@@ -134,7 +139,7 @@ def _solver_stages(
     at = reference.forward(policy, batch["obs"], noise)
     product = parts._product(problem, policy, at, noise)
     count = told.get("cg/iterations")
-    cg = parts.conjugate_gradient(product, teacher.b, problem.config, count, noise)
+    cg = parts.conjugate_gradient(product, teacher.b, problem, count=count, noise=noise)
     stages.values["cg/solution"] = cg.x
     stages.decisions["cg/iterations"] = cg.count
     stages.traces["cg"] = cg.trace
@@ -164,12 +169,10 @@ def _update_stages(
     told, config, batch = told or {}, problem.config, problem.batch
     policy = problem.policy()
     at = reference.forward(policy, batch["obs"], noise)
-    gradient = parts.surrogate_gradient(problem, policy, at, noise)
-    norm = float(np.linalg.norm(gradient))
-    b = gradient / norm if norm > 0 else gradient
+    norm, b = parts.unit_gradient(problem, policy, at, noise)
     cg = parts.conjugate_gradient(
-        parts._product(problem, policy, at, noise), b, config,
-        told.get("update/cg_iterations"), noise,
+        parts._product(problem, policy, at, noise), b, problem,
+        count=told.get("update/cg_iterations"), noise=noise,
     )  # fmt: skip
     full_step = parts.scaled_step(cg, b, config, noise)
     ratio = parts.surrogate_terms(problem, at, noise).ratio
@@ -183,8 +186,15 @@ def _update_stages(
     stages.decisions["update/cg_iterations"] = cg.count
     stages.traces["update/cg"] = cg.trace
     _record_search(stages, "update", search)
-    stages.decisions["update/status"] = 4 if norm <= 1e-12 else int(search.index < 0)
+    status = 4 if norm <= 1e-12 else int(search.index < 0)
+    stages.decisions["update/status"] = status
     _policy_metrics(stages, problem, (norm, b, cg, full_step), ratio, search, noise)
+    if config.cg_warm_start:
+        stages.values["update/memory/cg_solution"] = cg.x
+    if config.adaptive_damping:
+        agreement = stages.values["metric/policy/agreement"]
+        damping = step_options.next_damping(problem, agreement, status)
+        stages.values["update/memory/damping"] = np.float64(damping)
     _fit_stages(stages, problem, noise)
 
 
@@ -197,6 +207,7 @@ def _policy_metrics(
     noise: Noise,
 ) -> None:
     norm, b, cg, full_step = step
+    before = reference.forward(problem.policy(), problem.batch["obs"], noise)
     config, batch, j = problem.config, problem.batch, search.index
     new = Network.from_flat(search.theta, problem.policy())
     at = reference.forward(new, batch["obs"], noise)
@@ -208,6 +219,7 @@ def _policy_metrics(
     predicted = frac * expected
     squared = noise(full_step @ full_step)
     surrogate = reference.mean_rows(terms, noise)
+    surrogate += step_options.entropy_bonus(problem, before, noise)
     metrics = {
         "policy/surrogate_before": surrogate,
         "policy/surrogate_after": surrogate + improvement,
@@ -223,7 +235,7 @@ def _policy_metrics(
         "policy/old_approx_kl": -reference.mean_rows(log_ratio, noise),
         "cg/residual": np.linalg.norm(cg.residual),
         "policy/predicted_kl": frac**2
-        * (config.target_kl - 0.5 * config.cg_damping * squared),
+        * (config.target_kl - 0.5 * step_options.damping_of(problem) * squared),
         "policy/agreement": improvement / predicted if predicted > 0 else 0.0,
     }
     gain_terms = search.terms[j] if j >= 0 else 0.0

@@ -1,5 +1,6 @@
 """What the tests of both backends' agents share."""
 
+import functools
 import importlib
 from typing import Any
 
@@ -62,3 +63,27 @@ def fingerprint(agent: Any) -> dict[str, tuple]:
         name: (array.dtype.str, array.shape, array.tobytes())
         for name, array in agent.get_state().items()
     }
+
+
+def backend_module(backend: str, name: str) -> Any:
+    return importlib.import_module(f"trpo_{backend}.{name}")
+
+
+@functools.cache
+def samples() -> dict[str, np.ndarray]:
+    """A batch of the torch agent's, which every agent of its seed begins as."""
+    return make_batch(make_agent("torch"))
+
+
+def updated(backend: str = "torch", batch: Any = None, **changes) -> tuple:
+    """An agent after one update, and its metrics."""
+    agent = make_agent(backend, **changes)
+    return agent, agent.update(batch or samples())
+
+
+def policy_of(agent: Any) -> np.ndarray:
+    """All weights of its policy."""
+    state = agent.get_state()
+    return np.concatenate(
+        [a.reshape(-1) for n, a in state.items() if n.startswith("policy.")]
+    )

@@ -21,7 +21,13 @@ KINDS = [
     {"optimizer_type": "adam"},
     {"optimizer_type": "sgd"},
     {"optimizer_type": "sgd", "sgd_momentum": 0.0},
-    {"optimizer_type": "adam", "normalize_observations": True},
+    # And all that a policy step may remember.
+    {
+        "optimizer_type": "adam",
+        "normalize_observations": True,
+        "cg_warm_start": 0.9,
+        "adaptive_damping": True,
+    },
 ]
 OBS = np.random.default_rng(1).standard_normal((4, OBS_DIM)).astype(np.float32)
 
@@ -66,6 +72,11 @@ def expected_layout(kind) -> dict[str, tuple[str, tuple[int, ...]]]:
         layout[f"{normalizer}.count"] = ("float64", ())
         layout[f"{normalizer}.mean"] = ("float64", (OBS_DIM,))
         layout[f"{normalizer}.squared_deviations"] = ("float64", (OBS_DIM,))
+    if kind.get("cg_warm_start"):
+        for name in [name for name in layout if name.startswith("policy.")]:
+            remembered = name.replace("policy.", "policy_step.cg_solution.")
+            layout[remembered] = layout[name]
+        layout["policy_step.damping"] = ("float32", ())
     return layout
 
 
@@ -151,7 +162,8 @@ def damaged_states(state):
         if array.ndim == 2 and array.shape[0] != array.shape[1]:
             yield name, state | {name: array.T}
     negative = [n for n, a in state.items() if a.dtype.kind == "i"]
-    negative += [n for n in state if "second_moment" in n or "deviations" in n]
+    negative += [n for n in state if "second_moment" in n]
+    negative += [n for n in state if n.endswith(("deviations", "damping"))]
     for name in [*negative, *(n for n in state if n.endswith(".count"))]:
         yield name, state | {name: state[name] * 0 - 1}
     yield "policy.extra", state | {"policy.extra": np.zeros(1)}

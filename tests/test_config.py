@@ -48,6 +48,11 @@ BAD_AGENT = {
     "policy_distribution": ("categorical", *NOT_CHOICES),
     "initial_log_std": (-20.1, 2.1, *NOT_NUMBERS),
     "fisher_product": ("hessian", *NOT_CHOICES),
+    "fisher_every": NOT_COUNTS,
+    "entropy_coefficient": (-0.01, *NOT_NUMBERS),
+    "adaptive_damping": NOT_BOOLS,
+    "cg_warm_start": (-0.1, 1.1, *NOT_NUMBERS),
+    "line_search": ("backtracking", True, *NOT_CHOICES),
     "dtype": ("float16", "double", *NOT_CHOICES),
     "matmul_precision": ("high", *NOT_CHOICES),
 }

@@ -69,6 +69,23 @@ def test_without_a_limit_it_is_trpo_bit_for_bit(backend):
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
+def test_options_of_the_policy_step_are_trpos_too(backend):
+    options = {
+        "cg_warm_start": 0.9, "adaptive_damping": True, "line_search": "batched",
+        "entropy_coefficient": 0.01,
+    }  # fmt: skip
+    plain, constrained = make_agent(backend, **options), make(backend, **options)
+    for seed in range(2):
+        batch = make_batch(plain, SIZE, seed)
+        make_batch(constrained, SIZE, seed)
+        plain.update(batch)
+        constrained.update(with_costs(batch, NO_LIMIT, seed))
+    left, right = fingerprint(plain), fingerprint(constrained)
+    assert any(name.startswith("policy_step.") for name in left)
+    assert {name: right[name] for name in left} == left
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize(
     ("excess", "kind"),
     [(-0.5, StepKind.FREE), (0.005, StepKind.BOUND), (0.5, StepKind.RECOVERY)],

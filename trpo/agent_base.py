@@ -21,6 +21,7 @@ from trpo.normalization import ObservationNormalizer
 from trpo.observations import flattened
 from trpo.sequences import NONE
 from trpo.spaces import PolicySpec, policy_spec
+from trpo.step_options import require_step_options
 from trpo.types import Batch, StepStatus
 from trpo.validation import require_count, require_positive, require_seed
 
@@ -142,6 +143,7 @@ class AgentBase(AgentState):
             images=tuple(images),
         )  # fmt: skip
         self._require_kind()
+        require_step_options(self.config)
         self._action_stream = RandomStream(self.seed, Purpose.ACTION)
         self._minibatch_stream = RandomStream(self.seed, Purpose.MINIBATCH)
         self._action_draws = self._minibatch_draws = 0

@@ -14,14 +14,17 @@ CHOICES = {
     "policy_distribution": POLICY_DISTRIBUTIONS,
     "initialization": ("orthogonal", "torch", "flax"),
     "fisher_product": ("gauss_newton", "kl_hessian"),
+    "line_search": ("sequential", "batched", "none"),
     "dtype": ("float32", "float64"),
     "matmul_precision": ("float32", "tf32", "bfloat16"),
 }
 COUNTS = (
     "recurrent_size", "cg_iters", "backtrack_iters", "value_epochs",
-    "value_minibatch_size",
+    "value_minibatch_size", "fisher_every",
 )  # fmt: skip
-BOOLS = ("layer_norm", "share_encoder", "normalize_advantages")
+BOOLS = (
+    "layer_norm", "share_encoder", "normalize_advantages", "adaptive_damping",
+)  # fmt: skip
 POSITIVE = ("target_kl", "value_lr", "max_grad_norm")
 # Lowest and highest number that is allowed.
 RANGES = {
@@ -31,6 +34,8 @@ RANGES = {
     "cost_lambda": (0.0, 1.0),
     "cg_residual_tol": (0.0, math.inf),
     "cg_damping": (0.0, math.inf),
+    "entropy_coefficient": (0.0, math.inf),
+    "cg_warm_start": (0.0, 1.0),
     "sgd_momentum": (0.0, 1.0),
     "initial_log_std": (-20.0, 2.0),
 }

@@ -33,7 +33,7 @@ def _check_array(name: str, array: np.ndarray, wanted: np.ndarray) -> np.ndarray
     if not np.isfinite(array).all():
         raise ValueError(f"`state[{name!r}]`: expected finite numbers.")
     never_negative = array.dtype.kind == "i" or name.endswith(
-        ("count", "squared_deviations", "second_moment")
+        ("count", "squared_deviations", "second_moment", "damping")
     )
     if (never_negative or ".second_moment." in name) and (array < 0).any():
         raise ValueError(f"`state[{name!r}]`: expected nothing below 0.")

@@ -15,6 +15,7 @@ from jax.flatten_util import ravel_pytree
 from trpo.architecture import PLAIN, Architecture
 from trpo.config import TRPOConfig
 from trpo.heads import Head
+from trpo.step_options import thinned
 from trpo.types import DISCARDED_FIELDS, Batch, Rates, StepStatus, UpdateReport
 from trpo_jax import distributions
 from trpo_jax.device import matmul_precision
@@ -112,6 +113,10 @@ def pure_update(
     """
     with matmul_precision(config.matmul_precision):
         theta, unravel = ravel_pytree(state_before.policy)
+        every, fisher_policy = config.fisher_every, None
+        if every > 1:
+            few = thinned(batch, every)
+            fisher_policy = functions.policy_at(unravel, few.obs, few.action_mask)
         step = policy_step(
             functions.policy_at(unravel, batch.obs, batch.action_mask),
             theta,
@@ -119,6 +124,7 @@ def pure_update(
             config,
             rates.target_kl,
             state_before.memory,
+            fisher_policy,
         )
         policy = unravel(step.theta)
         critic, optimizer_state, fit = functions.fit_critic(

@@ -56,15 +56,13 @@ def conjugate_gradient(
     """
 
     def keep_going(s: _CGState) -> Bool[jax.Array, ""]:
-        return (
-            (s.num_steps < max_steps) & (s.rr > residual_tol) & _is_sound(s.curvature)
-        )
+        return (s.num_steps < max_steps) & (s.rr > residual_tol) & is_sound(s.curvature)
 
     def step(s: _CGState) -> _CGState:
         basis = s.basis.at[s.num_steps].set(s.r / jnp.sqrt(s.rr))
         a_p = matvec(s.p)
         p_a_p = inner(s.p, a_p)
-        sound = _is_sound(p_a_p)
+        sound = is_sound(p_a_p)
         alpha = jnp.where(sound, s.rr / jnp.where(sound, p_a_p, 1.0), 0.0)
         # `where` on the vectors too: 0 * inf in an unsound product would be NaN.
         x = jnp.where(sound, s.x + alpha * s.p, s.x)
@@ -94,5 +92,6 @@ def inner(a: Float[jax.Array, " p"], b: Float[jax.Array, " p"]) -> Float[jax.Arr
     return jnp.dot(a, b)
 
 
-def _is_sound(curvature: jax.Array) -> jax.Array:
+def is_sound(curvature: jax.Array) -> jax.Array:
+    """Whether p'Ap is positive and finite."""
     return (curvature > 0) & (curvature < jnp.inf)

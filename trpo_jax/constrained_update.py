@@ -23,7 +23,7 @@ from trpo_jax.policy_update import (
     _trouble,
     surrogate_and_gradient,
 )
-from trpo_jax.step_memory import NO_MEMORY, StepMemory
+from trpo_jax.step_memory import NO_MEMORY, StepMemory, damping_of, remember
 from trpo_jax.step_parts import LinearSystem, StepParts, step_parts
 
 
@@ -135,7 +135,8 @@ def constrained_step(
     )
     of_costs = batch._replace(advantages=costs.advantages)
     _, _, cost_gradient = surrogate_and_gradient(policy, theta, of_costs)
-    product = parts.curvature(policy, theta, config.cg_damping)
+    damping = damping_of(config, memory)
+    product = parts.curvature(policy, theta, damping)
     reward = _direction(gradient, product, parts, config, memory)
     cost = _direction(cost_gradient, product, parts, config, NO_MEMORY)
     dual = _solve(reward, cost, costs.excess, target_kl)
@@ -170,13 +171,14 @@ def constrained_step(
     )
     # Not the merit of a step that was taken for its cost.
     improvement = jnp.where(by_cost, found, search.improvement)
-    model = _model(full_step, reward, cost, dual, target_kl, config.cg_damping)
+    model = _model(full_step, reward, cost, dual, target_kl, damping)
     step = _summary(
         new, batch, before, reward.cg, model, search._replace(improvement=improvement),
-        status, memory,
+        status,
     )  # fmt: skip
+    kept = remember(memory, config, reward.cg.x, step.agreement, status)
     return ConstrainedStep(
-        step=step,
+        step=step._replace(memory=kept),
         cost_solution=cost.cg.x,
         step_kind=dual.kind,
         change=change,

@@ -14,7 +14,7 @@ from trpo_jax.distributions import Distribution
 from trpo_jax.fisher import PolicyFunction
 from trpo_jax.line_search import LineSearchResult
 from trpo_jax.objective import SURROGATE, Objective, Surrogate, mean_kl, surrogate
-from trpo_jax.step_memory import NO_MEMORY, StepMemory
+from trpo_jax.step_memory import NO_MEMORY, StepMemory, damping_of, remember
 from trpo_jax.step_parts import LinearSystem, step_parts
 
 
@@ -52,7 +52,7 @@ class PolicyStep(NamedTuple):
     status: jax.Array
     predicted_kl: jax.Array
     agreement: jax.Array
-    memory: StepMemory
+    memory: StepMemory = NO_MEMORY
 
 
 class LocalModel(NamedTuple):
@@ -78,6 +78,7 @@ def policy_step(
     config: TRPOConfig,
     target_kl: float | jax.Array | None = None,
     memory: StepMemory = NO_MEMORY,
+    fisher_policy: PolicyFunction | None = None,
 ) -> PolicyStep:
     """Natural-gradient step onto the trust region's border, then a line search.
 
@@ -88,6 +89,8 @@ def policy_step(
         config: Hyperparameters.
         target_kl: Trust-region radius, nats; the configuration's if None.
         memory: Of the step before.
+        fisher_policy: The policy at the samples that Fisher products are means over;
+            `policy` if None.
     """
     parts = step_parts(config)
     target_kl = config.target_kl if target_kl is None else target_kl
@@ -98,7 +101,8 @@ def policy_step(
     # The unit-norm right-hand side makes the residual's tolerance relative, and the
     # solution independent of the advantages' scale.
     b = gradient / jnp.where(grad_norm > 0, grad_norm, 1.0)
-    product = parts.curvature(policy, theta, config.cg_damping)
+    damping = damping_of(config, memory)
+    product = parts.curvature(fisher_policy or policy, theta, damping)
     cg = parts.solver(LinearSystem(product, b, memory), config)
     # x'(F + damping)x without one more product: A x = b - r.
     x_f_x = inner(cg.x, b - cg.residual)
@@ -121,12 +125,12 @@ def policy_step(
         backtrack_iters=config.backtrack_iters,
         enabled=sound,
     )
-    status = jnp.where(
-        sound & ~search.accepted, StepStatus.LINE_SEARCH_EXHAUSTED, trouble
-    )
+    rejected = sound & ~search.accepted
+    status = jnp.where(rejected, StepStatus.LINE_SEARCH_EXHAUSTED, trouble)
     new = policy(search.theta)
-    model = _local_model(full_step, grad_norm, b, target_kl, config.cg_damping)
-    return _summary(new, batch, before, cg, model, search, status, memory)
+    model = _local_model(full_step, grad_norm, b, target_kl, damping)
+    step = _summary(new, batch, before, cg, model, search, status)
+    return step._replace(memory=remember(memory, config, cg.x, step.agreement, status))
 
 
 def surrogate_and_gradient(
@@ -189,7 +193,6 @@ def _summary(
     model: LocalModel,
     search: LineSearchResult,
     status: jax.Array,
-    memory: StepMemory,
 ) -> PolicyStep:
     after = surrogate(new, batch)
     predicted = search.frac * model.improvement
@@ -218,5 +221,4 @@ def _summary(
             search.improvement / jnp.where(predicted > 0, predicted, 1.0),
             0.0,
         ),
-        memory=memory,
     )

@@ -15,7 +15,8 @@ from trpo.config import TRPOConfig
 from trpo_jax.conjugate_gradient import CGResult, conjugate_gradient
 from trpo_jax.fisher import FISHER_PRODUCTS, Product
 from trpo_jax.line_search import LINE_SEARCHES, LineSearchResult
-from trpo_jax.objective import SURROGATE, Objective
+from trpo_jax.objective import Objective, objective_of
+from trpo_jax.preconditioned_cg import preconditioned_conjugate_gradient
 from trpo_jax.step_memory import StepMemory
 
 
@@ -54,11 +55,11 @@ class StepParts(NamedTuple):
 def step_parts(config: TRPOConfig) -> StepParts:
     """The parts that a configuration asks for."""
     return StepParts(
-        objective=SURROGATE,
+        objective=objective_of(config),
         curvature=FISHER_PRODUCTS[config.fisher_product],
-        solver=solve_from_zero,
+        solver=SOLVERS[bool(config.cg_warm_start)],
         scaling=to_the_border,
-        search=LINE_SEARCHES["sequential"],
+        search=LINE_SEARCHES[config.line_search],
     )
 
 
@@ -67,6 +68,21 @@ def solve_from_zero(system: LinearSystem, config: TRPOConfig) -> CGResult:
     return conjugate_gradient(
         system.product, system.b, config.cg_iters, config.cg_residual_tol
     )
+
+
+def solve_from_last(system: LinearSystem, config: TRPOConfig) -> CGResult:
+    """Conjugate gradient from a share of the last step's solution."""
+    last = system.memory.cg_solution
+    return preconditioned_conjugate_gradient(
+        system.product,
+        system.b,
+        config.cg_iters,
+        config.cg_residual_tol,
+        start=None if last is None else config.cg_warm_start * last,
+    )
+
+
+SOLVERS = {False: solve_from_zero, True: solve_from_last}
 
 
 def to_the_border(

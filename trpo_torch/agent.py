@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from trpo.agent_base import AgentBase
+from trpo.step_options import thinned
 from trpo.types import DISCARDED_FIELDS, Batch, Rates, StepStatus, UpdateReport
 from trpo_torch import distributions, state
 from trpo_torch.conjugate_gradient import conjugate_gradient
@@ -153,6 +154,7 @@ class TRPOAgent(AgentBase):
         return self.policy(obs)
 
     def _update(self, batch: Batch, orders: np.ndarray, rates: Rates) -> UpdateReport:
+        every = self.config.fisher_every
         with matmul_precision(self.config.matmul_precision):
             step = policy_step(
                 self._policy_function(batch),
@@ -161,6 +163,7 @@ class TRPOAgent(AgentBase):
                 self.config,
                 rates.target_kl,
                 self.step_memory,
+                self._policy_function(thinned(batch, every)) if every > 1 else None,
             )
             # Before the fit: a shared encoder is the one that acts next.
             _set_flat_params(self.policy, step.theta)

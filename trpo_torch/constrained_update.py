@@ -23,7 +23,7 @@ from trpo_torch.policy_update import (
     _trouble,
     surrogate_and_gradient,
 )
-from trpo_torch.step_memory import NO_MEMORY, StepMemory
+from trpo_torch.step_memory import NO_MEMORY, StepMemory, damping_of, remember
 from trpo_torch.step_parts import LinearSystem, StepParts, step_parts
 
 
@@ -138,7 +138,8 @@ def constrained_step(
     )
     of_costs = batch._replace(advantages=costs.advantages)
     _, _, cost_gradient = surrogate_and_gradient(policy, theta, of_costs)
-    product = parts.curvature(policy, theta, config.cg_damping)
+    damping = damping_of(config, memory)
+    product = parts.curvature(policy, theta, damping)
     reward = _direction(gradient, product, parts, config, memory)
     cost = _direction(cost_gradient, product, parts, config, NO_MEMORY)
     dual = _solve(reward, cost, costs.excess, target_kl)
@@ -169,13 +170,15 @@ def constrained_step(
     found, change = candidates.changes(new)
     # Not the merit of a step that was taken for its cost.
     improvement = found if by_cost else search.improvement
-    model = _model(full_step, reward, cost, dual, target_kl, config.cg_damping)
+    model = _model(full_step, reward, cost, dual, target_kl, damping)
+    status = StepStatus.ACCEPTED if trouble is None else trouble
     step = _summary(
         new, batch, before, reward.cg, model, search._replace(improvement=improvement),
-        StepStatus.ACCEPTED if trouble is None else trouble, memory,
+        status,
     )  # fmt: skip
+    kept = remember(memory, config, reward.cg.x, step.agreement, status)
     return ConstrainedStep(
-        step=step,
+        step=step._replace(memory=kept),
         cost_solution=cost.cg.x,
         step_kind=dual.kind,
         change=change,
@@ -252,7 +255,7 @@ def _model(
     cost: Direction,
     dual: DualSolution,
     target_kl: float,
-    damping: float,
+    damping: float | Tensor,
 ) -> LocalModel:
     """TRPO's own, but for the KL of a step that need not reach the region's border."""
     model = _local_model(step, reward.norm, reward.unit, target_kl, damping)

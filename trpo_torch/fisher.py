@@ -32,7 +32,7 @@ def linearize(policy: PolicyFunction, theta: Float[Tensor, " p"]) -> Linearizati
 
 
 def gauss_newton_product(
-    policy: PolicyFunction, theta: Float[Tensor, " p"], damping: float
+    policy: PolicyFunction, theta: Float[Tensor, " p"], damping: float | Tensor
 ) -> Product:
     """V -> (J' M J + damping) v, with J the Jacobian of the policy's outputs.
 
@@ -55,7 +55,7 @@ def gauss_newton_product(
 
 
 def kl_hessian_product(
-    policy: PolicyFunction, theta: Float[Tensor, " p"], damping: float
+    policy: PolicyFunction, theta: Float[Tensor, " p"], damping: float | Tensor
 ) -> Product:
     """V -> (H + damping) v, with H the Hessian of mean KL(old || new) at the old.
 

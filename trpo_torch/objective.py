@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from trpo.config import TRPOConfig
 from trpo.types import Batch
 from trpo_torch import distributions
 from trpo_torch.distributions import Distribution
@@ -66,3 +67,28 @@ class Objective(NamedTuple):
 
 
 SURROGATE = Objective(surrogate, surrogate_improvement)
+
+
+def with_entropy(coefficient: float) -> Objective:
+    """The surrogate plus `coefficient` times the mean entropy."""
+
+    def value(distribution: Distribution, batch: Batch) -> Surrogate:
+        found = surrogate(distribution, batch)
+        bonus = coefficient * distributions.entropy(distribution).mean()
+        return found._replace(value=found.value + bonus)
+
+    def improvement(
+        old: Distribution, new: Distribution, batch: Batch, old_ratio: Tensor
+    ) -> Tensor:
+        gain = surrogate_improvement(old, new, batch, old_ratio)
+        # Row by row: the difference of two means would lose digits.
+        change = distributions.entropy(new) - distributions.entropy(old)
+        return gain + coefficient * change.mean()
+
+    return Objective(value, improvement)
+
+
+def objective_of(config: TRPOConfig) -> Objective:
+    """What a configuration has steps improve."""
+    coefficient = config.entropy_coefficient
+    return with_entropy(coefficient) if coefficient else SURROGATE

@@ -14,7 +14,7 @@ from trpo_torch.distributions import Distribution
 from trpo_torch.fisher import PolicyFunction
 from trpo_torch.line_search import LineSearchResult
 from trpo_torch.objective import SURROGATE, Objective, Surrogate, mean_kl, surrogate
-from trpo_torch.step_memory import NO_MEMORY, StepMemory
+from trpo_torch.step_memory import NO_MEMORY, StepMemory, damping_of, remember
 from trpo_torch.step_parts import LinearSystem, step_parts
 
 
@@ -52,7 +52,7 @@ class PolicyStep(NamedTuple):
     status: StepStatus
     predicted_kl: Tensor
     agreement: Tensor
-    memory: StepMemory
+    memory: StepMemory = NO_MEMORY
 
 
 class LocalModel(NamedTuple):
@@ -78,6 +78,7 @@ def policy_step(
     config: TRPOConfig,
     target_kl: float | None = None,
     memory: StepMemory = NO_MEMORY,
+    fisher_policy: PolicyFunction | None = None,
 ) -> PolicyStep:
     """Natural-gradient step onto the trust region's border, then a line search.
 
@@ -88,6 +89,8 @@ def policy_step(
         config: Hyperparameters.
         target_kl: Trust-region radius, nats; the configuration's if None.
         memory: Of the step before.
+        fisher_policy: The policy at the samples that Fisher products are means over;
+            `policy` if None.
     """
     parts = step_parts(config)
     target_kl = config.target_kl if target_kl is None else target_kl
@@ -99,7 +102,8 @@ def policy_step(
     # The unit-norm right-hand side makes the residual's tolerance relative, and the
     # solution independent of the advantages' scale.
     b = gradient / grad_norm if grad_norm > 0 else gradient
-    product = parts.curvature(policy, theta, config.cg_damping)
+    damping = damping_of(config, memory)
+    product = parts.curvature(fisher_policy or policy, theta, damping)
     cg = parts.solver(LinearSystem(product, b, memory), config)
     # x'(F + damping)x without one more product: A x = b - r.
     x_f_x = inner(cg.x, b - cg.residual)
@@ -109,18 +113,9 @@ def policy_step(
     else:
         full_step = torch.zeros_like(theta)
 
-    new = old
-
-    @torch.no_grad()
-    def evaluate(candidate: Tensor) -> tuple[Tensor, Tensor]:
-        # Kept for the summary: the accepted candidate is the last.
-        nonlocal new
-        new = policy(candidate)
-        improvement = parts.objective.improvement(old, new, batch, before.ratio)
-        return improvement, mean_kl(old, new)
-
+    candidates = _Candidates(policy, old, batch, before.ratio, parts.objective)
     search = parts.search(
-        evaluate,
+        candidates.evaluate,
         theta,
         full_step,
         target_kl=target_kl,
@@ -130,9 +125,10 @@ def policy_step(
     if trouble is None and not search.accepted:
         trouble = StepStatus.LINE_SEARCH_EXHAUSTED
     status = StepStatus.ACCEPTED if trouble is None else trouble
-    new = new if search.accepted else old
-    model = _local_model(full_step, grad_norm, b, target_kl, config.cg_damping)
-    return _summary(new, batch, before, cg, model, search, status, memory)
+    new = candidates.at(search.theta) if search.accepted else old
+    model = _local_model(full_step, grad_norm, b, target_kl, damping)
+    step = _summary(new, batch, before, cg, model, search, status)
+    return step._replace(memory=remember(memory, config, cg.x, step.agreement, status))
 
 
 def surrogate_and_gradient(
@@ -148,6 +144,38 @@ def surrogate_and_gradient(
     (gradient,) = torch.autograd.grad(before.value, at)
     old = distribution._make(field.detach() for field in distribution)
     return old, Surrogate(*(field.detach() for field in before)), gradient
+
+
+class _Candidates:
+    """What the line search asks of parameters that it tries."""
+
+    def __init__(
+        self,
+        policy: PolicyFunction,
+        old: Distribution,
+        batch: Batch,
+        ratio: Tensor,
+        objective: Objective,
+    ) -> None:
+        self._policy, self._old, self._batch = policy, old, batch
+        self._ratio, self._objective = ratio, objective
+        self._last: tuple[Tensor | None, Distribution] = None, old
+
+    @torch.no_grad()
+    def evaluate(self, theta: Tensor) -> tuple[Tensor, Tensor]:
+        """Improvement [] and mean KL []."""
+        new = self._policy(theta)
+        self._last = theta, new
+        improvement = self._objective.improvement(
+            self._old, new, self._batch, self._ratio
+        )
+        return improvement, mean_kl(self._old, new)
+
+    @torch.no_grad()
+    def at(self, theta: Tensor) -> Distribution:
+        """The policy at the accepted parameters, the last that were tried if any."""
+        last, new = self._last
+        return new if last is theta else self._policy(theta)
 
 
 def _local_model(
@@ -192,7 +220,6 @@ def _summary(
     model: LocalModel,
     search: LineSearchResult,
     status: StepStatus,
-    memory: StepMemory,
 ) -> PolicyStep:
     after = surrogate(new, batch)
     predicted = search.frac * model.improvement
@@ -219,5 +246,4 @@ def _summary(
         agreement=torch.where(
             predicted > 0, search.improvement / predicted, torch.zeros_like(predicted)
         ),
-        memory=memory,
     )

@@ -2,10 +2,12 @@
 
 from typing import NamedTuple
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from trpo.config import TRPOConfig
+from trpo.types import StepStatus
 
 
 class StepMemory(NamedTuple):
@@ -21,6 +23,11 @@ class StepMemory(NamedTuple):
 
 
 NO_MEMORY = StepMemory()
+# Agreement below and above which damping changes, its factor, and how far it goes.
+POOR, GOOD = 0.25, 0.75
+DAMPING_FACTOR, DAMPING_RANGE = 1.5, 1e3
+# Of steps whose direction was found, whether or not one was taken.
+SOLVED = (StepStatus.ACCEPTED, StepStatus.LINE_SEARCH_EXHAUSTED)
 
 
 def initial_memory(config: TRPOConfig, theta: Float[Tensor, " p"]) -> StepMemory:
@@ -30,4 +37,50 @@ def initial_memory(config: TRPOConfig, theta: Float[Tensor, " p"]) -> StepMemory
         config: Says what is remembered.
         theta: Parameters, for the memory's size, dtype and device.
     """
-    return NO_MEMORY
+    return StepMemory(
+        torch.zeros_like(theta) if config.cg_warm_start else None,
+        theta.new_tensor(config.cg_damping) if config.adaptive_damping else None,
+    )
+
+
+def damping_of(config: TRPOConfig, memory: StepMemory) -> float | Tensor:
+    """What a step adds to the Fisher matrix: what is remembered, or configured."""
+    return config.cg_damping if memory.damping is None else memory.damping
+
+
+def remember(
+    memory: StepMemory,
+    config: TRPOConfig,
+    solution: Float[Tensor, " p"],
+    agreement: Tensor,
+    status: StepStatus,
+) -> StepMemory:
+    """The memory after a step.
+
+    Args:
+        memory: Before it.
+        config: Says how.
+        solution: Conjugate gradient's.
+        agreement: Actual over predicted improvement; 0 where none was accepted.
+        status: Of the step.
+    """
+    kept, damping = memory
+    if kept is not None and status in SOLVED:
+        kept = solution
+    if damping is not None and status != StepStatus.ZERO_GRADIENT:
+        damping = adapted_damping(damping, agreement, config.cg_damping)
+    return StepMemory(kept, damping)
+
+
+def adapted_damping(
+    damping: Float[Tensor, ""], agreement: Tensor, first: float
+) -> Float[Tensor, ""]:
+    """Levenberg and Marquardt's rule: more where the local model was wrong.
+
+    Times 3/2 where agreement < 1/4, over 3/2 where it is > 3/4, and at most
+    `DAMPING_RANGE` times the first or that much less.
+    """
+    factor = 1.0 if agreement >= POOR else DAMPING_FACTOR
+    damping = damping * factor
+    damping = damping / DAMPING_FACTOR if agreement > GOOD else damping
+    return damping.clamp(first / DAMPING_RANGE, first * DAMPING_RANGE)
