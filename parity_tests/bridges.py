@@ -99,7 +99,8 @@ def make_agent(
                 "cg_residual_tol", "backtrack_coeff", "backtrack_iters", "value_lr",
                 "value_epochs", "value_minibatch_size", "max_grad_norm",
                 "optimizer_type", "sgd_momentum", "fisher_product", "activation",
-                "layer_norm",
+                "layer_norm", "value_loss", "huber_delta", "value_clip", "value_fit",
+                "value_damping", "value_target_kl",
             )
         },
     )  # fmt: skip

@@ -11,6 +11,8 @@ CHOICES = {
     "activation": ACTIVATIONS,
     "recurrent": RECURRENT,
     "optimizer_type": ("adam", "sgd"),
+    "value_loss": ("squared_error", "huber"),
+    "value_fit": ("gradient", "gauss_newton", "lbfgs"),
     "policy_distribution": POLICY_DISTRIBUTIONS,
     "initialization": ("orthogonal", "torch", "flax"),
     "fisher_product": ("gauss_newton", "kl_hessian"),
@@ -19,10 +21,11 @@ CHOICES = {
 }
 COUNTS = (
     "recurrent_size", "cg_iters", "backtrack_iters", "value_epochs",
-    "value_minibatch_size",
 )  # fmt: skip
 BOOLS = ("layer_norm", "share_encoder", "normalize_advantages")
-POSITIVE = ("target_kl", "value_lr", "max_grad_norm")
+POSITIVE = (
+    "target_kl", "value_lr", "max_grad_norm", "huber_delta", "value_target_kl",
+)  # fmt: skip
 # Lowest and highest number that is allowed.
 RANGES = {
     "gamma": (0.0, 1.0),
@@ -31,6 +34,7 @@ RANGES = {
     "cost_lambda": (0.0, 1.0),
     "cg_residual_tol": (0.0, math.inf),
     "cg_damping": (0.0, math.inf),
+    "value_damping": (0.0, math.inf),
     "sgd_momentum": (0.0, 1.0),
     "initial_log_std": (-20.0, 2.0),
 }
