@@ -7,7 +7,7 @@ import pytest
 import scipy.optimize
 import torch
 
-from parity_tests import cases, reference_critic
+from parity_tests import cases, recurrent_problems, reference_critic
 from parity_tests.canonical import flatten
 from trpo.config import TRPOConfig
 from trpo.types import Batch
@@ -21,6 +21,7 @@ from trpo_jax.compiled import build_value_optimizer
 from trpo_jax.networks import critic_function
 from trpo_torch import (
     lbfgs as torch_lbfgs,
+    sequence_fit as torch_sequences,
     state as torch_state,
     value_loss as torch_loss,
     value_update as torch_update,
@@ -238,3 +239,58 @@ def test_bounds_that_nothing_reaches_change_nothing(backend):
     ]  # fmt: skip
     for result in results[1:]:
         np.testing.assert_allclose(result, results[0], rtol=1e-13)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_zero_is_the_whole_batch(backend):
+    obs, returns, weights = problem()
+    one, other = (
+        fit(backend, obs, returns, weights, value_minibatch_size=size, value_epochs=3)
+        for size in (0, 10**6)
+    )
+    np.testing.assert_array_equal(one[2], other[2])
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"value_fit": "gauss_newton", "value_loss": "huber", "value_clip": 0.3},
+        {"value_fit": "lbfgs"},
+    ],
+    ids=lambda options: options["value_fit"],
+)
+def test_recurrent_critics_are_fitted_alike(options):
+    made = recurrent_problems.build("gru")
+    made = made._replace(options=made.options | options)
+    torchs, jaxs = (recurrent_problems.agent(name, made) for name in BACKENDS)
+    orders = np.zeros((torchs.config.value_epochs, recurrent_problems.ENVS), np.int32)
+    batch = torchs._check_batch(made.batch)
+    given = (batch, orders, torchs.config)
+    found = torch_sequences.fit_recurrent_critic(
+        torchs.critic, torchs.value_optimizer, *given
+    )
+    run = jax.jit(
+        lambda critic, batch: jaxs._functions.fit_critic(
+            None, critic, jaxs._build_value_optimizer(), None, batch=batch,
+            orders=jnp.asarray(orders), config=jaxs.config,
+        )
+    )  # fmt: skip
+    new, _, same = run(jaxs.state.critic, jaxs._check_batch(made.batch))
+    want = torch_state.network_arrays(torchs.critic, "value.")
+    got = jax_state.network_arrays(new, "value.")
+    np.testing.assert_allclose(
+        flatten(got, "value."), flatten(want, "value."), rtol=1e-9
+    )
+    np.testing.assert_allclose(same, [float(number) for number in found], rtol=1e-10)
+    valid = made.batch["valid"]
+    before = made.values(made.weights("value"))[valid] - made.batch["returns"][valid]
+    assert float(found.loss) < (before**2).mean()
+    assert float(found.mae) < abs(before).mean()
+    # Entries that are no samples count for nothing.
+    junk = np.where(valid, made.batch["returns"], 7.0)
+    again = recurrent_problems.agent("torch", made)
+    batch = again._check_batch({**made.batch, "returns": junk})
+    given = (batch, orders, torchs.config)
+    torch_sequences.fit_recurrent_critic(again.critic, again.value_optimizer, *given)
+    for name, array in torch_state.network_arrays(again.critic, "value.").items():
+        np.testing.assert_array_equal(array, want[name])
