@@ -1,5 +1,6 @@
 """Teacher-forced stages by the JAX backend, compiled into one function."""
 
+import dataclasses
 import functools
 from typing import Any
 
@@ -11,6 +12,7 @@ from jax.flatten_util import ravel_pytree
 from parity_tests.canonical import Arrays, flatten, unflatten
 from parity_tests.cases import Case, Problem
 from parity_tests.reference_update import Teacher
+from trpo.config import TRPOConfig
 from trpo.heads import Head
 from trpo.step_options import thinned
 from trpo.types import Batch
@@ -20,6 +22,7 @@ from trpo_jax import (
     fisher,
     objective,
     policy_update,
+    regression,
     state,
     step_memory,
     step_parts,
@@ -29,6 +32,14 @@ from trpo_jax.compiled import Functions, TRPOState
 from trpo_jax.device import matmul_precision as precision_of, resolve_device
 from trpo_jax.distributions import Distribution
 from trpo_jax.networks import critic_function, flat_policy, policy_function
+
+
+# What the policy's stages do not depend on.
+CRITIC_OPTIONS = tuple(
+    field.name
+    for field in dataclasses.fields(TRPOConfig)
+    if field.name.startswith(("value_", "huber_"))
+)
 
 
 def stages(
@@ -58,9 +69,13 @@ def stages(
     inputs["memory"] = jax.tree.map(put, memory)
     sizes = (case.obs_dim, case.layers, case.head, case.architecture)
     # Regimes of equal sizes and configuration share one compilation.
+    options = {name: getattr(TRPOConfig, name) for name in CRITIC_OPTIONS}
+    config = dataclasses.replace(problem.config, **options)
     trees, vectors, scalars = _compiled(
-        sizes, problem.config, case.updates, matmul_precision, inputs
+        sizes, config, case.updates, matmul_precision, inputs
     )
+    of_critic = _of_critic(sizes, problem.config, matmul_precision, inputs)
+    trees, vectors = trees | of_critic[0], vectors | of_critic[1]
     for leaf in jax.tree.leaves((trees, vectors)):
         assert leaf.devices() == {where}, f"an array is on {leaf.devices()}"
     values = {name: np.array(array) for name, array in vectors.items()}
@@ -115,7 +130,6 @@ def _compiled(
     decisions: dict = {}
     with precision_of(matmul_precision):
         vectors = _distribution(policy(theta), sizes[2], batch, teacher)
-        vectors["value"] = _critic_values(inputs, sizes, config, trees)
         if updates:
             policies = (policy, fisher_policy)
             flats = _solvers(*policies, theta, inputs, config, vectors, decisions)
@@ -143,19 +157,19 @@ def _distribution(at: Distribution, head: Head, batch: Batch, teacher: Teacher) 
     }
 
 
-def _critic_values(inputs: dict, sizes: tuple, config: Any, trees: dict) -> jax.Array:
-    critic = critic_function(sizes[0], sizes[1], sizes[3])
-    batch = inputs["batch"]
-
-    def mean_squared_error(parameters: Any) -> jax.Array:
-        return jnp.mean((critic(parameters, batch.obs) - batch.returns) ** 2)
-
-    gradient = jax.grad(mean_squared_error)(inputs["critic"])
-    trees["critic/gradient"] = gradient
-    trees["critic/clipped_gradient"] = value_update.clip_by_norm(
-        gradient, config.max_grad_norm
-    )
-    return critic(inputs["critic"], batch.obs)
+@functools.partial(jax.jit, static_argnums=(0, 1, 2))
+def _of_critic(
+    sizes: tuple, config: TRPOConfig, matmul_precision: str, inputs: dict
+) -> tuple[dict, dict]:
+    critic, at = critic_function(sizes[0], sizes[1], sizes[3]), inputs["critic"]
+    batch, orders = inputs["batch"], jnp.zeros((0, 0), int)
+    with precision_of(matmul_precision):
+        fit = value_update.sample_regression(critic, at, batch, orders, config)
+        _, gradient = regression.loss_and_gradient(fit, fit.whole)(at)
+        clipped = regression.clip_by_norm(gradient, config.max_grad_norm)
+        values = critic(at, batch.obs)
+    trees = {"critic/gradient": gradient, "critic/clipped_gradient": clipped}
+    return trees, {"value": values}
 
 
 def _solvers(

@@ -17,6 +17,7 @@ from trpo_torch import (
     fisher,
     objective,
     policy_update,
+    regression,
     state,
     step_memory,
     step_parts,
@@ -111,10 +112,12 @@ class _Runner:
         values = self.critic(self.batch.obs)
         parameters = [p.detach() for p in self.critic.parameters()]
         gradient = torch.cat([torch.zeros_like(p).reshape(-1) for p in parameters])
-        find = value_update._squared_error(self.critic, gradient)
-        find(self.batch.obs, self.batch.returns)
+        fit = value_update.sample_regression(
+            self.critic, self.batch, self.problem.orders, self.problem.config
+        )
+        regression.loss_and_gradient(fit, gradient)(fit.whole)
         clipped = gradient.clone()
-        value_update.clip_by_norm(clipped, self.problem.config.max_grad_norm)
+        regression.clip_by_norm(clipped, self.problem.config.max_grad_norm)
         named = {"critic/gradient": gradient, "critic/clipped_gradient": clipped}
         return {"value": values, **named}
 

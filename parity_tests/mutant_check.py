@@ -25,6 +25,7 @@ CASES = {
     "mixed": ("mixed", "mixed_state_std"),
     "images": ("images",),
     "networks": ("relu", "elu", "gelu", "silu_norm"),
+    "critic": ("critic_clipped", "critic_gauss_newton", "critic_lbfgs"),
     "masked": ("masked", "switches_masked"),
     "step": ("step_options", "natural"),
     "continuous": ("trained", "state_std", "state_std_high", "squashed"),
@@ -75,7 +76,9 @@ def _rings(found: dict[str, list[str]], names: tuple[str, ...]) -> None:
 def _checks(found: dict[str, list[str]], frameworks: list[str], group: str) -> None:
     from parity_tests import inspection
 
-    left_out = inspection.OF_OTHERS if group in ("gaussian", "discrete") else ()
+    left_out = (
+        inspection.OF_OTHERS if group in ("gaussian", "discrete", "critic") else ()
+    )
     for check in inspection.checks([GOLDEN], frameworks):
         recurrent = check.of in inspection.RECURRENT
         if check.of in left_out or recurrent != (group == "recurrent"):

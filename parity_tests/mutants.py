@@ -9,6 +9,7 @@ from parity_tests.mutant_kinds import (
     shared as _shared,
     torch as _torch,
 )
+from parity_tests.mutants_critic import CRITIC
 from parity_tests.mutants_networks import IMAGES, NETWORKS
 from parity_tests.mutants_recurrent import RECURRENT
 from parity_tests.mutants_spaces import SPACES
@@ -74,11 +75,12 @@ TORCH = (
     _torch("sample standard deviation", "policy_update",
            "ratio_std=after.ratio.std(correction=0)", "ratio_std=after.ratio.std()"),
     _torch("Adam's own epsilon", "agent", "ADAM_EPSILON = 1e-5", "ADAM_EPSILON = 1e-8"),
-    _torch("gradient clipped by value", "value_update",
-           "clip_by_norm(flat, max_grad_norm)", "flat.clamp_(-max_grad_norm, max_grad_norm)"),
+    _torch("gradient clipped by value", "regression",
+           "clip_by_norm(flat, config.max_grad_norm)",
+           "flat.clamp_(-config.max_grad_norm, config.max_grad_norm)"),
     _torch("last minibatch dropped", "value_update",
-           "obs.split(minibatch_size), returns.split(minibatch_size), strict=True",
-           "obs.split(minibatch_size)[:2], returns.split(minibatch_size)[:2]"),
+           "zip(*(a.split(size) for a in chosen), strict=True)",
+           "zip(*(a.split(size)[:2] for a in chosen), strict=True)"),
     _torch("TF32-like rounding of products", "mlp",
            "x = linear(x, weight, bias)",
            "x = linear((x * 2**13 + x) - x * 2**13, weight, bias)"),
@@ -149,10 +151,10 @@ JAX = (
          "change = change * (1.0 - x)"),
     _jax("transposed product without its slope", "mlp",
          "* slope(inputs[i])", "* (1.0 - inputs[i])"),
-    _jax("clipping without torch's 1e-6", "value_update",
+    _jax("clipping without torch's 1e-6", "regression",
          "(optax.tree.norm(gradient) + 1e-6)", "optax.tree.norm(gradient)"),
     _jax("Adam's own epsilon", "compiled", "ADAM_EPSILON = 1e-5", "ADAM_EPSILON = 1e-8"),
-    _jax("last minibatch dropped", "value_update", "if rest:", "if rest and False:"),
+    _jax("last minibatch dropped", "regression", "if rest:", "if rest and False:"),
     _jax("explained variance with ddof 1", "value_update",
          "variance = returns.var()", "variance = returns.var(ddof=1)"),
     _jax("KL accepted up to 1.5 times its bound", "policy_update",
@@ -197,4 +199,4 @@ SHARED = (
             "if shape != (rows, width) and", "if False and"),
 )  # fmt: skip
 
-MUTANTS = TORCH + JAX + SHARED + SPACES + NETWORKS + IMAGES + RECURRENT + STEP
+MUTANTS = TORCH + JAX + SHARED + SPACES + NETWORKS + IMAGES + RECURRENT + STEP + CRITIC

@@ -17,7 +17,7 @@ from parity_tests import (
     gaussian_oracles,
     network_oracles,
     reference,
-    reference_update,
+    reference_critic,
 )
 from parity_tests.distribution_oracles import (
     check_extremes,
@@ -223,15 +223,13 @@ def check_critic_gradient(framework: str) -> None:
     found, _ = bridges.BRIDGES[framework].stages(
         problem, teacher, "float64", "cpu", "float32"
     )
-    critic, batch = problem.critic(), problem.batch
+    critic = problem.critic()
+    whole = reference_critic.CriticProblem(problem, reference.exact)
     flat = critic.flat()
     direction = np.random.default_rng(4).standard_normal(flat.size)
 
     def loss(theta: np.ndarray) -> float:
-        at = Network.from_flat(theta, critic)
-        return reference_update.critic_gradient(
-            at, batch["obs"], batch["returns"], reference.exact
-        )[1]
+        return whole.loss_and_gradient(Network.from_flat(theta, critic))[0]
 
     rise = loss(flat + DIFFERENCE * direction) - loss(flat - DIFFERENCE * direction)
     got = np.float64(found["critic/gradient"] @ direction)

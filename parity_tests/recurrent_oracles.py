@@ -19,6 +19,7 @@ from trpo.rollout import RolloutCollector
 from trpo_jax import (
     fisher as jax_fisher,
     policy_update as jax_update,
+    regression as jax_regression,
     sequence_fit as jax_fit,
     state as jax_state,
 )
@@ -26,6 +27,7 @@ from trpo_jax.recurrent import RecurrentPolicyFunction as JaxFunction
 from trpo_torch import (
     fisher as torch_fisher,
     policy_update as torch_update,
+    regression as torch_regression,
     sequence_fit as torch_fit,
 )
 
@@ -34,6 +36,8 @@ KINDS = ("gru", "lstm")
 ROUTES = ("gauss_newton", "kl_hessian")
 # Environments of a critic's minibatch.
 CHOSEN = np.array([2, 0], dtype=np.int32)
+# Of no epoch.
+ORDERS = np.zeros((0, recurrent_problems.ENVS), dtype=np.int32)
 
 
 @functools.lru_cache
@@ -97,17 +101,17 @@ def _of_torch(problem: RecurrentProblem) -> Arrays:
     policy = made._policy_function(batch)
     theta = torch.cat([p.detach().reshape(-1) for p in made.policy.parameters()])
     old, before, gradient = torch_update.surrogate_and_gradient(policy, theta, batch)
-    some = torch_fit.of_environments(batch.obs, torch.as_tensor(CHOSEN).long())
-    returns = batch.returns[:, CHOSEN]
-    error = torch_fit.mean_squared_error(made.critic, some, returns)
-    of_critic = torch.autograd.grad(error, list(made.critic.parameters()))
+    fit = torch_fit.sequence_regression(made.critic, batch, ORDERS, made.config)
+    some = torch_fit.of_environments(fit.whole, torch.as_tensor(CHOSEN).long())
+    of_critic = torch.cat([p.detach().reshape(-1) for p in fit.parameters])
+    error = torch_regression.loss_and_gradient(fit, of_critic)(some)
     found = {
         "outputs": old[0],
         "values": made.critic.values(batch.obs),
         "surrogate": before.value,
         "gradient": gradient,
         "critic/error": error,
-        "critic/gradient": torch.cat([g.reshape(-1) for g in of_critic]),
+        "critic/gradient": of_critic,
     }
     for route in ROUTES:
         build_product = torch_fisher.FISHER_PRODUCTS[route]
@@ -132,10 +136,11 @@ def _of_jax(problem: RecurrentProblem) -> Arrays:
     def compute(theta: Any, critic: Any, batch: Any, probe: Any) -> tuple[dict, dict]:
         policy = JaxFunction(functions.policy, unravel, batch.obs, batch.action_mask)
         old, before, gradient = jax_update.surrogate_and_gradient(policy, theta, batch)
-        some = jax_fit.of_environments(batch.obs, jax.numpy.asarray(CHOSEN))
-        error, of_critic = jax.value_and_grad(jax_fit.mean_squared_error)(
-            critic, functions.critic, some, batch.returns[:, CHOSEN]
-        )
+        orders = jax.numpy.asarray(ORDERS)
+        given = (functions.critic, critic, batch, orders, made.config)
+        fit = jax_fit.sequence_regression(*given)
+        some = jax_fit.of_environments(fit.whole, jax.numpy.asarray(CHOSEN))
+        error, of_critic = jax_regression.loss_and_gradient(fit, some)(critic)
         trees = {"gradient": unravel(gradient), "critic/gradient": of_critic}
         for route, build_product in jax_fisher.FISHER_PRODUCTS.items():
             trees[route] = unravel(build_product(policy, theta, damping)(probe))

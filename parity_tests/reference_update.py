@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from parity_tests import reference
-from parity_tests.canonical import Arrays, flatten, round32
+from parity_tests.canonical import Arrays, round32
 from parity_tests.cases import Problem
 from parity_tests.reference import Forward, Network, Noise, exact
 from parity_tests.reference_distributions import Likelihood, of_problem
@@ -24,7 +24,6 @@ from parity_tests.reference_step import (
 )
 
 
-ADAM = {"beta_1": 0.9, "beta_2": 0.999, "epsilon": 1e-5}
 VARIANCE_EPSILON = 1e-8
 OBSERVATION_CLIP = 10.0
 
@@ -190,55 +189,3 @@ def line_search(
         index = int(np.argmax(good)) if good.any() and full_step.any() else -1
     theta = candidates[index] if index >= 0 else theta
     return Search(index, theta, improvements, kls, np.array(terms))
-
-
-def critic_gradient(
-    critic: Network, obs: np.ndarray, returns: np.ndarray, noise: Noise
-) -> tuple[np.ndarray, float]:
-    """Gradient of the mean squared error, and the error."""
-    at = reference.forward(critic, obs, noise)
-    errors = at.output - returns
-    gradient = reference.backward(critic, at, 2.0 * errors / len(obs), noise=noise)
-    return gradient, float(noise(reference.mean_rows(errors**2, noise)))
-
-
-def clip(gradient: np.ndarray, max_norm: float) -> np.ndarray:
-    """The gradient scaled by min(1, max_norm / (norm + 1e-6))."""
-    return gradient * min(1.0, max_norm / (np.linalg.norm(gradient) + 1e-6))
-
-
-def fit_critic(problem: Problem, noise: Noise) -> tuple[Network, Arrays, np.ndarray]:
-    """Critic and optimiser after the update, and the loss of each gradient step."""
-    critic, config = problem.critic(), problem.config
-    prefix = "value_optimizer."
-    names = {n.split(".")[1] for n in problem.state if n.startswith(prefix)} - {"step"}
-    slots = {n: flatten(problem.state, f"{prefix}{n}.") for n in sorted(names)}
-    step = int(problem.state.get(f"{prefix}step", 0))
-    losses = []
-    for order in problem.orders:
-        for start in range(0, len(order), config.value_minibatch_size):
-            rows = order[start : start + config.value_minibatch_size]
-            gradient, loss = critic_gradient(
-                critic,
-                problem.batch["obs"][rows],
-                problem.batch["returns"][rows],
-                noise,
-            )
-            gradient, step = noise(clip(gradient, config.max_grad_norm)), step + 1
-            losses.append(loss)
-            change, slots = _optimize(config, slots, gradient, step, noise)
-            critic = Network.from_flat(noise(critic.flat() - change), critic)
-    return critic, {**slots, "step": np.array(step)}, np.array(losses)
-
-
-def _optimize(config, slots: Arrays, gradient: np.ndarray, step: int, noise: Noise):
-    """Change of the parameters to subtract, and the optimiser's new slots."""
-    if config.optimizer_type == "sgd":
-        momentum = noise(config.sgd_momentum * slots["momentum"] + gradient)
-        return config.value_lr * momentum, {"momentum": momentum}
-    b1, b2 = ADAM["beta_1"], ADAM["beta_2"]
-    first = noise(b1 * slots["first_moment"] + (1.0 - b1) * gradient)
-    second = noise(b2 * slots["second_moment"] + (1.0 - b2) * gradient**2)
-    denominator = np.sqrt(second / (1.0 - b2**step)) + ADAM["epsilon"]
-    change = noise(config.value_lr * first / (1.0 - b1**step) / denominator)
-    return change, {"first_moment": first, "second_moment": second}

@@ -4,6 +4,7 @@ import numpy as np
 
 from parity_tests import (
     reference,
+    reference_critic,
     reference_step as step_options,
     reference_update as parts,
 )
@@ -96,9 +97,9 @@ def _distribution_stages(
 def _critic_stages(stages: Stages, problem: Problem, noise: Noise) -> None:
     critic, batch = problem.critic(), problem.batch
     stages.values["value"] = reference.forward(critic, batch["obs"], noise).output
-    gradient, _ = parts.critic_gradient(critic, batch["obs"], batch["returns"], noise)
+    gradient = reference_critic.critic_gradient(problem, critic, noise)
     stages.values["critic/gradient"] = gradient
-    clipped = noise(parts.clip(gradient, problem.config.max_grad_norm))
+    clipped = noise(reference_critic.clip(gradient, problem.config.max_grad_norm))
     stages.values["critic/clipped_gradient"] = clipped
 
 
@@ -266,7 +267,7 @@ def _record_metrics(
 
 def _fit_stages(stages: Stages, problem: Problem, noise: Noise) -> None:
     returns = problem.batch["returns"]
-    critic, slots, losses = parts.fit_critic(problem, noise)
+    critic, slots, losses = reference_critic.fit_critic(problem, noise)
     stages.values["update/critic"] = critic.flat()
     step = int(slots.pop("step"))
     if problem.config.optimizer_type == "adam":

@@ -19,6 +19,7 @@ from trpo.validation import (
     require_choice,
     require_count,
     require_positive,
+    require_positive_or_none,
 )
 
 
@@ -78,10 +79,23 @@ class TRPOConfig:
     value_epochs: int = 10
     """Passes of the critic's regression over the batch, per update."""
     value_minibatch_size: int = 256
-    """Samples per critic gradient step; larger than the batch means the whole batch.
+    """Samples per critic gradient step; 0, or more than there are: the whole batch.
     Of a recurrent critic, as many whole sequences as have that many, at least one."""
     max_grad_norm: float = 0.5
     """The critic's gradient is scaled down to this Euclidean norm."""
+    value_loss: str = "squared_error"
+    """Of the critic: "squared_error", or "huber" (linear beyond `huber_delta`)."""
+    huber_delta: float = 1.0
+    """Error, in scaled returns, beyond which "huber" is linear (Huber 1964)."""
+    value_clip: float | None = None
+    """Change of a value beyond which the loss gains nothing (PPO2). None: no bound."""
+    value_fit: str = "gradient"
+    """How the critic is fitted: "gradient" (minibatches, `optimizer_type`), or by one
+    step an epoch on the whole batch: "gauss_newton" (GAE, eq. 30) or "lbfgs"."""
+    value_damping: float = 0.1
+    """Of "gauss_newton": multiple of the identity added to J'J / N."""
+    value_target_kl: float = 0.01
+    """Of "gauss_newton": radius epsilon of the values' trust region (GAE, eq. 30)."""
     normalize_advantages: bool = True
     """Subtract mean and divide by population standard deviation, once per batch."""
     optimizer_type: str = "adam"
@@ -135,6 +149,8 @@ class TRPOConfig:
             require_positive(name, getattr(self, name))
         for name in COUNTS:
             require_count(name, getattr(self, name))
+        require_count("value_minibatch_size", self.value_minibatch_size, minimum=0)
+        require_positive_or_none("value_clip", self.value_clip)
         require_between("backtrack_coeff", self.backtrack_coeff, 0.0, 1.0, open_=True)
         if self.cg_warm_start and self.cg_iters < 2:
             raise ValueError(

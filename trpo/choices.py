@@ -11,6 +11,8 @@ CHOICES = {
     "activation": ACTIVATIONS,
     "recurrent": RECURRENT,
     "optimizer_type": ("adam", "sgd"),
+    "value_loss": ("squared_error", "huber"),
+    "value_fit": ("gradient", "gauss_newton", "lbfgs"),
     "policy_distribution": POLICY_DISTRIBUTIONS,
     "initialization": ("orthogonal", "torch", "flax"),
     "fisher_product": ("gauss_newton", "kl_hessian"),
@@ -20,12 +22,14 @@ CHOICES = {
 }
 COUNTS = (
     "recurrent_size", "cg_iters", "backtrack_iters", "value_epochs",
-    "value_minibatch_size", "fisher_every",
+    "fisher_every",
 )  # fmt: skip
 BOOLS = (
     "layer_norm", "share_encoder", "normalize_advantages", "adaptive_damping",
 )  # fmt: skip
-POSITIVE = ("target_kl", "value_lr", "max_grad_norm")
+POSITIVE = (
+    "target_kl", "value_lr", "max_grad_norm", "huber_delta", "value_target_kl",
+)  # fmt: skip
 # Lowest and highest number that is allowed.
 RANGES = {
     "gamma": (0.0, 1.0),
@@ -36,6 +40,7 @@ RANGES = {
     "cg_damping": (0.0, math.inf),
     "entropy_coefficient": (0.0, math.inf),
     "cg_warm_start": (0.0, 1.0),
+    "value_damping": (0.0, math.inf),
     "sgd_momentum": (0.0, 1.0),
     "initial_log_std": (-20.0, 2.0),
 }

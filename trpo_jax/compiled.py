@@ -134,8 +134,7 @@ def pure_update(
             state_before.optimizer,
             batch=batch,
             orders=orders,
-            minibatch_size=config.value_minibatch_size,
-            max_grad_norm=config.max_grad_norm,
+            config=config,
         )
     new = TRPOState(policy, critic, optimizer_state, step.memory)
     finite = [jnp.isfinite(leaf).all() for leaf in jax.tree.leaves((new, fit.loss))]

@@ -121,11 +121,7 @@ def update(
     """
     own, costs = before
     samples = batch.samples
-    options: dict[str, Any] = {
-        "orders": orders,
-        "minibatch_size": config.value_minibatch_size,
-        "max_grad_norm": config.max_grad_norm,
-    }
+    options: dict[str, Any] = {"orders": orders, "config": config}
     with matmul_precision(config.matmul_precision):
         theta, unravel = ravel_pytree(own.policy)
         found = constrained_step(

@@ -4,14 +4,17 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import optax
-from jaxtyping import Float, Int
+from jaxtyping import Int
 
+from trpo.config import TRPOConfig
 from trpo.sequences import Memory, Sequences
 from trpo.types import Batch
 from trpo_jax.networks import Parameters
-from trpo_jax.value_update import ValueFit, descend, summary
+from trpo_jax.regression import Part, Regression
+from trpo_jax.value_fitters import FITTERS
+from trpo_jax.value_loss import Targets, value_loss
+from trpo_jax.value_update import ValueFit, summary
 
 
 def fit_recurrent_critic(
@@ -21,9 +24,7 @@ def fit_recurrent_critic(
     optimizer_state: Any,
     batch: Batch,
     orders: Int[jax.Array, "epochs b"],
-    *,
-    minibatch_size: int,
-    max_grad_norm: float | jax.Array,
+    config: TRPOConfig,
 ) -> tuple[Parameters, Any, ValueFit]:
     """Fit the critic to the returns of a batch of sequences.
 
@@ -34,27 +35,17 @@ def fit_recurrent_critic(
         optimizer_state: The optimiser's.
         batch: Samples; its `obs` are `Sequences`.
         orders: [epochs, B] order in which each epoch visits the environments.
-        minibatch_size: Samples per gradient step: of as many environments as have no
-            more, and of one at least; an epoch's last step takes the rest.
-        max_grad_norm: Gradients are scaled by min(1, max_grad_norm / (norm + 1e-6)).
+        config: Says which loss, how it is fitted, and the samples of a gradient step:
+            of as many environments as have no more, and of one at least; an epoch's
+            last step takes the rest.
 
     Returns:
         New parameters, new optimiser state, and the fit's numbers.
     """
     sequences = batch.obs
-
-    def loss(candidate: Parameters, chosen: jax.Array) -> jax.Array:
-        some = of_environments(sequences, chosen)
-        return mean_squared_error(candidate, critic, some, batch.returns[:, chosen])
-
-    parameters, optimizer_state, losses = descend(
-        loss,
-        parameters,
-        optimizer,
-        optimizer_state,
-        orders,
-        minibatch_size=max(1, minibatch_size // len(sequences.obs)),
-        max_grad_norm=max_grad_norm,
+    regression = sequence_regression(critic, parameters, batch, orders, config)
+    parameters, optimizer_state, losses = FITTERS[config.value_fit](
+        regression, parameters, optimizer, optimizer_state, config
     )
     errors = (batch.returns - critic(parameters, sequences)[0]).reshape(-1, 1)
     returns = batch.returns.reshape(-1, 1)
@@ -63,23 +54,40 @@ def fit_recurrent_critic(
     return parameters, optimizer_state, summary(losses, errors, returns)
 
 
-def mean_squared_error(
-    parameters: Parameters,
+def sequence_regression(
     critic: Callable[[Parameters, Sequences], tuple[jax.Array, jax.Array]],
-    sequences: Sequences,
-    returns: Float[jax.Array, "t b 1"],
-) -> Float[jax.Array, ""]:
-    """Mean over the samples of the critic's squared error; 0 where there are none."""
-    errors = sequences.valid * (critic(parameters, sequences)[0] - returns)
-    return (errors**2).sum() / jnp.maximum(sequences.valid.sum(), 1.0)
+    parameters: Parameters,
+    batch: Batch,
+    orders: Int[jax.Array, "epochs b"],
+    config: TRPOConfig,
+) -> Regression:
+    """What `fit_recurrent_critic` fits."""
+    sequences = batch.obs
+    steps, envs, _ = sequences.obs.shape
+
+    def values(candidate: Parameters, some: Sequences) -> jax.Array:
+        return critic(candidate, some)[0]
+
+    old = None if config.value_clip is None else values(parameters, sequences)
+    whole = Part(sequences, Targets(batch.returns, sequences.valid, old))
+    return Regression(
+        values,
+        value_loss(config),
+        whole,
+        lambda chosen: of_environments(whole, chosen),
+        max(1, (config.value_minibatch_size or steps * envs) // steps),
+        orders,
+    )
 
 
-def of_environments(sequences: Sequences, chosen: Int[jax.Array, " b"]) -> Sequences:
-    """The sequences of some environments, without `rows`."""
-    return Sequences(
+def of_environments(whole: Part, chosen: Int[jax.Array, " b"]) -> Part:
+    """The sequences and targets of some environments, without `rows`."""
+    sequences = whole.inputs
+    some = Sequences(
         sequences.obs[:, chosen],
         sequences.starts[:, chosen],
         sequences.valid[:, chosen],
         None,
         Memory(*(states[chosen] for states in sequences.memory)),
     )
+    return Part(some, jax.tree.map(lambda column: column[:, chosen], whole.targets))

@@ -187,8 +187,7 @@ class TRPOAgent(AgentBase):
             self.value_optimizer,
             batch._replace(obs=self._encoded(batch.obs)),
             orders,
-            minibatch_size=self.config.value_minibatch_size,
-            max_grad_norm=self.config.max_grad_norm,
+            self.config,
         )
 
     def _is_sound(self, theta: Tensor, value_loss: Tensor) -> bool:

@@ -87,8 +87,7 @@ class ConstrainedTRPOAgent(ConstrainedAgentBase, TRPOAgent):
             self.cost_optimizer,
             samples._replace(obs=self._encoded(samples.obs), returns=returns),
             orders,
-            minibatch_size=self.config.value_minibatch_size,
-            max_grad_norm=self.config.max_grad_norm,
+            self.config,
         )
 
     def _is_sound(self, theta: Tensor, value_loss: Tensor) -> bool:

@@ -130,12 +130,15 @@ class RecurrentCritic(nn.Module):
         """The value one step on, and the new state."""
         return _step(self.kind, _weights(None, list(self.parameters())), obs, state)
 
-    def values(self, sequences: Sequences) -> Float[Tensor, "t b 1"]:
-        """The value of every observation of whole sequences."""
+    def values(
+        self, sequences: Sequences, parameters: Sequence[Tensor] | None = None
+    ) -> Float[Tensor, "t b 1"]:
+        """The value of every observation of whole sequences; at other parameters."""
         steps, envs, _ = sequences.obs.shape
+        own = list(self.parameters()) if parameters is None else parameters
         values, _ = forward(
             self.kind,
-            _weights(None, list(self.parameters())),
+            _weights(None, own),
             sequences.obs,
             sequences.starts,
             sequences.memory.critic,

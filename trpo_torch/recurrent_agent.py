@@ -85,6 +85,5 @@ class RecurrentTRPOAgent(RecurrentAgentBase, TRPOAgent):
             self.value_optimizer,
             batch,
             orders,
-            minibatch_size=self.config.value_minibatch_size,
-            max_grad_norm=self.config.max_grad_norm,
+            self.config,
         )

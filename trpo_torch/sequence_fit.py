@@ -2,23 +2,26 @@
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Int
 from torch import Tensor
 
+from trpo.config import TRPOConfig
 from trpo.sequences import Memory, Sequences
 from trpo.types import Batch
 from trpo_torch.recurrent import RecurrentCritic
-from trpo_torch.value_update import ValueFit, _automatic, descend, summary
+from trpo_torch.regression import Part, Regression
+from trpo_torch.value_fitters import FITTERS
+from trpo_torch.value_loss import Targets, value_loss
+from trpo_torch.value_update import ValueFit, summary
 
 
+@torch.no_grad()
 def fit_recurrent_critic(
     critic: RecurrentCritic,
     optimizer: torch.optim.Optimizer,
     batch: Batch,
     orders: np.ndarray,
-    *,
-    minibatch_size: int,
-    max_grad_norm: float,
+    config: TRPOConfig,
 ) -> ValueFit:
     """Fit `critic` to the returns of a batch of sequences, in place.
 
@@ -27,47 +30,50 @@ def fit_recurrent_critic(
         optimizer: Of the critic's parameters.
         batch: Samples; its `obs` are `Sequences`.
         orders: [epochs, B] order in which each epoch visits the environments.
-        minibatch_size: Samples per gradient step: of as many environments as have no
-            more, and of one at least; an epoch's last step takes the rest.
-        max_grad_norm: Gradients are scaled by min(1, max_grad_norm / (norm + 1e-6)).
+        config: Says which loss, how it is fitted, and the samples of a gradient step:
+            of as many environments as have no more, and of one at least; an epoch's
+            last step takes the rest.
     """
-    sequences, parameters = batch.obs, list(critic.parameters())
-    envs = max(1, minibatch_size // len(sequences.obs))
-    visited = torch.as_tensor(orders, device=sequences.obs.device).long()
-
-    def loss(chosen: Tensor) -> Tensor:
-        some = of_environments(sequences, chosen)
-        return mean_squared_error(critic, some, batch.returns[:, chosen])
-
-    losses = descend(
-        lambda gradient: _automatic(loss, parameters, gradient),
-        parameters,
-        optimizer,
-        ((chosen,) for order in visited for chosen in order.split(envs)),
-        max_grad_norm=max_grad_norm,
-    )
-    with torch.no_grad():
-        errors = (batch.returns - critic.values(sequences)).reshape(-1, 1)
+    sequences = batch.obs
+    regression = sequence_regression(critic, batch, orders, config)
+    losses = FITTERS[config.value_fit](regression, optimizer, config)
+    errors = (batch.returns - critic.values(sequences)).reshape(-1, 1)
     returns = batch.returns.reshape(-1, 1)
     if sequences.rows is not None:
         errors, returns = errors[sequences.rows], returns[sequences.rows]
     return summary(losses, errors, returns)
 
 
-def mean_squared_error(
-    critic: RecurrentCritic, sequences: Sequences, returns: Float[Tensor, "t b 1"]
-) -> Float[Tensor, ""]:
-    """Mean over the samples of the critic's squared error; 0 where there are none."""
-    errors = sequences.valid * (critic.values(sequences) - returns)
-    return (errors**2).sum() / sequences.valid.sum().clamp(min=1.0)
+def sequence_regression(
+    critic: RecurrentCritic, batch: Batch, orders: np.ndarray, config: TRPOConfig
+) -> Regression:
+    """What `fit_recurrent_critic` fits."""
+    sequences = batch.obs
+    steps, count, _ = sequences.obs.shape
+    envs = max(1, (config.value_minibatch_size or steps * count) // steps)
+    visited = torch.as_tensor(orders, device=sequences.obs.device).long()
+    old = None if config.value_clip is None else critic.values(sequences)
+    whole = Part(sequences, Targets(batch.returns, sequences.valid, old))
+    return Regression(
+        critic,
+        lambda parameters, inputs: critic.values(inputs, parameters),
+        value_loss(config),
+        whole,
+        (of_environments(whole, c) for order in visited for c in order.split(envs)),
+    )
 
 
-def of_environments(sequences: Sequences, chosen: Int[Tensor, " b"]) -> Sequences:
-    """The sequences of some environments, without `rows`."""
-    return Sequences(
+def of_environments(whole: Part, chosen: Int[Tensor, " b"]) -> Part:
+    """The sequences and targets of some environments, without `rows`."""
+    sequences = whole.inputs
+    some = Sequences(
         sequences.obs[:, chosen],
         sequences.starts[:, chosen],
         sequences.valid[:, chosen],
         None,
         Memory(*(states[chosen] for states in sequences.memory)),
     )
+    columns = {
+        n: c[:, chosen] for n, c in whole.targets._asdict().items() if c is not None
+    }
+    return Part(some, Targets(**columns))

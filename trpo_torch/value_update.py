@@ -1,23 +1,26 @@
-"""Critic regression: minibatch gradient descent on the squared error of returns."""
+"""Critic regression: the configured loss of its values against the returns, fitted."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.func import functional_call
 
+from trpo.config import TRPOConfig
 from trpo.types import Batch
-from trpo_torch import mlp
-from trpo_torch.networks import Critic
+from trpo_torch.regression import Part, Regression
+from trpo_torch.value_fitters import FITTERS
+from trpo_torch.value_loss import Targets, value_loss
 
 
 class ValueFit(NamedTuple):
     """Outcome of the critic's fit.
 
     Attributes:
-        loss: mean over all gradient steps of the minibatch's mean squared error.
+        loss: mean over all steps of the (minibatch's) loss before the step.
         mae: mean absolute error over the batch after the fit.
         explained_variance: 1 - var(returns - values) / var(returns) after the fit.
     """
@@ -33,9 +36,7 @@ def fit_critic(
     optimizer: torch.optim.Optimizer,
     batch: Batch,
     orders: np.ndarray,
-    *,
-    minibatch_size: int,
-    max_grad_norm: float,
+    config: TRPOConfig,
 ) -> ValueFit:
     """Fit `critic` to the batch's returns, in place.
 
@@ -44,54 +45,34 @@ def fit_critic(
         optimizer: Of the critic's parameters.
         batch: Samples.
         orders: [epochs, N] order in which each epoch visits the samples.
-        minibatch_size: Samples per gradient step; an epoch's last step takes the rest.
-        max_grad_norm: Gradients are scaled by min(1, max_grad_norm / (norm + 1e-6)).
+        config: Says which loss, how it is fitted, and the samples of a gradient step;
+            an epoch's last step takes the rest.
     """
-    losses = descend(
-        lambda gradient: _squared_error(critic, gradient),
-        list(critic.parameters()),
-        optimizer,
-        _minibatches(batch, orders, minibatch_size),
-        max_grad_norm=max_grad_norm,
-    )
+    regression = sample_regression(critic, batch, orders, config)
+    losses = FITTERS[config.value_fit](regression, optimizer, config)
     errors = batch.returns - critic(batch.obs)
     return summary(losses, errors, batch.returns)
 
 
-@torch.no_grad()
-def descend(
-    build_loss: Callable[[Tensor], Callable[..., Tensor]],
-    parameters: Sequence[nn.Parameter],
-    optimizer: torch.optim.Optimizer,
-    minibatches: Iterable[tuple[Any, ...]],
-    *,
-    max_grad_norm: float,
-) -> Float[Tensor, " steps"]:
-    """Minibatch gradient descent, in place.
+def sample_regression(
+    critic: nn.Module, batch: Batch, orders: np.ndarray, config: TRPOConfig
+) -> Regression:
+    """What `fit_critic` fits."""
+    names = [name for name, _ in critic.named_parameters()]
 
-    Args:
-        build_loss: [p] vector -> a function of a minibatch's parts that returns its
-            loss and writes the loss's gradient to that vector.
-        parameters: Of the optimiser.
-        optimizer: Of the parameters.
-        minibatches: The parts of each step's.
-        max_grad_norm: As `fit_critic`'s.
+    def values(parameters: Sequence[Tensor], obs: Tensor) -> Tensor:
+        named = dict(zip(names, parameters, strict=True))
+        return functional_call(critic, named, (obs,))
 
-    Returns:
-        The loss before each step.
-    """
-    flat = torch.cat([parameter.detach().reshape(-1) for parameter in parameters])
-    for parameter, piece in zip(parameters, _views(flat, parameters), strict=True):
-        parameter.grad = piece
-    loss_and_gradient = build_loss(flat)
-    losses = []
-    for minibatch in minibatches:
-        losses.append(loss_and_gradient(*minibatch))
-        clip_by_norm(flat, max_grad_norm)
-        optimizer.step()
-    for parameter in parameters:
-        parameter.grad = None
-    return torch.stack(losses)
+    old = None if config.value_clip is None else critic(batch.obs)
+    whole = Part(batch.obs, Targets(batch.returns, old_values=old))
+    return Regression(
+        critic,
+        values,
+        value_loss(config),
+        whole,
+        _minibatches(whole, orders, config.value_minibatch_size or len(batch.obs)),
+    )
 
 
 def summary(
@@ -112,76 +93,15 @@ def explained_variance(errors: Tensor, returns: Tensor) -> Tensor:
     return torch.where(variance > 0, 1.0 - errors.var(correction=0) / safe, 0.0)
 
 
-def clip_by_norm(gradient: Float[Tensor, " p"], max_norm: float) -> None:
-    """Scale a flat gradient in place by min(1, max_norm / (norm + 1e-6)).
-
-    As torch.nn.utils.clip_grad_norm_ does, in a third of its time on a CPU.
-    """
-    norm = torch.sqrt((gradient * gradient).sum())
-    gradient *= (max_norm / (norm + 1e-6)).clamp(max=1.0)
-
-
-def _automatic(
-    loss: Callable[..., Tensor],
-    parameters: Sequence[Tensor],
-    gradient: Float[Tensor, " p"],
-) -> Callable[..., Tensor]:
-    """`loss`, detached, that also writes its gradient to `gradient`."""
-
-    def loss_and_gradient(*minibatch: Any) -> Tensor:
-        with torch.enable_grad():
-            found = loss(*minibatch)
-            pieces = torch.autograd.grad(
-                found, parameters, allow_unused=True, materialize_grads=True
-            )
-        torch.cat([piece.reshape(-1) for piece in pieces], out=gradient)
-        return found.detach()
-
-    return loss_and_gradient
-
-
-def _minibatches(
-    batch: Batch, orders: np.ndarray, minibatch_size: int
-) -> Iterator[tuple[Tensor, Tensor]]:
-    """Observations and returns of each step."""
+def _minibatches(whole: Part, orders: np.ndarray, size: int) -> Iterator[Part]:
+    """The samples of each gradient step."""
+    obs, targets = whole
+    arrays = [obs, *(column for column in targets if column is not None)]
+    fields = [n for n, column in targets._asdict().items() if column is not None]
     # The whole batch needs no gathering: its order can't matter.
-    whole = minibatch_size >= len(batch.obs)
-    for order in torch.as_tensor(orders, device=batch.obs.device):
+    everything = size >= len(obs)
+    for order in torch.as_tensor(orders, device=obs.device):
         # Once an epoch: gathering for each step takes longer.
-        obs = batch.obs if whole else batch.obs[order]
-        returns = batch.returns if whole else batch.returns[order]
-        yield from zip(
-            obs.split(minibatch_size), returns.split(minibatch_size), strict=True
-        )
-
-
-def _squared_error(
-    critic: nn.Module, gradient: Float[Tensor, " p"]
-) -> Callable[[Tensor, Tensor], Tensor]:
-    """(obs, returns) -> mean squared error, whose gradient goes to `gradient`."""
-    parameters = list(critic.parameters())
-    if not (isinstance(critic, Critic) and critic.architecture.by_hand):
-        return _automatic(
-            lambda obs, returns: torch.mean((critic(obs) - returns) ** 2),
-            parameters,
-            gradient,
-        )
-    layers = mlp.layers_of([parameter.detach() for parameter in parameters])
-    gradients = mlp.layers_of(_views(gradient, parameters))
-    activation = critic.architecture.activation
-
-    @torch.no_grad()
-    def by_hand(obs: Tensor, returns: Tensor) -> Tensor:
-        *inputs, values = mlp.forward(layers, obs, activation)
-        errors = values - returns
-        cotangent = errors * (2.0 / len(errors))
-        mlp.pull(layers, inputs, cotangent, gradients, activation)
-        return torch.mean(errors**2)
-
-    return by_hand
-
-
-def _views(flat: Tensor, like: Sequence[Tensor]) -> list[Tensor]:
-    """Pieces of a vector, shaped like other tensors."""
-    pieces = flat.split([tensor.numel() for tensor in like])
-    return [piece.view_as(tensor) for piece, tensor in zip(pieces, like, strict=True)]
+        chosen = arrays if everything else [array[order] for array in arrays]
+        for some, *columns in zip(*(a.split(size) for a in chosen), strict=True):
+            yield Part(some, Targets(**dict(zip(fields, columns, strict=True))))
