@@ -84,3 +84,4 @@ def test_runners_have_a_speed_limit():
     assert [info["x_velocity"] > limit for info in found] == [False] * 8 + [True] * 4
     assert preset_for(env_id) == preset_for("Hopper-v5")
     assert gymnasium.make(env_id).spec.id == env_id
+    assert preset_for(ENV_ID).name == "pointcircle"

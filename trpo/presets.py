@@ -11,6 +11,7 @@ from trpo.preset_values import (
     BY_ENVIRONMENT,
     DEFAULT,
     MUJOCO,
+    OWN,
     PENDULUM,
     Preset,
     Setting,
@@ -36,7 +37,8 @@ BY_MODULE = {"gymnasium.envs.mujoco": MUJOCO}
 
 def all_presets() -> dict[str, Preset]:
     """Every preset by name."""
-    presets = (*BY_ENVIRONMENT.values(), *BY_MODULE.values(), DEFAULT)
+    own = (*BY_ENVIRONMENT.values(), *OWN.values())
+    presets = (*own, *BY_MODULE.values(), DEFAULT)
     return {preset.name: preset for preset in presets}
 
 
@@ -58,8 +60,9 @@ def preset_for(env_id: str) -> Preset:
     """The preset of an environment, of its family, or the default; never fails."""
     # A speed limit changes neither rewards nor dynamics.
     env_id, _ = LIMITS.get(env_id, (env_id, None))
-    if env_id in BY_ENVIRONMENT:
-        return BY_ENVIRONMENT[env_id]
+    for table in (BY_ENVIRONMENT, OWN):
+        if env_id in table:
+            return table[env_id]
     spec = gymnasium.registry.get(env_id)
     entry_point = str(spec.entry_point) if spec is not None else ""
     for module, preset in BY_MODULE.items():

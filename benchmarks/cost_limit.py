@@ -1,0 +1,228 @@
+"""CPO holds a limit on costs that TRPO breaks: both trained, compared, drawn.
+
+    python -m benchmarks.cost_limit
+
+Runs one after the other in this process; those whose rows are there are skipped. TRPO
+is the same program with a limit that no cost reaches, which the tests show to be TRPO
+bit for bit, so that its costs are measured too.
+"""
+
+import csv
+import dataclasses
+import itertools
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import tyro
+from rich.console import Console
+
+from trpo.evaluation import evaluate
+from trpo.point_circle import ENV_ID
+from trpo.presets import preset_config
+from trpo.training import Progress, Trainer
+
+
+RESULTS = Path(__file__).parent / "results" / "constrained"
+UNREACHED = 1e9
+ALGORITHMS = ("CPO", "TRPO")
+COLORS = {"CPO": "tab:blue", "TRPO": "tab:orange"}
+LINES = {"torch": "-", "jax": "--"}
+EPISODES = 100
+
+
+@dataclasses.dataclass
+class Arguments:
+    """Train CPO and TRPO where reward and cost conflict; write rows, table, figure."""
+
+    env: str = ENV_ID
+    """Gymnasium environment id, with costs."""
+    cost_limit: float = 20.0
+    """CPO's limit on the mean cost of an episode."""
+    seeds: tuple[int, ...] = (0, 1, 2)
+    """Seeds of each algorithm and backend."""
+    backends: tuple[str, ...] = ("torch", "jax")
+    """Frameworks."""
+    total_steps: int = 150_000
+    """Environment steps of each run."""
+    results: Path = RESULTS
+    """Where rows, table and figure are written."""
+
+
+class Row(NamedTuple):
+    """A run after one of its updates, or its final policy; the CSV's columns.
+
+    Attributes:
+        algorithm, backend, seed: which run.
+        step: environment steps done.
+        return_mean, cost_mean: of the last 100 training episodes; of the final policy,
+            of 100 episodes of its own, with sampled actions.
+        limit: CPO's.
+    """
+
+    algorithm: str
+    backend: str
+    seed: int
+    step: int
+    return_mean: float
+    cost_mean: float
+    limit: float
+
+    @property
+    def run(self) -> tuple[str, str, int]:
+        """Which run."""
+        return self.algorithm, self.backend, self.seed
+
+
+def train(arguments: Arguments, run: tuple[str, str, int]) -> tuple[list[Row], Row]:
+    """One run's rows, and its final policy's."""
+    algorithm, backend, seed = run
+    limit = arguments.cost_limit
+    config = preset_config(
+        arguments.env,
+        backend=backend,
+        seed=seed,
+        cost_limit=limit if algorithm == "CPO" else UNREACHED,
+        total_steps=arguments.total_steps,
+    )
+    rows: list[Row] = []
+
+    def note(progress: Progress) -> None:
+        names = ("rollout/episode_return_mean", "rollout/episode_cost_mean")
+        if names[1] in progress.metrics:
+            found, cost = (round(progress.metrics[name], 3) for name in names)
+            rows.append(Row(*run, progress.step, found, cost, limit))
+
+    trainer = Trainer(config)
+    try:
+        trainer.run(note)
+        found = evaluate(
+            trainer.agent, arguments.env, episodes=EPISODES, seed=seed,
+            deterministic=False,
+        )  # fmt: skip
+    finally:
+        trainer.close()
+    assert found.costs is not None
+    cost = round(float(found.costs.mean()), 3)
+    steps = trainer.step_count
+    return rows, Row(*run, steps, round(found.mean, 3), cost, limit)
+
+
+def read(path: Path) -> list[Row]:
+    """The rows of a CSV; none if it is not there."""
+    if not path.exists():
+        return []
+    with path.open(newline="") as file:
+        return [
+            Row(
+                row["algorithm"], row["backend"], int(row["seed"]), int(row["step"]),
+                float(row["return_mean"]), float(row["cost_mean"]), float(row["limit"]),
+            )
+            for row in csv.DictReader(file)
+        ]  # fmt: skip
+
+
+def write(path: Path, rows: Iterable[Row]) -> None:
+    """Write rows as a CSV."""
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(Row._fields)
+        writer.writerows(rows)
+
+
+def table(finals: Sequence[Row], env: str) -> str:
+    """The final policies as Markdown."""
+    lines = [
+        "# A limit on costs",
+        "",
+        f"{env}, limit {finals[0].limit:g} on the mean cost of an episode. Final "
+        f"policies, {EPISODES} episodes with sampled actions, seed by seed. Written by "
+        "`python -m benchmarks.cost_limit`.",
+        "",
+        "| algorithm | backend | steps | cost | return |",
+        "|---|---|---|---|---|",
+    ]
+    ordered = sorted(finals, key=lambda row: row.run)
+    for (algorithm, backend), group in itertools.groupby(
+        ordered, key=lambda row: row.run[:2]
+    ):
+        own = list(group)
+        costs = ", ".join(f"{row.cost_mean:.1f}" for row in own)
+        returns = ", ".join(f"{row.return_mean:.1f}" for row in own)
+        lines.append(
+            f"| {algorithm} | {backend} | {own[0].step:,} | {costs} | {returns} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def draw(rows: Sequence[Row], env: str, path: Path) -> None:
+    """Mean over seeds and their range: cost, with its limit, and return."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9.0, 3.4), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    kinds = sorted({row.run[:2] for row in rows})
+    for axes, name in ((left, "cost_mean"), (right, "return_mean")):
+        for algorithm, backend in kinds:
+            own = [row for row in rows if row.run[:2] == (algorithm, backend)]
+            steps, curves = _curves(own, name)
+            color = COLORS[algorithm]
+            axes.plot(
+                steps, curves.mean(0), color=color, ls=LINES[backend], lw=1.4,
+                label=f"{algorithm}, {backend}",
+            )  # fmt: skip
+            low, high = curves.min(0), curves.max(0)
+            axes.fill_between(steps, low, high, color=color, alpha=0.12, lw=0)
+        axes.set_xlabel("environment steps")
+        axes.grid(alpha=0.25)
+    left.axhline(rows[0].limit, color="0.2", ls=":", lw=1.4, label="limit")
+    left.set_ylabel("cost of an episode")
+    right.set_ylabel("return of an episode")
+    left.legend(fontsize=8)
+    seeds = len({row.seed for row in rows})
+    figure.suptitle(
+        f"{env}: mean of {seeds} seeds and their range, last 100 training episodes",
+        fontsize=10,
+    )
+    figure.savefig(path, dpi=120)
+
+
+def _curves(rows: Sequence[Row], name: str) -> tuple[list[int], np.ndarray]:
+    """Steps that all seeds have, and the values [seeds, steps] there."""
+    by_seed = [
+        {row.step: getattr(row, name) for row in rows if row.seed == seed}
+        for seed in sorted({row.seed for row in rows})
+    ]
+    steps = sorted(set.intersection(*map(set, by_seed)))
+    return steps, np.array([[curve[step] for step in steps] for curve in by_seed])
+
+
+def main(arguments: Arguments) -> int:
+    """Train what is missing, then write everything; exit status."""
+    console, folder = Console(), arguments.results
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = folder / "curves.csv", folder / "policies.csv"
+    rows, finals = map(read, paths)
+    done = {row.run for row in finals}
+    runs = itertools.product(arguments.seeds, ALGORITHMS, arguments.backends)
+    for seed, algorithm, backend in runs:
+        run = (algorithm, backend, seed)
+        if run in done:
+            continue
+        more, final = train(arguments, run)
+        rows, finals = [*rows, *more], [*finals, final]
+        for path, part in zip(paths, (rows, finals), strict=True):
+            write(path, part)
+        console.print(
+            f"{algorithm}, {backend}, seed {seed}: cost {final.cost_mean:.1f}, "
+            f"return {final.return_mean:.1f}",
+            highlight=False,
+        )
+    (folder / "cost_limit.md").write_text(table(finals, arguments.env))
+    draw(rows, arguments.env, folder / "cost_limit.png")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(tyro.cli(Arguments, prog="python -m benchmarks.cost_limit")))
