@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 from parity_tests import (
+    constrained_oracles,
     failures,
     golden_checks,
     lowering,
@@ -19,6 +20,9 @@ from parity_tests.tolerances import TF32_SHOWS_IN, TF32_UNSTABLE
 
 FRAMEWORKS = ("torch", "jax")
 RECURRENT = (*recurrent_oracles.CHECKS, *recurrent_oracles.SHARED)
+CONSTRAINED = (*constrained_oracles.CHECKS, *constrained_oracles.SHARED)
+# Group of planted faults -> the checks that are of nothing else.
+OF_GROUP = {"recurrent": RECURRENT, "constrained": CONSTRAINED}
 # Of squashed and mixed actions, of a log_std for each row, and of masks: checks that
 # compile much, and that no fault in what the plain Gaussian uses needs.
 OF_OTHERS = (
@@ -26,6 +30,7 @@ OF_OTHERS = (
     *("dense Fisher of other networks", "gradient and Fisher of images"),
     *("gradients of other distributions", "act of other distributions"),
     *RECURRENT,
+    *CONSTRAINED,
 )
 
 
@@ -70,7 +75,8 @@ def checks(
     if "jax" in frameworks:
         name = "products ask for full precision, jax"
         found.append(Check("truth", name, lowering.check_full_precision))
-    for name, check in (shared_oracles.CHECKS | recurrent_oracles.SHARED).items():
+    shared = shared_oracles.CHECKS | recurrent_oracles.SHARED
+    for name, check in (shared | constrained_oracles.SHARED).items():
         found.append(Check("truth", name, check))
     for name, check in failures.CHECKS.items():
         found.append(Check("failures", name, check))
@@ -80,7 +86,7 @@ def checks(
 def _framework_checks(framework: str, golden_names: list[str]) -> list[Check]:
     """The checks of one backend alone."""
     found = []
-    for module in (oracles, metamorphic, recurrent_oracles):
+    for module in (oracles, metamorphic, recurrent_oracles, constrained_oracles):
         for name, check in module.CHECKS.items():
             run = lambda check=check, framework=framework: check(framework)
             found.append(Check("truth", f"{name}, {framework}", run))

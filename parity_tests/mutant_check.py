@@ -31,6 +31,7 @@ CASES = {
     "continuous": ("trained", "state_std", "state_std_high", "squashed"),
     # Seen by checks of its own.
     "recurrent": (),
+    "constrained": (),
 }
 # Ring C is a mean over cases and seeds: of fewer it is chance.
 LEAST_PROBLEMS = 8
@@ -80,8 +81,12 @@ def _checks(found: dict[str, list[str]], frameworks: list[str], group: str) -> N
         inspection.OF_OTHERS if group in ("gaussian", "discrete", "critic") else ()
     )
     for check in inspection.checks([GOLDEN], frameworks):
-        recurrent = check.of in inspection.RECURRENT
-        if check.of in left_out or recurrent != (group == "recurrent"):
+        owner = next(
+            (g for g, own in inspection.OF_GROUP.items() if check.of in own), ""
+        )
+        if check.of in left_out or owner != (
+            group if group in inspection.OF_GROUP else ""
+        ):
             continue
         outcome = inspection.perform(check)
         if not outcome.ok:

@@ -9,6 +9,7 @@ from parity_tests.mutant_kinds import (
     shared as _shared,
     torch as _torch,
 )
+from parity_tests.mutants_constrained import CONSTRAINED
 from parity_tests.mutants_critic import CRITIC
 from parity_tests.mutants_networks import IMAGES, NETWORKS
 from parity_tests.mutants_recurrent import RECURRENT
@@ -199,4 +200,7 @@ SHARED = (
             "if shape != (rows, width) and", "if False and"),
 )  # fmt: skip
 
-MUTANTS = TORCH + JAX + SHARED + SPACES + NETWORKS + IMAGES + RECURRENT + STEP + CRITIC
+MUTANTS = (
+    *(TORCH + JAX + SHARED + SPACES + NETWORKS + IMAGES + RECURRENT),
+    *(STEP + CRITIC + CONSTRAINED),
+)

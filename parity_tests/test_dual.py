@@ -1,17 +1,10 @@
 """The two-multiplier problem of constrained updates; see `dual_oracles.py`."""
 
 import numpy as np
-import pytest
 from hypothesis import given, settings, strategies as st
 
 from parity_tests import dual_oracles
 from parity_tests.tolerances import assert_parity
-
-
-@pytest.mark.parametrize("framework", ["torch", "jax"])
-@pytest.mark.parametrize("check", dual_oracles.CHECKS)
-def test_the_dual_is_right(check, framework):
-    dual_oracles.CHECKS[check](framework)
 
 
 @settings(max_examples=60, deadline=None)

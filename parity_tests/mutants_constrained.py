@@ -1,0 +1,44 @@
+"""Planted faults of constrained updates; see `mutants.py`."""
+
+from parity_tests.mutant_kinds import (
+    jax as _jax,
+    looked_for,
+    torch as _torch,
+)
+
+
+CONSTRAINED = looked_for(
+    "constrained",
+    _torch("limit not kept by the line search", "constrained_update",
+           "return torch.where(kept, merit, -torch.inf), mean_kl(self.old, new)",
+           "return merit, mean_kl(self.old, new)"),
+    _torch("reward sought where the cost must fall", "constrained_update",
+           "merit = -change if self.by_cost else improvement", "merit = improvement"),
+    _torch("excess not in units of the gradient", "constrained_update",
+           "excess / torch.where(has_cost, cost.norm, 1.0),", "excess,"),
+    _torch("recovery uphill", "dual", "down = -torch.sqrt(", "down = torch.sqrt("),
+    _torch("the plane's other side", "dual", "-(c + along * r) / s,",
+           "(c - along * r) / s,"),
+    _torch("limit compared at the full radius's half", "dual",
+           "or c + free * r <= 0 or", "or c + 0.5 * free * r <= 0 or"),
+    _torch("cost critic fitted to rewards", "constrained_agent",
+           "samples._replace(obs=self._encoded(samples.obs), returns=returns)",
+           "samples._replace(obs=self._encoded(samples.obs))"),
+    _jax("limit not kept by the line search", "constrained_update",
+         "return jnp.where(kept, merit, -jnp.inf), mean_kl(self.old, new)",
+         "return merit, mean_kl(self.old, new)"),
+    _jax("slope of the reward along the cost's direction", "constrained_update",
+         "slope = inner(cost.unit, reward.cg.x)",
+         "slope = inner(reward.unit, cost.cg.x)"),
+    _jax("multiplier of unit gradients", "constrained_update",
+         "cost_multiplier=dual.cost_multiplier * per_cost",
+         "cost_multiplier=dual.cost_multiplier"),
+    _jax("KL as if every step reached the border", "constrained_update",
+         "kl = 0.5 * (damped - damping * model.norm**2)", "kl = model.kl"),
+    _jax("all of the gradient along the plane", "dual",
+         "rest = q - r * r / safe_s", "rest = q"),
+    _jax("no recovery", "dual", "recovers = room <= 0", "recovers = room < -1e9"),
+    _jax("cost critic with the critic's optimiser", "constrained_agent",
+         "given = (policy, costs.critic, optimizer, costs.optimizer)",
+         "given = (policy, costs.critic, optimizer, own.optimizer)"),
+)  # fmt: skip
