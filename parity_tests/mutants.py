@@ -18,8 +18,8 @@ from parity_tests.mutants_step import STEP
 
 
 TORCH = (
-    _torch("KL reversed", "objective", "distributions.kl_old_to_new(old, new).mean()",
-           "distributions.kl_old_to_new(new, old).mean()"),
+    _torch("KL reversed", "objective", "distributions.kl_old_to_new(old, new))",
+           "distributions.kl_old_to_new(new, old))"),
     _torch("KL averaged over actions", "gaussian",
            "(-2.0 * d) + z**2)).sum(-1, keepdim=True)",
            "(-2.0 * d) + z**2)).mean(-1, keepdim=True)"),
@@ -70,11 +70,11 @@ TORCH = (
     _torch("ratio clipped as in PPO", "objective", "ratio = torch.exp(log_ratio)",
            "ratio = torch.exp(log_ratio).clamp(0.8, 1.2)"),
     _torch("difference of two means", "objective",
-           "return (old_ratio * torch.expm1(log_ratio) * batch.advantages).mean()",
+           "return reduction.mean(gains)",
            "return (old_ratio * torch.exp(log_ratio) * batch.advantages).mean()"
            " - (old_ratio * batch.advantages).mean()"),
     _torch("sample standard deviation", "policy_update",
-           "ratio_std=after.ratio.std(correction=0)", "ratio_std=after.ratio.std()"),
+           "torch.sqrt(reduction.variance(after.ratio))", "after.ratio.std()"),
     _torch("Adam's own epsilon", "agent", "ADAM_EPSILON = 1e-5", "ADAM_EPSILON = 1e-8"),
     _torch("gradient clipped by value", "regression",
            "clip_by_norm(flat, config.max_grad_norm)",
@@ -103,8 +103,8 @@ TORCH = (
 )  # fmt: skip
 
 JAX = (
-    _jax("KL reversed", "objective", "distributions.kl_old_to_new(old, new).mean()",
-         "distributions.kl_old_to_new(new, old).mean()"),
+    _jax("KL reversed", "objective", "distributions.kl_old_to_new(old, new))",
+         "distributions.kl_old_to_new(new, old))"),
     _jax("layer transposed", "state",
          "array = array.transpose(np.argsort(TO_CANONICAL[array.ndim])).copy()",
          "array = array.reshape(array.transpose("
@@ -157,7 +157,7 @@ JAX = (
     _jax("Adam's own epsilon", "compiled", "ADAM_EPSILON = 1e-5", "ADAM_EPSILON = 1e-8"),
     _jax("last minibatch dropped", "regression", "if rest:", "if rest and False:"),
     _jax("explained variance with ddof 1", "value_update",
-         "variance = returns.var()", "variance = returns.var(ddof=1)"),
+         "variance = reduction.variance(returns)", "variance = returns.var(ddof=1)"),
     _jax("KL accepted up to 1.5 times its bound", "policy_update",
          "target_kl=target_kl,", "target_kl=1.5 * target_kl,"),
     _jax("residual's tolerance not passed on", "step_parts",
@@ -170,7 +170,7 @@ JAX = (
          "lambda after, before: jnp.where(sound, after, before), new, state_before",
          "lambda after, before: after, new, state_before"),
     _jax("sum in float32 order", "objective",
-         "return (old_ratio * jnp.expm1(log_ratio) * batch.advantages).mean()",
+         "return reduction.mean(gains)",
          "return jnp.mean(jnp.exp(log_ratio) * old_ratio * batch.advantages)"
          " - jnp.mean(old_ratio * batch.advantages)"),
 )  # fmt: skip
@@ -193,7 +193,7 @@ SHARED = (
     _shared("moments merged without their distance", "normalization",
             "+ delta**2 * (self.count * count / total)", "+ 0.0"),
     _shared("sample standard deviation", "advantages",
-            "scaled / np.sqrt(np.mean(scaled**2))", "scaled / np.std(scaled, ddof=1)"),
+            "scaled / np.sqrt(ranks.mean(scaled**2))", "scaled / np.std(scaled, ddof=1)"),
     _shared("infinities let through", "batch_check", "if not finite.all():",
             "if np.isnan(array).any():"),
     _shared("batch width not checked", "batch_check",

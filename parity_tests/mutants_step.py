@@ -18,7 +18,7 @@ STEP = looked_for(
            "fisher_policy or policy, theta, Batch(*(None if f is None else f[:: config.fisher_every] for f in batch)), parts.objective\n"),
     _jax("Fisher products over all samples", "compiled", "            fisher_policy,\n", "            None,\n"),
     _torch("entropy left out of the improvement", "objective",
-           "return gain + coefficient * change.mean()", "return gain"),
+           "return gain + coefficient * reduction.mean(change)", "return gain"),
     _jax("entropy penalised", "objective", "value=found.value + bonus",
          "value=found.value - bonus"),
     _torch("start's residual forgotten", "preconditioned_cg",

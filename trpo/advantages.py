@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from trpo.ranks import ALONE, Alone
+
 
 def generalized_advantages(
     rewards: np.ndarray,
@@ -57,16 +59,26 @@ def generalized_advantages(
     return advantages, advantages + values
 
 
-def normalize_advantages(advantages: np.ndarray) -> np.ndarray:
+def standard_deviation(values: np.ndarray, ranks: Alone = ALONE) -> float:
+    """Population standard deviation of all ranks' numbers."""
+    if ranks.size == 1:
+        return float(values.std())
+    return float(np.sqrt(ranks.mean((values - ranks.mean(values)) ** 2)))
+
+
+def normalize_advantages(advantages: np.ndarray, ranks: Alone = ALONE) -> np.ndarray:
     """Advantages with mean 0 and population standard deviation 1; [N] or any shape.
+
+    Mean and deviation are of all ranks' advantages, which must all call it.
 
     Equal advantages carry no preference and become exactly zero, where dividing by a
     rounding-error deviation would blow them up into a full trust-region step.
     """
     advantages = np.asarray(advantages, dtype=np.float64)
-    centred = advantages - advantages.mean()
-    largest = np.max(np.abs(centred), initial=0.0)
-    if not largest > 1e-12 * np.max(np.abs(advantages), initial=0.0):
+    centred = advantages - ranks.mean(advantages)
+    largest = ranks.largest(np.max(np.abs(centred), initial=0.0))
+    before = ranks.largest(np.max(np.abs(advantages), initial=0.0))
+    if not largest > 1e-12 * before:
         return np.zeros_like(advantages)
     scaled = centred / largest  # Squares of huge advantages would overflow.
-    return scaled / np.sqrt(np.mean(scaled**2))
+    return scaled / np.sqrt(ranks.mean(scaled**2))

@@ -4,6 +4,7 @@ Each backend's `TRPOAgent` derives from `AgentBase` and supplies the pure parts.
 """
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any, Self
 
 import numpy as np
@@ -256,6 +257,7 @@ class AgentBase(AgentState):
         *,
         target_kl: float | None = None,
         value_lr: float | None = None,
+        rows: np.ndarray | None = None,
     ) -> dict[str, float]:
         """Take one trust-region step, then fit the critic to the returns.
 
@@ -268,6 +270,7 @@ class AgentBase(AgentState):
                 one, `action_mask` [N, sum(head.options)].
             target_kl: This update's trust-region radius; the configuration's if None.
             value_lr: This update's learning rate of the critic; likewise.
+            rows: [N] numbers of these samples among all ranks'; in their order if None.
 
         Returns:
             The metrics, under the names of `trpo.types.METRIC_NAMES`.
@@ -278,13 +281,19 @@ class AgentBase(AgentState):
         """
         rates = self.config.rates(target_kl, value_lr)
         native_batch = self._check_batch(batch)
-        orders = minibatch_orders(
+        size, update = self._shuffled(native_batch), self._update
+        shards = None if self.sharding is None else self.sharding.divide(size, rows)
+        orders: Any = minibatch_orders(
             self._minibatch_stream.at(self._minibatch_draws),
             epochs=self.config.value_epochs,
-            size=self._shuffled(native_batch),
+            size=size if shards is None else shards.total,
         )
+        if self.sharding is not None and shards is not None:
+            size = self.config.value_minibatch_size
+            orders = self.sharding.minibatches(shards, orders, size)
+            update = partial(self._update_sharded, shards)
         with self.all_or_nothing() as before:
-            report = self._update(native_batch, orders, rates)
+            report = update(native_batch, orders, rates)
             self._minibatch_draws += 1
             if int(report.status) == StepStatus.NON_FINITE:
                 self.restore(before)

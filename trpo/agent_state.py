@@ -1,6 +1,7 @@
 """The state of an agent under canonical names: what of it knows no framework."""
 
-from collections.abc import Iterator, Mapping
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
@@ -9,6 +10,9 @@ import numpy as np
 from trpo.agent_checks import AgentChecks
 from trpo.batch_check import real_array, require_finite, require_shape
 from trpo.noise import Purpose, RandomStream
+from trpo.normalization import MOMENTS
+from trpo.ranks import ALONE, Alone
+from trpo.shards import Sharding, require_shardable
 from trpo.state_check import check_state
 
 
@@ -36,13 +40,42 @@ class AgentState(AgentChecks):
     _minibatch_stream: RandomStream
     _action_draws: int
     _minibatch_draws: int
+    sharding: Sharding | None = None
+    """How updates are divided over devices and processes; None if they are not."""
 
     def _draw_noise(self, rows: int) -> np.ndarray:
         """What `rows` actions are sampled from, each time another."""
         generator = self._action_stream.at(self._action_draws)
-        noise = self.head.draw_noise(generator, rows)
         self._action_draws += 1
-        return noise
+        if self.sharding is None or self.sharding.environments is None:
+            return self.head.draw_noise(generator, rows)
+        # Every environment's, so that each has what it has in a run of one process.
+        count, own = self.sharding.environments
+        return self.head.draw_noise(generator, count)[own]
+
+    def shard(
+        self,
+        ranks: Alone = ALONE,
+        num_envs: int | None = None,
+        devices: Sequence[Any] = (),
+    ) -> None:
+        """Divide updates over devices and processes from here on.
+
+        Every rank must then call `update` and `observe`, each with its own part.
+
+        Args:
+            ranks: This process and the others, which `start` of the backend's
+                `distributed` has made.
+            num_envs: Environments of all ranks, if this one acts in its own of them.
+            devices: JAX's, of this process; by default all of the agent's kind where
+                there are other processes, else the agent's own.
+
+        Raises:
+            ValueError: the backend can't use these devices, a rank would have no
+                environment, or the configuration asks for what is not sharded yet.
+        """
+        require_shardable(self.config)
+        self.sharding = Sharding(ranks, self._use_devices(ranks, devices), num_envs)
 
     def snapshot(self) -> Snapshot:
         """The state as it is now, to come back to if what follows fails.
@@ -50,13 +83,14 @@ class AgentState(AgentChecks):
         Cheaper than `get_state`: nothing leaves the device, and the normaliser's
         arrays are never written to.
         """
+        return self._snapshot_with(self._learned())
+
+    def _snapshot_with(self, learned: Any) -> Snapshot:
         moments = None
         if self.observation_normalizer is not None:
             own = self.observation_normalizer.moments
             moments = (own.count, own.mean, own.squared_deviations)
-        return Snapshot(
-            self._learned(), moments, self._action_draws, self._minibatch_draws
-        )
+        return Snapshot(learned, moments, self._action_draws, self._minibatch_draws)
 
     def restore(self, snapshot: Snapshot) -> None:
         """Make every byte of the state what it was when `snapshot` was taken."""
@@ -86,14 +120,32 @@ class AgentState(AgentChecks):
         `value.layers.<i>.bias`, `value_optimizer.…`, `observation_normalizer.…`,
         `random.…`.
         """
-        state = self._get_learned_state()
-        if self.observation_normalizer is not None:
-            moments = self.observation_normalizer.moments.get_state()
-            state |= {f"observation_normalizer.{k}": v for k, v in moments.items()}
-        for name in ("seed", "action_draws", "minibatch_draws"):
-            private = "seed" if name == "seed" else f"_{name}"
-            state[f"random.{name}"] = np.array(getattr(self, private), dtype=np.int64)
+        return self._named(self._get_learned_state(), self._snapshot_with(None))
+
+    def state_at(self, snapshot: Snapshot) -> dict[str, np.ndarray]:
+        """What `get_state` was when `snapshot` was taken, whatever has come since."""
+        return self._named(self._arrays_of(snapshot.learned), snapshot)
+
+    def _named(
+        self, state: dict[str, np.ndarray], snapshot: Snapshot
+    ) -> dict[str, np.ndarray]:
+        if snapshot.moments is not None:
+            for name, value in zip(MOMENTS, snapshot.moments, strict=True):
+                state[f"observation_normalizer.{name}"] = np.array(value)
+        for name, value in (
+            ("seed", self.seed),
+            ("action_draws", snapshot.action_draws),
+            ("minibatch_draws", snapshot.minibatch_draws),
+        ):
+            state[f"random.{name}"] = np.array(value, dtype=np.int64)
         return state
+
+    def digest(self) -> np.ndarray:
+        """SHA-256 [32] of every byte of weights and optimiser; equal on all ranks."""
+        found = hashlib.sha256()
+        for name, array in self._get_learned_state().items():
+            found.update(name.encode() + array.tobytes())
+        return np.frombuffer(found.digest(), dtype=np.uint8)
 
     def set_state(self, state: Mapping[str, np.ndarray]) -> None:
         """Continue from `state`, as `get_state` of either backend returned it.
@@ -129,4 +181,5 @@ class AgentState(AgentChecks):
             obs = real_array("obs", obs)
             require_shape("obs", obs, (None, self.obs_dim))
             require_finite("obs", obs)
-            self.observation_normalizer.update(obs)
+            ranks = ALONE if self.sharding is None else self.sharding.ranks
+            self.observation_normalizer.update(obs, ranks)

@@ -10,6 +10,23 @@ from trpo.config import TrainConfig
 
 
 @dataclasses.dataclass
+class RankArguments:
+    """Of a run of many processes; without a launcher that says it, where they meet."""
+
+    distributed: bool = False
+    """Be one of many processes that make each update together: started by torchrun,
+    mpirun or srun, or each with the three arguments that follow."""
+    coordinator: str | None = None
+    """HOST:PORT where process 0 can be reached."""
+    num_processes: int | None = None
+    """Processes in all."""
+    process_id: int | None = None
+    """Number of this one, from 0."""
+    rank_timeout: float = 20.0
+    """Seconds without a sign of life after which a process counts as lost."""
+
+
+@dataclasses.dataclass
 class TrainArguments:
     """Train an agent on a Gymnasium environment.
 
@@ -29,6 +46,8 @@ class TrainArguments:
     """With --compiled: members of seeds `seed`, `seed` + 1, … trained at once."""
     sweep: tuple[str, ...] = ()
     """With --compiled: NAME=VALUE,VALUE,… …; each combination is trained at once."""
+    ranks: RankArguments = dataclasses.field(default_factory=RankArguments)
+    """Many processes."""
 
 
 @dataclasses.dataclass
@@ -39,6 +58,8 @@ class ResumeArguments:
     """Run directory to continue."""
     total_steps: int | None = None
     """New budget of environment steps; by default the run's own."""
+    ranks: RankArguments = dataclasses.field(default_factory=RankArguments)
+    """Many processes, of any number."""
 
 
 @dataclasses.dataclass

@@ -1,10 +1,13 @@
 """What a backend supplies to `trpo.agent_base.AgentBase`."""
 
 import abc
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
+from trpo.ranks import Alone
+from trpo.shards import Minibatches, Shards
 from trpo.types import Batch, Rates, UpdateReport
 
 
@@ -53,6 +56,19 @@ class BackendHooks(abc.ABC):
         """
 
     @abc.abstractmethod
+    def _use_devices(self, ranks: Alone, devices: Sequence[Any]) -> int:
+        """Compute sharded updates there; returns how many each process has."""
+
+    @abc.abstractmethod
+    def _update_sharded(
+        self, shards: Shards, batch: Batch, orders: list[Minibatches], rates: Rates
+    ) -> UpdateReport:
+        """`_update` by all devices together, of which each has a shard of the samples.
+
+        `batch` is this process's part; `orders` are of each of its devices.
+        """
+
+    @abc.abstractmethod
     def _learned(self) -> Any:
         """Weights and optimiser as they are now, for `_restore_learned`; cheap."""
 
@@ -62,7 +78,11 @@ class BackendHooks(abc.ABC):
 
     @abc.abstractmethod
     def _get_learned_state(self) -> dict[str, np.ndarray]:
-        """Weights and optimiser under canonical names."""
+        """Copies of weights and optimiser under canonical names."""
+
+    @abc.abstractmethod
+    def _arrays_of(self, learned: Any) -> dict[str, np.ndarray]:
+        """The same of what `_learned` returned; of an agent that can be sharded."""
 
     @abc.abstractmethod
     def _set_learned_state(self, state: dict[str, np.ndarray]) -> None:

@@ -115,12 +115,18 @@ def _train(arguments: list[str]) -> int:
 
         sweep = parse_sweep(parsed.sweep)
         reserve_cpu_devices(len(members_of(config, parsed.num_seeds, sweep)))
+        if parsed.ranks.distributed:
+            return _fail("expected one of --compiled and --distributed, got both.")
         train_compiled(config, run_dir, num_seeds=parsed.num_seeds, sweep=sweep)
     elif parsed.num_seeds != 1 or parsed.sweep:
         return _fail(
             "expected --compiled with --num-seeds and --sweep, which train many "
             "members in one program; without it, start a run for each."
         )
+    elif parsed.ranks.distributed:
+        from trpo.distributed_command import train_distributed
+
+        return train_distributed(config, run_dir, parsed.ranks)
     else:
         train_run(config, run_dir)
     return 0
@@ -134,6 +140,10 @@ def _resume(parsed: ResumeArguments) -> int:
         require_count("total_steps", parsed.total_steps)
     config = resumed_config(parsed.resume, parsed.total_steps)
     _prepare_jax(config)
+    if parsed.ranks.distributed:
+        from trpo.distributed_command import train_distributed
+
+        return train_distributed(config, parsed.resume, parsed.ranks, resume=True)
     if is_compiled_run(parsed.resume):
         resume_compiled(parsed.resume, parsed.total_steps)
     else:

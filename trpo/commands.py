@@ -5,7 +5,7 @@ import json
 import signal
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -39,6 +39,7 @@ def train_run(
     resume: bool = False,
     console: Console | None = None,
     callbacks: Sequence[Given] = (),
+    make_trainer: Callable[[TrainConfig], Trainer] = Trainer,
 ) -> EvaluationResult | None:
     """Train into a run directory; continue it if `resume`.
 
@@ -51,6 +52,7 @@ def train_run(
         console: Where to print.
         callbacks: Asked after those of `config.callbacks`; see `trpo.callbacks`. A
             resumed run has to be given them again, and restores their state.
+        make_trainer: Another trainer than this process's own.
 
     Returns:
         The final evaluation, or None if there was none.
@@ -66,7 +68,7 @@ def train_run(
     if not resume:
         directory.create(config)
     try:
-        trainer = Trainer(config)
+        trainer = make_trainer(config)
     except BaseException:
         if not resume:
             # A run that can't start leaves nothing that would be in the next one's way.

@@ -117,6 +117,7 @@ def make_vector_environment(
     purpose: Purpose = Purpose.TRAINING_RESET,
     timeout: float = 60.0,
     max_restarts: int = 0,
+    own: slice | None = None,
 ) -> VectorEnv:
     """`num_envs` environments with seeded episodes, resetting in the same step.
 
@@ -130,6 +131,7 @@ def make_vector_environment(
         timeout: Of "async": seconds that an environment has to answer.
         max_restarts: Of "async": environments that may fail and be replaced, see
             `trpo.worker_environments.WorkerVectorEnv`.
+        own: Which of them are made here, if other processes have the others.
 
     Raises:
         UnknownEnvironmentError: see `make_environment`.
@@ -139,7 +141,7 @@ def make_vector_environment(
         functools.partial(
             make_environment, env_id, seed=seed, env_index=i, purpose=purpose
         )
-        for i in range(num_envs)
+        for i in range(num_envs)[own or slice(None)]
     ]
     if vectorization == "sync":
         return LeanVectorEnv(makers)

@@ -7,9 +7,12 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from trpo.ranks import ALONE, Alone
+
 
 # Keeps a constant feature's standard deviation away from zero.
 VARIANCE_EPSILON = 1e-8
+MOMENTS = ("count", "mean", "squared_deviations")
 
 
 class RunningMoments:
@@ -24,13 +27,22 @@ class RunningMoments:
         self.mean = np.zeros(size)
         self.squared_deviations = np.zeros(size)
 
-    def update(self, vectors: np.ndarray) -> None:
-        """Add vectors [..., size]."""
+    def update(self, vectors: np.ndarray, ranks: Alone = ALONE) -> None:
+        """Add vectors [..., size]; those of all ranks, which must all call it."""
         vectors = np.asarray(vectors, dtype=np.float64).reshape(-1, self.mean.size)
-        if len(vectors) == 0:
-            return
-        count, mean = float(len(vectors)), vectors.mean(axis=0)
-        squared_deviations = ((vectors - mean) ** 2).sum(axis=0)
+        mean = vectors.mean(axis=0) if len(vectors) else np.zeros_like(self.mean)
+        moments = {
+            "count": np.array(float(len(vectors))),
+            "mean": mean,
+            "squared_deviations": ((vectors - mean) ** 2).sum(axis=0),
+        }
+        for part in ranks.gather(moments):
+            if part["count"]:
+                self._merge(float(part["count"]), *(part[n] for n in MOMENTS[1:]))
+
+    def _merge(
+        self, count: float, mean: np.ndarray, squared_deviations: np.ndarray
+    ) -> None:
         total, delta = self.count + count, mean - self.mean
         self.mean = self.mean + delta * (count / total)
         self.squared_deviations = (
@@ -79,9 +91,10 @@ class ObservationNormalizer:
         self.moments = RunningMoments(obs_dim if columns is None else len(columns))
         self.clip, self.columns = clip, columns
 
-    def update(self, obs: np.ndarray) -> None:
-        """Add raw observations [..., obs_dim]."""
-        self.moments.update(obs if self.columns is None else obs[..., self.columns])
+    def update(self, obs: np.ndarray, ranks: Alone = ALONE) -> None:
+        """Add raw observations [..., obs_dim]; those of all ranks."""
+        columns = obs if self.columns is None else obs[..., self.columns]
+        self.moments.update(columns, ranks)
 
     def normalize(self, obs: np.ndarray, dtype: np.dtype) -> np.ndarray:
         """Normalised copy of raw `obs` [..., obs_dim], as `dtype`."""
@@ -107,14 +120,23 @@ class ReturnScaler:
         self.gamma = gamma
         self.discounted = np.zeros(num_envs)
 
-    def update(self, rewards: np.ndarray, done: np.ndarray, valid: np.ndarray) -> None:
-        """Add a rollout: raw `rewards`, `done` and `valid` flags, each [T, B]."""
+    def update(
+        self,
+        rewards: np.ndarray,
+        done: np.ndarray,
+        valid: np.ndarray,
+        ranks: Alone = ALONE,
+    ) -> None:
+        """Add a rollout: raw `rewards`, `done` and `valid` flags, each [T, B].
+
+        The moments are of all ranks' rollouts.
+        """
         returns = np.empty(rewards.shape)
         for t, reward in enumerate(rewards):
             self.discounted = self.gamma * self.discounted + reward
             returns[t] = self.discounted
             self.discounted = np.where(done[t] | ~valid[t], 0.0, self.discounted)
-        self.moments.update(returns[valid][:, None])
+        self.moments.update(returns[valid][:, None], ranks)
 
     @property
     def scale(self) -> float:

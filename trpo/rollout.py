@@ -84,12 +84,6 @@ class RolloutCollector:
         """
         return self._open.lengths == 0
 
-    @property
-    def unrecorded(self) -> list[int]:
-        """Environments that could not be restored in the middle of their episode."""
-        lost = ~self._open.replayable & (self._open.lengths > 0)
-        return [int(i) for i in np.flatnonzero(lost)]
-
     def _flatten(self, obs: np.ndarray) -> np.ndarray:
         return obs.reshape(self.env.num_envs, self.spec.obs_dim)
 
@@ -117,13 +111,15 @@ class RolloutCollector:
         recorder = CostRecorder(agent) if self.reads_costs else None
         player = player_of(agent, self.env.num_envs, self.memory)
         memory = player.memory
-        for _ in range(num_steps):
+        ended_at: list[int] = []
+        for t in range(num_steps):
             obs, starts, mask = self.obs, self.starts, self.action_mask
             actions, log_probs, values = player.act(obs, starts, mask)
             masks += [] if mask is None else [mask]
             step = self.advance(actions)
             if recorder is not None:
                 recorder.add(step)
+            ended_at += [t] * (len(self._open.ended) - len(ended_at))
             next_values = np.zeros(len(obs))
             if (step.truncated > step.terminated).any():  # Cut off, not ended.
                 # All rows, not those cut alone: a compiled critic has one shape.
@@ -152,6 +148,7 @@ class RolloutCollector:
             action_masks=np.stack(masks) if masks else None,
             starts=starts,
             memory=memory,
+            episode_steps=tuple(ended_at),
         )
         self._open.forget_finished()
         self.memory = player.memory
@@ -257,10 +254,13 @@ class RolloutCollector:
 
     def get_state(self) -> dict[str, np.ndarray]:
         """Open episodes: their numbers, sums, last observation and actions so far."""
-        state = self._open.get_state() | {"obs": self.obs.copy()}
-        if self.memory is not None:
-            state |= self.memory.get_state()
-        return state
+        return self.state_at(self.mark())
+
+    def state_at(self, mark: tuple) -> dict[str, np.ndarray]:
+        """What `get_state` was at `mark`, whatever has come since."""
+        obs, _, _, episodes, memory = mark
+        state = episodes.get_state() | {"obs": obs.copy()}
+        return state if memory is None else state | memory.get_state()
 
     def set_state(self, state: Mapping[str, np.ndarray]) -> tuple[int, ...]:
         """Restore open episodes by replaying them from their seeds.

@@ -29,6 +29,7 @@ from trpo.metrics import read_metrics
 from trpo.plots import plot_learning_curves
 from trpo.spaces import policy_spec
 from trpo.training import Trainer, agent_state
+from trpo.training_state import unrecorded
 
 
 PACKAGES = ("trpo", "numpy", "gymnasium", "torch", "jax", "flax", "optax", "mujoco")
@@ -88,13 +89,14 @@ class RunDirectory:
 
     def save(self, trainer: Trainer, note: dict | None = None) -> Path:
         """Write a checkpoint of the trainer; see `save_state`."""
+        state = trainer.get_state()
         return self.save_state(
             trainer.config,
             trainer.collector.spec.head,
             trainer.step_count,
-            trainer.get_state(),
+            state,
             {
-                "restarts_on_resume": trainer.collector.unrecorded,
+                "restarts_on_resume": unrecorded(state),
                 "restarted_on_resume": list(trainer.restarted_on_resume),
             },
             note,

@@ -7,19 +7,24 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from trpo.advantages import generalized_advantages, normalize_advantages
+from trpo import rank_training, training_state
+from trpo.advantages import (
+    generalized_advantages,
+    normalize_advantages,
+    standard_deviation,
+)
 from trpo.backends import make_agent
 from trpo.callbacks import Callbacks, Given, Run, Stop
 from trpo.config import TrainConfig
-from trpo.constrained_types import ConstrainedBatch
 from trpo.cost_training import CostTraining
 from trpo.environments import make_vector_environment
 from trpo.normalization import ReturnScaler
+from trpo.prepared import Prepared, batch_of
+from trpo.ranks import ALONE, Alone, share_of
 from trpo.rollout import RolloutCollector
-from trpo.sequences import SequenceBatch, sequences_of
 from trpo.training_state import agent_state, mark, part_of, return_to
 from trpo.transitions import NonFiniteTransitionError
-from trpo.types import METRIC_NAMES, Batch, Rollout
+from trpo.types import METRIC_NAMES, Rollout
 
 
 # Episodes that `rollout/episode_return_mean` averages over, as in Stable-Baselines3.
@@ -54,19 +59,6 @@ class Progress(NamedTuple):
     metrics: dict[str, float]
 
 
-class Prepared(NamedTuple):
-    """What a rollout becomes.
-
-    Attributes:
-        batch: for the update; flattened, or [T, B] for an agent with a memory.
-        advantage_std: standard deviation of advantages before they are normalised, in
-            units of scaled returns.
-    """
-
-    batch: Batch | SequenceBatch | ConstrainedBatch
-    advantage_std: float
-
-
 class Trainer:
     """An agent, its environments, and all that the next update depends on.
 
@@ -74,6 +66,8 @@ class Trainer:
         config: Configuration of the run.
         policy_network: The user's own, see `trpo.agent_base.AgentBase`.
         value_network: Likewise.
+        ranks: This process and the others, if there are any: each steps its share of
+            the environments, and all call the same methods.
 
     Raises:
         ValueError: the environment, device or a hyperparameter is not usable.
@@ -85,8 +79,10 @@ class Trainer:
         config: TrainConfig,
         policy_network: Any = None,
         value_network: Any = None,
+        ranks: Alone = ALONE,
     ) -> None:
-        self.config = config
+        self.config, self.ranks = config, ranks
+        self.own = share_of(config.num_envs, ranks.rank, ranks.size)
         self.env = make_vector_environment(
             config.env_id,
             config.num_envs,
@@ -94,6 +90,7 @@ class Trainer:
             vectorization=config.vectorization,
             timeout=config.environment_timeout,
             max_restarts=config.environment_restarts,
+            own=self.own,
         )
         try:
             distribution = config.agent.policy_distribution
@@ -104,21 +101,30 @@ class Trainer:
             self.agent = make_agent(
                 config, self.collector.spec, policy_network, value_network
             )
+            if ranks.size > 1:
+                self.agent.shard(ranks, config.num_envs)
         except BaseException:
             self.env.close()
             raise
-        self.return_scaler = ReturnScaler(config.num_envs, config.agent.gamma)
+        self.return_scaler = ReturnScaler(self.env.num_envs, config.agent.gamma)
         self.costs = CostTraining(config, RECENT_EPISODES) if limited else None
         self.update_count = 0
         self.episode_count = 0
         self.recent: collections.deque = collections.deque(maxlen=RECENT_EPISODES)
         self._interrupted = False
         self.restarted_on_resume: tuple[int, ...] = ()
+        self.committed = mark(self)
+        """The state after the last update; see `trpo.training_state.state_at`."""
 
     @property
     def step_count(self) -> int:
         """Environment steps done, over all environments."""
-        return self.update_count * self.config.num_envs * self.config.rollout_steps
+        return self.update_count * self.steps_per_update
+
+    @property
+    def steps_per_update(self) -> int:
+        """Environment steps of a rollout, over all environments."""
+        return self.config.num_envs * self.config.rollout_steps
 
     def run(
         self,
@@ -167,7 +173,7 @@ class Trainer:
         """
         if self._interrupted:
             self.set_state(self.get_state())
-        before = mark(self)
+        before = self.committed = mark(self)
         self._interrupted = True
         try:
             progress = self._iterate(on_rollout)
@@ -175,17 +181,21 @@ class Trainer:
             return_to(self, before)
             raise
         self._interrupted = False
+        if self.ranks.size > 1:
+            self.committed = mark(self)
         return progress
 
     def _iterate(self, on_rollout: Callable[[Rollout], None] | None) -> Progress:
         start = time.perf_counter()
         rollout = self.collector.collect(self.agent, self.config.rollout_steps)
+        rollout = rank_training.together(rollout, self.ranks)
         if on_rollout is not None:
             on_rollout(rollout)
         collected = time.perf_counter()
         batch, advantage_std = self.prepare_batch(rollout)
         rates = self.config.rates_at(self.update_count, advantage_std)
-        metrics = self.agent.update(batch, **rates._asdict())
+        more = rank_training.rows_of(rollout.valid, self.own, self.ranks)
+        metrics = self.agent.update(batch, **rates._asdict(), **more)
         # Only now: during rollout and update the statistics are frozen, so that the
         # policy that acted is the policy that is improved, and the ratio starts at 1.
         self.agent.observe(rollout.obs[rollout.valid])
@@ -200,7 +210,7 @@ class Trainer:
             "policy/target_kl": rates.target_kl,
             "rollout/dropped_steps": float(rollout.dropped_steps),
             "rollout/environment_restarts": float(rollout.restarts),
-            "time/steps_per_second": rollout.rewards.size / (end - start),
+            "time/steps_per_second": self.steps_per_update / (end - start),
             "time/acting_and_stepping_seconds": collected - start,
             "time/learning_seconds": end - collected,
         }
@@ -216,14 +226,14 @@ class Trainer:
         """What a rollout becomes: scaled rewards, advantages and returns."""
         config = self.config
         rewards = rollout.rewards
-        if not rollout.valid.any():
+        if not self.ranks.largest(float(rollout.valid.any())):
             raise NonFiniteTransitionError(
                 "`on_bad_data`: expected some steps to learn from, got none: every "
                 "environment's episode had a NaN or an infinity in it."
             )
         if config.scale_returns:
             done = rollout.terminated | rollout.truncated
-            self.return_scaler.update(rewards, done, rollout.valid)
+            self.return_scaler.update(rewards, done, rollout.valid, self.ranks)
             rewards = rewards / self.return_scaler.scale
         advantages, returns = generalized_advantages(
             rewards,
@@ -235,21 +245,10 @@ class Trainer:
             gae_lambda=config.agent.gae_lambda,
         )
         samples = advantages[rollout.valid]
-        deviation = float(samples.std())
+        deviation = standard_deviation(samples, self.ranks)
         if config.agent.normalize_advantages:
-            samples = normalize_advantages(samples)
-        if rollout.memory is not None:
-            advantages[rollout.valid] = samples
-            return Prepared(sequences_of(rollout, returns, advantages), deviation)
-        masks = rollout.action_masks
-        batch = Batch(
-            obs=rollout.obs[rollout.valid],
-            actions=rollout.actions[rollout.valid],
-            log_probs=rollout.log_probs[rollout.valid],
-            returns=returns[rollout.valid],
-            advantages=samples,
-            action_mask=None if masks is None else masks[rollout.valid],
-        )
+            samples = normalize_advantages(samples, self.ranks)
+        batch = batch_of(rollout, returns, advantages, samples)
         if self.costs is not None:
             batch = self.costs.batch(batch, rollout)
         return Prepared(batch, deviation)
@@ -263,11 +262,14 @@ class Trainer:
             ("costs", {} if self.costs is None else self.costs.get_state()),
         ):
             state |= {f"{prefix}.{name}": array for name, array in part.items()}
-        state["training.update"] = np.array(self.update_count, dtype=np.int64)
-        state["training.episodes"] = np.array(self.episode_count, dtype=np.int64)
-        recent = np.array(self.recent, dtype=np.float64).reshape(-1, 2)
-        state["training.recent_episodes"] = recent
-        return state
+        state |= training_state.counted(
+            self.update_count, self.episode_count, self.recent
+        )
+        if self.ranks.size == 1:
+            return state
+        return rank_training.whole_state(
+            state, self.own.start, self.agent.digest(), self.ranks
+        )
 
     def set_state(self, state: Mapping[str, np.ndarray]) -> tuple[int, ...]:
         """Continue from `state`, which either backend may have written.
@@ -278,18 +280,19 @@ class Trainer:
         Raises:
             ValueError: the state does not fit this configuration.
         """
+        if self.ranks.size > 1:
+            state = rank_training.part_of_state(state, self.own)
         self.agent.set_state(agent_state(state))
         self.return_scaler.set_state(part_of(state, "return_scaler"))
         lost = self.collector.set_state(part_of(state, "environment"))
         if self.costs is not None:
             self.costs.set_state(part_of(state, "costs"))
+        lost = rank_training.every_rank(lost, self.own.start, self.ranks)
         self._interrupted, self.restarted_on_resume = False, lost
-        self.update_count = int(state["training.update"])
-        self.episode_count = int(state["training.episodes"])
+        self.update_count, self.episode_count, recent = training_state.counts_of(state)
         self.recent.clear()
-        self.recent.extend(
-            (float(row[0]), int(row[1])) for row in state["training.recent_episodes"]
-        )
+        self.recent.extend(recent)
+        self.committed = mark(self)
         return lost
 
     def close(self) -> None:

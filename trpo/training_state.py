@@ -1,9 +1,11 @@
 """The state of a training: its parts by name, and how to come back to it."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
+
+from trpo.normalization import MOMENTS
 
 
 OTHERS = ("return_scaler.", "environment.", "training.", "costs.")
@@ -24,6 +26,13 @@ def part_of(state: Mapping[str, np.ndarray], prefix: str) -> dict[str, Any]:
     }
 
 
+def unrecorded(state: Mapping[str, np.ndarray]) -> list[int]:
+    """Environments that can't be restored in the middle of their episode."""
+    environment = part_of(state, "environment")
+    lost = ~environment["replayable"] & (environment["episode_length"] > 0)
+    return [int(i) for i in np.flatnonzero(lost)]
+
+
 def mark(trainer: Any) -> tuple:
     """All that a trainer's `get_state` is made of, to come back to; cheap."""
     scaler, moments = trainer.return_scaler, trainer.return_scaler.moments
@@ -34,6 +43,47 @@ def mark(trainer: Any) -> tuple:
         scaler.discounted,
         (trainer.update_count, trainer.episode_count, trainer.recent.copy()),
         None if trainer.costs is None else trainer.costs.mark(),
+    )
+
+
+def state_at(trainer: Any, marked: tuple) -> dict[str, np.ndarray]:
+    """The state at `mark`, under canonical names, whatever has come since.
+
+    Of a run without a limit on costs.
+    """
+    agent, collector, of_moments, discounted, (update, episodes, recent), _ = marked
+    state = trainer.agent.state_at(agent)
+    scaler = {n: np.array(a) for n, a in zip(MOMENTS, of_moments, strict=True)}
+    for prefix, part in (
+        ("return_scaler", {**scaler, "discounted": discounted.copy()}),
+        ("environment", trainer.collector.state_at(collector)),
+    ):
+        state |= {f"{prefix}.{name}": array for name, array in part.items()}
+    return state | counted(update, episodes, recent)
+
+
+def counted(
+    updates: int, episodes: int, recent: Iterable[tuple[float, int]]
+) -> dict[str, np.ndarray]:
+    """What a training has counted, and its recent episodes, by canonical names."""
+    return {
+        "training.update": np.array(updates, dtype=np.int64),
+        "training.episodes": np.array(episodes, dtype=np.int64),
+        "training.recent_episodes": np.array(list(recent), dtype=np.float64).reshape(
+            -1, 2
+        ),
+    }
+
+
+def counts_of(
+    state: Mapping[str, np.ndarray],
+) -> tuple[int, int, list[tuple[float, int]]]:
+    """What `counted` was given."""
+    recent = state["training.recent_episodes"]
+    return (
+        int(state["training.update"]),
+        int(state["training.episodes"]),
+        [(float(row[0]), int(row[1])) for row in recent],
     )
 
 

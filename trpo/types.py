@@ -98,6 +98,7 @@ class Rollout(NamedTuple):
         dropped_steps: steps left out because their episode had numbers not finite.
         restarts: environments that failed and were replaced.
         costs: what only an agent with a limit on costs needs; else None.
+        episode_steps: of each finished episode, the step that ended it.
     """
 
     obs: np.ndarray
@@ -115,6 +116,7 @@ class Rollout(NamedTuple):
     memory: Memory | None = None
     dropped_steps: int = 0
     restarts: int = 0
+    episode_steps: tuple[int, ...] = ()
     costs: "RolloutCosts | None" = None
 
 

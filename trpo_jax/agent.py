@@ -11,8 +11,10 @@ from flax import nnx
 from jax.flatten_util import ravel_pytree
 
 from trpo.agent_base import AgentBase
+from trpo.ranks import Alone
+from trpo.shards import Minibatches, Shards
 from trpo.types import Batch, Rates, UpdateReport
-from trpo_jax import distributions, state
+from trpo_jax import distributed, distributions, state
 from trpo_jax.compiled import (
     Functions,
     TRPOState,
@@ -33,6 +35,7 @@ from trpo_jax.networks import (
     policy_function,
 )
 from trpo_jax.objective import Surrogate, surrogate
+from trpo_jax.sharded_update import mesh_of, own_copy, place, sharded_update
 from trpo_jax.step_memory import initial_memory
 
 
@@ -179,6 +182,24 @@ class TRPOAgent(AgentBase):
         )
         return UpdateReport(*np.asarray(report).tolist())
 
+    def _use_devices(self, ranks: Alone, devices: Sequence[Any]) -> int:
+        devices = distributed.devices_of(self.device, ranks, devices)
+        self._mesh = mesh_of(devices, ranks.size)
+        return len(devices)
+
+    def _update_sharded(
+        self, shards: Shards, batch: Batch, orders: list[Minibatches], rates: Rates
+    ) -> UpdateReport:
+        state, report = sharded_update(
+            self._functions,
+            self.config,
+            self._mesh,
+            *place(self._mesh, self.state, batch, shards, orders),
+            Rates(*(self.dtype.type(rate) for rate in rates)),
+        )
+        self.state, report = own_copy((state, report))
+        return UpdateReport(*np.asarray(report).tolist())
+
     def _learned(self) -> TRPOState:
         return self.state
 
@@ -186,11 +207,14 @@ class TRPOAgent(AgentBase):
         self.state = learned
 
     def _get_learned_state(self) -> dict[str, np.ndarray]:
+        return TRPOAgent._arrays_of(self, self.state)
+
+    def _arrays_of(self, learned: TRPOState) -> dict[str, np.ndarray]:
         return {
-            **state.network_arrays(self.state.policy, "policy."),
-            **state.network_arrays(self.state.critic, "value."),
-            **state.optimizer_arrays(self.state.optimizer),
-            **state.memory_arrays(self.state.memory, self.state.policy),
+            **state.network_arrays(learned.policy, "policy."),
+            **state.network_arrays(learned.critic, "value."),
+            **state.optimizer_arrays(learned.optimizer),
+            **state.memory_arrays(learned.memory, learned.policy),
         }
 
     def _set_learned_state(self, arrays: dict[str, np.ndarray]) -> None:

@@ -93,7 +93,7 @@ def pure_update(
     config: TRPOConfig,
     state_before: TRPOState,
     batch: Batch,
-    orders: jax.Array,
+    orders: Any,
     rates: Rates,
 ) -> tuple[TRPOState, jax.Array]:
     """One update, a pure function that `update` and compiled training share.
@@ -104,7 +104,8 @@ def pure_update(
             arrays.
         state_before: Weights and optimiser.
         batch: Samples.
-        orders: [epochs, N] minibatch orders of the critic's epochs.
+        orders: [epochs, N] minibatch orders of the critic's epochs; of one device of
+            many, its `trpo.shards.Minibatches`.
         rates: Of this update; arrays, so that a schedule compiles nothing anew.
 
     Returns:

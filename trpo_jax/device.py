@@ -23,7 +23,7 @@ def resolve_device(device: Any) -> Any:
         return device
     kind, _, index = str(device).partition(":")
     try:
-        return jax.devices(kind)[int(index or 0)]
+        return jax.local_devices(backend=kind)[int(index or 0)]
     except (RuntimeError, IndexError, ValueError) as error:
         found = [f"{d.platform}:{d.id}" for d in jax.devices()]
         raise ValueError(

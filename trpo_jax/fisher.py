@@ -9,7 +9,7 @@ from collections.abc import Callable
 import jax
 from jaxtyping import Float
 
-from trpo_jax import autodiff, distributions
+from trpo_jax import autodiff, distributions, reduction
 from trpo_jax.autodiff import Linearization
 from trpo_jax.distributions import Distribution
 from trpo_jax.networks import FlatPolicy
@@ -49,7 +49,8 @@ def gauss_newton_product(
 
     def product(v: jax.Array) -> jax.Array:
         # v -> J v -> M J v -> J' M J v
-        f_v = pull(distributions.fisher_metric(distribution, push(v)))
+        m_j_v = reduction.weighted(distributions.fisher_metric(distribution, push(v)))
+        f_v = reduction.total(pull(m_j_v))
         return f_v + damping * v
 
     return product
@@ -74,7 +75,7 @@ def kl_hessian_product(
     _, hessian = jax.linearize(kl_gradient, theta)
 
     def product(v: jax.Array) -> jax.Array:
-        return hessian(v) + damping * v
+        return reduction.total(hessian(v)) + damping * v
 
     return product
 

@@ -8,7 +8,7 @@ from jaxtyping import Float
 
 from trpo.config import TRPOConfig
 from trpo.types import Batch, StepStatus
-from trpo_jax import distributions
+from trpo_jax import distributions, reduction
 from trpo_jax.conjugate_gradient import CGResult, inner
 from trpo_jax.distributions import Distribution
 from trpo_jax.fisher import PolicyFunction
@@ -113,8 +113,12 @@ def policy_step(
 
     def evaluate(candidate: jax.Array) -> tuple[jax.Array, jax.Array]:
         new = policy(candidate)
-        improvement = parts.objective.improvement(old, new, batch, before.ratio)
-        return improvement, mean_kl(old, new)
+        return reduction.together(
+            lambda: (
+                parts.objective.improvement(old, new, batch, before.ratio),
+                mean_kl(old, new),
+            )
+        )
 
     search = parts.search(
         evaluate,
@@ -147,7 +151,7 @@ def surrogate_and_gradient(
         return before.value, (distribution, before)
 
     gradient, (old, before) = jax.grad(value_and_rest, has_aux=True)(theta)
-    return old, before, gradient
+    return old, before, reduction.total(gradient)
 
 
 def _local_model(
@@ -204,14 +208,14 @@ def _summary(
         surrogate_after=before.value + search.improvement,
         improvement=search.improvement,
         kl=search.kl,
-        entropy=distributions.entropy(new).mean(),
+        entropy=reduction.mean(distributions.entropy(new)),
         step_norm=model.norm,
         expected_improve=model.improvement,
         line_search_frac=search.frac,
         line_search_accepted=search.accepted,
-        ratio_mean=after.ratio.mean(),
-        ratio_std=after.ratio.std(),
-        old_approx_kl=-after.log_ratio.mean(),
+        ratio_mean=reduction.mean(after.ratio),
+        ratio_std=jnp.sqrt(reduction.variance(after.ratio)),
+        old_approx_kl=-reduction.mean(after.log_ratio),
         cg_iterations=cg.num_steps,
         cg_residual=jnp.sqrt(cg.residual_sq),
         status=status,

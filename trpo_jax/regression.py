@@ -9,7 +9,10 @@ import optax
 from jaxtyping import Float, Int
 
 from trpo.config import TRPOConfig
+from trpo.shards import Minibatches
+from trpo_jax import reduction
 from trpo_jax.networks import Parameters
+from trpo_jax.reduction import Shard
 from trpo_jax.value_loss import Loss, Targets, mean
 
 
@@ -34,7 +37,8 @@ class Regression(NamedTuple):
         whole: the batch.
         part: [m] numbers of a minibatch's members -> their samples.
         minibatch_size: members per gradient step.
-        orders: [epochs, N] order in which each epoch visits the members.
+        orders: [epochs, N] order in which each epoch visits the members; or what this
+            device has of the minibatches, where others have the rest.
     """
 
     values: Callable[[Parameters, Any], jax.Array]
@@ -42,7 +46,7 @@ class Regression(NamedTuple):
     whole: Part
     part: Callable[[jax.Array], Part]
     minibatch_size: int
-    orders: Int[jax.Array, "epochs n"]
+    orders: Int[jax.Array, "epochs n"] | Minibatches
 
 
 def descend(
@@ -64,18 +68,25 @@ def descend(
     Returns:
         New parameters, new optimiser state, and the loss before each step.
     """
-    orders = regression.orders
-    size = orders.shape[1]
-    minibatch_size = min(regression.minibatch_size, size)
-    whole_steps, rest = divmod(size, minibatch_size)
 
     def step(carry: tuple, chosen: jax.Array) -> tuple[tuple, jax.Array]:
         candidate, state = carry
         find = loss_and_gradient(regression, regression.part(chosen))
-        before, gradient = find(candidate)
+        before, gradient = reduction.together(lambda: find(candidate))
         gradient = clip_by_norm(gradient, config.max_grad_norm)
         updates, state = optimizer.update(gradient, state, candidate)
         return (optax.apply_updates(candidate, updates), state), before
+
+    start = (parameters, optimizer_state)
+    if isinstance(regression.orders, Minibatches):
+        (parameters, optimizer_state), losses = _steps_of_own(
+            step, start, regression.orders
+        )
+        return parameters, optimizer_state, losses
+    orders = regression.orders
+    size = orders.shape[1]
+    minibatch_size = min(regression.minibatch_size, size)
+    whole_steps, rest = divmod(size, minibatch_size)
 
     def epoch(carry: tuple, order: jax.Array) -> tuple[tuple, jax.Array]:
         head = order[: whole_steps * minibatch_size].reshape(whole_steps, -1)
@@ -85,10 +96,23 @@ def descend(
             losses = jnp.append(losses, last)
         return carry, losses
 
-    (parameters, optimizer_state), losses = jax.lax.scan(
-        epoch, (parameters, optimizer_state), orders
-    )
+    (parameters, optimizer_state), losses = jax.lax.scan(epoch, start, orders)
     return parameters, optimizer_state, losses
+
+
+def _steps_of_own(
+    step: Callable[[tuple, jax.Array], tuple], start: tuple, own: Minibatches
+) -> tuple[tuple, jax.Array]:
+    """The steps of all epochs, with what this device has of each minibatch."""
+
+    def of_minibatch(carry: tuple, part: Minibatches) -> tuple[tuple, jax.Array]:
+        with reduction.sharded(Shard(part.weights)):
+            return step(carry, part.indices)
+
+    def epoch(carry: tuple, parts: Minibatches) -> tuple[tuple, jax.Array]:
+        return jax.lax.scan(of_minibatch, carry, parts)
+
+    return jax.lax.scan(epoch, start, own)
 
 
 def clip_by_norm(gradient: Parameters, max_norm: float | jax.Array) -> Parameters:

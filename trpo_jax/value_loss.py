@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from jaxtyping import Float
 
 from trpo.config import TRPOConfig
+from trpo_jax import reduction
 
 
 class Targets(NamedTuple):
@@ -118,12 +119,12 @@ def clipped(loss: Loss, clip: float) -> Loss:
 def mean(terms: jax.Array, valid: jax.Array | None) -> Float[jax.Array, ""]:
     """Mean over the samples; 0 where there are none."""
     if valid is None:
-        return terms.mean()
+        return reduction.mean(terms)
     return (valid * terms).sum() / jnp.maximum(valid.sum(), 1.0)
 
 
 def weights(targets: Targets) -> jax.Array | float:
     """Weight of each entry in `mean`."""
     if targets.valid is None:
-        return 1.0 / targets.returns.size
+        return reduction.row_weight(len(targets.returns))
     return targets.valid / jnp.maximum(targets.valid.sum(), 1.0)

@@ -9,7 +9,9 @@ import optax
 from jaxtyping import Float, Int
 
 from trpo.config import TRPOConfig
+from trpo.shards import Minibatches
 from trpo.types import Batch
+from trpo_jax import reduction
 from trpo_jax.networks import Parameters
 from trpo_jax.regression import Part, Regression
 from trpo_jax.value_fitters import FITTERS
@@ -36,7 +38,7 @@ def fit_critic(
     optimizer: optax.GradientTransformation,
     optimizer_state: Any,
     batch: Batch,
-    orders: Int[jax.Array, "epochs n"],
+    orders: Int[jax.Array, "epochs n"] | Minibatches,
     config: TRPOConfig,
 ) -> tuple[Parameters, Any, ValueFit]:
     """Fit the critic to the batch's returns.
@@ -66,7 +68,7 @@ def sample_regression(
     critic: Callable[[Parameters, jax.Array], jax.Array],
     parameters: Parameters,
     batch: Batch,
-    orders: Int[jax.Array, "epochs n"],
+    orders: Int[jax.Array, "epochs n"] | Minibatches,
     config: TRPOConfig,
 ) -> Regression:
     """What `fit_critic` fits."""
@@ -75,7 +77,8 @@ def sample_regression(
 
     def part(chosen: jax.Array) -> Part:
         # The whole batch needs no gathering: its order can't matter.
-        if chosen.shape[0] == batch.obs.shape[0]:
+        everything = chosen.shape[0] == batch.obs.shape[0]
+        if everything and reduction.current() is None:
             return whole
         return jax.tree.map(lambda array: _rows(array, chosen), whole)
 
@@ -95,16 +98,16 @@ def summary(
     """A fit's numbers, from the loss of each step and the errors after the last."""
     return ValueFit(
         loss=losses.mean(),
-        mae=jnp.abs(errors).mean(),
+        mae=reduction.mean(jnp.abs(errors)),
         explained_variance=explained_variance(errors, returns),
     )
 
 
 def explained_variance(errors: jax.Array, returns: jax.Array) -> jax.Array:
     """1 - var(errors) / var(returns), population variances; 0 for constant returns."""
-    variance = returns.var()
+    variance = reduction.variance(returns)
     safe = jnp.where(variance > 0, variance, 1.0)
-    return jnp.where(variance > 0, 1.0 - errors.var() / safe, 0.0)
+    return jnp.where(variance > 0, 1.0 - reduction.variance(errors) / safe, 0.0)
 
 
 def _rows(array: jax.Array, indices: jax.Array) -> jax.Array:

@@ -8,9 +8,11 @@ import torch
 from torch import Tensor, nn
 
 from trpo.agent_base import AgentBase
+from trpo.ranks import Alone
+from trpo.shards import Minibatches, Shards
 from trpo.step_options import thinned
 from trpo.types import DISCARDED_FIELDS, Batch, Rates, StepStatus, UpdateReport
-from trpo_torch import distributions, state
+from trpo_torch import distributed, distributions, reduction, state
 from trpo_torch.conjugate_gradient import conjugate_gradient
 from trpo_torch.custom import CustomCritic, CustomPolicy, checked_network
 from trpo_torch.device import matmul_precision, resolve_device
@@ -153,7 +155,7 @@ class TRPOAgent(AgentBase):
         """Over the actions at these observations."""
         return self.policy(obs)
 
-    def _update(self, batch: Batch, orders: np.ndarray, rates: Rates) -> UpdateReport:
+    def _update(self, batch: Batch, orders: Any, rates: Rates) -> UpdateReport:
         every = self.config.fisher_every
         with matmul_precision(self.config.matmul_precision):
             step = policy_step(
@@ -176,11 +178,21 @@ class TRPOAgent(AgentBase):
             step = _discarded(step)
         return _report(step, fit)
 
+    def _use_devices(self, ranks: Alone, devices: Sequence[Any]) -> int:
+        return len(distributed.devices_of(self.device, ranks, devices))
+
+    def _update_sharded(
+        self, shards: Shards, batch: Batch, orders: list[Minibatches], rates: Rates
+    ) -> UpdateReport:
+        weights = torch.full_like(batch.returns, 1.0 / shards.total)
+        with reduction.sharded(reduction.Shard(weights, shards.processes > 1)):
+            return self._update(batch, orders[0], rates)
+
     def _policy_function(self, batch: Batch) -> PolicyFunction:
         """Flat parameters -> distribution at each sample of the batch."""
         return flat_policy(self.policy, batch.obs, batch.action_mask)
 
-    def _fit_critic(self, batch: Batch, orders: np.ndarray) -> ValueFit:
+    def _fit_critic(self, batch: Batch, orders: Any) -> ValueFit:
         """Fit the critic in place."""
         return fit_critic(
             self.critic,
@@ -213,6 +225,9 @@ class TRPOAgent(AgentBase):
             **state.optimizer_arrays(self.value_optimizer, self.critic),
             **state.memory_arrays(self.step_memory, self.policy),
         }
+
+    def _arrays_of(self, learned: tuple) -> dict[str, np.ndarray]:
+        return dict(learned[1])
 
     def _set_learned_state(self, arrays: dict[str, np.ndarray]) -> None:
         state.load_network(self.policy, arrays, "policy.")

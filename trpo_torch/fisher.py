@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from trpo_torch import autodiff, distributions
+from trpo_torch import autodiff, distributions, reduction
 from trpo_torch.autodiff import Linearization
 from trpo_torch.distributions import Distribution
 from trpo_torch.networks import FlatPolicy
@@ -48,7 +48,8 @@ def gauss_newton_product(
 
     def product(v: Tensor) -> Tensor:
         # v -> J v -> M J v -> J' M J v
-        f_v = pull(distributions.fisher_metric(distribution, push(v)))
+        m_j_v = reduction.weighted(distributions.fisher_metric(distribution, push(v)))
+        f_v = reduction.total(pull(m_j_v))
         return f_v + damping * v
 
     return product
@@ -75,7 +76,7 @@ def kl_hessian_product(
 
     def product(v: Tensor) -> Tensor:
         (h_v,) = torch.autograd.grad(kl_grad, theta, v, retain_graph=True)
-        return h_v + damping * v
+        return reduction.total(h_v) + damping * v
 
     return product
 

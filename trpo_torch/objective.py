@@ -9,7 +9,7 @@ from torch import Tensor
 
 from trpo.config import TRPOConfig
 from trpo.types import Batch
-from trpo_torch import distributions
+from trpo_torch import distributions, reduction
 from trpo_torch.distributions import Distribution
 
 
@@ -31,7 +31,7 @@ def surrogate(distribution: Distribution, batch: Batch) -> Surrogate:
     """L = mean(exp(log_prob - old_log_prob) * advantage)."""
     log_ratio = distributions.log_prob(distribution, batch.actions) - batch.log_probs
     ratio = torch.exp(log_ratio)
-    return Surrogate((ratio * batch.advantages).mean(), ratio, log_ratio)
+    return Surrogate(reduction.mean(ratio * batch.advantages), ratio, log_ratio)
 
 
 def surrogate_improvement(
@@ -46,12 +46,13 @@ def surrogate_improvement(
         old_ratio: [n, 1] ratio at the old parameters; 1 where log-probs are fresh.
     """
     log_ratio = distributions.log_ratio(old, new, batch.actions)
-    return (old_ratio * torch.expm1(log_ratio) * batch.advantages).mean()
+    gains = old_ratio * torch.expm1(log_ratio) * batch.advantages
+    return reduction.mean(gains)
 
 
 def mean_kl(old: Distribution, new: Distribution) -> Float[Tensor, ""]:
     """Mean over samples of KL(old || new), nats."""
-    return distributions.kl_old_to_new(old, new).mean()
+    return reduction.mean(distributions.kl_old_to_new(old, new))
 
 
 class Objective(NamedTuple):
@@ -74,7 +75,7 @@ def with_entropy(coefficient: float) -> Objective:
 
     def value(distribution: Distribution, batch: Batch) -> Surrogate:
         found = surrogate(distribution, batch)
-        bonus = coefficient * distributions.entropy(distribution).mean()
+        bonus = coefficient * reduction.mean(distributions.entropy(distribution))
         return found._replace(value=found.value + bonus)
 
     def improvement(
@@ -83,7 +84,7 @@ def with_entropy(coefficient: float) -> Objective:
         gain = surrogate_improvement(old, new, batch, old_ratio)
         # Row by row: the difference of two means would lose digits.
         change = distributions.entropy(new) - distributions.entropy(old)
-        return gain + coefficient * change.mean()
+        return gain + coefficient * reduction.mean(change)
 
     return Objective(value, improvement)
 

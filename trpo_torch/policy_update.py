@@ -8,7 +8,7 @@ from torch import Tensor
 
 from trpo.config import TRPOConfig
 from trpo.types import Batch, StepStatus
-from trpo_torch import distributions
+from trpo_torch import distributions, reduction
 from trpo_torch.conjugate_gradient import CGResult, inner
 from trpo_torch.distributions import Distribution
 from trpo_torch.fisher import PolicyFunction
@@ -143,7 +143,8 @@ def surrogate_and_gradient(
     before = objective.value(distribution, batch)
     (gradient,) = torch.autograd.grad(before.value, at)
     old = distribution._make(field.detach() for field in distribution)
-    return old, Surrogate(*(field.detach() for field in before)), gradient
+    before = Surrogate(*(field.detach() for field in before))
+    return old, before, reduction.total(gradient)
 
 
 class _Candidates:
@@ -166,10 +167,10 @@ class _Candidates:
         """Improvement [] and mean KL []."""
         new = self._policy(theta)
         self._last = theta, new
-        improvement = self._objective.improvement(
-            self._old, new, self._batch, self._ratio
+        given = (self._old, new, self._batch, self._ratio)
+        return reduction.together(
+            lambda: (self._objective.improvement(*given), mean_kl(self._old, new))
         )
-        return improvement, mean_kl(self._old, new)
 
     @torch.no_grad()
     def at(self, theta: Tensor) -> Distribution:
@@ -231,14 +232,14 @@ def _summary(
         surrogate_after=before.value + search.improvement,
         improvement=search.improvement,
         kl=search.kl,
-        entropy=distributions.entropy(new).mean(),
+        entropy=reduction.mean(distributions.entropy(new)),
         step_norm=model.norm,
         expected_improve=model.improvement,
         line_search_frac=search.frac,
         line_search_accepted=search.accepted,
-        ratio_mean=after.ratio.mean(),
-        ratio_std=after.ratio.std(correction=0),
-        old_approx_kl=-after.log_ratio.mean(),
+        ratio_mean=reduction.mean(after.ratio),
+        ratio_std=torch.sqrt(reduction.variance(after.ratio)),
+        old_approx_kl=-reduction.mean(after.log_ratio),
         cg_iterations=cg.num_steps,
         cg_residual=cg.residual_sq**0.5,
         status=status,

@@ -79,7 +79,7 @@ class RecurrentTRPOAgent(RecurrentAgentBase, TRPOAgent):
     def _policy_function(self, batch: Batch) -> PolicyFunction:
         return RecurrentPolicyFunction(self.policy, batch.obs, batch.action_mask)
 
-    def _fit_critic(self, batch: Batch, orders: np.ndarray) -> ValueFit:
+    def _fit_critic(self, batch: Batch, orders: Any) -> ValueFit:
         return fit_recurrent_critic(
             self.critic,
             self.value_optimizer,

@@ -8,8 +8,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from trpo.config import TRPOConfig
-from trpo_torch import mlp
+from trpo_torch import mlp, reduction
 from trpo_torch.networks import Critic
+from trpo_torch.reduction import Shard
 from trpo_torch.value_loss import Loss, Targets, mean, weights
 
 
@@ -19,10 +20,12 @@ class Part(NamedTuple):
     Attributes:
         inputs: of the critic: observations, or `trpo.sequences.Sequences`.
         targets: of its values.
+        shard: what they are of the samples, where other devices have more; else None.
     """
 
     inputs: Any
     targets: Targets
+    shard: Shard | None = None
 
 
 class Regression(NamedTuple):
@@ -69,12 +72,24 @@ def descend(
     find = loss_and_gradient(regression, flat)
     losses = []
     for minibatch in regression.minibatches:
-        losses.append(find(minibatch))
+        losses.append(_summed(find, minibatch, flat))
         clip_by_norm(flat, config.max_grad_norm)
         optimizer.step()
     for parameter in parameters:
         parameter.grad = None
     return torch.stack(losses)
+
+
+def _summed(
+    find: Callable[[Part], Tensor], part: Part, gradient: Float[Tensor, " p"]
+) -> Tensor:
+    """The mean loss on all devices, and its gradient in `gradient`."""
+    if part.shard is None:
+        return find(part)
+    with reduction.sharded(part.shard):
+        loss, summed = reduction.together(lambda: (find(part), gradient))
+    gradient.copy_(summed)
+    return loss
 
 
 def clip_by_norm(gradient: Float[Tensor, " p"], max_norm: float) -> None:
@@ -106,7 +121,7 @@ def _by_hand(
 
     @torch.no_grad()
     def find(part: Part) -> Tensor:
-        obs, targets = part
+        obs, targets, _ = part
         *inputs, values = mlp.forward(layers, obs, activation)
         terms, slopes = loss.of(values, targets)
         cotangent = slopes * (2.0 * weights(targets))

@@ -13,6 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from trpo.config import TRPOConfig
+from trpo_torch import reduction
 
 
 class Targets(NamedTuple):
@@ -118,12 +119,12 @@ def clipped(loss: Loss, clip: float) -> Loss:
 def mean(terms: Tensor, valid: Tensor | None) -> Float[Tensor, ""]:
     """Mean over the samples; 0 where there are none."""
     if valid is None:
-        return terms.mean()
+        return reduction.mean(terms)
     return (valid * terms).sum() / valid.sum().clamp(min=1.0)
 
 
 def weights(targets: Targets) -> Tensor | float:
     """Weight of each entry in `mean`."""
     if targets.valid is None:
-        return 1.0 / targets.returns.numel()
+        return reduction.row_weight(len(targets.returns))
     return targets.valid / targets.valid.sum().clamp(min=1.0)

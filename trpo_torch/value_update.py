@@ -10,7 +10,9 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from trpo.config import TRPOConfig
+from trpo.shards import Minibatches
 from trpo.types import Batch
+from trpo_torch import reduction
 from trpo_torch.regression import Part, Regression
 from trpo_torch.value_fitters import FITTERS
 from trpo_torch.value_loss import Targets, value_loss
@@ -35,7 +37,7 @@ def fit_critic(
     critic: nn.Module,
     optimizer: torch.optim.Optimizer,
     batch: Batch,
-    orders: np.ndarray,
+    orders: np.ndarray | Minibatches,
     config: TRPOConfig,
 ) -> ValueFit:
     """Fit `critic` to the batch's returns, in place.
@@ -55,7 +57,10 @@ def fit_critic(
 
 
 def sample_regression(
-    critic: nn.Module, batch: Batch, orders: np.ndarray, config: TRPOConfig
+    critic: nn.Module,
+    batch: Batch,
+    orders: np.ndarray | Minibatches,
+    config: TRPOConfig,
 ) -> Regression:
     """What `fit_critic` fits."""
     names = [name for name, _ in critic.named_parameters()]
@@ -81,21 +86,26 @@ def summary(
     """A fit's numbers, from the loss of each step and the errors after the last."""
     return ValueFit(
         loss=losses.mean(),
-        mae=errors.abs().mean(),
+        mae=reduction.mean(errors.abs()),
         explained_variance=explained_variance(errors, returns),
     )
 
 
 def explained_variance(errors: Tensor, returns: Tensor) -> Tensor:
     """1 - var(errors) / var(returns), population variances; 0 for constant returns."""
-    variance = returns.var(correction=0)
+    variance = reduction.variance(returns)
     safe = torch.where(variance > 0, variance, 1.0)
-    return torch.where(variance > 0, 1.0 - errors.var(correction=0) / safe, 0.0)
+    return torch.where(variance > 0, 1.0 - reduction.variance(errors) / safe, 0.0)
 
 
-def _minibatches(whole: Part, orders: np.ndarray, size: int) -> Iterator[Part]:
+def _minibatches(
+    whole: Part, orders: np.ndarray | Minibatches, size: int
+) -> Iterator[Part]:
     """The samples of each gradient step."""
-    obs, targets = whole
+    if isinstance(orders, Minibatches):
+        yield from _own_minibatches(whole, orders)
+        return
+    obs, targets, _ = whole
     arrays = [obs, *(column for column in targets if column is not None)]
     fields = [n for n, column in targets._asdict().items() if column is not None]
     # The whole batch needs no gathering: its order can't matter.
@@ -105,3 +115,20 @@ def _minibatches(whole: Part, orders: np.ndarray, size: int) -> Iterator[Part]:
         chosen = arrays if everything else [array[order] for array in arrays]
         for some, *columns in zip(*(a.split(size) for a in chosen), strict=True):
             yield Part(some, Targets(**dict(zip(fields, columns, strict=True))))
+
+
+def _own_minibatches(whole: Part, own: Minibatches) -> Iterator[Part]:
+    """What this device has of them, where others have the rest."""
+    obs, targets, _ = whole
+    shard = reduction.current()
+    assert shard is not None
+    indices = torch.as_tensor(own.indices, device=obs.device).long()
+    weights = torch.as_tensor(own.weights).to(targets.returns)
+    for chosen, of_each in zip(
+        indices.flatten(0, 1), weights.flatten(0, 1), strict=True
+    ):
+        returns, *others = (
+            column if column is None else column[chosen] for column in targets
+        )
+        some = Targets(returns, *others)  # pyright: ignore[reportArgumentType]
+        yield Part(obs[chosen], some, shard._replace(weights=of_each))

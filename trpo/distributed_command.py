@@ -1,0 +1,115 @@
+"""What `trpo train --distributed` does in each of its processes."""
+
+import contextlib
+import dataclasses
+import importlib
+import json
+import os
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from trpo.arguments import RankArguments
+from trpo.backends import load_backend
+from trpo.commands import stop_signals, train_run
+from trpo.config import TrainConfig
+from trpo.rank_run import LeadingTrainer, follow, rescued
+from trpo.rank_watch import RankWatch
+from trpo.ranks import Ranks
+from trpo.rendezvous import Rendezvous
+from trpo.run_directory import RunDirectory
+from trpo.training import Trainer
+from trpo.validation import require_positive
+
+
+def train_distributed(
+    config: TrainConfig,
+    run_dir: Path,
+    arguments: RankArguments,
+    *,
+    resume: bool = False,
+) -> int:
+    """Be one process of a run; it ends when the run does.
+
+    If another process is lost, one of those left saves what the last update has made,
+    and all end with status `rank_watch.LOST_RANK`, which says: start again, with as
+    many processes as there are.
+
+    Args:
+        config: Of the run; rank 0's counts.
+        run_dir: To write to, by rank 0; by rank 1 if rank 0 is lost.
+        arguments: How the processes meet.
+        resume: Continue from the newest checkpoint.
+
+    Returns:
+        Exit status.
+    """
+    require_positive("rank_timeout", arguments.rank_timeout)
+    given = (arguments.coordinator, arguments.num_processes, arguments.process_id)
+    rendezvous = Rendezvous.of_arguments(*given)
+    load_backend(config.backend)
+    engine = importlib.import_module(f"trpo_{config.backend}.distributed")
+    ranks = engine.start(config.device, rendezvous)
+    watch = RankWatch(ranks, arguments.rank_timeout)
+    device = engine.local_device(config.device)
+    config = dataclasses.replace(_same_on_all(config, ranks), device=device)
+    try:
+        if ranks.rank:
+            _follow(config, run_dir, ranks, watch)
+        else:
+            _lead(config, run_dir, ranks, watch, resume=resume)
+    except BaseException as error:
+        reason = f"{type(error).__name__}: {error}"
+        watch.fail(reason)
+        with contextlib.suppress(OSError, ValueError):
+            print(f"error: rank {ranks.rank}: {reason}", file=sys.stderr, flush=True)  # noqa: T201
+            sys.stdout.flush()
+        # The engines wait at exit for ranks that will not come.
+        os._exit(1)
+    watch.close()
+    ranks.close()
+    engine.stop()
+    return 0
+
+
+def _lead(
+    config: TrainConfig, run_dir: Path, ranks: Ranks, watch: RankWatch, *, resume: bool
+) -> None:
+    def make_trainer(config: TrainConfig) -> LeadingTrainer:
+        trainer = LeadingTrainer(config, ranks)
+        watch.rescue = lambda: _rescue(trainer, run_dir)
+        return trainer
+
+    train_run(config, run_dir, resume=resume, make_trainer=make_trainer)
+
+
+def _follow(config: TrainConfig, run_dir: Path, ranks: Ranks, watch: RankWatch) -> None:
+    # Signals go to all processes; it is rank 0 that ends the run.
+    with stop_signals():
+        trainer = Trainer(config, ranks=ranks)
+        try:
+            watch.rescue = lambda: _rescue(trainer, run_dir)
+            follow(trainer, ranks)
+        finally:
+            trainer.close()
+
+
+def _same_on_all(config: TrainConfig, ranks: Ranks) -> TrainConfig:
+    """Rank 0's configuration."""
+    if ranks.rank == 0:
+        text = json.dumps(config.to_dict()).encode()
+        ranks.tell({"config": np.frombuffer(text, dtype=np.uint8)})
+        return config
+    return TrainConfig.from_dict(json.loads(bytes(ranks.hear()["config"])))
+
+
+def _rescue(trainer: Trainer, run_dir: Path) -> str:
+    """Save what the last update has made; returns where, or why not."""
+    try:
+        step, state = rescued(trainer)
+        head = trainer.collector.spec.head
+        path = RunDirectory(run_dir).save_state(trainer.config, head, step, state)
+    except Exception as error:
+        return f"nothing was saved ({type(error).__name__}: {error})"
+    return f"saved {path}; continue: trpo train --resume {run_dir} --distributed"

@@ -1,0 +1,158 @@
+"""What the ranks of a run put together on the host, beside their updates.
+
+A training state is of the whole run, however many ranks there are: rank 0 saves it,
+and any number of ranks goes on from it, each with its own environments.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from trpo.ranks import Alone, concatenated
+from trpo.types import Episode, Rollout
+
+
+SCALER, ENVIRONMENT, ACTIONS = "return_scaler.", "environment.", "actions."
+DISCOUNTED = "return_scaler.discounted"
+# Of the whole run's checkpoint, what each rank has of its own environments alone.
+COLUMNS = (
+    DISCOUNTED,
+    *(
+        f"{ENVIRONMENT}{name}"
+        for name in ("obs", "episode", "episode_return", "episode_length", "replayable")
+    ),
+)
+Arrays = Mapping[str, np.ndarray]
+
+
+def together(rollout: Rollout, ranks: Alone) -> Rollout:
+    """The rollout with all ranks' episodes, in order of time, and all that was dropped.
+
+    Its steps stay this rank's own.
+    """
+    if ranks.size == 1:
+        return rollout
+    width = len(Episode._fields)
+    own = {
+        "episodes": np.array(rollout.episodes, dtype=np.float64).reshape(-1, width),
+        "steps": np.array(rollout.episode_steps, dtype=np.int64),
+        "counts": np.array([rollout.dropped_steps, rollout.restarts]),
+    }
+    parts = ranks.gather(own)
+    steps = concatenated(parts, "steps")
+    # Of one step, environments in order: so they are in the ranks, and ranks in turn.
+    order = np.argsort(steps, kind="stable")
+    episodes = concatenated(parts, "episodes")[order]
+    dropped, restarts = np.sum([part["counts"] for part in parts], axis=0)
+    return rollout._replace(
+        episodes=tuple(
+            Episode(one[0], int(one[1]), *one[2:]) for one in episodes.tolist()
+        ),
+        episode_steps=tuple(int(step) for step in steps[order]),
+        dropped_steps=int(dropped),
+        restarts=int(restarts),
+    )
+
+
+def rows_of(valid: np.ndarray, own: slice, ranks: Alone) -> dict[str, np.ndarray]:
+    """Number of each of this rank's samples among all, as in a run of one process.
+
+    By the name under which `update` takes them; none where there is one process.
+
+    Args:
+        valid: [T, B] which steps of this rank's environments are samples.
+        own: This rank's environments among all.
+        ranks: All.
+    """
+    if ranks.size == 1:
+        return {}
+    parts = ranks.gather({"valid": valid})
+    everywhere = np.concatenate([part["valid"] for part in parts], axis=1)
+    numbers = np.cumsum(everywhere.reshape(-1)) - 1
+    return {"rows": numbers.reshape(everywhere.shape)[:, own][valid]}
+
+
+def whole_state(
+    own: Arrays, first: int, digest: np.ndarray, ranks: Alone
+) -> dict[str, np.ndarray]:
+    """The state of the whole run from those of all ranks.
+
+    Args:
+        own: Of this rank; what is not of its environments is the same on all.
+        first: Number of its first environment.
+        digest: Of its weights, which are the same on all.
+        ranks: All.
+    """
+    local = {n: a for n, a in own.items() if n in COLUMNS or _is_history(n)}
+    parts = ranks.gather({**local, "first": np.array(first), "digest": digest})
+    different = [
+        rank
+        for rank, part in enumerate(parts)
+        if (part["digest"] != parts[0]["digest"]).any()
+    ]
+    # By construction they can't: all that a rank decides by is summed over all.
+    assert not different, f"ranks {different} have other weights than rank 0"
+    state = dict(own)
+    for name in list(state):
+        if name in COLUMNS:
+            state[name] = concatenated(parts, name)
+        elif _is_history(name):
+            del state[name]
+    for part in parts:
+        state |= _renumbered(part, int(part["first"]))
+    return state
+
+
+def every_rank(indices: tuple[int, ...], first: int, ranks: Alone) -> tuple[int, ...]:
+    """All ranks' environments of these indices, by their numbers in the run."""
+    parts = ranks.gather({"numbers": np.array(indices, dtype=np.int64) + first})
+    return tuple(int(number) for number in concatenated(parts, "numbers"))
+
+
+def part_of_state(state: Arrays, own: slice) -> dict[str, np.ndarray]:
+    """A rank's part of the state of a whole run."""
+    part = {n: a for n, a in state.items() if not _is_history(n)}
+    part |= {name: state[name][own] for name in COLUMNS}
+    histories = _renumbered(state, -own.start)
+    wanted = {f"{ENVIRONMENT}{ACTIONS}{i}" for i in range(own.stop - own.start)}
+    return part | {n: a for n, a in histories.items() if n in wanted}
+
+
+def state_without_others(
+    own: Arrays, mine: slice, num_envs: int, most_episodes: int
+) -> dict[str, np.ndarray]:
+    """The state of the whole run where other ranks can't be asked.
+
+    Their environments start new episodes when the run goes on, of numbers that none
+    has had.
+
+    Args:
+        own: Of this rank.
+        mine: Its environments.
+        num_envs: Of all ranks.
+        most_episodes: No environment has begun more.
+    """
+    state = {n: a for n, a in own.items() if not _is_history(n)}
+    for name in COLUMNS:
+        array = own[name]
+        state[name] = np.zeros((num_envs, *array.shape[1:]), array.dtype)
+        state[name][mine] = array
+    numbers = np.full(num_envs, most_episodes, dtype=np.int64)
+    numbers[mine] = own[f"{ENVIRONMENT}episode"]
+    state[f"{ENVIRONMENT}episode"] = numbers
+    return state | _renumbered(own, mine.start)
+
+
+def _is_history(name: str) -> bool:
+    return name.startswith(ENVIRONMENT + ACTIONS)
+
+
+def _renumbered(state: Arrays, by: int) -> dict[str, Any]:
+    """Histories of actions under their environments' numbers plus `by`."""
+    prefix = ENVIRONMENT + ACTIONS
+    return {
+        f"{prefix}{int(name.removeprefix(prefix)) + by}": array
+        for name, array in state.items()
+        if _is_history(name)
+    }

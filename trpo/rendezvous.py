@@ -1,0 +1,75 @@
+"""Where the processes of a run meet, as a launcher or a command line says."""
+
+import os
+from typing import NamedTuple
+
+from trpo.validation import require_count
+
+
+VARIABLES = ("MASTER_ADDR", "MASTER_PORT", "RANK", "WORLD_SIZE")
+LOCAL = ("localhost", "127.0.0.1")
+
+
+class Rendezvous(NamedTuple):
+    """The same for all processes but `rank`.
+
+    Attributes:
+        host: of the process of rank 0.
+        port: there, that nothing else listens on.
+        rank: of this process, from 0.
+        size: processes.
+    """
+
+    host: str
+    port: int
+    rank: int
+    size: int
+
+    @property
+    def is_local(self) -> bool:
+        """Whether all processes are on one machine."""
+        return self.host in LOCAL
+
+    @classmethod
+    def of_environment(cls) -> "Rendezvous | None":
+        """What `torchrun` sets; None where something of it is missing."""
+        if not all(os.environ.get(name) for name in VARIABLES):
+            return None
+        host, *numbers = (os.environ[name] for name in VARIABLES)
+        port, rank, size = (int(number) for number in numbers)
+        return cls(host, port, rank, size)
+
+    @classmethod
+    def of_arguments(
+        cls, coordinator: str | None, num_processes: int | None, process_id: int | None
+    ) -> "Rendezvous | None":
+        """What a command line says; None if it says nothing.
+
+        Raises:
+            ValueError: it says something, but not all, or what can't be.
+        """
+        given = {
+            "coordinator": coordinator,
+            "num_processes": num_processes,
+            "process_id": process_id,
+        }
+        missing = [name for name, value in given.items() if value is None]
+        if len(missing) == len(given):
+            return None
+        if coordinator is None or num_processes is None or process_id is None:
+            raise ValueError(
+                f"`{missing[0]}`: expected all of {', '.join(given)} or none of them, "
+                "got some."
+            )
+        host, _, port = coordinator.rpartition(":")
+        if not (host and port.isdecimal()):
+            raise ValueError(
+                f"`coordinator`: expected HOST:PORT of process 0, got {coordinator!r}."
+            )
+        require_count("num_processes", num_processes)
+        require_count("process_id", process_id, minimum=0)
+        if process_id >= num_processes:
+            raise ValueError(
+                f"`process_id`: expected less than {num_processes}, got {process_id}."
+            )
+        return cls(host, int(port), process_id, num_processes)
