@@ -11,7 +11,6 @@ from parity_tests import reference
 from parity_tests.canonical import Arrays, flatten
 from parity_tests.cases import Problem
 from parity_tests.reference import Network, Noise
-from parity_tests.reference_update import conjugate_gradient
 from trpo.config import TRPOConfig
 
 
@@ -144,10 +143,7 @@ def _gauss_newton(problem: Problem, noise: Noise) -> tuple[np.ndarray, list[floa
             return noise(pulled + config.value_damping * v)
 
         length = np.linalg.norm(downhill)
-        step = (
-            length
-            * conjugate_gradient(product, downhill / length, config, noise=noise).x
-        )
+        step = length * _conjugate_gradient(product, downhill / length, config, noise)
         doubled_variance = 2.0 * np.mean((at.output - whole.returns) ** 2)
         far = np.mean(along(step) ** 2) / doubled_variance
         step = noise(step * min(1.0, np.sqrt(config.value_target_kl / far)))
@@ -162,6 +158,22 @@ def _gauss_newton(problem: Problem, noise: Noise) -> tuple[np.ndarray, list[floa
                 critic = network
                 break
     return critic.flat(), losses
+
+
+def _conjugate_gradient(
+    product, b: np.ndarray, config: TRPOConfig, noise: Noise
+) -> np.ndarray:
+    """From 0; residuals are kept orthogonal by Gram-Schmidt."""
+    x, r, p, basis = np.zeros_like(b), b, b, []
+    while len(basis) < config.cg_iters and r @ r > config.cg_residual_tol:
+        before, a_p = r @ r, product(p)
+        alpha = noise(before / (p @ a_p))
+        basis.append(r / np.sqrt(before))
+        x, r = noise(x + alpha * p), noise(r - alpha * a_p)
+        q = np.stack(basis)
+        r = noise(r - (q @ r) @ q)
+        p = noise(r + (r @ r) / before * p)
+    return x
 
 
 def _lbfgs(problem: Problem, noise: Noise) -> tuple[np.ndarray, list[float]]:
