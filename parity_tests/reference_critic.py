@@ -143,10 +143,7 @@ def _gauss_newton(problem: Problem, noise: Noise) -> tuple[np.ndarray, list[floa
             return noise(pulled + config.value_damping * v)
 
         length = np.linalg.norm(downhill)
-        step = (
-            length
-            * conjugate_gradient(product, downhill / length, config, noise=noise).x
-        )
+        step = length * _conjugate_gradient(product, downhill / length, config, noise)
         doubled_variance = 2.0 * np.mean((at.output - whole.returns) ** 2)
         far = np.mean(along(step) ** 2) / doubled_variance
         step = noise(step * min(1.0, np.sqrt(config.value_target_kl / far)))
