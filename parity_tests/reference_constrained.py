@@ -97,7 +97,7 @@ def directions(
         norm = float(np.linalg.norm(gradient))
         unit = noise(gradient / norm)
         count = told.get(f"update/{name}_iterations")
-        cg = parts.conjugate_gradient(product, unit, base.config, count, noise)
+        cg = parts.conjugate_gradient(product, unit, base, count=count, noise=noise)
         found.append(Direction(norm, unit, cg))
     return found[0], found[1]
 

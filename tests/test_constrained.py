@@ -72,7 +72,7 @@ def test_without_a_limit_it_is_trpo_bit_for_bit(backend):
 def test_options_of_the_policy_step_are_trpos_too(backend):
     options = {
         "cg_warm_start": 0.9, "adaptive_damping": True, "line_search": "batched",
-        "entropy_coefficient": 0.01,
+        "entropy_coefficient": 0.01, "fisher_every": 2,
     }  # fmt: skip
     plain, constrained = make_agent(backend, **options), make(backend, **options)
     for seed in range(2):

@@ -157,7 +157,6 @@ def test_one_command_trains_and_another_says_the_cost(tmp_path, capsys):
     [
         ({"recurrent": "gru"}, "`cost_limit`"),
         ({"cost_limit": -1.0}, "`cost_limit`"),
-        ({"fisher_every": 5}, "`fisher_every`"),
     ],
 )
 def test_what_does_not_fit_is_refused_at_construction(changes, message):

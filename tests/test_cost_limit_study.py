@@ -5,16 +5,16 @@ from benchmarks import cost_limit
 
 def test_rows_table_and_figure_of_a_short_study(tmp_path, capsys):
     arguments = cost_limit.Arguments(
-        seeds=(0, 1), backends=("torch",), total_steps=4800, results=tmp_path
+        seeds=(0,), backends=("torch",), total_steps=3200, results=tmp_path
     )
     assert cost_limit.main(arguments) == 0
     rows = cost_limit.read(tmp_path / "curves.csv")
     finals = cost_limit.read(tmp_path / "policies.csv")
     assert {row.run for row in rows} == {row.run for row in finals}
-    assert len(rows) == 3 * len(finals) == 12
-    assert {row.step for row in rows} == {1600, 3200, 4800}
+    assert len(rows) == 2 * len(finals) == 4
+    assert {row.step for row in rows} == {1600, 3200}
     text = (tmp_path / "cost_limit.md").read_text()
-    assert "| CPO | torch | 4,800 | " in text
+    assert "| CPO | torch | 3,200 | " in text
     assert f"{finals[0].cost_mean:.1f}" in text
     assert (tmp_path / "cost_limit.png").stat().st_size > 10_000
     capsys.readouterr()

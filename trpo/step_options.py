@@ -14,12 +14,6 @@ def require_step_options(config: TRPOConfig) -> None:
             "`cg_iters`."
         )
 
-    if config.cost_limit is not None and config.fisher_every > 1:
-        raise ValueError(
-            "`fisher_every`: expected 1 with `cost_limit`, whose two directions are of "
-            f"all samples, got {config.fisher_every}. Leave one of them out."
-        )
-
 
 def thinned(batch: Batch, every: int) -> Batch:
     """Every k-th sample of a batch, the first one included."""

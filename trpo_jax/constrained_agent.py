@@ -16,6 +16,7 @@ from trpo.constrained_types import (
     ConstrainedReport,
     CostReport,
 )
+from trpo.step_options import thinned
 from trpo.types import Rates, StepStatus, UpdateReport
 from trpo_jax import state
 from trpo_jax.agent import TRPOAgent
@@ -124,6 +125,10 @@ def update(
     options: dict[str, Any] = {"orders": orders, "config": config}
     with matmul_precision(config.matmul_precision):
         theta, unravel = ravel_pytree(own.policy)
+        every, fisher_policy = config.fisher_every, None
+        if every > 1:
+            few = thinned(samples, every)
+            fisher_policy = functions.policy_at(unravel, few.obs, few.action_mask)
         found = constrained_step(
             functions.policy_at(unravel, samples.obs, samples.action_mask),
             theta,
@@ -132,6 +137,7 @@ def update(
             config,
             rates.target_kl,
             own.memory,
+            fisher_policy,
         )
         policy = unravel(found.step.theta)
         optimizer = build_value_optimizer(config, rates.value_lr)

@@ -13,6 +13,7 @@ from trpo.constrained_types import (
     ConstrainedReport,
     CostReport,
 )
+from trpo.step_options import thinned
 from trpo.types import Batch, Rates, StepStatus
 from trpo_torch import state
 from trpo_torch.agent import (
@@ -50,7 +51,7 @@ class ConstrainedTRPOAgent(ConstrainedAgentBase, TRPOAgent):
     def _update(  # pyright: ignore[reportIncompatibleMethodOverride]
         self, batch: ConstrainedBatch, orders: np.ndarray, rates: Rates
     ) -> ConstrainedReport:
-        samples = batch.samples
+        samples, every = batch.samples, self.config.fisher_every
         with matmul_precision(self.config.matmul_precision):
             found = constrained_step(
                 self._policy_function(samples),
@@ -60,6 +61,7 @@ class ConstrainedTRPOAgent(ConstrainedAgentBase, TRPOAgent):
                 self.config,
                 rates.target_kl,
                 self.step_memory,
+                self._policy_function(thinned(samples, every)) if every > 1 else None,
             )
             step = found.step
             # Before the fits: a shared encoder is the one that acts next.

@@ -110,6 +110,7 @@ def constrained_step(
     config: TRPOConfig,
     target_kl: float | None = None,
     memory: StepMemory = NO_MEMORY,
+    fisher_policy: PolicyFunction | None = None,
 ) -> ConstrainedStep:
     """The best step in the trust region that keeps the cost's limit, or lowers it.
 
@@ -129,6 +130,7 @@ def constrained_step(
         config: Hyperparameters.
         target_kl: Trust-region radius, nats; the configuration's if None.
         memory: Of the step before.
+        fisher_policy: As of `policy_update.policy_step`.
     """
     parts = step_parts(config)
     target_kl = config.target_kl if target_kl is None else target_kl
@@ -139,7 +141,7 @@ def constrained_step(
     of_costs = batch._replace(advantages=costs.advantages)
     _, _, cost_gradient = surrogate_and_gradient(policy, theta, of_costs)
     damping = damping_of(config, memory)
-    product = parts.curvature(policy, theta, damping)
+    product = parts.curvature(fisher_policy or policy, theta, damping)
     reward = _direction(gradient, product, parts, config, memory)
     cost = _direction(cost_gradient, product, parts, config, NO_MEMORY)
     dual = _solve(reward, cost, costs.excess, target_kl)
@@ -176,13 +178,16 @@ def constrained_step(
         new, batch, before, reward.cg, model, search._replace(improvement=improvement),
         status,
     )  # fmt: skip
-    kept = remember(memory, config, reward.cg.x, step.agreement, status)
+    predicted = search.frac * cost.norm * inner(cost.unit, full_step)
+    # Of a step that was taken for its cost, how well the cost was predicted.
+    agreement = change / predicted if by_cost and predicted < 0 else step.agreement
+    kept = remember(memory, config, reward.cg.x, agreement, status)
     return ConstrainedStep(
         step=step._replace(memory=kept),
         cost_solution=cost.cg.x,
         step_kind=dual.kind,
         change=change,
-        predicted_change=search.frac * cost.norm * inner(cost.unit, full_step),
+        predicted_change=predicted,
         kl_multiplier=dual.kl_multiplier,
         cost_multiplier=dual.cost_multiplier,
         cg_iterations=cost.cg.num_steps,
