@@ -7,7 +7,7 @@ import gymnasium
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 from trpo.action_masks import KEY as ACTION_MASK
-from trpo.costs import FINAL_INFO, cost_info
+from trpo.costs import FINAL_INFO, KEY as COST, cost_info
 from trpo.environment_worker import CLOSE, EnvironmentWorkerError
 
 
@@ -27,11 +27,16 @@ class LeanVectorEnv(SyncVectorEnv):
     def _add_info(
         self, vector_infos: dict[str, Any], env_info: dict[str, Any], env_num: int
     ) -> dict[str, Any]:
-        kept = {n: env_info[n] for n in ("final_obs", ACTION_MASK) if n in env_info}
-        kept |= cost_info(env_info)
-        if cost := cost_info(env_info.get(FINAL_INFO)):
-            kept[FINAL_INFO] = cost
-        return super()._add_info(vector_infos, kept, env_num)
+        for name in ("final_obs", ACTION_MASK):
+            if name in env_info:
+                one = {name: env_info[name]}
+                vector_infos = super()._add_info(vector_infos, one, env_num)
+        if COST in env_info or FINAL_INFO in env_info:
+            costs = cost_info(env_info)
+            if final := cost_info(env_info.get(FINAL_INFO)):
+                costs[FINAL_INFO] = final
+            vector_infos = super()._add_info(vector_infos, costs, env_num)
+        return vector_infos
 
     def close_extras(self, **_: Any) -> None:
         """Close all environments.
