@@ -143,11 +143,12 @@ class AgentBase(AgentState):
             images=tuple(images),
         )  # fmt: skip
         self._require_kind()
-        require_step_options(self.config)
         self._action_stream = RandomStream(self.seed, Purpose.ACTION)
         self._minibatch_stream = RandomStream(self.seed, Purpose.MINIBATCH)
         self._action_draws = self._minibatch_draws = 0
         self.architecture = self._architecture(tuple(images))
+        plain = policy_network is None and recurrent == NONE
+        require_step_options(self.config, self.architecture.by_hand and plain)
         self.observation_normalizer = None
         parts = self.architecture.vector_parts(self.obs_dim)
         if normalize_observations and parts:

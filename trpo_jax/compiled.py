@@ -20,7 +20,8 @@ from trpo.types import DISCARDED_FIELDS, Batch, Rates, StepStatus, UpdateReport
 from trpo_jax import distributions
 from trpo_jax.device import matmul_precision
 from trpo_jax.distributions import Distribution
-from trpo_jax.networks import Parameters, flat_policy
+from trpo_jax.flat_policy import flat_policy
+from trpo_jax.networks import Parameters
 from trpo_jax.policy_update import PolicyStep, policy_step
 from trpo_jax.step_memory import NO_MEMORY, StepMemory
 from trpo_jax.value_update import ValueFit, fit_critic
@@ -88,6 +89,19 @@ def build_value_optimizer(
     return optax.sgd(value_lr, momentum=config.sgd_momentum or None)
 
 
+def fisher_policy(
+    functions: Any,
+    every: int,
+    unravel: Callable[[jax.Array], Parameters],
+    batch: Batch,
+) -> Callable[[jax.Array], Distribution] | None:
+    """The policy at every k-th sample; None where that is each of them."""
+    if every == 1:
+        return None
+    few = thinned(batch, every)
+    return functions.policy_at(unravel, few.obs, few.action_mask)
+
+
 def pure_update(
     functions: Any,
     config: TRPOConfig,
@@ -113,10 +127,6 @@ def pure_update(
     """
     with matmul_precision(config.matmul_precision):
         theta, unravel = ravel_pytree(state_before.policy)
-        every, fisher_policy = config.fisher_every, None
-        if every > 1:
-            few = thinned(batch, every)
-            fisher_policy = functions.policy_at(unravel, few.obs, few.action_mask)
         step = policy_step(
             functions.policy_at(unravel, batch.obs, batch.action_mask),
             theta,
@@ -124,7 +134,7 @@ def pure_update(
             config,
             rates.target_kl,
             state_before.memory,
-            fisher_policy,
+            fisher_policy(functions, config.fisher_every, unravel, batch),
         )
         policy = unravel(step.theta)
         critic, optimizer_state, fit = functions.fit_critic(

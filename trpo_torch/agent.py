@@ -16,7 +16,8 @@ from trpo_torch.custom import CustomCritic, CustomPolicy, checked_network
 from trpo_torch.device import matmul_precision, resolve_device
 from trpo_torch.distributions import DiagonalGaussian, Distribution
 from trpo_torch.fisher import PolicyFunction
-from trpo_torch.networks import Critic, Policy, flat_policy
+from trpo_torch.flat_policy import flat_policy
+from trpo_torch.networks import Critic, Policy
 from trpo_torch.objective import Surrogate, surrogate
 from trpo_torch.policy_update import PolicyStep, policy_step
 from trpo_torch.step_memory import initial_memory
@@ -154,7 +155,6 @@ class TRPOAgent(AgentBase):
         return self.policy(obs)
 
     def _update(self, batch: Batch, orders: np.ndarray, rates: Rates) -> UpdateReport:
-        every = self.config.fisher_every
         with matmul_precision(self.config.matmul_precision):
             step = policy_step(
                 self._policy_function(batch),
@@ -163,7 +163,7 @@ class TRPOAgent(AgentBase):
                 self.config,
                 rates.target_kl,
                 self.step_memory,
-                self._policy_function(thinned(batch, every)) if every > 1 else None,
+                self._fisher_policy(batch),
             )
             # Before the fit: a shared encoder is the one that acts next.
             _set_flat_params(self.policy, step.theta)
@@ -179,6 +179,11 @@ class TRPOAgent(AgentBase):
     def _policy_function(self, batch: Batch) -> PolicyFunction:
         """Flat parameters -> distribution at each sample of the batch."""
         return flat_policy(self.policy, batch.obs, batch.action_mask)
+
+    def _fisher_policy(self, batch: Batch) -> PolicyFunction | None:
+        """The same at the samples of Fisher products; None where they are over all."""
+        every = self.config.fisher_every
+        return self._policy_function(thinned(batch, every)) if every > 1 else None
 
     def _fit_critic(self, batch: Batch, orders: np.ndarray) -> ValueFit:
         """Fit the critic in place."""
