@@ -31,7 +31,8 @@ from trpo_jax import (
 from trpo_jax.compiled import Functions, TRPOState
 from trpo_jax.device import matmul_precision as precision_of, resolve_device
 from trpo_jax.distributions import Distribution
-from trpo_jax.networks import critic_function, flat_policy, policy_function
+from trpo_jax.flat_policy import flat_policy
+from trpo_jax.networks import critic_function, policy_function
 
 
 # What the policy's stages do not depend on.
@@ -198,7 +199,10 @@ def _solvers(
         lambda at: fisher_policy(at), theta, damping
     )
     flats["fisher/automatic"] = automatic(inputs["probe"])
-    cg = parts.solver(step_parts.LinearSystem(chosen, teacher.b, memory), config)
+    actions = batch.actions[:: config.fisher_every]
+    precondition = parts.preconditioner(fisher_policy, theta, actions, damping)
+    system = step_parts.LinearSystem(chosen, teacher.b, memory, precondition)
+    cg = parts.solver(system, config)
     flats["cg/solution"] = cg.x
     decisions["cg/iterations"] = cg.num_steps
 

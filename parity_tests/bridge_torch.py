@@ -24,7 +24,8 @@ from trpo_torch import (
     value_update,
 )
 from trpo_torch.device import matmul_precision as precision_of
-from trpo_torch.networks import Critic, Policy, flat_policy
+from trpo_torch.flat_policy import flat_policy
+from trpo_torch.networks import Critic, Policy
 
 
 def stages(
@@ -143,7 +144,10 @@ class _Runner:
         )
         values["fisher/automatic"] = automatic(probe)
         b = self.tensor(teacher.b)
-        cg = parts.solver(step_parts.LinearSystem(chosen, b, memory), config)
+        actions = self.batch.actions[:: config.fisher_every]
+        precondition = parts.preconditioner(self.fisher_policy, theta, actions, damping)
+        system = step_parts.LinearSystem(chosen, b, memory, precondition)
+        cg = parts.solver(system, config)
         values["cg/solution"] = cg.x
         decisions["cg/iterations"] = int(cg.num_steps)
 

@@ -23,11 +23,12 @@ from trpo_jax import (
     state as jax_state,
 )
 from trpo_jax.distributions import kl_old_to_new as jax_kl
-from trpo_jax.networks import flat_policy as jax_flat_policy, policy_function
+from trpo_jax.flat_policy import flat_policy as jax_flat_policy
+from trpo_jax.networks import policy_function
 from trpo_jax.objective import surrogate as jax_surrogate
 from trpo_torch import fisher as torch_fisher, policy_update as torch_update
 from trpo_torch.distributions import kl_old_to_new as torch_kl
-from trpo_torch.networks import flat_policy as torch_flat_policy
+from trpo_torch.flat_policy import flat_policy as torch_flat_policy
 from trpo_torch.objective import surrogate as torch_surrogate
 
 

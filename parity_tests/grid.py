@@ -192,7 +192,11 @@ GRID = (
                  ("line_search", "batched"), ("target_kl", 0.5))),
     Case(name="natural", why="no line search; an entropy bonus of choices",
          distribution=CATEGORICAL, action_sizes=(3, 1, 5), masked=True, tested=False,
-         config=(("line_search", "none"), ("entropy_coefficient", 0.05))),
+         config=(("line_search", "none"), ("entropy_coefficient", 0.05),
+                 ("preconditioner", "diagonal"))),
+    Case(name="kronecker", why="Kronecker-factored blocks for preconditioner",
+         config=(("preconditioner", "kronecker"), ("fisher_every", 2),
+                 ("cg_residual_tol", 1e-4))),
 )  # fmt: skip
 
 BY_NAME = {case.name: case for case in GRID}

@@ -26,7 +26,7 @@ NETWORKS = looked_for(
          "variance = x.var(-1, keepdims=True, ddof=1)"),
     _jax("shift forgotten", "mlp", "LAYER_NORM_EPSILON) * scale + shift",
          "LAYER_NORM_EPSILON) * scale"),
-    _jax("relu by hand for what is not", "networks",
+    _jax("relu by hand for what is not", "flat_policy",
          "return FlatPolicy(unravel, obs, head, mask, architecture.activation)",
          'return FlatPolicy(unravel, obs, head, mask, "relu")'),
 )  # fmt: skip

@@ -10,7 +10,7 @@ from parity_tests import reference
 from parity_tests.canonical import Arrays, flatten, round32
 from parity_tests.reference import Forward, Network, Noise, exact
 from parity_tests.reference_distributions import of_problem
-from parity_tests.reference_preconditioner import IDENTITY, Split
+from parity_tests.reference_preconditioner import IDENTITY, Split, split_of
 
 
 SOLUTION, DAMPING = "policy_step.cg_solution.", "policy_step.damping"
@@ -38,13 +38,21 @@ def start_of(problem: Any) -> np.ndarray | None:
 
 
 def sampled(problem: Any, policy: Network, at: Forward, noise: Noise) -> tuple:
-    """Outputs at the samples that Fisher products are over, and their distribution."""
+    """Outputs at the samples that Fisher products are over, and their problem."""
     every = problem.config.fisher_every
     if every == 1:
-        return at, of_problem(problem)
+        return at, problem
     kept = {name: array[::every] for name, array in problem.batch.items()}
     few = problem._replace(batch=kept)
-    return reference.forward(policy, kept["obs"], noise), of_problem(few)
+    return reference.forward(policy, kept["obs"], noise), few
+
+
+def preconditioner_of(
+    problem: Any, policy: Network, at: Forward, noise: Noise
+) -> Split:
+    """Of the same samples as the products."""
+    at, few = sampled(problem, policy, at, noise)
+    return split_of(few, policy, at, damping_of(problem), noise)
 
 
 class CGRun(NamedTuple):

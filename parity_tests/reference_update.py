@@ -20,6 +20,7 @@ from parity_tests.reference_step import (
     conjugate_gradient,
     damping_of,
     entropy_bonus,
+    preconditioner_of,
     sampled,
 )
 
@@ -70,7 +71,9 @@ def teach(problem: Problem) -> Teacher:
     _, b = unit_gradient(problem, policy, at, exact)
     full_step = np.zeros_like(b)
     if problem.case.updates:
-        cg = conjugate_gradient(_product(problem, policy, at, exact), b, problem)
+        product = _product(problem, policy, at, exact)
+        split = preconditioner_of(problem, policy, at, exact)
+        cg = conjugate_gradient(product, b, problem, split)
         full_step = scaled_step(cg, b, problem.config, exact)
     teacher = Teacher(*at[:2], *new[:2], b, full_step)
     return Teacher(*(None if a is None else round32(a) for a in teacher))
@@ -130,7 +133,8 @@ def unit_gradient(
 def _product(problem: Problem, policy: Network, at: Forward, noise: Noise):
     """V -> (F + damping) v by J'MJ."""
     damping = damping_of(problem)
-    at, distribution = sampled(problem, policy, at, noise)
+    at, few = sampled(problem, policy, at, noise)
+    distribution = of_problem(few)
 
     def product(v: np.ndarray) -> np.ndarray:
         change = Network.from_flat(v, policy)

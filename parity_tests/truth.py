@@ -139,8 +139,9 @@ def _solver_stages(
     policy, batch = problem.policy(), problem.batch
     at = reference.forward(policy, batch["obs"], noise)
     product = parts._product(problem, policy, at, noise)
+    split = parts.preconditioner_of(problem, policy, at, noise)
     count = told.get("cg/iterations")
-    cg = parts.conjugate_gradient(product, teacher.b, problem, count=count, noise=noise)
+    cg = parts.conjugate_gradient(product, teacher.b, problem, split, count, noise)
     stages.values["cg/solution"] = cg.x
     stages.decisions["cg/iterations"] = cg.count
     stages.traces["cg"] = cg.trace
@@ -173,7 +174,8 @@ def _update_stages(
     norm, b = parts.unit_gradient(problem, policy, at, noise)
     cg = parts.conjugate_gradient(
         parts._product(problem, policy, at, noise), b, problem,
-        count=told.get("update/cg_iterations"), noise=noise,
+        parts.preconditioner_of(problem, policy, at, noise),
+        told.get("update/cg_iterations"), noise,
     )  # fmt: skip
     full_step = parts.scaled_step(cg, b, config, noise)
     ratio = parts.surrogate_terms(problem, at, noise).ratio

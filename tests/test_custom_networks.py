@@ -14,7 +14,7 @@ from tests.agents import ACT_DIM, BACKENDS, OBS_DIM, fingerprint, make_agent, ma
 from trpo.checkpoint import load_checkpoint, save_checkpoint
 from trpo_torch.agent import _flat_params
 from trpo_torch.fisher import FISHER_PRODUCTS
-from trpo_torch.networks import flat_policy
+from trpo_torch.flat_policy import flat_policy
 
 
 EXAMPLES = Path(__file__).parent.parent / "examples"

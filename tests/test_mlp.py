@@ -12,10 +12,10 @@ from jax.flatten_util import ravel_pytree
 from trpo import chunks
 from trpo.types import Batch
 from trpo_jax import TRPOAgent as JaxAgent, fisher as jax_fisher
-from trpo_jax.networks import FlatPolicy as JaxPolicy
+from trpo_jax.flat_policy import FlatPolicy as JaxPolicy
 from trpo_torch import TRPOAgent as TorchAgent, fisher as torch_fisher
 from trpo_torch.agent import _flat_params
-from trpo_torch.networks import FlatPolicy as TorchPolicy
+from trpo_torch.flat_policy import FlatPolicy as TorchPolicy
 
 
 ROWS = 103  # A prime: no chunk size but 1 divides it.

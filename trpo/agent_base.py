@@ -144,11 +144,12 @@ class AgentBase(AgentState):
             images=tuple(images),
         )  # fmt: skip
         self._require_kind()
-        require_step_options(self.config)
         self._action_stream = RandomStream(self.seed, Purpose.ACTION)
         self._minibatch_stream = RandomStream(self.seed, Purpose.MINIBATCH)
         self._action_draws = self._minibatch_draws = 0
         self.architecture = self._architecture(tuple(images))
+        plain = policy_network is None and recurrent == NONE
+        require_step_options(self.config, self.architecture.by_hand and plain)
         self.observation_normalizer = None
         parts = self.architecture.vector_parts(self.obs_dim)
         if normalize_observations and parts:
@@ -159,8 +160,7 @@ class AgentBase(AgentState):
                 np.concatenate([columns[part] for part in parts]) if images else None,
             )
         weights = initial_weights(
-            obs_dim=self.obs_dim,
-            head=self.head,
+            obs_dim=self.obs_dim, head=self.head,
             policy_layer_sizes=self.config.policy_layer_sizes,
             critic_layer_sizes=self.config.critic_layer_sizes,
             initial_log_std=initial_log_std,
@@ -170,7 +170,7 @@ class AgentBase(AgentState):
             recurrent=recurrent,
             recurrent_size=recurrent_size,
             seed=self.seed,
-        )
+        )  # fmt: skip
         self._build(device, {name: a.astype(self.dtype) for name, a in weights.items()})
 
     def _architecture(self, images: tuple[Image, ...]) -> Architecture:

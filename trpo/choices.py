@@ -16,6 +16,7 @@ CHOICES = {
     "policy_distribution": POLICY_DISTRIBUTIONS,
     "initialization": ("orthogonal", "torch", "flax"),
     "fisher_product": ("gauss_newton", "kl_hessian"),
+    "preconditioner": ("none", "diagonal", "kronecker"),
     "line_search": ("sequential", "batched", "none"),
     "dtype": ("float32", "float64"),
     "matmul_precision": ("float32", "tf32", "bfloat16"),

@@ -18,6 +18,7 @@ SHARDABLE = {
     "recurrent": ("none",),
     "cost_limit": (None,),
     "fisher_every": (1,),
+    "preconditioner": ("none",),
     "line_search": ("sequential", "none"),
     "value_fit": ("gradient",),
 }

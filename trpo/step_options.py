@@ -1,12 +1,25 @@
 """Options of the policy step that not every agent can have, and thinned batches."""
 
+from trpo.architecture import BY_HAND
 from trpo.config import TRPOConfig
 from trpo.sequences import NONE
 from trpo.types import Batch
 
 
-def require_step_options(config: TRPOConfig) -> None:
-    """Raise ValueError unless an agent can have the step that is configured."""
+def require_step_options(config: TRPOConfig, dense: bool) -> None:
+    """Raise ValueError unless an agent can have the step that is configured.
+
+    Args:
+        config: Of the agent.
+        dense: Whether its policy is a stack of dense layers with derivatives by hand.
+    """
+    if config.preconditioner != "none" and not dense:
+        raise ValueError(
+            "`preconditioner`: expected 'none' for a policy that is no stack of dense "
+            f"layers with {', '.join(BY_HAND)}, got {config.preconditioner!r}: it is "
+            "made of such layers' blocks. Leave it out, or normalisation, images, "
+            "memory and a network of your own."
+        )
     if config.recurrent != NONE and config.fisher_every > 1:
         raise ValueError(
             "`fisher_every`: expected 1 for a recurrent agent, whose samples are steps "

@@ -16,13 +16,15 @@ from trpo.architecture import PLAIN, Architecture
 from trpo.config import TRPOConfig
 from trpo.heads import Head
 from trpo.step_options import thinned
-from trpo.types import DISCARDED_FIELDS, Batch, Rates, StepStatus, UpdateReport
+from trpo.types import Batch, Rates, StepStatus
 from trpo_jax import distributions
 from trpo_jax.device import matmul_precision
 from trpo_jax.distributions import Distribution
-from trpo_jax.networks import Parameters, flat_policy
-from trpo_jax.policy_update import PolicyStep, policy_step
+from trpo_jax.flat_policy import flat_policy
+from trpo_jax.networks import Parameters
+from trpo_jax.policy_update import policy_step
 from trpo_jax.step_memory import NO_MEMORY, StepMemory
+from trpo_jax.update_report import discard_unless, report_of
 from trpo_jax.value_update import ValueFit, fit_critic
 
 
@@ -88,6 +90,19 @@ def build_value_optimizer(
     return optax.sgd(value_lr, momentum=config.sgd_momentum or None)
 
 
+def fisher_policy(
+    functions: Any,
+    every: int,
+    unravel: Callable[[jax.Array], Parameters],
+    batch: Batch,
+) -> Callable[[jax.Array], Distribution] | None:
+    """The policy at every k-th sample; None where that is each of them."""
+    if every == 1:
+        return None
+    few = thinned(batch, every)
+    return functions.policy_at(unravel, few.obs, few.action_mask)
+
+
 def pure_update(
     functions: Any,
     config: TRPOConfig,
@@ -114,10 +129,6 @@ def pure_update(
     """
     with matmul_precision(config.matmul_precision):
         theta, unravel = ravel_pytree(state_before.policy)
-        every, fisher_policy = config.fisher_every, None
-        if every > 1:
-            few = thinned(batch, every)
-            fisher_policy = functions.policy_at(unravel, few.obs, few.action_mask)
         step = policy_step(
             functions.policy_at(unravel, batch.obs, batch.action_mask),
             theta,
@@ -125,7 +136,7 @@ def pure_update(
             config,
             rates.target_kl,
             state_before.memory,
-            fisher_policy,
+            fisher_policy(functions, config.fisher_every, unravel, batch),
         )
         policy = unravel(step.theta)
         critic, optimizer_state, fit = functions.fit_critic(
@@ -143,34 +154,11 @@ def pure_update(
     committed = jax.tree.map(
         lambda after, before: jnp.where(sound, after, before), new, state_before
     )
-    return committed, _report(_discard_unless(sound, step), fit)
+    return committed, report_of(discard_unless(sound, step), fit)
 
 
 # Compiled whole: nothing returns to the host but the result.
 update = jax.jit(pure_update, static_argnums=(0, 1))
-
-
-def _discard_unless(sound: jax.Array, step: PolicyStep) -> PolicyStep:
-    """The report's half of a step, of one that was not committed unless `sound`."""
-    undone = {
-        name: jnp.where(sound, getattr(step, name), 0) for name in DISCARDED_FIELDS
-    }
-    return step._replace(
-        status=jnp.where(sound, step.status, StepStatus.NON_FINITE),
-        surrogate_after=jnp.where(sound, step.surrogate_after, step.surrogate_before),
-        **undone,
-    )
-
-
-def _report(step: PolicyStep, fit: ValueFit) -> jax.Array:
-    """One update's numbers, from its two parts, in `UpdateReport`'s order."""
-    named = {"value_loss": fit.loss, "value_mae": fit.mae}
-    named["explained_variance"] = fit.explained_variance
-    for name in UpdateReport._fields:
-        if name not in named:
-            named[name] = getattr(step, name)
-    report = UpdateReport(**named)
-    return jnp.stack([jnp.asarray(value, step.theta.dtype) for value in report])
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))

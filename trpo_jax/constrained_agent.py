@@ -16,21 +16,20 @@ from trpo.constrained_types import (
     ConstrainedReport,
     CostReport,
 )
-from trpo.step_options import thinned
 from trpo.types import Rates, StepStatus, UpdateReport
 from trpo_jax import state
 from trpo_jax.agent import TRPOAgent
 from trpo_jax.compiled import (
     Functions,
     TRPOState,
-    _discard_unless,
-    _report,
     build_value_optimizer,
+    fisher_policy,
     value,
 )
 from trpo_jax.constrained_update import ConstrainedStep, constrained_step
 from trpo_jax.device import matmul_precision
 from trpo_jax.networks import Parameters
+from trpo_jax.update_report import discard_unless, report_of
 from trpo_jax.value_update import ValueFit
 
 
@@ -125,10 +124,6 @@ def update(
     options: dict[str, Any] = {"orders": orders, "config": config}
     with matmul_precision(config.matmul_precision):
         theta, unravel = ravel_pytree(own.policy)
-        every, fisher_policy = config.fisher_every, None
-        if every > 1:
-            few = thinned(samples, every)
-            fisher_policy = functions.policy_at(unravel, few.obs, few.action_mask)
         found = constrained_step(
             functions.policy_at(unravel, samples.obs, samples.action_mask),
             theta,
@@ -137,7 +132,7 @@ def update(
             config,
             rates.target_kl,
             own.memory,
-            fisher_policy,
+            fisher_policy(functions, config.fisher_every, unravel, samples),
         )
         policy = unravel(found.step.theta)
         optimizer = build_value_optimizer(config, rates.value_lr)
@@ -151,7 +146,7 @@ def update(
     finite = jnp.stack([jnp.isfinite(leaf).all() for leaf in leaves]).all()
     sound = finite & (found.step.status != StepStatus.NON_FINITE)
     committed = jax.tree.map(lambda new, old: jnp.where(sound, new, old), after, before)
-    report = _report(_discard_unless(sound, found.step), fit)
+    report = report_of(discard_unless(sound, found.step), fit)
     return committed, jnp.append(report, _cost_report(sound, found, cost_fit))
 
 

@@ -12,7 +12,7 @@ from jaxtyping import Float
 from trpo_jax import autodiff, distributions, reduction
 from trpo_jax.autodiff import Linearization
 from trpo_jax.distributions import Distribution
-from trpo_jax.networks import FlatPolicy
+from trpo_jax.flat_policy import FlatPolicy
 from trpo_jax.objective import mean_kl
 
 

@@ -158,6 +158,26 @@ def pull(
     return jax.lax.scan(add, zeros, chunks)[0]
 
 
+def sum_cotangents(
+    layers: Sequence[Layer],
+    inputs: Sequence[jax.Array],
+    cotangent: Float[jax.Array, "n out"],
+    activation: str = "tanh",
+) -> list[jax.Array]:
+    """Cotangents [n, units] of each layer's sums, before its activation.
+
+    Args:
+        layers: The network's.
+        inputs: Of each layer, as `forward` returned them.
+        cotangent: Of the outputs.
+        activation: Of the hidden layers, one of `trpo.architecture.BY_HAND`.
+    """
+    slope, found = _SLOPES[activation], [cotangent]
+    for i in range(len(layers) - 1, 0, -1):
+        found.insert(0, (found[0] @ layers[i].weight.T) * slope(inputs[i]))
+    return found
+
+
 def _layer_norm(x: jax.Array, scale: jax.Array, shift: jax.Array) -> jax.Array:
     # Not nnx.LayerNorm's default, whose variance is a difference of two means.
     centered = x - x.mean(-1, keepdims=True)

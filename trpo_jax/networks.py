@@ -12,13 +12,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jax.flatten_util import ravel_pytree
 from jaxtyping import Float
 
 from trpo.architecture import PLAIN, Architecture
 from trpo.heads import Head
 from trpo_jax import distributions, mlp
-from trpo_jax.autodiff import Linearization
 from trpo_jax.distributions import Distribution
 from trpo_jax.encoder import Encoder, encode
 
@@ -115,96 +113,6 @@ class Critic(_Network):
     def __call__(self, obs: Float[jax.Array, "n obs_dim"]) -> Float[jax.Array, "n 1"]:
         """Value of each observation."""
         return self._values(obs)[-1]
-
-
-class FlatPolicy:
-    """A policy as a function of its flat parameters [p], at fixed observations.
-
-    Its Jacobian is written by hand, for the architectures of which `mlp.py` has it.
-
-    Args:
-        unravel: Flat parameters -> tree of arrays.
-        obs: [n, obs_dim] observations.
-        head: Distribution over actions.
-        mask: [n, options] 0 where an option can't be taken; None for no mask.
-        activation: Of the hidden layers.
-    """
-
-    def __init__(
-        self,
-        unravel: Callable[[jax.Array], Parameters],
-        obs: Float[jax.Array, "n obs_dim"],
-        head: Head,
-        mask: jax.Array | None = None,
-        activation: str = "tanh",
-    ) -> None:
-        self._unravel, self._obs, self._head = unravel, obs, head
-        self._mask, self._activation = mask, activation
-
-    def __call__(self, theta: Float[jax.Array, " p"]) -> Distribution:
-        """The distribution at each observation."""
-        tree = self._unravel(theta)
-        layers = mlp.layers_of(tree)
-        outputs = mlp.forward(layers, self._obs, self._activation)[-1]
-        return distributions.from_network(
-            self._head, outputs, tree.get("log_std"), self._mask
-        )
-
-    def linearize(self, theta: Float[jax.Array, " p"]) -> Linearization:
-        """The same, with its Jacobian at `theta`."""
-        tree = self._unravel(theta)
-        log_std, layers = tree.get("log_std"), mlp.layers_of(tree)
-        outputs, tape = mlp.record(layers, self._obs, self._activation)
-        given = (self._head, outputs, log_std, self._mask)
-        push_head, pull_head = distributions.jacobian(*given)
-
-        def push(v: jax.Array) -> Distribution:
-            tangent = self._unravel(v)
-            tangents = mlp.layers_of(tangent)
-            d_outputs = mlp.push(layers, tape, tangents, self._activation)
-            return push_head(d_outputs, tangent.get("log_std"))
-
-        def pull(u: Distribution) -> jax.Array:
-            d_outputs, d_log_std = pull_head(u)
-            gradients = mlp.pull(layers, tape, d_outputs, self._activation)
-            pulled: Parameters = {
-                "layers": {
-                    i: {"kernel": layer.weight, "bias": layer.bias}
-                    for i, layer in enumerate(gradients)
-                }
-            }
-            if d_log_std is not None:
-                pulled["log_std"] = d_log_std
-            return ravel_pytree(pulled)[0]
-
-        at = distributions.from_network(*given)
-        return Linearization(at, push, pull)
-
-
-def flat_policy(
-    policy: Callable[..., Distribution],
-    unravel: Callable[[jax.Array], Parameters],
-    obs: Float[jax.Array, "n obs_dim"],
-    head: Head,
-    mask: jax.Array | None = None,
-    architecture: Architecture | None = PLAIN,
-) -> Callable[[jax.Array], Distribution]:
-    """A policy as a function of its flat parameters [p], at fixed observations.
-
-    Args:
-        policy: (Parameters, observations, mask) -> distribution.
-        unravel: Flat parameters -> tree of arrays.
-        obs: [n, obs_dim] observations.
-        head: Distribution over actions.
-        mask: [n, options] 0 where an option can't be taken; None for no mask.
-        architecture: Of the policy; None if it is not a `Policy`.
-
-    Returns:
-        A `FlatPolicy` where it can be one.
-    """
-    if architecture is not None and architecture.by_hand:
-        return FlatPolicy(unravel, obs, head, mask, architecture.activation)
-    return lambda theta: policy(unravel(theta), obs, mask)
 
 
 def _layers(layers: nnx.List) -> list[mlp.Layer]:

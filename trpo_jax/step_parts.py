@@ -17,6 +17,7 @@ from trpo_jax.fisher import FISHER_PRODUCTS, Product
 from trpo_jax.line_search import LINE_SEARCHES, LineSearchResult
 from trpo_jax.objective import Objective, objective_of
 from trpo_jax.preconditioned_cg import preconditioned_conjugate_gradient
+from trpo_jax.preconditioner import PRECONDITIONERS, Precondition
 from trpo_jax.step_memory import StepMemory
 
 
@@ -27,11 +28,13 @@ class LinearSystem(NamedTuple):
         product: v -> (F + damping) v.
         b: [p] gradient over its norm.
         memory: of the step before.
+        precondition: v -> M^-1 v with M near F + damping; None for v.
     """
 
     product: Product
     b: Float[jax.Array, " p"]
     memory: StepMemory
+    precondition: Precondition | None = None
 
 
 class StepParts(NamedTuple):
@@ -40,6 +43,7 @@ class StepParts(NamedTuple):
     Attributes:
         objective: what is improved.
         curvature: (policy, theta, damping) -> product with the damped Fisher matrix.
+        preconditioner: (policy, theta, actions, damping) -> M^-1, or None.
         solver: solves the system of equations for the direction x.
         scaling: (x, x'(F + damping)x, radius) -> the full step.
         search: finds the fraction of the full step that is taken.
@@ -47,6 +51,7 @@ class StepParts(NamedTuple):
 
     objective: Objective
     curvature: Callable[..., Product]
+    preconditioner: Callable[..., Precondition | None]
     solver: Callable[[LinearSystem, TRPOConfig], CGResult]
     scaling: Callable[..., jax.Array]
     search: Callable[..., LineSearchResult]
@@ -54,10 +59,12 @@ class StepParts(NamedTuple):
 
 def step_parts(config: TRPOConfig) -> StepParts:
     """The parts that a configuration asks for."""
+    as_ever = not config.cg_warm_start and config.preconditioner == "none"
     return StepParts(
         objective=objective_of(config),
         curvature=FISHER_PRODUCTS[config.fisher_product],
-        solver=SOLVERS[bool(config.cg_warm_start)],
+        preconditioner=PRECONDITIONERS[config.preconditioner],
+        solver=solve_from_zero if as_ever else solve_with_help,
         scaling=to_the_border,
         search=LINE_SEARCHES[config.line_search],
     )
@@ -70,19 +77,17 @@ def solve_from_zero(system: LinearSystem, config: TRPOConfig) -> CGResult:
     )
 
 
-def solve_from_last(system: LinearSystem, config: TRPOConfig) -> CGResult:
-    """Conjugate gradient from a share of the last step's solution."""
-    last = system.memory.cg_solution
+def solve_with_help(system: LinearSystem, config: TRPOConfig) -> CGResult:
+    """Conjugate gradient from a share of the last solution, or preconditioned."""
+    last, share = system.memory.cg_solution, config.cg_warm_start
     return preconditioned_conjugate_gradient(
         system.product,
         system.b,
         config.cg_iters,
         config.cg_residual_tol,
-        start=None if last is None else config.cg_warm_start * last,
+        start=None if last is None else share * last,
+        precondition=system.precondition,
     )
-
-
-SOLVERS = {False: solve_from_zero, True: solve_from_last}
 
 
 def to_the_border(

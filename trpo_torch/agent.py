@@ -11,17 +11,19 @@ from trpo.agent_base import AgentBase
 from trpo.ranks import Alone
 from trpo.shards import Minibatches, Shards
 from trpo.step_options import thinned
-from trpo.types import DISCARDED_FIELDS, Batch, Rates, StepStatus, UpdateReport
+from trpo.types import Batch, Rates, StepStatus, UpdateReport
 from trpo_torch import distributed, distributions, reduction, state
 from trpo_torch.conjugate_gradient import conjugate_gradient
 from trpo_torch.custom import CustomCritic, CustomPolicy, checked_network
 from trpo_torch.device import matmul_precision, resolve_device
 from trpo_torch.distributions import DiagonalGaussian, Distribution
 from trpo_torch.fisher import PolicyFunction
-from trpo_torch.networks import Critic, Policy, flat_policy
+from trpo_torch.flat_policy import flat_policy
+from trpo_torch.networks import Critic, Policy
 from trpo_torch.objective import Surrogate, surrogate
-from trpo_torch.policy_update import PolicyStep, policy_step
+from trpo_torch.policy_update import policy_step
 from trpo_torch.step_memory import initial_memory
+from trpo_torch.update_report import discard_unless, report_of
 from trpo_torch.value_update import ValueFit, fit_critic
 
 
@@ -156,7 +158,6 @@ class TRPOAgent(AgentBase):
         return self.policy(obs)
 
     def _update(self, batch: Batch, orders: Any, rates: Rates) -> UpdateReport:
-        every = self.config.fisher_every
         with matmul_precision(self.config.matmul_precision):
             step = policy_step(
                 self._policy_function(batch),
@@ -165,7 +166,7 @@ class TRPOAgent(AgentBase):
                 self.config,
                 rates.target_kl,
                 self.step_memory,
-                self._policy_function(thinned(batch, every)) if every > 1 else None,
+                self._fisher_policy(batch),
             )
             # Before the fit: a shared encoder is the one that acts next.
             _set_flat_params(self.policy, step.theta)
@@ -175,8 +176,8 @@ class TRPOAgent(AgentBase):
             fit = self._fit_critic(batch, orders)
         sound = step.status != StepStatus.NON_FINITE
         if not (sound and self._is_sound(step.theta, fit.loss)):
-            step = _discarded(step)
-        return _report(step, fit)
+            step = discard_unless(False, step)
+        return report_of(step, fit)
 
     def _use_devices(self, ranks: Alone, devices: Sequence[Any]) -> int:
         return len(distributed.devices_of(self.device, ranks, devices))
@@ -191,6 +192,11 @@ class TRPOAgent(AgentBase):
     def _policy_function(self, batch: Batch) -> PolicyFunction:
         """Flat parameters -> distribution at each sample of the batch."""
         return flat_policy(self.policy, batch.obs, batch.action_mask)
+
+    def _fisher_policy(self, batch: Batch) -> PolicyFunction | None:
+        """The same at the samples of Fisher products; None where they are over all."""
+        every = self.config.fisher_every
+        return self._policy_function(thinned(batch, every)) if every > 1 else None
 
     def _fit_critic(self, batch: Batch, orders: Any) -> ValueFit:
         """Fit the critic in place."""
@@ -234,23 +240,6 @@ class TRPOAgent(AgentBase):
         state.load_network(self.critic, arrays, "value.")
         state.load_optimizer(self.value_optimizer, self.critic, arrays)
         self.step_memory = state.load_memory(self.step_memory, self.policy, arrays)
-
-
-def _discarded(step: PolicyStep) -> PolicyStep:
-    """The report's half of a step that was not committed."""
-    undone: dict[str, Any] = dict.fromkeys(DISCARDED_FIELDS, 0.0)
-    undone["surrogate_after"] = step.surrogate_before
-    return step._replace(status=StepStatus.NON_FINITE, **undone)
-
-
-def _report(step: PolicyStep, fit: ValueFit) -> UpdateReport:
-    """One update's numbers, from its two parts."""
-    named = {"value_loss": fit.loss, "value_mae": fit.mae}
-    named["explained_variance"] = fit.explained_variance
-    for name in UpdateReport._fields:
-        if name not in named:
-            named[name] = getattr(step, name)
-    return UpdateReport(**{name: float(value) for name, value in named.items()})
 
 
 # The original agent's helpers, under its names and signatures.

@@ -13,18 +13,16 @@ from trpo.constrained_types import (
     ConstrainedReport,
     CostReport,
 )
-from trpo.step_options import thinned
 from trpo.types import Batch, Rates, StepStatus
 from trpo_torch import state
 from trpo_torch.agent import (
     TRPOAgent,
-    _discarded,
     _flat_params,
-    _report,
     _set_flat_params,
 )
 from trpo_torch.constrained_update import ConstrainedStep, constrained_step
 from trpo_torch.device import matmul_precision
+from trpo_torch.update_report import discard_unless, report_of
 from trpo_torch.value_update import ValueFit, fit_critic
 
 
@@ -51,7 +49,7 @@ class ConstrainedTRPOAgent(ConstrainedAgentBase, TRPOAgent):
     def _update(  # pyright: ignore[reportIncompatibleMethodOverride]
         self, batch: ConstrainedBatch, orders: np.ndarray, rates: Rates
     ) -> ConstrainedReport:
-        samples, every = batch.samples, self.config.fisher_every
+        samples = batch.samples
         with matmul_precision(self.config.matmul_precision):
             found = constrained_step(
                 self._policy_function(samples),
@@ -61,7 +59,7 @@ class ConstrainedTRPOAgent(ConstrainedAgentBase, TRPOAgent):
                 self.config,
                 rates.target_kl,
                 self.step_memory,
-                self._policy_function(thinned(samples, every)) if every > 1 else None,
+                self._fisher_policy(samples),
             )
             step = found.step
             # Before the fits: a shared encoder is the one that acts next.
@@ -75,9 +73,9 @@ class ConstrainedTRPOAgent(ConstrainedAgentBase, TRPOAgent):
         sound = step.status != StepStatus.NON_FINITE
         if not (sound and self._is_sound(step.theta, fit.loss + cost_fit.loss)):
             zeros: dict[str, Any] = dict.fromkeys(DISCARDED_COST_FIELDS, 0.0)
-            found = found._replace(step=_discarded(step), **zeros)
+            found = found._replace(step=discard_unless(False, step), **zeros)
         return ConstrainedReport(
-            _report(found.step, fit), _cost_report(found, cost_fit)
+            report_of(found.step, fit), _cost_report(found, cost_fit)
         )
 
     def _fit_cost_critic(

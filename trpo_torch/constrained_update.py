@@ -12,7 +12,7 @@ from trpo.types import Batch, StepStatus
 from trpo_torch.conjugate_gradient import CGResult, inner
 from trpo_torch.distributions import Distribution
 from trpo_torch.dual import DualSolution, solve_dual
-from trpo_torch.fisher import PolicyFunction, Product
+from trpo_torch.fisher import PolicyFunction
 from trpo_torch.objective import Objective, mean_kl, surrogate_improvement
 from trpo_torch.policy_update import (
     ZERO_GRADIENT_NORM,
@@ -141,9 +141,16 @@ def constrained_step(
     of_costs = batch._replace(advantages=costs.advantages)
     _, _, cost_gradient = surrogate_and_gradient(policy, theta, of_costs)
     damping = damping_of(config, memory)
-    product = parts.curvature(fisher_policy or policy, theta, damping)
-    reward = _direction(gradient, product, parts, config, memory)
-    cost = _direction(cost_gradient, product, parts, config, NO_MEMORY)
+    at = (fisher_policy or policy, theta)
+    actions = batch.actions[:: config.fisher_every]
+    system = LinearSystem(
+        parts.curvature(*at, damping),
+        gradient,
+        memory,
+        parts.preconditioner(*at, actions, damping),
+    )
+    reward = _direction(system, parts, config)
+    cost = _direction(system._replace(b=cost_gradient, memory=NO_MEMORY), parts, config)
     dual = _solve(reward, cost, costs.excess, target_kl)
     trouble = _first_trouble(reward, cost, costs.excess, dual.kind)
     if trouble is not None:
@@ -199,17 +206,13 @@ def is_limited(excess: Tensor) -> Tensor:
     return excess > -torch.inf
 
 
-def _direction(
-    gradient: Tensor,
-    product: Product,
-    parts: StepParts,
-    config: TRPOConfig,
-    memory: StepMemory,
-) -> Direction:
+def _direction(system: LinearSystem, parts: StepParts, config: TRPOConfig) -> Direction:
+    """Of the gradient that is the system's right-hand side."""
+    gradient = system.b
     norm = torch.sqrt(inner(gradient, gradient))
     # As TRPO's own: of unit norm, so that the residual's tolerance is relative.
     unit = gradient / norm if norm > 0 else gradient
-    cg = parts.solver(LinearSystem(product, unit, memory), config)
+    cg = parts.solver(system._replace(b=unit), config)
     return Direction(norm, unit, cg, inner(cg.x, unit - cg.residual))
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from trpo_torch import autodiff, distributions, reduction
 from trpo_torch.autodiff import Linearization
 from trpo_torch.distributions import Distribution
-from trpo_torch.networks import FlatPolicy
+from trpo_torch.flat_policy import FlatPolicy
 from trpo_torch.objective import mean_kl
 
 

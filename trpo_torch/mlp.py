@@ -129,6 +129,27 @@ def pull(
         first = False
 
 
+@torch.no_grad()
+def sum_cotangents(
+    layers: Sequence[Layer],
+    inputs: Sequence[Tensor],
+    cotangent: Float[Tensor, "n out"],
+    activation: str = "tanh",
+) -> list[Tensor]:
+    """Cotangents [n, units] of each layer's sums, before its activation.
+
+    Args:
+        layers: The network's.
+        inputs: Of each layer, as `forward` returned them.
+        cotangent: Of the outputs.
+        activation: Of the hidden layers, one of `trpo.architecture.BY_HAND`.
+    """
+    times_slope, found = _SLOPES[activation], [cotangent]
+    for i in range(len(layers) - 1, 0, -1):
+        found.insert(0, times_slope(found[0] @ layers[i].weight, inputs[i]))
+    return found
+
+
 def _times_tanh_slope(g: Tensor, y: Tensor) -> Tensor:
     """`g` times tanh's slope where it is y, 1 - y**2; over `g`."""
     return torch.ops.aten.tanh_backward.grad_input(g, y, grad_input=g)

@@ -1,0 +1,144 @@
+"""A policy as a function of its flat parameters, at fixed observations."""
+
+from collections.abc import Callable, Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from trpo_torch import distributions, mlp
+from trpo_torch.autodiff import Linearization
+from trpo_torch.distributions import Distribution
+from trpo_torch.networks import Policy
+
+
+class FlatPolicy:
+    """A policy as a function of its flat parameters [p], at fixed observations.
+
+    Its Jacobian is written by hand, for the architectures of which `mlp.py` has it.
+
+    Args:
+        policy: Module whose sizes it has; its weights are left alone.
+        obs: [n, obs_dim] observations.
+        mask: [n, options] 0 where an option can't be taken; None for no mask.
+    """
+
+    def __init__(
+        self,
+        policy: Policy,
+        obs: Float[Tensor, "n obs_dim"],
+        mask: Tensor | None = None,
+    ) -> None:
+        self._head, self._mask = policy.head, mask
+        self._activation = policy.architecture.activation
+        self._shapes = [parameter.shape for parameter in policy.parameters()]
+        self._obs = obs
+
+    def __call__(self, theta: Float[Tensor, " p"]) -> Distribution:
+        """The distribution at each observation."""
+        log_std, layers = self._unflatten(theta)
+        outputs = mlp.forward(layers, self._obs, self._activation)[-1]
+        return distributions.from_network(self._head, outputs, log_std, self._mask)
+
+    def linearize(self, theta: Float[Tensor, " p"]) -> Linearization:
+        """The same, with its Jacobian at `theta`."""
+        log_std, layers = self._unflatten(theta.detach())
+        *inputs, outputs = mlp.forward(layers, self._obs, self._activation)
+        given = (self._head, outputs, log_std, self._mask)
+        push_head, pull_head = distributions.jacobian(*given)
+
+        def push(v: Tensor) -> Distribution:
+            d_log_std, tangents = self._unflatten(v)
+            d_outputs = mlp.push(layers, inputs, tangents, self._activation)
+            return push_head(d_outputs, d_log_std)
+
+        def pull(u: Distribution) -> Tensor:
+            flat = torch.empty_like(theta)
+            into, gradients = self._unflatten(flat)
+            d_outputs, d_log_std = pull_head(u)
+            if into is not None:
+                into.copy_(d_log_std)
+            mlp.pull(layers, inputs, d_outputs, gradients, self._activation)
+            return flat
+
+        at = distributions.from_network(*given)
+        return Linearization(at, push, pull)
+
+    def scores(
+        self, theta: Float[Tensor, " p"], actions: Float[Tensor, "n act_dim"]
+    ) -> tuple[list[tuple[Tensor, Tensor]], Tensor | None]:
+        """What a score, a sample's gradient of log-probability, is made of.
+
+        Args:
+            theta: Flat parameters.
+            actions: [n, act_dim] taken at the observations.
+
+        Returns:
+            Of each layer its inputs [n, in] and the scores by its sums [n, out]; and
+            the diagonal of the Fisher matrix's block of log_std, which has no other
+            entries: None without a free one.
+        """
+        log_std, layers = self._unflatten(theta.detach())
+        *inputs, outputs = mlp.forward(layers, self._obs, self._activation)
+        outputs = outputs.detach().requires_grad_()
+        given = (self._head, outputs, log_std, self._mask)
+        at = distributions.from_network(*given)
+        total = distributions.log_prob(at, actions).sum()
+        (cotangent,) = torch.autograd.grad(total, outputs)
+        by_sums = mlp.sum_cotangents(layers, inputs, cotangent, self._activation)
+        if log_std is not None:
+            with torch.no_grad():
+                push, pull = distributions.jacobian(*given)
+                ones = push(torch.zeros_like(outputs), torch.ones_like(log_std))
+                log_std = pull(distributions.fisher_metric(at, ones))[1]
+        return list(zip(inputs, by_sums, strict=True)), log_std
+
+    def by_layer(
+        self,
+        v: Float[Tensor, " p"],
+        divisor: Tensor | float,
+        of_layers: Sequence[Callable[[mlp.Layer], mlp.Layer]],
+    ) -> Float[Tensor, " p"]:
+        """A function of each layer's part of a vector [p]; log_std's over a divisor."""
+        log_std, layers = self._unflatten(v)
+        parts = [] if log_std is None else [log_std / divisor]
+        for function, layer in zip(of_layers, layers, strict=True):
+            parts += function(layer)
+        return torch.cat([part.reshape(-1) for part in parts])
+
+    def _unflatten(self, flat: Tensor) -> tuple[Tensor | None, list[mlp.Layer]]:
+        """log_std, if there is one, and layers, as views of a vector [p]."""
+        pieces = flat.split([shape.numel() for shape in self._shapes])
+        views = [p.view(s) for p, s in zip(pieces, self._shapes, strict=True)]
+        log_std = views.pop(0) if self._head.family.free_log_std else None
+        return log_std, mlp.layers_of(views)
+
+
+def flat_policy(
+    policy: nn.Module, obs: Float[Tensor, "n obs_dim"], mask: Tensor | None = None
+) -> Callable[[Tensor], Distribution]:
+    """A policy as a function of its flat parameters [p], at fixed observations.
+
+    Args:
+        policy: A `Policy`, or any module that is called alike; its weights are left
+            alone.
+        obs: [n, obs_dim] observations.
+        mask: [n, options] 0 where an option can't be taken; None for no mask.
+
+    Returns:
+        A `FlatPolicy` where it can be one.
+    """
+    if isinstance(policy, Policy) and policy.architecture.by_hand:
+        return FlatPolicy(policy, obs, mask)
+    shapes = {name: p.shape for name, p in policy.named_parameters()}
+
+    def apply(theta: Tensor) -> Distribution:
+        pieces = theta.split([shape.numel() for shape in shapes.values()])
+        named = {
+            name: piece.view(shape)
+            for (name, shape), piece in zip(shapes.items(), pieces, strict=True)
+        }
+        return functional_call(policy, named, (obs, mask))
+
+    return apply

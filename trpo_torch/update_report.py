@@ -1,0 +1,26 @@
+"""The report of an update, from its two halves."""
+
+from typing import Any
+
+from trpo.types import DISCARDED_FIELDS, StepStatus, UpdateReport
+from trpo_torch.policy_update import PolicyStep
+from trpo_torch.value_update import ValueFit
+
+
+def discard_unless(sound: bool, step: PolicyStep) -> PolicyStep:
+    """The report's half of a step, of one that was not committed unless `sound`."""
+    if sound:
+        return step
+    undone: dict[str, Any] = dict.fromkeys(DISCARDED_FIELDS, 0.0)
+    undone["surrogate_after"] = step.surrogate_before
+    return step._replace(status=StepStatus.NON_FINITE, **undone)
+
+
+def report_of(step: PolicyStep, fit: ValueFit) -> UpdateReport:
+    """One update's numbers."""
+    named = {"value_loss": fit.loss, "value_mae": fit.mae}
+    named["explained_variance"] = fit.explained_variance
+    for name in UpdateReport._fields:
+        if name not in named:
+            named[name] = getattr(step, name)
+    return UpdateReport(**{name: float(value) for name, value in named.items()})
