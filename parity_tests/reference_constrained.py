@@ -97,7 +97,9 @@ def directions(
         norm = float(np.linalg.norm(gradient))
         unit = noise(gradient / norm)
         count = told.get(f"update/{name}_iterations")
-        cg = parts.conjugate_gradient(product, unit, base, count=count, noise=noise)
+        start, split = parts.help_of(base, policy, at, noise)
+        given = (start if own is base else None, split)
+        cg = parts.conjugate_gradient(product, unit, base.config, count, noise, *given)
         found.append(Direction(norm, unit, cg))
     return found[0], found[1]
 

@@ -11,6 +11,7 @@ from parity_tests.canonical import Arrays, flatten, round32
 from parity_tests.reference import Forward, Network, Noise, exact
 from parity_tests.reference_distributions import of_problem
 from parity_tests.reference_preconditioner import IDENTITY, Split, split_of
+from trpo.config import TRPOConfig
 
 
 SOLUTION, DAMPING = "policy_step.cg_solution.", "policy_step.damping"
@@ -47,12 +48,10 @@ def sampled(problem: Any, policy: Network, at: Forward, noise: Noise) -> tuple:
     return reference.forward(policy, kept["obs"], noise), few
 
 
-def preconditioner_of(
-    problem: Any, policy: Network, at: Forward, noise: Noise
-) -> Split:
-    """Of the same samples as the products."""
+def help_of(problem: Any, policy: Network, at: Forward, noise: Noise) -> tuple:
+    """What conjugate gradient begins with, and the factor of its preconditioner."""
     at, few = sampled(problem, policy, at, noise)
-    return split_of(few, policy, at, damping_of(problem), noise)
+    return start_of(problem), split_of(few, policy, at, damping_of(problem), noise)
 
 
 class CGRun(NamedTuple):
@@ -67,17 +66,17 @@ class CGRun(NamedTuple):
 def conjugate_gradient(
     product: Any,
     b: np.ndarray,
-    problem: Any,
-    split: Split = IDENTITY,
+    config: TRPOConfig,
     count: int | None = None,
     noise: Noise = exact,
+    start: np.ndarray | None = None,
+    split: Split = IDENTITY,
 ) -> CGRun:
     """Conjugate gradient; `count` products where that many are told.
 
     Residuals are orthogonal in exact arithmetic; they are kept so by Gram-Schmidt. With
     a preconditioner LL' it is that of the unknown L'x, with the matrix L^-1 A L^-T.
     """
-    config, start = problem.config, start_of(problem)
     x, r, trace = np.zeros_like(b), b.copy(), [b @ b]
     if start is not None:
         residual = noise(b - product(start))
@@ -125,7 +124,7 @@ def memory_near_solution(problem: Any, rng: np.random.Generator) -> Arrays:
         cold = problem._replace(config=dataclasses.replace(config, **few))
         b = parts.unit_gradient(cold, policy, at, exact)[1]
         product = parts._product(cold, policy, at, exact)
-        x = conjugate_gradient(product, b, cold, count=4).x
+        x = conjugate_gradient(product, b, config, count=4).x
         x = round32(x * (1.0 + 0.5 * rng.standard_normal(x.shape)))
         for name, array in Network.from_flat(x, policy).arrays.items():
             found[f"{SOLUTION}{name}"] = array

@@ -20,7 +20,7 @@ from parity_tests.reference_step import (
     conjugate_gradient,
     damping_of,
     entropy_bonus,
-    preconditioner_of,
+    help_of,
     sampled,
 )
 
@@ -72,8 +72,8 @@ def teach(problem: Problem) -> Teacher:
     full_step = np.zeros_like(b)
     if problem.case.updates:
         product = _product(problem, policy, at, exact)
-        split = preconditioner_of(problem, policy, at, exact)
-        cg = conjugate_gradient(product, b, problem, split)
+        given = help_of(problem, policy, at, exact)
+        cg = conjugate_gradient(product, b, problem.config, None, exact, *given)
         full_step = scaled_step(cg, b, problem.config, exact)
     teacher = Teacher(*at[:2], *new[:2], b, full_step)
     return Teacher(*(None if a is None else round32(a) for a in teacher))

@@ -139,9 +139,11 @@ def _solver_stages(
     policy, batch = problem.policy(), problem.batch
     at = reference.forward(policy, batch["obs"], noise)
     product = parts._product(problem, policy, at, noise)
-    split = parts.preconditioner_of(problem, policy, at, noise)
+    given = parts.help_of(problem, policy, at, noise)
     count = told.get("cg/iterations")
-    cg = parts.conjugate_gradient(product, teacher.b, problem, split, count, noise)
+    cg = parts.conjugate_gradient(
+        product, teacher.b, problem.config, count, noise, *given
+    )
     stages.values["cg/solution"] = cg.x
     stages.decisions["cg/iterations"] = cg.count
     stages.traces["cg"] = cg.trace
@@ -173,9 +175,9 @@ def _update_stages(
     at = reference.forward(policy, batch["obs"], noise)
     norm, b = parts.unit_gradient(problem, policy, at, noise)
     cg = parts.conjugate_gradient(
-        parts._product(problem, policy, at, noise), b, problem,
-        parts.preconditioner_of(problem, policy, at, noise),
+        parts._product(problem, policy, at, noise), b, config,
         told.get("update/cg_iterations"), noise,
+        *parts.help_of(problem, policy, at, noise),
     )  # fmt: skip
     full_step = parts.scaled_step(cg, b, config, noise)
     ratio = parts.surrogate_terms(problem, at, noise).ratio
