@@ -14,6 +14,13 @@ def require_step_options(config: TRPOConfig) -> None:
             "`cg_iters`."
         )
 
+    if config.batch_chunk_size is not None and (
+        config.recurrent != NONE or config.cost_limit is not None
+    ):
+        raise ValueError(
+            "`batch_chunk_size`: expected None for a recurrent agent or one with a "
+            f"`cost_limit`, got {config.batch_chunk_size}."
+        )
     if config.cost_limit is not None and config.fisher_every > 1:
         raise ValueError(
             "`fisher_every`: expected 1 with `cost_limit`, whose two directions are of "

@@ -66,9 +66,10 @@ class Functions(NamedTuple):
         unravel: Callable[[jax.Array], Parameters],
         obs: jax.Array,
         mask: jax.Array | None,
+        rows: int | None = None,
     ) -> Callable[[jax.Array], Distribution]:
         """The policy as a function of its flat parameters [p], at these samples."""
-        given = (unravel, obs, self.head, mask, self.architecture)
+        given = (unravel, obs, self.head, mask, self.architecture, rows)
         return flat_policy(self.policy, *given)
 
     def fit_critic(
@@ -114,12 +115,12 @@ def pure_update(
     """
     with matmul_precision(config.matmul_precision):
         theta, unravel = ravel_pytree(state_before.policy)
-        every, fisher_policy = config.fisher_every, None
+        every, rows, fisher_policy = config.fisher_every, config.batch_chunk_size, None
         if every > 1:
             few = thinned(batch, every)
-            fisher_policy = functions.policy_at(unravel, few.obs, few.action_mask)
+            fisher_policy = functions.policy_at(unravel, few.obs, few.action_mask, rows)
         step = policy_step(
-            functions.policy_at(unravel, batch.obs, batch.action_mask),
+            functions.policy_at(unravel, batch.obs, batch.action_mask, rows),
             theta,
             batch,
             config,
