@@ -55,6 +55,7 @@ BAD_AGENT = {
     "initial_log_std": (-20.1, 2.1, *NOT_NUMBERS),
     "fisher_product": ("hessian", *NOT_CHOICES),
     "fisher_every": NOT_COUNTS,
+    "batch_chunk_size": tuple(v for v in (*NOT_COUNTS, 1) if v is not None),
     "entropy_coefficient": (-0.01, *NOT_NUMBERS),
     "adaptive_damping": NOT_BOOLS,
     "cg_warm_start": (-0.1, 1.1, *NOT_NUMBERS),

@@ -129,6 +129,9 @@ class TRPOConfig:
     """Discount factor of cost advantages per step, in [0, 1]."""
     cost_lambda: float = 0.95
     """Exponential weight of the cost-advantage estimator, in [0, 1]."""
+    batch_chunk_size: int | None = None
+    """Samples of which policy and critic keep activations at a time, computing them
+    anew for each product, so that memory does not grow with the batch. None: all."""
     dtype: str = "float32"
     """Precision of weights and arithmetic: "float32" or "float64"."""
     matmul_precision: str = "float32"
@@ -155,7 +158,13 @@ class TRPOConfig:
             require_count(name, getattr(self, name))
         require_count("value_minibatch_size", self.value_minibatch_size, minimum=0)
         require_positive_or_none("value_clip", self.value_clip)
+        # A chunk of one row would look like what is the same for all rows.
+        rows = 2 if self.batch_chunk_size is None else self.batch_chunk_size
+        require_count("batch_chunk_size", rows, minimum=2)
         require_between("backtrack_coeff", self.backtrack_coeff, 0.0, 1.0, open_=True)
+        self._check_pairs()
+
+    def _check_pairs(self) -> None:
         if self.cg_warm_start and self.cg_iters < 2:
             raise ValueError(
                 "`cg_iters`: expected at least 2 with `cg_warm_start`, whose residual "

@@ -27,6 +27,22 @@ def require_step_options(config: TRPOConfig, dense: bool) -> None:
             "`cg_iters`."
         )
 
+    if config.batch_chunk_size is not None:
+        _require_chunkable(config)
+
+
+def _require_chunkable(config: TRPOConfig) -> None:
+    for name, only in (
+        ("recurrent", NONE),
+        ("cost_limit", None),
+        ("preconditioner", "none"),
+    ):
+        if (value := getattr(config, name)) != only:
+            raise ValueError(
+                f"`batch_chunk_size`: expected None with {name} = {value!r}, whose "
+                f"samples are not divided, got {config.batch_chunk_size}."
+            )
+
 
 def thinned(batch: Batch, every: int) -> Batch:
     """Every k-th sample of a batch, the first one included."""

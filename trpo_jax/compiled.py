@@ -68,9 +68,10 @@ class Functions(NamedTuple):
         unravel: Callable[[jax.Array], Parameters],
         obs: jax.Array,
         mask: jax.Array | None,
+        rows: int | None = None,
     ) -> Callable[[jax.Array], Distribution]:
         """The policy as a function of its flat parameters [p], at these samples."""
-        given = (unravel, obs, self.head, mask, self.architecture)
+        given = (unravel, obs, self.head, mask, self.architecture, rows)
         return flat_policy(self.policy, *given)
 
     def fit_critic(
@@ -95,12 +96,13 @@ def fisher_policy(
     every: int,
     unravel: Callable[[jax.Array], Parameters],
     batch: Batch,
+    rows: int | None = None,
 ) -> Callable[[jax.Array], Distribution] | None:
     """The policy at every k-th sample; None where that is each of them."""
     if every == 1:
         return None
     few = thinned(batch, every)
-    return functions.policy_at(unravel, few.obs, few.action_mask)
+    return functions.policy_at(unravel, few.obs, few.action_mask, rows)
 
 
 def pure_update(
@@ -129,14 +131,15 @@ def pure_update(
     """
     with matmul_precision(config.matmul_precision):
         theta, unravel = ravel_pytree(state_before.policy)
+        rows = config.batch_chunk_size
         step = policy_step(
-            functions.policy_at(unravel, batch.obs, batch.action_mask),
+            functions.policy_at(unravel, batch.obs, batch.action_mask, rows),
             theta,
             batch,
             config,
             rates.target_kl,
             state_before.memory,
-            fisher_policy(functions, config.fisher_every, unravel, batch),
+            fisher_policy(functions, config.fisher_every, unravel, batch, rows),
         )
         policy = unravel(step.theta)
         critic, optimizer_state, fit = functions.fit_critic(

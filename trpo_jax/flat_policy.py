@@ -11,6 +11,7 @@ from trpo.architecture import PLAIN, Architecture
 from trpo.heads import Head
 from trpo_jax import distributions, mlp
 from trpo_jax.autodiff import Linearization
+from trpo_jax.chunked import ChunkedPolicy
 from trpo_jax.distributions import Distribution
 from trpo_jax.networks import Parameters
 
@@ -136,6 +137,7 @@ def flat_policy(
     head: Head,
     mask: jax.Array | None = None,
     architecture: Architecture | None = PLAIN,
+    rows: int | None = None,
 ) -> Callable[[jax.Array], Distribution]:
     """A policy as a function of its flat parameters [p], at fixed observations.
 
@@ -146,10 +148,17 @@ def flat_policy(
         head: Distribution over actions.
         mask: [n, options] 0 where an option can't be taken; None for no mask.
         architecture: Of the policy; None if it is not a `Policy`.
+        rows: At most so many at a time; None for all.
 
     Returns:
         A `FlatPolicy` where it can be one.
     """
+    if rows is not None and len(obs) > rows:
+
+        def policy_at(obs: jax.Array, mask: jax.Array | None) -> Callable:
+            return flat_policy(policy, unravel, obs, head, mask, architecture)
+
+        return ChunkedPolicy(policy_at, obs, mask, rows)
     if architecture is not None and architecture.by_hand:
         return FlatPolicy(unravel, obs, head, mask, architecture.activation)
     return lambda theta: policy(unravel(theta), obs, mask)

@@ -9,6 +9,7 @@ estimate it, so that no others are drawn. log_std's own block is diagonal and ex
 
 import operator
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -71,13 +72,8 @@ def kronecker(
     return lambda v: policy.by_layer(v, damped, solve)
 
 
-def nothing(
-    policy: FlatPolicy,
-    theta: Float[jax.Array, " p"],
-    actions: Float[jax.Array, "n act_dim"],
-    damping: float | jax.Array,
-) -> None:
-    """No preconditioner."""
+def nothing(*_given: Any) -> None:
+    """No preconditioner, of any policy."""
 
 
 PRECONDITIONERS = {"none": nothing, "diagonal": diagonal, "kronecker": kronecker}

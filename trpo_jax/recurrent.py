@@ -179,6 +179,7 @@ class RecurrentFunctions(NamedTuple):
         unravel: Callable[[jax.Array], Parameters],
         sequences: Sequences,
         mask: jax.Array | None,
+        _rows: int | None = None,
     ) -> RecurrentPolicyFunction:
         """The policy as a function of its flat parameters [p], at these samples."""
         return RecurrentPolicyFunction(self.policy, unravel, sequences, mask)

@@ -12,6 +12,7 @@ from trpo.config import TRPOConfig
 from trpo.shards import Minibatches
 from trpo.types import Batch
 from trpo_jax import reduction
+from trpo_jax.chunked import in_chunks
 from trpo_jax.networks import Parameters
 from trpo_jax.regression import Part, Regression
 from trpo_jax.value_fitters import FITTERS
@@ -60,7 +61,9 @@ def fit_critic(
     parameters, optimizer_state, losses = FITTERS[config.value_fit](
         regression, parameters, optimizer, optimizer_state, config
     )
-    errors = batch.returns - critic(parameters, batch.obs)
+    rows = config.batch_chunk_size
+    values = in_chunks(lambda obs: critic(parameters, obs), rows, batch.obs)
+    errors = batch.returns - values
     return parameters, optimizer_state, summary(losses, errors, batch.returns)
 
 

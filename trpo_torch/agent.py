@@ -185,13 +185,13 @@ class TRPOAgent(AgentBase):
     def _update_sharded(
         self, shards: Shards, batch: Batch, orders: list[Minibatches], rates: Rates
     ) -> UpdateReport:
-        weights = torch.full_like(batch.returns, 1.0 / shards.total)
-        with reduction.sharded(reduction.Shard(weights, shards.processes > 1)):
+        one = torch.full_like(batch.returns, 1.0 / shards.total)
+        with reduction.sharded(reduction.Shard(one, shards.processes > 1)):
             return self._update(batch, orders[0], rates)
 
     def _policy_function(self, batch: Batch) -> PolicyFunction:
-        """Flat parameters -> distribution at each sample of the batch."""
-        return flat_policy(self.policy, batch.obs, batch.action_mask)
+        given = (batch.obs, batch.action_mask, self.config.batch_chunk_size)
+        return flat_policy(self.policy, *given)
 
     def _fisher_policy(self, batch: Batch) -> PolicyFunction | None:
         """The same at the samples of Fisher products; None where they are over all."""

@@ -5,6 +5,7 @@ are equal at the old parameters, where the gradient of KL vanishes.
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -12,6 +13,7 @@ from torch import Tensor
 
 from trpo_torch import autodiff, distributions, reduction
 from trpo_torch.autodiff import Linearization
+from trpo_torch.chunked import ChunkedPolicy
 from trpo_torch.distributions import Distribution
 from trpo_torch.flat_policy import FlatPolicy
 from trpo_torch.objective import mean_kl
@@ -81,7 +83,28 @@ def kl_hessian_product(
     return product
 
 
+def accumulated(build: Callable[..., Product]) -> Callable[..., Product]:
+    """`build`, a function above, also for a policy in chunks.
+
+    The product of each chunk is built anew each time, and only their sum is kept.
+    """
+
+    def build_for_any(
+        policy: PolicyFunction, theta: Float[Tensor, " p"], damping: Any
+    ) -> Product:
+        if not isinstance(policy, ChunkedPolicy):
+            return build(policy, theta, damping)
+
+        def product(v: Tensor) -> Tensor:
+            f_v = policy.total(lambda part: build(part, theta, 0.0)(v))
+            return reduction.total(f_v) + damping * v
+
+        return product
+
+    return build_for_any
+
+
 FISHER_PRODUCTS = {
-    "gauss_newton": gauss_newton_product,
-    "kl_hessian": kl_hessian_product,
+    "gauss_newton": accumulated(gauss_newton_product),
+    "kl_hessian": accumulated(kl_hessian_product),
 }

@@ -1,5 +1,6 @@
 """A policy as a function of its flat parameters, at fixed observations."""
 
+import functools
 from collections.abc import Callable, Sequence
 
 import torch
@@ -9,6 +10,7 @@ from torch.func import functional_call
 
 from trpo_torch import distributions, mlp
 from trpo_torch.autodiff import Linearization
+from trpo_torch.chunked import ChunkedPolicy
 from trpo_torch.distributions import Distribution
 from trpo_torch.networks import Policy
 
@@ -116,7 +118,10 @@ class FlatPolicy:
 
 
 def flat_policy(
-    policy: nn.Module, obs: Float[Tensor, "n obs_dim"], mask: Tensor | None = None
+    policy: nn.Module,
+    obs: Float[Tensor, "n obs_dim"],
+    mask: Tensor | None = None,
+    rows: int | None = None,
 ) -> Callable[[Tensor], Distribution]:
     """A policy as a function of its flat parameters [p], at fixed observations.
 
@@ -125,10 +130,13 @@ def flat_policy(
             alone.
         obs: [n, obs_dim] observations.
         mask: [n, options] 0 where an option can't be taken; None for no mask.
+        rows: At most so many at a time; None for all.
 
     Returns:
         A `FlatPolicy` where it can be one.
     """
+    if rows is not None and len(obs) > rows:
+        return ChunkedPolicy(functools.partial(flat_policy, policy), obs, mask, rows)
     if isinstance(policy, Policy) and policy.architecture.by_hand:
         return FlatPolicy(policy, obs, mask)
     shapes = {name: p.shape for name, p in policy.named_parameters()}

@@ -9,6 +9,7 @@ estimate it, so that no others are drawn. log_std's own block is diagonal and ex
 
 import operator
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -70,13 +71,8 @@ def kronecker(
     return lambda v: policy.by_layer(v, damped, solve)
 
 
-def nothing(
-    policy: FlatPolicy,
-    theta: Float[Tensor, " p"],
-    actions: Float[Tensor, "n act_dim"],
-    damping: float | Tensor,
-) -> None:
-    """No preconditioner."""
+def nothing(*_given: Any) -> None:
+    """No preconditioner, of any policy."""
 
 
 PRECONDITIONERS = {"none": nothing, "diagonal": diagonal, "kronecker": kronecker}

@@ -13,6 +13,7 @@ from trpo.config import TRPOConfig
 from trpo.shards import Minibatches
 from trpo.types import Batch
 from trpo_torch import reduction
+from trpo_torch.chunked import in_chunks
 from trpo_torch.regression import Part, Regression
 from trpo_torch.value_fitters import FITTERS
 from trpo_torch.value_loss import Targets, value_loss
@@ -52,7 +53,8 @@ def fit_critic(
     """
     regression = sample_regression(critic, batch, orders, config)
     losses = FITTERS[config.value_fit](regression, optimizer, config)
-    errors = batch.returns - critic(batch.obs)
+    values = in_chunks(critic, config.batch_chunk_size, batch.obs)
+    errors = batch.returns - values
     return summary(losses, errors, batch.returns)
 
 
