@@ -29,6 +29,11 @@ class Targets(NamedTuple):
     valid: Tensor | None = None
     old_values: Tensor | None = None
 
+    def errors(self, values: Tensor) -> Tensor:
+        """Values less returns; 0 where an entry is no sample."""
+        errors = values - self.returns
+        return errors if self.valid is None else self.valid * errors
+
 
 class Loss(NamedTuple):
     """A loss of single samples.
@@ -46,7 +51,7 @@ def squared_error(_config: TRPOConfig) -> Loss:
     """rho(e) = e**2."""
 
     def of(values: Tensor, targets: Targets) -> tuple[Tensor, Tensor]:
-        errors = values - targets.returns
+        errors = targets.errors(values)
         return errors**2, errors
 
     return Loss(of, lambda values, _targets: torch.ones_like(values))
@@ -62,7 +67,7 @@ def huber(config: TRPOConfig) -> Loss:
     delta = config.huber_delta
 
     def of(values: Tensor, targets: Targets) -> tuple[Tensor, Tensor]:
-        errors = values - targets.returns
+        errors = targets.errors(values)
         slopes = errors.clamp(-delta, delta)
         return slopes * (2.0 * errors - slopes), slopes
 
@@ -117,10 +122,10 @@ def clipped(loss: Loss, clip: float) -> Loss:
 
 
 def mean(terms: Tensor, valid: Tensor | None) -> Float[Tensor, ""]:
-    """Mean over the samples; 0 where there are none."""
+    """Mean over the samples, of terms that are 0 elsewhere; 0 where there are none."""
     if valid is None:
         return reduction.mean(terms)
-    return (valid * terms).sum() / valid.sum().clamp(min=1.0)
+    return terms.sum() / valid.sum().clamp(min=1.0)
 
 
 def weights(targets: Targets) -> Tensor | float:
