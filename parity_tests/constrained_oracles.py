@@ -73,24 +73,28 @@ def check_identity() -> None:
     """Ring A: both backends and the third implementation, in float64."""
     rows = [row for item in everything() for row in rings.ring_a(item)]
     assert len(rows) > 12 * 3 * 25
-    assert not [row for row in rows if not row.ok]
+    _require(rows)
 
 
 def check_float32() -> None:
     """Rings B and C: float32's errors are those that rounding predicts, in both."""
     rows = [*rings.ring_b(everything()), *rings.ring_c(everything())]
     assert len(rows) > 200
-    assert not [row for row in rows if not row.ok]
+    _require(rows)
 
 
 def check_decisions() -> None:
     """Ring D: kinds of step, products, candidates; each kind is taken."""
     gathered = everything()
-    rows = [row for item in gathered for row in rings.ring_d(item)]
-    assert not [row for row in rows if not row.ok]
+    _require([row for item in gathered for row in rings.ring_d(item)])
     kinds = [item.truth.decisions["update/kind"] for item in gathered]
     assert {*kinds} == {*map(int, StepKind)}
     assert sum(item.truth.decisions["update/accepted"] for item in gathered) >= 10
+
+
+def _require(rows: list[rings.Row]) -> None:
+    bad = [row for row in rows if not row.ok]
+    assert not bad, f"{len(bad)} of {len(rows)} rows, first {bad[0]}"
 
 
 def check_steps(framework: str) -> None:

@@ -4,6 +4,8 @@ import dataclasses
 
 import numpy as np
 import pytest
+import torch
+from gymnasium import spaces
 
 from tests.agents import (
     ACT_DIM,
@@ -188,23 +190,23 @@ def test_an_update_that_overflows_changes_nothing(backend):
 
 
 def test_both_backends_agree_and_load_each_others_state():
-    torch, jax = (make(backend, seed=5) for backend in BACKENDS)
-    assert fingerprint(torch) == fingerprint(jax)
-    batch = with_costs(make_batch(torch, SIZE), 0.005)
-    make_batch(jax, SIZE)
-    ours, theirs = (agent.update(batch) for agent in (torch, jax))
+    first, second = (make(backend, seed=5) for backend in BACKENDS)
+    assert fingerprint(first) == fingerprint(second)
+    batch = with_costs(make_batch(first, SIZE), 0.005)
+    make_batch(second, SIZE)
+    ours, theirs = (agent.update(batch) for agent in (first, second))
     assert set(ours) == set(theirs) >= set(COST_METRICS)
     for name, number in ours.items():
         # In float32 a residual at its tolerance falls to either side.
         if not name.endswith(("iterations", "cg/residual")):
             assert theirs[name] == pytest.approx(number, rel=2e-3, abs=2e-5), name
-    jax.set_state(torch.get_state())
-    assert fingerprint(torch) == fingerprint(jax)
+    second.set_state(first.get_state())
+    assert fingerprint(first) == fingerprint(second)
     obs = batch["obs"]
     np.testing.assert_allclose(
-        torch.cost_value(obs), jax.cost_value(obs), rtol=1e-5, atol=1e-6
+        first.cost_value(obs), second.cost_value(obs), rtol=1e-5, atol=1e-6
     )
-    assert not np.allclose(torch.cost_value(obs), torch.value(obs))
+    assert not np.allclose(first.cost_value(obs), first.value(obs))
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -251,3 +253,33 @@ def test_other_networks_have_cost_critics_of_their_kind(backend):
     assert metrics["policy/status"] == StepStatus.ACCEPTED
     assert dataclasses.asdict(agent.config)["cost_limit"] == 1.0
     assert agent_module(backend).TRPOAgent is not type(agent)
+
+
+def test_a_users_own_critic_is_copied_for_costs():
+    own = torch.nn.Sequential(torch.nn.Linear(OBS_DIM, 4), torch.nn.Linear(4, 1))
+    agent = make("torch", value_network=own)
+    batch = with_costs(make_batch(agent, SIZE), 0.5)
+    obs = batch["obs"]
+    np.testing.assert_array_equal(agent.value(obs), agent.cost_value(obs))
+    agent.update(batch)
+    assert not np.allclose(agent.value(obs), agent.cost_value(obs))
+    assert "cost_value.network.0.weight" in agent.get_state()
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_choices_with_masks_keep_a_limit_too(backend):
+    module = agent_module(backend)
+    kind = __import__(module.__name__.split(".")[0], fromlist=["x"])
+    agent = kind.ConstrainedTRPOAgent.for_spaces(
+        spaces.Box(-1.0, 1.0, (OBS_DIM,)), spaces.Discrete(3), cost_limit=1.0,
+        policy_layer_sizes=(5,), critic_layer_sizes=(4,), value_epochs=1,
+    )  # fmt: skip
+    obs = np.random.default_rng(0).standard_normal((60, OBS_DIM)).astype(np.float32)
+    mask = np.ones((60, 3))
+    mask[::2, 1] = 0
+    actions, log_probs, values = agent.act(obs, action_mask=mask)
+    batch = {"obs": obs, "actions": actions, "log_probs": log_probs}
+    batch |= {"returns": values + 1.0, "advantages": obs[:, 0], "action_mask": mask}
+    metrics = agent.update(with_costs(batch, 0.5))
+    assert metrics["policy/status"] == StepStatus.ACCEPTED
+    assert metrics["cost/surrogate_change"] < 0.0

@@ -27,13 +27,18 @@ def test_rows_table_and_figure_of_a_short_study(tmp_path, capsys, monkeypatch):
 
 
 def test_the_table_is_of_its_rows():
-    rows = [
+    finals = [
         cost_limit.Row("TRPO", "jax", 1, 100, 5.0, 60.25, 20.0),
         cost_limit.Row("CPO", "jax", 1, 100, 3.0, 19.5, 20.0),
         cost_limit.Row("CPO", "jax", 0, 100, 4.0, 20.5, 20.0),
     ]
-    lines = cost_limit.table(rows, "Env-v0").splitlines()
+    rows = [
+        row._replace(step=step, cost_mean=cost)
+        for row in finals
+        for step, cost in ((50, 99.0), (75, 30.0), (100, 20.0))
+    ]
+    lines = cost_limit.table(rows, finals, "Env-v0").splitlines()
     assert lines[-2:] == [
-        "| CPO | jax | 100 | 20.5, 19.5 | 4.0, 3.0 |",
-        "| TRPO | jax | 100 | 60.2 | 5.0 |",
+        "| CPO | jax | 100 | 25.0, 25.0 | 20.5, 19.5 | 4.0, 3.0 |",
+        "| TRPO | jax | 100 | 25.0 | 60.2 | 5.0 |",
     ]
