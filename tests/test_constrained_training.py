@@ -12,6 +12,8 @@ from trpo.cli import main
 from trpo.constrained_types import StepKind
 from trpo.cost_training import COST_COLUMNS, CostTraining
 from trpo.costs import CostError
+from trpo.diagnostics import COST_PANEL, load_runs, panels_of, points
+from trpo.diagnostics_figure import draw
 from trpo.metrics import read_metrics
 from trpo.point_circle import ENV_ID
 from trpo.presets import preset_config
@@ -147,6 +149,14 @@ def test_one_command_trains_and_another_says_the_cost(tmp_path, capsys):
     assert len(saved["costs"]) == 2
     assert main(["evaluate", str(directory), "--episodes=2"]) == 0
     assert f"cost {saved['mean_cost']:.2f} ±" in capsys.readouterr().out
+    # Its plot has the cost with its limit.
+    (loaded,) = load_runs([directory])
+    assert panels_of([loaded])[-1] == COST_PANEL
+    cost, limit = (points(loaded, curve)[1] for curve in COST_PANEL.curves)
+    assert cost == [row["rollout/episode_cost_mean"] for row in rows]
+    assert limit == [20.0] * len(rows)
+    titles = [axes.get_title() for axes in draw(load_runs([directory])).axes]
+    assert "episode cost" in titles
     # The other backend's agent goes on from it.
     agent, _ = load_agent(directory, backend="jax")
     assert type(agent).__name__ == "ConstrainedTRPOAgent"

@@ -205,6 +205,21 @@ PANELS = (
 )
 """One diagram each; the split of time has its own, see `trpo.diagnostics_figure`."""
 
+COST_PANEL = Panel(
+    "episode cost",
+    (
+        Curve("training, mean of last 100", _metric("rollout/episode_cost_mean")),
+        Curve("limit", lambda c, _: c.agent.cost_limit, dashed=True),
+    ),
+)
+
+
+def panels_of(runs: Sequence[LoggedRun]) -> tuple[Panel, ...]:
+    """The panels of these runs: with costs if one of them has a limit on costs."""
+    limited = any(run.config.agent.cost_limit is not None for run in runs)
+    return (*PANELS, COST_PANEL) if limited else PANELS
+
+
 TIMES = (
     ("rollout", "time/acting_and_stepping_seconds"),
     ("update", "time/learning_seconds"),

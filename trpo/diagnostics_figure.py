@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from trpo.diagnostics import PANELS, LoggedRun, Panel, points, time_split
+from trpo.diagnostics import LoggedRun, Panel, panels_of, points, time_split
 
 
 COLUMNS = 3
@@ -22,13 +22,14 @@ def draw(runs: Sequence[LoggedRun]) -> Any:
     shades = [
         palette(i if len(runs) <= 10 else i / len(runs)) for i in range(len(runs))
     ]
-    height = -(-(len(PANELS) + 1) // COLUMNS)
+    drawn = panels_of(runs)
+    height = -(-(len(drawn) + 1) // COLUMNS)
     figure = Figure(figsize=(5.0 * COLUMNS, 3.3 * height + 0.6), layout="constrained")
     panels = list(figure.subplots(height, COLUMNS).flat)
-    for axes, panel in zip(panels, PANELS, strict=False):
+    for axes, panel in zip(panels, drawn, strict=False):
         _draw_panel(axes, panel, runs, shades)
-    _draw_times(panels[len(PANELS)], runs)
-    for axes in panels[len(PANELS) + 1 :]:
+    _draw_times(panels[len(drawn)], runs)
+    for axes in panels[len(drawn) + 1 :]:
         axes.set_axis_off()
     if 1 < len(runs) <= MOST_IN_LEGEND:
         handles = [Line2D([], [], color=shade) for shade in shades]
