@@ -13,6 +13,8 @@ OPTIONS: dict[str, tuple[tuple[str, Any], ...]] = {
     "batched line search": (("line_search", "batched"),),
     "entropy bonus": (("entropy_coefficient", 0.01),),
     "warm-started CG": (("cg_warm_start", 0.9),),
+    "diagonal preconditioner": (("preconditioner", "diagonal"),),
+    "Kronecker preconditioner": (("preconditioner", "kronecker"),),
     "adaptive damping": (("adaptive_damping", True),),
     "falling radius": (("final_target_kl", 0.001),),
     "SGD": (("optimizer_type", "sgd"),),
