@@ -1,5 +1,6 @@
 """One trust-region step of the policy, a pure function of its arguments."""
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -103,9 +104,9 @@ def policy_step(
     b = gradient / jnp.where(grad_norm > 0, grad_norm, 1.0)
     damping = damping_of(config, memory)
     at = (fisher_policy or policy, theta)
-    product = parts.curvature(*at, damping)
     actions = batch.actions[:: config.fisher_every]
     precondition = parts.preconditioner(*at, actions, damping)
+    product = parts.curvature(*at, damping)
     cg = parts.solver(LinearSystem(product, b, memory, precondition), config)
     # x'(F + damping)x without one more product: A x = b - r.
     x_f_x = inner(cg.x, b - cg.residual)
@@ -114,17 +115,8 @@ def policy_step(
     scaled = parts.scaling(cg.x, jnp.where(sound, x_f_x, 1.0), target_kl)
     full_step = jnp.where(sound, scaled, 0.0)
 
-    def evaluate(candidate: jax.Array) -> tuple[jax.Array, jax.Array]:
-        new = policy(candidate)
-        return reduction.together(
-            lambda: (
-                parts.objective.improvement(old, new, batch, before.ratio),
-                mean_kl(old, new),
-            )
-        )
-
     search = parts.search(
-        evaluate,
+        _evaluator(policy, old, batch, before.ratio, parts.objective),
         theta,
         full_step,
         target_kl=target_kl,
@@ -155,6 +147,27 @@ def surrogate_and_gradient(
 
     gradient, (old, before) = jax.grad(value_and_rest, has_aux=True)(theta)
     return old, before, reduction.total(gradient)
+
+
+def _evaluator(
+    policy: PolicyFunction,
+    old: Distribution,
+    batch: Batch,
+    ratio: jax.Array,
+    objective: Objective,
+) -> Callable[[jax.Array], tuple[jax.Array, jax.Array]]:
+    """What the line search asks of parameters that it tries."""
+
+    def evaluate(candidate: jax.Array) -> tuple[jax.Array, jax.Array]:
+        new = policy(candidate)
+        return reduction.together(
+            lambda: (
+                objective.improvement(old, new, batch, ratio),
+                mean_kl(old, new),
+            )
+        )
+
+    return evaluate
 
 
 def _local_model(

@@ -104,18 +104,16 @@ def policy_step(
     b = gradient / grad_norm if grad_norm > 0 else gradient
     damping = damping_of(config, memory)
     at = (fisher_policy or policy, theta)
-    product = parts.curvature(*at, damping)
     actions = batch.actions[:: config.fisher_every]
     precondition = parts.preconditioner(*at, actions, damping)
+    product = parts.curvature(*at, damping)
     cg = parts.solver(LinearSystem(product, b, memory, precondition), config)
     # x'(F + damping)x without one more product: A x = b - r.
     x_f_x = inner(cg.x, b - cg.residual)
     trouble = _trouble(grad_norm, cg, x_f_x)
+    full_step = torch.zeros_like(theta)
     if trouble is None:
         full_step = parts.scaling(cg.x, x_f_x, target_kl)
-    else:
-        full_step = torch.zeros_like(theta)
-
     candidates = _Candidates(policy, old, batch, before.ratio, parts.objective)
     search = parts.search(
         candidates.evaluate,
