@@ -1,0 +1,1 @@
+"""How updates scale with devices: measured here, predicted beyond."""

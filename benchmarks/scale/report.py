@@ -1,0 +1,164 @@
+"""Writes `benchmarks/scaling.md` of the committed measurements and the cost model."""
+
+import csv
+import itertools
+import json
+import math
+from pathlib import Path
+
+from benchmarks.scale.communication import AllReduces
+from benchmarks.scale.model import (
+    DEVICES,
+    LINKS,
+    Link,
+    Load,
+    communication_seconds,
+    efficiency,
+    samples_that_pay,
+)
+
+
+SAMPLES = 2048
+
+
+def write(results: Path, page: Path) -> None:
+    """The page, from `time.csv` and `all_reduces.json`."""
+    rows = list(csv.DictReader((results / "time.csv").open()))
+    found = json.loads((results / "all_reduces.json").read_text())
+    sums = AllReduces({int(size): times for size, times in found["counts"].items()})
+    critic = {n: c for n, c in sums.counts.items() if c >= 40}
+    page.write_text(
+        "\n".join(
+            [
+                *_counted(sums, critic, found),
+                *_measured(rows, sums, found["links"]),
+                *_predicted(sums, critic, rows),
+            ]
+        )
+        + "\n"
+    )
+
+
+def _counted(sums: AllReduces, critic: dict[int, int], found: dict) -> list[str]:
+    share = sum(critic.values()) / sums.number
+    table = [f"| {size:,} | {times} |" for size, times in sorted(sums.counts.items())]
+    return [
+        "# What an update costs on many devices",
+        "",
+        "Written by `python -m benchmarks.scale`; numbers in `results/scale/`.",
+        "",
+        "## All-reduces of one update",
+        "",
+        f"{SAMPLES:,} samples, 17 observations, 6 actions, networks 64-64, minibatches "
+        "of 256, 10 epochs, 10 conjugate-gradient iterations, first candidate "
+        "accepted. Counted in JAX's traced program, loops times their iterations; "
+        "PyTorch's calls, counted as they are made, are the same (`time.csv`).",
+        "",
+        "| numbers | times |",
+        "|---|---|",
+        *table,
+        "",
+        f"{sums.number} all-reduces of {sums.bytes() / 1e6:.2f} MB in all; the text of "
+        f"the lowered program has {found['lowered']} (one in a loop counts once), XLA "
+        f"merges them to {found['compiled']}. The critic's gradient steps are "
+        f"{100 * share:.0f} % of them: epochs times minibatches, where the policy has "
+        "one gradient and a product for each iteration. **So with many devices raise "
+        "`value_minibatch_size` with the batch**: the number of steps, not their size, "
+        "is what costs.",
+        "",
+    ]
+
+
+def _measured(rows: list[dict], sums: AllReduces, links: dict) -> list[str]:
+    lines = [
+        "## Measured on this machine, and the model",
+        "",
+        "Processes on loopback (gloo) that share two cores, on which other work ran "
+        "meanwhile: more of them gain nothing, and a rank that waits for its turn on a "
+        "core makes the others wait in each all-reduce. The prediction takes each "
+        "size's time from a loop of all-reduces and nothing else, of PyTorch; what the "
+        "seconds have beyond it is that waiting, and the computing.",
+        "",
+        "| backend | processes | seconds | all-reduces, predicted | same bytes |",
+        "|---|---|---|---|---|",
+    ]
+    for row in rows:
+        alone = links.get(row["processes"])
+        predicted = "-"
+        if alone and row["backend"] == "torch":
+            seconds = sum(t * _alone(n, alone) for n, t in sums.counts.items())
+            predicted = f"{seconds:.4f}"
+        cells = (row["backend"], row["processes"], row["seconds"], predicted)
+        lines.append(f"| {' | '.join(cells)} | {row['same bytes']} |")
+    return [*lines, ""]
+
+
+def _alone(count: int, seconds: dict[str, float]) -> float:
+    """Seconds of an all-reduce of so many numbers, between what was measured."""
+    points = sorted((int(n), s) for n, s in seconds.items())
+    for (low, before), (high, after) in itertools.pairwise(points):
+        if count <= high:
+            share = (count - low) / (high - low)
+            return before + share * (after - before)
+    return points[-1][1] * count / points[-1][0]
+
+
+def _predicted(sums: AllReduces, critic: dict[int, int], rows: list[dict]) -> list[str]:
+    one = next(
+        float(row["seconds"])
+        for row in rows
+        if row["backend"] == "torch" and row["processes"] == "1"
+    )
+    lines = [
+        "## Predicted for 1 to 1,024 GPUs",
+        "",
+        "t = t(1) / D + sum over all-reduces of the faster of a ring's "
+        "2 (D - 1) (a + n / (D B)) and a tree's 2 log2(D) (a + n / B). A "
+        "million samples with minibatches of an eighth of an epoch, which keeps the "
+        "all-reduces those above; 0.25 s of computing on one GPU (assumed: 4 million "
+        "samples a second). Links are of data sheets; nothing of this table was run.",
+        "",
+        f"| devices | {' | '.join(link.name for link in LINKS)} |",
+        f"|---|{'---|' * len(LINKS)}",
+    ]
+    load = Load(1_000_000, 0.25, sums)
+    for devices in DEVICES:
+        cells = [f"{100 * efficiency(load, devices, link):.1f} %" for link in LINKS]
+        lines.append(f"| {devices:,} | {' | '.join(cells)} |")
+    lines += ["", *_what_dominates(load, sums), ""]
+    small = Load(SAMPLES, one, sums)
+    return [*lines, *_where_it_pays(load, small)]
+
+
+def _what_dominates(load: Load, sums: AllReduces) -> list[str]:
+    link = LINKS[1]
+    spent = communication_seconds(sums, 64, link)
+    waiting = communication_seconds(sums, 64, Link("", link.latency, math.inf))
+    of_critic = AllReduces({n: t for n, t in sums.counts.items() if t >= 40})
+    critic = communication_seconds(of_critic, 64, link)
+    return [
+        f"On 64 devices over {link.name.split(',')[0]} an update communicates for "
+        f"{1e3 * spent:.0f} ms, {100 * waiting / spent:.0f} % of it latency, "
+        f"{100 * critic / spent:.0f} % of it the critic's steps.",
+    ]
+
+
+def _where_it_pays(load: Load, small: Load) -> list[str]:
+    lines = [
+        "## From which batch it pays",
+        "",
+        "Samples at which half of the devices' time computes, by the same model.",
+        "",
+        f"| devices | {' | '.join(link.name for link in LINKS)} |",
+        f"|---|{'---|' * len(LINKS)}",
+    ]
+    for devices in (2, 8, 64, 1024):
+        cells = [f"{samples_that_pay(load, devices, link):,.0f}" for link in LINKS]
+        lines.append(f"| {devices:,} | {' | '.join(cells)} |")
+    return [
+        *lines,
+        "",
+        f"An update of {small.samples:,} samples, which takes "
+        f"{1e3 * small.seconds:.0f} ms on one core of this machine (busy with other "
+        "work as it was measured), is no work for many GPUs.",
+    ]
