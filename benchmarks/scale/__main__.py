@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 import tyro
 
@@ -107,7 +108,7 @@ PARTS: dict[str, Callable[[Arguments], None]] = {
 }
 
 
-def _json_of(command: list[str]) -> list | dict:
+def _json_of(command: list[str]) -> Any:
     environment = {"JAX_ENABLE_X64": "1", "JAX_NUM_CPU_DEVICES": "4"}
     if "benchmarks.scale.trace" in command:
         environment = {"JAX_NUM_CPU_DEVICES": "2"}

@@ -37,8 +37,8 @@ def main() -> None:
         json.dumps(
             {
                 "counts": sums.counts,
-                "lowered": in_lowered_text(lowered.as_text()),
-                "compiled": in_lowered_text(lowered.compile().as_text()),
+                "lowered": in_lowered_text(lowered.as_text() or ""),
+                "compiled": in_lowered_text(lowered.compile().as_text() or ""),
             }
         )
     )
