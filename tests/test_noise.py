@@ -85,6 +85,7 @@ def test_golden_draws():
         "EVALUATION_RESET": 6,
         "PROBE": 7,
         "DEVICE": 8,
+        "COST_CRITIC_WEIGHTS": 9,
     }
 
 

@@ -129,7 +129,9 @@ def discount_is_one(monkeypatch):
 
 def advantages_have_the_wrong_sign(monkeypatch):
     normalize = trpo.training.normalize_advantages
-    monkeypatch.setattr(trpo.training, "normalize_advantages", lambda a: -normalize(a))
+    monkeypatch.setattr(
+        trpo.training, "normalize_advantages", lambda *given: -normalize(*given)
+    )
 
 
 def observations_are_misaligned(monkeypatch):
