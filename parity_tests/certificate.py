@@ -195,6 +195,7 @@ def _evidence(name: str, mode: str, console: Console) -> list[Any]:
             status.update(f"{name}: {case} ({i + 1} of {len(names)} cases)")
             seeds = 2 if quick else 3
             gathered += evidence.gather_all([case], seeds, device, precision)
+            environment.drop_compiled_programs()
     return gathered
 
 
@@ -206,7 +207,11 @@ def _checks(mode: str) -> list[dict[str, Any]]:
     if mode == "quick":
         left_out = (*FULL_ONLY, *inspection.OF_OTHERS)
         found = [check for check in found if check.of not in left_out]
-    return [inspection.perform(check)._asdict() for check in found]
+    performed = []
+    for check in found:
+        performed.append(inspection.perform(check)._asdict())
+        environment.drop_compiled_programs()
+    return performed
 
 
 def _training(mode: str) -> tuple[dict[str, dict[str, Any]], str]:

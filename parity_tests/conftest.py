@@ -1,10 +1,21 @@
 """Sets both frameworks up before a test module imports either."""
 
+import itertools
+
 from parity_tests import environment
 
 
 # At import, not in a fixture: test modules import JAX while they are collected.
 environment.prepare()
+
+
+_tests = itertools.count()
+
+
+def pytest_runtest_teardown():
+    # To look takes milliseconds.
+    if next(_tests) % 8 == 0:
+        environment.drop_compiled_programs()
 
 
 def pytest_report_header(config):

@@ -1,8 +1,11 @@
 """Settings of every test here."""
 
+import itertools
 import os
 
 from hypothesis import HealthCheck, settings
+
+from parity_tests.environment import drop_compiled_programs
 
 
 # Compiling takes nearly all of the time here: a third of it, to slower programs. The
@@ -19,3 +22,11 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.too_slow],
 )
 settings.load_profile("trpo")
+
+_tests = itertools.count()
+
+
+def pytest_runtest_teardown():
+    # To look takes milliseconds.
+    if next(_tests) % 16 == 0:
+        drop_compiled_programs()

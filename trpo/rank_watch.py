@@ -66,7 +66,7 @@ class RankWatch:
 
     def _run(self) -> None:
         living = dict(self.ranks.beats)
-        now = time.monotonic()
+        now = next_beat = time.monotonic()
         seen = dict.fromkeys(living, now)
         while living and not self._parting:
             before, now = now, time.monotonic()
@@ -74,9 +74,13 @@ class RankWatch:
                 # It was this process that stood still: the others have gone on, and
                 # what they have saved is not to be written over.
                 _end(f"rank {self.ranks.rank} stood still for {now - before:.0f} s")
-            self._send(ALIVE)
+            # Not at each turn: signs that answer signs would go on for ever, and fill
+            # the buffer of a rank that is stopped, so that to send to it waits.
+            if now >= next_beat:
+                self._send(ALIVE)
+                next_beat = now + BEAT_SECONDS
             numbers = {connection: rank for rank, connection in living.items()}
-            for ready in wait(list(living.values()), BEAT_SECONDS):
+            for ready in wait(list(living.values()), max(0.0, next_beat - now)):
                 rank = numbers[ready]  # pyright: ignore[reportArgumentType]
                 if self._parted(rank):
                     del living[rank]
