@@ -18,7 +18,7 @@ import tyro
 from rich.console import Console
 
 from benchmarks.option_table import write_table
-from benchmarks.options import OPTIONS
+from benchmarks.options import OPTIONS, PRESET
 from benchmarks.timing import time_in_turns
 from benchmarks.training_study_runs import RunSpec
 from trpo.metrics import read_metrics
@@ -48,6 +48,8 @@ class Arguments:
     """Environment steps of each run; by default the environment's own."""
     workers: int = 2
     """Runs at a time, each in a process of one thread."""
+    report_only: bool = False
+    """Train nothing: tables of what is done."""
     seconds: float = TIMING_SECONDS
     """For timing updates, per environment."""
     runs: Path = Path("runs/options")
@@ -85,21 +87,26 @@ def main(arguments: Arguments) -> int:
     console, status = Console(), 0
     for env_id in arguments.envs:
         specs = planned(env_id, arguments)
-        status |= run_all(
-            [spec for runs in specs.values() for spec in runs],
-            arguments.runs,
-            arguments.workers,
-            console,
-            on_done=lambda spec: f"{spec.label}, seed {spec.seed}: done",
-        )
+        if not arguments.report_only:
+            status |= run_all(
+                [spec for runs in specs.values() for spec in runs],
+                arguments.runs,
+                arguments.workers,
+                console,
+                on_done=lambda spec: f"{spec.label}, seed {spec.seed}: done",
+            )
+        specs = {
+            name: runs
+            for name, runs in specs.items()
+            if all(spec.is_done(arguments.runs) for spec in runs)
+        }
         outcomes = [
             outcome(name, spec, arguments.runs)
             for name, runs in specs.items()
             for spec in runs
-            if spec.is_done(arguments.runs)
         ]
-        if not outcomes:
-            continue
+        if PRESET not in specs:
+            continue  # There is nothing to compare with.
         seconds = time_updates(list(specs.values()), arguments.seconds)
         times = dict(zip(specs, seconds, strict=True))
         stem = arguments.results / f"{env_id}-{arguments.backend}"

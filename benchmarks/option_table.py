@@ -62,6 +62,9 @@ def write_table(
             f"{_column(rows, 'explained_variance').mean():.2f} | "
             f"{middle:.1f} [{low:.1f}, {high:.1f}] | {ratio:.2f} |"
         )
+    missing = [name for name in OPTIONS if name not in by_option]
+    if missing and not arguments.only:
+        lines += ["", f"Not run: {', '.join(missing)}."]
     parts = ["python -m benchmarks.option_study", "--envs", shlex.quote(env_id)]
     parts += ["--backend", arguments.backend, "--total-steps", str(steps)]
     lines += ["", f"    {' '.join(parts)}"]
