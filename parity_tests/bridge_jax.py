@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -9,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
 
+from parity_tests import environment
 from parity_tests.canonical import Arrays, flatten, unflatten
 from parity_tests.cases import Case, Problem
 from parity_tests.reference_update import Teacher
@@ -72,10 +74,11 @@ def stages(
     # Regimes of equal sizes and configuration share one compilation.
     options = {name: getattr(TRPOConfig, name) for name in CRITIC_OPTIONS}
     config = dataclasses.replace(problem.config, **options)
-    trees, vectors, scalars = _compiled(
-        sizes, config, case.updates, matmul_precision, inputs
-    )
-    of_critic = _of_critic(sizes, problem.config, matmul_precision, inputs)
+    compiled = _compiled(_of_policy, 4, device)
+    given = (sizes, config, case.updates, matmul_precision, inputs)
+    trees, vectors, scalars = compiled(*given)
+    compiled = _compiled(_of_critic, 3, device)
+    of_critic = compiled(sizes, problem.config, matmul_precision, inputs)
     trees, vectors = trees | of_critic[0], vectors | of_critic[1]
     for leaf in jax.tree.leaves((trees, vectors)):
         assert leaf.devices() == {where}, f"an array is on {leaf.devices()}"
@@ -114,8 +117,16 @@ def _own_order(case: Case, put: Any, vector: np.ndarray) -> jax.Array:
     return put(own_order(case, vector))
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1, 2, 3))
-def _compiled(
+@functools.cache
+def _compiled(function: Callable, statics: int, device: str) -> Callable:
+    """Compiled; on a CPU quickly, as it runs a few times."""
+    options: Any = environment.QUICK if device == "cpu" else None
+    return jax.jit(
+        function, static_argnums=tuple(range(statics)), compiler_options=options
+    )
+
+
+def _of_policy(
     sizes: tuple, config: Any, updates: bool, matmul_precision: str, inputs: dict
 ) -> tuple[dict, dict, dict]:
     batch, teacher = inputs["batch"], inputs["teacher"]
@@ -158,7 +169,6 @@ def _distribution(at: Distribution, head: Head, batch: Batch, teacher: Teacher) 
     }
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1, 2))
 def _of_critic(
     sizes: tuple, config: TRPOConfig, matmul_precision: str, inputs: dict
 ) -> tuple[dict, dict]:

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
+from parity_tests.environment import QUICK
 from parity_tests.functional_vector_env import FunctionalVectorEnv
 from trpo.config import TrainConfig
 from trpo.noise import Purpose, RandomStream, device_key, minibatch_orders
@@ -24,11 +25,6 @@ from trpo_jax.compiled_rollout import IterationNoise
 from trpo_jax.compiled_run import CompiledTrainer
 
 
-# XLA's options for what takes longer to compile than to run: a third of the time.
-QUICK = {
-    "xla_backend_optimization_level": 0,
-    "xla_cpu_use_fusion_emitters": False,
-}
 # Fields that both loops' rollouts have.
 FIELDS = (
     "obs",

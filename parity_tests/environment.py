@@ -20,6 +20,14 @@ PACKAGES = ("torch", "jax", "jaxlib", "flax", "optax", "numpy", "gymnasium")
 MOST_MAPPINGS = 32_000
 
 
+# XLA's options for what takes longer to compile than to run: a third of the time. For
+# programs of this suite alone; an agent's own are compiled as its users' are.
+QUICK = {
+    "xla_backend_optimization_level": 0,
+    "xla_cpu_use_fusion_emitters": False,
+}
+
+
 def prepare() -> None:
     """Set both frameworks' precision, memory and threads; call before anything else.
 

@@ -10,6 +10,7 @@ from parity_tests import bridges, cases
 from parity_tests.cases import Problem
 from trpo.heads import SQUASHED_GAUSSIAN
 from trpo.spaces import policy_spec
+from trpo.types import Rates, StepStatus
 
 
 FRAMEWORKS = ("torch", "jax")
@@ -201,6 +202,22 @@ def check_statuses() -> None:
                 assert any(after[n] != before[n] for n in before if "value." in n)
 
 
+def check_compiled_updates() -> None:
+    """JAX's update keeps its state itself: compiled training has nobody to undo it."""
+    for name, (problem, fields, _, all_bytes) in troubles().items():
+        if not all_bytes:
+            continue
+        agent = bridges.make_agent("jax", problem, "float32")
+        before, config = snapshot(agent), agent.config
+        batch = agent._check_batch(_batch() | fields)
+        orders = np.tile(np.arange(problem.case.batch), (config.value_epochs, 1))
+        report = agent._update(batch, orders, Rates(config.target_kl, config.value_lr))
+        assert int(report.status) == StepStatus.NON_FINITE, name
+        after = snapshot(agent)
+        changed = [field for field in before if after[field] != before[field]]
+        assert not changed, f"{name}: {changed}"
+
+
 def check_huge_returns() -> None:
     """Squared errors that overflow: the same status, and only finite state."""
     problem = cases.build("trained")
@@ -217,6 +234,7 @@ def check_huge_returns() -> None:
 
 CHECKS: dict[str, Callable[[], None]] = {
     "huge returns": check_huge_returns,
+    "compiled updates": check_compiled_updates,
     "discrete actions": check_discrete_actions,
     "action masks": check_action_masks,
     "squashed actions": check_squashed_actions,

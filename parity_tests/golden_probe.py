@@ -12,6 +12,7 @@ from jax.flatten_util import ravel_pytree
 from parity_tests import bridge_jax, bridge_torch, reference
 from parity_tests.canonical import Arrays, flatten
 from parity_tests.cases import Case
+from parity_tests.environment import QUICK
 from parity_tests.golden import GoldenCase
 from parity_tests.reference import Network
 from trpo.architecture import PLAIN
@@ -126,7 +127,7 @@ class Probe:
         return gaussian, surrogate(gaussian, self.batch)
 
     def _compiled(self, function: Callable) -> Callable:
-        return function if self.torch else jax.jit(function)
+        return function if self.torch else jax.jit(function, compiler_options=QUICK)
 
     def gradient(self) -> np.ndarray:
         """The surrogate's gradient."""
@@ -144,7 +145,9 @@ class Probe:
         theta = self._flat_in(self.theta)
         if self.torch:
             return products[route](self.policy, theta, self.damping)
-        return jax.jit(lambda v: products[route](self.policy, theta, self.damping)(v))
+        return self._compiled(
+            lambda v: products[route](self.policy, theta, self.damping)(v)
+        )
 
     def fisher(self, vector: np.ndarray, route: str = "gauss_newton") -> np.ndarray:
         """(F + damping) vector."""

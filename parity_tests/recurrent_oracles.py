@@ -13,6 +13,7 @@ from jax.flatten_util import ravel_pytree
 
 from parity_tests import recurrent_problems, reference_recurrent as reference
 from parity_tests.canonical import Arrays
+from parity_tests.environment import QUICK
 from parity_tests.recurrent_problems import RecurrentProblem, agent, build
 from parity_tests.tolerances import assert_parity
 from trpo.rollout import RolloutCollector
@@ -132,7 +133,7 @@ def _of_jax(problem: RecurrentProblem) -> Arrays:
         offset += array.size
     probe = ravel_pytree(jax_state.load_network(probe, ""))[0]
 
-    @jax.jit
+    @functools.partial(jax.jit, compiler_options=QUICK)
     def compute(theta: Any, critic: Any, batch: Any, probe: Any) -> tuple[dict, dict]:
         policy = JaxFunction(functions.policy, unravel, batch.obs, batch.action_mask)
         old, before, gradient = jax_update.surrogate_and_gradient(policy, theta, batch)

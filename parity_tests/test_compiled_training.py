@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 
 from parity_tests.compiled_lock_step import (
-    QUICK,
     compare,
     first_batch,
     group,
     small_config,
     worst,
 )
+from parity_tests.environment import QUICK
 from trpo.members import members_of
 from trpo_jax import (
     compiled_iteration,

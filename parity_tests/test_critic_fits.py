@@ -1,5 +1,7 @@
 """Every way to fit a critic, where what it has to find is known."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,6 +11,7 @@ import torch
 
 from parity_tests import cases, reference_critic
 from parity_tests.canonical import flatten
+from parity_tests.environment import QUICK
 from trpo.config import TRPOConfig
 from trpo.types import Batch
 from trpo_jax import (
@@ -60,7 +63,7 @@ def fit(backend, obs, returns, weights, layers=(), **options):
     tree = jax.tree.map(jnp.asarray, jax_state.load_network(weights, "value."))
     optimizer = build_value_optimizer(config, config.value_lr)
 
-    @jax.jit
+    @functools.partial(jax.jit, compiler_options=QUICK)
     def run(tree):
         given = (optimizer, optimizer.init(tree), batch, jnp.asarray(orders), config)
         return jax_update.fit_critic(critic, tree, *given)[0]

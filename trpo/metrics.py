@@ -3,6 +3,7 @@
 import contextlib
 import csv
 import errno
+import functools
 import io
 import os
 import threading
@@ -37,8 +38,7 @@ class MetricsWriter:
         self._file = self.path.open("ab", buffering=0)
         self._columns = columns
         self._events: Any = Writer(str(directory / "tensorboard"))
-        self._excepthook = threading.excepthook
-        threading.excepthook = self._on_thread_error
+        _hide_thread_errors()
 
     def write(self, step: int, row: Mapping[str, float]) -> OSError | None:
         """Append a row at `step` environment steps, the whole of it or nothing.
@@ -65,12 +65,6 @@ class MetricsWriter:
             self._events, failure = None, error
         return failure
 
-    def _on_thread_error(self, error: Any) -> None:
-        """Say nothing of what TensorBoard's thread hands to the next `write` anyway."""
-        theirs = type(error.thread).__module__.startswith("tensorboard.")
-        if not (theirs and issubclass(error.exc_type, OSError)):
-            self._excepthook(error)
-
     def close(self) -> None:
         """Close the files."""
         self._file.close()
@@ -78,7 +72,22 @@ class MetricsWriter:
             # Events are a copy of what metrics.csv has.
             with contextlib.suppress(OSError):
                 self._events.close()
-        threading.excepthook = self._excepthook
+
+
+@functools.cache
+def _hide_thread_errors() -> None:
+    """Say nothing of what TensorBoard's threads hand to the next `write` anyway.
+
+    Once and for good: writers are many, and close in any order.
+    """
+    usual = threading.excepthook
+
+    def hook(error: Any) -> None:
+        theirs = type(error.thread).__module__.startswith("tensorboard.")
+        if not (theirs and issubclass(error.exc_type, OSError)):
+            usual(error)
+
+    threading.excepthook = hook
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:

@@ -182,6 +182,22 @@ class UpdateReport(NamedTuple):
         return dict(zip(METRIC_NAMES, map(float, self), strict=True))
 
 
+# A report's field -> where the critic's fit has it; the others are the step's.
+_OF_FIT = {
+    "value_loss": "loss",
+    "value_mae": "mae",
+    "explained_variance": "explained_variance",
+}
+
+
+def report_fields(report: Any, step: Any, fit: Any) -> dict[str, Any]:
+    """The fields of a kind of report from an update's halves, the step and the fit."""
+    return {
+        name: getattr(fit, _OF_FIT[name]) if name in _OF_FIT else getattr(step, name)
+        for name in report._fields
+    }
+
+
 # Zero where the status is NON_FINITE, as nothing was committed.
 DISCARDED_FIELDS = (
     "improvement",

@@ -16,7 +16,7 @@ from trpo.constrained_types import (
     ConstrainedReport,
     CostReport,
 )
-from trpo.types import Rates, StepStatus, UpdateReport
+from trpo.types import Rates, StepStatus, UpdateReport, report_fields
 from trpo_jax import state
 from trpo_jax.agent import TRPOAgent
 from trpo_jax.compiled import (
@@ -29,7 +29,7 @@ from trpo_jax.compiled import (
 from trpo_jax.constrained_update import ConstrainedStep, constrained_step
 from trpo_jax.device import matmul_precision
 from trpo_jax.networks import Parameters
-from trpo_jax.update_report import discard_unless, report_of
+from trpo_jax.update_report import discard_unless, report_of, stacked
 from trpo_jax.value_update import ValueFit
 
 
@@ -152,12 +152,7 @@ def update(
 
 def _cost_report(sound: jax.Array, found: ConstrainedStep, fit: ValueFit) -> jax.Array:
     """One update's numbers about costs, from its two parts, in `CostReport`'s order."""
-    named = {"value_loss": fit.loss, "value_mae": fit.mae}
-    named["explained_variance"] = fit.explained_variance
-    for name in CostReport._fields:
-        if name not in named:
-            named[name] = getattr(found, name)
+    named = report_fields(CostReport, found, fit)
     for name in DISCARDED_COST_FIELDS:
         named[name] = jnp.where(sound, named[name], 0)
-    dtype = found.step.theta.dtype
-    return jnp.stack([jnp.asarray(x, dtype) for x in CostReport(**named)])
+    return stacked(named, found.step.theta.dtype)

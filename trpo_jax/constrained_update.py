@@ -18,10 +18,10 @@ from trpo_jax.policy_update import (
     ZERO_GRADIENT_NORM,
     LocalModel,
     PolicyStep,
-    _local_model,
-    _summary,
-    _trouble,
+    local_model,
+    summary,
     surrogate_and_gradient,
+    trouble_of,
 )
 from trpo_jax.step_memory import NO_MEMORY, StepMemory, damping_of, remember
 from trpo_jax.step_parts import LinearSystem, StepParts, step_parts
@@ -181,7 +181,7 @@ def constrained_step(
     # Not the merit of a step that was taken for its cost.
     improvement = jnp.where(by_cost, found, search.improvement)
     model = _model(full_step, reward, cost, dual, target_kl, damping)
-    step = _summary(
+    step = summary(
         new, batch, before, reward.cg, model, search._replace(improvement=improvement),
         status,
     )  # fmt: skip
@@ -248,11 +248,11 @@ def _first_trouble(
 ) -> jax.Array:
     """Why no step can be computed; ACCEPTED where one can."""
     none = jnp.int32(StepStatus.ACCEPTED)
-    found = _trouble(reward.norm, reward.cg, reward.square)
+    found = trouble_of(reward.norm, reward.cg, reward.square)
     # There may be a cost to lower.
     lowers = (found == StepStatus.ZERO_GRADIENT) & (kind != StepKind.FREE)
     found = jnp.where(lowers, none, found)
-    of_cost = _trouble(cost.norm, cost.cg, cost.square)
+    of_cost = trouble_of(cost.norm, cost.cg, cost.square)
     of_cost = jnp.where(of_cost == StepStatus.ZERO_GRADIENT, none, of_cost)
     return jnp.where((found == none) & is_limited(excess), of_cost, found)
 
@@ -271,7 +271,7 @@ def _model(
     damping: float | jax.Array,
 ) -> LocalModel:
     """TRPO's own, but for the KL of a step that need not reach the region's border."""
-    model = _local_model(step, reward.norm, reward.unit, target_kl, damping)
+    model = local_model(step, reward.norm, reward.unit, target_kl, damping)
     mixed = inner(reward.cg.x, cost.unit - cost.cg.residual)
     a, b = dual.of_gradient, dual.of_cost
     damped = a * a * reward.square + 2.0 * a * b * mixed + b * b * cost.square

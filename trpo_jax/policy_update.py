@@ -110,7 +110,7 @@ def policy_step(
     cg = parts.solver(LinearSystem(product, b, memory, precondition), config)
     # x'(F + damping)x without one more product: A x = b - r.
     x_f_x = inner(cg.x, b - cg.residual)
-    trouble = _trouble(grad_norm, cg, x_f_x)
+    trouble = trouble_of(grad_norm, cg, x_f_x)
     sound = trouble == StepStatus.ACCEPTED
     scaled = parts.scaling(cg.x, jnp.where(sound, x_f_x, 1.0), target_kl)
     full_step = jnp.where(sound, scaled, 0.0)
@@ -127,8 +127,8 @@ def policy_step(
     rejected = sound & ~search.accepted
     status = jnp.where(rejected, StepStatus.LINE_SEARCH_EXHAUSTED, trouble)
     new = policy(search.theta)
-    model = _local_model(full_step, grad_norm, b, target_kl, damping)
-    step = _summary(new, batch, before, cg, model, search, status)
+    model = local_model(full_step, grad_norm, b, target_kl, damping)
+    step = summary(new, batch, before, cg, model, search, status)
     return step._replace(memory=remember(memory, config, cg.x, step.agreement, status))
 
 
@@ -170,13 +170,14 @@ def _evaluator(
     return evaluate
 
 
-def _local_model(
+def local_model(
     step: jax.Array,
     grad_norm: jax.Array,
     b: jax.Array,
     target_kl: float | jax.Array,
     damping: float | jax.Array,
 ) -> LocalModel:
+    """Of a step that reaches the trust region's border, `b` the unit gradient."""
     length_sq = inner(step, step)
     return LocalModel(
         step,
@@ -187,7 +188,7 @@ def _local_model(
     )
 
 
-def _trouble(grad_norm: jax.Array, cg: CGResult, x_f_x: jax.Array) -> jax.Array:
+def trouble_of(grad_norm: jax.Array, cg: CGResult, x_f_x: jax.Array) -> jax.Array:
     """Why no step can be computed; ACCEPTED where one can."""
     numbers = jnp.stack([grad_norm, cg.residual_sq, cg.curvature, x_f_x])
     return jnp.select(
@@ -205,7 +206,7 @@ def _trouble(grad_norm: jax.Array, cg: CGResult, x_f_x: jax.Array) -> jax.Array:
     )
 
 
-def _summary(
+def summary(
     new: Distribution,
     batch: Batch,
     before: Surrogate,
@@ -214,6 +215,7 @@ def _summary(
     search: LineSearchResult,
     status: jax.Array,
 ) -> PolicyStep:
+    """The outcome, without a memory: `new` is the policy at the search's `theta`."""
     after = surrogate(new, batch)
     predicted = search.frac * model.improvement
     return PolicyStep(

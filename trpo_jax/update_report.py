@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from trpo.types import DISCARDED_FIELDS, StepStatus, UpdateReport
+from trpo.types import DISCARDED_FIELDS, StepStatus, UpdateReport, report_fields
 from trpo_jax.policy_update import PolicyStep
 from trpo_jax.value_update import ValueFit
 
@@ -22,10 +22,9 @@ def discard_unless(sound: jax.Array, step: PolicyStep) -> PolicyStep:
 
 def report_of(step: PolicyStep, fit: ValueFit) -> jax.Array:
     """One update's numbers, stacked in `UpdateReport`'s order."""
-    named = {"value_loss": fit.loss, "value_mae": fit.mae}
-    named["explained_variance"] = fit.explained_variance
-    for name in UpdateReport._fields:
-        if name not in named:
-            named[name] = getattr(step, name)
-    report = UpdateReport(**named)
-    return jnp.stack([jnp.asarray(value, step.theta.dtype) for value in report])
+    return stacked(report_fields(UpdateReport, step, fit), step.theta.dtype)
+
+
+def stacked(fields: dict[str, jax.Array], dtype: jnp.dtype) -> jax.Array:
+    """A report's fields as one vector, which leaves the device at once."""
+    return jnp.stack([jnp.asarray(field, dtype) for field in fields.values()])

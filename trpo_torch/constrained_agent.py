@@ -13,7 +13,7 @@ from trpo.constrained_types import (
     ConstrainedReport,
     CostReport,
 )
-from trpo.types import Batch, Rates, StepStatus
+from trpo.types import Batch, Rates, StepStatus, report_fields
 from trpo_torch import state
 from trpo_torch.agent import (
     TRPOAgent,
@@ -114,9 +114,5 @@ class ConstrainedTRPOAgent(ConstrainedAgentBase, TRPOAgent):
 
 def _cost_report(found: ConstrainedStep, fit: ValueFit) -> CostReport:
     """One update's numbers about costs, from its two parts."""
-    named = {"value_loss": fit.loss, "value_mae": fit.mae}
-    named["explained_variance"] = fit.explained_variance
-    for name in CostReport._fields:
-        if name not in named:
-            named[name] = getattr(found, name)
+    named = report_fields(CostReport, found, fit)
     return CostReport(**{name: float(value) for name, value in named.items()})

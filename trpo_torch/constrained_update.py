@@ -18,10 +18,10 @@ from trpo_torch.policy_update import (
     ZERO_GRADIENT_NORM,
     LocalModel,
     PolicyStep,
-    _local_model,
-    _summary,
-    _trouble,
+    local_model,
+    summary,
     surrogate_and_gradient,
+    trouble_of,
 )
 from trpo_torch.step_memory import NO_MEMORY, StepMemory, damping_of, remember
 from trpo_torch.step_parts import LinearSystem, StepParts, step_parts
@@ -181,7 +181,7 @@ def constrained_step(
     improvement = found if by_cost else search.improvement
     model = _model(full_step, reward, cost, dual, target_kl, damping)
     status = StepStatus.ACCEPTED if trouble is None else trouble
-    step = _summary(
+    step = summary(
         new, batch, before, reward.cg, model, search._replace(improvement=improvement),
         status,
     )  # fmt: skip
@@ -242,12 +242,12 @@ def _first_trouble(
     reward: Direction, cost: Direction, excess: Tensor, kind: StepKind
 ) -> StepStatus | None:
     """Why no step can be computed, or None."""
-    found = _trouble(reward.norm, reward.cg, reward.square)
+    found = trouble_of(reward.norm, reward.cg, reward.square)
     if found == StepStatus.ZERO_GRADIENT and kind != StepKind.FREE:
         found = None  # There is a cost to lower.
     if found is not None or not is_limited(excess):
         return found
-    found = _trouble(cost.norm, cost.cg, cost.square)
+    found = trouble_of(cost.norm, cost.cg, cost.square)
     return None if found == StepStatus.ZERO_GRADIENT else found
 
 
@@ -266,7 +266,7 @@ def _model(
     damping: float | Tensor,
 ) -> LocalModel:
     """TRPO's own, but for the KL of a step that need not reach the region's border."""
-    model = _local_model(step, reward.norm, reward.unit, target_kl, damping)
+    model = local_model(step, reward.norm, reward.unit, target_kl, damping)
     mixed = inner(reward.cg.x, cost.unit - cost.cg.residual)
     a, b = dual.of_gradient, dual.of_cost
     damped = a * a * reward.square + 2.0 * a * b * mixed + b * b * cost.square

@@ -110,7 +110,7 @@ def policy_step(
     cg = parts.solver(LinearSystem(product, b, memory, precondition), config)
     # x'(F + damping)x without one more product: A x = b - r.
     x_f_x = inner(cg.x, b - cg.residual)
-    trouble = _trouble(grad_norm, cg, x_f_x)
+    trouble = trouble_of(grad_norm, cg, x_f_x)
     full_step = torch.zeros_like(theta)
     if trouble is None:
         full_step = parts.scaling(cg.x, x_f_x, target_kl)
@@ -127,8 +127,8 @@ def policy_step(
         trouble = StepStatus.LINE_SEARCH_EXHAUSTED
     status = StepStatus.ACCEPTED if trouble is None else trouble
     new = candidates.at(search.theta) if search.accepted else old
-    model = _local_model(full_step, grad_norm, b, target_kl, damping)
-    step = _summary(new, batch, before, cg, model, search, status)
+    model = local_model(full_step, grad_norm, b, target_kl, damping)
+    step = summary(new, batch, before, cg, model, search, status)
     return step._replace(memory=remember(memory, config, cg.x, step.agreement, status))
 
 
@@ -180,13 +180,14 @@ class _Candidates:
         return new if last is theta else self._policy(theta)
 
 
-def _local_model(
+def local_model(
     step: Tensor,
     grad_norm: Tensor,
     b: Tensor,
     target_kl: float,
     damping: float | Tensor,
 ) -> LocalModel:
+    """Of a step that reaches the trust region's border, `b` the unit gradient."""
     length_sq = inner(step, step)
     return LocalModel(
         step,
@@ -197,7 +198,7 @@ def _local_model(
     )
 
 
-def _trouble(grad_norm: Tensor, cg: CGResult, x_f_x: Tensor) -> StepStatus | None:
+def trouble_of(grad_norm: Tensor, cg: CGResult, x_f_x: Tensor) -> StepStatus | None:
     """Why no step can be computed, or None."""
     numbers = (float(grad_norm), cg.residual_sq, cg.curvature, float(x_f_x))
     if not all(map(_is_finite, numbers)):
@@ -214,7 +215,7 @@ def _is_finite(number: float) -> bool:
 
 
 @torch.no_grad()
-def _summary(
+def summary(
     new: Distribution,
     batch: Batch,
     before: Surrogate,
@@ -223,6 +224,7 @@ def _summary(
     search: LineSearchResult,
     status: StepStatus,
 ) -> PolicyStep:
+    """The outcome, without a memory: `new` is the policy at the search's `theta`."""
     after = surrogate(new, batch)
     predicted = search.frac * model.improvement
     return PolicyStep(

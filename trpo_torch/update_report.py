@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from trpo.types import DISCARDED_FIELDS, StepStatus, UpdateReport
+from trpo.types import DISCARDED_FIELDS, StepStatus, UpdateReport, report_fields
 from trpo_torch.policy_update import PolicyStep
 from trpo_torch.value_update import ValueFit
 
@@ -18,9 +18,5 @@ def discard_unless(sound: bool, step: PolicyStep) -> PolicyStep:
 
 def report_of(step: PolicyStep, fit: ValueFit) -> UpdateReport:
     """One update's numbers."""
-    named = {"value_loss": fit.loss, "value_mae": fit.mae}
-    named["explained_variance"] = fit.explained_variance
-    for name in UpdateReport._fields:
-        if name not in named:
-            named[name] = getattr(step, name)
+    named = report_fields(UpdateReport, step, fit)
     return UpdateReport(**{name: float(value) for name, value in named.items()})
