@@ -12,7 +12,7 @@ PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet \
 # Interpreter of a virtual environment with the `peers` extra, for sb3-contrib's rows.
 PEER_PYTHON ?=
 
-.PHONY: install demo test mutation torture audit lint types isolation wheel check clean
+.PHONY: install demo test certificate mutation torture audit lint types wheel check clean
 
 install: $(VENV)/.installed
 
@@ -26,15 +26,25 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 demo: install
 	$(BIN)/python -m benchmarks.demo
 
+# Compiling takes most of the time of both suites: here it is done quickly, to slower
+# programs. `certificate` compiles as users do, and so does `pytest` called by itself.
+QUICK := --xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false
+
 # Two processes, because JAX's 64-bit mode is one setting of a whole process; at the same
 # time, with one thread each, because PyTorch's threads spin while they wait for a core.
 test: export OMP_NUM_THREADS = 1
 test: install
 	@log=$$(mktemp); \
-	JAX_ENABLE_X64=1 $(BIN)/python -m pytest parity_tests > "$$log" 2>&1 & \
+	( XLA_FLAGS="$(QUICK)" JAX_ENABLE_X64=1 $(BIN)/python -m pytest parity_tests && \
+	$(MAKE) --no-print-directory certificate ) > "$$log" 2>&1 & \
 	parity=$$!; trap 'kill $$parity 2> /dev/null; rm -f "$$log"' EXIT INT TERM; \
 	$(BIN)/python -m pytest tests; status=$$?; \
 	wait $$parity || status=1; cat "$$log"; exit $$status
+
+# Parity as a user proves it: the quick certificate, a minute.
+certificate: export OMP_NUM_THREADS = 1
+certificate: install
+	$(BIN)/trpo parity --quick --out runs/parity
 
 # Ten of the planted faults, other ones with each commit; all: `--count` left out.
 mutation: install
@@ -57,9 +67,6 @@ lint: install
 
 types: install
 	$(BIN)/pyright --pythonpath $(BIN)/python
-
-isolation: install
-	$(BIN)/python -m pytest -q tests/test_isolation.py
 
 # Install the wheel outside the tree, without a framework, and start it from there.
 wheel: install

@@ -134,6 +134,18 @@ def run(mutants: list[Mutant], workers: int = 1) -> Iterator[Verdict]:
             yield from pool.map(attempt, mutants)
 
 
+def some_of(
+    mutants: list[Mutant], count: int, seed: str, most_groups: int = 3
+) -> list[Mutant]:
+    """`count` of them drawn by `seed`, or all that few groups have.
+
+    Of few groups, since each group is also tried without a fault.
+    """
+    drawn = random.Random(seed).sample(mutants, len(mutants))
+    groups = list(dict.fromkeys(mutant.group for mutant in drawn))[:most_groups]
+    return [mutant for mutant in drawn if mutant.group in groups][:count]
+
+
 def _verdict(folder: pathlib.Path, mutant: Mutant) -> Verdict:
     start = time.perf_counter()
     before = plant(folder, mutant)
@@ -213,7 +225,7 @@ def main(arguments: list[str] | None = None) -> int:
         if options.only in mutant.name and mutant.name not in known
     ]
     if options.count < len(chosen):
-        chosen = random.Random(options.seed).sample(chosen, options.count)
+        chosen = some_of(chosen, options.count, options.seed)
     verdicts = []
     for verdict in run(chosen, options.workers):
         verdicts.append(verdict)

@@ -38,3 +38,17 @@ def test_the_table_names_survivors_and_what_a_ring_alone_sees():
     table = mutation.table(verdicts)
     assert "2 of 3 caught" in table
     assert "**survived**" in table
+
+
+@pytest.mark.parametrize("seed", ["a", "b", "c"])
+def test_some_faults_are_of_few_groups_and_others_with_another_seed(seed):
+    some = mutation.some_of(list(MUTANTS), 10, seed)
+    assert len(set(some)) == 10
+    assert len({mutant.group for mutant in some}) <= 3
+    assert some == mutation.some_of(list(MUTANTS), 10, seed)
+    assert some != mutation.some_of(list(MUTANTS), 10, seed + seed)
+
+
+def test_any_fault_may_be_drawn():
+    draws = (mutation.some_of(list(MUTANTS), 10, str(seed)) for seed in range(400))
+    assert {mutant for some in draws for mutant in some} == set(MUTANTS)

@@ -12,7 +12,7 @@ from trpo.presets import preset_config
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("env_id", "steps", "least"),
-    [("phys2d/Pendulum-v0", 200_000, -250.0), ("phys2d/CartPole-v1", 60_000, 475.0)],
+    [("phys2d/Pendulum-v0", 100_000, -250.0), ("phys2d/CartPole-v1", 40_000, 475.0)],
 )
 def test_compiled_training_learns_on_each_seed(tmp_path, env_id, steps, least):
     config = preset_config(env_id, total_steps=steps, seed=50)

@@ -83,14 +83,14 @@ def test_study_runs_reports_and_skips_what_is_done(arguments):
 def test_a_stopped_study_goes_on_to_the_same_result(tmp_path):
     command = [
         *(sys.executable, "-m", "benchmarks.training_study", "--envs", "Pendulum-v1"),
-        *("--seeds", "0", "--backends", "torch", "--total-steps", "16000"),
+        *("--seeds", "0", "--backends", "torch", "--total-steps", "8000"),
         *("--workers", "1", "--runs"),
     ]
     rows = {}
     for name in ("stopped", "straight"):
         options = [str(tmp_path / name), "--results", str(tmp_path / f"{name}-csv")]
         process = subprocess.Popen([*command, *options])
-        metrics = tmp_path / name / "Pendulum-v1-torch-16000-s0" / "metrics.csv"
+        metrics = tmp_path / name / "Pendulum-v1-torch-8000-s0" / "metrics.csv"
         if name == "stopped":
             deadline = time.monotonic() + 60
             while not metrics.exists() and time.monotonic() < deadline:
