@@ -157,9 +157,29 @@ class Probe:
         """KL(old || new) [N, 1] of a change of the parameters."""
         divergence = torch_kl if self.torch else jax_kl
         kl = self._compiled(lambda a, b: divergence(self.policy(a), self.policy(b)))(
-            self._flat_in(self.theta), self._flat_in(self.theta + delta)
+            *map(self._flat_in, self._moved(delta))
         )
         return kl.detach().numpy() if self.torch else np.asarray(kl)
+
+    def recorded_kl(self, delta: np.ndarray) -> np.ndarray:
+        """The original's formula of `nearby_kl`, in the arithmetic of its recording.
+
+        It subtracts numbers near 1/2, so that in float32 its roundings are 9e-5 of the
+        result. They depend on means and log_std alone, which are this backend's.
+        """
+        (m, log_s), (new_m, new_log_s) = (
+            [self._as_torch(field) for field in (at.mean, at.log_std)]
+            for at in map(self.policy, map(self._flat_in, self._moved(delta)))
+        )
+        square = log_s.exp().pow(2) + (m - new_m).pow(2)
+        ratio = square / (2 * new_log_s.exp().pow(2) + ORIGINAL_EPSILON)
+        return (new_log_s - log_s + ratio - 0.5).sum(-1, keepdim=True).numpy()
+
+    def _moved(self, delta: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        return self.theta, self.theta + delta
+
+    def _as_torch(self, array: Any) -> torch.Tensor:
+        return array.detach() if self.torch else torch.tensor(np.array(array))
 
     def kl_gradient(self, theta: np.ndarray) -> np.ndarray:
         """Gradient of mean KL(old || new) in the new parameters `theta`."""
@@ -204,6 +224,15 @@ class OriginalTerms:
         exact = {name: np.asarray(a, np.float64) for name, a in weights.items()}
         self.network = Network.policy(exact)
         self.at = reference.forward(self.network, self.obs)
+
+    def kl(self, delta: np.ndarray) -> np.ndarray:
+        """Original's KL in float64, [N, 1], of a change of the parameters."""
+        moved = Network.from_flat(self.network.flat() + delta, self.network)
+        new = reference.forward(moved, self.obs)
+        square = np.exp(2.0 * self.at.log_std) + (new.output - self.at.output) ** 2
+        ratio = square / (2.0 * np.exp(2.0 * new.log_std) + ORIGINAL_EPSILON)
+        each = new.log_std - self.at.log_std + ratio - 0.5
+        return each.sum(-1, keepdims=True)
 
     def kl_excess(self, delta: np.ndarray) -> np.ndarray:
         """Original's KL less ours, [N, 1], of a change of the parameters."""
