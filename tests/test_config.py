@@ -29,6 +29,7 @@ BAD_AGENT = {
     "gamma": (-0.01, 1.01, *NOT_NUMBERS),
     "gae_lambda": (-0.01, 1.01, *NOT_NUMBERS),
     "cost_limit": (-1e-9, *NOT_NUMBERS_OR_NONE),
+    "cost_standard_errors": (-0.01, *NOT_NUMBERS),
     "cost_gamma": (-0.01, 1.01, *NOT_NUMBERS),
     "cost_lambda": (-0.01, 1.01, *NOT_NUMBERS),
     "target_kl": (0.0, -0.01, *NOT_NUMBERS),

@@ -108,6 +108,24 @@ def test_the_excess_is_that_of_whole_episodes_in_units_of_a_scaled_step():
     assert third["rollout/episode_cost_mean"] == pytest.approx(whole)
 
 
+def test_the_bound_that_the_limit_is_compared_with_is_standard_errors_above():
+    excesses, rollouts = [], []
+    for errors in (0.0, 1.5):
+        trainer = Trainer(configure(cost_standard_errors=errors, rollout_steps=100))
+        try:
+            row = trainer.train_once(rollouts.append).metrics
+        finally:
+            trainer.close()
+        excesses.append(row["cost/excess"] * 100 * row["rollout/cost_scale"])
+    costs = rollouts[0].costs.costs.sum(0)
+    assert len(costs) > 1
+    assert costs.std() > 0
+    np.testing.assert_array_equal(costs, rollouts[1].costs.costs.sum(0))
+    assert excesses[0] == pytest.approx(costs.mean() - 20.0)
+    error = costs.std(ddof=1) / np.sqrt(len(costs))
+    assert excesses[1] - excesses[0] == pytest.approx(1.5 * error)
+
+
 def test_cost_advantages_are_centred_and_keep_their_scale():
     config = configure(scale_returns=False, cost_gamma=0.5, cost_lambda=0.0)
     trainer = Trainer(config)

@@ -12,7 +12,7 @@ def test_rows_table_and_figure_of_a_short_study(tmp_path, capsys, monkeypatch):
     rows = cost_limit.read(tmp_path / "curves.csv")
     finals = cost_limit.read(tmp_path / "policies.csv")
     assert {row.run for row in rows} == {row.run for row in finals}
-    assert len(rows) == 2 * len(finals) == 4
+    assert len(rows) == 2 * len(finals) == 6
     assert {row.step for row in rows} == {1600, 3200}
     text = (tmp_path / "cost_limit.md").read_text()
     assert "| CPO | torch | 3,200 | " in text

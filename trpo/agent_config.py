@@ -125,6 +125,10 @@ class TRPOConfig:
     """Mean sum of `info["cost"]` over an episode, undiscounted, that policies keep, or
     come back to (Achiam et al. 2017, "Constrained Policy Optimization", eq. 10); steps
     are TRPO's where it is too high to bind. None: no costs are read, none needed."""
+    cost_standard_errors: float = 0.0
+    """z of the bound J + z s / sqrt(n) that is held to `cost_limit`: J is the mean and
+    s the standard deviation of the costs of a rollout's n finished episodes. The best
+    step by a noisy J is too costly by a part of the noise. 0: J, as Achiam et al."""
     cost_gamma: float = 0.99
     """Discount factor of cost advantages per step, in [0, 1]."""
     cost_lambda: float = 0.95

@@ -35,6 +35,7 @@ POSITIVE = (
 RANGES = {
     "gamma": (0.0, 1.0),
     "gae_lambda": (0.0, 1.0),
+    "cost_standard_errors": (0.0, math.inf),
     "cost_gamma": (0.0, 1.0),
     "cost_lambda": (0.0, 1.0),
     "cg_residual_tol": (0.0, math.inf),

@@ -29,10 +29,17 @@ def cost_columns(config: TrainConfig) -> tuple[str, ...]:
 
 
 class EpisodeCost(NamedTuple):
-    """Mean cost and length of the episodes that the limit is compared with."""
+    """Of the episodes that the limit is compared with.
+
+    Attributes:
+        cost: mean cost.
+        length: mean number of steps.
+        error: standard error of `cost`; 0 of a single episode.
+    """
 
     cost: float
     length: float
+    error: float = 0.0
 
 
 class CostTraining:
@@ -58,9 +65,10 @@ class CostTraining:
 
         Cost advantages are centred and not divided by their deviation: they have to
         stay in the units of the excess. That is J - limit, of the mean cost J of an
-        episode, over the mean length of one: to the mean cost of a step, which is what
-        the cost surrogate is of, it is as J to the whole episode's (as Ray et al. 2019,
-        "Benchmarking Safe Exploration in Deep Reinforcement Learning", have it).
+        episode or its upper bound, over the mean length of one: to the mean cost of a
+        step, which is what the cost surrogate is of, it is as J to the whole episode's
+        (as Ray et al. 2019, "Benchmarking Safe Exploration in Deep Reinforcement
+        Learning", have it).
 
         Args:
             samples: What the rollout became.
@@ -85,7 +93,8 @@ class CostTraining:
         chosen = advantages[rollout.valid]
         episode = self._episode(rollout, given)
         scale = self.scaler.scale if self._config.scale_returns else 1.0
-        excess = (episode.cost - self._limit) / episode.length / scale
+        bound = episode.cost + agent.cost_standard_errors * episode.error
+        excess = (bound - self._limit) / episode.length / scale
         self._metrics = {
             "cost/limit": self._limit,
             "cost/episode_cost": episode.cost,
@@ -105,7 +114,11 @@ class CostTraining:
         if rollout.episodes:
             costs = [episode.cost for episode in rollout.episodes]
             lengths = [episode.length for episode in rollout.episodes]
-            self.ended = EpisodeCost(float(np.mean(costs)), float(np.mean(lengths)))
+            count = len(costs)
+            error = np.std(costs, ddof=1) / count**0.5 if count > 1 else 0.0
+            self.ended = EpisodeCost(
+                float(np.mean(costs)), float(np.mean(lengths)), float(error)
+            )
             self.recent.extend(costs)
         if self.ended is not None:
             return self.ended
