@@ -12,7 +12,7 @@ import dataclasses
 import itertools
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import tyro
@@ -27,7 +27,7 @@ from trpo.training import Progress, Trainer
 RESULTS = Path(__file__).parent / "results" / "constrained"
 UNREACHED = 1e9
 # Name -> what differs from the preset with the limit.
-ALGORITHMS: dict[str, dict[str, float]] = {
+ALGORITHMS: dict[str, dict[str, Any]] = {
     "CPO": {},
     "CPO to an upper bound": {"cost_standard_errors": 2.0},
     "TRPO": {"cost_limit": UNREACHED},
@@ -84,12 +84,13 @@ def train(arguments: Arguments, run: tuple[str, str, int]) -> tuple[list[Row], R
     """One run's rows, and its final policy's."""
     algorithm, backend, seed = run
     limit = arguments.cost_limit
+    settings: dict[str, Any] = {"cost_limit": limit} | ALGORITHMS[algorithm]
     config = preset_config(
         arguments.env,
         backend=backend,
         seed=seed,
         total_steps=arguments.total_steps,
-        **({"cost_limit": limit} | ALGORITHMS[algorithm]),
+        **settings,
     )
     rows: list[Row] = []
 

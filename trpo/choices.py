@@ -51,4 +51,4 @@ RUN_COUNTS = (
     "keep_checkpoints",
 )  # fmt: skip
 BACKENDS = ("jax", "torch")
-VECTORIZATIONS = ("sync", "async")
+VECTORIZATIONS = ("sync", "async", "ray")

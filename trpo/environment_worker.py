@@ -25,7 +25,7 @@ ADVICE = {
     RESET: "Reset it alone with seeds of your own to see it fail there.",
     STEP: (
         "The state of the last update is kept. Mend the environment, or have workers "
-        "that fail replaced: vectorization='async' and environment_restarts."
+        "that fail replaced: vectorization='async' or 'ray' and environment_restarts."
     ),
     CLOSE: "All other environments were closed, and all processes have ended.",
 }
@@ -96,7 +96,7 @@ def serve(
         pipe.send((ticket, None, (env.observation_space, env.action_space)))
         while phase != CLOSE:
             ticket, phase, argument = pipe.recv()
-            pipe.send((ticket, None, _answer(env, phase, argument)))
+            pipe.send((ticket, None, answer(env, phase, argument)))
     except (EOFError, ConnectionError):
         return  # Nobody listens any more.
     except BaseException as error:
@@ -109,7 +109,11 @@ def serve(
                 env.close()
 
 
-def _answer(env: gymnasium.Env, command: str, argument: Any) -> Any:
+def answer(env: gymnasium.Env, command: str, argument: Any) -> Any:
+    """What an environment is asked for by "reset", "step" or "close".
+
+    A step that ends an episode also resets, as of Gymnasium's vectors in that mode.
+    """
     if command == CLOSE:
         return env.close()
     if command == RESET:

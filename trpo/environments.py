@@ -14,6 +14,7 @@ from trpo.lean_environment import LeanVectorEnv
 from trpo.noise import Purpose
 from trpo.observations import flattened
 from trpo.physics_ids import register_physics
+from trpo.ray_workers import RayWorkers
 from trpo.seeded_episodes import SeededEpisodes
 from trpo.worker_environments import WorkerVectorEnv
 
@@ -126,16 +127,18 @@ def make_vector_environment(
         num_envs: Environments.
         seed: Seed of the run.
         vectorization: "sync", in this process, with final observations and action
-            masks as only infos; or "async", each in its own.
+            masks as only infos; "async", each in its own; or "ray", each in an actor of
+            a Ray cluster, see `trpo.ray_workers.RayWorkers`.
         purpose: Training or evaluation.
-        timeout: Of "async": seconds that an environment has to answer.
-        max_restarts: Of "async": environments that may fail and be replaced, see
+        timeout: Of workers: seconds that an environment has to answer.
+        max_restarts: Of workers: environments that may fail and be replaced, see
             `trpo.worker_environments.WorkerVectorEnv`.
         own: Which of them are made here, if other processes have the others.
 
     Raises:
         UnknownEnvironmentError: see `make_environment`.
         EnvironmentWorkerError: a constructor raised, or did not return in time.
+        ValueError: "ray" without Ray, or without the cluster.
     """
     makers = [
         functools.partial(
@@ -145,8 +148,10 @@ def make_vector_environment(
     ]
     if vectorization == "sync":
         return LeanVectorEnv(makers)
+    workers = RayWorkers(makers) if vectorization == "ray" else None
+    limits: dict[str, Any] = {"timeout": timeout, "max_restarts": max_restarts}
     try:
-        return WorkerVectorEnv(makers, timeout=timeout, max_restarts=max_restarts)
+        return WorkerVectorEnv(makers, workers, **limits)
     except EnvironmentWorkerError as error:
         kind, _, message = error.reason.partition(": ")
         if kind.endswith(UnknownEnvironmentError.__name__):

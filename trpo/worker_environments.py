@@ -1,22 +1,15 @@
-"""A vector of environments in processes of their own, none of which can stop the rest.
+"""A vector of environments that each live apart, none of which can stop the rest.
 
 Gymnasium's own waits for ever on a worker that hangs or was killed, also in `close`.
 """
 
-import multiprocessing
-import os
-import selectors
-import socket
-import struct
 import time
-from collections.abc import Callable, Iterable, Sequence
-from multiprocessing.connection import Connection
+from collections.abc import Iterable, Sequence
 from typing import Any
 
-import gymnasium
 import numpy as np
 from gymnasium.vector import AutoresetMode, VectorEnv
-from gymnasium.vector.utils import CloudpickleWrapper, batch_space, iterate
+from gymnasium.vector.utils import batch_space, iterate
 
 from trpo.environment_worker import (
     CLOSE,
@@ -24,9 +17,9 @@ from trpo.environment_worker import (
     RESET,
     STEP,
     EnvironmentWorkerError,
-    serve,
 )
 from trpo.seeded_episodes import RESTORE
+from trpo.worker_processes import Answer, Maker, ProcessWorkers, Workers
 
 
 RESTARTED = "restarted"
@@ -36,44 +29,38 @@ CLOSE_SECONDS = 1.0
 
 
 class WorkerVectorEnv(VectorEnv):
-    """Environments of seeded episodes, each in a process, resetting in the same step.
+    """Environments of seeded episodes, each in a worker, resetting in the same step.
 
     Args:
         makers: Make one environment with seeded episodes each; picklable.
+        workers: Where they live; if None, in processes of this machine.
         timeout: Seconds that a worker has to answer.
         max_restarts: Workers that may fail in a step and be replaced. A new one starts
             the next episode; the step is reported as truncated, with the info
             `RESTARTED`, and is no transition.
 
     Raises:
-        EnvironmentWorkerError: a worker raised, ended or did not answer; no process
+        EnvironmentWorkerError: a worker raised, ended or did not answer; no worker
             is left.
     """
 
     def __init__(
         self,
-        makers: Sequence[Callable[[], gymnasium.Env]],
+        makers: Sequence[Maker],
+        workers: Workers | None = None,
         *,
         timeout: float = 60.0,
         max_restarts: int = 0,
     ) -> None:
-        methods = multiprocessing.get_all_start_methods()
-        # Never forked from this process: JAX's threads would deadlock in a worker.
-        method = "forkserver" if "forkserver" in methods else "spawn"
-        self._context: Any = multiprocessing.get_context(method)
-        self._context.set_forkserver_preload(["trpo.environments"])
-        self._makers = [CloudpickleWrapper(maker) for maker in makers]
+        self._workers: Workers = workers or ProcessWorkers(makers, timeout)
         self.num_envs = len(makers)
         self.metadata = {"autoreset_mode": AutoresetMode.SAME_STEP}
         self._timeout, self._restarts_left = timeout, max_restarts
-        self._selector = selectors.DefaultSelector()
-        self._processes: list[Any] = [None] * self.num_envs
-        self._pipes: list[Any] = [None] * self.num_envs
         self._episodes = [-1] * self.num_envs
         self._ticket = 0
         try:
             for index in range(self.num_envs):
-                self._start(index)
+                self._workers.start(index)
             spaces = self._gather(range(self.num_envs), CONSTRUCTOR)
         except BaseException:
             self._stop()
@@ -121,7 +108,7 @@ class WorkerVectorEnv(VectorEnv):
         return self._stacked(), rewards, ended[0], ended[1], infos  # pyright: ignore
 
     def close_extras(self, **_: Any) -> None:
-        """Close all environments and end their processes, within two seconds.
+        """Close all environments and end their workers, within two seconds.
 
         Raises:
             EnvironmentWorkerError: one raised as it was closed; all have ended.
@@ -135,7 +122,7 @@ class WorkerVectorEnv(VectorEnv):
         """Send a command, and wait for the answers.
 
         Raises:
-            EnvironmentWorkerError: one failed and may not be replaced; no process is
+            EnvironmentWorkerError: one failed and may not be replaced; no worker is
                 left.
         """
         if self.closed:
@@ -143,12 +130,11 @@ class WorkerVectorEnv(VectorEnv):
             reason = "the environments have been closed"
             raise EnvironmentWorkerError(index, command, reason)
         self._ticket += 1
-        dead = []
-        for index, argument in arguments.items():
-            try:
-                self._pipes[index].send((self._ticket, command, argument))
-            except OSError:
-                dead.append(index)
+        dead = [
+            index
+            for index, argument in arguments.items()
+            if not self._workers.send(index, self._ticket, command, argument)
+        ]
         answers = self._gather([i for i in arguments if i not in dead], command, dead)
         for index in [i for i, answer in answers.items() if _failed(answer)]:
             error = answers[index]
@@ -167,77 +153,48 @@ class WorkerVectorEnv(VectorEnv):
             EnvironmentWorkerError: a constructor failed.
         """
         waiting = set(indices)
-        answers: dict[int, Any] = {i: self._ended(i, phase) for i in dead}
+        how = self._workers.end_of
+        answers: dict[int, Any] = {
+            i: EnvironmentWorkerError(i, phase, how(i)) for i in dead
+        }
         deadline = time.monotonic() + self._timeout
         while waiting:
-            ready = self._selector.select(max(0.0, deadline - time.monotonic()))
+            ready = self._workers.receive(deadline - time.monotonic())
             if not ready:
                 reason = f"no answer within {self._timeout:g} s"
                 late = {i: EnvironmentWorkerError(i, phase, reason) for i in waiting}
                 answers |= late
                 break
-            for index in [key.data for key, _ in ready]:
-                if (answer := self._received(index, phase)) is not None:
-                    # One that has answered may end, which is no answer.
-                    if index in waiting:
-                        answers[index] = answer[0]
-                    waiting.discard(index)
+            # One that has answered may end, which is no answer.
+            for answer in (a for a in ready if a.index in waiting):
+                # An older one is what an interrupted call did not wait for.
+                if answer.ticket in (self._ticket, None) or answer.error is not None:
+                    answers[answer.index] = _judged(answer, phase)
+                    waiting.discard(answer.index)
         if phase == CONSTRUCTOR:
             for error in filter(_failed, (answers[i] for i in sorted(answers))):
                 raise error
         return answers
 
-    def _received(self, index: int, phase: str) -> tuple | None:
-        """The answer that has come, or an error, as (it,); None if it is stale."""
-        try:
-            ticket, error, value = self._pipes[index].recv()
-        except (EOFError, OSError):
-            self._selector.unregister(self._pipes[index])
-            return (self._ended(index, phase),)
-        # An older answer is one that an interrupted call did not wait for.
-        if ticket == self._ticket or error is not None:
-            return (value if error is None else error,)
-        return None
-
-    def _ended(self, index: int, phase: str) -> EnvironmentWorkerError:
-        process = self._processes[index]
-        process.join(1.0)
-        code = process.exitcode
-        how = f"was killed by signal {-code}" if code and code < 0 else "ended"
-        return EnvironmentWorkerError(index, phase, f"its process {how}")
-
-    def _start(self, index: int) -> None:
-        ours, theirs = self._context.Pipe()
-        process = self._context.Process(
-            target=serve,
-            args=(theirs, self._makers[index], index),
-            daemon=True,
-            name=f"environment-{index}",
-        )
-        process.start()
-        theirs.close()
-        _bound(ours, self._timeout)
-        self._processes[index], self._pipes[index] = process, ours
-        self._selector.register(ours, selectors.EVENT_READ, index)
-
     def _replaced(self, index: int) -> tuple:
         """What a step is of a worker that failed, and has been replaced.
 
         Raises:
-            EnvironmentWorkerError: the new one failed too; no process is left.
+            EnvironmentWorkerError: the new one failed too; no worker is left.
         """
         self._restarts_left -= 1
         try:
-            self._end(index)
-            self._start(index)
+            self._workers.end(index)
+            self._workers.start(index)
             self._ticket, ticket = 0, self._ticket
             self._gather([index], CONSTRUCTOR)
             self._ticket = ticket + 1
             # The one that `step` counts on to.
             episode = (self._episodes[index] + 1, ())
             argument = {"options": {RESTORE: {index: episode}}}
-            self._pipes[index].send((self._ticket, RESET, argument))
-            answer = self._gather([index], RESET)[index]
+            lives = self._workers.send(index, self._ticket, RESET, argument)
+            asked, dead = ([index], []) if lives else ([], [index])
+            answer = self._gather(asked, RESET, dead)[index]
             if _failed(answer):
                 raise answer
         except BaseException:
@@ -247,39 +204,23 @@ class WorkerVectorEnv(VectorEnv):
         info |= {"final_obs": np.zeros_like(obs), RESTARTED: True}
         return obs, 0.0, False, True, info
 
-    def _end(self, index: int) -> None:
-        """Kill a worker and forget its pipe."""
-        process, pipe = self._processes[index], self._pipes[index]
-        if process is None:
-            return
-        process.kill()
-        process.join()
-        if pipe.fileno() in self._selector.get_map():
-            self._selector.unregister(pipe)
-        pipe.close()
-        process.close()
-        self._processes[index] = None
-
     def _stop(self, report: bool = False) -> None:
-        """Have all environments closed if they can be, and end every process.
+        """Have all environments closed if they can be, and end every worker.
 
         Raises:
             EnvironmentWorkerError: with `report`, one raised as it was closed.
         """
         self._ticket += 1
         self._timeout = CLOSE_SECONDS
-        living = [i for i, p in enumerate(self._processes) if p and p.is_alive()]
-        asked = []
-        for index in living:
-            try:
-                self._pipes[index].send((self._ticket, CLOSE, None))
-                asked.append(index)
-            except OSError:
-                continue
+        asked = [
+            index
+            for index in self._workers.living()
+            if self._workers.send(index, self._ticket, CLOSE, None)
+        ]
         answers = self._gather(asked, CLOSE)
         for index in range(self.num_envs):
-            self._end(index)
-        self._selector.close()
+            self._workers.end(index)
+        self._workers.close()
         self.closed = True
         for error in filter(_failed, answers.values() if report else ()):
             raise error
@@ -289,12 +230,8 @@ def _failed(answer: Any) -> bool:
     return isinstance(answer, EnvironmentWorkerError)
 
 
-def _bound(pipe: Connection, seconds: float) -> None:
-    """Have no read or write of a pipe's socket wait longer than this.
-
-    A worker may be stopped in the middle of a message.
-    """
-    bound = struct.pack("@ll", int(seconds), int(seconds % 1 * 1e6) + 1)
-    with socket.socket(fileno=os.dup(pipe.fileno())) as handle:
-        handle.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, bound)
-        handle.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, bound)
+def _judged(answer: Answer, phase: str) -> Any:
+    """The value that was asked for, or the error in its place."""
+    if answer.ticket is None:
+        return EnvironmentWorkerError(answer.index, phase, answer.value)
+    return answer.value if answer.error is None else answer.error

@@ -15,6 +15,7 @@ from trpo.lean_environment import LeanVectorEnv
 from trpo.rollout import RolloutCollector
 from trpo.transitions import NonFiniteTransitionError
 from trpo.worker_environments import RESTARTED, WorkerVectorEnv
+from trpo.worker_processes import ProcessWorkers
 
 
 TIMEOUT, SIZE, BAD = 1.5, 3, 1
@@ -44,13 +45,16 @@ class _Watched(WorkerVectorEnv):
 
     last: list[int]
 
-    def __init__(self, *arguments: Any, **options: Any) -> None:
+    def __init__(self, makers: list, timeout: float, **options: Any) -> None:
         _Watched.last = []
-        super().__init__(*arguments, **options)
+        workers = _WatchedProcesses(makers, timeout)
+        super().__init__(makers, workers, timeout=timeout, **options)
 
-    def _start(self, index: int) -> None:
-        super()._start(index)
-        _Watched.last.append(self._processes[index].pid)
+
+class _WatchedProcesses(ProcessWorkers):
+    def start(self, index: int) -> None:
+        super().start(index)
+        _Watched.last.append(self.pid(index))
 
 
 def _play(env: VectorEnv, steps: int = 25) -> list:
