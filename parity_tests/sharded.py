@@ -1,13 +1,12 @@
 """An update on 1 to 4 ranks or devices, judged as the update on one is.
 
 `python -m parity_tests.sharded BACKEND DTYPE SIZE …` prints a line of JSON: the error
-of each quantity, over its bound. JAX's devices are virtual ones of a CPU, PyTorch's
-ranks threads of this process; shards are uneven.
+of each quantity, over its bound. JAX's devices are virtual ones of a CPU, as many as
+JAX_NUM_CPU_DEVICES says, PyTorch's ranks threads of this process; shards are uneven.
 """
 
 import functools
 import json
-import os
 import sys
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -25,7 +24,6 @@ from parity_tests.truth import EXACT
 
 
 SIZES = (1, 2, 3, 4)
-DEVICES = 4
 CASE = "trained"
 
 
@@ -99,7 +97,7 @@ def _over_bound(
 def update(
     framework: str, problem: Problem, dtype: str, size: int
 ) -> tuple[Stages, list[bytes]]:
-    """A sharded update's results, and each rank's digest of what it has learned."""
+    """A sharded update's results, and what each rank has learned, as bytes."""
     if framework == "jax":
         return _on_devices(problem, dtype, size)
     with mock.patch("trpo_torch.reduction.distributed.all_reduce", _all_reduce):
@@ -110,11 +108,29 @@ def update(
 def _on_devices(problem: Problem, dtype: str, size: int) -> tuple[Stages, list[bytes]]:
     import jax
 
-    agent = bridges.make_agent("jax", problem, dtype)
-    agent.shard(devices=jax.local_devices()[:size])
-    stages = bridges.run_update(agent, problem)
-    # Every device's copy, not the first's alone.
-    return stages, [agent.digest().tobytes()]
+    from trpo_jax import agent as jax_agent
+
+    devices = jax.local_devices()[:size]
+    if len(devices) < size:
+        raise RuntimeError(
+            f"expected {size} devices, found {len(devices)}: set the environment "
+            f"variable JAX_NUM_CPU_DEVICES={size} before JAX starts."
+        )
+    agent, digests = bridges.make_agent("jax", problem, dtype), []
+    agent.shard(devices=devices)
+    own_copy = jax_agent.own_copy
+
+    def note_all(tree: Any) -> Any:
+        # Every device's copy: the agent goes on with the first's.
+        leaves = jax.tree.leaves(tree)
+        for index in range(size):
+            shards = [leaf.addressable_shards[index].data for leaf in leaves]
+            digests.append(b"".join(np.asarray(shard).tobytes() for shard in shards))
+        return own_copy(tree)
+
+    with mock.patch.object(jax_agent, "own_copy", note_all):
+        stages = bridges.run_update(agent, problem)
+    return stages, digests
 
 
 def _of_rank(problem: Problem, dtype: str, ranks: ThreadRanks) -> tuple[Stages, bytes]:
@@ -145,5 +161,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    os.environ.setdefault("JAX_NUM_CPU_DEVICES", str(DEVICES))
     main()
