@@ -6,10 +6,10 @@ from typing import NamedTuple
 import numpy as np
 
 from benchmarks import analysis
+from benchmarks.batch_scaling import LARGEST, SAMPLES, scaling_cell
 from benchmarks.cells import BACKENDS, Cell
 from benchmarks.problems import SMALL_GRID
 from benchmarks.samples import geometric_mean, log_log_slope
-from benchmarks.scaling import LARGEST, SAMPLES, scaling_cell
 from benchmarks.store import Store
 
 
@@ -17,7 +17,7 @@ SB3 = "sb3-contrib"
 NAMES = {"jax": "JAX", "torch": "PyTorch"}
 UPDATE = "python -m benchmarks.update_throughput --peers"
 TRAINING = "python -m benchmarks.training_throughput --peers"
-SCALING = "python -m benchmarks.scaling"
+SCALING = "python -m benchmarks.batch_scaling"
 
 
 class Stores(NamedTuple):

@@ -1,6 +1,6 @@
 """Time against batch size, and the memory of a million samples.
 
-python -m benchmarks.scaling [--backend jax]
+python -m benchmarks.batch_scaling [--backend jax]
 """
 
 import dataclasses
