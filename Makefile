@@ -12,7 +12,7 @@ PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet \
 # Interpreter of a virtual environment with the `peers` extra, for sb3-contrib's rows.
 PEER_PYTHON ?=
 
-.PHONY: install demo test certificate mutation torture audit lint types wheel check clean
+.PHONY: install demo test proofs certificate mutation torture audit lint types wheel check clean
 
 install: $(VENV)/.installed
 
@@ -35,11 +35,18 @@ QUICK := --xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false
 test: export OMP_NUM_THREADS = 1
 test: install
 	@log=$$(mktemp); \
-	( XLA_FLAGS="$(QUICK)" JAX_ENABLE_X64=1 $(BIN)/python -m pytest parity_tests && \
-	$(MAKE) --no-print-directory certificate ) > "$$log" 2>&1 & \
-	parity=$$!; trap 'kill $$parity 2> /dev/null; rm -f "$$log"' EXIT INT TERM; \
+	$(MAKE) --no-print-directory proofs > "$$log" 2>&1 & \
+	proofs=$$!; trap 'kill $$proofs 2> /dev/null; rm -f "$$log"' EXIT INT TERM; \
 	$(BIN)/python -m pytest tests; status=$$?; \
-	wait $$parity || status=1; cat "$$log"; exit $$status
+	wait $$proofs || status=1; cat "$$log"; exit $$status
+
+# The parity suite, the quick certificate, and a tenth of `torture`.
+proofs: export OMP_NUM_THREADS = 1
+proofs: install
+	XLA_FLAGS="$(QUICK)" JAX_ENABLE_X64=1 $(BIN)/python -m pytest parity_tests
+	$(MAKE) --no-print-directory certificate
+	XLA_FLAGS="$(QUICK)" $(BIN)/python -m benchmarks.torture --fraction 0.1 --fresh \
+		--runs runs/torture-tenth --out runs/torture-tenth
 
 # Parity as a user proves it: the quick certificate, a minute.
 certificate: export OMP_NUM_THREADS = 1

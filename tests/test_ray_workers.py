@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from benchmarks.torture import workers
+from trpo import ray_cluster
 from trpo.cli import main
 from trpo.environment_worker import EnvironmentWorkerError
 from trpo.presets import preset_config
@@ -21,9 +22,11 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module", autouse=True)
 def cluster():
-    ray = pytest.importorskip("ray")
+    if importlib.util.find_spec("ray") is None:
+        pytest.skip("needs the ray extra")
     yield
-    ray.shutdown()
+    importlib.import_module("ray").shutdown()
+    ray_cluster.stop()
 
 
 def vector(kind="", phase="", **limits):
@@ -58,6 +61,8 @@ def test_a_run_is_that_of_environments_in_this_process_and_resumes_as_it():
         )  # fmt: skip
 
     plain, spread = Trainer(config("sync")), Trainer(config("ray"))
+    holder = ray_cluster.start()[1]
+    assert holder.poll() is None
     try:
         for _ in range(5):  # Past the end of an episode, of 200 steps.
             plain.train_once()

@@ -1,43 +1,22 @@
-"""Faults: a share of `make torture`, and the defects that its rows have to see."""
+"""Faults of updates, disks and workers, and the defects that their rows have to see.
+
+`make test` also runs a tenth of `make torture`.
+"""
 
 import numpy as np
 import pytest
 
-from benchmarks.torture import (
-    checkpoints,
-    configurations,
-    disks,
-    power_cut,
-    runs,
-    updates,
-    workers,
-)
+from benchmarks.torture import disks, runs, workers
 from benchmarks.torture.defects import DEFECTS, losses
 from benchmarks.torture.rows import Row
 from trpo.rollout import RolloutCollector
 
 
-# Those that start many processes or compile much are for `make torture` alone.
-SLOW = ("resumed", "no advantages", "hangs", "reused", "in the middle", "same bytes")
-FRACTIONS = {
-    updates: 0.02, checkpoints: 0.06, power_cut: 0.1, workers: 0.05, runs: 0.05,
-    disks: 0.1, configurations: 0.1,
-}  # fmt: skip
-ROWS = [
-    pytest.param(scenario, fraction, id=f"{scenario.group}: {scenario.fault}")
-    for module, fraction in FRACTIONS.items()
-    for scenario in module.SCENARIOS
-    if not any(word in scenario.fault for word in SLOW)
-]
-
-
-@pytest.mark.parametrize(("scenario", "fraction"), ROWS)
+@pytest.mark.parametrize("scenario", disks.SCENARIOS, ids=lambda s: s.fault)
 # TensorBoard's thread dies of a full disk, of which the user is told once.
 @pytest.mark.filterwarnings("error::pytest.PytestUnhandledThreadExceptionWarning")
-def test_nothing_is_lost(scenario, fraction):
-    if scenario.tries > 10**5:  # As many as an update has lines.
-        fraction = 50 / scenario.tries
-    row = scenario.at(fraction)
+def test_a_disk_that_refuses_is_survived(scenario):
+    row = scenario.at(0.1)
     assert row.lost == []
     assert row.survived == row.done
     assert row.survived > 0 or "not run" in row.note

@@ -5,11 +5,15 @@ one, as with processes: what the actors' environments see depends on their seeds
 so that a run is the same wherever they live.
 """
 
+import importlib
 import importlib.util
+import os
+import sys
 import time
 from collections.abc import Sequence
 from typing import Any
 
+from trpo import ray_cluster
 from trpo.environment_worker import CONSTRUCTOR, EnvironmentWorkerError, answer
 from trpo.worker_processes import Answer, Maker
 
@@ -38,8 +42,8 @@ class EnvironmentActor:
 class RayWorkers:
     """Each environment in an actor; see `worker_processes.Workers`.
 
-    Connects to the cluster that the environment variable RAY_ADDRESS names or that this
-    machine belongs to, else starts one here, for as long as this program runs.
+    Connects to the cluster that the environment variable RAY_ADDRESS names ("auto": the
+    one this machine belongs to), else starts one here, while this program runs.
 
     Args:
         makers: Make one environment each. All nodes must have what they import.
@@ -54,16 +58,7 @@ class RayWorkers:
                 "`vectorization`: expected Ray to be installed for 'ray', found none: "
                 'pip install "trpo[ray]".'
             )
-        import ray
-
-        if not ray.is_initialized():
-            try:
-                ray.init(include_dashboard=False, log_to_driver=False)
-            except (ConnectionError, ValueError) as error:
-                raise ValueError(
-                    "`vectorization`: expected a Ray cluster where RAY_ADDRESS says, "
-                    f"found none: {error}"
-                ) from error
+        ray = _connected()
         self._ray: Any = ray
         # Spread: the machines' cores are what the environments are here for.
         options = {"max_restarts": 0, "scheduling_strategy": "SPREAD"}
@@ -128,6 +123,28 @@ class RayWorkers:
     def close(self) -> None:
         """See `Workers`; others may use the connection to the cluster."""
         self._pending = {}
+
+
+def _connected() -> Any:
+    """The module `ray`, connected to the cluster of RAY_ADDRESS, or to a new one.
+
+    Raises:
+        ValueError: RAY_ADDRESS names none.
+    """
+    ray: Any = sys.modules.get("ray")
+    if ray is not None and ray.is_initialized():
+        return ray
+    # Before Ray is imported, for it to know how it is to authenticate itself.
+    address = os.environ.get("RAY_ADDRESS") or ray_cluster.start()[0]
+    ray = importlib.import_module("ray")
+    try:
+        ray.init(address=address, log_to_driver=False)
+    except ConnectionError as error:
+        raise ValueError(
+            f"`vectorization`: expected a Ray cluster at RAY_ADDRESS={address}, "
+            f"found none: {error}"
+        ) from error
+    return ray
 
 
 def _how(error: Exception) -> str:

@@ -90,7 +90,7 @@ def _result(scenario: Scenario, fraction: float, console: Console) -> Result:
         console=console, transient=True,
     ) as bar:  # fmt: skip
         total = max(scenario.least, round(scenario.tries * fraction))
-        total = None if total >= 10**5 else total  # As many as an update has lines.
+        total = total if scenario.tries else None
         task = bar.add_task(scenario.fault, total=total)
         try:
             row = scenario.at(fraction, lambda: bar.advance(task))

@@ -15,10 +15,16 @@ class Row:
     Args:
         tries: How many there are to be; a fault with cases of its own may differ.
         on_try: Called after each.
+        fraction: Of all cases, for a fault that counts them first.
     """
 
-    def __init__(self, tries: int, on_try: Callable[[], None] = lambda: None) -> None:
-        self.tries = tries
+    def __init__(
+        self,
+        tries: int,
+        on_try: Callable[[], None] = lambda: None,
+        fraction: float = 1.0,
+    ) -> None:
+        self.tries, self.fraction = tries, fraction
         self.survived = 0
         self.lost: list[str] = []
         self.note = ""
@@ -49,7 +55,7 @@ class Scenario(NamedTuple):
     Attributes:
         group: what it happens to.
         fault: what happens.
-        tries: at full size.
+        tries: at full size; 0 if that is as many as it finds cases.
         run: makes the tries.
         least: tries of the smallest fraction.
         subject: who is made to survive.
@@ -64,7 +70,8 @@ class Scenario(NamedTuple):
 
     def at(self, fraction: float, on_try: Callable[[], None] = lambda: None) -> Row:
         """The row after a fraction of the tries."""
-        row = Row(max(self.least, round(self.tries * fraction)), on_try)
+        tries = max(self.least, round(self.tries * fraction))
+        row = Row(tries, on_try, fraction)
         self.run(row)
         return row
 
