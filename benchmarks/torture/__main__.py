@@ -71,14 +71,16 @@ def main(arguments: Arguments) -> int:
     if arguments.fresh:
         store.unlink(missing_ok=True)
     done = json.loads(store.read_text()) if store.exists() else {}
-    for scenario in chosen:
-        key = "/".join((scenario.subject, scenario.group, scenario.fault))
+    scenarios = {"/".join((s.subject, s.group, s.fault)): s for s in chosen}
+    for key, scenario in scenarios.items():
         if key in done or arguments.only not in key:
             continue
         result = _result(scenario, arguments.fraction, console)
         done[key] = dataclasses.asdict(result)
         store.write_text(json.dumps(done, indent=1))
-    results = [Result(**values) for values in done.values()]
+    # Those of other calls at the end.
+    order = [*scenarios, *(key for key in done if key not in scenarios)]
+    results = [Result(**done[key]) for key in order if key in done]
     write(results, arguments.out, console)
     return int(any(r.lost for r in results if r.subject == "trpo"))
 
