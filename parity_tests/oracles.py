@@ -6,6 +6,7 @@ mutation run share them.
 
 import functools
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import numpy as np
@@ -237,36 +238,42 @@ def check_critic_gradient(framework: str) -> None:
 
 
 def check_line_search(framework: str) -> None:
-    """The accepted candidate, where a parabola's KL says which one it has to be."""
-    search = (
-        torch_line_search if framework == "torch" else jax_line_search
-    ).line_search
+    """The accepted candidate, where a parabola's KL says which one it has to be.
+
+    It is the first that is allowed, not the best: the shorter, the better here.
+    """
+    module = torch_line_search if framework == "torch" else jax_line_search
+    for search in (module.line_search, module.batched_line_search):
+        _check_search(framework, search)
+
+
+def _check_search(framework: str, search: Callable[..., Any]) -> None:
     theta, step = np.array([1.0, -2.0]), np.array([3.0, 4.0])
     coefficient, count = 0.5, 4
+    ends = {"backtrack_coeff": coefficient, "backtrack_iters": count}
+    start, full_step = native(framework, theta), native(framework, step)
+
+    def evaluate(candidate: Any) -> tuple[Any, Any]:
+        moved = candidate - start
+        square = (moved * moved).sum()
+        return 1.0 / square, square
+
+    def worse(candidate: Any) -> tuple[Any, Any]:
+        improvement, kl = evaluate(candidate)
+        return -improvement, 0.0 * kl
+
     for index in (0, 1, count - 1, None):
         last = count if index is None else index
         target = 25.0 * coefficient ** (2 * last) * 1.01
-
-        def evaluate(candidate):
-            moved = candidate - native(framework, theta)
-            return moved[1], (moved * moved).sum()
-
-        result = search(
-            evaluate, native(framework, theta), native(framework, step),
-            target_kl=target, backtrack_coeff=coefficient, backtrack_iters=count,
-        )  # fmt: skip
+        result = search(evaluate, start, full_step, target_kl=target, **ends)
         frac = 0.0 if index is None else coefficient**index
         assert bool(result.accepted) == (index is not None)
         assert float(result.frac) == frac
         assert int(result.num_candidates) == (count if index is None else index + 1)
         assert np.array_equal(host(result.theta), theta + frac * step)
-        worse = search(
-            lambda candidate: (-evaluate(candidate)[0], 0.0 * evaluate(candidate)[1]),
-            native(framework, theta), native(framework, step),
-            target_kl=1.0, backtrack_coeff=coefficient, backtrack_iters=count,
-        )  # fmt: skip
-        assert not bool(worse.accepted)
-        assert np.array_equal(host(worse.theta), theta)
+    result = search(worse, start, full_step, target_kl=1.0, **ends)
+    assert not bool(result.accepted)
+    assert np.array_equal(host(result.theta), theta)
 
 
 CHECKS: dict[str, Callable[[str], None]] = {
