@@ -5,9 +5,23 @@ ends with the program that asked for it, even if that is killed: the pipe closes
 """
 
 import functools
+import importlib.util
 import os
 import subprocess
 import sys
+
+
+def require_ray(field: str) -> None:
+    """Refuse what needs Ray where it is not installed.
+
+    Raises:
+        ValueError: it is not; `field` is what asks for it.
+    """
+    if importlib.util.find_spec("ray") is None:
+        raise ValueError(
+            f"`{field}`: expected Ray to be installed, found none: "
+            'pip install "trpo[ray]".'
+        )
 
 
 @functools.cache

@@ -5,13 +5,13 @@ with a free core and starts a task again whose node is lost, which then continue
 its newest checkpoint.
 """
 
-import importlib.util
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
+from trpo.ray_cluster import require_ray
 from trpo.run_process import Launch, Stop, execute
 
 
@@ -45,11 +45,7 @@ def ray_launch(address: str, root: Path) -> Iterator[tuple[Launch, int]]:
     Raises:
         ValueError: Ray is not installed, or there is no cluster at `address`.
     """
-    if importlib.util.find_spec("ray") is None:
-        raise ValueError(
-            "`ray_address`: expected Ray to be installed, found none: "
-            'pip install "trpo[ray]".'
-        )
+    require_ray("ray_address")
     import ray
     from ray import exceptions
 

@@ -6,7 +6,6 @@ so that a run is the same wherever they live.
 """
 
 import importlib
-import importlib.util
 import os
 import sys
 import time
@@ -53,11 +52,7 @@ class RayWorkers:
     """
 
     def __init__(self, makers: Sequence[Maker]) -> None:
-        if importlib.util.find_spec("ray") is None:
-            raise ValueError(
-                "`vectorization`: expected Ray to be installed for 'ray', found none: "
-                'pip install "trpo[ray]".'
-            )
+        ray_cluster.require_ray("vectorization")
         ray = _connected()
         self._ray: Any = ray
         # Spread: the machines' cores are what the environments are here for.
