@@ -11,11 +11,11 @@ from parity_tests.mutant_kinds import (
 
 STEP = looked_for(
     "step",
-    _shared("every k-th sample from the second on", "step_options",
-            "field[::every]", "field[1::every]"),
-    _torch("gradient on a sample too", "policy_update",
-           "policy, theta, batch, parts.objective\n",
-           "fisher_policy or policy, theta, Batch(*(None if f is None else f[:: config.fisher_every] for f in batch)), parts.objective\n"),
+    _shared("the first samples for every k-th", "step_options",
+            "field[::every]", "field[: -(-len(field) // every)]"),
+    _torch("Fisher products over all samples", "agent",
+           "return self._policy_function(thinned(batch, every)) if every > 1 else None",
+           "return None"),
     _jax("Fisher products over all samples", "compiled", "if every == 1:", "if every >= 1:"),
     _torch("entropy left out of the improvement", "objective",
            "return gain + coefficient * reduction.mean(change)", "return gain"),

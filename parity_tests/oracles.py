@@ -6,7 +6,6 @@ mutation run share them.
 
 import functools
 from collections.abc import Callable
-from typing import Any
 
 import jax
 import numpy as np
@@ -19,6 +18,7 @@ from parity_tests import (
     network_oracles,
     reference,
     reference_critic,
+    search_oracles,
 )
 from parity_tests.distribution_oracles import (
     check_extremes,
@@ -31,14 +31,8 @@ from parity_tests.golden_probe import Probe
 from parity_tests.reference import Network
 from parity_tests.reference_distributions import of_problem
 from parity_tests.tolerances import assert_parity
-from trpo_jax import (
-    conjugate_gradient as jax_cg,
-    line_search as jax_line_search,
-)
-from trpo_torch import (
-    conjugate_gradient as torch_cg,
-    line_search as torch_line_search,
-)
+from trpo_jax import conjugate_gradient as jax_cg
+from trpo_torch import conjugate_gradient as torch_cg
 
 
 DIFFERENCE = 1e-5
@@ -237,47 +231,7 @@ def check_critic_gradient(framework: str) -> None:
     assert_parity("oracle/critic_gradient", got, np.float64(rise / (2.0 * DIFFERENCE)))
 
 
-def check_line_search(framework: str) -> None:
-    """The accepted candidate, where a parabola's KL says which one it has to be.
-
-    It is the first that is allowed, not the best: the shorter, the better here.
-    """
-    module = torch_line_search if framework == "torch" else jax_line_search
-    for search in (module.line_search, module.batched_line_search):
-        _check_search(framework, search)
-
-
-def _check_search(framework: str, search: Callable[..., Any]) -> None:
-    theta, step = np.array([1.0, -2.0]), np.array([3.0, 4.0])
-    coefficient, count = 0.5, 4
-    ends = {"backtrack_coeff": coefficient, "backtrack_iters": count}
-    start, full_step = native(framework, theta), native(framework, step)
-
-    def evaluate(candidate: Any) -> tuple[Any, Any]:
-        moved = candidate - start
-        square = (moved * moved).sum()
-        return 1.0 / square, square
-
-    def worse(candidate: Any) -> tuple[Any, Any]:
-        improvement, kl = evaluate(candidate)
-        return -improvement, 0.0 * kl
-
-    for index in (0, 1, count - 1, None):
-        last = count if index is None else index
-        target = 25.0 * coefficient ** (2 * last) * 1.01
-        result = search(evaluate, start, full_step, target_kl=target, **ends)
-        frac = 0.0 if index is None else coefficient**index
-        assert bool(result.accepted) == (index is not None)
-        assert float(result.frac) == frac
-        assert int(result.num_candidates) == (count if index is None else index + 1)
-        assert np.array_equal(host(result.theta), theta + frac * step)
-    result = search(worse, start, full_step, target_kl=1.0, **ends)
-    assert not bool(result.accepted)
-    assert np.array_equal(host(result.theta), theta)
-
-
 CHECKS: dict[str, Callable[[str], None]] = {
-    "line search": check_line_search,
     "dense Fisher": check_dense_fisher,
     "dense CG": check_conjugate_gradient,
     "library CG": check_library_cg,
@@ -290,4 +244,5 @@ CHECKS: dict[str, Callable[[str], None]] = {
     **discrete_oracles.CHECKS,
     **gaussian_oracles.CHECKS,
     **network_oracles.CHECKS,
+    **search_oracles.CHECKS,
 }

@@ -47,6 +47,12 @@ def test_rates_fall_linearly_to_the_last_update():
     assert rates[0] == (0.02, 1e-3)
 
 
+def test_rates_end_where_they_are_to_however_small():
+    tiny = config(final_target_kl=1e-30, final_value_lr=1e-30)
+    for update in (4, 5):
+        assert tiny.rates_at(update) == (1e-30, 1e-30)
+
+
 def test_rates_are_constant_by_default():
     assert {config().rates_at(update) for update in range(9)} == {(0.02, 1e-3)}
     # A run of one update has no later one to fall to.

@@ -22,9 +22,10 @@ def scheduled_rates(config: Any, update: int, advantage_std: float = math.inf) -
     progress = update / max(1, config.num_updates - 1)
     start = config.agent.rates()
     final = config.agent.rates(config.final_target_kl, config.final_value_lr)
-    # Exact where nothing changes, and beyond the configured end.
-    progress = min(1.0, progress)
-    rates = Rates(*(a + (b - a) * progress for a, b in zip(start, final, strict=True)))
+    # Exact where nothing changes, and from the configured end on, where a + (b - a)
+    # would be 0 for a b that is lost beside a.
+    changes = zip(start, final, strict=True)
+    rates = Rates(*(a + (b - a) * progress if progress < 1 else b for a, b in changes))
     share = _radius_share(advantage_std, config.full_radius_advantage_std)
     return rates._replace(target_kl=rates.target_kl * share)
 

@@ -26,6 +26,7 @@ from benchmarks.torture import (
     runs,
     soak,
     strangers,
+    taken,
     updates,
     workers,
 )
@@ -37,7 +38,7 @@ RESULTS = Path(__file__).parents[1] / "results" / "reliability"
 OURS = [
     scenario
     for module in (updates, checkpoints, power_cut, workers, disks, configurations,
-                   runs, strangers, soak)
+                   taken, runs, strangers, soak)
     for scenario in module.SCENARIOS
 ]  # fmt: skip
 

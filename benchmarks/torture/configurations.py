@@ -93,5 +93,5 @@ def command_lines(row: Row) -> None:
 
 SCENARIOS = [
     Scenario("configuration", "any values of any fields", 10_000, configurations, 500),
-    Scenario("configuration", "any command line", 1_000, command_lines, 20),
+    Scenario("configuration", "any command line", 10_000, command_lines, 20),
 ]

@@ -6,10 +6,11 @@ from typing import NamedTuple
 from unittest import mock
 
 import trpo.agent_checks
+import trpo.agent_config
 import trpo.agent_state
 import trpo.checkpoint
 import trpo.training
-from benchmarks.torture import checkpoints, power_cut, runs, updates
+from benchmarks.torture import checkpoints, power_cut, runs, taken, updates
 from benchmarks.torture.rows import Row
 
 
@@ -39,7 +40,7 @@ os.rename = copied
 """
 
 
-def _nothing(*_: object) -> None:
+def _nothing(*_: object, **__: object) -> None:
     return None
 
 
@@ -62,6 +63,10 @@ DEFECTS = {
     "validation of checkpoints removed": Defect(
         lambda: mock.patch.object(trpo.checkpoint, "_sha256", return_value="0" * 64),
         checkpoints.damaged, 40,
+    ),
+    "validation of configurations removed": Defect(
+        lambda: mock.patch.object(trpo.agent_config, "require_count", _nothing),
+        taken.trained, 40,
     ),
     "return to the last update removed": Defect(
         lambda: mock.patch.object(trpo.training, "return_to", _nothing),
