@@ -3,10 +3,10 @@
 import os
 from typing import NamedTuple
 
+from trpo.launchers import launched, meet_by_mpi
 from trpo.validation import require_count
 
 
-VARIABLES = ("MASTER_ADDR", "MASTER_PORT", "RANK", "WORLD_SIZE")
 LOCAL = ("localhost", "127.0.0.1")
 
 
@@ -32,12 +32,23 @@ class Rendezvous(NamedTuple):
 
     @classmethod
     def of_environment(cls) -> "Rendezvous | None":
-        """What `torchrun` sets; None where something of it is missing."""
-        if not all(os.environ.get(name) for name in VARIABLES):
+        """What a launcher has set; None where nothing says where processes meet.
+
+        That is MASTER_ADDR and MASTER_PORT, as torchrun sets them, or a user for any
+        launcher; without them processes of an MPI meet by mpi4py.
+
+        Raises:
+            ValueError: an MPI has started this process, and mpi4py can't be used.
+        """
+        place = launched()
+        host, port = (os.environ.get(f"MASTER_{name}") for name in ("ADDR", "PORT"))
+        if place is None:
             return None
-        host, *numbers = (os.environ[name] for name in VARIABLES)
-        port, rank, size = (int(number) for number in numbers)
-        return cls(host, port, rank, size)
+        if host and port:
+            return cls(host, int(port), place.rank, place.size)
+        if place.needs_mpi:
+            return cls(*meet_by_mpi(place), place.rank, place.size)
+        return None
 
     @classmethod
     def of_arguments(

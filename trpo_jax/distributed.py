@@ -10,13 +10,14 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
+from trpo.launchers import local_rank
 from trpo.ranks import MEETING_BYTES, Alone, Ranks, this_host
 from trpo.rendezvous import Rendezvous
 
 
 # Set by who starts processes: found by JAX itself, which knows how to read them.
 LAUNCHERS = (
-    "SLURM_JOB_ID", "OMPI_MCA_orte_hnp_uri", "PMIX_NAMESPACE", "TPU_WORKER_HOSTNAMES",
+    "SLURM_JOB_ID", "OMPI_MCA_orte_hnp_uri", "TPU_WORKER_HOSTNAMES",
     "KUBERNETES_SERVICE_HOST", "COORDINATOR_ADDRESS", "JAX_COORDINATOR_ADDRESS",
 )  # fmt: skip
 # The watch of ranks is faster; JAX ends the process, and what it was saving.
@@ -29,8 +30,8 @@ def start(device: str = "cpu", rendezvous: Rendezvous | None = None) -> Ranks:
     Args:
         device: Of this process, such as "cpu" or "cuda".
         rendezvous: Where they meet; by default what a launcher has put into the
-            environment: `torchrun`'s variables, or what `jax.distributed` finds itself
-            (Slurm, Open MPI, …).
+            environment (`Rendezvous.of_environment`), or what `jax.distributed` finds
+            itself (Slurm, Kubernetes, …).
 
     Raises:
         ValueError: nothing says where.
@@ -39,16 +40,18 @@ def start(device: str = "cpu", rendezvous: Rendezvous | None = None) -> Ranks:
     found = any(name in os.environ for name in LAUNCHERS)
     if at is None and not found:
         raise ValueError(
-            "`distributed`: expected a launcher that JAX knows (Slurm, Open MPI, …), "
-            "RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT in the environment, or "
-            "--coordinator, --num-processes and --process-id, got none of them."
+            "`distributed`: expected a launcher (torchrun, mpirun, srun, or another "
+            "that JAX knows), or --coordinator, --num-processes and --process-id, got "
+            "neither."
         )
-    given = {}
+    given: dict[str, Any] = {}
     if at is not None:
         given = {
             "coordinator_address": f"{at.host}:{at.port}",
             "num_processes": at.size,
             "process_id": at.rank,
+            # Each process has a GPU of its own, as where JAX finds the launcher.
+            "local_device_ids": local_rank(),
         }
     _delay_aborts()
     jax.distributed.initialize(**given, heartbeat_timeout_seconds=HEARTBEAT_SECONDS)

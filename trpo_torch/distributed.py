@@ -1,13 +1,13 @@
 """The processes of a run, on PyTorch's own engine: gloo on CPUs, NCCL on GPUs."""
 
 import datetime
-import os
 from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import distributed
 
+from trpo.launchers import local_rank
 from trpo.ranks import MEETING_BYTES, Alone, Ranks, this_host
 from trpo.rendezvous import Rendezvous
 
@@ -21,8 +21,8 @@ def start(device: str = "cpu", rendezvous: Rendezvous | None = None) -> Ranks:
 
     Args:
         device: Of this process: "cpu", or "cuda" for the GPU of its local rank.
-        rendezvous: Where they meet; by default what `torchrun` has put into the
-            environment (RANK, WORLD_SIZE, MASTER_ADDR, MASTER_PORT).
+        rendezvous: Where they meet; by default what a launcher has put into the
+            environment (`Rendezvous.of_environment`).
 
     Raises:
         ValueError: nothing says where.
@@ -30,8 +30,8 @@ def start(device: str = "cpu", rendezvous: Rendezvous | None = None) -> Ranks:
     at = rendezvous or Rendezvous.of_environment()
     if at is None:
         raise ValueError(
-            "`distributed`: expected RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT in "
-            "the environment, as torchrun puts them there, or --coordinator, "
+            "`distributed`: expected a launcher (torchrun, mpirun, or srun with "
+            "MASTER_ADDR and MASTER_PORT in the environment), or --coordinator, "
             "--num-processes and --process-id, got neither."
         )
     on_gpu = torch.device(device).type == "cuda"
@@ -60,7 +60,7 @@ def local_device(device: str) -> str:
     """The device of this process among those of its machine."""
     if device != "cuda":
         return device
-    return f"cuda:{os.environ.get('LOCAL_RANK', 0)}"
+    return f"cuda:{local_rank() or 0}"
 
 
 def devices_of(device: Any, ranks: Alone, devices: Sequence[Any]) -> list[Any]:
