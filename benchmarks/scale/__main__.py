@@ -6,6 +6,7 @@ python -m benchmarks.scale [--only equality time faults model]
 import csv
 import dataclasses
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterable
@@ -59,11 +60,12 @@ def timing(arguments: Arguments) -> None:
     """Seconds and all-reduces of an update, by processes."""
     rows, links = [], {}
     for backend in ("torch", "jax"):
+        links[backend] = {}
         for size in arguments.ranks:
             given = ["-m", "benchmarks.scale.worker", backend]
             given += [str(number) for number in (SAMPLES, MINIBATCH, ROUNDS)]
             found = json.loads(on_ranks(given, size)[0].splitlines()[-1])
-            links |= {size: found["links"]} if found["links"] else {}
+            links[backend] |= {size: found["links"]} if found["links"] else {}
             seconds = f"{found['seconds']:.4f}"
             counts = {int(size): count for size, count in found["counts"].items()}
             rows.append((backend, size, seconds, found["equal"], json.dumps(counts)))
@@ -76,7 +78,15 @@ def timing(arguments: Arguments) -> None:
     )
     texts = {name: traced[name] for name in ("lowered", "compiled")}
     (OUT / "all_reduces.json").write_text(
-        json.dumps({"counts": traced["counts"], **texts, "links": links}, indent=1)
+        json.dumps(
+            {
+                "counts": traced["counts"],
+                **texts,
+                "cores": os.cpu_count(),
+                "links": links,
+            },
+            indent=1,
+        )
         + "\n"
     )
 

@@ -31,7 +31,7 @@ def write(results: Path, page: Path) -> None:
         "\n".join(
             [
                 *_counted(sums, critic, found),
-                *_measured(rows, sums, found["links"]),
+                *_measured(rows, sums, found),
                 *_predicted(sums, critic, rows),
             ]
         )
@@ -69,27 +69,34 @@ def _counted(sums: AllReduces, critic: dict[int, int], found: dict) -> list[str]
     ]
 
 
-def _measured(rows: list[dict], sums: AllReduces, links: dict) -> list[str]:
+def _measured(rows: list[dict], sums: AllReduces, found: dict) -> list[str]:
+    cores = found["cores"]
     lines = [
         "## Measured on this machine, and the model",
         "",
-        "Processes on loopback (gloo) that share two cores, on which other work ran "
-        "meanwhile: more of them gain nothing, and a rank that waits for its turn on a "
-        "core makes the others wait in each all-reduce. The prediction takes each "
-        "size's time from a loop of all-reduces and nothing else, of PyTorch; what the "
-        "seconds have beyond it is that waiting, and the computing.",
+        f"Processes of one thread on loopback (gloo) that share {cores} cores. Each has "
+        "threads that wait for messages beside the one that computes, and all wait for "
+        "turns on a core: more processes gain nothing here. Predicted are the seconds "
+        "of one process, divided by as many as compute at once, and each all-reduce at "
+        "the mean time of its size in a loop of nothing else. What an update takes "
+        "beyond that is waiting too: in the loop all are there when a message comes, "
+        "in an update a core may be computing.",
         "",
-        "| backend | processes | seconds | all-reduces, predicted | same bytes |",
-        "|---|---|---|---|---|",
+        "| backend | processes | seconds | predicted | of that all-reduces | "
+        "seconds over predicted | same bytes |",
+        "|---|---|---|---|---|---|---|",
     ]
+    alone = {row["backend"]: float(row["seconds"]) for row in reversed(rows)}
     for row in rows:
-        alone = links.get(row["processes"])
-        predicted = "-"
-        if alone and row["backend"] == "torch":
-            seconds = sum(t * _alone(n, alone) for n, t in sums.counts.items())
-            predicted = f"{seconds:.4f}"
-        cells = (row["backend"], row["processes"], row["seconds"], predicted)
-        lines.append(f"| {' | '.join(cells)} | {row['same bytes']} |")
+        backend, size = row["backend"], row["processes"]
+        predicted = ("-", "-", "-")
+        if measured := found["links"][backend].get(size):
+            waits = sum(t * _alone(n, measured) for n, t in sums.counts.items())
+            seconds = alone[backend] / min(int(size), cores) + waits
+            factor = float(row["seconds"]) / seconds
+            predicted = (f"{seconds:.4f}", f"{waits:.4f}", f"{factor:.2f}")
+        cells = (backend, size, row["seconds"], *predicted, row["same bytes"])
+        lines.append(f"| {' | '.join(cells)} |")
     return [*lines, ""]
 
 
@@ -159,6 +166,6 @@ def _where_it_pays(load: Load, small: Load) -> list[str]:
         *lines,
         "",
         f"An update of {small.samples:,} samples, which takes "
-        f"{1e3 * small.seconds:.0f} ms on one core of this machine (busy with other "
-        "work as it was measured), is no work for many GPUs.",
+        f"{1e3 * small.seconds:.0f} ms on one core of this machine, is no work for "
+        "many GPUs.",
     ]

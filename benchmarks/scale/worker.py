@@ -9,6 +9,7 @@ import os
 import statistics
 import sys
 import time
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,8 @@ import numpy as np
 
 OBS_DIM, ACT_DIM, LAYERS = 17, 6, (64, 64)
 EPOCHS = 10
+# Of each size, to tell what one takes alone.
+REDUCTIONS = 100
 
 
 def make(backend: str, minibatch: int) -> Any:
@@ -79,21 +82,46 @@ def main() -> None:
 
 
 def _links(backend: str) -> dict[str, float]:
-    """Seconds of an all-reduce of 1, 1,000, … numbers."""
-    if backend != "torch":
-        return {}
+    """Seconds of an all-reduce of 1, 1,000, … numbers.
+
+    The mean, as an update's add up: where processes take turns on a core, one in some
+    waits for a turn of several milliseconds.
+    """
+    reduce = {"torch": _reduce_in_torch, "jax": _reduce_in_jax}[backend]
+    found = {}
+    for count in (1, 1_000, 10_000, 100_000, 1_000_000):
+        call = reduce(count)
+        call()
+        start = time.perf_counter()
+        for _ in range(REDUCTIONS):
+            call()
+        found[str(count)] = (time.perf_counter() - start) / REDUCTIONS
+    return found
+
+
+def _reduce_in_torch(count: int) -> Callable[[], Any]:
     import torch
     from torch import distributed
 
-    found = {}
-    for count in (1, 1_000, 10_000, 100_000, 1_000_000):
-        tensor, seconds = torch.zeros(count), []
-        for _ in range(20):
-            start = time.perf_counter()
-            distributed.all_reduce(tensor)
-            seconds.append(time.perf_counter() - start)
-        found[str(count)] = statistics.median(seconds)
-    return found
+    tensor = torch.zeros(count)
+    return lambda: distributed.all_reduce(tensor)
+
+
+def _reduce_in_jax(count: int) -> Callable[[], Any]:
+    import jax
+    from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+    mesh = Mesh(np.array(jax.devices()), ("device",))
+    parts = PartitionSpec("device")
+    whole = jax.make_array_from_process_local_data(
+        NamedSharding(mesh, parts), np.zeros((1, count), np.float32)
+    )
+    add = jax.shard_map(
+        lambda part: jax.lax.psum(part, "device"),
+        mesh=mesh, in_specs=parts, out_specs=PartitionSpec(),
+    )  # fmt: skip
+    jitted = jax.jit(add)
+    return lambda: jitted(whole).block_until_ready()
 
 
 if __name__ == "__main__":
