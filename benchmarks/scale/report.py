@@ -74,13 +74,13 @@ def _measured(rows: list[dict], sums: AllReduces, found: dict) -> list[str]:
     lines = [
         "## Measured on this machine, and the model",
         "",
-        f"Processes of one thread on loopback (gloo) that share {cores} cores. Each has "
-        "threads that wait for messages beside the one that computes, and all wait for "
-        "turns on a core: more processes gain nothing here. Predicted are the seconds "
-        "of one process, divided by as many as compute at once, and each all-reduce at "
-        "the mean time of its size in a loop of nothing else. What an update takes "
-        "beyond that is waiting too: in the loop all are there when a message comes, "
-        "in an update a core may be computing.",
+        f"Processes of one thread on loopback (gloo) that share {cores} cores. Each "
+        "has threads that wait for messages beside the one that computes, and all "
+        "wait for turns on a core: more processes gain nothing here. Predicted are "
+        "the seconds of one process, divided by as many as compute at once, and "
+        "each all-reduce at the mean time of its size in a loop of nothing else. "
+        "What an update takes beyond that is waiting too: in the loop all are there "
+        "when a message comes, in an update a core may be computing.",
         "",
         "| backend | processes | seconds | predicted | of that all-reduces | "
         "seconds over predicted | same bytes |",
