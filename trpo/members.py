@@ -27,16 +27,16 @@ SWEEPABLE = (
 def reserve_cpu_devices(members: int) -> None:
     """Have JAX divide a CPU into a device for each core, so that members use them all.
 
-    JAX reads the setting once, when it is imported; one that the user has made stays.
-    With a single member nothing changes: its products use all cores anyway.
+    A single member may use two, see `trpo_jax.compiled_training.parts_mesh`. JAX reads
+    the setting once, when it is imported; one that the user has made stays.
     """
-    if members > 1 and "jax" not in sys.modules:
+    if "jax" not in sys.modules:
         cores = (
             len(os.sched_getaffinity(0))
             if hasattr(os, "sched_getaffinity")
             else os.cpu_count() or 1
         )
-        os.environ.setdefault("JAX_NUM_CPU_DEVICES", str(min(cores, members)))
+        os.environ.setdefault("JAX_NUM_CPU_DEVICES", str(min(cores, max(members, 2))))
 
 
 class NamedMember(NamedTuple):

@@ -22,7 +22,8 @@ from trpo_jax.device import matmul_precision
 from trpo_jax.distributions import Distribution
 from trpo_jax.flat_policy import flat_policy
 from trpo_jax.networks import Parameters
-from trpo_jax.policy_update import policy_step
+from trpo_jax.policy_update import PolicyStep, policy_step
+from trpo_jax.side_by_side import both
 from trpo_jax.step_memory import NO_MEMORY, StepMemory
 from trpo_jax.update_report import discard_unless, report_of
 from trpo_jax.value_update import ValueFit, fit_critic
@@ -132,25 +133,36 @@ def pure_update(
     with matmul_precision(config.matmul_precision):
         theta, unravel = ravel_pytree(state_before.policy)
         rows = config.batch_chunk_size
-        step = policy_step(
-            functions.policy_at(unravel, batch.obs, batch.action_mask, rows),
-            theta,
-            batch,
-            config,
-            rates.target_kl,
-            state_before.memory,
-            fisher_policy(functions, config.fisher_every, unravel, batch, rows),
-        )
-        policy = unravel(step.theta)
-        critic, optimizer_state, fit = functions.fit_critic(
-            policy,  # A shared encoder is the one that acts next.
-            state_before.critic,
-            build_value_optimizer(config, rates.value_lr),
-            state_before.optimizer,
-            batch=batch,
-            orders=orders,
-            config=config,
-        )
+
+        def improve() -> PolicyStep:
+            return policy_step(
+                functions.policy_at(unravel, batch.obs, batch.action_mask, rows),
+                theta,
+                batch,
+                config,
+                rates.target_kl,
+                state_before.memory,
+                fisher_policy(functions, config.fisher_every, unravel, batch, rows),
+            )
+
+        def fitted_beside(policy: Parameters) -> tuple[Parameters, Any, ValueFit]:
+            return functions.fit_critic(
+                policy,
+                state_before.critic,
+                build_value_optimizer(config, rates.value_lr),
+                state_before.optimizer,
+                batch=batch,
+                orders=orders,
+                config=config,
+            )
+
+        if config.share_encoder:
+            step = improve()
+            # The encoder is the one that acts next.
+            fitted = fitted_beside(unravel(step.theta))
+        else:
+            step, fitted = both(improve, lambda: fitted_beside(state_before.policy))
+        policy, (critic, optimizer_state, fit) = unravel(step.theta), fitted
     new = TRPOState(policy, critic, optimizer_state, step.memory)
     finite = [jnp.isfinite(leaf).all() for leaf in jax.tree.leaves((new, fit.loss))]
     sound = jnp.stack(finite).all() & (step.status != StepStatus.NON_FINITE)

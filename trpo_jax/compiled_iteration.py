@@ -34,7 +34,8 @@ class Program(NamedTuple):
         scale_returns: whether rewards are divided by the running deviation.
         full_radius_advantage_std: as `TrainConfig`'s.
         members_at_once: members computed together; the others wait for their turn.
-        mesh: devices that members are spread over; None for one device.
+        mesh: devices that members are spread over, or that divide the updates of one;
+            None for one device.
     """
 
     policy: Policy

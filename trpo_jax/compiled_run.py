@@ -30,7 +30,7 @@ from trpo_jax.compiled_iteration import (
 )
 from trpo_jax.compiled_rollout import Policy
 from trpo_jax.compiled_state import loop_state, training_state
-from trpo_jax.compiled_training import MEMBERS, Member, members_mesh, run_chunk
+from trpo_jax.compiled_training import MEMBERS, Member, mesh_of, run_chunk
 
 
 ESTIMATES = ("gamma", "gae_lambda")
@@ -113,6 +113,7 @@ class CompiledTrainer:
         spec = self.environment.spec
         self.agents: list[TRPOAgent] = [make_agent(c, spec) for c in self.configs]
         agent = self.agents[0]
+        samples = first.num_envs * first.rollout_steps
         self.program = Program(
             policy=Policy(
                 self.environment,
@@ -127,10 +128,8 @@ class CompiledTrainer:
             rollout_steps=first.rollout_steps,
             scale_returns=first.scale_returns,
             full_radius_advantage_std=first.full_radius_advantage_std,
-            members_at_once=members_at_once(
-                agent.device, first.num_envs * first.rollout_steps
-            ),
-            mesh=members_mesh(agent.device, len(self.configs)),
+            members_at_once=members_at_once(agent.device, samples),
+            mesh=mesh_of(agent.device, len(self.configs), first.agent, samples),
         )
         self.longest_chunk = longest_chunk
         self._members = self._put([_member(c, episodes) for c in self.configs])
@@ -162,13 +161,13 @@ class CompiledTrainer:
 
     def _put(self, trees: Sequence[Any]) -> Any:
         """One tree on the device; of several members, each array [M, …]."""
-        if not self.many:
-            return jax.device_put(trees[0], self.agents[0].device)
-        tree = jax.tree.map(lambda *leaves: np.stack(leaves), *trees)
-        mesh = self.program.mesh
+        tree, mesh = trees[0], self.program.mesh
+        if self.many:
+            tree = jax.tree.map(lambda *leaves: np.stack(leaves), *trees)
         if mesh is None:
             return jax.device_put(tree, self.agents[0].device)
-        return jax.device_put(tree, NamedSharding(mesh, PartitionSpec(MEMBERS)))
+        spec = PartitionSpec(MEMBERS) if self.many else PartitionSpec()
+        return jax.device_put(tree, NamedSharding(mesh, spec))
 
     def _of(self, tree: Any, index: int) -> Any:
         """One member's part of a tree of NumPy arrays."""

@@ -1,0 +1,78 @@
+"""Two computations that do not need each other, each on a device of its own.
+
+XLA runs the loops of a program one after the other, and does not divide products as
+small as those of 64 units over a CPU's cores. The policy's step and the critic's fit
+need nothing of each other: where all else is the same on two devices, one makes the
+first, the other the second, and both are told what came of them.
+"""
+
+import contextlib
+import contextvars
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
+
+import jax
+import jax.numpy as jnp
+
+
+First = TypeVar("First")
+Second = TypeVar("Second")
+
+_axis: contextvars.ContextVar[str | None] = contextvars.ContextVar("axis", default=None)
+
+
+@contextlib.contextmanager
+def divided(axis: str) -> Iterator[None]:
+    """Context in which `both` divides its work, inside a `shard_map`.
+
+    Args:
+        axis: Of the mesh, of two devices on which all arrays are the same.
+    """
+    token = _axis.set(axis)
+    try:
+        yield
+    finally:
+        _axis.reset(token)
+
+
+def both(
+    first: Callable[[], First], second: Callable[[], Second]
+) -> tuple[First, Second]:
+    """What two functions return; of another device, to the bit as it is there."""
+    axis = _axis.get()
+    if axis is None:
+        return first(), second()
+    nothing = [_zeros(jax.eval_shape(one)) for one in (first, second)]
+    own = jax.lax.cond(
+        jax.lax.axis_index(axis) == 0,
+        lambda: (first(), nothing[1]),
+        lambda: (nothing[0], second()),
+    )
+    leaves, structure = jax.tree.flatten(own)
+    count = len(jax.tree.leaves(own[0]))
+    makers = [0] * count + [1] * (len(leaves) - count)
+    return structure.unflatten(_exchanged(leaves, makers, axis))
+
+
+def _exchanged(
+    leaves: list[jax.Array], makers: list[int], axis: str
+) -> list[jax.Array]:
+    """Each leaf as the device has it that made it; one exchange for each dtype.
+
+    Not the sum of both, which would turn -0 into 0.
+    """
+    found = list(leaves)
+    for dtype in {leaf.dtype for leaf in leaves}:
+        of_dtype = [i for i, leaf in enumerate(leaves) if leaf.dtype == dtype]
+        flat = jnp.concatenate([leaves[i].reshape(-1) for i in of_dtype])
+        all_ = jax.lax.all_gather(flat, axis)
+        start = 0
+        for i in of_dtype:
+            end = start + leaves[i].size
+            found[i] = all_[makers[i], start:end].reshape(leaves[i].shape)
+            start = end
+    return found
+
+
+def _zeros(shapes: Any) -> Any:
+    return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
