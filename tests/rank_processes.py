@@ -7,7 +7,6 @@ import importlib
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -17,6 +16,7 @@ import numpy as np
 
 from trpo.config import TrainConfig, TRPOConfig
 from trpo.distributed_command import _rescue
+from trpo.launchers import free_port
 from trpo.rank_run import LeadingTrainer, follow
 from trpo.rank_watch import RankWatch
 from trpo.run_directory import RunDirectory
@@ -39,12 +39,6 @@ def config_of(backend: str) -> TrainConfig:
     return TrainConfig(
         env_id="Pendulum-v1", backend=backend, num_envs=3, rollout_steps=15, agent=agent
     )
-
-
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
 
 
 def start(command: list[str], size: int, **variables: str) -> list[subprocess.Popen]:

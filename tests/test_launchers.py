@@ -11,8 +11,7 @@ import numpy as np
 import pytest
 
 from tests.agents import BACKENDS
-from tests.rank_processes import free_port
-from trpo.launchers import LAUNCHERS, local_rank
+from trpo.launchers import LAUNCHERS, free_port, local_rank
 from trpo.rendezvous import Rendezvous
 from trpo.run_directory import RunDirectory
 from trpo.training import Trainer

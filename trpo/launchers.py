@@ -87,10 +87,8 @@ def meet_by_mpi(place: Place) -> tuple[str, int]:
     Raises:
         ValueError: mpi4py is not installed, or is of another MPI than the launcher.
     """
-    mpi, otherwise = (
-        place.launcher.mpi,
-        "or set MASTER_ADDR and MASTER_PORT for all processes.",
-    )
+    mpi = place.launcher.mpi
+    otherwise = "or set MASTER_ADDR and MASTER_PORT for all processes."
     if importlib.util.find_spec("mpi4py") is None:
         raise ValueError(
             f"`distributed`: expected mpi4py, by which processes of {mpi} can meet, "
@@ -113,13 +111,14 @@ def meet_by_mpi(place: Place) -> tuple[str, int]:
         )
     hosts = world.allgather(socket.gethostname())
     host = hosts[0] if len(set(hosts)) > 1 else "127.0.0.1"
-    port = world.bcast(_free_port() if world.rank == 0 else None)
+    port = world.bcast(free_port() if world.rank == 0 else None)
     if started_here:
         MPI.Finalize()
     return host, port
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port of this machine that nothing listens on."""
     with socket.socket() as listener:
         listener.bind(("", 0))
         return listener.getsockname()[1]

@@ -145,7 +145,7 @@ def pure_update(
                 fisher_policy(functions, config.fisher_every, unravel, batch, rows),
             )
 
-        def fitted_beside(policy: Parameters) -> tuple[Parameters, Any, ValueFit]:
+        def fit_beside(policy: Parameters) -> tuple[Parameters, Any, ValueFit]:
             return functions.fit_critic(
                 policy,
                 state_before.critic,
@@ -159,10 +159,11 @@ def pure_update(
         if config.share_encoder:
             step = improve()
             # The encoder is the one that acts next.
-            fitted = fitted_beside(unravel(step.theta))
+            fitted = fit_beside(unravel(step.theta))
         else:
-            step, fitted = both(improve, lambda: fitted_beside(state_before.policy))
-        policy, (critic, optimizer_state, fit) = unravel(step.theta), fitted
+            step, fitted = both(improve, lambda: fit_beside(state_before.policy))
+        policy = unravel(step.theta)
+        critic, optimizer_state, fit = fitted
     new = TRPOState(policy, critic, optimizer_state, step.memory)
     finite = [jnp.isfinite(leaf).all() for leaf in jax.tree.leaves((new, fit.loss))]
     sound = jnp.stack(finite).all() & (step.status != StepStatus.NON_FINITE)

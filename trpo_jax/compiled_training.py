@@ -21,7 +21,7 @@ from trpo_jax.compiled_iteration import (
     Program,
     iterate,
 )
-from trpo_jax.side_by_side import divided
+from trpo_jax.side_by_side import divided, zeros_of
 
 
 MEMBERS = "members"
@@ -176,7 +176,7 @@ def _chunk(
         return jax.lax.cond(
             index < iterations,
             lambda: one(state, members, now),
-            lambda: (state, _zeros(nothing[1])),
+            lambda: (state, zeros_of(nothing[1])),
         )
 
     indices = jnp.arange(rates.target_kl.shape[0])
@@ -184,7 +184,7 @@ def _chunk(
     scores = jax.lax.cond(
         evaluate,
         lambda: score(state, members),
-        lambda: _zeros(jax.eval_shape(score, state, members)),
+        lambda: zeros_of(jax.eval_shape(score, state, members)),
     )
     return state, metrics, scores
 
@@ -207,7 +207,3 @@ def _over_members(function: Any, at_once: int) -> Any:
         )
 
     return mapped
-
-
-def _zeros(shapes: Any) -> Any:
-    return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)

@@ -3,7 +3,8 @@
 XLA runs the loops of a program one after the other, and does not divide products as
 small as those of 64 units over a CPU's cores. The policy's step and the critic's fit
 need nothing of each other: where all else is the same on two devices, one makes the
-first, the other the second, and both are told what came of them.
+first, the other the second, and both are told what came of them. PyTorch divides no run
+so, and that backend has no such file.
 """
 
 import contextlib
@@ -42,7 +43,7 @@ def both(
     axis = _axis.get()
     if axis is None:
         return first(), second()
-    nothing = [_zeros(jax.eval_shape(one)) for one in (first, second)]
+    nothing = [zeros_of(jax.eval_shape(one)) for one in (first, second)]
     own = jax.lax.cond(
         jax.lax.axis_index(axis) == 0,
         lambda: (first(), nothing[1]),
@@ -74,5 +75,6 @@ def _exchanged(
     return found
 
 
-def _zeros(shapes: Any) -> Any:
+def zeros_of(shapes: Any) -> Any:
+    """Zeros in the shapes and dtypes of a tree, as `jax.eval_shape` returns it."""
     return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)

@@ -1,10 +1,11 @@
 """Processes on this machine, as torchrun starts them."""
 
 import os
-import socket
 import subprocess
 import sys
 from pathlib import Path
+
+from trpo.launchers import free_port
 
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -17,14 +18,14 @@ def settings(**variables: str) -> dict[str, str]:
 
 def start(command: list[str], size: int) -> list[subprocess.Popen]:
     """`size` processes of one command, which meet on this machine."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port = listener.getsockname()[1]
-    shared = {"WORLD_SIZE": str(size), "MASTER_ADDR": "127.0.0.1"}
+    shared = {
+        "WORLD_SIZE": str(size), "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(free_port()),
+    }  # fmt: skip
     return [
         subprocess.Popen(
             [sys.executable, *command],
-            env=settings(**shared, MASTER_PORT=str(port), RANK=str(rank)),
+            env=settings(**shared, RANK=str(rank)),
             cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         )
         for rank in range(size)

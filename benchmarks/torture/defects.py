@@ -66,7 +66,7 @@ DEFECTS = {
     ),
     "validation of configurations removed": Defect(
         lambda: mock.patch.object(trpo.agent_config, "require_count", _nothing),
-        taken.trained, 40,
+        taken.trained, 50,
     ),
     "return to the last update removed": Defect(
         lambda: mock.patch.object(trpo.training, "return_to", _nothing),
