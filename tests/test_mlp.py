@@ -13,7 +13,7 @@ from trpo import chunks
 from trpo.types import Batch
 from trpo_jax import TRPOAgent as JaxAgent, fisher as jax_fisher
 from trpo_jax.flat_policy import FlatPolicy as JaxPolicy
-from trpo_torch import TRPOAgent as TorchAgent, fisher as torch_fisher
+from trpo_torch import TRPOAgent as TorchAgent, fisher as torch_fisher, products
 from trpo_torch.agent import _flat_params
 from trpo_torch.flat_policy import FlatPolicy as TorchPolicy
 
@@ -31,7 +31,7 @@ def chunk_size(request, monkeypatch):
 
 
 def problem(layers, act_dim=2):
-    """Observations, a probe of the parameters' size and one of the outputs'."""
+    """Observations, a direction in the parameters, and actions."""
     rng = np.random.default_rng(0)
     obs = rng.standard_normal((ROWS, 3)).astype(np.float32)
     sizes = (3, *layers, act_dim)
@@ -41,40 +41,47 @@ def problem(layers, act_dim=2):
 
 
 def torch_pair(layers):
-    """The hand-written linearisation and autograd's, with the probes."""
-    obs, v, u = map(torch.from_numpy, problem(layers))
+    """The policy with a Jacobian by hand, as any function, theta, and a direction."""
+    obs, v, _ = map(torch.from_numpy, problem(layers))
     agent = TorchAgent(3, 2, -1, 1, "cpu", layers, layers, initial_log_std=0.3)
     policy = TorchPolicy(agent.policy, obs)
-    theta = _flat_params(agent.policy) * 3.0
-    return [torch_fisher.linearize(p, theta) for p in (policy, lambda t: policy(t))], (
-        v,
-        u,
-    )
+    return torch_fisher, policy, _flat_params(agent.policy) * 3.0, v
 
 
 def jax_pair(layers):
-    """The hand-written linearisation and JAX's, with the probes."""
-    obs, v, u = map(jnp.asarray, problem(layers))
+    """The same in JAX."""
+    obs, v, _ = map(jnp.asarray, problem(layers))
     agent = JaxAgent(3, 2, -1, 1, "cpu", layers, layers, initial_log_std=0.3)
     theta, unravel = ravel_pytree(agent.state.policy)
-    policy = JaxPolicy(unravel, obs, agent.head)
-    return [
-        jax_fisher.linearize(p, theta * 3.0) for p in (policy, lambda t: policy(t))
-    ], (v, u)
+    return jax_fisher, JaxPolicy(unravel, obs, agent.head), theta * 3.0, v
+
+
+@pytest.fixture
+def onednn(monkeypatch):
+    """All products of PyTorch by that library, however small."""
+    monkeypatch.setattr(products, "ONEDNN", True)
+    monkeypatch.setattr(products, "ONEDNN_FROM", 0)
+    monkeypatch.setattr(products, "_worth", lambda *_: True)
+
+
+@pytest.mark.skipif(
+    not hasattr(torch.ops.mkldnn, "_linear_pointwise"), reason="PyTorch has no oneDNN"
+)
+@pytest.mark.parametrize("layers", LAYERS, ids=str)
+def test_the_same_by_the_other_library(layers, chunk_size, onednn):
+    fisher, policy, theta, v = torch_pair(layers)
+    ours = fisher.metric_product(policy, theta)(v)
+    theirs = fisher.metric_product(lambda t: policy(t), theta)(v)
+    np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("layers", LAYERS, ids=str)
 @pytest.mark.parametrize("pair", [torch_pair, jax_pair])
-def test_derivatives_by_hand_are_the_automatic_ones(pair, layers, chunk_size):
-    (by_hand, automatic), (v, u) = pair(layers)
-    for ours, theirs in zip(by_hand.distribution, automatic.distribution, strict=True):
-        np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-6)
-    pushed = by_hand.push(v)
-    for ours, theirs in zip(pushed, automatic.push(v), strict=True):
-        np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-5)
-    cotangent = pushed._replace(mean=u)
-    ours, theirs = by_hand.pull(cotangent), automatic.pull(cotangent)
-    np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-4)
+def test_the_metric_by_hand_is_that_of_automatic_derivatives(pair, layers, chunk_size):
+    fisher, policy, theta, v = pair(layers)
+    ours = fisher.metric_product(policy, theta)(v)
+    theirs = fisher.metric_product(lambda t: policy(t), theta)(v)
+    np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-5)
 
 
 def update(agent_class):

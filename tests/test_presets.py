@@ -7,7 +7,8 @@ import pytest
 from trpo.cli import main
 from trpo.config import TrainConfig, TRPOConfig
 from trpo.metrics import read_metrics
-from trpo.preset_values import BY_ENVIRONMENT, DEFAULT, MUJOCO, PENDULUM
+from trpo.mujoco_presets import MUJOCO
+from trpo.preset_values import BY_ENVIRONMENT, DEFAULT, PENDULUM
 from trpo.presets import all_presets, find_preset, preset_config, preset_for
 from trpo.run_directory import RunDirectory
 

@@ -1,33 +1,22 @@
-"""The values of every preset, each with its reason or source.
+"""Presets by environment; values of those that are not MuJoCo's, each with its reason.
 
 RL Baselines3 Zoo's settings, in its `hyperparams/trpo.yml`, are those of most of the
 best published TRPO returns. "Tuned" values were chosen on seeds of 100 and above, which
 no reported result uses; `benchmarks/results/training/tuning.md` has the numbers.
 """
 
-from typing import Any, NamedTuple
-
-
-class Setting(NamedTuple):
-    """A value, and its reason or source."""
-
-    value: Any
-    reason: str
-
-
-class Preset(NamedTuple):
-    """A named starting configuration, the same in both backends.
-
-    Attributes:
-        name: what `--preset` calls it.
-        summary: what it is for, in one line.
-        settings: fields of `TrainConfig` and of its `TRPOConfig` (whose names do not
-            overlap) that differ from, or repeat with a reason, the default.
-    """
-
-    name: str
-    summary: str
-    settings: dict[str, Setting]
+from trpo.mujoco_presets import (
+    ANT,
+    HALF_CHEETAH,
+    HOPPER,
+    HUMANOID,
+    INVERTED_DOUBLE_PENDULUM,
+    INVERTED_PENDULUM,
+    REACHER,
+    SWIMMER,
+    WALKER2D,
+)
+from trpo.preset import Preset, Setting, zoo_radius
 
 
 DEFAULT = Preset(
@@ -98,20 +87,6 @@ ACROBOT = Preset(
     },
 )
 
-
-def _zoo_radius(action_dimensions: int) -> dict[str, Setting]:
-    """The Zoo's radius and damping, in this project's units.
-
-    sb3-contrib bounds the mean of KL over action dimensions, and damps the Fisher
-    matrix of that mean; here both are of the joint distribution, as in TRPO, eq. 12.
-    """
-    each = f"the Zoo's, whose KL is a mean over {action_dimensions} action dimensions"
-    return {
-        "target_kl": Setting(round(0.01 * action_dimensions, 4), each),
-        "cg_damping": Setting(round(0.1 * action_dimensions, 4), each),
-    }
-
-
 MOUNTAIN_CAR_CONTINUOUS = Preset(
     "mountaincarcontinuous",
     "MountainCarContinuous-v0, 50,000 steps",
@@ -136,7 +111,7 @@ LUNAR_LANDER = Preset("lunarlander", "LunarLander-v3, 200,000 steps", _LUNAR_LAN
 LUNAR_LANDER_CONTINUOUS = Preset(
     "lunarlandercontinuous",
     "LunarLanderContinuous-v3, 200,000 steps",
-    _LUNAR_LANDER | _zoo_radius(2),
+    _LUNAR_LANDER | zoo_radius(2),
 )
 
 
@@ -154,117 +129,6 @@ CARTPOLE_FUNCTIONAL = Preset(
     "cartpole-functional",
     "phys2d/CartPole-v0 and -v1, which can be compiled with the loop, 200,000 steps",
     CARTPOLE.settings | {"total_steps": Setting(200_000, "seconds when compiled")},
-)
-
-_MUJOCO = {
-    "total_steps": Setting(1_000_000, "the budget of published tables"),
-    "num_envs": Setting(8, "sampling is faster with more environments per step"),
-    "rollout_steps": Setting(256, "2,048 samples per update, as in the Zoo"),
-    "cg_iters": Setting(15, "sb3-contrib's default; the Zoo's 25 costs more"),
-    "value_lr": Setting(1e-3, "RL Baselines3 Zoo"),
-    "value_epochs": Setting(20, "RL Baselines3 Zoo"),
-    "value_minibatch_size": Setting(128, "RL Baselines3 Zoo"),
-}
-MUJOCO = Preset(
-    "mujoco",
-    "any MuJoCo environment without one of its own: the Zoo's settings, but for the "
-    "radius, whose unit there depends on the action dimensions",
-    _MUJOCO,
-)
-
-
-def _mujoco(name: str, summary: str, **changes: Setting) -> Preset:
-    """A MuJoCo preset: the common settings, smaller batches, and some changes."""
-    return Preset(name, summary, _MUJOCO | _SMALL_BATCH | changes)
-
-
-_SMALL_BATCH = {
-    "num_envs": Setting(16, "as Tianshou's; fewer and larger calls of the policy"),
-    "rollout_steps": Setting(
-        64,
-        "1,024 samples per update, as Tianshou's, so twice the Zoo's updates. Tuned "
-        "on HalfCheetah: 2,972 after 300,000 steps, and 1,159 with 2,048 samples",
-    ),
-}
-
-
-_ZOO_BATCH = {"rollout_steps": Setting(128, "2,048 samples per update, as in the Zoo")}
-
-
-_QUIET_ONCE_SOLVED = {
-    "rollout_steps": Setting(
-        256,
-        "4,096 samples: once it balances, falls are rare, and a smaller batch with one "
-        "is noise. Tuned: 1,000 in each evaluation of InvertedPendulum; 451 at the end "
-        "with 1,024 samples",
-    ),
-    "full_radius_advantage_std": Setting(
-        0.3,
-        "advantages deviate by 0.3 to 1 while there is something to learn, by 0.001 to "
-        "0.02 once it balances. Tuned: with 0.1 and 1,024 samples a seed was lost",
-    ),
-    "final_value_lr": Setting(1e-4, "less noise later on; Tianshou's falls to 0"),
-}
-
-HALF_CHEETAH = _mujoco(
-    "halfcheetah",
-    "HalfCheetah-v5",
-    target_kl=Setting(
-        0.02, "tuned: 3,272 after 300,000 steps; 2,972 with 0.01, 2,327 with 0.04"
-    ),
-    initial_log_std=Setting(
-        -0.5, "Tianshou's; tuned: 4,001 after 300,000 steps, and 3,272 with 0"
-    ),
-)
-HOPPER = _mujoco(
-    "hopper",
-    "Hopper-v5",
-    **_ZOO_BATCH,
-    **_zoo_radius(3),
-)
-WALKER2D = _mujoco(
-    "walker2d",
-    "Walker2d-v5",
-    **_ZOO_BATCH,
-    **_zoo_radius(6),
-    initial_log_std=Setting(-0.5, "Tianshou's; with it the radius was tuned"),
-)
-ANT = _mujoco(
-    "ant",
-    "Ant-v5",
-    **_ZOO_BATCH,
-    **_zoo_radius(8),
-    initial_log_std=Setting(
-        -1.5,
-        "actions cost their square, and a fall ends the episode. Tuned, with the "
-        "radius: 1,788 after 250,000 steps, 85 with 0; 1,182 before, after 300,000",
-    ),
-)
-SWIMMER = _mujoco(
-    "swimmer",
-    "Swimmer-v5",
-    **_ZOO_BATCH,
-    **_zoo_radius(2),
-    gamma=Setting(
-        0.9999, "RL Baselines3 Zoo; tuned: 95 after 300,000 steps, and 75 with 0.999"
-    ),
-    gae_lambda=Setting(
-        0.99, "tuned: 351 after 300,000 steps, and 95 with 0.95, the Zoo's"
-    ),
-)
-HUMANOID = _mujoco(
-    "humanoid",
-    "Humanoid-v5",
-    initial_log_std=Setting(
-        -1.0, "actions are bounded by 0.4: with 0 most samples are clipped"
-    ),
-)
-REACHER = _mujoco("reacher", "Reacher-v5")
-INVERTED_PENDULUM = _mujoco(
-    "invertedpendulum", "InvertedPendulum-v5", **_QUIET_ONCE_SOLVED
-)
-INVERTED_DOUBLE_PENDULUM = _mujoco(
-    "inverteddoublependulum", "InvertedDoublePendulum-v5", **_QUIET_ONCE_SOLVED
 )
 
 POINT_CIRCLE = Preset(

@@ -7,15 +7,9 @@ import gymnasium
 
 from trpo.callback_config import CallbackConfig
 from trpo.config import TrainConfig, TRPOConfig
-from trpo.preset_values import (
-    BY_ENVIRONMENT,
-    DEFAULT,
-    MUJOCO,
-    OWN,
-    PENDULUM,
-    Preset,
-    Setting,
-)
+from trpo.mujoco_presets import MUJOCO
+from trpo.preset import Preset, Setting
+from trpo.preset_values import BY_ENVIRONMENT, DEFAULT, OWN, PENDULUM
 from trpo.speed_limit import LIMITS
 
 

@@ -11,7 +11,6 @@ import jax
 from jaxtyping import Float
 
 from trpo_jax import autodiff, distributions, reduction
-from trpo_jax.autodiff import Linearization
 from trpo_jax.chunked import ChunkedPolicy
 from trpo_jax.distributions import Distribution
 from trpo_jax.flat_policy import FlatPolicy
@@ -22,14 +21,21 @@ PolicyFunction = Callable[[jax.Array], Distribution]
 Product = Callable[[jax.Array], jax.Array]
 
 
-def linearize(policy: PolicyFunction, theta: Float[jax.Array, " p"]) -> Linearization:
-    """The policy's outputs at `theta` and their Jacobian, kept for all products.
+def metric_product(policy: PolicyFunction, theta: Float[jax.Array, " p"]) -> Product:
+    """V -> J' M J v of the samples at hand, linearised once.
 
-    A `FlatPolicy` knows its own; of any other function it is `autodiff`'s.
+    A `FlatPolicy` knows its own; of any other function it is made of `autodiff`'s.
     """
     if isinstance(policy, FlatPolicy):
-        return policy.linearize(theta)
-    return autodiff.linearize(policy, theta)
+        return policy.metric_product(theta)
+    distribution, push, pull = autodiff.linearize(policy, theta)
+
+    def product(v: jax.Array) -> jax.Array:
+        # v -> J v -> M J v -> J' M J v
+        m_j_v = distributions.fisher_metric(distribution, push(v))
+        return pull(reduction.weighted(m_j_v))
+
+    return product
 
 
 def gauss_newton_product(
@@ -47,13 +53,10 @@ def gauss_newton_product(
         theta: Flat parameters.
         damping: Multiple of the identity that is added.
     """
-    distribution, push, pull = linearize(policy, theta)
+    times = metric_product(policy, theta)
 
     def product(v: jax.Array) -> jax.Array:
-        # v -> J v -> M J v -> J' M J v
-        m_j_v = reduction.weighted(distributions.fisher_metric(distribution, push(v)))
-        f_v = reduction.total(pull(m_j_v))
-        return f_v + damping * v
+        return reduction.total(times(v)) + damping * v
 
     return product
 

@@ -9,11 +9,11 @@ from jaxtyping import Float
 
 from trpo.architecture import PLAIN, Architecture
 from trpo.heads import Head
-from trpo_jax import distributions, mlp
-from trpo_jax.autodiff import Linearization
+from trpo_jax import distributions, mlp, reduction
 from trpo_jax.chunked import ChunkedPolicy
 from trpo_jax.distributions import Distribution
 from trpo_jax.networks import Parameters
+from trpo_jax.reduction import Shard
 
 
 class FlatPolicy:
@@ -49,27 +49,47 @@ class FlatPolicy:
             self._head, outputs, tree.get("log_std"), self._mask
         )
 
-    def linearize(self, theta: Float[jax.Array, " p"]) -> Linearization:
-        """The same, with its Jacobian at `theta`."""
+    def metric_product(
+        self, theta: Float[jax.Array, " p"]
+    ) -> Callable[[jax.Array], jax.Array]:
+        """V -> J' M J v, J the Jacobian at `theta` and M the distribution's metric.
+
+        What the samples at hand add to it; see `fisher.py`.
+        """
         tree = self._unravel(theta)
         log_std, layers = tree.get("log_std"), mlp.layers_of(tree)
         outputs, tape = mlp.record(layers, self._obs, self._activation)
-        given = (self._head, outputs, log_std, self._mask)
-        push_head, pull_head = distributions.jacobian(*given)
+        rows = outputs.shape[0]
+        each = jnp.asarray(reduction.row_weight(rows), outputs.dtype)
+        weights = jnp.broadcast_to(each, (rows, 1))
+        of_rows = [outputs] if self._mask is None else [outputs, self._mask]
 
-        def push(v: jax.Array) -> Distribution:
+        def product(v: jax.Array) -> jax.Array:
             tangent = self._unravel(v)
-            tangents = mlp.layers_of(tangent)
-            d_outputs = mlp.push(layers, tape, tangents, self._activation)
-            return push_head(d_outputs, tangent.get("log_std"))
 
-        def pull(u: Distribution) -> jax.Array:
-            d_outputs, d_log_std = pull_head(u)
-            gradients = mlp.pull(layers, tape, d_outputs, self._activation)
+            def metric(
+                d_outputs: jax.Array, weights: jax.Array, *given: jax.Array
+            ) -> tuple[jax.Array, jax.Array | None]:
+                outputs, *mask = given
+                at = distributions.from_network(self._head, outputs, log_std, *mask)
+                push, pull = distributions.jacobian(self._head, outputs, log_std, *mask)
+                u = push(d_outputs, tangent.get("log_std"))
+                m_u = distributions.fisher_metric(at, u)
+                with reduction.sharded(Shard(weights, across=False)):
+                    return pull(reduction.weighted(m_u))
+
+            gradients, d_log_std = mlp.push_and_pull(
+                layers,
+                tape,
+                mlp.layers_of(tangent),
+                metric,
+                weights,
+                of_rows,
+                self._activation,
+            )
             return _flat(d_log_std, gradients)
 
-        at = distributions.from_network(*given)
-        return Linearization(at, push, pull)
+        return product
 
     def scores(
         self, theta: Float[jax.Array, " p"], actions: Float[jax.Array, "n act_dim"]

@@ -16,6 +16,7 @@ from jaxtyping import Float
 
 from trpo.architecture import LAYER_NORM_EPSILON
 from trpo.chunks import chunk_rows
+from trpo_jax.side_by_side import zeros_of
 
 
 # GELU is x times the normal distribution function at x, exactly (by erf).
@@ -97,7 +98,7 @@ def record(
 
 def push(
     layers: Sequence[Layer],
-    tape: Tape,
+    inputs: Sequence[jax.Array],
     tangents: Sequence[Layer],
     activation: str = "tanh",
 ) -> Float[jax.Array, "n out"]:
@@ -105,57 +106,86 @@ def push(
 
     Args:
         layers: The network's.
-        tape: Of the forward pass.
+        inputs: Of each layer, as `forward` returned them.
         tangents: Direction v.
         activation: Of the hidden layers, one of `trpo.architecture.BY_HAND`.
     """
     slope = _SLOPES[activation]
-
-    def of_chunk(inputs: list[jax.Array]) -> jax.Array:
-        change = inputs[0] @ tangents[0].weight + tangents[0].bias
-        for layer, x, tangent in zip(layers[1:], inputs[1:], tangents[1:], strict=True):
-            change = change * slope(x)
-            change = change @ layer.weight + x @ tangent.weight + tangent.bias
-        return change
-
-    return _join(_map(of_chunk, tape.inputs), tape.size)
+    change = inputs[0] @ tangents[0].weight + tangents[0].bias
+    for layer, x, tangent in zip(layers[1:], inputs[1:], tangents[1:], strict=False):
+        change = change * slope(x)
+        change = change @ layer.weight + x @ tangent.weight + tangent.bias
+    return change
 
 
 def pull(
     layers: Sequence[Layer],
-    tape: Tape,
+    inputs: Sequence[jax.Array],
     cotangent: Float[jax.Array, "n out"],
     activation: str = "tanh",
+    transposed: Sequence[jax.Array] | None = None,
 ) -> list[Layer]:
     """J'u, shaped like `layers`.
 
     Args:
         layers: The network's.
-        tape: Of the forward pass.
+        inputs: Of each layer, as `forward` returned them.
         cotangent: u.
         activation: Of the hidden layers, one of `trpo.architecture.BY_HAND`.
+        transposed: The inputs' transposes, if they are at hand.
     """
-    slope = _SLOPES[activation]
-    inputs, transposed = tape.inputs, tape.transposed
-    rows = inputs[0].shape[1]
+    slope, g, gradients = _SLOPES[activation], cotangent, []
+    columns = [x.T for x in inputs] if transposed is None else transposed
+    for i in range(len(layers) - 1, -1, -1):
+        gradients.insert(0, Layer(columns[i] @ g, g.sum(0)))
+        if i > 0:
+            g = (g @ layers[i].weight.T) * slope(inputs[i])
+    return gradients
 
-    def of_chunk(g: jax.Array, inputs: list, transposed: list) -> list[Layer]:
-        gradients = []
-        for i in range(len(layers) - 1, -1, -1):
-            gradients.insert(0, Layer(transposed[i] @ g, g.sum(0)))
-            if i > 0:
-                g = (g @ layers[i].weight.T) * slope(inputs[i])
-        return gradients
 
-    chunks = (_split(cotangent, rows), inputs, transposed)
-    if inputs[0].shape[0] == 1:
-        return of_chunk(*jax.tree.map(lambda array: array[0], chunks))
+def push_and_pull(
+    layers: Sequence[Layer],
+    tape: Tape,
+    tangents: Sequence[Layer],
+    between: Callable[..., tuple[jax.Array, Any]],
+    weights: Float[jax.Array, "n 1"],
+    of_rows: Sequence[jax.Array],
+    activation: str = "tanh",
+) -> tuple[list[Layer], Any]:
+    """J'u, where u is a function of J v, row by row: chunk after chunk.
 
-    def add(total: list[Layer], chunk: tuple) -> tuple[list[Layer], None]:
-        return jax.tree.map(jnp.add, total, of_chunk(*chunk)), None
+    A chunk's inputs are read once, and are in a cache when they are needed again.
 
-    zeros = jax.tree.map(jnp.zeros_like, list(layers))
-    return jax.lax.scan(add, zeros, chunks)[0]
+    Args:
+        layers: The network's.
+        tape: Of the forward pass.
+        tangents: Direction v.
+        between: (J v, weights, rows of each of `of_rows`) -> u, which has to be 0 where
+            the weight is; and anything else to be summed.
+        weights: Of each row.
+        of_rows: [n, …] whatever else `between` has to know.
+        activation: Of the hidden layers, one of `trpo.architecture.BY_HAND`.
+
+    Returns:
+        J'u, shaped like `layers`, and the sum of what else `between` returned.
+    """
+    rows = tape.inputs[0].shape[1]
+
+    def of_chunk(chunk: tuple) -> tuple[list[Layer], Any]:
+        inputs, transposed, given = chunk
+        cotangent, other = between(push(layers, inputs, tangents, activation), *given)
+        return pull(layers, inputs, cotangent, activation, transposed), other
+
+    def add(total: Any, chunk: tuple) -> tuple[Any, None]:
+        return jax.tree.map(jnp.add, total, of_chunk(chunk)), None
+
+    # Rows that fill up have weight 0; of ones, no option of theirs is forbidden.
+    given = [_split(weights, rows), *(_split(array, rows, 1.0) for array in of_rows)]
+    chunks = (tape.inputs, tape.transposed, given)
+    only = jax.tree.map(lambda array: array[0], chunks)
+    if tape.inputs[0].shape[0] == 1:
+        return of_chunk(only)
+    return jax.lax.scan(add, zeros_of(jax.eval_shape(of_chunk, only)), chunks)[0]
 
 
 def sum_cotangents(
@@ -203,12 +233,13 @@ def _elu_slope(y: jax.Array) -> jax.Array:
 _SLOPES = {"tanh": _tanh_slope, "relu": _relu_slope, "elu": _elu_slope}
 
 
-def _split(array: jax.Array, rows: int) -> jax.Array:
-    """Rows in chunks, [chunks, rows, width]; the last is filled up with zeros."""
+def _split(array: jax.Array, rows: int, filler: float = 0.0) -> jax.Array:
+    """Rows in chunks, [chunks, rows, …]; the last is filled up with `filler`."""
     padding = -array.shape[0] % rows
     if padding:
-        array = jnp.pad(array, ((0, padding), (0, 0)))
-    return array.reshape(-1, rows, array.shape[1])
+        rest = ((0, 0),) * (array.ndim - 1)
+        array = jnp.pad(array, ((0, padding), *rest), constant_values=filler)
+    return array.reshape(-1, rows, *array.shape[1:])
 
 
 def _join(chunks: jax.Array, size: int) -> jax.Array:

@@ -12,7 +12,6 @@ from jaxtyping import Float
 from torch import Tensor
 
 from trpo_torch import autodiff, distributions, reduction
-from trpo_torch.autodiff import Linearization
 from trpo_torch.chunked import ChunkedPolicy
 from trpo_torch.distributions import Distribution
 from trpo_torch.flat_policy import FlatPolicy
@@ -23,14 +22,21 @@ PolicyFunction = Callable[[Tensor], Distribution]
 Product = Callable[[Tensor], Tensor]
 
 
-def linearize(policy: PolicyFunction, theta: Float[Tensor, " p"]) -> Linearization:
-    """The policy's outputs at `theta` and their Jacobian, kept for all products.
+def metric_product(policy: PolicyFunction, theta: Float[Tensor, " p"]) -> Product:
+    """V -> J' M J v of the samples at hand, linearised once.
 
-    A `FlatPolicy` knows its own; of any other function it is `autodiff`'s.
+    A `FlatPolicy` knows its own; of any other function it is made of `autodiff`'s.
     """
     if isinstance(policy, FlatPolicy):
-        return policy.linearize(theta)
-    return autodiff.linearize(policy, theta)
+        return policy.metric_product(theta)
+    distribution, push, pull = autodiff.linearize(policy, theta)
+
+    def product(v: Tensor) -> Tensor:
+        # v -> J v -> M J v -> J' M J v
+        m_j_v = distributions.fisher_metric(distribution, push(v))
+        return pull(reduction.weighted(m_j_v))
+
+    return product
 
 
 def gauss_newton_product(
@@ -46,13 +52,10 @@ def gauss_newton_product(
         theta: Flat parameters.
         damping: Multiple of the identity that is added.
     """
-    distribution, push, pull = linearize(policy, theta)
+    times = metric_product(policy, theta)
 
     def product(v: Tensor) -> Tensor:
-        # v -> J v -> M J v -> J' M J v
-        m_j_v = reduction.weighted(distributions.fisher_metric(distribution, push(v)))
-        f_v = reduction.total(pull(m_j_v))
-        return f_v + damping * v
+        return reduction.total(times(v)) + damping * v
 
     return product
 

@@ -8,8 +8,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from trpo_torch import distributions, mlp
-from trpo_torch.autodiff import Linearization
+from trpo_torch import distributions, mlp, reduction
 from trpo_torch.chunked import ChunkedPolicy
 from trpo_torch.distributions import Distribution
 from trpo_torch.networks import Policy
@@ -43,29 +42,30 @@ class FlatPolicy:
         outputs = mlp.forward(layers, self._obs, self._activation)[-1]
         return distributions.from_network(self._head, outputs, log_std, self._mask)
 
-    def linearize(self, theta: Float[Tensor, " p"]) -> Linearization:
-        """The same, with its Jacobian at `theta`."""
+    def metric_product(self, theta: Float[Tensor, " p"]) -> Callable[[Tensor], Tensor]:
+        """V -> J' M J v, J the Jacobian at `theta` and M the distribution's metric.
+
+        What the samples at hand add to it; see `fisher.py`.
+        """
         log_std, layers = self._unflatten(theta.detach())
-        *inputs, outputs = mlp.forward(layers, self._obs, self._activation)
+        outputs, (inputs, transposed) = mlp.record(layers, self._obs, self._activation)
         given = (self._head, outputs, log_std, self._mask)
         push_head, pull_head = distributions.jacobian(*given)
+        at = distributions.from_network(*given)
 
-        def push(v: Tensor) -> Distribution:
+        def product(v: Tensor) -> Tensor:
             d_log_std, tangents = self._unflatten(v)
             d_outputs = mlp.push(layers, inputs, tangents, self._activation)
-            return push_head(d_outputs, d_log_std)
-
-        def pull(u: Distribution) -> Tensor:
+            m_u = distributions.fisher_metric(at, push_head(d_outputs, d_log_std))
+            d_outputs, d_log_std = pull_head(reduction.weighted(m_u))
             flat = torch.empty_like(theta)
             into, gradients = self._unflatten(flat)
-            d_outputs, d_log_std = pull_head(u)
             if into is not None:
                 into.copy_(d_log_std)
-            mlp.pull(layers, inputs, d_outputs, gradients, self._activation)
+            mlp.pull(layers, inputs, d_outputs, gradients, self._activation, transposed)
             return flat
 
-        at = distributions.from_network(*given)
-        return Linearization(at, push, pull)
+        return product
 
     def scores(
         self, theta: Float[Tensor, " p"], actions: Float[Tensor, "n act_dim"]

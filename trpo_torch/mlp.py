@@ -3,6 +3,7 @@
 Automatic differentiation gives the same numbers. By hand, the forward pass is done
 once, nothing that a product does not need is computed, the rows are worked on in
 chunks, and no graph is built: on a CPU that halves the time of a small network.
+Products are those of `products.py`, where autograd is not asked for derivatives.
 """
 
 from collections.abc import Sequence
@@ -16,6 +17,7 @@ from torch.nn.functional import linear
 
 from trpo.architecture import LAYER_NORM_EPSILON
 from trpo.chunks import chunk_rows
+from trpo_torch.products import Products, products
 
 
 # GELU is x times the normal distribution function at x, exactly (by erf).
@@ -35,6 +37,19 @@ class Layer(NamedTuple):
     bias: Float[Tensor, " out"]
 
 
+class Tape(NamedTuple):
+    """What a forward pass leaves for the derivatives.
+
+    Attributes:
+        inputs: [n, in] of each layer.
+        transposed: [in, rows] the same, in chunks of rows; None of a layer whose
+            products do without.
+    """
+
+    inputs: list[Float[Tensor, "n in_"]]
+    transposed: list[list[Float[Tensor, "in_ rows"]] | None]
+
+
 def layers_of(arrays: Sequence[Tensor]) -> list[Layer]:
     """Layers from their weights and biases in turn."""
     return [Layer(*pair) for pair in zip(arrays[::2], arrays[1::2], strict=True)]
@@ -45,6 +60,7 @@ def forward(
     x: Float[Tensor, "n in_"],
     activation: str = "tanh",
     norms: Sequence[Layer] = (),
+    differentiable: bool = True,
 ) -> list[Tensor]:
     """The input of every layer, and the output [n, out] of the last.
 
@@ -53,18 +69,34 @@ def forward(
         x: Input of the first.
         activation: Of the hidden layers.
         norms: Scale and shift of each hidden layer's normalisation, if it has one.
+        differentiable: Whether autograd may be asked for derivatives.
     """
     *hidden, output = layers
     activate = ACTIVATIONS[activation]
+    product = linear if differentiable else _products_of(layers, x).linear
     inputs = [x]
     for i, (weight, bias) in enumerate(hidden):
-        x = linear(x, weight, bias)
+        x = product(x, weight, bias)
         if norms:
             scale, shift = norms[i]
             x = functional.layer_norm(x, shift.shape, scale, shift, LAYER_NORM_EPSILON)
         x = activate(x)
         inputs.append(x)
-    return [*inputs, linear(x, output.weight, output.bias)]
+    return [*inputs, product(x, output.weight, output.bias)]
+
+
+@torch.no_grad()
+def record(
+    layers: Sequence[Layer], x: Float[Tensor, "n in_"], activation: str = "tanh"
+) -> tuple[Float[Tensor, "n out"], Tape]:
+    """The output, and what `push` and `pull` need for many products."""
+    *inputs, output = forward(layers, x, activation, differentiable=False)
+    product = _products_of(layers, x)
+    transposed: list[list[Tensor] | None] = [None] * len(layers)
+    for i, chunks in enumerate(zip(*_chunks(inputs), strict=True)):
+        if product.wants_transposed(chunks[0], layers[i].weight):
+            transposed[i] = [chunk.t().contiguous() for chunk in chunks]
+    return output, Tape(inputs, transposed)
 
 
 @torch.no_grad()
@@ -82,14 +114,14 @@ def push(
         tangents: Direction v.
         activation: Of the hidden layers, one of `trpo.architecture.BY_HAND`.
     """
-    times_slope = _SLOPES[activation]
+    times_slope, product = _SLOPES[activation], _products_of(layers, inputs[0])
     parts = []
     for chunk in _chunks(inputs):
         change = None
         for i, (x, (d_weight, d_bias)) in enumerate(zip(chunk, tangents, strict=False)):
-            d_output = linear(x, d_weight, d_bias)
+            d_output = product.linear(x, d_weight, d_bias)
             if change is not None:
-                d_output.addmm_(change, layers[i].weight.t())
+                product.add(d_output, change, layers[i].weight.t())
             last = i == len(layers) - 1
             change = d_output if last else times_slope(d_output, chunk[i + 1])
         parts.append(change)
@@ -103,6 +135,7 @@ def pull(
     cotangent: Float[Tensor, "n out"],
     gradients: Sequence[Layer],
     activation: str = "tanh",
+    transposed: Sequence[list[Tensor] | None] = (),
 ) -> None:
     """J'u, written over `gradients`.
 
@@ -112,21 +145,28 @@ def pull(
         cotangent: u.
         gradients: Arrays shaped like `layers`.
         activation: Of the hidden layers, one of `trpo.architecture.BY_HAND`.
+        transposed: Of a `Tape`, if there is one.
     """
-    times_slope = _SLOPES[activation]
-    first = True
-    for *chunk, g in _chunks([*inputs[: len(layers)], cotangent]):
+    times_slope, product = _SLOPES[activation], _products_of(layers, inputs[0])
+    columns = transposed or [None] * len(layers)
+    # Sums over chunks, [in, out], of the layers whose inputs' transposes are at hand.
+    sums: list[Tensor | None] = [None] * len(layers)
+    for number, (*chunk, g) in enumerate(_chunks([*inputs[: len(layers)], cotangent])):
         for i in range(len(layers) - 1, -1, -1):
-            weight, bias = gradients[i]
-            if first:
-                torch.mm(g.t(), chunk[i], out=weight)
-                torch.sum(g, 0, out=bias)
+            (weight, bias), of_layer, total = gradients[i], columns[i], sums[i]
+            if of_layer is None:
+                put = product.add if number > 0 else product.put
+                put(weight, g.t(), chunk[i])
             else:
-                weight.addmm_(g.t(), chunk[i])
+                part = product.linear(of_layer[number], g.t())
+                sums[i] = part if total is None else total.add_(part)
+            if number > 0:
                 bias.add_(g.sum(0))
+            else:
+                torch.sum(g, 0, out=bias)
             if i > 0:
-                g = times_slope(g @ layers[i].weight, chunk[i])
-        first = False
+                g = times_slope(product.times(g, layers[i].weight), chunk[i])
+    _put_transposed(sums, gradients)
 
 
 @torch.no_grad()
@@ -148,6 +188,18 @@ def sum_cotangents(
     for i in range(len(layers) - 1, 0, -1):
         found.insert(0, times_slope(found[0] @ layers[i].weight, inputs[i]))
     return found
+
+
+def _products_of(layers: Sequence[Layer], x: Tensor) -> Products:
+    """Those for layers and the rows of a first one's input."""
+    # Asked once: for a small network, asking at each product takes a third longer.
+    return products(x, max(layer.weight.numel() for layer in layers))
+
+
+def _put_transposed(sums: list[Tensor | None], gradients: Sequence[Layer]) -> None:
+    for total, (weight, _) in zip(sums, gradients, strict=True):
+        if total is not None:
+            weight.copy_(total.t())
 
 
 def _times_tanh_slope(g: Tensor, y: Tensor) -> Tensor:

@@ -166,7 +166,9 @@ def _by_hand(
 ) -> ValueJacobian:
     parameters, activation = regression.parameters, critic.architecture.activation
     layers = mlp.layers_of(_views(theta, parameters))
-    *inputs, values = mlp.forward(layers, regression.whole.inputs, activation)
+    values, (inputs, transposed) = mlp.record(
+        layers, regression.whole.inputs, activation
+    )
 
     def push(v: Tensor) -> Tensor:
         tangents = mlp.layers_of(_views(v, parameters))
@@ -175,7 +177,7 @@ def _by_hand(
     def pull(cotangent: Tensor) -> Tensor:
         flat = torch.empty_like(theta)
         into = mlp.layers_of(_views(flat, parameters))
-        mlp.pull(layers, inputs, cotangent, into, activation)
+        mlp.pull(layers, inputs, cotangent, into, activation, transposed)
         return flat
 
     return ValueJacobian(values, push, pull)

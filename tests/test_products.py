@@ -1,0 +1,97 @@
+"""PyTorch's matrix products by either of its libraries, on any processor."""
+
+import numpy as np
+import pytest
+import torch
+
+from trpo import processor
+from trpo_torch import products
+
+
+OPERATOR = hasattr(torch.ops.mkldnn, "_linear_pointwise")
+
+
+@pytest.fixture(params=[False, True], ids=["default", "oneDNN"])
+def library(request, monkeypatch):
+    """Every product by this library, however small."""
+    if request.param and not OPERATOR:
+        assert not products.ONEDNN, "it would be asked here"
+        pytest.skip("PyTorch has no oneDNN on this processor")
+    monkeypatch.setattr(products, "ONEDNN", request.param)
+    monkeypatch.setattr(products, "_worth", lambda *_: request.param)
+    monkeypatch.setattr(products, "ONEDNN_FROM", 0)
+    return products.products(torch.zeros(3, 2), 1)
+
+
+def factors(rows, inner, columns, transposed):
+    rng = np.random.default_rng(0)
+    left, right = (
+        rng.standard_normal((rows, inner)),
+        rng.standard_normal((inner, columns)),
+    )
+    exact = left @ right
+    first = torch.from_numpy(left.astype(np.float32))
+    if transposed:
+        first = first.t().contiguous().t()
+    second = torch.from_numpy(right.astype(np.float32))
+    magnitude = np.abs(left) @ np.abs(right)
+    return first, second, exact, magnitude * np.finfo(np.float32).eps * 4.0
+
+
+def near(got, expected, bound):
+    assert (np.abs(got.numpy() - expected) <= bound).all()
+
+
+@pytest.mark.parametrize("transposed", [False, True])
+@pytest.mark.parametrize("shape", [(1, 1, 1), (7, 3, 5), (64, 256, 17), (300, 40, 6)])
+def test_products_are_exact_to_float32(library, shape, transposed):
+    left, right, exact, bound = factors(*shape, transposed)
+    near(library.times(left, right), exact, bound)
+    bias = torch.arange(float(shape[2]))
+    expected = exact + bias.numpy()
+    near(library.linear(left, right.t().contiguous(), bias), expected, 2 * bound + 1e-4)
+    into = torch.full((shape[0], shape[2]), torch.nan)
+    library.put(into, left, right)
+    near(into, exact, bound)
+    library.add(into, left, right)
+    near(into, 2.0 * exact, 2 * bound)
+
+
+def test_the_library_is_the_one_asked_for(library, monkeypatch):
+    asked = []
+    fake = type("Operators", (), {})()
+    fake._linear_pointwise = lambda x, w, *_: asked.append(x) or x @ w.t()
+    monkeypatch.setattr(torch.ops, "mkldnn", fake)
+    library.times(torch.ones(2, 2), torch.ones(2, 2))
+    assert bool(asked) == products.ONEDNN
+
+
+def test_small_products_and_other_types_stay_where_they_were(monkeypatch):
+    monkeypatch.setattr(products, "ONEDNN", True)
+    x, weights = torch.zeros(1024, 64), 64 * 64
+    assert products.products(x, weights) is products._BY_ONEDNN
+    assert products.products(x[:256], weights) is products._BY_DEFAULT
+    assert products.products(x.double(), weights) is products._BY_DEFAULT
+    assert products.products(x.to("meta"), weights) is products._BY_DEFAULT
+    monkeypatch.setattr(products, "ONEDNN", False)
+    assert products.products(x, weights) is products._BY_DEFAULT
+
+
+def test_odd_layouts_are_left_to_the_other_library():
+    x, weight = torch.zeros(2048, 64), torch.zeros(64, 64)
+    assert products._worth(x, weight)
+    assert products._worth(torch.zeros(64, 2048).t(), weight)
+    assert not products._worth(torch.zeros(2048, 128)[:, :64], weight)
+
+
+@pytest.mark.parametrize(
+    ("vendor", "expected"),
+    [("GenuineIntel", True), ("AuthenticAMD", False), ("", True)],
+)
+def test_the_maker_of_the_processor(vendor, expected, tmp_path, monkeypatch):
+    path = tmp_path / "cpuinfo"
+    lines = ["processor\t: 0"] + [f"vendor_id\t: {vendor}"] * bool(vendor)
+    path.write_text("\n".join(lines))
+    monkeypatch.setattr(processor, "CPU_INFO", path)
+    monkeypatch.setattr(processor.platform, "processor", lambda: "")
+    assert processor.is_intel.__wrapped__() == expected

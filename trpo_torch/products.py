@@ -1,0 +1,97 @@
+"""Matrix products by the fastest library on a CPU that PyTorch has; no derivatives.
+
+PyTorch's float32 products are MKL's, which has no AVX-512 on processors of AMD. oneDNN,
+which PyTorch contains too, is twice as fast there, and PyTorch's own compiler reaches
+it by the operator used here. XLA has one library, and the JAX backend no such file.
+"""
+
+import functools
+import sys
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn.functional import linear
+
+from trpo.processor import is_intel
+
+
+ONEDNN = (
+    torch.backends.mkldnn.is_available()
+    and torch.backends.cpu.get_cpu_capability() == "AVX512"
+    and not is_intel()
+)
+"""Whether it is worth asking."""
+# From so many multiplications on: below, calling it takes longer than it saves.
+ONEDNN_FROM = 3 * 2**19
+# Transposed factors are laid out anew each time: worth it from so many multiplications,
+# and so many rows and columns of the product, on.
+TRANSPOSED_FROM, TRANSPOSED_SIZE = 2**24, 128
+
+
+class Products(NamedTuple):
+    """Matrix products by one library.
+
+    Attributes:
+        linear: x, weight, bias -> x weight' + bias.
+        times: two matrices -> their product.
+        put: into, left, right: the product of the last two, written over the first.
+        add: into, left, right: the same, added to it.
+        wants_transposed: x, weight of a layer -> whether x' u, for many u, is faster
+            where a copy of x' is at hand.
+    """
+
+    linear: Callable[..., Tensor]
+    times: Callable[[Tensor, Tensor], Tensor]
+    put: Callable[[Tensor, Tensor, Tensor], Any]
+    add: Callable[[Tensor, Tensor, Tensor], Any]
+    wants_transposed: Callable[[Tensor, Tensor], bool]
+
+
+def products(x: Tensor, weights: int) -> Products:
+    """Those for rows x [n, in] and layers of at most `weights` weights."""
+    fast = ONEDNN and x.shape[0] * weights >= ONEDNN_FROM and x.dtype == torch.float32
+    return _BY_ONEDNN if fast and x.is_cpu else _BY_DEFAULT
+
+
+def _worth(x: Tensor, weight: Tensor, least: int = ONEDNN_FROM) -> bool:
+    """Whether oneDNN is faster at x weight'."""
+    if x.shape[0] * weight.numel() < least:
+        return False
+    # Of other layouts its products are two thousand times slower.
+    return x.is_contiguous() or x.t().is_contiguous()
+
+
+def _linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    if not _worth(x, weight):
+        return linear(x, weight, bias)
+    return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
+
+
+def _put(into: Tensor, left: Tensor, right: Tensor, add: bool = False) -> None:
+    least = ONEDNN_FROM
+    if not left.is_contiguous():
+        least = TRANSPOSED_FROM if min(into.shape) >= TRANSPOSED_SIZE else sys.maxsize
+    if not _worth(left, right.t(), least):
+        torch.addmm(into, left, right, beta=float(add), out=into)
+    elif add:
+        into.add_(_linear(left, right.t()))
+    else:
+        into.copy_(_linear(left, right.t()))
+
+
+_BY_DEFAULT = Products(
+    linear,
+    torch.mm,
+    lambda into, left, right: torch.mm(left, right, out=into),
+    Tensor.addmm_,
+    lambda x, weight: False,
+)
+_BY_ONEDNN = Products(
+    _linear,
+    lambda left, right: _linear(left, right.t()),
+    _put,
+    functools.partial(_put, add=True),
+    _worth,
+)
