@@ -106,6 +106,7 @@ SWIMMER = _mujoco(
     "Swimmer-v5",
     **_ZOO_BATCH,
     **zoo_radius(2),
+    **_calm_end(0.02, "tuned, 1,000,000 steps: 358.9, 359.6 and 358.9 on three seeds"),
     gamma=Setting(
         0.9999, "RL Baselines3 Zoo; tuned: 95 after 300,000 steps, and 75 with 0.999"
     ),
@@ -125,5 +126,12 @@ INVERTED_PENDULUM = _mujoco(
     "invertedpendulum", "InvertedPendulum-v5", **_QUIET_ONCE_SOLVED
 )
 INVERTED_DOUBLE_PENDULUM = _mujoco(
-    "inverteddoublependulum", "InvertedDoublePendulum-v5", **_QUIET_ONCE_SOLVED
+    "inverteddoublependulum",
+    "InvertedDoublePendulum-v5",
+    **_QUIET_ONCE_SOLVED,
+    final_target_kl=Setting(
+        0.001,
+        "smaller steps at the end, where a start of 20 can be lost; no loss on two "
+        "seeds: 9,318 and 9,319",
+    ),
 )
