@@ -86,7 +86,7 @@ def test_odd_layouts_are_left_to_the_other_library():
 
 @pytest.mark.parametrize(
     ("vendor", "expected"),
-    [("GenuineIntel", True), ("AuthenticAMD", False), ("", True)],
+    [("GenuineIntel", False), ("AuthenticAMD", True), ("", False)],
 )
 def test_the_maker_of_the_processor(vendor, expected, tmp_path, monkeypatch):
     path = tmp_path / "cpuinfo"
@@ -94,4 +94,4 @@ def test_the_maker_of_the_processor(vendor, expected, tmp_path, monkeypatch):
     path.write_text("\n".join(lines))
     monkeypatch.setattr(processor, "CPU_INFO", path)
     monkeypatch.setattr(processor.platform, "processor", lambda: "")
-    assert processor.is_intel.__wrapped__() == expected
+    assert processor.is_amd.__wrapped__() == expected

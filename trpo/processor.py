@@ -9,11 +9,11 @@ CPU_INFO = Path("/proc/cpuinfo")
 
 
 @functools.cache
-def is_intel() -> bool:
-    """Whether it is one of Intel's, or its maker can't be told."""
+def is_amd() -> bool:
+    """Whether it is one of AMD's; not, if its maker can't be told."""
     text = platform.processor()
     if CPU_INFO.exists():
         # The first of many alike; no such line where it is not an x86.
         with CPU_INFO.open() as lines:
             text = next((line for line in lines if line.startswith("vendor_id")), text)
-    return "AMD" not in text
+    return "AMD" in text

@@ -122,8 +122,8 @@ def pull(
     layers: Sequence[Layer],
     inputs: Sequence[jax.Array],
     cotangent: Float[jax.Array, "n out"],
+    transposed: Sequence[jax.Array],
     activation: str = "tanh",
-    transposed: Sequence[jax.Array] | None = None,
 ) -> list[Layer]:
     """J'u, shaped like `layers`.
 
@@ -131,13 +131,12 @@ def pull(
         layers: The network's.
         inputs: Of each layer, as `forward` returned them.
         cotangent: u.
+        transposed: The inputs' transposes.
         activation: Of the hidden layers, one of `trpo.architecture.BY_HAND`.
-        transposed: The inputs' transposes, if they are at hand.
     """
     slope, g, gradients = _SLOPES[activation], cotangent, []
-    columns = [x.T for x in inputs] if transposed is None else transposed
     for i in range(len(layers) - 1, -1, -1):
-        gradients.insert(0, Layer(columns[i] @ g, g.sum(0)))
+        gradients.insert(0, Layer(transposed[i] @ g, g.sum(0)))
         if i > 0:
             g = (g @ layers[i].weight.T) * slope(inputs[i])
     return gradients
@@ -174,7 +173,7 @@ def push_and_pull(
     def of_chunk(chunk: tuple) -> tuple[list[Layer], Any]:
         inputs, transposed, given = chunk
         cotangent, other = between(push(layers, inputs, tangents, activation), *given)
-        return pull(layers, inputs, cotangent, activation, transposed), other
+        return pull(layers, inputs, cotangent, transposed, activation), other
 
     def add(total: Any, chunk: tuple) -> tuple[Any, None]:
         return jax.tree.map(jnp.add, total, of_chunk(chunk)), None

@@ -14,13 +14,13 @@ import torch
 from torch import Tensor
 from torch.nn.functional import linear
 
-from trpo.processor import is_intel
+from trpo.processor import is_amd
 
 
 ONEDNN = (
     torch.backends.mkldnn.is_available()
     and torch.backends.cpu.get_cpu_capability() == "AVX512"
-    and not is_intel()
+    and is_amd()
 )
 """Whether it is worth asking."""
 # From so many multiplications on: below, calling it takes longer than it saves.
