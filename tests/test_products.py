@@ -77,6 +77,18 @@ def test_small_products_and_other_types_stay_where_they_were(monkeypatch):
     assert products.products(x, weights) is products._BY_DEFAULT
 
 
+def test_what_is_compiled_is_left_to_the_compiler(monkeypatch):
+    monkeypatch.setattr(products, "ONEDNN", True)
+    found = []
+
+    def chosen(x):
+        found.append(products.products(x, 64 * 64) is products._BY_DEFAULT)
+        return x + 1.0
+
+    torch.compile(chosen, backend="eager")(torch.zeros(1024, 64))
+    assert found == [True]
+
+
 def test_odd_layouts_are_left_to_the_other_library():
     x, weight = torch.zeros(2048, 64), torch.zeros(64, 64)
     assert products._worth(x, weight)

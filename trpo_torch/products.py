@@ -52,7 +52,9 @@ class Products(NamedTuple):
 def products(x: Tensor, weights: int) -> Products:
     """Those for rows x [n, in] and layers of at most `weights` weights."""
     fast = ONEDNN and x.shape[0] * weights >= ONEDNN_FROM and x.dtype == torch.float32
-    return _BY_ONEDNN if fast and x.is_cpu else _BY_DEFAULT
+    # `torch.compile` can't take the operator, which it puts in by itself.
+    usable = x.is_cpu and not torch.compiler.is_compiling()
+    return _BY_ONEDNN if fast and usable else _BY_DEFAULT
 
 
 def _worth(x: Tensor, weight: Tensor, least: int = ONEDNN_FROM) -> bool:
