@@ -9,11 +9,17 @@ import pytest
 import torch
 from jax.flatten_util import ravel_pytree
 
+from tests.product_library import force_library
 from trpo import chunks
 from trpo.types import Batch
-from trpo_jax import TRPOAgent as JaxAgent, fisher as jax_fisher
+from trpo_jax import TRPOAgent as JaxAgent, fisher as jax_fisher, mlp as jax_mlp
 from trpo_jax.flat_policy import FlatPolicy as JaxPolicy
-from trpo_torch import TRPOAgent as TorchAgent, fisher as torch_fisher, products
+from trpo_torch import (
+    TRPOAgent as TorchAgent,
+    fisher as torch_fisher,
+    mlp as torch_mlp,
+    products,
+)
 from trpo_torch.agent import _flat_params
 from trpo_torch.flat_policy import FlatPolicy as TorchPolicy
 
@@ -56,32 +62,80 @@ def jax_pair(layers):
     return jax_fisher, JaxPolicy(unravel, obs, agent.head), theta * 3.0, v
 
 
-@pytest.fixture
-def onednn(monkeypatch):
-    """All products of PyTorch by that library, however small."""
-    monkeypatch.setattr(products, "ONEDNN", True)
-    monkeypatch.setattr(products, "ONEDNN_FROM", 0)
-    monkeypatch.setattr(products, "_worth", lambda *_: True)
-
-
-@pytest.mark.skipif(
-    not hasattr(torch.ops.mkldnn, "_linear_pointwise"), reason="PyTorch has no oneDNN"
-)
-@pytest.mark.parametrize("layers", LAYERS, ids=str)
-def test_the_same_by_the_other_library(layers, chunk_size, onednn):
-    fisher, policy, theta, v = torch_pair(layers)
+def same_metric(fisher, policy, theta, v):
     ours = fisher.metric_product(policy, theta)(v)
     theirs = fisher.metric_product(lambda t: policy(t), theta)(v)
     np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("layers", LAYERS, ids=str)
+def test_the_same_by_the_other_library(layers, chunk_size, monkeypatch):
+    force_library(monkeypatch, onednn=not products.ONEDNN)
+    same_metric(*torch_pair(layers))
 
 
 @pytest.mark.parametrize("layers", LAYERS, ids=str)
 @pytest.mark.parametrize("pair", [torch_pair, jax_pair])
 def test_the_metric_by_hand_is_that_of_automatic_derivatives(pair, layers, chunk_size):
-    fisher, policy, theta, v = pair(layers)
-    ours = fisher.metric_product(policy, theta)(v)
-    theirs = fisher.metric_product(lambda t: policy(t), theta)(v)
-    np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-5)
+    same_metric(*pair(layers))
+
+
+def torch_derivatives(arrays, tangents, obs, u):
+    """J v and J'u of a network: by hand, and automatic."""
+    given = [torch.from_numpy(array) for array in (*arrays, *tangents, obs, u)]
+    *both, obs, u = given
+    arrays, tangents = tuple(both[: len(arrays)]), tuple(both[len(arrays) :])
+
+    def outputs(*arrays):
+        return torch_mlp.forward(torch_mlp.layers_of(arrays), obs)[-1]
+
+    layers = torch_mlp.layers_of(arrays)
+    _, tape = torch_mlp.record(layers, obs)
+    pushed = torch_mlp.push(layers, tape.inputs, torch_mlp.layers_of(tangents))
+    pulled = [torch.empty_like(array) for array in arrays]
+    into = torch_mlp.layers_of(pulled)
+    torch_mlp.pull(layers, tape.inputs, u, into, transposed=tape.transposed)
+    automatic = torch.func.jvp(outputs, arrays, tangents)[1]
+    return [pushed, *pulled], [automatic, *torch.func.vjp(outputs, *arrays)[1](u)]
+
+
+def jax_derivatives(arrays, tangents, obs, u):
+    """The same in JAX, whose weights are [in, out]."""
+
+    def layers_of(arrays):
+        pairs = zip(arrays[::2], arrays[1::2], strict=True)
+        return [jax_mlp.Layer(jnp.asarray(w.T), jnp.asarray(b)) for w, b in pairs]
+
+    layers, v = layers_of(arrays), layers_of(tangents)
+    obs, u = jnp.asarray(obs), jnp.asarray(u)
+    *inputs, _ = jax_mlp.forward(layers, obs)
+    pushed = jax_mlp.push(layers, inputs, v)
+    pulled = jax_mlp.pull(layers, inputs, u, [x.T for x in inputs])
+
+    def outputs(layers):
+        return jax_mlp.forward(layers, obs)[-1]
+
+    automatic = jax.jvp(outputs, (layers,), (v,))[1]
+    (transposed,) = jax.vjp(outputs, layers)[1](u)
+    return jax.tree.leaves((pushed, pulled)), jax.tree.leaves((automatic, transposed))
+
+
+@pytest.mark.parametrize("layers", LAYERS, ids=str)
+@pytest.mark.parametrize("derivatives", [torch_derivatives, jax_derivatives])
+def test_derivatives_by_hand_are_the_automatic_ones(derivatives, layers, chunk_size):
+    rng = np.random.default_rng(0)
+    shapes = [
+        shape
+        for i, o in itertools.pairwise((3, *layers, 2))
+        for shape in ((o, i), (o,))
+    ]
+    arrays, tangents, (obs, u) = (
+        [rng.standard_normal(shape).astype(np.float32) for shape in some]
+        for some in (shapes, shapes, ((ROWS, 3), (ROWS, 2)))
+    )
+    by_hand, automatic = derivatives(arrays, tangents, obs, u)
+    for ours, theirs in zip(by_hand, automatic, strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-4)
 
 
 def update(agent_class):

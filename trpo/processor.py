@@ -1,6 +1,5 @@
 """What this machine's processor is."""
 
-import functools
 import platform
 from pathlib import Path
 
@@ -8,7 +7,6 @@ from pathlib import Path
 CPU_INFO = Path("/proc/cpuinfo")
 
 
-@functools.cache
 def is_amd() -> bool:
     """Whether it is one of AMD's; not, if its maker can't be told."""
     text = platform.processor()

@@ -42,12 +42,10 @@ class Tape(NamedTuple):
     Attributes:
         inputs: [chunks, rows, in] of each layer; rows beyond the batch's are zero.
         transposed: [chunks, in, rows] the same.
-        size: rows of the batch.
     """
 
     inputs: list[Float[jax.Array, "chunks rows in_"]]
     transposed: list[Float[jax.Array, "chunks in_ rows"]]
-    size: int
 
 
 def layers_of(tree: Any) -> list[Layer]:
@@ -93,7 +91,7 @@ def record(
         return output, inputs, [array.T for array in inputs]
 
     output, inputs, transposed = _map(of_chunk, _split(x, rows))
-    return _join(output, size), Tape(inputs, transposed, size)
+    return _join(output, size), Tape(inputs, transposed)
 
 
 def push(
@@ -112,7 +110,7 @@ def push(
     """
     slope = _SLOPES[activation]
     change = inputs[0] @ tangents[0].weight + tangents[0].bias
-    for layer, x, tangent in zip(layers[1:], inputs[1:], tangents[1:], strict=False):
+    for layer, x, tangent in zip(layers[1:], inputs[1:], tangents[1:], strict=True):
         change = change * slope(x)
         change = change @ layer.weight + x @ tangent.weight + tangent.bias
     return change
