@@ -12,7 +12,14 @@ from trpo_torch import lbfgs, mlp
 from trpo_torch.conjugate_gradient import conjugate_gradient, inner
 from trpo_torch.line_search import line_search
 from trpo_torch.networks import Critic
-from trpo_torch.regression import Regression, _views, descend, loss_and_gradient
+from trpo_torch.regression import (
+    Regression,
+    _assign,
+    _flat,
+    _views,
+    descend,
+    loss_and_gradient,
+)
 from trpo_torch.value_loss import mean, weights
 
 
@@ -186,14 +193,3 @@ def _by_hand(
 def _values_at(regression: Regression, theta: Float[Tensor, " p"]) -> Tensor:
     parameters = _views(theta, regression.parameters)
     return regression.values(parameters, regression.whole.inputs)
-
-
-def _flat(regression: Regression) -> Float[Tensor, " p"]:
-    return torch.cat([p.detach().reshape(-1) for p in regression.parameters])
-
-
-@torch.no_grad()
-def _assign(regression: Regression, theta: Float[Tensor, " p"]) -> None:
-    parameters = regression.parameters
-    for parameter, piece in zip(parameters, _views(theta, parameters), strict=True):
-        parameter.copy_(piece)
