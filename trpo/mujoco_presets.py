@@ -77,7 +77,9 @@ HOPPER = _mujoco(
     "Hopper-v5",
     **_ZOO_BATCH,
     **zoo_radius(3),
-    **_calm_end(0.03, "tuned with gamma, 1,000,000 steps; little without it"),
+    **_calm_end(
+        0.03, "tuned, gamma 0.99: 2,977 on four seeds, 2,837 with a constant one"
+    ),
     gamma=Setting(
         0.995,
         "tuned: 3,559 on four seeds, of which the worst has 3,448; 2,977 with 0.99, "

@@ -196,7 +196,7 @@ def _of_vector(
     for name, value in states[0].items():
         if name == "step":
             of_theta.state[theta][name] = value.clone()
-        elif value is not None:
+        else:
             pieces = [state[name].reshape(-1) for state in states]
             of_theta.state[theta][name] = torch.cat(pieces)
     return of_theta
@@ -205,14 +205,11 @@ def _of_vector(
 def _put_state(
     optimizer: torch.optim.Optimizer,
     parameters: Sequence[Tensor],
-    state: Mapping[str, Tensor | None],
+    state: Mapping[str, Tensor],
 ) -> None:
     """The way back: what a vector's optimiser remembers, cut into the parameters'."""
     for name, value in state.items():
-        if name == "step" or value is None:
-            pieces = [value] * len(parameters)
-        else:
-            pieces = _views(value, parameters)
+        of_each = [value] * len(parameters)
+        pieces = of_each if name == "step" else _views(value, parameters)
         for parameter, piece in zip(parameters, pieces, strict=True):
-            copy = None if piece is None else piece.clone()
-            optimizer.state[parameter][name] = copy
+            optimizer.state[parameter][name] = piece.clone()
