@@ -12,7 +12,9 @@ PEERS = ("sb3-contrib", "tianshou")
 PRECISIONS = ("float32", "tf32", "bfloat16")
 SUBJECTS = {
     "jax": "JAX, jit",
+    "jax-envpool": "JAX, jit, EnvPool's environments",
     "torch": "PyTorch, eager",
+    "torch-envpool": "PyTorch, eager, EnvPool's environments",
     "torch-compile": "PyTorch, torch.compile",
     "torch-cudagraphs": "PyTorch, CUDA graphs",
     "compiled": "JAX, whole loop compiled",

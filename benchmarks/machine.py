@@ -13,6 +13,8 @@ from typing import Any
 
 import numpy as np
 
+from trpo.processor import available_cores
+
 
 PACKAGES = (
     "torch", "jax", "jaxlib", "flax", "optax", "numpy", "gymnasium", "mujoco",
@@ -36,7 +38,7 @@ def fingerprint(device: str, threads: int) -> dict[str, Any]:
         "device": device,
         "accelerator": _accelerator() if device != "cpu" else "none",
         "processor": _processor(),
-        "cores": len(os.sched_getaffinity(0)),
+        "cores": available_cores(),
         "threads": threads,
         "governor": _read("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"),
         "cache_l2": _read("/sys/devices/system/cpu/cpu0/cache/index2/size"),

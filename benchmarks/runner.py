@@ -24,13 +24,6 @@ LIMIT_SECONDS = 1800
 ONE_ROUND = ("ring-b",)
 
 
-def default_threads() -> int:
-    """Cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
 def run(
     cells: Sequence[Cell], rounds: int, store: Store, settings: dict[str, Any]
 ) -> None:

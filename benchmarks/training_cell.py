@@ -68,11 +68,13 @@ class OurRun:
     """`trpo.Trainer` without normalisation, which the peer doesn't have either."""
 
     def __init__(self, cell: Cell) -> None:
+        backend, _, vectorization = cell.subject.partition("-")
         self._trainer = Trainer(
             training_config(
-                cell.env_id, cell.num_envs, backend=cell.subject, device=cell.device
+                cell.env_id, cell.num_envs, backend=backend, device=cell.device,
+                vectorization=vectorization or "sync",
             )
-        )
+        )  # fmt: skip
         self._stepping = _Clock(self._trainer.env, "step")
         self._learning = 0.0
 

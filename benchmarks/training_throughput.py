@@ -32,6 +32,7 @@ def cells_of(arguments: Arguments) -> list[Cell]:
     """Training cells and acting cells of each subject."""
     subjects = arguments.backends + (("sb3-contrib",) if arguments.peers else ())
     device = arguments.device
+    pooled = tuple(f"{backend}-envpool" for backend in arguments.backends)
     training = [
         Cell(
             kind="training", subject=subject, device=device, mode="natural",
@@ -39,7 +40,7 @@ def cells_of(arguments: Arguments) -> list[Cell]:
         )
         for env_id in arguments.env_ids
         for count in arguments.num_envs
-        for subject in subjects
+        for subject in subjects + pooled
     ]  # fmt: skip
     acting = [
         Cell(

@@ -12,8 +12,9 @@ import tyro
 from benchmarks.cells import BACKENDS, PRECISIONS, Cell, fisher_cells, update_cells
 from benchmarks.machine import fingerprint
 from benchmarks.problems import GRIDS
-from benchmarks.runner import default_threads, run
+from benchmarks.runner import run
 from benchmarks.store import RESULTS, Store, store_path
+from trpo.processor import available_cores
 
 
 @dataclasses.dataclass
@@ -30,7 +31,7 @@ class Timed:
     """Processes of each cell; each gives one sample."""
     seconds: float = 2.0
     """Timing in each process, after warm-up."""
-    threads: int = dataclasses.field(default_factory=default_threads)
+    threads: int = dataclasses.field(default_factory=available_cores)
     """Cores that every process may use."""
     out: Path = RESULTS
     """Directory of the JSON; a run that was cut off goes on where it stopped."""

@@ -51,4 +51,4 @@ RUN_COUNTS = (
     "keep_checkpoints",
 )  # fmt: skip
 BACKENDS = ("jax", "torch")
-VECTORIZATIONS = ("sync", "async", "ray")
+VECTORIZATIONS = ("sync", "async", "ray", "envpool")

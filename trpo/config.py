@@ -54,9 +54,9 @@ class TrainConfig:
     """Environments stepped together."""
     rollout_steps: int = 256
     """Steps of each environment per update; the batch is num_envs * rollout_steps."""
-    vectorization: Literal["sync", "async", "ray"] = "sync"
-    """Environments in this process, each in its own (spawned) process, or each in an
-    actor of the Ray cluster that RAY_ADDRESS names."""
+    vectorization: Literal["sync", "async", "ray", "envpool"] = "sync"
+    """Environments in this process, each in its own (spawned) process, each in an
+    actor of the Ray cluster that RAY_ADDRESS names, or EnvPool's own, in threads."""
     environment_timeout: float = 60.0
     """Seconds that an environment in a process of its own has to answer."""
     environment_restarts: int = 0

@@ -19,6 +19,8 @@ from typing import Literal, NamedTuple
 from rich.console import Console
 from rich.text import Text
 
+from trpo.processor import available_cores
+
 
 # Package -> oldest version that works, version this release was tested with.
 TESTED = {
@@ -209,9 +211,8 @@ def diagnose() -> list[Finding]:
         findings.append(check_x64(bool(jax.config.jax_enable_x64)))
         findings.append(check_gpu_memory(gpus, environment))
     findings.append(check_precision(precisions))
-    allowed = getattr(os, "sched_getaffinity", lambda _: range(os.cpu_count() or 1))(0)
     torch_threads = torch.get_num_threads() if torch else None
-    findings.append(check_threads(len(allowed), torch_threads, environment))
+    findings.append(check_threads(available_cores(), torch_threads, environment))
     return [
         *findings,
         check_cuda_wheels(installed, torch.version.cuda if torch else None),

@@ -14,6 +14,7 @@ from trpo.lean_environment import LeanVectorEnv
 from trpo.noise import Purpose
 from trpo.observations import flattened
 from trpo.physics_ids import register_physics
+from trpo.pooled_environments import PooledVectorEnv
 from trpo.ray_workers import RayWorkers
 from trpo.seeded_episodes import SeededEpisodes
 from trpo.worker_environments import WorkerVectorEnv
@@ -127,8 +128,9 @@ def make_vector_environment(
         num_envs: Environments.
         seed: Seed of the run.
         vectorization: "sync", in this process, with final observations and action
-            masks as only infos; "async", each in its own; or "ray", each in an actor of
-            a Ray cluster, see `trpo.ray_workers.RayWorkers`.
+            masks as only infos; "async", each in its own; "ray", each in an actor of
+            a Ray cluster, see `trpo.ray_workers.RayWorkers`; or "envpool", in threads,
+            see `trpo.pooled_environments.PooledVectorEnv`.
         purpose: Training or evaluation.
         timeout: Of workers: seconds that an environment has to answer.
         max_restarts: Of workers: environments that may fail and be replaced, see
@@ -138,14 +140,18 @@ def make_vector_environment(
     Raises:
         UnknownEnvironmentError: see `make_environment`.
         EnvironmentWorkerError: a constructor raised, or did not return in time.
-        ValueError: "ray" without Ray, or without the cluster.
+        ValueError: "ray" without Ray, or without the cluster; "envpool" without
+            EnvPool, or for an environment that it has not.
     """
-    makers = [
-        functools.partial(
-            make_environment, env_id, seed=seed, env_index=i, purpose=purpose
-        )
-        for i in range(num_envs)[own or slice(None)]
-    ]
+    indices = range(num_envs)[own or slice(None)]
+    make = functools.partial(make_environment, env_id, seed=seed, purpose=purpose)
+    if vectorization == "envpool":
+        like = make()
+        try:
+            return PooledVectorEnv(env_id, like, indices, seed=seed, purpose=purpose)
+        finally:
+            like.close()
+    makers = [functools.partial(make, env_index=i) for i in indices]
     if vectorization == "sync":
         return LeanVectorEnv(makers)
     workers = RayWorkers(makers) if vectorization == "ray" else None

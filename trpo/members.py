@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from trpo.config import TrainConfig
+from trpo.processor import available_cores
 from trpo.validation import assignments, require_count
 
 
@@ -31,12 +32,8 @@ def reserve_cpu_devices(members: int) -> None:
     the setting once, when it is imported; one that the user has made stays.
     """
     if "jax" not in sys.modules:
-        cores = (
-            len(os.sched_getaffinity(0))
-            if hasattr(os, "sched_getaffinity")
-            else os.cpu_count() or 1
-        )
-        os.environ.setdefault("JAX_NUM_CPU_DEVICES", str(min(cores, max(members, 2))))
+        devices = min(available_cores(), max(members, 2))
+        os.environ.setdefault("JAX_NUM_CPU_DEVICES", str(devices))
 
 
 class NamedMember(NamedTuple):

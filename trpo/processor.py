@@ -1,5 +1,6 @@
-"""What this machine's processor is."""
+"""What this machine's processor is, and how much of it is ours."""
 
+import os
 import platform
 from pathlib import Path
 
@@ -15,3 +16,10 @@ def is_amd() -> bool:
         with CPU_INFO.open() as lines:
             text = next((line for line in lines if line.startswith("vendor_id")), text)
     return "AMD" in text
+
+
+def available_cores() -> int:
+    """Cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
