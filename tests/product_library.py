@@ -13,4 +13,5 @@ def force_library(monkeypatch: pytest.MonkeyPatch, onednn: bool) -> None:
         pytest.skip("this PyTorch is built without oneDNN")
     monkeypatch.setattr(products, "ONEDNN", onednn)
     monkeypatch.setattr(products, "ONEDNN_FROM", 0)
+    monkeypatch.setattr(products, "TANH_FROM", 0)
     monkeypatch.setattr(products, "_worth", lambda *_: onednn)

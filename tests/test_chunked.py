@@ -50,7 +50,8 @@ def test_torch_keeps_the_activations_of_one_chunk():
     def peak(rows: int | None) -> int:
         agent = make_agent(
             "torch", policy_layer_sizes=(256,), batch_chunk_size=rows, value_epochs=1,
-            cg_iters=2,
+            # Of plain tanh networks autograd keeps nothing: derivatives are by hand.
+            cg_iters=2, activation="silu",
         )  # fmt: skip
         batch = {n: native("torch", a) for n, a in make_batch(agent, 4096).items()}
         kept = []
@@ -64,7 +65,7 @@ def test_torch_keeps_the_activations_of_one_chunk():
         return max(kept)
 
     assert peak(None) >= 4096 * 256
-    assert peak(256) <= 4096 * 8
+    assert peak(256) <= 256 * 256
 
 
 def test_jax_needs_less_memory_for_chunks():

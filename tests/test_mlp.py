@@ -16,6 +16,7 @@ from trpo_jax import TRPOAgent as JaxAgent, fisher as jax_fisher, mlp as jax_mlp
 from trpo_jax.flat_policy import FlatPolicy as JaxPolicy
 from trpo_torch import (
     TRPOAgent as TorchAgent,
+    distributions,
     fisher as torch_fisher,
     mlp as torch_mlp,
 )
@@ -77,6 +78,42 @@ def test_the_same_by_onednn(layers, chunk_size, monkeypatch):
 @pytest.mark.parametrize("pair", [torch_pair, jax_pair])
 def test_the_metric_by_hand_is_that_of_automatic_derivatives(pair, layers, chunk_size):
     same_metric(*pair(layers))
+
+
+@pytest.mark.parametrize("onednn", [False, True])
+@pytest.mark.parametrize("layers", LAYERS, ids=str)
+def test_a_gradient_by_hand_is_the_automatic_one(
+    layers, onednn, chunk_size, monkeypatch
+):
+    force_library(monkeypatch, onednn=onednn)
+    _, policy, theta, _ = torch_pair(layers)
+    actions = torch.from_numpy(problem(layers)[2])
+
+    def mean_log_prob(at):
+        return distributions.log_prob(at, actions).mean()
+
+    at, gradient = policy.gradient(theta, mean_log_prob)
+    leaf = theta.clone().requires_grad_()
+    expected = policy(leaf)
+    (automatic,) = torch.autograd.grad(mean_log_prob(expected), leaf)
+    np.testing.assert_allclose(gradient, automatic, rtol=1e-4, atol=1e-5)
+    for field, other in zip(at, expected, strict=True):
+        assert not field.requires_grad
+        np.testing.assert_allclose(field, other.detach(), rtol=1e-4, atol=1e-6)
+
+
+def test_a_gradient_by_hand_of_a_function_of_log_std_alone():
+    _, policy, theta, _ = torch_pair((4,))
+    _, gradient = policy.gradient(theta, lambda at: distributions.entropy(at).mean())
+    np.testing.assert_array_equal(gradient, [1.0, 1.0] + [0.0] * (len(theta) - 2))
+
+
+def test_what_was_recorded_is_not_used_at_other_parameters():
+    fisher, policy, theta, v = torch_pair((4,))
+    policy.gradient(theta, lambda at: at.mean.sum())
+    theta *= 0.5
+    same_metric(fisher, policy, theta, v)
+    same_metric(fisher, policy, theta * 0.5, v)
 
 
 def torch_derivatives(arrays, tangents, obs, u):

@@ -50,13 +50,41 @@ def test_products_are_exact_to_float32(library, shape, transposed):
     near(into, 2.0 * exact, 2 * bound)
 
 
+def test_a_tanh_layer_is_exact_to_float32(library):
+    x, right, exact, bound = factors(300, 17, 40, transposed=False)
+    bias = torch.linspace(-8.0, 8.0, 40)
+    got = products.tanh_layer(x, right.t().contiguous(), bias)
+    # tanh is no steeper than 1, and itself wrong by a few units in the last place.
+    near(got, np.tanh(exact + bias.numpy()), bound + 1e-6)
+
+
 def test_the_library_is_the_one_asked_for(library, monkeypatch):
     asked = []
     fake = type("Operators", (), {})()
     fake._linear_pointwise = lambda x, w, *_: asked.append(x) or x @ w.t()
     monkeypatch.setattr(torch.ops, "mkldnn", fake)
     library.times(torch.ones(2, 2), torch.ones(2, 2))
-    assert bool(asked) == products.ONEDNN
+    products.tanh_layer(torch.ones(2, 2), torch.ones(2, 2), torch.zeros(2))
+    assert len(asked) == 2 * products.ONEDNN
+
+
+def test_tanh_by_onednn_is_for_many_outputs_in_a_plain_layout(monkeypatch):
+    monkeypatch.setattr(products, "ONEDNN", True)
+    asked = []
+    fake = type("Operators", (), {})()
+    fake._linear_pointwise = lambda x, *_: asked.append(x) or x
+    monkeypatch.setattr(torch.ops, "mkldnn", fake)
+    fit = torch.zeros(1024, 64)
+    for x in (
+        fit[:2],
+        fit.double(),
+        fit.to("meta"),
+        torch.zeros(1024, 128)[:, :64],
+    ):
+        products.tanh_layer(x, torch.zeros(64, 64).to(x), torch.zeros(64).to(x))
+    assert not asked
+    products.tanh_layer(fit, torch.zeros(64, 64), torch.zeros(64))
+    assert len(asked) == 1
 
 
 def test_small_products_and_other_types_stay_where_they_were(monkeypatch):

@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -35,6 +36,7 @@ class FlatPolicy:
         self._activation = policy.architecture.activation
         self._shapes = [parameter.shape for parameter in policy.parameters()]
         self._obs = obs
+        self._recorded: tuple[tuple[Tensor, int] | None, Any] = None, None
 
     def __call__(self, theta: Float[Tensor, " p"]) -> Distribution:
         """The distribution at each observation."""
@@ -48,7 +50,7 @@ class FlatPolicy:
         What the samples at hand add to it; see `fisher.py`.
         """
         log_std, layers = self._unflatten(theta.detach())
-        outputs, (inputs, transposed) = mlp.record(layers, self._obs, self._activation)
+        outputs, (inputs, transposed) = self._record(theta)
         given = (self._head, outputs, log_std, self._mask)
         push_head, pull_head = distributions.jacobian(*given)
         at = distributions.from_network(*given)
@@ -66,6 +68,44 @@ class FlatPolicy:
             return flat
 
         return product
+
+    def gradient(
+        self, theta: Float[Tensor, " p"], function: Callable[[Distribution], Tensor]
+    ) -> tuple[Distribution, Float[Tensor, " p"]]:
+        """The distribution at `theta`, and the gradient there of a function of it.
+
+        Args:
+            theta: Flat parameters.
+            function: Distribution -> number.
+        """
+        outputs, (inputs, transposed) = self._record(theta)
+        log_std, layers = self._unflatten(theta.detach())
+        leaves = [outputs] if log_std is None else [outputs, log_std]
+        leaves = [leaf.detach().requires_grad_() for leaf in leaves]
+        with torch.enable_grad():
+            given = (leaves[0], None if log_std is None else leaves[1])
+            at = distributions.from_network(self._head, *given, self._mask)
+            # A function may depend on one of the two alone, such as an entropy.
+            found = torch.autograd.grad(
+                function(at), leaves, allow_unused=True, materialize_grads=True
+            )
+        flat = torch.empty_like(theta)
+        into, gradients = self._unflatten(flat)
+        if into is not None:
+            into.copy_(found[1])
+        pull = (inputs, found[0], gradients, self._activation, transposed)
+        mlp.pull(layers, *pull)
+        return at._make(field.detach() for field in at), flat
+
+    def _record(self, theta: Float[Tensor, " p"]) -> tuple[Tensor, mlp.Tape]:
+        """Outputs and tape: a gradient and the products at one `theta` share them."""
+        at, found = self._recorded
+        # Which vector, and how often it has been written to.
+        if at is None or at[0] is not theta or at[1] != theta._version:
+            _, layers = self._unflatten(theta.detach())
+            found = mlp.record(layers, self._obs, self._activation)
+            self._recorded = (theta, theta._version), found
+        return found
 
     def scores(
         self, theta: Float[Tensor, " p"], actions: Float[Tensor, "n act_dim"]

@@ -17,7 +17,7 @@ from torch.nn.functional import linear
 
 from trpo.architecture import LAYER_NORM_EPSILON
 from trpo.chunks import chunk_rows
-from trpo_torch.products import Products, products
+from trpo_torch.products import Products, products, tanh_layer
 
 
 # GELU is x times the normal distribution function at x, exactly (by erf).
@@ -60,7 +60,6 @@ def forward(
     x: Float[Tensor, "n in_"],
     activation: str = "tanh",
     norms: Sequence[Layer] = (),
-    differentiable: bool = True,
 ) -> list[Tensor]:
     """The input of every layer, and the output [n, out] of the last.
 
@@ -69,13 +68,18 @@ def forward(
         x: Input of the first.
         activation: Of the hidden layers.
         norms: Scale and shift of each hidden layer's normalisation, if it has one.
-        differentiable: Whether autograd may be asked for derivatives.
     """
     *hidden, output = layers
     activate = ACTIVATIONS[activation]
-    product = linear if differentiable else _products_of(layers, x).linear
+    # Where autograd won't be asked for derivatives, which only its own products have.
+    by_library = not torch.is_grad_enabled()
+    product = _products_of(layers, x).linear if by_library else linear
     inputs = [x]
     for i, (weight, bias) in enumerate(hidden):
+        if by_library and activation == "tanh" and not norms:
+            x = tanh_layer(x, weight, bias)
+            inputs.append(x)
+            continue
         x = product(x, weight, bias)
         if norms:
             scale, shift = norms[i]
@@ -90,7 +94,7 @@ def record(
     layers: Sequence[Layer], x: Float[Tensor, "n in_"], activation: str = "tanh"
 ) -> tuple[Float[Tensor, "n out"], Tape]:
     """The output, and what `push` and `pull` need for many products."""
-    *inputs, output = forward(layers, x, activation, differentiable=False)
+    *inputs, output = forward(layers, x, activation)
     product = _products_of(layers, x)
     transposed: list[list[Tensor] | None] = [None] * len(layers)
     for i, chunks in enumerate(zip(*_chunks(inputs), strict=True)):

@@ -1,5 +1,6 @@
 """One trust-region step of the policy, a pure function of its arguments."""
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -12,6 +13,7 @@ from trpo_torch import distributions, reduction
 from trpo_torch.conjugate_gradient import CGResult, inner
 from trpo_torch.distributions import Distribution
 from trpo_torch.fisher import PolicyFunction
+from trpo_torch.flat_policy import FlatPolicy
 from trpo_torch.line_search import LineSearchResult
 from trpo_torch.objective import SURROGATE, Objective, Surrogate, mean_kl, surrogate
 from trpo_torch.step_memory import NO_MEMORY, StepMemory, damping_of, remember
@@ -139,13 +141,28 @@ def surrogate_and_gradient(
     objective: Objective = SURROGATE,
 ) -> tuple[Distribution, Surrogate, Tensor]:
     """Old distribution, surrogate and the surrogate's gradient, all detached."""
+    found: list[Surrogate] = []
+
+    def value(distribution: Distribution) -> Tensor:
+        found.append(objective.value(distribution, batch))
+        return found[-1].value
+
+    by_hand = isinstance(policy, FlatPolicy)
+    old, gradient = (
+        policy.gradient(theta, value) if by_hand else _gradient(policy, theta, value)
+    )
+    before = Surrogate(*(field.detach() for field in found[-1]))
+    return old, before, reduction.total(gradient)
+
+
+def _gradient(
+    policy: PolicyFunction, theta: Tensor, function: Callable[[Distribution], Tensor]
+) -> tuple[Distribution, Tensor]:
+    """As `FlatPolicy.gradient`, of any policy."""
     at = theta.detach().requires_grad_()
     distribution = policy(at)
-    before = objective.value(distribution, batch)
-    (gradient,) = torch.autograd.grad(before.value, at)
-    old = distribution._make(field.detach() for field in distribution)
-    before = Surrogate(*(field.detach() for field in before))
-    return old, before, reduction.total(gradient)
+    (gradient,) = torch.autograd.grad(function(distribution), at)
+    return distribution._make(field.detach() for field in distribution), gradient
 
 
 class _Candidates:

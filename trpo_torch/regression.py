@@ -132,7 +132,7 @@ def _by_hand(
     @torch.no_grad()
     def find(part: Part) -> Tensor:
         obs, targets, _ = part
-        *inputs, values = mlp.forward(layers, obs, activation, differentiable=False)
+        *inputs, values = mlp.forward(layers, obs, activation)
         terms, slopes = loss.of(values, targets)
         cotangent = slopes * (2.0 * weights(targets))
         mlp.pull(layers, inputs, cotangent, gradients, activation)
