@@ -18,7 +18,7 @@ from trpo.processor import available_cores
 
 PACKAGES = (
     "torch", "jax", "jaxlib", "flax", "optax", "numpy", "gymnasium", "mujoco",
-    "sb3-contrib", "stable-baselines3", "tianshou",
+    "envpool", "sb3-contrib", "stable-baselines3", "tianshou",
 )  # fmt: skip
 # Square, and the two shapes of a 256-unit layer's products on a batch of 8,192.
 MATMUL_SHAPES = ((2048, 2048, 2048), (8192, 256, 256), (256, 8192, 256))

@@ -33,8 +33,9 @@ CASES = {
     "recurrent": (),
     "constrained": (),
 }
-# Ring C is a mean over cases and seeds: of fewer it is chance.
-LEAST_PROBLEMS = 8
+# Ring C is a mean over cases and seeds: of fewer it is chance. Of 8, 16 and 32 problems
+# of "discrete", JAX had 4.0, 2.7 and 2.2 times the error of PyTorch in one quantity.
+LEAST_PROBLEMS = 16
 GOLDEN = "gauss_small_f64"
 SHOWN = 3
 
