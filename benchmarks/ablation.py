@@ -4,7 +4,8 @@
         --vary target_kl=0.01,0.03 gae_lambda=0.9,0.97 --total-steps 300000
 
 One setting is changed at a time, or several together (`num_envs=2&rollout_steps=1024`);
-the unchanged preset is run with the same seeds.
+the unchanged preset is run with the same seeds. Besides settings, `truncation=terminal`
+takes time limits for ends, which the product can't.
 Finished runs are skipped, so that a further value costs its own runs only.
 """
 
@@ -20,6 +21,7 @@ from typing import Any, Literal
 import tyro
 from rich.console import Console
 
+from benchmarks.cut_as_end import cut_as_end_id
 from benchmarks.training_study_figures import draw_band
 from benchmarks.training_study_report import final_returns
 from benchmarks.training_study_rows import COLUMNS, Row, curves_of
@@ -29,12 +31,14 @@ from benchmarks.training_study_statistics import (
     interquartile_mean,
 )
 from trpo.config import TrainConfig, TRPOConfig
-from trpo.presets import preset_config
+from trpo.presets import preset_config, preset_for
 from trpo.run_pool import run_all
 
 
 RESULTS = Path(__file__).parent / "results" / "training" / "ablations"
 PRESET = "preset"
+PANELS_IN_A_ROW = 4
+TRUNCATION, BOOTSTRAPPED, TERMINAL = "truncation", "bootstrapped", "terminal"
 
 
 @dataclasses.dataclass
@@ -106,17 +110,22 @@ def planned(arguments: Arguments) -> dict[str, list[RunSpec]]:
                 variants[label] = changes
     return {
         label: [
-            RunSpec(
-                arguments.env,
-                arguments.backend,
-                seed,
-                common + changes,
-                label="" if label == PRESET else label,
-            )
+            _run(arguments, seed, common + changes, "" if label == PRESET else label)
             for seed in arguments.seeds
         ]
         for label, changes in variants.items()
     }
+
+
+def _run(
+    arguments: Arguments, seed: int, changes: tuple[tuple[str, Any], ...], label: str
+) -> RunSpec:
+    env_id = arguments.env
+    if (TRUNCATION, TERMINAL) in changes:
+        changes = tuple(change for change in changes if change[0] != TRUNCATION)
+        changes += (("preset", preset_for(env_id).name),)
+        env_id = cut_as_end_id(env_id)
+    return RunSpec(env_id, arguments.backend, seed, changes, label)
 
 
 def _changes(choice: str) -> list[tuple[str, tuple[tuple[str, Any], ...]]]:
@@ -138,9 +147,13 @@ def parsed(name: str, text: str) -> Any:
         ValueError: there is no such setting, or the text is no value of its type.
     """
     fields = (*dataclasses.fields(TrainConfig), *dataclasses.fields(TRPOConfig))
-    kinds = {field.name: type(field.default) for field in fields}
+    kinds = {field.name: type(field.default) for field in fields} | {TRUNCATION: str}
     if name not in kinds:
         raise ValueError(f"`vary`: expected one of {sorted(kinds)}, got {name!r}.")
+    if name == TRUNCATION and text not in (BOOTSTRAPPED, TERMINAL):
+        raise ValueError(
+            f"`vary`: expected {TRUNCATION}={BOOTSTRAPPED} or {TERMINAL}, got {text!r}."
+        )
     if kinds[name] is str:
         return text
     if kinds[name] is tuple:
@@ -157,6 +170,8 @@ def parsed(name: str, text: str) -> Any:
 
 def preset_value(env_id: str, name: str) -> Any:
     """The preset's own value of a setting."""
+    if name == TRUNCATION:
+        return BOOTSTRAPPED
     config = preset_config(env_id)
     return getattr(config if hasattr(config, name) else config.agent, name)
 
@@ -228,9 +243,13 @@ def draw(
     from matplotlib.figure import Figure
 
     choices = arguments.vary
-    figure = Figure(figsize=(4.2 * len(choices), 3.4), layout="constrained")
-    panels = figure.subplots(1, len(choices), squeeze=False)[0]
-    for axes, choice in zip(panels, choices, strict=True):
+    columns = min(len(choices), PANELS_IN_A_ROW)
+    rows = -(-len(choices) // columns)
+    figure = Figure(figsize=(4.2 * columns, 3.4 * rows), layout="constrained")
+    panels = figure.subplots(rows, columns, squeeze=False).flatten()
+    for axes in panels[len(choices) :]:
+        axes.remove()
+    for axes, choice in zip(panels[: len(choices)], choices, strict=True):
         settings = _names([choice])
         variants = [label for label, _ in _changes(choice) if label in curves]
         for i, label in enumerate(variants):
@@ -244,7 +263,8 @@ def draw(
         axes.title.set_fontsize(9)
         axes.grid(alpha=0.25)
         axes.legend(fontsize=8)
-    panels[0].set_ylabel("return, deterministic policy")
+    for axes in panels[: len(choices) : columns]:
+        axes.set_ylabel("return, deterministic policy")
     figure.suptitle(f"{arguments.env}, {arguments.backend}", fontsize=10)
     figure.savefig(path, dpi=120)
 

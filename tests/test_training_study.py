@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 
+import gymnasium
 import numpy as np
 import pytest
 
@@ -22,6 +23,7 @@ from benchmarks.training_study_statistics import (
     difference_interval,
     interquartile_mean,
 )
+from trpo.presets import preset_config
 from trpo.run_process import locked
 
 
@@ -165,12 +167,43 @@ def test_ablation_compares_each_value_with_the_preset(tmp_path):
     assert stem.with_suffix(".png").stat().st_size > 10_000
 
 
+@pytest.mark.slow
+def test_an_ablation_of_truncation_ends_episodes_at_their_time_limit(tmp_path):
+    arguments = ablation.Arguments(
+        env="Pendulum-v1",
+        vary=("truncation=terminal",),
+        seeds=(100,),
+        total_steps=1600,
+        runs=tmp_path / "runs",
+        results=tmp_path / "results",
+    )
+    (spec,) = ablation.planned(arguments)["truncation=terminal"]
+    own = preset_config("Pendulum-v1", seed=100, total_steps=1600).to_dict()
+    changed = {k for k, v in spec.config.to_dict().items() if v != own[k]}
+    assert changed == {
+        "env_id",
+        "eval_interval",
+        "checkpoint_interval",
+        "keep_checkpoints",
+    }
+    assert ablation.main(arguments) == 0
+    text = (tmp_path / "results" / "Pendulum-v1-truncation.md").read_text()
+    assert "| preset (truncation=bootstrapped) | 1,600 |" in text
+    assert "| truncation=terminal | 1,600 |" in text
+
+    env = gymnasium.make(spec.env_id)
+    env.reset(seed=0)
+    ends = [env.step(env.action_space.sample())[2:4] for _ in range(200)]
+    assert ends == [(False, False)] * 199 + [(True, False)]
+
+
 @pytest.mark.parametrize(
     ("choice", "words"),
     [
         ("learning=1", "expected one of"),
         ("target_kl=fast", "a value of target_kl, a float"),
         ("target_kl=-1", "`target_kl`"),
+        ("truncation=cut", "truncation=bootstrapped or terminal, got 'cut'"),
     ],
 )
 def test_an_ablation_of_nonsense_is_refused(choice, words):

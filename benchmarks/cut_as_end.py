@@ -1,0 +1,45 @@
+"""An environment whose time limit counts as an end, for comparison only.
+
+    python -m benchmarks.ablation --env HalfCheetah-v5 --vary truncation=terminal
+
+An agent that does not tell the two apart takes the state at the limit to be worth
+nothing (Pardo et al. 2018, "Time Limits in Reinforcement Learning").
+"""
+
+from typing import Any
+
+import gymnasium
+
+
+NAMESPACE = "cut-as-end"
+
+
+class CutAsEnd(gymnasium.Wrapper):
+    """Says that an episode has terminated where it was truncated."""
+
+    def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
+        """One step of the environment; never truncated."""
+        obs, reward, terminated, truncated, info = self.env.step(action)
+        return obs, reward, terminated or truncated, False, info
+
+
+def make_cut_as_end(base: str, **options: Any) -> gymnasium.Env:
+    """The environment of id `base` so wrapped; for `gymnasium.register`."""
+    return CutAsEnd(gymnasium.make(base, **options))
+
+
+def cut_as_end_id(base: str) -> str:
+    """The id by which `gymnasium.make` finds it, in any process."""
+    return f"{__name__}:{NAMESPACE}/{base}"
+
+
+for _base in (
+    "HalfCheetah-v5", "Hopper-v5", "Walker2d-v5", "Ant-v5", "Swimmer-v5",
+    "Humanoid-v5", "Reacher-v5", "InvertedPendulum-v5", "InvertedDoublePendulum-v5",
+    "Pendulum-v1",
+):  # fmt: skip
+    gymnasium.register(
+        f"{NAMESPACE}/{_base}",
+        entry_point=f"{__name__}:make_cut_as_end",
+        kwargs={"base": _base},
+    )
