@@ -34,7 +34,6 @@ class PooledVectorEnv(VectorEnv):
         indices: Of these environments among all of the run, for their seeds.
         seed: Seed of the run.
         purpose: Training or evaluation.
-        threads: Of the pool; by default one for each core, no more than environments.
 
     Raises:
         ValueError: EnvPool is not installed, has no such environment, or one of other
@@ -51,13 +50,12 @@ class PooledVectorEnv(VectorEnv):
         *,
         seed: int,
         purpose: Purpose = Purpose.TRAINING_RESET,
-        threads: int | None = None,
     ) -> None:
         self._envpool = _required(env_id)
         self._env_id, self._indices = env_id, tuple(indices)
         self._stream = RandomStream(seed, purpose)
         self.num_envs = len(self._indices)
-        self._threads = threads or min(available_cores(), self.num_envs)
+        self._threads = min(available_cores(), self.num_envs)
         self.single_observation_space = like.observation_space
         self.single_action_space = like.action_space
         self.observation_space = batch_space(like.observation_space, self.num_envs)
