@@ -144,7 +144,26 @@ def _updates(data: Results) -> str:
         )
     names = [status.name.lower().replace("_", " ") for status in StepStatus]
     header = ("environment", "backend", "seconds per run", "steps/s", *names)
-    return _table("Time, and how each update ended", header, rows)
+    text = _table("Time, and how each update ended", header, rows)
+    return f"{text}\n{_whole_time(data)}\n"
+
+
+def _whole_time(data: Results) -> str:
+    """How long the study took, by backend."""
+    sentences = []
+    for backend in sorted({backend for _, backend in data}):
+        ends = [
+            curve[-1].training_seconds
+            for (_, its_backend), curves in data.items()
+            if its_backend == backend
+            for curve in curves.values()
+        ]
+        hours = sum(ends) / 3600
+        sentences.append(
+            f"All {len(ends)} runs in {backend} together: {hours:.1f} hours, "
+            f"{hours / 2:.1f} hours of two at a time, each on one core."
+        )
+    return "  \n".join(sentences)
 
 
 def _compared(
