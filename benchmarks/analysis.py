@@ -69,11 +69,16 @@ def peaks(store: Store) -> Peaks | None:
     """Median over processes of the machine's peaks; None if they weren't measured."""
     for cell in store.cells(lambda cell: cell.kind == "machine"):
         good = store.good(cell)
-        rates = [max(s.get("torch_flops", 0), s.get("jax_flops", 0)) for s in good]
         if good:
+            rates = [matmul_peak(sample) for sample in good]
             bandwidth = [sample["bandwidth"] for sample in good]
             return Peaks(float(np.median(rates)), float(np.median(bandwidth)))
     return None
+
+
+def matmul_peak(sample: dict[str, Any]) -> float:
+    """The faster framework's rate of matrix products, as one process measured it."""
+    return max(sample.get("torch_flops", 0.0), sample.get("jax_flops", 0.0))
 
 
 def update_seconds(sample: dict[str, Any]) -> float:
@@ -186,17 +191,20 @@ def update_cell(subject: str, size: Size, device: str, mode: str = "fixed") -> C
 def fisher_fraction(store: Store, backend: str) -> tuple[float, float] | None:
     """Fisher products' fraction of the matrix-product peak, and seconds of one.
 
-    Each process's sample is the median difference between 20 and 10 iterations.
+    Medians over processes. A process's product is the median difference between 20 and
+    10 iterations, and its fraction is of the peak that the same process measured.
     """
-    limits = peaks(store)
     for cell in store.cells(lambda c: (c.kind, c.subject) == ("fisher", backend)):
         good = store.good(cell)
-        if good and limits and cell.size:
-            medians = [np.median(sample["seconds_per_product"]) for sample in good]
-            seconds = float(np.median(medians))
+        if good and cell.size:
             widths = (cell.size.obs_dim, *cell.size.layers, cell.size.act_dim)
             product = flops.fisher_product(cell.size.samples, widths)
-            return product.flops / seconds / limits.matmul, seconds
+            seconds = [float(np.median(s["seconds_per_product"])) for s in good]
+            fractions = [
+                product.flops / time / matmul_peak(sample)
+                for time, sample in zip(seconds, good, strict=True)
+            ]
+            return float(np.median(fractions)), float(np.median(seconds))
     return None
 
 

@@ -85,10 +85,20 @@ def measure_peaks(device: str) -> dict[str, float]:
     """Peaks of this machine.
 
     Returns:
+        The rates of `measure_matmul`; and `bandwidth`: bytes per second of copying an
+        array larger than the caches, a byte read and a byte written each counted.
+    """
+    peaks = measure_matmul(device)
+    peaks["bandwidth"] = 2.0 * COPY_BYTES / _best_seconds(_copy(device))
+    return peaks
+
+
+def measure_matmul(device: str) -> dict[str, float]:
+    """Peaks of matrix products.
+
+    Returns:
         For each framework that is installed, `<framework>_flops`: the best float32
-        matrix-product rate over `MATMUL_SHAPES` in operations per second; and
-        `bandwidth`: bytes per second of copying an array larger than the caches, a
-        byte read and a byte written each counted.
+        matrix-product rate over `MATMUL_SHAPES` in operations per second.
     """
     peaks = {}
     for framework, make in (("torch", _torch_product), ("jax", _jax_product)):
@@ -98,7 +108,6 @@ def measure_peaks(device: str) -> dict[str, float]:
                 seconds = _best_seconds(make(device, (m, k), (k, n)))
                 rates.append(2.0 * m * k * n / seconds)
             peaks[f"{framework}_flops"] = max(rates)
-    peaks["bandwidth"] = 2.0 * COPY_BYTES / _best_seconds(_copy(device))
     return peaks
 
 
