@@ -127,7 +127,7 @@ def fisher_table(store: Store) -> str:
         if found is not None:
             fraction, seconds = found
             body.append(
-                [SUBJECTS[backend], f"{1e3 * seconds:.1f}", f"{100 * fraction:.0f} %"]
+                [SUBJECTS[backend], f"{1e3 * seconds:.1f}", f"{100 * fraction:.1f} %"]
             )
     header = ("backend", "ms per product", "of the matrix-product peak")
     return table(header, body) if body else "not run"

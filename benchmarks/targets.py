@@ -109,7 +109,7 @@ def _fisher(store: Store) -> list[Target]:
             _target(
                 f"{NAMES[backend]} Fisher products at 65 % of the matrix-product peak, "
                 "8,192 x 256-256", UPDATE, found and found[0],
-                lambda value: f"{100 * value:.0f} %", 0.65,
+                lambda value: f"{100 * value:.1f} %", 0.65,
             )
         )  # fmt: skip
     return targets
