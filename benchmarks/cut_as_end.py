@@ -12,6 +12,11 @@ import gymnasium
 
 
 NAMESPACE = "cut-as-end"
+BASES = (
+    "HalfCheetah-v5", "Hopper-v5", "Walker2d-v5", "Ant-v5", "Swimmer-v5",
+    "Humanoid-v5", "Reacher-v5", "InvertedPendulum-v5", "InvertedDoublePendulum-v5",
+    "Pendulum-v1",
+)  # fmt: skip
 
 
 class CutAsEnd(gymnasium.Wrapper):
@@ -29,15 +34,20 @@ def make_cut_as_end(base: str, **options: Any) -> gymnasium.Env:
 
 
 def cut_as_end_id(base: str) -> str:
-    """The id by which `gymnasium.make` finds it, in any process."""
+    """The id by which `gymnasium.make` finds it, in any process.
+
+    Raises:
+        ValueError: `base` is none of `BASES`.
+    """
+    if base not in BASES:
+        raise ValueError(
+            f"`vary`: truncation=terminal expects one of {', '.join(BASES)}, got "
+            f"{base!r}; add it to `BASES` in {__name__}."
+        )
     return f"{__name__}:{NAMESPACE}/{base}"
 
 
-for _base in (
-    "HalfCheetah-v5", "Hopper-v5", "Walker2d-v5", "Ant-v5", "Swimmer-v5",
-    "Humanoid-v5", "Reacher-v5", "InvertedPendulum-v5", "InvertedDoublePendulum-v5",
-    "Pendulum-v1",
-):  # fmt: skip
+for _base in BASES:
     gymnasium.register(
         f"{NAMESPACE}/{_base}",
         entry_point=f"{__name__}:make_cut_as_end",
