@@ -120,12 +120,13 @@ def planned(arguments: Arguments) -> dict[str, list[RunSpec]]:
 def _run(
     arguments: Arguments, seed: int, changes: tuple[tuple[str, Any], ...], label: str
 ) -> RunSpec:
+    """A run of the preset, changed; truncation is the environment's, not a setting."""
     env_id = arguments.env
+    settings = tuple(change for change in changes if change[0] != TRUNCATION)
     if (TRUNCATION, TERMINAL) in changes:
-        changes = tuple(change for change in changes if change[0] != TRUNCATION)
-        changes += (("preset", preset_for(env_id).name),)
+        settings += (("preset", preset_for(env_id).name),)
         env_id = cut_as_end_id(env_id)
-    return RunSpec(env_id, arguments.backend, seed, changes, label)
+    return RunSpec(env_id, arguments.backend, seed, settings, label)
 
 
 def _changes(choice: str) -> list[tuple[str, tuple[tuple[str, Any], ...]]]:
@@ -246,10 +247,11 @@ def draw(
     columns = min(len(choices), PANELS_IN_A_ROW)
     rows = -(-len(choices) // columns)
     figure = Figure(figsize=(4.2 * columns, 3.4 * rows), layout="constrained")
-    panels = figure.subplots(rows, columns, squeeze=False).flatten()
-    for axes in panels[len(choices) :]:
+    grid = figure.subplots(rows, columns, squeeze=False).flatten()
+    panels, unused = grid[: len(choices)], grid[len(choices) :]
+    for axes in unused:
         axes.remove()
-    for axes, choice in zip(panels[: len(choices)], choices, strict=True):
+    for axes, choice in zip(panels, choices, strict=True):
         settings = _names([choice])
         variants = [label for label, _ in _changes(choice) if label in curves]
         for i, label in enumerate(variants):
@@ -263,7 +265,7 @@ def draw(
         axes.title.set_fontsize(9)
         axes.grid(alpha=0.25)
         axes.legend(fontsize=8)
-    for axes in panels[: len(choices) : columns]:
+    for axes in panels[::columns]:
         axes.set_ylabel("return, deterministic policy")
     figure.suptitle(f"{arguments.env}, {arguments.backend}", fontsize=10)
     figure.savefig(path, dpi=120)

@@ -10,13 +10,12 @@ from typing import Any
 
 import gymnasium
 
+from trpo.presets import BY_ENVIRONMENT
+
 
 NAMESPACE = "cut-as-end"
-BASES = (
-    "HalfCheetah-v5", "Hopper-v5", "Walker2d-v5", "Ant-v5", "Swimmer-v5",
-    "Humanoid-v5", "Reacher-v5", "InvertedPendulum-v5", "InvertedDoublePendulum-v5",
-    "Pendulum-v1",
-)  # fmt: skip
+# Those that have a preset of their own and no namespace, which an id has one of.
+BASES = tuple(env_id for env_id in BY_ENVIRONMENT if "/" not in env_id)
 
 
 class CutAsEnd(gymnasium.Wrapper):
@@ -42,7 +41,7 @@ def cut_as_end_id(base: str) -> str:
     if base not in BASES:
         raise ValueError(
             f"`vary`: truncation=terminal expects one of {', '.join(BASES)}, got "
-            f"{base!r}; add it to `BASES` in {__name__}."
+            f"{base!r}."
         )
     return f"{__name__}:{NAMESPACE}/{base}"
 

@@ -197,6 +197,14 @@ def test_an_ablation_of_truncation_ends_episodes_at_their_time_limit(tmp_path):
     assert ends == [(False, False)] * 199 + [(True, False)]
 
 
+def test_bootstrapped_truncation_beside_another_setting_changes_that_alone():
+    choice = "truncation=bootstrapped&gamma=0.9"
+    arguments = ablation.Arguments(env="Pendulum-v1", vary=(choice,), seeds=(100,))
+    (spec,) = ablation.planned(arguments)[choice]
+    assert spec.env_id == "Pendulum-v1"
+    assert spec.overrides == (("gamma", 0.9),)
+
+
 @pytest.mark.parametrize(
     ("choice", "words"),
     [

@@ -74,17 +74,16 @@ def forward(
     # Where autograd won't be asked for derivatives, which only its own products have.
     by_library = not torch.is_grad_enabled()
     product = _products_of(layers, x).linear if by_library else linear
+    in_one = by_library and activation == "tanh" and not norms
     inputs = [x]
     for i, (weight, bias) in enumerate(hidden):
-        if by_library and activation == "tanh" and not norms:
+        if in_one:
             x = tanh_layer(x, weight, bias)
-            inputs.append(x)
-            continue
-        x = product(x, weight, bias)
-        if norms:
-            scale, shift = norms[i]
-            x = functional.layer_norm(x, shift.shape, scale, shift, LAYER_NORM_EPSILON)
-        x = activate(x)
+        else:
+            x = product(x, weight, bias)
+            if norms:
+                x = _layer_norm(x, *norms[i])
+            x = activate(x)
         inputs.append(x)
     return [*inputs, product(x, output.weight, output.bias)]
 
@@ -204,6 +203,10 @@ def _put_transposed(sums: list[Tensor | None], gradients: Sequence[Layer]) -> No
     for total, (weight, _) in zip(sums, gradients, strict=True):
         if total is not None:
             weight.copy_(total.t())
+
+
+def _layer_norm(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
+    return functional.layer_norm(x, shift.shape, scale, shift, LAYER_NORM_EPSILON)
 
 
 def _times_tanh_slope(g: Tensor, y: Tensor) -> Tensor:
