@@ -20,12 +20,26 @@ PACKAGES = ("torch", "jax", "jaxlib", "flax", "optax", "numpy", "gymnasium")
 MOST_MAPPINGS = 32_000
 
 
+def _version(name: str) -> str:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return "not installed"
+
+
+def _quick_options() -> dict[str, Any]:
+    options: dict[str, Any] = {"xla_backend_optimization_level": 0}
+    # From 0.11 on there is no such option, and an unknown one is an error.
+    if _version("jaxlib").split(".")[:2] in (["0", "8"], ["0", "9"], ["0", "10"]):
+        options["xla_cpu_use_fusion_emitters"] = False
+    return options
+
+
 # XLA's options for what takes longer to compile than to run: a third of the time. For
 # programs of this suite alone; an agent's own are compiled as its users' are.
-QUICK = {
-    "xla_backend_optimization_level": 0,
-    "xla_cpu_use_fusion_emitters": False,
-}
+QUICK = _quick_options()
+# The same as `XLA_FLAGS`, for whole processes.
+QUICK_FLAGS = " ".join(f"--{name}={str(x).lower()}" for name, x in QUICK.items())
 
 
 def prepare() -> None:
@@ -107,13 +121,6 @@ def describe() -> dict[str, Any]:
             torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())
         ],
     }
-
-
-def _version(name: str) -> str:
-    try:
-        return importlib.metadata.version(name)
-    except importlib.metadata.PackageNotFoundError:
-        return "not installed"
 
 
 def _processor() -> str:

@@ -22,6 +22,7 @@ import time
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from parity_tests import environment
 from parity_tests.mutant_kinds import Mutant
 from parity_tests.mutants import MUTANTS
 
@@ -78,8 +79,7 @@ def check(
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
         "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
         # Compiling takes longer than running here.
-        "XLA_FLAGS": "--xla_backend_optimization_level=0 "
-        "--xla_cpu_use_fusion_emitters=false",
+        "XLA_FLAGS": environment.QUICK_FLAGS,
     }
     command = [sys.executable, "-m", "parity_tests.mutant_check", group, *frameworks]
     try:

@@ -5,15 +5,12 @@ import os
 
 from hypothesis import HealthCheck, settings
 
-from parity_tests.environment import drop_compiled_programs
+from parity_tests.environment import QUICK_FLAGS, drop_compiled_programs
 
 
 # Compiling takes nearly all of the time here: a third of it, to slower programs. The
 # parity suite compiles as users do. XLA reads this when JAX starts, in children too.
-os.environ.setdefault(
-    "XLA_FLAGS",
-    "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false",
-)
+os.environ.setdefault("XLA_FLAGS", QUICK_FLAGS)
 # A busy machine is no failure, and the same examples are drawn on each run.
 settings.register_profile(
     "trpo",
