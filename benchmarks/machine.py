@@ -101,11 +101,12 @@ def measure_matmul(device: str) -> dict[str, float]:
         matrix-product rate over `MATMUL_SHAPES` in operations per second.
     """
     peaks = {}
-    for framework, make in (("torch", _torch_product), ("jax", _jax_product)):
+    for framework in PRODUCTS:
         if _version(framework) != "not installed":
             rates = []
             for m, k, n in MATMUL_SHAPES:
-                seconds = _best_seconds(make(device, (m, k), (k, n)))
+                product = PRODUCTS[framework](device, (m, k), (k, n))
+                seconds = _best_seconds(product)
                 rates.append(2.0 * m * k * n / seconds)
             peaks[f"{framework}_flops"] = max(rates)
     return peaks
@@ -179,3 +180,7 @@ def _copy(device: str) -> Callable[[], Any]:
             torch.cuda.synchronize()
 
     return run
+
+
+# Framework -> function that makes a product of two matrices of ones, to be called.
+PRODUCTS = {"torch": _torch_product, "jax": _jax_product}

@@ -108,5 +108,5 @@ def count_kernel_launches(run: Callable[[], Any]) -> int | None:
     on_gpu = torch.autograd.DeviceType.CUDA
     return sum(
         event.device_type == on_gpu and not event.name.startswith(("Memcpy", "Memset"))
-        for event in profile.events()
+        for event in profile.events() or ()
     )
