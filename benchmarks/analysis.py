@@ -197,8 +197,7 @@ def fisher_fraction(store: Store, backend: str) -> tuple[float, float] | None:
     for cell in store.cells(lambda c: (c.kind, c.subject) == ("fisher", backend)):
         good = store.good(cell)
         if good and cell.size:
-            widths = (cell.size.obs_dim, *cell.size.layers, cell.size.act_dim)
-            product = flops.fisher_product(cell.size.samples, widths)
+            product = flops.fisher_product(cell.size.samples, cell.size.policy_widths)
             seconds = [float(np.median(s["seconds_per_product"])) for s in good]
             fractions = [
                 product.flops / time / matmul_peak(sample)

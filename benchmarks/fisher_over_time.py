@@ -9,31 +9,27 @@ copies by one thread of arrays that fit the second-level cache, the third, and n
 
 import csv
 import dataclasses
-import subprocess
-import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import matplotlib as mpl
 import numpy as np
 import tyro
 from rich.console import Console
 
-from benchmarks.cells import fisher_cells
+from benchmarks.cells import Cell, fisher_cells
 from benchmarks.fisher_cell import EXTRA_PRODUCTS, few_and_many
 from benchmarks.flops import fisher_product
 from benchmarks.machine import PRODUCTS
+from benchmarks.runner import measure
 from benchmarks.store import RESULTS
 from benchmarks.timing import time_once
+from trpo.processor import available_cores
 
 
-mpl.use("Agg")  # No display is needed, and none may be there.
-
-from matplotlib import pyplot as plt
-
-
+KIND = "fisher-over-time"
 # Of array copied: within a core's second-level cache with its copy, within the third.
 COPIES = {"copy_l2_gbs": 2**18, "copy_l3_gbs": 2**22, "copy_memory_gbs": 2**26}
 REPEATS = 9
@@ -47,7 +43,7 @@ class Turn(NamedTuple):
 
     Attributes:
         backend: Framework.
-        second: Since the first process began to measure.
+        second: Since the first turn of all.
         product_ms: Of one Fisher product, CG's vector operations included.
         product_gflops, matmul_gflops: Its rate, and that of an 8,192 x 256 x 256
             product of the framework.
@@ -76,8 +72,8 @@ class Arguments:
     """Of measuring in each, after compiling."""
     out: Path = RESULTS / "fisher-over-time.csv"
     """CSV file of the turns; a figure of the same name is drawn beside it."""
-    worker: str = ""
-    """For its own processes: measure this backend and print its turns."""
+    threads: int = dataclasses.field(default_factory=available_cores)
+    """Cores that every process may use."""
 
 
 def seconds_of(run: Callable[[], Any]) -> float:
@@ -90,22 +86,24 @@ def seconds_of(run: Callable[[], Any]) -> float:
     return float(np.median(times))
 
 
-def measure(backend: str, seconds: float) -> list[Turn]:
-    """Turn after turn until the time is over."""
-    (cell,) = fisher_cells("cpu", (backend,))
+def measure_turns(cell: Cell, settings: dict[str, Any]) -> dict[str, Any]:
+    """Turn after turn until the time is over.
+
+    Returns:
+        `turns`, each as the fields of a `Turn`; seconds are the clock's.
+    """
     assert cell.size is not None
     samples, units = cell.size.samples, cell.size.layers[0]
     few, many = few_and_many(cell)
-    widths = (cell.size.obs_dim, *cell.size.layers, cell.size.act_dim)
-    work = fisher_product(samples, widths).flops
-    matmul = PRODUCTS[backend]("cpu", (samples, units), (units, units))
+    work = fisher_product(samples, cell.size.policy_widths).flops
+    matmul = PRODUCTS[cell.subject](cell.device, (samples, units), (units, units))
     sources = {name: np.ones(size, np.uint8) for name, size in COPIES.items()}
     targets = {name: np.empty_like(array) for name, array in sources.items()}
     for _ in range(3):
         time_once(few)
         time_once(many)
         matmul()
-    found, end = [], time.time() + seconds
+    found, end = [], time.time() + settings["seconds"]
     while time.time() < end:
         less, more = time_once(few), time_once(many)
         product = (more - less) / EXTRA_PRODUCTS
@@ -115,7 +113,7 @@ def measure(backend: str, seconds: float) -> list[Turn]:
             for name, size in COPIES.items()
         }  # fmt: skip
         turn = Turn(
-            backend=backend,
+            backend=cell.subject,
             second=time.time(),
             product_ms=1e3 * product,
             product_gflops=1e-9 * work / product,
@@ -123,7 +121,7 @@ def measure(backend: str, seconds: float) -> list[Turn]:
             **rates,
         )
         found.append(turn)
-    return found
+    return {"turns": found}
 
 
 def is_slow(turns: list[Turn]) -> np.ndarray:
@@ -159,11 +157,11 @@ def summary(turns: list[Turn]) -> str:
 
 def draw(turns: list[Turn], path: Path) -> None:
     """Rates over time, one panel for each backend; another's seconds are gaps."""
+    from matplotlib.figure import Figure
+
     backends = list(dict.fromkeys(turn.backend for turn in turns))
-    figure, panels = plt.subplots(
-        len(backends), figsize=(7, 2.6 * len(backends)), layout="constrained",
-        squeeze=False,
-    )  # fmt: skip
+    figure = Figure(figsize=(7, 2.6 * len(backends)), layout="constrained")
+    panels = figure.subplots(len(backends), squeeze=False)
     for axes, backend in zip(panels[:, 0], backends, strict=True):
         own = [turn for turn in turns if turn.backend == backend]
         at = [turn.second for turn in own]
@@ -175,22 +173,23 @@ def draw(turns: list[Turn], path: Path) -> None:
         axes.grid(alpha=0.3)
         axes.legend(fontsize=8)
     figure.savefig(path, dpi=120)
-    plt.close(figure)
 
 
 def main(arguments: Arguments) -> None:
-    """Measure, write, draw and print."""
-    if arguments.worker:
-        rows = measure(arguments.worker, arguments.seconds)
-        csv.writer(sys.stdout).writerows(rows)
-        return
+    """Measure, write, draw and print.
+
+    Raises:
+        RuntimeError: a process failed.
+    """
+    settings = {"threads": arguments.threads, "seconds": arguments.seconds}
     turns: list[Turn] = []
-    for backend in arguments.backends * arguments.rounds:
-        command = [sys.executable, "-m", "benchmarks.fisher_over_time", "--worker"]
-        command += [backend, "--seconds", str(arguments.seconds)]
-        run = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
-        rows = list(csv.reader(run.stdout.splitlines()))
-        turns += [Turn(name, *map(float, numbers)) for name, *numbers in rows]
+    with tempfile.TemporaryDirectory(prefix="trpo-benchmark-") as folder:
+        for plain in fisher_cells("cpu", arguments.backends * arguments.rounds):
+            cell = dataclasses.replace(plain, kind=KIND)
+            result = measure(cell, settings, Path(folder))
+            if "turns" not in result:
+                raise RuntimeError(f"{cell.title}: {result}")
+            turns += [Turn(*fields) for fields in result["turns"]]
     start = turns[0].second
     turns = [turn._replace(second=turn.second - start) for turn in turns]
     with arguments.out.open("w", newline="") as file:

@@ -76,7 +76,7 @@ def policy_step(size: Size, cg_iterations: int, candidates: int) -> Work:
         cg_iterations: Fisher products.
         candidates: Line-search candidates evaluated.
     """
-    widths = (size.obs_dim, *size.layers, size.act_dim)
+    widths = size.policy_widths
     one_forward = forward(size.samples, widths)
     work = one_forward.plus(backward(size.samples, widths))
     work = work.plus(fisher_product(size.samples, widths), cg_iterations)

@@ -27,6 +27,11 @@ class Size(NamedTuple):
     layers: tuple[int, ...]
 
     @property
+    def policy_widths(self) -> tuple[int, ...]:
+        """Units of the policy's layers, observations and outputs included."""
+        return (self.obs_dim, *self.layers, self.act_dim)
+
+    @property
     def label(self) -> str:
         """How tables call it, such as "HalfCheetah 2,048 x 64-64"."""
         return f"{self.name} {self.samples:,} x {'-'.join(map(str, self.layers))}"

@@ -17,6 +17,7 @@ KINDS = {
     "update": "benchmarks.update_cell:measure_update",
     "truth": "benchmarks.update_cell:measure_truth",
     "fisher": "benchmarks.fisher_cell:measure_fisher",
+    "fisher-over-time": "benchmarks.fisher_over_time:measure_turns",
     "ring-b": "benchmarks.ring_b_cell:measure_ring_b",
     "machine": "benchmarks.machine_cell:measure_machine",
     "scaling": "benchmarks.update_cell:measure_scaling",

@@ -6,6 +6,7 @@ import importlib.util
 import os
 import pathlib
 import platform
+import re
 import sys
 from typing import Any
 
@@ -30,7 +31,8 @@ def _version(name: str) -> str:
 def _quick_options() -> dict[str, Any]:
     options: dict[str, Any] = {"xla_backend_optimization_level": 0}
     # From 0.11 on there is no such option, and an unknown one is an error.
-    if _version("jaxlib").split(".")[:2] in (["0", "8"], ["0", "9"], ["0", "10"]):
+    minor = re.match(r"0\.(\d+)", _version("jaxlib"))
+    if minor and int(minor[1]) < 11:
         options["xla_cpu_use_fusion_emitters"] = False
     return options
 
