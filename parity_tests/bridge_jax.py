@@ -100,7 +100,7 @@ def make_linear(agent: TRPOAgent, arrays: Arrays) -> None:
         TRPOState(
             state.load_network(arrays, "policy."),
             critic,
-            agent._build_value_optimizer().init(critic),
+            agent._build_value_optimizer(critic).init(critic),
         )
     )
 

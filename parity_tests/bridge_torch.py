@@ -53,7 +53,7 @@ def make_linear(agent: TRPOAgent, arrays: Arrays) -> None:
     for module, prefix in ((agent.policy, "policy."), (agent.critic, "value.")):
         module.to(agent.device, dtype)
         state.load_network(module, arrays, prefix)
-    agent.value_optimizer = agent._build_value_optimizer()
+    agent.value_optimizer = agent._build_value_optimizer(agent.critic.parameters())
 
 
 def make_policy(case: Any, dtype: str, device: str = "cpu") -> Policy:

@@ -31,7 +31,7 @@ def test_recurrent_critics_are_fitted_alike(options):
     )
     run = jax.jit(
         lambda critic, batch: jaxs._functions.fit_critic(
-            None, critic, jaxs._build_value_optimizer(), None, batch=batch,
+            None, critic, jaxs._build_value_optimizer(critic), None, batch=batch,
             orders=jnp.asarray(orders), config=jaxs.config,
         )
     )  # fmt: skip

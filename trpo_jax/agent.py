@@ -56,7 +56,7 @@ class TRPOAgent(AgentBase):
             )
         self.device = resolve_device(device)
         self._functions, policy, critic = self._networks(weights)
-        optimizer = self._build_value_optimizer().init(critic)
+        optimizer = self._build_value_optimizer(critic).init(critic)
         memory = initial_memory(self.config, ravel_pytree(policy)[0])
         self.state: TRPOState = self._put(TRPOState(policy, critic, optimizer, memory))
 
@@ -101,8 +101,16 @@ class TRPOAgent(AgentBase):
         cast = jax.tree.map(lambda leaf: np.asarray(leaf, self.dtype), tree)
         return as_function(module), cast
 
-    def _build_value_optimizer(self) -> optax.GradientTransformation:
-        """The critic's optimiser: Adam, or SGD with momentum."""
+    def _build_value_optimizer(
+        self, params: Parameters
+    ) -> optax.GradientTransformation:
+        """A critic's optimiser, Adam or SGD with momentum: it is the same for any tree.
+
+        Args:
+            params: The critic's tree, as in the original agent; optax takes it later,
+                in `init` and `update` of what is returned.
+        """
+        del params
         return build_value_optimizer(self.config, self.config.value_lr)
 
     @property

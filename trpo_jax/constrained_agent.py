@@ -52,7 +52,7 @@ class ConstrainedTRPOAgent(ConstrainedAgentBase, TRPOAgent):
     def _build(self, device: Any, weights: dict[str, np.ndarray]) -> None:
         super()._build(device, weights)
         _, critic = self._build_critic(self._cost_weights())
-        optimizer = self._build_value_optimizer().init(critic)
+        optimizer = self._build_value_optimizer(critic).init(critic)
         self.costs = self._put(CostState(critic, optimizer))
 
     def _cost_value(self, obs: Any) -> jax.Array:

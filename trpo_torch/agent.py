@@ -1,6 +1,6 @@
 """`TRPOAgent` in PyTorch: the stateful shell round the pure parts."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -47,7 +47,7 @@ class TRPOAgent(AgentBase):
         self._torch_dtype = getattr(torch, self.dtype.name)
         self.policy = self._build_policy(weights)
         self.critic = self._build_critic(weights)
-        self.value_optimizer = self._build_value_optimizer()
+        self.value_optimizer = self._build_value_optimizer(self.critic.parameters())
         self.step_memory = initial_memory(self.config, _flat_params(self.policy))
 
     def _build_policy(self, weights: dict[str, np.ndarray]) -> nn.Module:
@@ -88,17 +88,16 @@ class TRPOAgent(AgentBase):
         return network
 
     def _build_value_optimizer(
-        self, critic: nn.Module | None = None
+        self, params: Iterable[nn.Parameter]
     ) -> torch.optim.Optimizer:
-        """A fresh optimiser of the, or a, critic: Adam, or SGD with momentum."""
-        parameters = (self.critic if critic is None else critic).parameters()
+        """A fresh optimiser of a critic's parameters: Adam, or SGD with momentum."""
         config = self.config
         if config.optimizer_type == "adam":
             return torch.optim.Adam(
-                parameters, lr=config.value_lr, eps=ADAM_EPSILON, fused=True
+                params, lr=config.value_lr, eps=ADAM_EPSILON, fused=True
             )
         return torch.optim.SGD(
-            parameters, lr=config.value_lr, momentum=config.sgd_momentum, fused=True
+            params, lr=config.value_lr, momentum=config.sgd_momentum, fused=True
         )
 
     def _is_native(self, array: Any) -> bool:

@@ -39,7 +39,8 @@ class ConstrainedTRPOAgent(ConstrainedAgentBase, TRPOAgent):
     def _build(self, device: Any, weights: dict[str, np.ndarray]) -> None:
         super()._build(device, weights)
         self.cost_critic = self._build_critic(self._cost_weights())
-        self.cost_optimizer = self._build_value_optimizer(self.cost_critic)
+        parameters = self.cost_critic.parameters()
+        self.cost_optimizer = self._build_value_optimizer(parameters)
 
     @torch.no_grad()
     def _cost_value(self, obs: Any) -> Tensor:
