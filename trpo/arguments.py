@@ -2,7 +2,7 @@
 
 import dataclasses
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import tyro
 
@@ -26,6 +26,32 @@ class RankArguments:
     """Seconds without a sign of life after which a process counts as lost."""
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TypedConfig(TrainConfig):
+    """A run's configuration as it is typed: the environment's id needs no flag.
+
+    Here, so that the configuration itself imports no command line.
+    """
+
+    env_id: tyro.conf.Positional[str]
+    """Gymnasium environment id, for example Pendulum-v1 or HalfCheetah-v5."""
+
+    @classmethod
+    def of(cls, config: TrainConfig) -> "TypedConfig":
+        """The same settings."""
+        return _as(cls, config)
+
+    @property
+    def plain(self) -> TrainConfig:
+        """The same settings."""
+        return _as(TrainConfig, self)
+
+
+def _as(kind: Any, config: TrainConfig) -> Any:
+    fields = dataclasses.fields(config)
+    return kind(**{field.name: getattr(config, field.name) for field in fields})
+
+
 @dataclasses.dataclass
 class TrainArguments:
     """Train an agent on a Gymnasium environment.
@@ -33,7 +59,7 @@ class TrainArguments:
     Defaults are those of the environment's preset. Ctrl-C saves and exits.
     """
 
-    config: TrainConfig
+    config: TypedConfig
     preset: str | None = None
     """Preset to start from instead of the environment's own; see `trpo presets`."""
     run_dir: Path | None = None

@@ -17,6 +17,7 @@ from trpo.arguments import (
     PresetsArguments,
     ResumeArguments,
     TrainArguments,
+    TypedConfig,
 )
 from trpo.compilation_cache import enable_compilation_cache
 from trpo.config import TrainConfig
@@ -105,9 +106,10 @@ def _train(arguments: list[str]) -> int:
     asked = [a for a in arguments if a not in ("-h", "--help")]
     first = _parse(TrainArguments, asked or arguments, "train")
     preset = first.preset
-    default = TrainArguments(preset_config(first.config.env_id, preset), preset)
+    start = TypedConfig.of(preset_config(first.config.env_id, preset))
+    default = TrainArguments(start, preset)
     parsed = _parse(TrainArguments, arguments, "train", default=default)
-    config = parsed.config
+    config = parsed.config.plain
     run_dir = parsed.run_dir or _new_run_dir(config, parsed.compiled)
     _prepare_jax(config)
     if parsed.compiled:

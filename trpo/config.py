@@ -7,8 +7,6 @@ import dataclasses
 import math
 from typing import Literal
 
-import tyro
-
 from trpo.agent_config import TRPOConfig as TRPOConfig
 from trpo.callback_config import CallbackConfig
 from trpo.choices import BACKENDS, RUN_COUNTS, VECTORIZATIONS
@@ -38,7 +36,7 @@ class TrainConfig:
         ValueError: a field is out of range; the message names the field.
     """
 
-    env_id: tyro.conf.Positional[str]
+    env_id: str
     """Gymnasium environment id, for example Pendulum-v1 or HalfCheetah-v5."""
     backend: Literal["jax", "torch"] = "jax"
     """Framework that computes the agent."""
