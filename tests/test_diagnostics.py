@@ -106,7 +106,7 @@ def test_old_directories_are_drawn_and_what_they_lack_is_said(run, tmp_path):
     (loaded,) = load_runs([old])
     lacking = {panel.title for panel in PANELS if missing(panel, [loaded])}
     assert lacking == {
-        "squared residual of conjugate gradient",
+        "conjugate gradient's residual |r| / |g|",
         "policy's entropy, nats",
     }
     # By the schedule of its configuration.

@@ -154,6 +154,11 @@ def _residual(_: TrainConfig, row: Row) -> float | None:
     return row.get("cg/residual") or None
 
 
+def _residual_tolerance(config: TrainConfig, _: Row) -> float | None:
+    """In the unit of what is logged, the norm: the setting bounds its square."""
+    return math.sqrt(config.agent.cg_residual_tol) or None
+
+
 PANELS = (
     Panel(
         "episode return",
@@ -174,10 +179,10 @@ PANELS = (
         (Curve("", _metric("policy/agreement")),),
     ),
     Panel(
-        "squared residual of conjugate gradient",
+        "conjugate gradient's residual |r| / |g|",
         (
             Curve("reached", _residual),
-            Curve("tolerance", lambda c, _: c.agent.cg_residual_tol or None, True),
+            Curve("tolerance", _residual_tolerance, dashed=True),
         ),
         logarithmic=True,
     ),

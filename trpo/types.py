@@ -153,7 +153,8 @@ class UpdateReport(NamedTuple):
     "Before" and "after" refer to the policy step. `step_norm` and `expected_improve`
     are of the full step; `entropy` and the ratios are of the policy after the update;
     `value_loss` is the mean over the critic's gradient steps, and the critic's other
-    numbers are taken after its fit.
+    numbers are taken after its fit. `cg_residual` is the norm of conjugate gradient's
+    residual over that of the gradient: `cg_residual_tol` bounds its square.
     """
 
     surrogate_before: Any
