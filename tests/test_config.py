@@ -11,10 +11,16 @@ from trpo.callback_config import CallbackConfig
 from trpo.config import TrainConfig, TRPOConfig
 
 
-NOT_NUMBERS = (math.nan, math.inf, -math.inf, "1", None, True, [1.0], 1j)
+HUGE = 10**400  # No float holds it.
+NOT_NUMBERS = (math.nan, math.inf, -math.inf, "1", None, True, [1.0], 1j, HUGE)
 NOT_NUMBERS_OR_NONE = tuple(value for value in NOT_NUMBERS if value is not None)
-NOT_COUNTS = (0, -1, 1.5, 2.0, math.nan, "3", None, True, [1])
-NOT_SIZES = ((), 0, 64, "64", None, (64, 0), (64, -1), (64.0,), ("64",), (True,))
+NOT_COUNTS = (0, -1, 1.5, 2.0, math.nan, "3", None, True, [1], 2**31, 2**62, HUGE)
+NOT_COUNTS_FROM_0 = (-1, *NOT_COUNTS[2:])
+NOT_SIZES = (
+    *((), 0, 64, "64", None, (64, 0), (64, -1), (64.0,), ("64",), (True,)),
+    *((10**9,), (64, 2**62), (65_536, 65_536), (1,) * 101, {"64": 64}, [[64]]),
+)
+NOT_NAMES = ("", " ", None, 3, True, "x" * 501, ["x"], "x" * 10**6)
 NOT_BOOLS = (0, 1, "true", None)
 NOT_CHOICES = ("", "other", None, 3, ["adam"])
 
@@ -25,7 +31,7 @@ BAD_AGENT = {
     "layer_norm": NOT_BOOLS,
     "share_encoder": NOT_BOOLS,
     "recurrent": ("rnn", True, *NOT_CHOICES),
-    "recurrent_size": NOT_COUNTS,
+    "recurrent_size": (16_385, *NOT_COUNTS),
     "gamma": (-0.01, 1.01, *NOT_NUMBERS),
     "gae_lambda": (-0.01, 1.01, *NOT_NUMBERS),
     "cost_limit": (-1e-9, *NOT_NUMBERS_OR_NONE),
@@ -33,14 +39,14 @@ BAD_AGENT = {
     "cost_gamma": (-0.01, 1.01, *NOT_NUMBERS),
     "cost_lambda": (-0.01, 1.01, *NOT_NUMBERS),
     "target_kl": (0.0, -0.01, *NOT_NUMBERS),
-    "cg_iters": NOT_COUNTS,
+    "cg_iters": (10_001, *NOT_COUNTS),
     "cg_damping": (-1e-9, *NOT_NUMBERS),
     "cg_residual_tol": (-1e-9, *NOT_NUMBERS),
     "backtrack_coeff": (0.0, 1.0, -0.5, 1.5, *NOT_NUMBERS),
-    "backtrack_iters": NOT_COUNTS,
+    "backtrack_iters": (1_001, *NOT_COUNTS),
     "value_lr": (0.0, -1.0, *NOT_NUMBERS),
-    "value_epochs": NOT_COUNTS,
-    "value_minibatch_size": tuple(v for v in NOT_COUNTS if v != 0),
+    "value_epochs": (10_001, *NOT_COUNTS),
+    "value_minibatch_size": NOT_COUNTS_FROM_0,
     "value_loss": ("mse", *NOT_CHOICES),
     "huber_delta": (0.0, -1.0, *NOT_NUMBERS),
     "value_clip": (0.0, -0.2, *NOT_NUMBERS_OR_NONE),
@@ -66,16 +72,16 @@ BAD_AGENT = {
     "matmul_precision": ("high", *NOT_CHOICES),
 }
 BAD_TRAIN = {
-    "env_id": ("", None, 3),
+    "env_id": NOT_NAMES,
     "backend": ("tensorflow", *NOT_CHOICES),
-    "device": ("", None, 0),
-    "seed": (-1, 2**63, 1.0, None, "0", True),
-    "total_steps": NOT_COUNTS,
-    "num_envs": NOT_COUNTS,
-    "rollout_steps": NOT_COUNTS,
+    "device": NOT_NAMES,
+    "seed": (-1, 2**63, 1.0, None, "0", True, HUGE),
+    "total_steps": (10**12, *(n for n in NOT_COUNTS if n != 2**31)),
+    "num_envs": (2**20 + 1, *NOT_COUNTS),
+    "rollout_steps": (2**30, *NOT_COUNTS),
     "vectorization": ("threads", *NOT_CHOICES),
-    "environment_timeout": (0.0, -1.0, *NOT_NUMBERS),
-    "environment_restarts": (-1, 1.5, None),
+    "environment_timeout": (0.0, -1.0, 1e6 + 1, 1e300, *NOT_NUMBERS),
+    "environment_restarts": NOT_COUNTS_FROM_0,
     "on_bad_data": ("ignore", *NOT_CHOICES),
     "final_target_kl": (0.0, -0.01, *NOT_NUMBERS_OR_NONE),
     "final_value_lr": (0.0, -1.0, *NOT_NUMBERS_OR_NONE),
@@ -84,8 +90,8 @@ BAD_TRAIN = {
     "observation_clip": (0.0, -1.0, *NOT_NUMBERS),
     "scale_returns": NOT_BOOLS,
     "deterministic": NOT_BOOLS,
-    "eval_episodes": (-1, 1.5, None),
-    "eval_interval": (-1, 1.5, None),
+    "eval_episodes": (100_001, *NOT_COUNTS_FROM_0),
+    "eval_interval": NOT_COUNTS_FROM_0,
     "checkpoint_interval": NOT_COUNTS,
     "keep_checkpoints": NOT_COUNTS,
     "agent": (None, {}, "agent"),
@@ -94,15 +100,15 @@ BAD_TRAIN = {
 BAD_CALLBACKS = {
     "save_best": NOT_BOOLS,
     "stop_at_return": NOT_NUMBERS_OR_NONE,
-    "video_every": (-1, 1.5, None, True),
-    "wandb_project": ("", " ", 3, True),
+    "video_every": NOT_COUNTS_FROM_0,
+    "wandb_project": tuple(v for v in NOT_NAMES if v is not None),
 }
 
 
 def cases(kind, bad):
     for name, values in bad.items():
         for value in values:
-            yield pytest.param(kind, name, value, id=f"{name}={value!r}")
+            yield pytest.param(kind, name, value, id=f"{name}={value!r}"[:60])
 
 
 def build(kind, **values):
@@ -131,8 +137,9 @@ def test_no_field_is_forgotten_here(kind, bad):
     ],
 )
 def test_bad_values_are_refused_by_name(kind, name, value):
-    with pytest.raises(ValueError, match=f"^`{name}`: expected .*got"):
+    with pytest.raises(ValueError, match=f"^`{name}`: expected .*got") as error:
         build(kind, **{name: value})
+    assert len(str(error.value)) < 400
 
 
 @pytest.mark.parametrize(
@@ -155,6 +162,9 @@ def test_bad_values_are_refused_by_name(kind, name, value):
         ("cg_iters", 1),
         ("policy_layer_sizes", [1]),
         ("target_kl", 1e300),
+        ("value_minibatch_size", 2**31 - 1),
+        ("policy_layer_sizes", [65_536, 32_767]),
+        ("policy_layer_sizes", [1] * 100),
     ],
 )
 def test_borders_are_allowed(name, value):
@@ -183,7 +193,7 @@ def test_updates_cover_the_budget(total, envs, steps, updates):
 
 unit = st.floats(0.0, 1.0)
 positive = st.floats(1e-12, 1e6)
-counts = st.integers(1, 10**6)
+counts, iterations = st.integers(1, 10**6), st.integers(1, 10**4)
 sizes = st.lists(st.integers(1, 512), min_size=1, max_size=4)
 agents = st.builds(
     TRPOConfig,
@@ -192,7 +202,7 @@ agents = st.builds(
     gamma=unit,
     gae_lambda=unit,
     target_kl=positive,
-    cg_iters=counts,
+    cg_iters=iterations,
     value_lr=positive,
     optimizer_type=st.sampled_from(["adam", "sgd"]),
     initial_log_std=st.floats(-20.0, 2.0),
@@ -201,7 +211,7 @@ agents = st.builds(
 )
 trains = st.builds(
     TrainConfig,
-    env_id=st.text(min_size=1),
+    env_id=st.text(min_size=1, max_size=500).filter(str.strip),
     backend=st.sampled_from(["jax", "torch"]),
     seed=st.integers(0, 2**63 - 1),
     total_steps=counts,
@@ -253,5 +263,16 @@ def test_from_dict_refuses_by_name(change, message):
 
 def test_from_dict_needs_an_environment_only():
     assert TrainConfig.from_dict({"env_id": "E"}) == TrainConfig(env_id="E")
-    with pytest.raises(ValueError, match="env_id"):
+    with pytest.raises(ValueError, match="expected a field 'env_id', got none"):
         TrainConfig.from_dict({})
+
+
+@pytest.mark.parametrize("values", [[], None, 3, "env_id", [["env_id", "E"]], True])
+def test_what_is_no_dictionary_is_no_configuration(values):
+    with pytest.raises(ValueError, match="`TrainConfig`: expected a dictionary, got"):
+        TrainConfig.from_dict(values)
+
+
+def test_a_run_has_no_more_steps_than_a_checkpoint_s_name_has_digits():
+    with pytest.raises(ValueError, match=r"`total_steps`: expected at most .* whole"):
+        build(TrainConfig, total_steps=10**12 - 1, num_envs=1000, rollout_steps=1000)

@@ -158,9 +158,8 @@ class TRPOConfig:
             require_between(name, getattr(self, name), low, high)
         for name in POSITIVE:
             require_positive(name, getattr(self, name))
-        for name in COUNTS:
-            require_count(name, getattr(self, name))
-        require_count("value_minibatch_size", self.value_minibatch_size, minimum=0)
+        for name, (low, high) in COUNTS.items():
+            require_count(name, getattr(self, name), low, high)
         require_positive_or_none("value_clip", self.value_clip)
         # A chunk of one row would look like what is the same for all rows.
         rows = 2 if self.batch_chunk_size is None else self.batch_chunk_size

@@ -3,7 +3,7 @@
 import dataclasses
 import math
 
-from trpo.validation import require_between, require_bool, require_count
+from trpo.validation import require_between, require_bool, require_count, require_text
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -31,11 +31,8 @@ class CallbackConfig:
         if self.stop_at_return is not None:
             require_between("stop_at_return", self.stop_at_return, -math.inf, math.inf)
         require_count("video_every", self.video_every, minimum=0)
-        name = self.wandb_project
-        if not (name is None or (isinstance(name, str) and name.strip())):
-            raise ValueError(
-                f"`wandb_project`: expected the name of a project, got {name!r}."
-            )
+        if self.wandb_project is not None:
+            require_text("wandb_project", self.wandb_project, "the name of a project")
 
     def require_evaluations(self, eval_interval: int) -> None:
         """Refuse callbacks on evaluations where there are none.

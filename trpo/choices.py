@@ -5,7 +5,16 @@ import math
 from trpo.architecture import ACTIVATIONS
 from trpo.heads import POLICY_DISTRIBUTIONS
 from trpo.sequences import RECURRENT
+from trpo.validation import LARGEST_COUNT
 
+
+# Checkpoints are named by steps of 12 digits.
+LARGEST_STEP = 10**12 - 1
+LARGEST_BATCH = 2**30
+# Each episode of an evaluation has an environment of its own.
+MOST_EPISODES = 100_000
+# Seconds; beyond, the system's own clocks overflow.
+LONGEST_WAIT = 1e6
 
 CHOICES = {
     "activation": ACTIVATIONS,
@@ -21,17 +30,23 @@ CHOICES = {
     "dtype": ("float32", "float64"),
     "matmul_precision": ("float32", "tf32", "bfloat16"),
 }
-COUNTS = (
-    "recurrent_size", "cg_iters", "backtrack_iters", "value_epochs",
-    "fisher_every",
-)  # fmt: skip
+# Lowest and highest that is allowed: the highest is far above what anyone trains with,
+# and below what would take a machine's memory or never return.
+COUNTS = {
+    "recurrent_size": (1, 16_384),
+    "cg_iters": (1, 10_000),
+    "backtrack_iters": (1, 1_000),
+    "value_epochs": (1, 10_000),
+    "value_minibatch_size": (0, LARGEST_COUNT),
+    "fisher_every": (1, LARGEST_COUNT),
+}
 BOOLS = (
     "layer_norm", "share_encoder", "normalize_advantages", "adaptive_damping",
 )  # fmt: skip
 POSITIVE = (
     "target_kl", "value_lr", "max_grad_norm", "huber_delta", "value_target_kl",
 )  # fmt: skip
-# Lowest and highest number that is allowed.
+# Likewise, of numbers.
 RANGES = {
     "gamma": (0.0, 1.0),
     "gae_lambda": (0.0, 1.0),
@@ -46,9 +61,15 @@ RANGES = {
     "sgd_momentum": (0.0, 1.0),
     "initial_log_std": (-20.0, 2.0),
 }
-RUN_COUNTS = (
-    "total_steps", "num_envs", "rollout_steps", "checkpoint_interval",
-    "keep_checkpoints",
-)  # fmt: skip
+RUN_COUNTS = {
+    "total_steps": (1, LARGEST_STEP),
+    "num_envs": (1, 2**20),
+    "rollout_steps": (1, LARGEST_COUNT),
+    "checkpoint_interval": (1, LARGEST_COUNT),
+    "keep_checkpoints": (1, LARGEST_COUNT),
+    "eval_episodes": (0, MOST_EPISODES),
+    "eval_interval": (0, LARGEST_COUNT),
+    "environment_restarts": (0, LARGEST_COUNT),
+}
 BACKENDS = ("jax", "torch")
 VECTORIZATIONS = ("sync", "async", "ray", "envpool")

@@ -19,6 +19,7 @@ from trpo.arguments import (
     TrainArguments,
     TypedConfig,
 )
+from trpo.choices import MOST_EPISODES
 from trpo.compilation_cache import enable_compilation_cache
 from trpo.config import TrainConfig
 from trpo.determinism import set_environment
@@ -184,7 +185,7 @@ def _evaluate(arguments: list[str]) -> int:
     from trpo.run_directory import RunDirectory
 
     parsed = _parse(EvaluateArguments, arguments, "evaluate")
-    require_count("episodes", parsed.episodes)
+    require_count("episodes", parsed.episodes, maximum=MOST_EPISODES)
     _prepare_jax(RunDirectory(parsed.run_dir).read_config())
     result, film = evaluate_run(
         parsed.run_dir,

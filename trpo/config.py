@@ -9,7 +9,14 @@ from typing import Literal
 
 from trpo.agent_config import TRPOConfig as TRPOConfig
 from trpo.callback_config import CallbackConfig
-from trpo.choices import BACKENDS, RUN_COUNTS, VECTORIZATIONS
+from trpo.choices import (
+    BACKENDS,
+    LARGEST_BATCH,
+    LARGEST_STEP,
+    LONGEST_WAIT,
+    RUN_COUNTS,
+    VECTORIZATIONS,
+)
 from trpo.schedules import scheduled_rates
 from trpo.transitions import ON_BAD_DATA
 from trpo.types import Rates
@@ -22,6 +29,8 @@ from trpo.validation import (
     require_positive,
     require_positive_or_none,
     require_seed,
+    require_text,
+    shown,
 )
 
 
@@ -88,22 +97,18 @@ class TrainConfig:
     """Best model, stopping early, films, Weights & Biases."""
 
     def __post_init__(self) -> None:
-        if not (isinstance(self.env_id, str) and self.env_id):
-            raise ValueError(
-                f"`env_id`: expected the id of an environment, got {self.env_id!r}."
-            )
+        require_text("env_id", self.env_id, "the id of an environment")
         require_choice("backend", self.backend, BACKENDS)
         require_choice("vectorization", self.vectorization, VECTORIZATIONS)
         require_choice("on_bad_data", self.on_bad_data, ON_BAD_DATA)
         require_positive("environment_timeout", self.environment_timeout)
-        if not (isinstance(self.device, str) and self.device):
-            raise ValueError(
-                f"`device`: expected a name as 'cpu', got {self.device!r}."
-            )
-        for name in RUN_COUNTS:
-            require_count(name, getattr(self, name))
-        for name in ("eval_episodes", "eval_interval", "environment_restarts"):
-            require_count(name, getattr(self, name), minimum=0)
+        require_between(
+            "environment_timeout", self.environment_timeout, 0.0, LONGEST_WAIT
+        )
+        require_text("device", self.device, "a name as 'cpu'")
+        for name, (low, high) in RUN_COUNTS.items():
+            require_count(name, getattr(self, name), low, high)
+        self._check_sizes()
         require_seed(self.seed)
         require_positive("observation_clip", self.observation_clip)
         require_between(
@@ -115,8 +120,24 @@ class TrainConfig:
             require_bool(name, getattr(self, name))
         for name, kind in PARTS.items():
             if not isinstance(part := getattr(self, name), kind):
-                raise ValueError(f"`{name}`: expected a {kind.__name__}, got {part!r}.")
+                raise ValueError(
+                    f"`{name}`: expected a {kind.__name__}, got {shown(part)}."
+                )
         self.callbacks.require_evaluations(self.eval_interval)
+
+    def _check_sizes(self) -> None:
+        samples = int(self.num_envs) * int(self.rollout_steps)
+        if samples > LARGEST_BATCH:
+            raise ValueError(
+                f"`rollout_steps`: expected at most {LARGEST_BATCH:,} samples in a "
+                f"batch, got {samples:,}, which is {self.rollout_steps:,} of each of "
+                f"{self.num_envs:,} environments."
+            )
+        if self.num_steps > LARGEST_STEP:
+            raise ValueError(
+                f"`total_steps`: expected at most {LARGEST_STEP:,} in whole rollouts, "
+                f"got {self.num_steps:,}."
+            )
 
     @property
     def num_updates(self) -> int:
@@ -148,10 +169,16 @@ class TrainConfig:
         Raises:
             ValueError: a name is unknown or missing, or a value is out of range.
         """
+        if not isinstance(values, dict):
+            raise ValueError(
+                f"`TrainConfig`: expected a dictionary, got {shown(values)}."
+            )
         made = {}
         for name, kind in PARTS.items():
             fields = values.get(name, {})
             if not isinstance(fields, dict):
-                raise ValueError(f"`{name}`: expected a dictionary, got {fields!r}.")
+                raise ValueError(
+                    f"`{name}`: expected a dictionary, got {shown(fields)}."
+                )
             made[name] = from_fields(kind, fields)
         return from_fields(cls, {**values, **made})

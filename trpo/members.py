@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import math
 import os
 import sys
 from collections.abc import Mapping, Sequence
@@ -23,6 +24,7 @@ SWEEPABLE = (
     "initial_log_std",
 )
 """Fields of `TRPOConfig` that members may differ in; arrays in the compiled program."""
+MOST_MEMBERS = 10_000
 
 
 def reserve_cpu_devices(members: int) -> None:
@@ -82,7 +84,12 @@ def members_of(
     Raises:
         ValueError: a count or a value is out of range.
     """
-    require_count("num_seeds", num_seeds)
+    require_count("num_seeds", num_seeds, maximum=MOST_MEMBERS)
+    count = num_seeds * math.prod(map(len, sweep.values()))
+    if count > MOST_MEMBERS:
+        raise ValueError(
+            f"`sweep`: expected at most {MOST_MEMBERS:,} members, got {count:,}."
+        )
     members = []
     for values in itertools.product(*sweep.values()):
         chosen = dict(zip(sweep, values, strict=True))
@@ -96,4 +103,9 @@ def members_of(
                     chosen,
                 )
             )
+    if len({member.name for member in members}) < len(members):
+        raise ValueError(
+            "`sweep`: expected values that differ in their first six digits, by which "
+            "members' directories are named."
+        )
     return members

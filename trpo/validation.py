@@ -1,19 +1,44 @@
 """Checks of single values; each names the field, what was expected and what came."""
 
 import dataclasses
+import itertools
 import math
 import numbers
+import reprlib
 from collections.abc import Collection, Sequence
 
 
-def _is_number(value: object) -> bool:
-    return isinstance(value, numbers.Real) and not isinstance(value, bool)
+# Sizes and indices of arrays are 32-bit numbers in XLA.
+LARGEST_COUNT = 2**31 - 1
+MOST_LAYERS, WIDEST_LAYER = 100, 65_536
+_REPR = reprlib.Repr()
+_REPR.maxstring = _REPR.maxother = 120
+_REPR.maxlist = _REPR.maxtuple = _REPR.maxdict = 8
+
+
+def shown(value: object) -> str:
+    """`value` as an error shows it: whatever it is, in one short line."""
+    try:
+        return _REPR.repr(value)
+    except (ValueError, RecursionError):  # Of an integer with thousands of digits.
+        return f"something of {type(value).__name__}"
+
+
+def _is_finite(value: object) -> bool:
+    if not isinstance(value, numbers.Real) or isinstance(value, bool):
+        return False
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # An integer that no float holds.
+        return False
 
 
 def require_positive(name: str, value: float) -> None:
     """Raise ValueError unless `value` is a finite number above zero."""
-    if not (_is_number(value) and math.isfinite(value) and value > 0):
-        raise ValueError(f"`{name}`: expected a finite number above 0, got {value!r}.")
+    if not (_is_finite(value) and value > 0):
+        raise ValueError(
+            f"`{name}`: expected a finite number above 0, got {shown(value)}."
+        )
 
 
 def require_positive_or_none(name: str, value: float | None) -> None:
@@ -26,44 +51,66 @@ def require_between(
     name: str, value: float, low: float, high: float, *, open_: bool = False
 ) -> None:
     """Raise ValueError unless `value` is finite and in [low, high] ((low, high))."""
-    ok = _is_number(value) and math.isfinite(value)
+    ok = _is_finite(value)
     ok = ok and (low < value < high if open_ else low <= value <= high)
     if not ok:
         brackets = "()" if open_ else "[]"
         raise ValueError(
             f"`{name}`: expected a finite number in "
-            f"{brackets[0]}{low:g}, {high:g}{brackets[1]}, got {value!r}."
+            f"{brackets[0]}{low:g}, {high:g}{brackets[1]}, got {shown(value)}."
         )
 
 
-def require_count(name: str, value: int, minimum: int = 1) -> None:
-    """Raise ValueError unless `value` is an integer of at least `minimum`."""
+def require_count(
+    name: str, value: int, minimum: int = 1, maximum: int = LARGEST_COUNT
+) -> None:
+    """Raise ValueError unless `value` is an integer in [minimum, maximum]."""
     whole = hasattr(value, "__index__") and not isinstance(value, bool)
     if not (whole and value >= minimum):
         raise ValueError(
-            f"`{name}`: expected an integer of at least {minimum}, got {value!r}."
+            f"`{name}`: expected an integer of at least {minimum}, got {shown(value)}."
+        )
+    if value > maximum:
+        raise ValueError(
+            f"`{name}`: expected an integer of at most {maximum:,}, got {shown(value)}."
         )
 
 
 def require_bool(name: str, value: bool) -> None:
     """Raise ValueError unless `value` is True or False."""
     if not isinstance(value, bool):
-        raise ValueError(f"`{name}`: expected True or False, got {value!r}.")
+        raise ValueError(f"`{name}`: expected True or False, got {shown(value)}.")
 
 
 def require_choice(name: str, value: str, choices: Sequence[str]) -> None:
     """Raise ValueError unless `value` is one of `choices`."""
-    if value not in choices:
+    if not isinstance(value, str) or value not in choices:
         raise ValueError(
-            f"`{name}`: expected one of {', '.join(map(repr, choices))}, got {value!r}."
+            f"`{name}`: expected one of {', '.join(map(repr, choices))}, "
+            f"got {shown(value)}."
+        )
+
+
+def require_text(name: str, value: str, what: str, longest: int = 500) -> None:
+    """Raise ValueError unless `value` is text of at most `longest` characters.
+
+    Args:
+        name: Of the argument.
+        value: That was given.
+        what: What it is expected to be, for the message.
+        longest: In characters; that names are alike is found out in time that grows
+            with their square.
+    """
+    if not (isinstance(value, str) and value.strip() and len(value) <= longest):
+        raise ValueError(
+            f"`{name}`: expected {what}, of at most {longest} characters, "
+            f"got {shown(value)}."
         )
 
 
 def require_seed(seed: int) -> None:
     """Raise ValueError unless `seed` is an integer in [0, 2**63)."""
-    require_count("seed", seed, minimum=0)
-    if seed >= 2**63:
-        raise ValueError(f"`seed`: expected an integer below 2**63, got {seed!r}.")
+    require_count("seed", seed, minimum=0, maximum=2**63 - 1)
 
 
 def layer_sizes(name: str, sizes: Sequence[int]) -> tuple[int, ...]:
@@ -71,11 +118,22 @@ def layer_sizes(name: str, sizes: Sequence[int]) -> tuple[int, ...]:
     if isinstance(sizes, str) or not isinstance(sizes, Sequence) or len(sizes) == 0:
         raise ValueError(
             f"`{name}`: expected one or more hidden layer widths such as (64, 64), "
-            f"got {sizes!r}."
+            f"got {shown(sizes)}."
+        )
+    if len(sizes) > MOST_LAYERS:
+        raise ValueError(
+            f"`{name}`: expected at most {MOST_LAYERS} hidden layers, got {len(sizes)}."
         )
     for size in sizes:
-        require_count(name, size)
-    return tuple(int(size) for size in sizes)
+        require_count(name, size, maximum=WIDEST_LAYER)
+    found = tuple(int(size) for size in sizes)
+    weights = sum(a * b for a, b in itertools.pairwise(found))
+    if weights > LARGEST_COUNT:
+        raise ValueError(
+            f"`{name}`: expected at most {LARGEST_COUNT:,} weights between hidden "
+            f"layers, got {weights:,}."
+        )
+    return found
 
 
 def assignments(
@@ -113,12 +171,19 @@ def from_fields(kind: type, values: dict):  # noqa: ANN201
     Raises:
         ValueError: a name is unknown or missing, or a value is out of range.
     """
-    known = {field.name for field in dataclasses.fields(kind)}
-    if unknown := sorted(set(values) - known):
-        raise ValueError(
-            f"`{kind.__name__}`: unknown field {unknown[0]!r}; it has {sorted(known)}."
-        )
-    try:
-        return kind(**values)
-    except TypeError as error:
-        raise ValueError(f"`{kind.__name__}`: {error}.") from error
+    fields = dataclasses.fields(kind)
+    names = [field.name for field in fields]
+    for name in values:
+        if name not in names:
+            raise ValueError(
+                f"`{kind.__name__}`: unknown field {shown(name)}; it has "
+                f"{sorted(names)}."
+            )
+    none = dataclasses.MISSING
+    for field in fields:
+        needed = field.default is none and field.default_factory is none
+        if needed and field.name not in values:
+            raise ValueError(
+                f"`{kind.__name__}`: expected a field {field.name!r}, got none."
+            )
+    return kind(**values)
