@@ -12,7 +12,7 @@ PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet \
 # Interpreter of a virtual environment with the `peers` extra, for sb3-contrib's rows.
 PEER_PYTHON ?=
 
-.PHONY: install demo test proofs certificate mutation torture audit lint types wheel check clean
+.PHONY: install demo test proofs certificate mutation torture versions bounds audit lint types wheel check clean
 
 install: $(VENV)/.installed
 
@@ -62,6 +62,15 @@ mutation: install
 torture: export OMP_NUM_THREADS = 1
 torture: install
 	$(BIN)/python -m benchmarks.torture $(if $(PEER_PYTHON),--peer-python $(PEER_PYTHON))
+
+# The suites with the oldest and the newest versions of every package, an hour or more;
+# what has run is not run again. `bounds`: the part of it that CI runs.
+versions: install
+	$(BIN)/python -m benchmarks.versions $(if $(TORCH_INDEX),--torch-index $(TORCH_INDEX))
+
+bounds: export OMP_NUM_THREADS = 1
+bounds: install
+	$(BIN)/python -m benchmarks.versions --quick
 
 # Known vulnerabilities of what is installed; needs the network, or a local database.
 audit: install
