@@ -316,10 +316,9 @@ where one backend is "alone", the other can't be imported.
 
 
 def _quick() -> int:
+    names: tuple[str, ...] = (LOWEST, NEWEST)
     with concurrent.futures.ThreadPoolExecutor(2) as pool:
-        found = dict(
-            zip((LOWEST, NEWEST), pool.map(run_quick, (LOWEST, NEWEST)), strict=True)
-        )
+        found = dict(zip(names, pool.map(run_quick, names), strict=True))
     print(json.dumps(found, indent=1))
     return _status(found)
 
