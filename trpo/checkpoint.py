@@ -18,12 +18,12 @@ from typing import Any, NamedTuple
 import numpy as np
 import safetensors.numpy
 
+from trpo.state_check import DTYPES
 from trpo.validation import require_count
 
 
 FORMAT_VERSION = 1
 STATE_FILE, MANIFEST_FILE = "state.safetensors", "manifest.json"
-DTYPES = ("float32", "float64", "int32", "int64", "uint8", "uint32", "uint64", "bool")
 
 # Of a manifest, and of a state besides its numbers, in bytes.
 LARGEST_HEADER = 16 * 2**20
@@ -65,7 +65,7 @@ def save_checkpoint(
     Args:
         directory: Folder of all checkpoints of a run; made if it is not there.
         step: Environment steps so far; a checkpoint of the same step is replaced.
-        arrays: Name -> array of one of `DTYPES`, every number finite.
+        arrays: Name -> array of one of `state_check.DTYPES`, every number finite.
         metadata: Anything that JSON can hold.
         keep: Newest checkpoints to keep; older ones go once this one is safe. Those of
             a later step, which a run resumed from an older one may meet, stay.

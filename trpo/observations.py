@@ -6,6 +6,7 @@ import numpy as np
 from gymnasium import spaces
 
 from trpo.architecture import Image
+from trpo.state_check import DTYPES
 
 
 class FlatBox(spaces.Box):
@@ -23,9 +24,16 @@ class FlatBox(spaces.Box):
 
 def is_vector(space: spaces.Space) -> bool:
     """Whether observations of this space are arrays of numbers, and no images."""
-    if not isinstance(space, spaces.Box) or np.prod(space.shape) == 0:
+    if not is_numbers(space):
         return False
-    return not (space.dtype == np.uint8 and len(space.shape) >= 2)
+    return not (space.dtype == np.uint8 and len(space.shape or ()) >= 2)
+
+
+def is_numbers(space: spaces.Space) -> bool:
+    """Whether it is a Box with entries that a checkpoint can hold."""
+    if not isinstance(space, spaces.Box):
+        return False
+    return bool(np.prod(space.shape) > 0) and space.dtype.name in DTYPES
 
 
 def is_image(space: spaces.Space) -> bool:
@@ -33,9 +41,9 @@ def is_image(space: spaces.Space) -> bool:
 
     Pixels of another dtype are numbers like any other: nothing tells their scale.
     """
-    if not isinstance(space, spaces.Box) or np.prod(space.shape) == 0:
+    if not is_numbers(space):
         return False
-    return space.dtype == np.uint8 and len(space.shape) in (2, 3)
+    return space.dtype == np.uint8 and len(space.shape or ()) in (2, 3)
 
 
 def is_flattenable(space: spaces.Space) -> bool:
@@ -47,6 +55,8 @@ def is_flattenable(space: spaces.Space) -> bool:
         parts = _parts(space)
         return len(parts) > 0 and all(map(is_flattenable, parts))
     kinds = (spaces.Discrete, spaces.MultiDiscrete, spaces.MultiBinary)
+    if isinstance(space, spaces.MultiDiscrete) and space.dtype == np.uint64:
+        return False  # Gymnasium counts its columns in floats then, and fails.
     return isinstance(space, kinds) or is_vector(space) or is_image(space)
 
 

@@ -9,16 +9,16 @@ from gymnasium import spaces
 from trpo.architecture import Image
 from trpo.heads import BERNOULLI, CATEGORICAL, GAUSSIAN, MIXTURES, Head
 from trpo.joint_actions import filled, first, leaves
-from trpo.observations import images_of, is_image, is_vector
+from trpo.observations import images_of, is_image, is_numbers, is_vector
 
 
 SUPPORTED = (
-    "observations: Box of numbers (any shape, flattened), image (Box of uint8 with 2 "
-    "or 3 dimensions, encoded), Discrete, MultiDiscrete, MultiBinary, and Dict or "
-    "Tuple of these (one-hot and flattened, which trpo.environments does); "
-    "actions: Box of real numbers (any shape and bounds, flattened; finite bounds if "
-    "policy_distribution is a squashed one), Discrete, MultiDiscrete, MultiBinary, and "
-    "Dict or Tuple of these"
+    "observations: Box of numbers (of 64 bits at most, any shape, flattened), image "
+    "(Box of uint8 with 2 or 3 dimensions, encoded), Discrete, MultiDiscrete, "
+    "MultiBinary, and Dict or Tuple of these (one-hot and flattened, which "
+    "trpo.environments does); actions: Box of real numbers (of 64 bits at most, any "
+    "shape and bounds, flattened; finite bounds if policy_distribution is a squashed "
+    "one), Discrete, MultiDiscrete, MultiBinary, and Dict or Tuple of these"
 )
 
 
@@ -69,7 +69,8 @@ class PolicySpec(NamedTuple):
             parts = (spec.to_environment(actions[:, own]) for own, spec in self.parts)
             return filled(self.structure, parts)
         if self.action_start is not None:
-            actions = actions + self.action_start
+            # Not as floats, which have no digits left for a start of 2**60.
+            actions = actions.astype(np.int64) + self.action_start
         if self.head.family.squashed:
             share = 0.5 * (np.tanh(actions) + 1.0)
             # Not low + share * (high - low): that can overflow.
@@ -233,7 +234,7 @@ def _unsupported(role: str, space: spaces.Space) -> UnsupportedSpaceError:
 
 
 def _box(space: spaces.Box) -> dict[str, Any] | None:
-    if not np.issubdtype(space.dtype, np.floating) or np.prod(space.shape) == 0:
+    if not (is_numbers(space) and np.issubdtype(space.dtype, np.floating)):
         return None
     return _fields(GAUSSIAN, space.low, space.high)
 

@@ -5,6 +5,14 @@ from collections.abc import Mapping
 import numpy as np
 
 
+# What a state may hold: all numbers of Gymnasium's spaces that are the same on every
+# machine, which a longdouble is not.
+DTYPES = (
+    "bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64",
+    "float16", "float32", "float64",
+)  # fmt: skip
+
+
 def check_state(
     state: Mapping[str, np.ndarray], *, template: Mapping[str, np.ndarray]
 ) -> dict[str, np.ndarray]:

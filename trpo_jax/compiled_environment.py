@@ -235,7 +235,8 @@ def to_environment(spec: PolicySpec, actions: jax.Array) -> jax.Array:
     start, squashed or else clipped to its bounds, in its shape and dtype.
     """
     if spec.action_start is not None:
-        actions = actions + spec.action_start
+        # Not as floats, which have no digits left for a start of 2**30.
+        actions = actions.astype(int) + spec.action_start
     if spec.head.family.squashed:
         share = 0.5 * (jnp.tanh(actions) + 1.0)
         actions = (1.0 - share) * spec.action_low + share * spec.action_high
