@@ -323,7 +323,7 @@ def _quick() -> int:
     return _status(found)
 
 
-def _status(results: Mapping[str, Any]) -> int:
+def _status(results: Any) -> int:
     checks = [result.get("checks", {}) for result in results.values()]
     passed = [check["passed"] for found in checks for check in found.values()]
     return 0 if all(passed) else 1
