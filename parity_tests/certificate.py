@@ -9,9 +9,8 @@ import time
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from rich.console import Console
-
 from parity_tests import environment
+from trpo.terminal import Terminal
 
 
 DEVICES = ("cpu", "cuda")
@@ -86,40 +85,40 @@ def run(
         certificate_text,
     )
 
-    console = Console()
-    certificate = _gather(tuple(devices), mode, console)
+    terminal = Terminal()
+    certificate = _gather(tuple(devices), mode, terminal)
     folder = pathlib.Path(out)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "parity.json").write_text(certificate_json.document(certificate))
     (folder / "parity.md").write_text(certificate_text.markdown(certificate))
     (folder / "parity.html").write_text(certificate_page.html(certificate))
     certificate_figure.draw(certificate, folder / "parity.png")
-    console.print(certificate_text.summary(certificate), highlight=False)
-    console.print(f"Certificate: {folder / 'parity.html'}", highlight=False)
+    terminal.say(*certificate_text.summary(certificate).splitlines())
+    terminal.say(f"Certificate: {folder / 'parity.html'}")
     return 0 if certificate.passed else 1
 
 
-def _gather(devices: tuple[str, ...], mode: str, console: Console) -> Certificate:
+def _gather(devices: tuple[str, ...], mode: str, terminal: Terminal) -> Certificate:
     start = time.perf_counter()
     # Beside the rings, in a process of its own: both spend their time compiling. The
     # checks share compiled programs with the rings.
     context = multiprocessing.get_context("spawn")
     with concurrent.futures.ProcessPoolExecutor(1, mp_context=context) as pool:
         training = pool.submit(_training, mode)
-        rows, ties, verdicts = _all_rings(devices, mode, console)
-        with console.status("oracles, recordings, failures"):
+        rows, ties, verdicts = _all_rings(devices, mode, terminal)
+        with terminal.status("oracles, recordings, failures"):
             checks = _checks(mode)
-        with console.status("lock step"):
+        with terminal.status("lock step"):
             shadow, closed_loop = training.result()
     bad = [check for check in checks if not check["ok"]]
     for check in bad:
-        console.print(f"[red]{check['name']}[/]: {check['message']}")
+        terminal.say([(check["name"], "red"), f": {check['message']}"])
     good = len(checks) - len(bad)
-    console.print(f"oracles, recordings, failures: {good} of {len(checks)}")
+    terminal.say(f"oracles, recordings, failures: {good} of {len(checks)}")
     for env_id, run in shadow.items():
-        word = "[green]passed[/]" if run["passed"] else "[red]failed[/]"
+        word = ("passed", "green") if run["passed"] else ("failed", "red")
         count = len(run["updates"])
-        console.print(f"lock step on {env_id}: {word}, {count} updates")
+        terminal.say([f"lock step on {env_id}: ", word, f", {count} updates"])
     passed = "failed" not in verdicts.values()
     passed &= all(run["passed"] for run in shadow.values())
     return Certificate(
@@ -138,17 +137,17 @@ def _gather(devices: tuple[str, ...], mode: str, console: Console) -> Certificat
 
 
 def _all_rings(
-    devices: tuple[str, ...], mode: str, console: Console
+    devices: tuple[str, ...], mode: str, terminal: Terminal
 ) -> tuple[list[dict[str, Any]], dict[str, list[int]], dict[str, str]]:
     """Rows, ties and verdicts of all devices that are there."""
     rows, ties, verdicts = [], {}, dict.fromkeys((*DEVICES, TF32), "not run")
     present = environment.devices_present()
     for device in devices:
         if device not in present:
-            console.print(f"{device}: not run, no such device in both frameworks")
+            terminal.say(f"{device}: not run, no such device in both frameworks")
             continue
         for name in (device, TF32) if device == "cuda" else (device,):
-            found, count, passed = _rings(name, mode, console)
+            found, count, passed = _rings(name, mode, terminal)
             rows += found
             ties[name] = count
             verdicts[name] = "passed" if passed else "failed"
@@ -156,19 +155,19 @@ def _all_rings(
 
 
 def _rings(
-    name: str, mode: str, console: Console
+    name: str, mode: str, terminal: Terminal
 ) -> tuple[list[dict[str, Any]], list[int], bool]:
     """Rows, ties and verdict of one device, or of the GPU with TF32 on."""
     from parity_tests import inspection, rings, tolerances
 
     short = name == TF32
-    gathered = _evidence(name, mode, console)
+    gathered = _evidence(name, mode, terminal)
     if short:
         found = list(inspection.judge_tf32(gathered))
     else:
         found = list(inspection.judge(gathered))
         if name == "cuda":
-            on_cpu = _evidence("cpu", mode, console)
+            on_cpu = _evidence("cpu", mode, terminal)
             for here, there in zip(on_cpu, gathered, strict=True):
                 found += rings.ring_a_across(here, there, places=("cpu", "cuda"))
     share = tolerances.TF32_MAX_TIE_SHARE if short else tolerances.MAX_TIE_SHARE
@@ -176,23 +175,23 @@ def _rings(
     for ring in "ABCD":
         own = [row for row in found if row.ring == ring]
         bad = [row for row in own if not row.ok]
-        word = "[green]passed[/]" if not bad else f"[red]{len(bad)} failed[/]"
+        word = (f"{len(bad)} failed", "red") if bad else ("passed", "green")
         if own:
-            console.print(f"{name}: ring {ring}: {word} of {len(own)} rows")
+            terminal.say([f"{name}: ring {ring}: ", word, f" of {len(own)} rows"])
     passed = few and all(row.ok for row in found)
     return [{**row._asdict(), "device": name} for row in found], [count, total], passed
 
 
-def _evidence(name: str, mode: str, console: Console) -> list[Any]:
+def _evidence(name: str, mode: str, terminal: Terminal) -> list[Any]:
     from parity_tests import cases, evidence
 
     quick = mode == "quick"
     names = evidence.quick_cases() if quick else [case.name for case in cases.GRID]
     device, precision = ("cuda", "tf32") if name == TF32 else (name, "float32")
     gathered = []
-    with console.status("") as status:
+    with terminal.status() as show:
         for i, case in enumerate(names):
-            status.update(f"{name}: {case} ({i + 1} of {len(names)} cases)")
+            show(f"{name}: {case} ({i + 1} of {len(names)} cases)")
             seeds = 2 if quick else 3
             gathered += evidence.gather_all([case], seeds, device, precision)
             environment.drop_compiled_programs()

@@ -1,6 +1,9 @@
 """The `trpo` command: train, sweep, evaluate, plot, presets, spaces, parity, doctor."""
 
+import contextlib
 import datetime
+import functools
+import io
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -8,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import tyro
-from rich.console import Console
 
 from trpo.arguments import (
     EvaluateArguments,
@@ -24,6 +26,7 @@ from trpo.compilation_cache import enable_compilation_cache
 from trpo.config import TrainConfig
 from trpo.determinism import set_environment
 from trpo.environment_worker import EnvironmentWorkerError
+from trpo.terminal import Terminal, safe_streams
 from trpo.validation import require_count
 
 
@@ -49,11 +52,26 @@ commands:
 """
 # Kind of error -> exit status of a user's mistake, which needs no traceback.
 USER_ERROR = 2
+# As of a process that a closed pipe ends; and of one that Ctrl-C does.
+CLOSED_PIPE, INTERRUPTED = 141, 130
+# What these have done is in files: it counts where nothing can be printed.
+WRITING = {"train", "sweep", "parity"}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     arguments = list(sys.argv[1:] if argv is None else argv)
+    with safe_streams() as out:
+        status = _status(arguments)
+        out.flush()
+        if out.error is None or {*arguments[:1]} & WRITING:
+            return status
+        if isinstance(out.error, BrokenPipeError):
+            return CLOSED_PIPE
+        return _fail(f"standard output: {out.error}")
+
+
+def _status(arguments: list[str]) -> int:
     commands: dict[str, Callable[[list[str]], int]] = {
         "train": _train,
         "sweep": _sweep,
@@ -65,34 +83,45 @@ def main(argv: Sequence[str] | None = None) -> int:
         "doctor": _doctor,
     }
     if not arguments or arguments[0] in ("-h", "--help"):
-        print(HELP, end="")  # noqa: T201
+        Terminal().say(*HELP.splitlines())
         return 0 if arguments else USER_ERROR
     if arguments[0] not in commands:
         return _fail(f"expected one of {', '.join(commands)}, got {arguments[0]!r}.")
     try:
         return commands[arguments[0]](arguments[1:])
     except (ValueError, ImportError, OSError, EnvironmentWorkerError) as error:
-        return _fail(str(error))
+        return _fail(error)
     except KeyboardInterrupt:
-        return 130
+        return INTERRUPTED
+    except Exception as error:
+        Terminal(stderr=True).crash(error)
+        return 1
 
 
-def _fail(message: str) -> int:
-    # As plain text: the [brackets] of an extra's name are no markup.
-    Console(stderr=True).print(
-        f"error: {message}", style="red", markup=False, highlight=False, soft_wrap=True
-    )
+def _fail(error: BaseException | str) -> int:
+    Terminal(stderr=True).error(error)
     return USER_ERROR
 
 
 def _parse(kind: Any, arguments: list[str], command: str, **options: Any) -> Any:
-    return tyro.cli(
+    parse = functools.partial(
+        tyro.cli,
         kind,
         args=arguments,
         prog=f"trpo {command}",
         config=(tyro.conf.OmitArgPrefixes,),
         **options,
     )
+    if all(map(str.isprintable, arguments)):
+        return parse()
+    said = io.StringIO()
+    try:
+        # It repeats a wrong argument as it is.
+        with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
+            return parse()
+    except SystemExit:
+        Terminal(stderr=True).say(*said.getvalue().splitlines())
+        raise
 
 
 def _train(arguments: list[str]) -> int:
@@ -196,11 +225,10 @@ def _evaluate(arguments: list[str]) -> int:
         deterministic=not parsed.stochastic,
         video=parsed.video,
     )
-    console = Console()
+    terminal = Terminal()
     if film is not None and not parsed.json:
-        console.print(f"video {film}", highlight=False, soft_wrap=True)
-    text = evaluation_json(result) if parsed.json else describe(result)
-    print(text)  # noqa: T201
+        terminal.say(f"video {film}")
+    terminal.say(evaluation_json(result) if parsed.json else describe(result))
     return 0
 
 
@@ -208,8 +236,7 @@ def _plot(arguments: list[str]) -> int:
     from trpo.diagnostics_page import write_diagnostics
 
     parsed = _parse(PlotArguments, arguments, "plot")
-    for path in write_diagnostics(parsed.run_dirs, parsed.out):
-        print(path)  # noqa: T201
+    Terminal().say(*map(str, write_diagnostics(parsed.run_dirs, parsed.out)))
     return 0
 
 
@@ -217,11 +244,11 @@ def _presets(arguments: list[str]) -> int:
     from trpo.preset_listing import list_presets, show_preset
 
     name = _parse(PresetsArguments, arguments, "presets").name
-    console = Console()
+    terminal = Terminal()
     if name is None:
-        list_presets(console)
+        list_presets(terminal)
     else:
-        show_preset(console, name)
+        show_preset(terminal, name)
     return 0
 
 
@@ -230,7 +257,7 @@ def _spaces(arguments: list[str]) -> int:
         return _fail("`trpo spaces` takes no arguments.")
     from trpo.comparison import show
 
-    show(Console())
+    show(Terminal())
     return 0
 
 

@@ -20,6 +20,7 @@ from trpo.metrics import MetricsWriter
 from trpo.progress import ProgressDisplay
 from trpo.run_directory import RunDirectory, load_agent
 from trpo.saver import Saver, tell
+from trpo.terminal import Terminal, quoted
 from trpo.training import COLUMNS, Progress, Trainer
 
 
@@ -62,7 +63,7 @@ def train_run(
         CheckpointError: no checkpoint is valid.
         ValueError: the configuration can't be used.
     """
-    console = console or Console()
+    terminal = Terminal(console)
     directory = RunDirectory(run_dir)
     asked = Callbacks([*configured_callbacks(config), *callbacks])
     if not resume:
@@ -78,14 +79,14 @@ def train_run(
         raise
     try:
         if resume:
-            asked.set_state(_restore(trainer, directory, console))
+            asked.set_state(_restore(trainer, directory, terminal))
             directory.write_config(config)
         try:
             asked.start(_run_of(trainer, directory, asked))
-            _train(trainer, directory, console, asked)
+            _train(trainer, directory, terminal, asked)
         finally:
             asked.end()
-        result = _finish(trainer, directory, console, asked.stop)
+        result = _finish(trainer, directory, terminal, asked.stop)
     finally:
         trainer.close()
     return result
@@ -106,36 +107,33 @@ def _run_of(trainer: Trainer, directory: RunDirectory, asked: Callbacks) -> Run:
     return Run(trainer.config, trainer.agent, directory.path, save)
 
 
-def _restore(trainer: Trainer, directory: RunDirectory, console: Console) -> dict:
+def _restore(trainer: Trainer, directory: RunDirectory, terminal: Terminal) -> dict:
     """Continue the trainer from its checkpoint; returns the callbacks' states."""
     checkpoint, broken = directory.load()
     for message in broken:
-        console.print(
-            f"skipped a broken checkpoint: {message}", style="yellow", markup=False
-        )
+        terminal.say(f"skipped a broken checkpoint: {message}", style="yellow")
     lost = trainer.set_state(checkpoint.arrays)
-    console.print(f"continuing from {checkpoint.path} at step {checkpoint.step:,}")
+    terminal.say(f"continuing from {checkpoint.path} at step {checkpoint.step:,}")
     if lost:
-        console.print(
+        terminal.say(
             f"environments {list(lost)} could not be restored in the middle of their "
             "episodes and start new ones",
             style="yellow",
-            markup=False,
         )
     return checkpoint.metadata.get("callbacks", {})
 
 
 def _train(
-    trainer: Trainer, directory: RunDirectory, console: Console, asked: Callbacks
+    trainer: Trainer, directory: RunDirectory, terminal: Terminal, asked: Callbacks
 ) -> None:
     config = trainer.config
     columns = COLUMNS + cost_columns(config) + EVALUATION_COLUMNS
     writer = MetricsWriter(directory.path, columns, last_step=trainer.step_count)
     total = config.num_updates * config.num_envs * config.rollout_steps
-    saver = Saver(trainer, directory, console, asked)
+    saver = Saver(trainer, directory, terminal, asked)
     with (
         stop_signals() as stop,
-        ProgressDisplay(console, total, trainer.step_count) as display,
+        ProgressDisplay(terminal, total, trainer.step_count) as display,
     ):
         try:
             progress, done = None, False
@@ -144,7 +142,7 @@ def _train(
                 result = _interim(trainer, progress)
                 row = {"update": progress.update, **progress.metrics}
                 if (error := writer.write(progress.step, row)) is not None:
-                    tell(console, "a row of metrics was left out", error)
+                    tell(terminal, "a row of metrics was left out", error)
                 display.show(progress)
                 asked.on_update(progress)
                 if result is not None:
@@ -156,7 +154,7 @@ def _train(
         except BaseException:
             saver.save_if_new()  # The state after the last whole update.
             at = f"stopped at step {trainer.step_count:,}"
-            console.print(f"{at}; {saver.how_to_go_on}", soft_wrap=True)
+            terminal.say(f"{at}; {saver.how_to_go_on}")
             raise
         finally:
             writer.close()
@@ -182,38 +180,32 @@ def _evaluate(trainer: Trainer, episodes: int) -> EvaluationResult:
 
 
 def _finish(
-    trainer: Trainer, directory: RunDirectory, console: Console, stop: Stop | None
+    trainer: Trainer, directory: RunDirectory, terminal: Terminal, stop: Stop | None
 ) -> EvaluationResult | None:
     config, path = trainer.config, directory.path
     title = f"{config.env_id}, {config.backend}, seed {config.seed}"
     directory.draw_learning_curve(title)
     if stop is not None:
         # By a callback: the run is as long as was wanted, so it is scored.
-        console.print(
-            f"stopped at step {trainer.step_count:,}: {stop.reason}",
-            markup=False,
-            highlight=False,
-        )
+        terminal.say(f"stopped at step {trainer.step_count:,}: {stop.reason}")
     elif trainer.update_count < config.num_updates:
-        console.print(
-            f"stopped at step {trainer.step_count:,}; everything is saved in {path}\n"
-            f"  continue:   trpo train --resume {path}"
+        terminal.say(
+            f"stopped at step {trainer.step_count:,}; everything is saved in {path}",
+            f"  continue:   trpo train --resume {quoted(path)}",
         )
         return None
     result = None
     if config.eval_episodes:
         result = _evaluate(trainer, config.eval_episodes)
         (path / "evaluation.json").write_text(evaluation_json(result) + "\n")
-        console.print(describe(result), highlight=False)
-    console.print(
+        terminal.say(describe(result))
+    terminal.say(
         f"saved in {path}: config.json, metrics.csv, tensorboard/, checkpoints/, "
-        "learning_curve.png\n"
-        f"  evaluate:   trpo evaluate {path}\n"
-        f"  train on:   trpo train --resume {path} --total-steps "
-        f"{2 * config.total_steps}\n"
-        f"  watch:      tensorboard --logdir {path / 'tensorboard'}",
-        highlight=False,
-        soft_wrap=True,
+        "learning_curve.png",
+        f"  evaluate:   trpo evaluate {quoted(path)}",
+        f"  train on:   trpo train --resume {quoted(path)} --total-steps "
+        f"{2 * config.total_steps}",
+        f"  watch:      tensorboard --logdir {quoted(path / 'tensorboard')}",
     )
     return result
 

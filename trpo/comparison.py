@@ -1,7 +1,6 @@
 """Spaces and policies of this TRPO beside those of other libraries' TRPO."""
 
-from rich.console import Console
-from rich.table import Table
+from trpo.terminal import Terminal
 
 
 LIBRARIES = ("trpo", "SB3-contrib", "Tianshou", "skrl", "OmniSafe", "garage")
@@ -44,12 +43,7 @@ def markdown() -> str:
     return "\n".join([*lines, "", VERSIONS])
 
 
-def show(console: Console) -> None:
+def show(terminal: Terminal) -> None:
     """Print the table."""
-    table = Table(box=None, pad_edge=False)
-    for column in ("", *LIBRARIES):
-        table.add_column(column)
-    for row in ROWS:
-        table.add_row(*row)
-    console.print(table)
-    console.print(f"\n{VERSIONS}", highlight=False, markup=False, soft_wrap=True)
+    terminal.table(("", *LIBRARIES), ROWS)
+    terminal.say("", VERSIONS)

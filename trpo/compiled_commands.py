@@ -12,6 +12,7 @@ from trpo.config import TrainConfig
 from trpo.evaluation import EvaluationResult
 from trpo.members import members_of, reserve_cpu_devices
 from trpo.run_directory import RunDirectory, RunDirectoryError
+from trpo.terminal import Terminal
 
 
 def is_compiled_run(run_dir: Path) -> bool:
@@ -48,7 +49,7 @@ def train_compiled(
             value is out of range.
     """
     sweep = {name: tuple(values) for name, values in (sweep or {}).items()}
-    run = CompiledSession(config, Path(run_dir), num_seeds, sweep, console or Console())
+    run = CompiledSession(config, Path(run_dir), num_seeds, sweep, Terminal(console))
     run.create()
     return run.train()
 
@@ -67,7 +68,7 @@ def resume_compiled(
         RunDirectoryError: it is no compiled run.
         CheckpointError: a member has no valid checkpoint.
     """
-    run_dir, console = Path(run_dir), console or Console()
+    run_dir = Path(run_dir)
     try:
         manifest = json.loads((run_dir / MANIFEST).read_text())
     except (OSError, json.JSONDecodeError) as error:
@@ -80,6 +81,7 @@ def resume_compiled(
         config = dataclasses.replace(config, total_steps=total_steps)
     sweep = {name: tuple(values) for name, values in manifest["sweep"].items()}
     reserve_cpu_devices(len(members_of(config, manifest["num_seeds"], sweep)))
-    run = CompiledSession(config, run_dir, manifest["num_seeds"], sweep, console)
+    terminal = Terminal(console)
+    run = CompiledSession(config, run_dir, manifest["num_seeds"], sweep, terminal)
     run.restore()
     return run.train()

@@ -8,8 +8,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
 from trpo.backends import load_backend
 from trpo.callbacks import Callbacks, Run
 from trpo.checkpoint import Checkpoint, load_checkpoint
@@ -28,6 +26,7 @@ from trpo.members_report import write_members
 from trpo.metrics import MetricsWriter
 from trpo.progress import ProgressDisplay
 from trpo.run_directory import RunDirectory
+from trpo.terminal import Terminal, quoted
 from trpo.training import COLUMNS, Progress
 
 
@@ -42,7 +41,7 @@ class CompiledSession:
         path: Directory of the run.
         num_seeds: Seeds from `config.seed` up.
         sweep: Hyperparameter -> values.
-        console: Where to print.
+        terminal: Where to print.
 
     Raises:
         ValueError: the backend is not JAX, the environment is not functional, or a
@@ -55,9 +54,9 @@ class CompiledSession:
         path: Path,
         num_seeds: int,
         sweep: dict[str, tuple[float, ...]],
-        console: Console,
+        terminal: Terminal,
     ) -> None:
-        self.config, self.path, self.console = config, path, console
+        self.config, self.path, self.terminal = config, path, terminal
         self.members = members_of(config, num_seeds, sweep)
         self.manifest = {"num_seeds": num_seeds, "sweep": sweep}
         alone = len(self.members) == 1
@@ -114,7 +113,7 @@ class CompiledSession:
         RunDirectory(self.path).write_config(self.config)
         for directory, member in zip(self.directories, self.members, strict=True):
             directory.write_config(member.config)
-        self.console.print(f"continuing {len(found)} member(s) at step {step:,}")
+        self.terminal.say(f"continuing {len(found)} member(s) at step {step:,}")
 
     def train(self) -> list[EvaluationResult]:
         """Train to the end, write everything, evaluate."""
@@ -127,7 +126,7 @@ class CompiledSession:
         with contextlib.ExitStack() as stack:
             stop = stack.enter_context(stop_signals())
             display = stack.enter_context(
-                ProgressDisplay(self.console, total, count * trainer.step_count)
+                ProgressDisplay(self.terminal, total, count * trainer.step_count)
             )
             writers = [
                 MetricsWriter(directory.path, columns, last_step=trainer.step_count)
@@ -245,21 +244,17 @@ class CompiledSession:
             )
         for member, result in zip(self.members, evaluations, strict=False):
             label = f"{member.name}: " if self.many else ""
-            self.console.print(f"{label}{describe(result)}", highlight=False)
+            self.terminal.say(f"{label}{describe(result)}")
         for member, asked in zip(self.members, self.callbacks, strict=True):
             if self.stopped and asked.stop is not None:
-                self.console.print(
-                    f"{member.name}: {asked.stop.reason}", markup=False, highlight=False
-                )
+                self.terminal.say(f"{member.name}: {asked.stop.reason}")
         done = self.trainer.update_count >= self.config.num_updates
-        self.console.print(
+        self.terminal.say(
             f"{'saved' if done else 'stopped and saved'} in {self.path}, a run "
-            f"directory{' for each member' if self.many else ''}\n"
-            f"  evaluate:   trpo evaluate {self.directories[0].path}\n"
-            f"  train on:   trpo train --resume {self.path} --total-steps "
+            f"directory{' for each member' if self.many else ''}",
+            f"  evaluate:   trpo evaluate {quoted(self.directories[0].path)}",
+            f"  train on:   trpo train --resume {quoted(self.path)} --total-steps "
             f"{(2 if done else 1) * self.config.total_steps}",
-            highlight=False,
-            soft_wrap=True,
         )
         return evaluations
 

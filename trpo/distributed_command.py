@@ -1,6 +1,5 @@
 """What `trpo train --distributed` does in each of its processes."""
 
-import contextlib
 import dataclasses
 import importlib
 import json
@@ -19,6 +18,7 @@ from trpo.rank_watch import RankWatch
 from trpo.ranks import Ranks
 from trpo.rendezvous import Rendezvous
 from trpo.run_directory import RunDirectory
+from trpo.terminal import SafeStream, Terminal, quoted
 from trpo.training import Trainer
 from trpo.validation import require_positive
 
@@ -62,9 +62,8 @@ def train_distributed(
     except BaseException as error:
         reason = f"{type(error).__name__}: {error}"
         watch.fail(reason)
-        with contextlib.suppress(OSError, ValueError):
-            print(f"error: rank {ranks.rank}: {reason}", file=sys.stderr, flush=True)  # noqa: T201
-            sys.stdout.flush()
+        Terminal(stderr=True).error(f"rank {ranks.rank}: {reason}")
+        SafeStream.of(sys.stdout).flush()
         # The engines wait at exit for ranks that will not come.
         os._exit(1)
     watch.close()
@@ -112,4 +111,6 @@ def _rescue(trainer: Trainer, run_dir: Path) -> str:
         path = RunDirectory(run_dir).save_state(trainer.config, head, step, state)
     except Exception as error:
         return f"nothing was saved ({type(error).__name__}: {error})"
-    return f"saved {path}; continue: trpo train --resume {run_dir} --distributed"
+    return (
+        f"saved {path}; continue: trpo train --resume {quoted(run_dir)} --distributed"
+    )

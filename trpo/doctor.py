@@ -17,9 +17,9 @@ from types import ModuleType
 from typing import Literal, NamedTuple
 
 from rich.console import Console
-from rich.text import Text
 
 from trpo.processor import available_cores
+from trpo.terminal import Terminal
 
 
 # Package -> oldest version that works, version this release was tested with.
@@ -261,17 +261,14 @@ def _gpus(torch: ModuleType | None) -> list[str]:
 
 def print_report(findings: Sequence[Finding], console: Console | None = None) -> None:
     """Print findings, the advice under each; unwrapped, so it can be pasted."""
-    console = console or Console()
+    terminal = Terminal(console)
     for level, subject, found, advice in findings:
-        line = Text.assemble(
-            (f"{level:8}", STYLES[level]), (subject, "bold"), f": {found}"
+        terminal.say(
+            [(f"{level:8}", STYLES[level]), (subject, "bold"), f": {found}"],
+            *([(f"{'':8}{advice}", "dim")] if advice else []),
         )
-        # As text, since [torch] in an advice would be taken for markup.
-        console.print(line, soft_wrap=True)
-        if advice:
-            console.print(Text(f"{'':8}{advice}", "dim"), soft_wrap=True)
     problems = sum(finding.level == "problem" for finding in findings)
-    console.print(Text(f"{problems} problem(s)", "bold"), soft_wrap=True)
+    terminal.say([(f"{problems} problem(s)", "bold")])
 
 
 def main() -> int:

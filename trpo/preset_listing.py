@@ -4,41 +4,38 @@ import dataclasses
 from typing import Any
 
 import gymnasium
-from rich.console import Console
-from rich.table import Table
 
 from trpo.config import TrainConfig, TRPOConfig
 from trpo.presets import BY_ENVIRONMENT, Preset, all_presets, find_preset, preset_for
+from trpo.terminal import Terminal
 
 
-def list_presets(console: Console) -> None:
+def list_presets(terminal: Terminal) -> None:
     """Print every preset with the size of its run and what it is for."""
-    table = Table(box=None, pad_edge=False)
-    for column in ("preset", "steps", "samples per update", "for"):
-        table.add_column(column)
+    rows = []
     for preset in all_presets().values():
         config = _values(preset)
-        table.add_row(
-            preset.name,
-            f"{config['total_steps']:,}",
-            f"{config['num_envs'] * config['rollout_steps']:,}",
-            preset.summary,
+        rows.append(
+            (
+                preset.name,
+                f"{config['total_steps']:,}",
+                f"{config['num_envs'] * config['rollout_steps']:,}",
+                preset.summary,
+            )
         )
-    console.print(table)
-    console.print(
-        "\nOne in full: trpo presets NAME; to use another than the environment's own: "
+    terminal.table(("preset", "steps", "samples per update", "for"), rows)
+    terminal.say(
+        "",
+        "One in full: trpo presets NAME; to use another than the environment's own: "
         "trpo train ENV_ID --preset NAME",
-        highlight=False,
-        markup=False,
-        soft_wrap=True,
     )
 
 
-def show_preset(console: Console, name: str) -> None:
+def show_preset(terminal: Terminal, name: str) -> None:
     """Print a preset's values, each with the default and its reason.
 
     Args:
-        console: Where to print.
+        terminal: Where to print.
         name: A preset's name, or an environment's id.
 
     Raises:
@@ -46,20 +43,21 @@ def show_preset(console: Console, name: str) -> None:
     """
     preset = _preset_of(name)
     defaults = _defaults()
-    console.print(f"{preset.name}: {preset.summary}", highlight=False, markup=False)
-    table = Table(box=None, pad_edge=False)
-    for column in ("setting", "value", "default", "reason or source"):
-        table.add_column(column)
-    for field, (value, reason) in preset.settings.items():
-        table.add_row(field, _text(value), _text(defaults[field]), reason)
-    console.print(table)
+    terminal.say(f"{preset.name}: {preset.summary}")
+    terminal.table(
+        ("setting", "value", "default", "reason or source"),
+        [
+            (field, _text(value), _text(defaults[field]), reason)
+            for field, (value, reason) in preset.settings.items()
+        ],
+    )
     env_ids = [env_id for env_id, other in BY_ENVIRONMENT.items() if other is preset]
     command = (
         f"trpo train {env_ids[0]}"
         if env_ids
         else f"trpo train ENV_ID --preset {preset.name}"
     )
-    console.print(f"\n  {command}", highlight=False, markup=False)
+    terminal.say("", f"  {command}")
 
 
 def _preset_of(name: str) -> Preset:

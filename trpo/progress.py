@@ -1,18 +1,8 @@
 """Live progress of a training run in the terminal."""
 
 import time
-from types import TracebackType
 
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress as Bar,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
-
+from trpo.terminal import Terminal
 from trpo.training import Progress
 from trpo.types import StepStatus
 
@@ -27,51 +17,31 @@ class ProgressDisplay:
     Where standard output is no terminal it prints a line every ten seconds instead.
     """
 
-    def __init__(self, console: Console, total_steps: int, done_steps: int) -> None:
-        self._console = console
+    def __init__(self, terminal: Terminal, total_steps: int, done_steps: int) -> None:
+        self._terminal = terminal
         self._total = total_steps
         self._started = time.monotonic()
         self._first_step = done_steps
         self._last_line = 0.0
-        self._bar = Bar(
-            TextColumn("[bold]steps"),
-            BarColumn(bar_width=20),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(),
-            TextColumn("{task.fields[note]}"),
-            console=console,
-        )
-        self._task = self._bar.add_task("", total=total_steps, note="")
-        self._bar.update(self._task, completed=done_steps)
+        self._bar = terminal.bar(total_steps, done_steps)
 
     def __enter__(self) -> "ProgressDisplay":
-        if self._console.is_terminal:
-            self._bar.start()
+        self._bar.__enter__()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        if self._console.is_terminal:
-            self._bar.stop()
+    def __exit__(self, *_: object) -> None:
+        self._bar.__exit__()
 
     def show(self, progress: Progress) -> None:
         """Show the state after an update."""
         note = self._note(progress)
-        if self._console.is_terminal:
-            self._bar.update(self._task, completed=progress.step, note=note)
+        self._bar.show(progress.step, note)
+        if self._terminal.is_terminal:
             return
         now = time.monotonic()
         if now - self._last_line >= LINE_INTERVAL or progress.step >= self._total:
             self._last_line = now
-            self._console.print(
-                f"{progress.step:>9,} of {self._total:,} steps  {note}", highlight=False
-            )
+            self._terminal.say(f"{progress.step:>9,} of {self._total:,} steps  {note}")
 
     def _note(self, progress: Progress) -> str:
         metrics = progress.metrics

@@ -17,6 +17,7 @@ from collections.abc import Callable
 from multiprocessing.connection import wait
 
 from trpo.ranks import Ranks
+from trpo.terminal import SafeStream, Terminal
 
 
 # Exit status of a rank that has lost another: "temporary failure; try again".
@@ -121,7 +122,6 @@ class RankWatch:
 
 def _end(message: str) -> None:
     """Print, and end the process past all that may hang or wait for the lost rank."""
-    with contextlib.suppress(OSError, ValueError):
-        print(f"error: {message}", file=sys.stderr, flush=True)  # noqa: T201
-        sys.stdout.flush()
+    Terminal(stderr=True).error(message)
+    SafeStream.of(sys.stdout).flush()
     os._exit(LOST_RANK)

@@ -28,6 +28,7 @@ from trpo.heads import Head
 from trpo.metrics import read_metrics
 from trpo.plots import plot_learning_curves
 from trpo.spaces import policy_spec
+from trpo.terminal import quoted
 from trpo.training import Trainer, agent_state
 from trpo.training_state import unrecorded
 
@@ -60,7 +61,7 @@ class RunDirectory:
         if self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir())):
             raise RunDirectoryError(
                 f"`run_dir`: expected a new or empty directory, got {self.path}, which "
-                f"exists. Continue it by: trpo train --resume {self.path}"
+                f"exists. Continue it by: trpo train --resume {quoted(self.path)}"
             )
         self.checkpoints.mkdir(parents=True)
         self.write_config(config)

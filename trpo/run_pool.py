@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Protocol, TypeVar
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from trpo.commands import stop_signals
 from trpo.run_process import locked
+from trpo.terminal import Bar, Terminal
 
 
 # Seconds between looks at the runs' progress.
@@ -60,7 +60,7 @@ def run_all(
     specs: Sequence[AnySpec],
     root: Path,
     workers: int,
-    console: Console,
+    console: Console | None,
     on_done: Callable[[AnySpec], str],
 ) -> int:
     """Run what is not done, `workers` at a time; returns the exit status.
@@ -82,10 +82,11 @@ def run_all(
     Raises:
         ValueError: a run's directory is of another configuration, or in use.
     """
+    terminal = Terminal(console)
     for spec in specs:
         spec.check(root)
     missing = [spec for spec in specs if not spec.is_done(root)]
-    console.print(f"{len(specs) - len(missing)} of {len(specs)} runs are done already")
+    terminal.say(f"{len(specs) - len(missing)} of {len(specs)} runs are done already")
     for spec in specs:
         if spec not in missing:
             on_done(spec)
@@ -93,7 +94,8 @@ def run_all(
     with (
         locked(root),
         stop_signals() as stop,
-        _watching(specs, root, console),
+        terminal.bar(sum(spec.steps for spec in specs)) as bar,
+        _watching(specs, root, bar),
         concurrent.futures.ThreadPoolExecutor(workers) as pool,
     ):
 
@@ -102,33 +104,23 @@ def run_all(
             try:
                 if not stop.is_set() and spec.run(root, stop):
                     with one_at_a_time:
-                        console.print(on_done(spec), highlight=False)
+                        terminal.say(on_done(spec))
             except RuntimeError as error:
-                console.print(str(error), style="red", markup=False)
+                terminal.error(error)
                 return False
             return True
 
         succeeded = all(list(pool.map(work, missing)))
     if stop.is_set():
-        console.print("stopped; everything is saved: the same command goes on")
+        terminal.say("stopped; everything is saved: the same command goes on")
         return STOPPED
     return 0 if succeeded else FAILED
 
 
 @contextmanager
-def _watching(specs: Sequence[Spec], root: Path, console: Console) -> Iterator[None]:
-    """Show steps done of all runs until the block ends, in a terminal only."""
+def _watching(specs: Sequence[Spec], root: Path, bar: Bar) -> Iterator[None]:
+    """Show steps done of all runs until the block ends."""
     ended = threading.Event()
-    bar = Progress(
-        TextColumn("{task.completed:,.0f} of {task.total:,.0f} steps"),
-        BarColumn(bar_width=30),
-        TextColumn("{task.percentage:.1f} %"),
-        TimeRemainingColumn(compact=True),
-        TextColumn("{task.fields[note]}"),
-        console=console,
-        disable=not console.is_terminal,
-    )
-    task = bar.add_task("", total=sum(spec.steps for spec in specs), note="")
 
     def watch() -> None:
         before: dict[int, int] = {}
@@ -140,13 +132,12 @@ def _watching(specs: Sequence[Spec], root: Path, console: Console) -> Iterator[N
                 if before and done != before[i]
             ]
             before = steps
-            bar.update(task, completed=sum(steps.values()), note=", ".join(running))
+            bar.show(sum(steps.values()), ", ".join(running))
 
     thread = threading.Thread(target=watch, daemon=True)
-    with bar:
-        thread.start()
-        try:
-            yield
-        finally:
-            ended.set()
-            thread.join()
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()

@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import shlex
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -50,7 +51,7 @@ def execute(command: list[str], log: Path, stop: Stop) -> None:
     """Run a command with its output in `log`; let it save and exit on `stop`.
 
     Raises:
-        RuntimeError: it failed; the message has its last lines.
+        RuntimeError: it failed; a note has its last lines.
     """
     # One thread: the networks are small, and threads that wait for each other on a
     # busy machine make PyTorch tens of times slower.
@@ -78,8 +79,8 @@ def execute(command: list[str], log: Path, stop: Stop) -> None:
                     process.terminate()
                     told = True
     if status != 0 and not stop.is_set():
-        lines = log.read_text().strip().splitlines()[-3:]
-        raise RuntimeError(
-            f"{' '.join(command)}: exit status {status}, see {log}:\n"
-            + "\n".join(lines)
+        failure = RuntimeError(
+            f"{shlex.join(command)}: exit status {status}, see {log}:"
         )
+        failure.add_note("\n".join(log.read_text().strip().splitlines()[-3:]))
+        raise failure

@@ -1,9 +1,8 @@
 """Checkpoints of a run as it goes on, on a disk that may be full."""
 
-from rich.console import Console
-
 from trpo.callbacks import Callbacks
 from trpo.run_directory import RunDirectory, RunDirectoryError
+from trpo.terminal import Terminal, quoted
 from trpo.training import Progress, Trainer
 
 
@@ -13,7 +12,7 @@ class Saver:
     Args:
         trainer: Whose state is saved.
         directory: To write to.
-        console: Where to say what could not be written.
+        terminal: Where to say what could not be written.
         asked: Callbacks, told of each checkpoint; their state is part of it.
     """
 
@@ -21,13 +20,13 @@ class Saver:
         self,
         trainer: Trainer,
         directory: RunDirectory,
-        console: Console,
+        terminal: Terminal,
         asked: Callbacks,
     ) -> None:
-        self.trainer, self.directory, self.console = trainer, directory, console
+        self.trainer, self.directory, self.terminal = trainer, directory, terminal
         self.asked = asked
         self.saved = trainer.update_count
-        self.how_to_go_on = f"continue: trpo train --resume {directory.path}"
+        self.how_to_go_on = f"continue: trpo train --resume {quoted(directory.path)}"
 
     def save(self, progress: Progress | None = None) -> None:
         """Write a checkpoint, and tell the callbacks if they are given the progress."""
@@ -35,7 +34,7 @@ class Saver:
             note = {"callbacks": self.asked.get_state()}
             path = self.directory.save(self.trainer, note)
         except OSError as error:
-            tell(self.console, "no checkpoint was written", error)
+            tell(self.terminal, "no checkpoint was written", error)
             return
         self.saved = self.trainer.update_count
         if progress is not None:
@@ -60,12 +59,10 @@ class Saver:
             )
 
 
-def tell(console: Console, what: str, error: Exception) -> None:
+def tell(terminal: Terminal, what: str, error: Exception) -> None:
     """Warn of what could not be written."""
-    console.print(
+    terminal.say(
         f"{what} ({error}): training goes on, what was saved before is kept, and the "
         "next time it is tried again",
         style="yellow",
-        markup=False,
-        soft_wrap=True,
     )

@@ -24,6 +24,7 @@ from trpo.run_directory import RunDirectory
 from trpo.run_pool import run_all
 from trpo.run_process import Launch, execute
 from trpo.sweep_report import SweepRow, write_report
+from trpo.terminal import Terminal
 from trpo.validation import assignments, require_count
 
 
@@ -204,7 +205,7 @@ def run_sweep(
     """
     if workers is not None:
         require_count("workers", workers)
-    console, root = console or Console(), Path(root)
+    root = Path(root)
     root.mkdir(parents=True, exist_ok=True)
 
     def line(run: SweepRun) -> str:
@@ -218,5 +219,5 @@ def run_sweep(
             there = [dataclasses.replace(run, launch=launch) for run in runs]
             status = run_all(there, root, workers or cores, console, line)
     rows = [run.result(root) for run in runs if run.is_done(root)]
-    console.print(write_report(rows, root), markup=False, highlight=False)
+    Terminal(console).say(*write_report(rows, root).splitlines())
     return status
