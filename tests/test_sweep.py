@@ -38,10 +38,10 @@ def test_a_sweep_runs_all_and_resumes(tmp_path, capsys):
     assert "| Pendulum-v1 | " in (root / "results.md").read_text()
     assert (root / "learning_curves.png").stat().st_size > 0
 
-    # One result is lost: that run alone goes on, from its checkpoint.
+    # One result is half written (a full disk): that run alone is evaluated again.
     lost = next(root.glob("*value_epochs=1*/evaluation.json"))
     kept = next(root.glob("*value_epochs=2*/evaluation.json")).stat().st_mtime_ns
-    lost.unlink()
+    lost.write_bytes(b"")
     assert main([*command, "--run-dir", str(root)]) == 0
     assert "1 of 2 runs are done" in capsys.readouterr().out
     assert rows_of(root) == rows

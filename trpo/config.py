@@ -17,6 +17,7 @@ from trpo.choices import (
     RUN_COUNTS,
     VECTORIZATIONS,
 )
+from trpo.formats import CONFIG, translated
 from trpo.schedules import scheduled_rates
 from trpo.transitions import ON_BAD_DATA
 from trpo.types import Rates
@@ -164,7 +165,7 @@ class TrainConfig:
 
     @classmethod
     def from_dict(cls, values: dict) -> "TrainConfig":
-        """The configuration that `to_dict` wrote.
+        """The configuration that `to_dict` made, also of an older format.
 
         Raises:
             ValueError: a name is unknown or missing, or a value is out of range.
@@ -173,7 +174,7 @@ class TrainConfig:
             raise ValueError(
                 f"`TrainConfig`: expected a dictionary, got {shown(values)}."
             )
-        made = {}
+        values, made = translated(CONFIG, values), {}
         for name, kind in PARTS.items():
             fields = values.get(name, {})
             if not isinstance(fields, dict):

@@ -1,12 +1,14 @@
 """What a run directory tells of its training, as curves over environment steps."""
 
-import json
 import math
+import os
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
 from trpo.config import TrainConfig
+from trpo.files import FileError
 from trpo.metrics import read_metrics
 from trpo.run_directory import RunDirectory, RunDirectoryError
 from trpo.types import StepStatus
@@ -74,7 +76,7 @@ def load_runs(paths: Sequence[Path]) -> list[LoggedRun]:
     found: list[Path] = []
     for path in paths:
         # A run's own metrics first: what lies below it is part of it.
-        here = (path / "metrics.csv").is_file()
+        here = os.path.lexists(path / "metrics.csv")
         files = [path / "metrics.csv"] if here else sorted(path.rglob("metrics.csv"))
         if not files:
             raise RunDirectoryError(
@@ -89,7 +91,7 @@ def load_runs(paths: Sequence[Path]) -> list[LoggedRun]:
             path,
             RunDirectory(path).read_config(),
             read_metrics(path / "metrics.csv"),
-            _evaluation(path),
+            _evaluation(RunDirectory(path)),
         )
         for label, path in zip(_labels(found), found, strict=True)
     ]
@@ -102,10 +104,11 @@ def points(run: LoggedRun, curve: Curve) -> tuple[list[float], list[float]]:
     return [s for s, _ in kept], [v for _, v in kept]
 
 
-def _evaluation(path: Path) -> dict | None:
+def _evaluation(directory: RunDirectory) -> dict | None:
     try:
-        return json.loads((path / "evaluation.json").read_text())
-    except (OSError, json.JSONDecodeError):
+        return directory.read_evaluation()
+    except FileError as error:
+        warnings.warn(f"left out {error}", stacklevel=3)
         return None
 
 

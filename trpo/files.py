@@ -8,6 +8,7 @@ is written to; only the path that the user typed is followed where it is a link.
 import contextlib
 import errno
 import json
+import math
 import os
 import shutil
 import stat
@@ -141,7 +142,7 @@ class Folder:
         """
         content = self.read(name, limit)
         try:
-            return json.loads(content, parse_constant=_refuse)
+            return json.loads(content, parse_constant=_refuse, parse_float=_finite)
         except (ValueError, RecursionError) as error:
             raise FileError(f"{self.path / name}: not JSON: {error}.") from None
 
@@ -197,3 +198,10 @@ class Folder:
 
 def _refuse(constant: str) -> Any:
     raise ValueError(f"{constant} is no JSON")
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"no number here is as large as {text:.20}")
+    return number

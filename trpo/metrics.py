@@ -5,11 +5,23 @@ import csv
 import errno
 import functools
 import io
+import itertools
 import os
+import re
 import threading
-from collections.abc import Mapping
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+from trpo.choices import LARGEST_STEP
+from trpo.files import FileError, Folder
+
+
+# In bytes, and in rows, one for each update.
+LARGEST, MOST_ROWS = 256 * 2**20, 1_000_000
+# What a damaged metrics.csv becomes once its whole rows have been taken over.
+DAMAGED = "metrics.damaged.csv"
 
 
 class MetricsWriter:
@@ -28,7 +40,13 @@ class MetricsWriter:
         from tensorboard.summary import Writer
 
         self.path = directory / "metrics.csv"
-        kept = [row for row in read_metrics(self.path) if row["step"] <= last_step]
+        rows, damage = _parsed(self.path)
+        if damage:
+            warnings.warn(f"{damage}; as it was it is now {DAMAGED}", stacklevel=2)
+            os.replace(self.path, directory / DAMAGED)
+        kept = [row for row in rows if row["step"] <= last_step]
+        # Those of another version, or of the user's own, stay.
+        columns = (*columns, *_others(kept, columns))
         temporary = self.path.with_suffix(".csv.tmp")
         with temporary.open("w", newline="") as file:
             writer = csv.DictWriter(file, columns, restval="")
@@ -74,6 +92,11 @@ class MetricsWriter:
                 self._events.close()
 
 
+def _others(rows: Iterable[Mapping], columns: Sequence[str]) -> list[str]:
+    """Names in the rows that are no columns."""
+    return list(dict.fromkeys(n for row in rows for n in row if n not in columns))
+
+
 @functools.cache
 def _hide_thread_errors() -> None:
     """Say nothing of what TensorBoard's threads hand to the next `write` anyway.
@@ -91,26 +114,94 @@ def _hide_thread_errors() -> None:
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """Rows of a `metrics.csv` as numbers, empty cells left out; [] if it is absent."""
-    if not path.exists():
+    """Rows of a `metrics.csv` as numbers, in order of steps; [] if it is absent.
+
+    Empty cells are left out, and so are damaged rows, such as those that a power cut
+    left as NULs; a warning says which.
+
+    Raises:
+        FileError: it is no regular file, or larger than anything that is written.
+    """
+    rows, complaint = _parsed(path)
+    if complaint:
+        warnings.warn(complaint, stacklevel=2)
+    return rows
+
+
+def _parsed(path: Path) -> tuple[list[dict[str, Any]], str]:
+    """Rows of a `metrics.csv`, and what is wrong with it, "" if nothing is."""
+    try:
+        with Folder(path.parent) as folder:
+            content = folder.read(path.name, LARGEST)
+    except OSError:
+        return [], ""
+    # A row without an end was cut off as the process was killed. Not so zeros, which a
+    # power cut leaves.
+    if content.count(b"\n") > MOST_ROWS:
+        raise FileError(f"{path}: expected at most {MOST_ROWS:,} rows.")
+    *lines, rest = content.decode("utf-8-sig", errors="replace").split("\n")
+    lines += [rest] if "\0" in rest else []
+    if not lines:
+        return [], ""
+    names = _cells(lines[0])
+    if "step" not in names or len(set(names)) < len(names):
+        return [], f"{path}: left out, as line 1 does not name its columns"
+    found = [(number, _row(names, line)) for number, line in enumerate(lines, 1)][1:]
+    rows = [row for _, row in found if row]
+    complaints = []
+    if bad := [number for number, row in found if row is None]:
+        complaints.append(
+            f"left out {len(bad):,} of its rows, the first in line {bad[0]:,}, which "
+            f"are not {len(names)} numbers as the header names them"
+        )
+    if any(b["step"] <= a["step"] for a, b in itertools.pairwise(rows)):
+        complaints.append("its rows were sorted by step, of equal ones the last kept")
+        rows.sort(key=_step)
+        rows = list({_step(row): row for row in rows}.values())
+    return rows, f"{path}: {'; '.join(complaints)}" if complaints else ""
+
+
+def _step(row: Mapping[str, float]) -> float:
+    return row["step"]
+
+
+def _cells(line: str) -> list[str]:
+    try:
+        return next(csv.reader([line.removesuffix("\r")]), [])
+    except csv.Error:  # Of a cell that is longer than any.
         return []
-    # A row without an end was cut off as the process was killed.
-    whole, _, _ = path.read_text().rpartition("\n")
-    with io.StringIO(whole) as file:
-        return [
-            {name: float(cell) for name, cell in row.items() if name and cell}
-            for row in csv.DictReader(file)
-            if row.get("step")
-        ]
+
+
+def _row(names: Sequence[str], line: str) -> dict[str, float] | None:
+    """The numbers of a line, {} of an empty one; None if it is no row."""
+    if not line.strip():
+        return {}
+    cells = _cells(line)
+    if len(cells) != len(names):
+        return None
+    try:
+        row = {n: float(cell) for n, cell in zip(names, cells, strict=True) if cell}
+    except ValueError:
+        return None
+    counts = (row.get("step"), row.get("update", 0.0))
+    whole = all(n is not None and 0 <= n <= LARGEST_STEP and n % 1 == 0 for n in counts)
+    return row if whole else None
 
 
 def logged_steps(path: Path) -> int:
-    """Environment steps that a `metrics.csv` has got to, from its end alone."""
-    if not path.exists():
+    """Environment steps that a `metrics.csv` has got to, from its end alone.
+
+    0 where there is none, or nothing in it can be read: it never fails.
+    """
+    try:
+        with Folder(path.parent) as folder, folder.open(path.name) as file:
+            file.seek(max(0, os.fstat(file.fileno()).st_size - 4096))
+            lines = file.read(4096).decode(errors="replace").split("\n")
+    except (OSError, FileError):
         return 0
-    with path.open("rb") as file:
-        file.seek(max(0, path.stat().st_size - 4096))
-        lines = file.read().decode(errors="replace").splitlines()
-    # The last line may be half written; the first may be cut, or the header.
+    # The last may be half a line; the first may be cut, or the header.
     steps = [line.partition(",")[0] for line in lines[1:-1]]
-    return int(steps[-1]) if steps and steps[-1].isdigit() else 0
+    last = steps[-1] if steps else ""
+    # Of 12 digits at most, as steps have; with a point once a run was resumed.
+    match = re.fullmatch(r"([0-9]{1,12})(?:\.0)?", last)
+    return int(match[1]) if match else 0

@@ -7,6 +7,7 @@ A run directory holds `config.json`, `metrics.csv`, `tensorboard/`, `checkpoints
 import dataclasses
 import importlib.metadata
 import json
+import math
 import platform
 import shutil
 from pathlib import Path
@@ -22,8 +23,11 @@ from trpo.checkpoint import (
     save_checkpoint,
     write_durably,
 )
+from trpo.choices import MOST_EPISODES
 from trpo.config import TrainConfig
 from trpo.environments import make_environment
+from trpo.files import FileError, Folder
+from trpo.formats import CONFIG, numbered
 from trpo.heads import Head
 from trpo.metrics import read_metrics
 from trpo.plots import plot_learning_curves
@@ -31,8 +35,12 @@ from trpo.spaces import policy_spec
 from trpo.terminal import quoted
 from trpo.training import Trainer, agent_state
 from trpo.training_state import unrecorded
+from trpo.validation import require_between, require_count, shown
 
 
+EVALUATION = "evaluation.json"
+# In bytes: a thousand times what is written.
+LARGEST_CONFIG = 2**20
 PACKAGES = ("trpo", "numpy", "gymnasium", "torch", "jax", "flax", "optax", "mujoco")
 
 
@@ -68,25 +76,52 @@ class RunDirectory:
 
     def write_config(self, config: TrainConfig) -> None:
         """Write `config.json`."""
-        text = json.dumps(config.to_dict(), indent=2)
-        write_durably(self.path / "config.json", f"{text}\n".encode())
+        text = json.dumps(numbered(CONFIG, config.to_dict()), indent=2)
+        write_durably(self.path / CONFIG, f"{text}\n".encode())
 
     def read_config(self) -> TrainConfig:
         """The configuration of the run.
 
         Raises:
-            RunDirectoryError: there is no readable `config.json`.
-            ValueError: a field of it is unknown or out of range.
+            RunDirectoryError: there is no `config.json`, or a field of it is unknown
+                or out of range.
+            FileError: it is no regular file, or no JSON.
         """
-        path = self.path / "config.json"
         try:
-            values = json.loads(path.read_text())
-        except (OSError, json.JSONDecodeError) as error:
+            with Folder(self.path) as folder:
+                values = folder.read_json(CONFIG, LARGEST_CONFIG)
+        except OSError as error:
             raise RunDirectoryError(
                 f"`run_dir`: expected the directory of a run, with a config.json, got "
-                f"{self.path} ({error})."
+                f"{self.path} ({error.strerror})."
             ) from error
-        return TrainConfig.from_dict(values)
+        try:
+            return TrainConfig.from_dict(values)
+        except ValueError as error:
+            raise RunDirectoryError(f"{self.path / CONFIG}: {error}") from error
+
+    def read_evaluation(self) -> dict[str, Any] | None:
+        """The final evaluation; None if there was none yet.
+
+        Raises:
+            FileError: it is not what `trpo.commands.evaluation_json` makes.
+        """
+        try:
+            with Folder(self.path) as folder:
+                found = folder.read_json(EVALUATION)
+        except OSError:
+            return None
+        try:
+            if not isinstance(found, dict):
+                raise ValueError(f"expected a dictionary, got {shown(found)}.")
+            numbers: list[Any] = [found.get(n) for n in ("mean", "std", "episodes")]
+            mean, std, episodes = numbers
+            require_between("mean", mean, -math.inf, math.inf)
+            require_between("std", std, 0.0, math.inf)
+            require_count("episodes", episodes, maximum=MOST_EPISODES)
+        except ValueError as error:
+            raise FileError(f"{self.path / EVALUATION}: {error}") from error
+        return found
 
     def save(self, trainer: Trainer, note: dict | None = None) -> Path:
         """Write a checkpoint of the trainer; see `save_state`."""

@@ -17,6 +17,7 @@ from typing import Any
 from rich.console import Console
 
 from trpo.config import TrainConfig, TRPOConfig
+from trpo.files import FileError
 from trpo.metrics import logged_steps
 from trpo.presets import preset_config
 from trpo.ray_runs import ray_launch
@@ -81,8 +82,15 @@ class SweepRun:
             )
 
     def is_done(self, root: Path) -> bool:
-        """Whether it has been trained and evaluated."""
-        return (root / self.name / "evaluation.json").exists()
+        """Whether it has been trained and evaluated.
+
+        A result that can't be read, half written as the disk was full, is none: the
+        run's model is saved, and is evaluated again.
+        """
+        try:
+            return RunDirectory(root / self.name).read_evaluation() is not None
+        except FileError:
+            return False
 
     def steps_done(self, root: Path) -> int:
         """Environment steps so far."""
@@ -104,7 +112,8 @@ class SweepRun:
     def result(self, root: Path) -> SweepRow:
         """The row of a run that is done."""
         path = root / self.name
-        found = json.loads((path / "evaluation.json").read_text())
+        found = RunDirectory(path).read_evaluation()
+        assert found is not None, path
         setting = ", ".join(f"{k}={_short(v)}" for k, v in self.values.items())
         return SweepRow(
             env_id=self.env_id,
