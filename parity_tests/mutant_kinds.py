@@ -1,34 +1,122 @@
-"""What a planted fault is."""
+"""What a planted fault is, and where it goes."""
 
-from typing import NamedTuple
+import ast
+import re
+import textwrap
+from pathlib import Path
+from typing import Any, NamedTuple
 
 
 class Mutant(NamedTuple):
     """One planted fault, looked for on a group of `mutant_check.CASES`.
 
-    A file, a piece of its text that occurs once, and what to put there.
+    It is found by its function, so that a file can move and be written otherwise.
+
+    Attributes:
+        name: in tables.
+        package: that it is in.
+        place: "module:function": the module by the end of its path, as "fisher" or
+            "loop/state", which one file of the package alone has; the function by its
+            qualified name, nothing for what stands outside all.
+        old: an expression or statement, found as a syntax tree, or else a piece of
+            text; once in the function.
+        new: what to put there.
+        group: see above.
     """
 
     name: str
-    file: str
+    package: str
+    place: str
     old: str
     new: str
     group: str = "gaussian"
 
+    def file(self, folder: Path) -> Path:
+        """The fault's file below `folder`, which the package is in.
 
-def torch(name: str, module: str, old: str, new: str) -> Mutant:
+        Raises:
+            ValueError: there is none, or more than one.
+        """
+        module = self.place.partition(":")[0]
+        found = sorted((folder / self.package).rglob(f"{Path(module).name}.py"))
+        found = [path for path in found if f"/{path}".endswith(f"/{module}.py")]
+        if len(found) != 1:
+            raise ValueError(f"mutant {self.name!r}: expected one {module}.py: {found}")
+        return found[0]
+
+    def planted(self, text: str) -> str:
+        """The text of the fault's file with the fault in it.
+
+        Raises:
+            ValueError: its place is not there, or is there more than once.
+        """
+        tree = ast.parse(text)
+        within = _function(tree, self.place.partition(":")[2].split("."))
+        spans = [span(text, node) for node in _alike(within, self.old)]
+        if not spans:
+            low, high = span(text, within) if within is not tree else (0, len(text))
+            starts = [
+                low + match.start()
+                for match in re.finditer(re.escape(self.old), text[low:high])
+            ]
+            spans = [(start, start + len(self.old)) for start in starts]
+        if len(spans) != 1:
+            raise ValueError(
+                f"mutant {self.name!r}: expected its place once in {self.place}, "
+                f"got {len(spans)} times: {self.old!r}"
+            )
+        ((start, end),) = spans
+        return f"{text[:start]}{self.new}{text[end:]}"
+
+
+def _function(tree: ast.Module, names: list[str]) -> ast.AST:
+    """The function or class of these nested names; the module if there are none."""
+    within: Any = tree
+    for name in filter(None, names):
+        inner = [node for node in ast.walk(within) if getattr(node, "name", "") == name]
+        if len(inner) != 1:
+            raise ValueError(f"expected one {'.'.join(names)}, got {len(inner)}")
+        (within,) = inner
+    return within
+
+
+def _alike(within: ast.AST, old: str) -> list[ast.AST]:
+    """Expressions and statements in it that are the same but for how they stand."""
+    try:
+        (wanted,) = ast.parse(textwrap.dedent(old).strip()).body
+    except (SyntaxError, ValueError):
+        return []
+    if isinstance(wanted, ast.Expr):
+        wanted = wanted.value
+    like = ast.dump(wanted)
+    same = [n for n in ast.walk(within) if type(n) is type(wanted)]
+    return [node for node in same if ast.dump(node) == like]
+
+
+def span(text: str, node: Any) -> tuple[int, int]:
+    """First and last place of a syntax tree's text, decorators included."""
+    first = min([node.lineno, *(d.lineno for d in getattr(node, "decorator_list", ()))])
+    before = 0 if first < node.lineno else node.col_offset
+    lines = text.encode().splitlines(keepends=True)
+    start = b"".join(lines[: first - 1]) + lines[first - 1][:before]
+    end = b"".join(lines[: node.end_lineno - 1])
+    end += lines[node.end_lineno - 1][: node.end_col_offset]
+    return len(start.decode()), len(end.decode())
+
+
+def torch(name: str, place: str, old: str, new: str) -> Mutant:
     """A fault in a file of `trpo_torch`."""
-    return Mutant(f"torch: {name}", f"trpo_torch/{module}.py", old, new)
+    return Mutant(f"torch: {name}", "trpo_torch", place, old, new)
 
 
-def jax(name: str, module: str, old: str, new: str) -> Mutant:
+def jax(name: str, place: str, old: str, new: str) -> Mutant:
     """A fault in a file of `trpo_jax`."""
-    return Mutant(f"jax: {name}", f"trpo_jax/{module}.py", old, new)
+    return Mutant(f"jax: {name}", "trpo_jax", place, old, new)
 
 
-def shared(name: str, module: str, old: str, new: str) -> Mutant:
+def shared(name: str, place: str, old: str, new: str) -> Mutant:
     """A fault in a file of `trpo`."""
-    return Mutant(f"shared: {name}", f"trpo/{module}.py", old, new)
+    return Mutant(f"shared: {name}", "trpo", place, old, new)
 
 
 def looked_for(group: str, *mutants: Mutant) -> tuple[Mutant, ...]:

@@ -49,23 +49,6 @@ def copy_packages(target: pathlib.Path) -> None:
         shutil.copytree(source, target / name, ignore=ignored)
 
 
-def plant(folder: pathlib.Path, mutant: Mutant) -> str:
-    """Plant a fault in the copy; returns the file's text before.
-
-    Raises:
-        ValueError: the mutant's text does not occur exactly once.
-    """
-    path = folder / mutant.file
-    text = path.read_text()
-    if text.count(mutant.old) != 1:
-        raise ValueError(
-            f"mutant {mutant.name!r}: expected its text once in {mutant.file}, "
-            f"got {text.count(mutant.old)} times: {mutant.old!r}"
-        )
-    path.write_text(text.replace(mutant.old, mutant.new))
-    return text
-
-
 def check(
     folder: pathlib.Path, frameworks: tuple[str, ...], group: str
 ) -> dict[str, list[str]]:
@@ -148,14 +131,17 @@ def some_of(
 
 def _verdict(folder: pathlib.Path, mutant: Mutant) -> Verdict:
     start = time.perf_counter()
-    before = plant(folder, mutant)
+    path = mutant.file(folder)
+    before = path.read_text()
+    path.write_text(mutant.planted(before))
     try:
         framework = mutant.name.partition(":")[0]
         frameworks = ("torch", "jax") if framework == "shared" else (framework,)
         caught = check(folder, frameworks, mutant.group)
     finally:
-        (folder / mutant.file).write_text(before)
-    return Verdict(mutant.name, mutant.file, caught, time.perf_counter() - start)
+        path.write_text(before)
+    file = str(path.relative_to(folder))
+    return Verdict(mutant.name, file, caught, time.perf_counter() - start)
 
 
 def only_seen_by(verdicts: list[Verdict]) -> dict[str, list[str]]:

@@ -7,21 +7,66 @@ import pathlib
 import pytest
 
 from parity_tests import mutation
+from parity_tests.mutant_kinds import Mutant
 from parity_tests.mutants import MUTANTS
 
 
 def source(mutant):
-    package, _, rest = mutant.file.partition("/")
-    (folder,) = importlib.util.find_spec(package).submodule_search_locations
-    return (pathlib.Path(folder) / rest).read_text()
+    (folder,) = importlib.util.find_spec(mutant.package).submodule_search_locations
+    return mutant.file(pathlib.Path(folder).parent).read_text()
 
 
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
 def test_a_fault_has_its_place_and_is_still_python(mutant):
     text = source(mutant)
-    assert text.count(mutant.old) == 1
-    planted = text.replace(mutant.old, mutant.new)
+    planted = mutant.planted(text)
     assert ast.dump(ast.parse(planted)) != ast.dump(ast.parse(text))
+
+
+FUNCTIONS = """
+class Solver:
+    def first(self, x):
+        return x + 1
+
+    def second(self, x):
+        # A name's é takes two bytes.
+        return (
+            x +
+            1
+        )
+"""
+
+
+def fault(place, old, new="x - 1"):
+    return Mutant("test", "package", place, old, new)
+
+
+def test_a_fault_is_found_by_its_function_however_it_is_written():
+    planted = fault("solver:Solver.second", "x + 1").planted(FUNCTIONS)
+    assert planted.count("x - 1") == 1
+    assert "return x + 1" in planted
+    assert "x - 1" in ast.unparse(ast.parse(planted).body[0].body[1])
+
+
+def test_a_place_that_is_not_there_or_not_alone_is_an_error():
+    with pytest.raises(ValueError, match=r"expected one Solver\.third"):
+        fault("solver:Solver.third", "x + 1").planted(FUNCTIONS)
+    with pytest.raises(ValueError, match="expected its place once"):
+        fault("solver:", "x + 1").planted(FUNCTIONS)
+    with pytest.raises(ValueError, match="expected its place once"):
+        fault("solver:Solver.first", "x + 2").planted(FUNCTIONS)
+
+
+def test_a_file_is_found_in_whatever_folder_it_is(tmp_path):
+    for path in ("package/loop/state.py", "package/agent/state.py", "package/fit.py"):
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).touch()
+    assert fault("fit:", "").file(tmp_path) == tmp_path / "package/fit.py"
+    found = fault("loop/state:", "").file(tmp_path)
+    assert found == tmp_path / "package/loop/state.py"
+    for place in ("state:", "it:"):
+        with pytest.raises(ValueError, match="expected one"):
+            fault(place, "").file(tmp_path)
 
 
 def test_there_are_at_least_forty():
