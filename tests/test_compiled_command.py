@@ -83,9 +83,11 @@ def test_a_single_run_writes_what_a_plain_one_does_and_loads_in_both_backends(
 @pytest.mark.parametrize("env_id", ["phys2d/Pendulum-v0", "phys2d/CartPole-v1"])
 def test_a_stopped_and_resumed_run_equals_an_uninterrupted_one(tmp_path, env_id):
     config = preset_config(env_id, **SMALL)
-    train_compiled(config, tmp_path / "straight")
+    train_compiled(config, tmp_path / "straight", sweep={"gamma": (0.95,)})
     half = preset_config(env_id, **{**SMALL, "total_steps": 3 * 200})
-    train_compiled(half, tmp_path / "halves")
+    # NumPy's numbers are as good.
+    numbers = {"num_seeds": np.int64(1), "sweep": {"gamma": np.array([0.95])}}
+    train_compiled(half, tmp_path / "halves", **numbers)
     resume_compiled(tmp_path / "halves", total_steps=config.total_steps)
     assert_states_equal(state_of(tmp_path / "straight"), state_of(tmp_path / "halves"))
     steps = [

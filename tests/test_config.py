@@ -1,10 +1,16 @@
 """Every field of a configuration is checked, and the message names it."""
 
 import dataclasses
+import enum
 import json
 import math
+from fractions import Fraction
+from pathlib import PurePosixPath
 
+import jax.numpy as jnp
+import numpy as np
 import pytest
+import torch
 from hypothesis import given, strategies as st
 
 from trpo.callback_config import CallbackConfig
@@ -265,6 +271,77 @@ def test_from_dict_needs_an_environment_only():
     assert TrainConfig.from_dict({"env_id": "E"}) == TrainConfig(env_id="E")
     with pytest.raises(ValueError, match="expected a field 'env_id', got none"):
         TrainConfig.from_dict({})
+
+
+@pytest.mark.parametrize("value", [np.array([3]), np.ones(2), np.float32(np.inf)])
+@pytest.mark.parametrize("name", ["seed", "observation_clip", "num_envs", "backend"])
+def test_arrays_and_infinities_are_no_numbers(name, value):
+    with pytest.raises(ValueError, match=f"`{name}`"):
+        TrainConfig(env_id="A-v0", **{name: value})
+
+
+class Named(enum.StrEnum):
+    """Text that is more than that."""
+
+    ADAM = "adam"
+
+
+class Index:
+    """Counts, and is no number."""
+
+    def __index__(self):
+        return 4
+
+
+NUMPY = {
+    bool: (np.bool_, np.array),
+    int: (np.uint8, np.int16, np.uint32, np.int64, np.array),
+    float: (np.float16, np.float32, np.float64, np.longdouble, np.array, Fraction),
+    str: (np.str_,),
+}
+# Of fields whose default is None, or a number that not every kind can hold.
+VALUES = {"batch_chunk_size": 4, "wandb_project": "x", "cg_residual_tol": 0.5,
+          "total_steps": 9, "value_minibatch_size": 8, "rollout_steps": 8}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("kind", "needed"),
+    [(TRPOConfig, {}), (CallbackConfig, {}), (TrainConfig, {"env_id": "A-v0"})],
+    ids=["agent", "callbacks", "run"],
+)
+def test_numbers_flags_and_text_of_other_kinds_become_python_s(kind, needed):
+    for name, value in dataclasses.asdict(kind(**needed)).items():
+        if value is None or name in VALUES:
+            value = VALUES.get(name, 0.5)
+        for other in NUMPY.get(type(value), ()):
+            given = other(value)
+            # As float16 it may be another number, which is then the one that is meant.
+            expected = type(value)(given)
+            made = dataclasses.asdict(kind(**{**needed, name: given}))
+            assert type(made[name]) is type(value), (name, other)
+            assert made == dataclasses.asdict(kind(**{**needed, name: expected}))
+            assert json.loads(json.dumps(made))[name] == expected
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ({"device": PurePosixPath("cpu")}, {"device": "cpu"}),
+        ({"seed": Index()}, {"seed": 4}),
+        ({"seed": torch.tensor(7)}, {"seed": 7}),
+        ({"observation_clip": jnp.float32(2.5)}, {"observation_clip": 2.5}),
+        ({"agent": TRPOConfig(optimizer_type=Named.ADAM)}, {}),
+        ({"agent": TRPOConfig(policy_layer_sizes=[np.int8(64)] * 2)}, {}),
+        ({"agent": TRPOConfig(policy_layer_sizes=(Index(),))},
+         {"agent": TRPOConfig(policy_layer_sizes=(4,))}),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_so_do_paths_enums_indices_and_frameworks_numbers(change, expected):
+    made = TrainConfig(env_id="A-v0", **change)
+    text = json.dumps(made.to_dict())
+    assert text == json.dumps(TrainConfig(env_id="A-v0", **expected).to_dict())
+    assert TrainConfig.from_dict(json.loads(text)) == made
 
 
 @pytest.mark.parametrize("values", [[], None, 3, "env_id", [["env_id", "E"]], True])

@@ -14,6 +14,7 @@ from trpo.heads import GAUSSIAN
 from trpo.types import Rates
 from trpo.validation import (
     layer_sizes,
+    make_plain,
     require_between,
     require_bool,
     require_choice,
@@ -142,6 +143,7 @@ class TRPOConfig:
     """Matrix products on accelerators: "float32", or the faster "tf32", "bfloat16"."""
 
     def __post_init__(self) -> None:
+        make_plain(self)
         for name in ("policy_layer_sizes", "critic_layer_sizes"):
             object.__setattr__(self, name, layer_sizes(name, getattr(self, name)))
         optimizer = self.optimizer_type

@@ -3,7 +3,13 @@
 import dataclasses
 import math
 
-from trpo.validation import require_between, require_bool, require_count, require_text
+from trpo.validation import (
+    make_plain,
+    require_between,
+    require_bool,
+    require_count,
+    require_text,
+)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -27,6 +33,7 @@ class CallbackConfig:
     """Log each update's metrics to this Weights & Biases project; the extra `wandb`."""
 
     def __post_init__(self) -> None:
+        make_plain(self)
         require_bool("save_best", self.save_best)
         if self.stop_at_return is not None:
             require_between("stop_at_return", self.stop_at_return, -math.inf, math.inf)

@@ -13,6 +13,7 @@ from trpo.evaluation import EvaluationResult
 from trpo.members import members_of, reserve_cpu_devices
 from trpo.run_directory import RunDirectory, RunDirectoryError
 from trpo.terminal import Terminal
+from trpo.validation import plain
 
 
 def is_compiled_run(run_dir: Path) -> bool:
@@ -48,8 +49,11 @@ def train_compiled(
         ValueError: the backend is not JAX, the environment is not functional, or a
             value is out of range.
     """
-    sweep = {name: tuple(values) for name, values in (sweep or {}).items()}
-    run = CompiledSession(config, Path(run_dir), num_seeds, sweep, Terminal(console))
+    sweep = {
+        plain(name): tuple(map(plain, values)) for name, values in (sweep or {}).items()
+    }
+    terminal = Terminal(console)
+    run = CompiledSession(config, Path(run_dir), plain(num_seeds), sweep, terminal)
     run.create()
     return run.train()
 

@@ -23,6 +23,7 @@ from trpo.transitions import ON_BAD_DATA
 from trpo.types import Rates
 from trpo.validation import (
     from_fields,
+    make_plain,
     require_between,
     require_bool,
     require_choice,
@@ -98,6 +99,7 @@ class TrainConfig:
     """Best model, stopping early, films, Weights & Biases."""
 
     def __post_init__(self) -> None:
+        make_plain(self)
         require_text("env_id", self.env_id, "the id of an environment")
         require_choice("backend", self.backend, BACKENDS)
         require_choice("vectorization", self.vectorization, VECTORIZATIONS)

@@ -4,8 +4,11 @@ import dataclasses
 import itertools
 import math
 import numbers
+import operator
+import os
 import reprlib
 from collections.abc import Collection, Sequence
+from typing import Any
 
 
 # Sizes and indices of arrays are 32-bit numbers in XLA.
@@ -16,12 +19,48 @@ _REPR.maxstring = _REPR.maxother = 120
 _REPR.maxlist = _REPR.maxtuple = _REPR.maxdict = 8
 
 
+def plain(value: Any) -> Any:
+    """A number, flag, text or path as Python's own, which JSON can hold.
+
+    NumPy's and the frameworks' numbers, fractions and members of an Enum are equal to
+    what they become (a fraction rounded, if no float is it); anything else stays what
+    it is.
+    """
+    if getattr(value, "shape", None) == () and hasattr(value, "item"):
+        value = value.item()
+    if isinstance(value, str):
+        return str.__str__(value)
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    if isinstance(value, bool) or value is None:
+        return value
+    if (number := _index(value)) is not None:
+        return number
+    if isinstance(value, numbers.Real) and _is_finite(value):
+        return float(value)
+    return value
+
+
+def make_plain(config: Any) -> None:
+    """Replace each field of a frozen dataclass by `plain` of it."""
+    for field in dataclasses.fields(config):
+        object.__setattr__(config, field.name, plain(getattr(config, field.name)))
+
+
 def shown(value: object) -> str:
     """`value` as an error shows it: whatever it is, in one short line."""
     try:
         return _REPR.repr(value)
     except (ValueError, RecursionError):  # Of an integer with thousands of digits.
         return f"something of {type(value).__name__}"
+
+
+def _index(value: Any) -> int | None:
+    """The integer that `value` is; None if it is none."""
+    try:
+        return operator.index(value)
+    except TypeError:  # Arrays of many numbers have the method too.
+        return None
 
 
 def _is_finite(value: object) -> bool:
@@ -65,12 +104,12 @@ def require_count(
     name: str, value: int, minimum: int = 1, maximum: int = LARGEST_COUNT
 ) -> None:
     """Raise ValueError unless `value` is an integer in [minimum, maximum]."""
-    whole = hasattr(value, "__index__") and not isinstance(value, bool)
-    if not (whole and value >= minimum):
+    number = None if isinstance(value, bool) else _index(value)
+    if number is None or number < minimum:
         raise ValueError(
             f"`{name}`: expected an integer of at least {minimum}, got {shown(value)}."
         )
-    if value > maximum:
+    if number > maximum:
         raise ValueError(
             f"`{name}`: expected an integer of at most {maximum:,}, got {shown(value)}."
         )
