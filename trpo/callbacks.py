@@ -6,13 +6,16 @@ why. Training stops between updates, never inside one: what a callback answers t
 rollout holds once its update is done, so that a checkpoint always has whole updates.
 """
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
+from trpo.callback_state import CallbackStateError, decoded_state, encoded_state
 from trpo.types import Rollout
+from trpo.validation import shown
 
 
 class Stop(NamedTuple):
@@ -48,10 +51,13 @@ class Callback:
     For each update the order is `on_rollout`, the update, the evaluation if one is
     due, `on_update`, `on_evaluation`, the checkpoint if one is due, `on_checkpoint`.
 
-    A callback that has state returns it from `get_state`, as JSON can hold it; it is
-    saved in every checkpoint and given to `set_state` before `on_start` of the resumed
-    run, so that a resumed run equals one that was not cut. A checkpoint holds what the
-    state was before `on_checkpoint` of that checkpoint.
+    A callback that has state returns it from `get_state`: a dictionary of None, flags,
+    numbers (NaN and infinities too), text, and lists, tuples and dictionaries of these.
+    It is saved in every checkpoint and given to `set_state` before `on_start` of the
+    resumed run, so that a resumed run equals one that was not cut. A checkpoint holds
+    what the state was before `on_checkpoint` of that checkpoint. A state that can't be
+    saved is refused right after `on_start`; should it become one later, checkpoints
+    have the last that could be saved, and a warning says so.
     """
 
     @property
@@ -134,7 +140,12 @@ class Callbacks:
         self._started: list[Callback] = []
         self.stop: Stop | None = None
         """The first answer that stopped training, if any."""
+        self._kept: dict[str, dict] = {}
         names = [part.name for part in self._parts]
+        if odd := [name for name in names if not isinstance(name, str)]:
+            raise ValueError(
+                f"`callbacks`: expected names that are text, got {odd[0]}."
+            )
         if twice := {name for name in names if names.count(name) > 1}:
             raise ValueError(
                 f"`callbacks`: expected names that differ, got {min(twice)!r} twice; "
@@ -142,12 +153,18 @@ class Callbacks:
             )
 
     def start(self, run: Run) -> None:
-        """Training begins; an earlier stop is forgotten."""
+        """Training begins; an earlier stop is forgotten.
+
+        Raises:
+            CallbackStateError: a state can't be saved.
+        """
         self.stop = None
+        self._kept.clear()
         for part in self._parts:
             # Before it is called: what it has opened when it fails is closed too.
             self._started.append(part)
             part.on_start(run)
+        self.get_state()
 
     def end(self) -> None:
         """Training has ended or failed; every one that started is told."""
@@ -171,15 +188,47 @@ class Callbacks:
         self._ask("on_checkpoint", progress, path)
 
     def get_state(self) -> dict[str, dict]:
-        """Name -> state of each callback that has one."""
-        states = {part.name: part.get_state() for part in self._parts}
-        return {name: state for name, state in states.items() if state}
+        """Name -> state of each callback that has one, as JSON can hold it.
 
-    def set_state(self, states: Mapping[str, Mapping[str, Any]]) -> None:
-        """Continue from `states`; a callback that is not in it starts anew."""
+        Once they have started, one that fails or can't be saved any more is replaced by
+        the last that could: what was learned is not lost for it.
+
+        Raises:
+            CallbackStateError: a state can't be saved, and none could before.
+        """
         for part in self._parts:
-            if part.name in states:
-                part.set_state(states[part.name])
+            try:
+                self._kept[part.name] = encoded_state(part.name, part.get_state())
+            except Exception as error:
+                if part.name not in self._kept:
+                    raise
+                warnings.warn(
+                    f"the state of {part.name} was not saved ({error}): checkpoints "
+                    "have its last one that could be",
+                    stacklevel=2,
+                )
+        return {name: state for name, state in self._kept.items() if state}
+
+    def set_state(self, states: Mapping[str, Any]) -> None:
+        """Continue from `states`; a callback that is not in it starts anew.
+
+        Raises:
+            CallbackStateError: one is not of its callback, which is named.
+        """
+        if not isinstance(states, Mapping):
+            raise CallbackStateError(
+                f"`callbacks`: expected a dictionary of states, got {shown(states)}."
+            )
+        for part in self._parts:
+            if part.name not in states:
+                continue
+            try:
+                part.set_state(decoded_state(states[part.name]))
+            except Exception as error:
+                raise CallbackStateError(
+                    f"`callbacks`: expected a state of {part.name}, got "
+                    f"{shown(states[part.name])} ({type(error).__name__}: {error})."
+                ) from error
 
     def _ask(self, method: str, *arguments: Any) -> None:
         for part in self._parts:

@@ -1,6 +1,7 @@
 """Callbacks on evaluations: the best model, a return to stop at, films."""
 
 import importlib
+import math
 import warnings
 from collections.abc import Mapping
 from typing import Any
@@ -10,6 +11,7 @@ import gymnasium
 from trpo.callbacks import Callback, Run, Stop
 from trpo.environments import make_environment
 from trpo.evaluation import record_video
+from trpo.validation import require_between, require_count
 
 
 class SaveBest(Callback):
@@ -65,6 +67,7 @@ class SaveBest(Callback):
 
     def set_state(self, state: Mapping[str, Any]) -> None:
         """See `Callback`."""
+        require_between("best", state["best"], -math.inf, math.inf)
         self.best = float(state["best"])
 
 
@@ -133,7 +136,8 @@ class Video(Callback):
 
     def set_state(self, state: Mapping[str, Any]) -> None:
         """See `Callback`."""
-        self.evaluations = int(state["evaluations"])
+        require_count("evaluations", state["evaluations"], minimum=0)
+        self.evaluations = state["evaluations"]
 
 
 def require_video(env_id: str) -> None:

@@ -2,11 +2,15 @@
 
 import importlib
 import os
+import re
 import uuid
 from collections.abc import Mapping
 from typing import Any
 
 from trpo.callbacks import Callback, Run
+
+
+_ID = re.compile("[0-9a-f]{32}")
 
 
 class WandbWriter(Callback):
@@ -73,4 +77,7 @@ class WandbWriter(Callback):
 
     def set_state(self, state: Mapping[str, Any]) -> None:
         """See `Callback`."""
-        self.run_id = str(state["id"])
+        # It becomes part of a file's name.
+        if not (isinstance(state["id"], str) and _ID.fullmatch(state["id"])):
+            raise ValueError(f"expected an id of 32 hexadecimal digits, got {state}")
+        self.run_id = state["id"]
