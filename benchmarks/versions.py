@@ -73,6 +73,12 @@ assert main(["train", "Pendulum-v1", "--backend", backend, "--run-dir", str(run)
 assert main(["evaluate", str(run), "--episodes", "2"]) == 0
 """
 
+# Bounds of pyproject.toml that were raised: package, from, to, what failed before.
+RAISED = (
+    ("tyro", "0.9", "0.9.1", "from 0.9.0, whose wheel holds no module: "
+     "ModuleNotFoundError: No module named 'tyro'"),
+)  # fmt: skip
+
 
 class Check(NamedTuple):
     """One thing that must work.
@@ -312,7 +318,10 @@ versions that `pyproject.toml` claims (`constraints-lowest.txt`), "pinned" those
 `constraints.txt`, "newest" what the package index offered that Python on that day;
 where one backend is "alone", the other can't be imported.
 
-{table(results)}"""
+{table(results)}
+| bound raised | from | to | because |
+|---|---|---|---|
+{"".join(f"| {' | '.join(row)} |" + chr(10) for row in RAISED)}"""
 
 
 def _quick() -> int:
