@@ -62,12 +62,12 @@ def test_an_error_at_any_system_call_leaves_a_valid_checkpoint(
     for break_at in range(1, 9):
         calls = 0
 
-        def breaks(*arguments, break_at=break_at):
+        def breaks(*arguments, break_at=break_at, **folders):
             nonlocal calls
             calls += 1
             if calls == break_at:
                 raise OSError(5, "Input/output error")
-            return real(*arguments)
+            return real(*arguments, **folders)
 
         with monkeypatch.context() as patch:
             patch.setattr(os, failing, breaks)

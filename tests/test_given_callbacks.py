@@ -61,17 +61,17 @@ KILLED = """
 import os, pathlib, random, signal, sys, threading
 from trpo.commands import train_run
 from trpo.config import TrainConfig
-import trpo.checkpoint as checkpoint
+from trpo.files import Folder
 
-rename, count = os.rename, 0
-def die(source, target):
+rename, count = Folder.rename, 0
+def die(folder, source, target):
     global count
-    if "/best/" in str(target):
+    if "/best/" in str(folder.path):
         count += 1
         if count == int(sys.argv[3]):
             os.kill(os.getpid(), signal.SIGKILL)
-    rename(source, target)
-checkpoint.os.rename = die
+    rename(folder, source, target)
+Folder.rename = die
 import json
 config = TrainConfig.from_dict(json.loads(sys.argv[1]))
 train_run(config, pathlib.Path(sys.argv[2]))

@@ -4,20 +4,19 @@ No pickle anywhere, so loading a checkpoint can't run code. One process at a tim
 to a directory; any number may read it meanwhile.
 """
 
+import contextlib
 import hashlib
 import json
 import math
-import os
 import re
-import shutil
-import stat
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import safetensors.numpy
 
+from trpo.files import TEMPORARY, FileError, Folder
 from trpo.state_check import DTYPES
 from trpo.validation import require_count
 
@@ -28,11 +27,13 @@ STATE_FILE, MANIFEST_FILE = "state.safetensors", "manifest.json"
 # Of a manifest, and of a state besides its numbers, in bytes.
 LARGEST_HEADER = 16 * 2**20
 
-# Being written or deleted: never read, swept by the next save.
-_TEMPORARY = ".tmp-"
 # Stepped aside for a new one of its own step: read as long as that is not there.
 _REPLACED = ".old-"
-_NAME = re.compile(rf"(?:{re.escape(_REPLACED)})?checkpoint-([0-9]{{12}})")
+_NAME = re.compile(
+    rf"({re.escape(TEMPORARY)}|{re.escape(_REPLACED)}|)(checkpoint-([0-9]{{12}}))"
+)
+_FILES = (STATE_FILE, MANIFEST_FILE)
+_ABSENT = (FileNotFoundError, NotADirectoryError)
 _Arrays = Mapping[str, np.ndarray]
 _FIELDS = {"step": int, "metadata": dict, "tensors": dict, "state_sha256": str}
 
@@ -58,7 +59,11 @@ class Checkpoint(NamedTuple):
 
 
 def save_checkpoint(
-    directory: Path, step: int, arrays: _Arrays, metadata: dict, keep: int
+    directory: Path | Folder,
+    step: int,
+    arrays: _Arrays,
+    metadata: dict,
+    keep: int | None,
 ) -> Path:
     """Write `directory`/checkpoint-<step>; what it returns survives a power cut.
 
@@ -67,14 +72,16 @@ def save_checkpoint(
         step: Environment steps so far; a checkpoint of the same step is replaced.
         arrays: Name -> array of one of `state_check.DTYPES`, every number finite.
         metadata: Anything that JSON can hold.
-        keep: Newest checkpoints to keep; older ones go once this one is safe. Those of
-            a later step, which a run resumed from an older one may meet, stay.
+        keep: See `prune_checkpoints`, which is called at once; None leaves it to the
+            caller.
 
     Raises:
         ValueError: an argument can't be saved and loaded again; nothing has changed.
+            Or a name in the directory is taken by what is no checkpoint.
         OSError: the disk refused; the older checkpoints are as they were.
     """
-    require_count("keep", keep)
+    if keep is not None:
+        require_count("keep", keep)
     require_count("step", step, minimum=0)
     if step >= 10**12:
         raise ValueError(f"`step`: expected at most 12 digits, got {step}.")
@@ -83,31 +90,53 @@ def save_checkpoint(
     manifest = {"format_version": FORMAT_VERSION, "step": int(step)}
     manifest |= {"metadata": metadata, "tensors": _describe(arrays)}
     encoded = _encode_manifest({**manifest, "state_sha256": _sha256(state)})
-    directory = Path(directory)
-    directory.mkdir(parents=True, exist_ok=True)
-    _sweep(directory)
-    final = directory / f"checkpoint-{step:012d}"
-    temporary = directory / f"{_TEMPORARY}{final.name}"
-    try:
-        temporary.mkdir()
-        for name, content in ((STATE_FILE, state), (MANIFEST_FILE, encoded)):
-            (temporary / name).write_bytes(content)
-            _sync(temporary / name)
-        _sync(temporary)
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise
-    if final.exists():
-        # A folder can't be renamed over a full one.
-        os.rename(final, directory / f"{_REPLACED}{final.name}")
-    os.rename(temporary, final)
-    _sync(directory)
-    _sync(directory.parent)
-    for path in [path for other, path in _scan(directory) if other <= step][keep:]:
+    final = f"checkpoint-{step:012d}"
+    temporary = f"{TEMPORARY}{final}"
+    with _opened(directory, make=True) as folder:
+        _sweep(folder)
+        try:
+            with folder.folder(temporary, make=True) as new:
+                new.put(STATE_FILE, state)
+                new.put(MANIFEST_FILE, encoded)
+                new.sync()
+        except BaseException:
+            folder.discard(temporary, _FILES)
+            raise
+        if folder.has(final):
+            # A folder can't be renamed over a full one.
+            folder.rename(final, f"{_REPLACED}{final}")
+        folder.rename(temporary, final)
+        folder.sync()
+        if keep is not None:
+            prune_checkpoints(folder, step, keep)
+        return folder.path / final
+
+
+def prune_checkpoints(directory: Path | Folder, step: int, keep: int) -> None:
+    """Keep the checkpoint of `step` and the `keep` - 1 before it; older ones go.
+
+    Those of a later step, which a run resumed from an older one may meet, stay.
+    """
+    with _opened(directory) as folder:
+        older = [name for other, name in _scan(folder) if other <= step]
+        _delete(folder, older[keep:])
+        _sweep(folder)
+
+
+def keep_checkpoint(directory: Path | Folder, step: int) -> None:
+    """Delete all checkpoints but the one of `step`, those of later steps too."""
+    with _opened(directory) as folder:
+        _delete(folder, [name for other, name in _scan(folder) if other != step])
+
+
+def _delete(folder: Folder, names: list[str]) -> None:
+    # Failure is no reason to stop a run: the next save tries again.
+    for name in names:
         # Renamed first: a half-deleted checkpoint is never seen under its name.
-        os.rename(path, directory / f"{_TEMPORARY}{path.name}")
-    _sweep(directory)
-    return final
+        temporary = f"{TEMPORARY}{name.removeprefix(_REPLACED)}"
+        with contextlib.suppress(OSError):
+            folder.rename(name, temporary)
+        folder.discard(temporary, _FILES)
 
 
 def load_checkpoint(path: Path) -> Checkpoint:
@@ -117,12 +146,22 @@ def load_checkpoint(path: Path) -> Checkpoint:
         CheckpointError: something about it is not as it was saved.
     """
     path = Path(path)
-    manifest = _read_manifest(path / MANIFEST_FILE)
-    arrays = _read_state(path / STATE_FILE, manifest)
-    return Checkpoint(path, manifest["step"], arrays, manifest["metadata"])
+    try:
+        with Folder(path) as folder:
+            return _load(folder)
+    except OSError as error:
+        raise CheckpointError(f"{path}: can't be read: {error.strerror}.") from None
 
 
-def newest_checkpoint(directory: Path) -> tuple[Checkpoint, list[CheckpointError]]:
+def _load(folder: Folder) -> Checkpoint:
+    manifest = _read_manifest(folder)
+    arrays = _read_state(folder, manifest)
+    return Checkpoint(folder.path, manifest["step"], arrays, manifest["metadata"])
+
+
+def newest_checkpoint(
+    directory: Path | Folder,
+) -> tuple[Checkpoint, list[CheckpointError]]:
     """The newest valid checkpoint in `directory`, and what is wrong with newer ones.
 
     Writes nothing, so it may run beside a training run and on a read-only disk.
@@ -130,30 +169,42 @@ def newest_checkpoint(directory: Path) -> tuple[Checkpoint, list[CheckpointError
     Raises:
         CheckpointError: there is no valid one; the message says what to do.
     """
-    errors, seen = [], None
-    # A training run may prune what was listed before it is read: then list again.
-    while seen != (found := _scan(Path(directory))):
-        errors, seen = [], found
-        for step, path in found:
-            try:
-                checkpoint = load_checkpoint(path)
-                if checkpoint.step != step:
-                    raise CheckpointError(f"{path}: is of step {checkpoint.step}.")
-                return checkpoint, errors
-            except CheckpointError as error:
-                errors.append(error)
+    errors, seen = list[CheckpointError](), None
+    with contextlib.suppress(*_ABSENT), _opened(directory) as folder:
+        # A training run may prune what was listed before it is read: list again then.
+        while seen != (found := _scan(folder)):
+            errors, seen = [], found
+            for step, name in found:
+                try:
+                    with folder.folder(name) as opened:
+                        checkpoint = _load(opened)
+                    if checkpoint.step == step:
+                        return checkpoint, errors
+                    reason = f"{checkpoint.path}: is of step {checkpoint.step}."
+                except (OSError, ValueError) as error:
+                    reason = str(error)
+                errors.append(CheckpointError(reason))
+    path = directory.path if isinstance(directory, Folder) else directory
     advice = "Restore one from a backup, or start again in a new run directory."
-    reasons = [f"{directory}: no valid checkpoint. {advice}", *map(str, errors)]
+    reasons = [f"{path}: no valid checkpoint. {advice}", *map(str, errors)]
     raise CheckpointError("\n  ".join(reasons))
 
 
-def write_durably(path: Path, content: bytes) -> None:
-    """Replace a file; whoever is killed meanwhile leaves the old one or the new."""
-    temporary = path.with_name(f"{_TEMPORARY}{path.name}")
-    temporary.write_bytes(content)
-    _sync(temporary)
-    os.replace(temporary, path)
-    _sync(path.parent)
+def has_checkpoint(directory: Path | Folder) -> bool:
+    """Whether one was ever saved there, valid or not."""
+    with contextlib.suppress(*_ABSENT), _opened(directory) as folder:
+        return bool(_scan(folder))
+    return False
+
+
+@contextlib.contextmanager
+def _opened(directory: Path | Folder, *, make: bool = False) -> Iterator[Folder]:
+    """The folder itself, or opened for the time of the block."""
+    if isinstance(directory, Folder):
+        yield directory
+    else:
+        with Folder(directory, make=make) as folder:
+            yield folder
 
 
 def _saveable(name: str, array: np.ndarray) -> np.ndarray:
@@ -195,55 +246,47 @@ def _encode_manifest(manifest: dict[str, Any]) -> bytes:
         raise ValueError(f"`metadata`: expected what JSON can hold: {error}.") from None
 
 
-def _sync(path: Path) -> None:
-    """Wait until a file's content, or a folder's entries, are on the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+def _sweep(folder: Folder) -> None:
+    """Undo what a killed save left: leftovers go, a checkpoint set aside returns.
+
+    What the user keeps there stays.
+    """
+    names = folder.names()
+    # From the last: what is half deleted goes before others take its name.
+    for match in filter(None, map(_NAME.fullmatch, reversed(names))):
+        name, prefix, final = match[0], match[1], match[2]
+        if prefix == _REPLACED and final not in names:
+            folder.rename(name, final)
+        elif prefix == _REPLACED:
+            _delete(folder, [name])
+        elif prefix:
+            folder.discard(name, _FILES)
 
 
-def _sweep(directory: Path) -> None:
-    """Undo what a killed save left: leftovers go, a checkpoint set aside returns."""
-    # Failure to delete is no reason to stop a run: the next save tries again.
-    for leftover in directory.glob(f"{_TEMPORARY}*"):
-        shutil.rmtree(leftover, ignore_errors=True)
-    for aside in directory.glob(f"{_REPLACED}*"):
-        final = directory / aside.name.removeprefix(_REPLACED)
-        if final.exists():
-            shutil.rmtree(aside, ignore_errors=True)
-        else:
-            os.rename(aside, final)
-
-
-def _scan(directory: Path) -> list[tuple[int, Path]]:
-    """Step and folder of each checkpoint, newest first, broken or not."""
-    names = {path.name for path in directory.iterdir()} if directory.is_dir() else set()
-    names -= {f"{_REPLACED}{name}" for name in names}
-    matches = map(_NAME.fullmatch, names)
-    found = [(int(match[1]), directory / match[0]) for match in matches if match]
+def _scan(folder: Folder) -> list[tuple[int, str]]:
+    """Step and name of each checkpoint, newest first, broken or not."""
+    names = folder.names()
+    found = [
+        (int(match[3]), match[0])
+        for match in filter(None, map(_NAME.fullmatch, names))
+        if not match[1] or (match[1] == _REPLACED and match[2] not in names)
+    ]
     return sorted(found, reverse=True)
 
 
-def _read(path: Path, limit: int) -> bytes:
+def _read(folder: Folder, name: str, limit: int) -> bytes:
     try:
-        # A link could name any file of the machine, and a pipe never ends.
-        status = path.lstat()
-        if not stat.S_ISREG(status.st_mode):
-            raise CheckpointError(f"{path}: not a regular file.")
-        if status.st_size > limit:
-            raise CheckpointError(
-                f"{path}: expected {limit} bytes at most, got {status.st_size}."
-            )
-        with path.open("rb") as file:
-            return file.read(status.st_size)
+        return folder.read(name, limit)
     except OSError as error:
+        path = folder.path / name
         raise CheckpointError(f"{path}: can't be read: {error.strerror}.") from error
+    except FileError as error:
+        raise CheckpointError(str(error)) from error
 
 
-def _read_manifest(path: Path) -> dict[str, Any]:
-    content = _read(path, LARGEST_HEADER)
+def _read_manifest(folder: Folder) -> dict[str, Any]:
+    path = folder.path / MANIFEST_FILE
+    content = _read(folder, MANIFEST_FILE, LARGEST_HEADER)
     try:
         manifest = json.loads(content)
         manifest.pop("manifest_sha256", None)
@@ -272,8 +315,9 @@ def _largest_state(tensors: dict[str, Any]) -> int:
         return LARGEST_HEADER  # Which of them is wrong is said when they are compared.
 
 
-def _read_state(path: Path, manifest: dict[str, Any]) -> dict[str, np.ndarray]:
-    content = _read(path, _largest_state(manifest["tensors"]))
+def _read_state(folder: Folder, manifest: dict[str, Any]) -> dict[str, np.ndarray]:
+    path = folder.path / STATE_FILE
+    content = _read(folder, STATE_FILE, _largest_state(manifest["tensors"]))
     if _sha256(content) != manifest["state_sha256"]:
         raise CheckpointError(f"{path}: damaged: its SHA-256 does not match.")
     try:

@@ -7,11 +7,13 @@ is written to; only the path that the user typed is followed where it is a link.
 
 import contextlib
 import errno
+import fcntl
 import json
 import math
 import os
-import shutil
 import stat
+import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any, Self
 
@@ -20,6 +22,9 @@ from typing import IO, Any, Self
 LARGEST_TEXT = 16 * 2**20
 # Prefix of what is being written or deleted: never read, replaced by the next write.
 TEMPORARY = ".tmp-"
+LOCK = ".lock"
+# A file system without locks; to keep two runs apart is the user's own care there.
+_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 
 
 class FileError(ValueError):
@@ -28,6 +33,8 @@ class FileError(ValueError):
 
 class Folder:
     """A directory, open; names in it are looked up without following links.
+
+    Every error names the whole path.
 
     Args:
         path: Of the directory; a link in it is the user's own and followed.
@@ -39,14 +46,21 @@ class Folder:
 
     def __init__(self, path: Path | str, *, make: bool = False) -> None:
         self.path = Path(path)
+        self._lock: int | None = None
+        missing = []
         if make:
+            above = (self.path, *self.path.parents)
+            missing = [folder.parent for folder in above if not folder.exists()]
             self.path.mkdir(parents=True, exist_ok=True)
         self.descriptor = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY)
+        for parent in missing:
+            with Folder(parent) as folder:
+                folder.sync()
 
     @classmethod
     def _opened(cls, path: Path, descriptor: int) -> Self:
         folder = cls.__new__(cls)
-        folder.path, folder.descriptor = path, descriptor
+        folder.path, folder.descriptor, folder._lock = path, descriptor, None
         return folder
 
     def __enter__(self) -> Self:
@@ -56,8 +70,20 @@ class Folder:
         self.close()
 
     def close(self) -> None:
-        """Forget the directory."""
+        """Forget the directory, and let others have it."""
+        if self._lock in _LOCKS:
+            _LOCKS.remove(self._lock)
+            os.close(self._lock)
         os.close(self.descriptor)
+
+    @contextlib.contextmanager
+    def _at(self, name: str) -> Iterator[None]:
+        """Errors name the path, of which the system knows the last part alone."""
+        try:
+            yield
+        except OSError as error:
+            error.filename, error.filename2 = str(self.path / name), None
+            raise
 
     def folder(self, name: str, *, make: bool = False) -> Self:
         """The directory `name` in this one.
@@ -66,21 +92,23 @@ class Folder:
             FileError: it is a link, or no directory.
             OSError: it is not there.
         """
-        if make:
-            with contextlib.suppress(FileExistsError):
-                os.mkdir(name, dir_fd=self.descriptor)
-        flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
-        try:
-            descriptor = os.open(name, flags, dir_fd=self.descriptor)
-        except OSError as error:
-            if error.errno in (errno.ELOOP, errno.ENOTDIR):
-                raise FileError(
-                    f"{self.path / name}: expected a directory, got a link or a file. "
-                    "Links in a run directory are not followed: move what it names "
-                    "there."
-                ) from None
-            raise
-        return self._opened(self.path / name, descriptor)
+        path = self.path / name
+        with self._at(name):
+            if make:
+                with contextlib.suppress(FileExistsError):
+                    os.mkdir(name, dir_fd=self.descriptor)
+                    self.sync()
+            flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
+            try:
+                descriptor = os.open(name, flags, dir_fd=self.descriptor)
+            except OSError as error:
+                if error.errno in (errno.ELOOP, errno.ENOTDIR):
+                    raise FileError(
+                        f"{path}: expected a directory, got a link or a file. Links in "
+                        "a run directory are not followed: move what it names there."
+                    ) from None
+                raise
+        return self._opened(path, descriptor)
 
     def names(self) -> list[str]:
         """Of all that is in the directory, sorted."""
@@ -117,21 +145,35 @@ class Folder:
             FileError: it is a link, a pipe or a directory, or can't be read.
             FileNotFoundError: it is not there.
         """
-        path = self.path / name
-        # Without O_NONBLOCK, opening a pipe would wait for whoever writes to it.
-        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
         try:
-            descriptor = os.open(name, flags, dir_fd=self.descriptor)
+            return os.fdopen(self._regular(name, os.O_RDONLY), "rb")
         except FileNotFoundError:
             raise
         except OSError as error:
+            path = self.path / name
+            raise FileError(f"{path}: can't be read: {error.strerror}.") from error
+
+    def _regular(self, name: str, flags: int) -> int:
+        """Descriptor of a regular file.
+
+        Raises:
+            FileError: it is anything else.
+            OSError: it is not there, or not for us.
+        """
+        path = self.path / name
+        # Without O_NONBLOCK, opening a pipe would wait for whoever writes to it.
+        flags |= os.O_NOFOLLOW | os.O_NONBLOCK
+        try:
+            with self._at(name):
+                descriptor = os.open(name, flags, 0o666, dir_fd=self.descriptor)
+        except OSError as error:
             if error.errno == errno.ELOOP:
                 raise FileError(f"{path}: expected a file, got a link.") from None
-            raise FileError(f"{path}: can't be read: {error.strerror}.") from error
+            raise
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             os.close(descriptor)
             raise FileError(f"{path}: expected a regular file.")
-        return os.fdopen(descriptor, "rb")
+        return descriptor
 
     def read_json(self, name: str, limit: int = LARGEST_TEXT) -> Any:
         """What a JSON file holds, without numbers that JSON does not know.
@@ -147,28 +189,35 @@ class Folder:
             raise FileError(f"{self.path / name}: not JSON: {error}.") from None
 
     def create(self, name: str) -> IO[bytes]:
-        """A new file, to write to; it takes the place of whatever had its name.
+        """A new file, to write to; it takes the place of what had its name.
 
         What a link of that name pointed to stays as it was.
+
+        Raises:
+            OSError: it is a directory, or the disk refused.
         """
         self.remove(name)
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
-        descriptor = os.open(name, flags, 0o666, dir_fd=self.descriptor)
-        return os.fdopen(descriptor, "wb", buffering=0)
+        return os.fdopen(
+            self._regular(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL), "wb", buffering=0
+        )
+
+    def put(self, name: str, content: bytes) -> None:
+        """Create a file, and wait until its content is on the disk."""
+        with self.create(name) as file, self._at(name):
+            view = memoryview(content)
+            while view:
+                view = view[os.write(file.fileno(), view) :]
+            _sync(file.fileno())
 
     def write(self, name: str, content: bytes) -> None:
         """Replace a file; whoever is killed meanwhile leaves the old one or the new.
 
         Raises:
-            OSError: the disk refused; the old one is as it was.
+            OSError: it is a directory, or the disk refused; the old one is as it was.
         """
         temporary = f"{TEMPORARY}{name}"
         try:
-            with self.create(temporary) as file:
-                view = memoryview(content)
-                while view:
-                    view = view[file.write(view) :]
-                os.fsync(file.fileno())
+            self.put(temporary, content)
             self.rename(temporary, name)
         except BaseException:
             with contextlib.suppress(OSError):
@@ -177,23 +226,102 @@ class Folder:
         self.sync()
 
     def rename(self, old: str, new: str) -> None:
-        """Rename; what is called `new` goes, unless it is a directory."""
+        """Rename; what is called `new` goes, unless it is a directory with content."""
         own = self.descriptor
-        os.rename(old, new, src_dir_fd=own, dst_dir_fd=own)
+        with self._at(new):
+            os.rename(old, new, src_dir_fd=own, dst_dir_fd=own)
 
     def remove(self, name: str) -> None:
-        """Remove a file, a link (not what it names) or a directory, if it is there."""
-        try:
+        """Remove a file, or a link but not what it names, if it is there.
+
+        Raises:
+            OSError: it is a directory.
+        """
+        with self._at(name), contextlib.suppress(FileNotFoundError):
             os.unlink(name, dir_fd=self.descriptor)
-        except FileNotFoundError:
-            return
-        except OSError:
-            # Nothing but a directory: links in it are removed, not followed.
-            shutil.rmtree(name, dir_fd=self.descriptor)
+
+    def discard(self, name: str, files: tuple[str, ...]) -> None:
+        """Remove `name`; if it is a directory, `files` in it, and itself once empty.
+
+        What else lies there is not the project's own, and stays. Never fails: what
+        can't be removed stays too.
+        """
+        with contextlib.suppress(OSError, FileError):
+            try:
+                self.remove(name)
+            except OSError:
+                with self.folder(name) as folder:
+                    for file in files:
+                        folder.remove(file)
+                os.rmdir(name, dir_fd=self.descriptor)
 
     def sync(self) -> None:
         """Wait until the directory's entries are on the disk."""
-        os.fsync(self.descriptor)
+        with self._at(""):
+            _sync(self.descriptor)
+
+    def lock(self) -> int:
+        """Keep other processes out until it is closed, or this process has ended.
+
+        Returns:
+            Descriptor of the lock, for a child that is to hold it too; others don't.
+
+        Raises:
+            FileError: another process has it; the message says which. Or the lock is
+                not a file of its own.
+        """
+        links = 0
+        while not links:  # Who had it before may just have removed it.
+            descriptor = self._regular(LOCK, os.O_RDWR | os.O_CREAT)
+            try:
+                self._take(descriptor)
+                links = os.fstat(descriptor).st_nlink
+                if links > 1:
+                    # Of a hard link the content would be another file's too.
+                    path = self.path / LOCK
+                    raise FileError(f"{path}: expected a file with no other name.")
+            except BaseException:
+                os.close(descriptor)
+                raise
+            if not links:
+                os.close(descriptor)
+        host, since = os.uname().nodename, time.strftime("%Y-%m-%d %H:%M:%S")
+        with contextlib.suppress(OSError):  # A full disk
+            os.ftruncate(descriptor, 0)
+            who = f"process {os.getpid()} on {host} since {since}"
+            os.pwrite(descriptor, who.encode(), 0)
+        self._lock = descriptor
+        _LOCKS.add(descriptor)
+        return descriptor
+
+    def _take(self, descriptor: int) -> None:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            who = os.pread(descriptor, 200, 0).decode(errors="replace")
+            raise FileError(
+                f"{self.path}: in use by {who or 'another process'}: wait for its end, "
+                "or stop it."
+            ) from None
+        except OSError as error:
+            if error.errno not in _NO_LOCKS:
+                raise
+
+
+_LOCKS: set[int] = set()
+
+
+def _let_go() -> None:
+    """A forked child has the parent's locks, which are to end with the parent."""
+    while _LOCKS:
+        os.close(_LOCKS.pop())
+
+
+os.register_at_fork(after_in_child=_let_go)
+
+
+def _sync(descriptor: int) -> None:
+    os.fsync(descriptor)
 
 
 def _refuse(constant: str) -> Any:

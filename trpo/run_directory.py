@@ -9,7 +9,6 @@ import importlib.metadata
 import json
 import math
 import platform
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +18,9 @@ from trpo.backends import make_agent
 from trpo.checkpoint import (
     Checkpoint,
     CheckpointError,
+    keep_checkpoint,
     newest_checkpoint,
     save_checkpoint,
-    write_durably,
 )
 from trpo.choices import MOST_EPISODES
 from trpo.config import TrainConfig
@@ -77,7 +76,8 @@ class RunDirectory:
     def write_config(self, config: TrainConfig) -> None:
         """Write `config.json`."""
         text = json.dumps(numbered(CONFIG, config.to_dict()), indent=2)
-        write_durably(self.path / CONFIG, f"{text}\n".encode())
+        with Folder(self.path) as folder:
+            folder.write(CONFIG, f"{text}\n".encode())
 
     def read_config(self) -> TrainConfig:
         """The configuration of the run.
@@ -188,9 +188,7 @@ class RunDirectory:
         saved = self.save_state(one, head, step, state, note=note)
         # One of a later step stays there if the run was resumed from before it, and
         # would be taken for the newest.
-        for path in self.checkpoints.iterdir():
-            if path != saved:
-                shutil.rmtree(path, ignore_errors=True)
+        keep_checkpoint(self.checkpoints, step)
         return saved
 
     def load(self) -> tuple[Checkpoint, list[str]]:

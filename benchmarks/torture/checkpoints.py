@@ -224,7 +224,7 @@ def orphans(row: Row) -> None:
             older, newer = _saved(root)
             for name in (".tmp-checkpoint-000000000003", f".old-{newer.name}"):
                 shutil.copytree(older, root / name)
-            (root / ".tmp-half").mkdir()
+            (root / ".tmp-checkpoint-000000000004").mkdir()
             require(newest_checkpoint(root)[0].step == 2, "a leftover was read")
             save_checkpoint(root, 3, {"w": np.ones(3)}, {}, 9)
             left = [path.name for path in root.iterdir() if path.name[0] == "."]

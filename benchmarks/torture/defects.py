@@ -9,6 +9,7 @@ import trpo.agent_checks
 import trpo.agent_config
 import trpo.agent_state
 import trpo.checkpoint
+import trpo.files
 import trpo.training
 from benchmarks.torture import checkpoints, power_cut, runs, taken, updates
 from benchmarks.torture.rows import Row
@@ -30,7 +31,8 @@ class Defect(NamedTuple):
 
 COPY = """
 import os, shutil, time
-def copied(old, new):
+def copied(old, new, src_dir_fd, dst_dir_fd):
+    old, new = (f"/proc/self/fd/{src_dir_fd}/{name}" for name in (old, new))
     shutil.copytree(old, new, copy_function=slowly)
     shutil.rmtree(old)
 def slowly(old, new):
@@ -46,7 +48,7 @@ def _nothing(*_: object, **__: object) -> None:
 
 DEFECTS = {
     "fsync removed": Defect(
-        lambda: mock.patch.object(trpo.checkpoint, "_sync", _nothing),
+        lambda: mock.patch.object(trpo.files, "_sync", _nothing),
         power_cut.cut, 100,
     ),
     "rename replaced by a copy": Defect(

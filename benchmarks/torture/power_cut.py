@@ -6,12 +6,13 @@ each moment a disk is made that has lost as much as it may: the content of a fil
 was not synchronised, and a folder's entries since it was.
 """
 
+import contextlib
 import os
 import random
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 from unittest import mock
 
 import numpy as np
@@ -28,53 +29,65 @@ class Disk:
         self.root = root
         self.journal: list[tuple] = []
 
-    def name(self, path: object) -> str:
-        """A path below the root, as text."""
-        return str(Path(str(path)).relative_to(self.root.parent))
+    def name(self, name: object, folder: int | None = None) -> str:
+        """A path below the root, as text; `folder` is a descriptor that it is in."""
+        path = Path(str(name)).absolute() if folder is None else _path_of(folder)
+        path = path if folder is None else path / str(name)
+        return str(path.relative_to(self.root.parent))
 
-    @contextmanager
+    @contextlib.contextmanager
     def recording(self) -> Iterator[None]:
         """Record calls that change folders and files."""
-        rename, fsync, opening = os.rename, os.fsync, os.open
-        mkdir, write, rmtree = Path.mkdir, Path.write_bytes, shutil.rmtree
-        opened: dict[int, str] = {}
-
-        def do_open(path: object, *rest: int) -> int:
-            descriptor = opening(path, *rest)  # pyright: ignore[reportArgumentType]
-            opened[descriptor] = str(path)
-            return descriptor
-
-        def do_rename(old: object, new: object) -> None:
-            rename(old, new)  # pyright: ignore[reportArgumentType]
-            self.journal.append(("rename", self.name(old), self.name(new)))
-
-        def do_sync(descriptor: int) -> None:
-            fsync(descriptor)
-            if Path(opened[descriptor]).is_relative_to(self.root.parent):
-                self.journal.append(("sync", self.name(opened[descriptor]), None))
-
-        def do_mkdir(path: Path, *a: object, **k: object) -> None:
-            new = [] if path.exists() else [("mkdir", self.name(path), None)]
-            mkdir(path, *a, **k)  # pyright: ignore[reportArgumentType]
-            self.journal.extend(new)
-
-        def do_write(path: Path, content: bytes) -> int:
-            self.journal.append(("write", self.name(path), content))
-            return write(path, content)
-
-        def do_rmtree(path: object, **k: object) -> None:
-            self.journal.append(("remove", self.name(path), None))
-            rmtree(path, **k)  # pyright: ignore
-
-        with (
-            mock.patch.object(os, "rename", do_rename),
-            mock.patch.object(os, "fsync", do_sync),
-            mock.patch.object(os, "open", do_open),
-            mock.patch.object(Path, "mkdir", do_mkdir),
-            mock.patch.object(Path, "write_bytes", do_write),
-            mock.patch.object(shutil, "rmtree", do_rmtree),
-        ):
+        with contextlib.ExitStack() as stack:
+            for call, note in (
+                ("open", self._opened),
+                ("write", self._written),
+                ("fsync", self._synced),
+                ("rename", self._renamed),
+                ("mkdir", self._made),
+                ("unlink", self._removed),
+                ("rmdir", self._removed),
+            ):
+                stack.enter_context(self._recorded(call, note))
             yield
+
+    def _recorded(self, call: str, note: Callable[..., tuple | None]) -> Any:
+        """Have an `os` function write down what `note` makes of its arguments."""
+        real = getattr(os, call)
+
+        def do(*arguments: Any, **folders: Any) -> Any:
+            result = real(*arguments, **folders)
+            if (entry := note(*arguments, **folders)) is not None:
+                self.journal.append((*entry, None)[:3])
+            return result
+
+        return mock.patch.object(os, call, do)
+
+    def _opened(
+        self, path: Any, flags: int, *_: Any, dir_fd: int | None = None
+    ) -> tuple | None:
+        return ("write", self.name(path, dir_fd), b"") if flags & os.O_CREAT else None
+
+    def _written(self, descriptor: int, content: bytes) -> tuple:
+        return "write", self.name(_path_of(descriptor)), bytes(content)
+
+    def _synced(self, descriptor: int) -> tuple | None:
+        path = _path_of(descriptor)
+        inside = path.is_relative_to(self.root.parent)
+        return ("sync", self.name(path)) if inside else None
+
+    def _renamed(self, old: str, new: str, src_dir_fd: int, dst_dir_fd: int) -> tuple:
+        return "rename", self.name(old, src_dir_fd), self.name(new, dst_dir_fd)
+
+    def _made(self, path: Any, *_: Any, dir_fd: int | None = None) -> tuple:
+        return "mkdir", self.name(path, dir_fd)
+
+    def _removed(self, path: Any, *, dir_fd: int) -> tuple:
+        return "remove", self.name(path, dir_fd)
+
+
+def _path_of(descriptor: int) -> Path:
+    return Path(os.readlink(f"/proc/self/fd/{descriptor}"))
 
 
 def after_cut(journal: list[tuple], draw: random.Random) -> dict[str, bytes | None]:
