@@ -1,15 +1,13 @@
 """The certificate: every ring on this machine, as JSON, Markdown, page and figure."""
 
 import concurrent.futures
-import json
 import multiprocessing
 import pathlib
-import subprocess
 import time
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from parity_tests import environment
+from parity_tests import environment, mutation
 from trpo.terminal import Terminal
 
 
@@ -39,7 +37,9 @@ class Certificate(NamedTuple):
         shadow: environment -> lock-step training: `updates` (one dictionary each),
             `worst` (ring -> its row nearest to the bound), `ties`, `passed`.
         closed_loop: what became of two runs that share only their seed.
-        mutation: verdicts on planted faults; empty where not run.
+        recorded_faults: what became of the planted faults when they were last tried,
+            which is not in this run: how many, of them caught, at which commits, on
+            which processors.
     """
 
     mode: str
@@ -52,7 +52,7 @@ class Certificate(NamedTuple):
     checks: list[dict[str, Any]]
     shadow: dict[str, dict[str, Any]]
     closed_loop: str
-    mutation: list[dict[str, Any]]
+    recorded_faults: dict[str, Any]
 
 
 def run(
@@ -125,14 +125,14 @@ def _gather(devices: tuple[str, ...], mode: str, terminal: Terminal) -> Certific
         mode=mode,
         passed=passed and all(check["ok"] for check in checks),
         seconds=time.perf_counter() - start,
-        facts={**environment.describe(), "commit": _commit()},
+        facts=environment.describe(),
         devices=verdicts,
         rows=rows,
         ties=ties,
         checks=checks,
         shadow=shadow,
         closed_loop=closed_loop,
-        mutation=_mutation(),
+        recorded_faults=mutation.recorded(),
     )
 
 
@@ -256,21 +256,3 @@ def _has_mujoco() -> bool:
     import importlib.util
 
     return importlib.util.find_spec("mujoco") is not None
-
-
-def _mutation() -> list[dict[str, Any]]:
-    """The verdicts that were committed with the suite."""
-    path = pathlib.Path(__file__).parent / "mutation.json"
-    return json.loads(path.read_text()) if path.exists() else []
-
-
-def _commit() -> str:
-    here = pathlib.Path(__file__).parent
-    try:
-        found = subprocess.run(
-            ["git", "describe", "--always", "--dirty"], cwd=here, capture_output=True,
-            text=True, timeout=10, check=True,
-        )  # fmt: skip
-    except (OSError, subprocess.SubprocessError):
-        return "not a checkout"
-    return found.stdout.strip()

@@ -51,7 +51,7 @@ def html(certificate: Any) -> str:
         if state != "not run":
             parts += [_identity(certificate, device), _precision(certificate, device)]
             parts += [_decisions(certificate, device)]
-    parts += [_shadow(certificate), _checks(certificate), _mutation(certificate)]
+    parts += [_shadow(certificate), _checks(certificate)]
     return "\n".join(parts) + "</body></html>\n"
 
 
@@ -220,21 +220,5 @@ def _checks(certificate: Any) -> str:
         "Independent oracles, recordings of the original agent, transformed problems, "
         "and equal answers to bad input.",
         ["check", "", ""],
-        rows,
-    )
-
-
-def _mutation(certificate: Any) -> str:
-    head = f"<h2>Planted faults: {certificate_text.mutation_score(certificate)}</h2>"
-    if not certificate.mutation:
-        return head
-    rings = ("A", "B", "C", "D", "truth", "failures")
-    rows = []
-    for verdict in certificate.mutation:
-        marks = ["&#9679;" if ring in verdict["caught"] else "" for ring in rings]
-        rows.append([_text(verdict["name"]), *marks])
-    return head + _table(
-        "One-line faults planted in the source, and which ring saw each.",
-        ["fault", *rings],
         rows,
     )

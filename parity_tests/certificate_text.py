@@ -61,7 +61,7 @@ def summary(certificate: Any) -> str:
     lines.append(f"truth and failures: {good} of {len(certificate.checks)} checks hold")
     for env_id, run in certificate.shadow.items():
         lines.append(f"lock step on {env_id}: {lock_step_summary(run)}")
-    lines.append(f"planted faults: {mutation_score(certificate)}")
+    lines.append(f"planted faults: {recorded_faults(certificate)}")
     return "\n".join(lines)
 
 
@@ -76,12 +76,14 @@ def lock_step_summary(run: dict[str, Any]) -> str:
     )
 
 
-def mutation_score(certificate: Any) -> str:
-    """How many planted faults were caught when the table was last made."""
-    if not certificate.mutation:
-        return "not run"
-    caught = sum(bool(verdict["caught"]) for verdict in certificate.mutation)
-    return f"{caught} of {len(certificate.mutation)} caught"
+def recorded_faults(certificate: Any) -> str:
+    """That none was planted in this run, and what was recorded where some were."""
+    of = certificate.recorded_faults
+    return (
+        f"none in this run; recorded at commit {', '.join(of['commits'])} on "
+        f"{', '.join(of['processors'])}: {of['caught']} of {of['planted']} caught "
+        "(here: python -m parity_tests.mutation)"
+    )
 
 
 def markdown(certificate: Any) -> str:

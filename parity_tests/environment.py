@@ -7,6 +7,7 @@ import os
 import pathlib
 import platform
 import re
+import subprocess
 import sys
 from typing import Any
 
@@ -106,14 +107,15 @@ def devices_present() -> list[str]:
 
 
 def describe() -> dict[str, Any]:
-    """Versions, processor, precision and threads: what a result depends on."""
+    """Versions, commit, processor, precision, threads: what a result depends on."""
     import jax
     import torch
 
     return {
         "python": platform.python_version(),
         "platform": platform.platform(),
-        "processor": _processor(),
+        "processor": processor(),
+        "commit": commit(),
         "packages": {name: _version(name) for name in PACKAGES},
         "torch_threads": torch.get_num_threads(),
         "torch_matmul_precision": torch.get_float32_matmul_precision(),
@@ -125,7 +127,29 @@ def describe() -> dict[str, Any]:
     }
 
 
-def _processor() -> str:
+def commit() -> str:
+    """The commit of this checkout, with "-dirty" where files of it have changed since.
+
+    Of an installed package, whose folder may lie in another project's checkout: its
+    version.
+    """
+    here = pathlib.Path(__file__)
+    try:
+        for command in (
+            ["ls-files", "--error-unmatch", here.name],
+            ["describe", "--always", "--dirty"],
+        ):
+            found = subprocess.run(
+                ["git", *command], cwd=here.parent, capture_output=True, text=True,
+                timeout=10, check=True,
+            )  # fmt: skip
+    except (OSError, subprocess.SubprocessError):
+        return f"none, version {_version('trpo')}"
+    return found.stdout.strip()
+
+
+def processor() -> str:
+    """Its name."""
     try:
         with open("/proc/cpuinfo") as lines:
             for line in lines:

@@ -19,8 +19,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from typing import NamedTuple
+from collections.abc import Iterable, Iterator
+from typing import Any, NamedTuple
 
 from parity_tests import environment
 from parity_tests.mutant_kinds import Mutant
@@ -32,13 +32,22 @@ RINGS = ("A", "B", "C", "D", "truth", "failures")
 TIME_LIMIT = 600
 
 
+# The verdicts that are committed with the suite.
+RECORDED = pathlib.Path(__file__).parent
+
+
 class Verdict(NamedTuple):
-    """Which rings saw a mutant, with what each saw first; empty if it survived."""
+    """Which rings saw a mutant, with what each saw first; empty if it survived.
+
+    `commit` and `processor` say where it was tried.
+    """
 
     name: str
     file: str
     caught: dict[str, list[str]]
     seconds: float
+    commit: str
+    processor: str
 
 
 def copy_packages(target: pathlib.Path) -> None:
@@ -140,8 +149,9 @@ def _verdict(folder: pathlib.Path, mutant: Mutant) -> Verdict:
         caught = check(folder, frameworks, mutant.group)
     finally:
         path.write_text(before)
-    file = str(path.relative_to(folder))
-    return Verdict(mutant.name, file, caught, time.perf_counter() - start)
+    seconds = time.perf_counter() - start
+    where = (environment.commit(), environment.processor())
+    return Verdict(mutant.name, str(path.relative_to(folder)), caught, seconds, *where)
 
 
 def only_seen_by(verdicts: list[Verdict]) -> dict[str, list[str]]:
@@ -159,7 +169,8 @@ def table(verdicts: list[Verdict]) -> str:
     lines = [
         "# Planted faults",
         "",
-        f"{caught} of {len(verdicts)} caught. Written by `python -m "
+        f"{caught} of {len(verdicts)} caught, at commit {_listed(verdicts, 'commit')} "
+        f"on {_listed(verdicts, 'processor')}. Written by `python -m "
         "parity_tests.mutation`; what the columns mean is in "
         "`parity_tests/README.md`.",
         "",
@@ -175,6 +186,21 @@ def table(verdicts: list[Verdict]) -> str:
     for ring, names in only_seen_by(verdicts).items():
         lines.append(f"- {ring}: {', '.join(names) if names else 'none'}")
     return "\n".join(lines) + "\n"
+
+
+def _listed(verdicts: Iterable[Verdict], field: str) -> str:
+    return ", ".join(dict.fromkeys(getattr(verdict, field) for verdict in verdicts))
+
+
+def recorded() -> dict[str, Any]:
+    """The committed verdicts in numbers: planted, caught, commits, processors."""
+    verdicts = read(RECORDED).values()
+    return {
+        "planted": len(verdicts),
+        "caught": sum(bool(verdict.caught) for verdict in verdicts),
+        "commits": _listed(verdicts, "commit").split(", "),
+        "processors": _listed(verdicts, "processor").split(", "),
+    }
 
 
 def write(verdicts: list[Verdict], folder: pathlib.Path) -> None:

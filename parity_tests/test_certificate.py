@@ -2,6 +2,7 @@
 
 import json
 import re
+import subprocess
 
 import pytest
 
@@ -14,7 +15,9 @@ from parity_tests import (
     environment,
     evidence,
     inspection,
+    mutation,
 )
+from parity_tests.mutants import MUTANTS
 
 
 NUMBERS = (float("inf"), float("nan"), 1.23456e-16)
@@ -32,7 +35,7 @@ def example():
         mode="quick",
         passed=True,
         seconds=1.0,
-        facts={**environment.describe(), "commit": "0"},
+        facts=environment.describe(),
         devices={"cpu": "passed", "cuda": "not run", certificate.TF32: "not run"},
         rows=[{**row._asdict(), "device": "cpu"} for row in rows],
         ties={"cpu": [0, 28]},
@@ -46,8 +49,43 @@ def example():
             }
         },
         closed_loop="not run",
-        mutation=[{"name": "jax: x", "caught": {"A": ["y"]}}],
+        recorded_faults={
+            "planted": 98765,
+            "caught": 98764,
+            "commits": ["abc", "def"],
+            "processors": ["PDP-11"],
+        },
     )
+
+
+def test_what_was_recorded_is_not_said_to_be_of_this_run(example):
+    recorded = "recorded at commit abc, def on PDP-11: 98764 of 98765 caught"
+    for text in (
+        certificate_text.summary(example),
+        certificate_text.markdown(example),
+        certificate_page.html(example),
+    ):
+        assert text.count("98765") == text.count("98764") == 1
+        assert f"planted faults: none in this run; {recorded}" in text
+    found = json.loads(certificate_json.document(example))
+    assert found["recorded_faults"] == example.recorded_faults
+    assert not {"mutation", "planted", "caught"} & set(found)
+
+
+def test_verdicts_say_where_they_were_recorded():
+    found = mutation.recorded()
+    assert found["planted"] == len(MUTANTS)
+    assert all(re.fullmatch("[0-9a-f]{7,40}", commit) for commit in found["commits"])
+    assert all(found["processors"])
+
+
+def test_the_commit_is_the_checkouts_own(tmp_path, monkeypatch):
+    """An installed package may lie in somebody else's repository."""
+    assert re.fullmatch(r"[0-9a-f]{7,40}(-dirty)?|v\S+", environment.commit())
+    subprocess.run(["git", "init", "--quiet", str(tmp_path)], check=True)
+    monkeypatch.setattr(environment, "__file__", str(tmp_path / "environment.py"))
+    (tmp_path / "environment.py").touch()
+    assert re.fullmatch(r"none, version \d\S*", environment.commit())
 
 
 def test_the_page_fetches_nothing_and_escapes(example):

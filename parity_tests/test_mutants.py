@@ -74,14 +74,15 @@ def test_there_are_at_least_forty():
 
 
 def test_the_table_names_survivors_and_what_a_ring_alone_sees():
+    where = ("abc", "PDP-11")
     verdicts = [
-        mutation.Verdict("torch: one", "x.py", {"D": ["index"]}, 1.0),
-        mutation.Verdict("jax: two", "x.py", {"A": ["a"], "B": ["b"]}, 1.0),
-        mutation.Verdict("jax: three", "x.py", {}, 1.0),
+        mutation.Verdict("torch: one", "x.py", {"D": ["index"]}, 1.0, *where),
+        mutation.Verdict("jax: two", "x.py", {"A": ["a"], "B": ["b"]}, 1.0, *where),
+        mutation.Verdict("jax: three", "x.py", {}, 1.0, *where),
     ]
     assert mutation.only_seen_by(verdicts)["D"] == ["torch: one"]
     table = mutation.table(verdicts)
-    assert "2 of 3 caught" in table
+    assert "2 of 3 caught, at commit abc on PDP-11." in table
     assert "**survived**" in table
 
 
