@@ -35,10 +35,6 @@ WITHOUT_TORCH = (
     *("numpy", "gymnasium", "jaxtyping", "safetensors", "tyro", "rich"),
     *("matplotlib", "tensorboard", "jax", "flax", "optax"),
 )
-# Compiled quickly, to slower programs: parity_tests.environment.QUICK_FLAGS.
-QUICK_COMPILATION = (
-    "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"
-)
 # Packages of other years warn of each other; ours must not warn with pinned ones.
 PYTEST = (*("-m", "pytest", "-q", "-x"), "-W", "ignore::DeprecationWarning")
 TESTS = (
@@ -193,7 +189,11 @@ def _checked(
 ) -> dict[str, Any]:
     environment = {**os.environ, "OMP_NUM_THREADS": "1", **more}
     environment.pop("JAX_ENABLE_X64", None)
-    environment["XLA_FLAGS"] = QUICK_COMPILATION
+    # Compiled quickly, to slower programs, by options that each XLA has its own of.
+    flags = "import parity_tests.environment as e; print(e.QUICK_FLAGS)"
+    environment["XLA_FLAGS"] = subprocess.check_output(
+        [python, "-c", flags], env=environment, cwd=ROOT, text=True
+    ).strip()
     results = {}
     for check in checks:
         start = time.perf_counter()
