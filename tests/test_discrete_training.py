@@ -9,7 +9,7 @@ import pytest
 import tests.environments  # noqa: F401  (registers TrpoTest/…)
 from tests.environments import Echo, Pointer, Switches
 from trpo.backends import make_agent
-from trpo.checkpoint import CheckpointError
+from trpo.checkpoint import CheckpointError, _encode_manifest
 from trpo.commands import train_run
 from trpo.config import TrainConfig
 from trpo.environments import make_environment
@@ -84,9 +84,12 @@ def test_the_manifest_names_the_distribution_and_another_is_refused(tmp_path):
     assert manifest["metadata"]["policy"] == {
         "act_dim": 2, "distribution": "categorical", "action_sizes": [3, 2],
     }  # fmt: skip
-    written = json.loads((directory.path / "config.json").read_text())
-    written["env_id"] = "TrpoTest/Switches-v0"
-    (directory.path / "config.json").write_text(json.dumps(written))
+    # As if another version of the environment had other actions.
+    del manifest["manifest_sha256"]
+    manifest["metadata"]["policy"] = {
+        "act_dim": 3, "distribution": "bernoulli", "action_sizes": [],
+    }  # fmt: skip
+    (checkpoint.path / "manifest.json").write_bytes(_encode_manifest(manifest))
     with pytest.raises(CheckpointError, match="bernoulli"):
         load_agent(directory.path)
 

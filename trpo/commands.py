@@ -12,6 +12,8 @@ from pathlib import Path
 from rich.console import Console
 
 from trpo.callbacks import Callbacks, Given, Run, Stop
+from trpo.checkpoint import Checkpoint
+from trpo.checkpoint_fit import require_fit
 from trpo.config import TrainConfig
 from trpo.configured_callbacks import configured_callbacks
 from trpo.cost_training import cost_columns
@@ -22,6 +24,7 @@ from trpo.run_directory import RunDirectory, load_agent
 from trpo.saver import Saver, tell
 from trpo.terminal import Terminal, quoted
 from trpo.training import COLUMNS, Progress, Trainer
+from trpo.validation import shown
 
 
 EVALUATION_COLUMNS = (
@@ -66,7 +69,11 @@ def train_run(
     terminal = Terminal(console)
     directory = RunDirectory(run_dir)
     asked = Callbacks([*configured_callbacks(config), *callbacks])
-    if not resume:
+    found = None
+    if resume:
+        # Before anything is made, of sizes that may be a stranger's.
+        found = _found(config, directory, terminal, make_trainer is not Trainer)
+    else:
         directory.create(config)
     try:
         trainer = make_trainer(config)
@@ -78,8 +85,8 @@ def train_run(
             directory.path.rmdir()
         raise
     try:
-        if resume:
-            asked.set_state(_restore(trainer, directory, terminal))
+        if found is not None:
+            asked.set_state(_restore(trainer, found, terminal))
             directory.write_config(config)
         try:
             asked.start(_run_of(trainer, directory, asked))
@@ -107,11 +114,20 @@ def _run_of(trainer: Trainer, directory: RunDirectory, asked: Callbacks) -> Run:
     return Run(trainer.config, trainer.agent, directory.path, save)
 
 
-def _restore(trainer: Trainer, directory: RunDirectory, terminal: Terminal) -> dict:
-    """Continue the trainer from its checkpoint; returns the callbacks' states."""
+def _found(
+    config: TrainConfig, directory: RunDirectory, terminal: Terminal, own: bool
+) -> Checkpoint:
+    """The checkpoint to continue from, which fits."""
     checkpoint, broken = directory.load()
     for message in broken:
         terminal.say(f"skipped a broken checkpoint: {message}", style="yellow")
+    for name, (before, now) in require_fit(config, checkpoint, own).items():
+        terminal.say(f"goes on with {name} {shown(now)}, and no more {shown(before)}")
+    return checkpoint
+
+
+def _restore(trainer: Trainer, checkpoint: Checkpoint, terminal: Terminal) -> dict:
+    """Continue the trainer from its checkpoint; returns the callbacks' states."""
     lost = trainer.set_state(checkpoint.arrays)
     terminal.say(f"continuing from {checkpoint.path} at step {checkpoint.step:,}")
     if lost:

@@ -1,7 +1,7 @@
 """What the command line's `train --compiled` does: one program, one or many members."""
 
 import dataclasses
-import json
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -10,15 +10,52 @@ from rich.console import Console
 from trpo.compiled_session import MANIFEST, CompiledSession
 from trpo.config import TrainConfig
 from trpo.evaluation import EvaluationResult
-from trpo.members import members_of, reserve_cpu_devices
-from trpo.run_directory import RunDirectory, RunDirectoryError
+from trpo.files import Folder
+from trpo.members import SWEEPABLE, members_of, reserve_cpu_devices
+from trpo.run_directory import LARGEST_CONFIG, RunDirectory, RunDirectoryError
 from trpo.terminal import Terminal
-from trpo.validation import plain
+from trpo.validation import plain, shown
 
 
 def is_compiled_run(run_dir: Path) -> bool:
     """Whether a directory is that of a compiled run, of one member or of many."""
-    return (Path(run_dir) / MANIFEST).is_file()
+    return os.path.lexists(Path(run_dir) / MANIFEST)
+
+
+def read_members(
+    run_dir: Path, config: TrainConfig
+) -> tuple[int, dict[str, tuple[float, ...]]]:
+    """Seeds and swept values of a compiled run.
+
+    Raises:
+        RunDirectoryError: it is no such run, or `config` can't have these members.
+        FileError: its manifest is no regular file, or no JSON.
+    """
+    path = run_dir / MANIFEST
+    try:
+        with Folder(run_dir) as folder:
+            found = folder.read_json(MANIFEST, LARGEST_CONFIG)
+    except OSError as error:
+        raise RunDirectoryError(
+            f"`run_dir`: expected the directory of a compiled run, with a {MANIFEST}, "
+            f"got {run_dir} ({error.strerror})."
+        ) from error
+    try:
+        if not isinstance(found, dict) or set(found) != {"num_seeds", "sweep"}:
+            raise ValueError(f"expected `num_seeds` and `sweep`, got {shown(found)}.")
+        sweep = found["sweep"]
+        if not isinstance(sweep, dict) or not set(sweep) <= set(SWEEPABLE):
+            raise ValueError(
+                f"`sweep`: expected names among {', '.join(SWEEPABLE)}, got "
+                f"{shown(sweep)}."
+            )
+        for name, values in sweep.items():
+            if not isinstance(values, list) or not values:
+                raise ValueError(f"`{name}`: expected numbers, got {shown(values)}.")
+        members_of(config, found["num_seeds"], sweep)
+    except ValueError as error:
+        raise RunDirectoryError(f"{path}: {error}") from error
+    return found["num_seeds"], {name: tuple(sweep[name]) for name in sweep}
 
 
 def train_compiled(
@@ -73,19 +110,12 @@ def resume_compiled(
         CheckpointError: a member has no valid checkpoint.
     """
     run_dir = Path(run_dir)
-    try:
-        manifest = json.loads((run_dir / MANIFEST).read_text())
-    except (OSError, json.JSONDecodeError) as error:
-        raise RunDirectoryError(
-            f"`run_dir`: expected the directory of a compiled run, with a {MANIFEST}, "
-            f"got {run_dir} ({error})."
-        ) from error
     config = RunDirectory(run_dir).read_config()
     if total_steps is not None:
         config = dataclasses.replace(config, total_steps=total_steps)
-    sweep = {name: tuple(values) for name, values in manifest["sweep"].items()}
-    reserve_cpu_devices(len(members_of(config, manifest["num_seeds"], sweep)))
+    num_seeds, sweep = read_members(run_dir, config)
+    reserve_cpu_devices(len(members_of(config, num_seeds, sweep)))
     terminal = Terminal(console)
-    run = CompiledSession(config, run_dir, manifest["num_seeds"], sweep, terminal)
+    run = CompiledSession(config, run_dir, num_seeds, sweep, terminal, resume=True)
     run.restore()
     return run.train()

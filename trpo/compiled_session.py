@@ -11,6 +11,7 @@ from typing import Any
 from trpo.backends import load_backend
 from trpo.callbacks import Callbacks, Run
 from trpo.checkpoint import Checkpoint, load_checkpoint
+from trpo.checkpoint_fit import require_fit
 from trpo.commands import (
     EVALUATION_COLUMNS,
     INTERIM_EPISODES,
@@ -55,6 +56,7 @@ class CompiledSession:
         num_seeds: int,
         sweep: dict[str, tuple[float, ...]],
         terminal: Terminal,
+        resume: bool = False,
     ) -> None:
         self.config, self.path, self.terminal = config, path, terminal
         self.members = members_of(config, num_seeds, sweep)
@@ -74,6 +76,8 @@ class CompiledSession:
         self.callbacks = [
             Callbacks(configured_callbacks(member.config)) for member in self.members
         ]
+        # Before anything is made, of sizes that may be a stranger's.
+        self.found = self._found() if resume else []
         load_backend("jax")
         module = importlib.import_module("trpo_jax.compiled_run")
         self.trainer: Any = module.CompiledTrainer(
@@ -102,18 +106,27 @@ class CompiledSession:
             directory.create(member.config)
         (self.path / MANIFEST).write_text(json.dumps(self.manifest, indent=2) + "\n")
 
-    def restore(self) -> None:
-        """Continue from the newest step of which all members have a checkpoint."""
+    def _found(self) -> list[Checkpoint]:
+        """Of each member, the checkpoint of the newest step that all have."""
         found = [directory.load()[0] for directory in self.directories]
         step = min(checkpoint.step for checkpoint in found)
         found = [_at(checkpoint, step) for checkpoint in found]
+        for member, checkpoint in zip(self.members, found, strict=True):
+            require_fit(member.config, checkpoint)
+        return found
+
+    def restore(self) -> None:
+        """Continue from the checkpoints that were found."""
+        found = self.found
         self.trainer.set_state([checkpoint.arrays for checkpoint in found])
         for asked, checkpoint in zip(self.callbacks, found, strict=True):
             asked.set_state(checkpoint.metadata.get("callbacks", {}))
         RunDirectory(self.path).write_config(self.config)
         for directory, member in zip(self.directories, self.members, strict=True):
             directory.write_config(member.config)
-        self.terminal.say(f"continuing {len(found)} member(s) at step {step:,}")
+        self.terminal.say(
+            f"continuing {len(found)} member(s) at step {found[0].step:,}"
+        )
 
     def train(self) -> list[EvaluationResult]:
         """Train to the end, write everything, evaluate."""

@@ -22,6 +22,7 @@ from trpo.checkpoint import (
     newest_checkpoint,
     save_checkpoint,
 )
+from trpo.checkpoint_fit import require_fit
 from trpo.choices import MOST_EPISODES
 from trpo.config import TrainConfig
 from trpo.environments import make_environment
@@ -227,6 +228,7 @@ def load_agent(
         config, backend=backend or config.backend, device=device
     )
     checkpoint, _ = directory.load()
+    require_fit(config, checkpoint)
     env = make_environment(config.env_id, seed=config.seed)
     distribution = config.agent.policy_distribution
     spec = policy_spec(env.observation_space, env.action_space, distribution)
