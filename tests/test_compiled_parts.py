@@ -134,10 +134,24 @@ def test_equal_advantages_become_zero_and_others_unit():
     assert float(wide.std()) == pytest.approx(1.0, rel=1e-5)
 
 
-def test_a_non_finite_environment_is_reported_and_nothing_kept():
+@pytest.mark.parametrize(
+    ("place", "value"),
+    [("reward", jnp.nan), ("observation", 1e30), ("initial", jnp.nan)],
+)
+def test_a_non_finite_environment_is_reported_and_nothing_kept(place, value):
     class Broken(type(functional_environment("phys2d/Pendulum-v0").functions)):
         def reward(self, state, action, next_state, rng, params=None):
-            return jnp.where(jnp.abs(next_state[1]) > 1.0, jnp.nan, 0.0)
+            spoils = (place == "reward") & (jnp.abs(next_state[1]) > 1.0)
+            return jnp.where(spoils, value, 0.0)
+
+        def observation(self, state, rng, params=None):
+            obs = super().observation(state, rng)
+            spoils = (place == "observation") & (jnp.abs(state[1]) > 1.0)
+            return obs.at[0].set(jnp.where(spoils, value, obs[0]))
+
+        def initial(self, rng, params=None):
+            state = super().initial(rng)
+            return jnp.full_like(state, value) if place == "initial" else state
 
     trainer = CompiledTrainer(
         [small()],

@@ -9,6 +9,7 @@ from trpo.backend_hooks import BackendHooks
 from trpo.batch_check import (
     as_rows,
     batch_fields,
+    largest_observation,
     real_array,
     require_finite,
     require_shape,
@@ -49,16 +50,22 @@ class AgentChecks(BackendHooks):
                 "takes costs, or make the agent by trpo.make_agent."
             )
 
+    @property
+    def largest_observation(self) -> float:
+        """Absolute value above which an observation is refused."""
+        normalized = self.observation_normalizer is not None
+        return largest_observation(self.dtype, normalized)
+
     def _prepare_obs(self, obs: Any, name: str = "obs") -> Any:
         """Checked observations, normalised if normalisation is on."""
         if not self._is_native(obs):
             obs = real_array(name, obs)
-            require_finite(name, obs)
+            require_finite(name, obs, self.largest_observation)
         require_shape(name, obs, (None, self.obs_dim))
         if self.observation_normalizer is not None:
             if self._is_native(obs):
                 obs = self._to_numpy(obs)
-                require_finite(name, obs)
+                require_finite(name, obs, self.largest_observation)
             obs = self.observation_normalizer.normalize(obs, self.dtype)
         return obs
 

@@ -175,11 +175,12 @@ class AgentState(AgentChecks):
         """Add raw observations [N, obs_dim] to the running normalisation, if on.
 
         Raises:
-            ValueError: `obs` has another shape or is not finite; nothing has changed.
+            ValueError: `obs` has another shape, is not finite, or is so large that
+                squares of it overflow; nothing has changed.
         """
         if self.observation_normalizer is not None:
             obs = real_array("obs", obs)
             require_shape("obs", obs, (None, self.obs_dim))
-            require_finite("obs", obs)
+            require_finite("obs", obs, self.largest_observation)
             ranks = ALONE if self.sharding is None else self.sharding.ranks
             self.observation_normalizer.update(obs, ranks)

@@ -8,6 +8,12 @@ import numpy as np
 from trpo.types import Batch
 
 
+# Largest absolute value of what enters arithmetic in a dtype. In float32: that whose
+# square is where its numbers end, and which no integer of a space is above. In float64,
+# in which running statistics are: a run has 10^12 steps at most, so that a discounted
+# return of rewards up to x is 10^12 x at most, and the sum of squared deviations of as
+# many of them 10^12 (2 * 10^12 x)^2, which overflows above 6 * 10^135.
+LARGEST = {"float32": 2.0**64, "float64": 1e130}
 REQUIRED = tuple(n for n in Batch._fields if n not in Batch._field_defaults)
 
 
@@ -38,15 +44,38 @@ def require_shape(name: str, array: Any, shape: tuple[int | None, ...]) -> None:
         raise ValueError(f"`{name}`: expected shape [{wanted}], got {list(got)}.")
 
 
-def require_finite(name: str, array: np.ndarray) -> None:
-    """Raise ValueError, naming the first bad entry, unless all entries are finite."""
-    finite = np.isfinite(array)
+def largest_observation(dtype: Any, normalized: bool) -> float:
+    """Largest absolute value of an observation that an agent takes.
+
+    Args:
+        dtype: Of the agent's arithmetic.
+        normalized: Whether observations are normalised, which is done in float64.
+    """
+    return LARGEST["float64" if normalized else np.dtype(dtype).name]
+
+
+def require_finite(name: str, array: np.ndarray, largest: float | None = None) -> None:
+    """Raise ValueError, naming the first bad entry, unless all entries are finite.
+
+    Args:
+        name: Of the array.
+        array: Of numbers.
+        largest: Absolute value above which an entry is as bad.
+    """
+    finite = np.isfinite(array) if largest is None else within(array, largest)
     if not finite.all():
         index = tuple(np.argwhere(~finite)[0].tolist())
+        most = "" if largest is None else f" of {largest:.2g} at most"
         raise ValueError(
-            f"`{name}`: expected finite numbers in {array.dtype}, got {array[index]} "
-            f"at index {list(index)}."
+            f"`{name}`: expected finite numbers{most} in {array.dtype}, got "
+            f"{array[index]} at index {list(index)}."
         )
+
+
+def within(array: np.ndarray, largest: float) -> np.ndarray:
+    """Whether each entry's absolute value is `largest` at most; of a NaN it is not."""
+    # Not a Python float, which would become one of the array's dtype, perhaps inf.
+    return np.abs(array) <= np.float64(largest)
 
 
 def batch_fields(batch: Mapping[str, Any] | Batch) -> dict[str, Any]:

@@ -7,11 +7,13 @@ import gymnasium
 import numpy as np
 
 from trpo.action_masks import KEY
+from trpo.batch_check import LARGEST
 from trpo.environments import make_environment, make_vector_environment
 from trpo.noise import Purpose
 from trpo.players import player_of
 from trpo.rollout import RolloutCollector
 from trpo.spaces import policy_spec
+from trpo.transitions import Limits
 from trpo.types import Agent
 
 
@@ -62,7 +64,8 @@ def evaluate(
     try:
         distribution = agent.config.policy_distribution
         limited = agent.config.cost_limit is not None
-        collector = RolloutCollector(env, distribution, costs=limited)
+        limits = Limits(agent.largest_observation, LARGEST[agent.config.dtype])
+        collector = RolloutCollector(env, distribution, costs=limited, limits=limits)
         return _play(agent, collector, deterministic)
     finally:
         env.close()

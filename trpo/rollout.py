@@ -17,13 +17,22 @@ from trpo.seeded_episodes import RESTORE
 from trpo.segments import following_values
 from trpo.sequences import Memory
 from trpo.spaces import policy_spec
-from trpo.transitions import STOP, Transition, not_finite, require_finite
+from trpo.transitions import (
+    STOP,
+    Limits,
+    Transition,
+    refusal,
+    reset_refusal,
+    unusable,
+    unusable_rows,
+)
 from trpo.types import Agent, Rollout
 from trpo.worker_environments import RESTARTED
 
 
-# Episodes in a row that may begin with numbers that are not finite and are left out.
+# Episodes in a row that may begin with numbers that can't be used and are left out.
 MAX_BAD_RESETS = 10
+DEFAULT_LIMITS = Limits.of("float32", normalized=True)
 
 
 class RolloutCollector:
@@ -35,13 +44,15 @@ class RolloutCollector:
     Args:
         env: Vector environment; reset here.
         policy_distribution: Over Box actions, see `trpo.config.TRPOConfig`.
-        on_bad_data: "stop" at an observation or reward that is not finite; or "drop"
-            what the rollout holds of that episode, and start the next.
+        on_bad_data: "stop" at an observation or reward that is not finite or too
+            large; or "drop" what the rollout holds of that episode, and start the next.
         costs: Whether to read `info["cost"]`, which each step must then have.
+        limits: What is too large.
 
     Raises:
         UnsupportedSpaceError: an observation or action space is not supported.
         ActionMaskError: an `info["action_mask"]` does not fit, or forbids everything.
+        NonFiniteTransitionError: the first observation can't be used.
     """
 
     def __init__(
@@ -50,8 +61,9 @@ class RolloutCollector:
         policy_distribution: str = GAUSSIAN,
         on_bad_data: str = STOP,
         costs: bool = False,
+        limits: Limits = DEFAULT_LIMITS,
     ) -> None:
-        self.env = env
+        self.env, self.limits = env, limits
         self.spec = policy_spec(
             env.single_observation_space, env.single_action_space, policy_distribution
         )
@@ -67,9 +79,37 @@ class RolloutCollector:
         self._open = episodes
 
     def _start(self, obs: np.ndarray, infos: dict[str, Any]) -> None:
-        """Act from here on, after a reset of all environments."""
+        """Act from here on, after a reset of all environments.
+
+        Raises:
+            NonFiniteTransitionError: an observation can't be used.
+        """
         self.obs = self._flatten(obs)
         self._masks = ActionMasks(self.spec.head, infos, self.env.num_envs)
+        bad = unusable_rows(self.obs, self.limits.obs)
+        if not bad.any():
+            return
+        if self._stops:
+            raise reset_refusal(self.obs, int(bad.argmax()), self.limits)
+        self._open.numbers[...] += bad
+        self.obs = self._reset_again(self.obs, bad)
+
+    def _reset_again(self, obs: np.ndarray, bad: np.ndarray) -> np.ndarray:
+        """`obs` [B, obs_dim] with new episodes' first ones where `bad` [B].
+
+        Raises:
+            NonFiniteTransitionError: new episodes, `MAX_BAD_RESETS` in a row, are no
+                better.
+        """
+        for _ in range(MAX_BAD_RESETS):
+            fresh, infos = self.env.reset(options={"reset_mask": bad})
+            self._masks.follow(infos, bad)
+            obs = np.where(bad[:, None], self._flatten(fresh), obs)
+            bad = unusable_rows(obs, self.limits.obs)
+            if not bad.any():
+                return obs
+            self._open.numbers[...] += bad
+        raise reset_refusal(obs, int(bad.argmax()), self.limits)
 
     @property
     def action_mask(self) -> np.ndarray | None:
@@ -100,7 +140,7 @@ class RolloutCollector:
         """`num_steps` steps of every environment, sampled from the agent's policy.
 
         Raises:
-            NonFiniteTransitionError: an observation or reward is not finite; names
+            NonFiniteTransitionError: an observation or reward can't be used; names
                 the environment and the step.
             EnvironmentWorkerError: an environment failed.
             ActionMaskError: see the class.
@@ -163,7 +203,7 @@ class RolloutCollector:
         """Send actions [B, act_dim] as the environment takes them; follow episodes.
 
         Raises:
-            NonFiniteTransitionError: an observation or reward is not finite.
+            NonFiniteTransitionError: an observation or reward can't be used.
             EnvironmentWorkerError: an environment failed.
             ActionMaskError: see the class.
             CostError: costs are read, and a step has none.
@@ -206,7 +246,7 @@ class RolloutCollector:
             restarted,
             costs,
         )
-        step = self._finite(step)
+        step = self._usable(step)
         self._open.count(step)
         self._resetting = none
         if self._mode == AutoresetMode.NEXT_STEP:
@@ -214,43 +254,33 @@ class RolloutCollector:
         self.obs = step.obs
         return step
 
-    def _finite(self, step: Transition) -> Transition:
-        """`step`, where it is finite; with new episodes where it is not.
+    def _usable(self, step: Transition) -> Transition:
+        """`step`, where it can be used; with new episodes where it can't.
 
         Raises:
             NonFiniteTransitionError: that is not wanted, or new ones are no better.
         """
-        bad = not_finite(step)
+        bad = unusable(step, self.limits)
         if not bad.any():
             return step
         if self._stops:
-            require_finite(step, self._open.lengths)
+            raise refusal(step, self.limits, self._open.lengths)
         ended = bad & (step.terminated | step.truncated)
         if self._mode == AutoresetMode.SAME_STEP:
             # They have begun another already, which nothing is known to be wrong with
             # but which is one less to account for.
             self._open.numbers[...] += ended
-        dropped = bad
-        for _ in range(MAX_BAD_RESETS):
-            obs, infos = self.env.reset(options={"reset_mask": bad})
-            self._masks.follow(infos, bad)
-            fresh = np.where(bad[:, None], self._flatten(obs), step.obs)
-            step = step._replace(
-                obs=fresh,
-                final_obs=np.where(bad[:, None], fresh, step.final_obs),
-                rewards=np.where(bad, 0.0, step.rewards),
-                costs=None if step.costs is None else np.where(bad, 0.0, step.costs),
-                terminated=step.terminated & ~bad,
-                truncated=step.truncated | bad,
-                valid=step.valid & ~bad,
-                dropped=dropped,
-            )
-            bad = not_finite(step)
-            if not bad.any():
-                return step
-            self._open.numbers[...] += bad
-        require_finite(step, np.zeros_like(self._open.lengths))
-        raise AssertionError
+        obs = self._reset_again(step.obs, bad)
+        return step._replace(
+            obs=obs,
+            final_obs=np.where(bad[:, None], obs, step.final_obs),
+            rewards=np.where(bad, 0.0, step.rewards),
+            costs=None if step.costs is None else np.where(bad, 0.0, step.costs),
+            terminated=step.terminated & ~bad,
+            truncated=step.truncated | bad,
+            valid=step.valid & ~bad,
+            dropped=bad,
+        )
 
     def get_state(self) -> dict[str, np.ndarray]:
         """Open episodes: their numbers, sums, last observation and actions so far."""

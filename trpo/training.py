@@ -23,7 +23,7 @@ from trpo.prepared import Prepared, batch_of
 from trpo.ranks import ALONE, Alone, share_of
 from trpo.rollout import RolloutCollector
 from trpo.training_state import agent_state, mark, part_of, return_to
-from trpo.transitions import NonFiniteTransitionError
+from trpo.transitions import Limits, NonFiniteTransitionError
 from trpo.types import METRIC_NAMES, Rollout
 
 
@@ -95,8 +95,9 @@ class Trainer:
         try:
             distribution = config.agent.policy_distribution
             limited = config.agent.cost_limit is not None
+            limits = Limits.of(config.agent.dtype, config.normalize_observations)
             self.collector = RolloutCollector(
-                self.env, distribution, config.on_bad_data, limited
+                self.env, distribution, config.on_bad_data, limited, limits
             )
             self.agent = make_agent(
                 config, self.collector.spec, policy_network, value_network

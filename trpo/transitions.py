@@ -4,13 +4,35 @@ from typing import NamedTuple
 
 import numpy as np
 
+from trpo.batch_check import LARGEST, largest_observation, within
+
 
 STOP, DROP = "stop", "drop"
 ON_BAD_DATA = (STOP, DROP)
 
 
 class NonFiniteTransitionError(ValueError):
-    """The environment returned a NaN or an infinity; nothing was learned from it."""
+    """The environment returned a NaN, an infinity or a number too large to square.
+
+    Nothing was learned from it.
+    """
+
+
+class Limits(NamedTuple):
+    """Largest absolute values of an environment's numbers, see `batch_check.LARGEST`.
+
+    Attributes:
+        obs: of an entry of an observation.
+        rewards: of a reward, or a cost.
+    """
+
+    obs: float
+    rewards: float
+
+    @classmethod
+    def of(cls, dtype: str, normalized: bool) -> "Limits":
+        """Those of an agent, see `batch_check.largest_observation`."""
+        return cls(largest_observation(dtype, normalized), LARGEST[dtype])
 
 
 class Transition(NamedTuple):
@@ -25,7 +47,7 @@ class Transition(NamedTuple):
         truncated: [B] the episode was cut off after the step.
         valid: [B] False where the step was a reset (autoreset mode NEXT_STEP), was
             dropped, or its worker failed.
-        dropped: [B] the episode is not to be learned from, as its data are not finite.
+        dropped: [B] the episode is not to be learned from, as its data can't be used.
         restarted: [B] the environment failed and was replaced.
         costs: [B] what the step cost; None where costs are not read.
     """
@@ -41,25 +63,56 @@ class Transition(NamedTuple):
     costs: np.ndarray | None = None
 
 
-def not_finite(step: Transition) -> np.ndarray:
-    """[B] environments whose observations, reward or cost are not all finite."""
-    finite = np.isfinite(step.rewards)
+def unusable_rows(obs: np.ndarray, largest: float) -> np.ndarray:
+    """[B] environments whose observation [B, obs_dim] is not finite, or too large."""
+    # A maximum is NaN if one entry is.
+    return ~within(np.abs(obs).max(axis=1), largest)
+
+
+def unusable(step: Transition, limits: Limits) -> np.ndarray:
+    """[B] environments whose observations, reward or cost can't be learned from."""
+    bad = ~within(step.rewards, limits.rewards)
     if step.costs is not None:
-        finite &= np.isfinite(step.costs)
-    for array in (step.obs, step.final_obs):
-        finite &= np.isfinite(array).all(axis=1)
-    return ~finite
+        bad |= ~within(step.costs, limits.rewards)
+    for obs in (step.obs, step.final_obs):
+        bad |= unusable_rows(obs, limits.obs)
+    return bad
 
 
-def require_finite(step: Transition, lengths: np.ndarray) -> None:
-    """Raise NonFiniteTransitionError, with environment and step, if `not_finite`."""
-    for name in ("obs", "final_obs", "rewards", "costs"):
-        array = getattr(step, name)
-        if array is not None and not np.isfinite(array).all():
-            index = int(np.argwhere(~np.isfinite(array))[0][0])
-            raise NonFiniteTransitionError(
-                f"`{name}`: expected finite numbers, got {array[index]} from "
-                f"environment {index} at step {lengths[index]} of its episode. Look "
-                "for a division by zero or an unstable simulation there, or leave such "
-                "episodes out by on_bad_data='drop'."
-            )
+def refusal(step: Transition, limits: Limits, lengths: np.ndarray) -> ValueError:
+    """The error that says which number of an `unusable` step it was.
+
+    Args:
+        step: The step.
+        limits: Largest absolute values.
+        lengths: [B] steps of each episode before it.
+    """
+    index = int(unusable(step, limits).argmax())
+    # A step that is none, but a reset, has nothing else that could be bad.
+    for name in ("final_obs", "rewards", "costs") if step.valid[index] else ():
+        numbers = getattr(step, name)
+        largest = limits.obs if name == "final_obs" else limits.rewards
+        if numbers is not None and not within(numbers[index], largest).all():
+            where = f"at step {lengths[index]} of its episode"
+            return _refusal(name.removeprefix("final_"), numbers, index, largest, where)
+    return reset_refusal(step.obs, index, limits)
+
+
+def reset_refusal(obs: np.ndarray, index: int, limits: Limits) -> ValueError:
+    """The error that says which number of environment `index` was bad at its reset."""
+    return _refusal("obs", obs, index, limits.obs, "at the reset of its episode")
+
+
+def _refusal(
+    name: str, numbers: np.ndarray, index: int, largest: float, where: str
+) -> ValueError:
+    numbers, entry = np.atleast_1d(numbers[index]), ""
+    column = int((~within(numbers, largest)).argmax())
+    if name == "obs":
+        entry = f" in entry {column}"
+    return NonFiniteTransitionError(
+        f"`{name}`: expected finite numbers of {largest:.2g} at most, got "
+        f"{numbers[column]}{entry} from environment {index} {where}. Look for a "
+        "division by zero or an unstable simulation there, scale what is so large, or "
+        "leave such episodes out by on_bad_data='drop'."
+    )

@@ -241,6 +241,11 @@ class Agent(Protocol):
     config: Any
     """Hyperparameters, a `trpo.config.TRPOConfig`."""
 
+    @property
+    def largest_observation(self) -> float:
+        """Absolute value above which an observation is refused."""
+        ...
+
     def act(
         self, obs: Any, deterministic: bool = False, action_mask: Any = None
     ) -> tuple[Any, Any, Any]:

@@ -7,6 +7,7 @@ file.
 """
 
 import copy
+import math
 from typing import Any, NamedTuple
 
 import jax
@@ -15,6 +16,7 @@ from jax.sharding import Mesh
 
 from trpo.config import TRPOConfig
 from trpo.training import RECENT_EPISODES
+from trpo.transitions import Limits
 from trpo.types import Batch, Rates
 from trpo_jax import compiled_rollout as rollouts, compiled_statistics as statistics
 from trpo_jax.compiled import TRPOState, pure_update
@@ -92,7 +94,7 @@ class IterationMetrics(NamedTuple):
         episodes: episodes finished so far.
         return_scale: divisor of rewards.
         advantage_std: of this batch, before it was normalised.
-        finite: whether all observations and rewards were.
+        finite: whether all observations and rewards could be used.
     """
 
     report: jax.Array
@@ -206,7 +208,9 @@ def iterate(
         update=state.update + 1,
         episodes=state.episodes + count,
     )
-    metrics = _metrics(after, rollout, report, prepared.advantage_std)
+    limits = Limits.of(policy.dtype, policy.normalize_observations)
+    usable = _usable(after, rollout, limits)
+    metrics = _metrics(after, report, prepared.advantage_std, usable)
     return Iterated(after, metrics, rollout, prepared.batch)
 
 
@@ -267,15 +271,14 @@ def _rows(array: jax.Array) -> jax.Array:
 
 def _metrics(
     after: LoopState,
-    rollout: DeviceRollout,
     report: jax.Array,
     advantage_std: jax.Array,
+    usable: jax.Array,
 ) -> IterationMetrics:
     size = after.recent.shape[0]
     known = jnp.minimum(after.episodes, size)
     chosen = (jnp.arange(size) >= size - known)[:, None]
     means = (after.recent * chosen).sum(0) / jnp.maximum(known, 1)
-    numbers = (rollout.obs, rollout.rewards, rollout.next_values)
     return IterationMetrics(
         report=report,
         episode_return=means[0],
@@ -283,5 +286,23 @@ def _metrics(
         episodes=after.episodes,
         return_scale=statistics.standard_deviation(after.return_moments)[0],
         advantage_std=advantage_std,
-        finite=jnp.stack([jnp.isfinite(array).all() for array in numbers]).all(),
+        finite=usable,
     )
+
+
+def _usable(after: LoopState, rollout: DeviceRollout, limits: Limits) -> jax.Array:
+    """Whether all that environments returned can be used, as on the host.
+
+    And whether all that is made of it is finite: statistics are in float32 here, unless
+    in 64-bit mode, and overflow long before the host's.
+    """
+    rest = after._replace(learner=())
+    bounds = [(rollout.obs, limits.obs), (rollout.rewards, limits.rewards)]
+    bounds += [(x, math.inf) for x in (rollout.next_values, *jax.tree.leaves(rest))]
+    return jnp.stack(
+        [
+            (jnp.abs(x) <= min(largest, float(jnp.finfo(x.dtype).max))).all()
+            for x, largest in bounds
+            if jnp.issubdtype(x.dtype, jnp.floating)
+        ]
+    ).all()

@@ -219,7 +219,8 @@ class CompiledTrainer:
         bad = np.argwhere(~np.asarray(metrics.finite)[:iterations])
         if len(bad):
             raise NonFiniteTransitionError(
-                f"expected finite observations and rewards, got others in update "
+                f"expected finite observations and rewards, whose squares and sums are "
+                f"finite too, got others in update "
                 f"{self.update_count + int(bad[0][0]) + 1} of "
                 f"{self.configs[0].env_id}. The newest checkpoint is from before it. "
                 "Look for a division by zero or an unstable simulation there."
