@@ -6,6 +6,7 @@ why. Training stops between updates, never inside one: what a callback answers t
 rollout holds once its update is done, so that a checkpoint always has whole updates.
 """
 
+import contextlib
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 
 from trpo.callback_state import CallbackStateError, decoded_state, encoded_state
+from trpo.closing import closing
 from trpo.types import Rollout
 from trpo.validation import shown
 
@@ -168,8 +170,10 @@ class Callbacks:
 
     def end(self) -> None:
         """Training has ended or failed; every one that started is told."""
-        while self._started:
-            self._started.pop().on_end()
+        with contextlib.ExitStack() as ends:
+            for part in self._started:
+                ends.enter_context(closing(part.on_end))
+            self._started = []
 
     def on_rollout(self, rollout: Rollout) -> None:
         """See `Callback`."""

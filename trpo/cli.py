@@ -26,6 +26,7 @@ from trpo.compilation_cache import enable_compilation_cache
 from trpo.config import TrainConfig
 from trpo.determinism import set_environment
 from trpo.environment_worker import EnvironmentWorkerError
+from trpo.signals import stop_signals
 from trpo.terminal import Terminal, safe_streams
 from trpo.validation import require_count
 
@@ -125,12 +126,20 @@ def _parse(kind: Any, arguments: list[str], command: str, **options: Any) -> Any
 
 
 def _train(arguments: list[str]) -> int:
+    # From the start, while modules are imported, too. But processes that wait for
+    # others to come are ended as usual.
+    alone = "--distributed" not in arguments
+    with stop_signals() if alone else contextlib.nullcontext():
+        if any(argument.partition("=")[0] == "--resume" for argument in arguments):
+            return _resume(_parse(ResumeArguments, arguments, "train"))
+        return _start(arguments)
+
+
+def _start(arguments: list[str]) -> int:
     from trpo.commands import train_run
     from trpo.members import members_of, parse_sweep, reserve_cpu_devices
     from trpo.presets import preset_config
 
-    if any(argument.partition("=")[0] == "--resume" for argument in arguments):
-        return _resume(_parse(ResumeArguments, arguments, "train"))
     # Twice: the first pass finds the environment, whose preset the second starts
     # from, so that `--help` and what is left out show the preset's values.
     asked = [a for a in arguments if a not in ("-h", "--help")]
@@ -186,7 +195,9 @@ def _resume(parsed: ResumeArguments) -> int:
 def _sweep(arguments: list[str]) -> int:
     from trpo.sweep_command import SweepArguments, main as sweep
 
-    return sweep(_parse(SweepArguments, arguments, "sweep"))
+    parsed = _parse(SweepArguments, arguments, "sweep")
+    with stop_signals():
+        return sweep(parsed)
 
 
 def _prepare_jax(config: TrainConfig) -> None:

@@ -2,11 +2,8 @@
 
 import dataclasses
 import json
-import signal
-import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from rich.console import Console
@@ -14,6 +11,7 @@ from rich.console import Console
 from trpo.callbacks import Callbacks, Given, Run, Stop
 from trpo.checkpoint import Checkpoint
 from trpo.checkpoint_fit import require_fit
+from trpo.closing import closing, noted
 from trpo.config import TrainConfig
 from trpo.configured_callbacks import configured_callbacks
 from trpo.cost_training import cost_columns
@@ -22,6 +20,7 @@ from trpo.metrics import MetricsWriter
 from trpo.progress import ProgressDisplay
 from trpo.run_directory import RunDirectory, load_agent
 from trpo.saver import Saver, tell
+from trpo.signals import StopRequest, stop_signals
 from trpo.terminal import Terminal, quoted
 from trpo.training import COLUMNS, Progress, Trainer
 from trpo.validation import shown
@@ -47,7 +46,8 @@ def train_run(
 ) -> EvaluationResult | None:
     """Train into a run directory; continue it if `resume`.
 
-    SIGINT and SIGTERM end the run after the present update, with a checkpoint.
+    SIGINT, SIGTERM, SIGHUP and SIGUSR1 end the run after the present update, with a
+    checkpoint; a second SIGINT interrupts at once.
 
     Args:
         config: Configuration of the run.
@@ -69,34 +69,32 @@ def train_run(
     terminal = Terminal(console)
     directory = RunDirectory(run_dir)
     asked = Callbacks([*configured_callbacks(config), *callbacks])
-    found = None
-    if resume:
-        # Before anything is made, of sizes that may be a stranger's.
-        found = _found(config, directory, terminal, make_trainer is not Trainer)
-    else:
-        directory.create(config)
-    try:
-        trainer = make_trainer(config)
-    except BaseException:
-        if not resume:
-            # A run that can't start leaves nothing that would be in the next one's way.
-            (directory.path / "config.json").unlink()
-            directory.checkpoints.rmdir()
-            directory.path.rmdir()
-        raise
-    try:
-        if found is not None:
-            asked.set_state(_restore(trainer, found, terminal))
-            directory.write_config(config)
+    with stop_signals() as signals:
+        found = None
+        if resume:
+            # Before anything is made, of sizes that may be a stranger's.
+            found = _found(config, directory, terminal, make_trainer is not Trainer)
+        else:
+            directory.create(config)
         try:
-            asked.start(_run_of(trainer, directory, asked))
-            _train(trainer, directory, terminal, asked)
-        finally:
-            asked.end()
-        result = _finish(trainer, directory, terminal, asked.stop)
-    finally:
-        trainer.close()
-    return result
+            trainer = make_trainer(config)
+        except BaseException as cause:
+            if not resume:
+                # A run that can't start leaves nothing that would be in the next
+                # one's way.
+                with noted(cause):
+                    (directory.path / "config.json").unlink()
+                    directory.checkpoints.rmdir()
+                    directory.path.rmdir()
+            raise
+        with closing(trainer.close):
+            if found is not None:
+                asked.set_state(_restore(trainer, found, terminal))
+                directory.write_config(config)
+            with closing(asked.end):
+                asked.start(_run_of(trainer, directory, asked))
+                _train(trainer, directory, terminal, asked, signals)
+            return _finish(trainer, directory, terminal, asked.stop)
 
 
 def _run_of(trainer: Trainer, directory: RunDirectory, asked: Callbacks) -> Run:
@@ -140,20 +138,28 @@ def _restore(trainer: Trainer, checkpoint: Checkpoint, terminal: Terminal) -> di
 
 
 def _train(
-    trainer: Trainer, directory: RunDirectory, terminal: Terminal, asked: Callbacks
+    trainer: Trainer,
+    directory: RunDirectory,
+    terminal: Terminal,
+    asked: Callbacks,
+    signals: StopRequest,
 ) -> None:
     config = trainer.config
     columns = COLUMNS + cost_columns(config) + EVALUATION_COLUMNS
     writer = MetricsWriter(directory.path, columns, last_step=trainer.step_count)
     total = config.num_updates * config.num_envs * config.rollout_steps
     saver = Saver(trainer, directory, terminal, asked)
+
+    def ended() -> bool:
+        return signals.is_set() or asked.stop is not None
+
     with (
-        stop_signals() as stop,
+        closing(writer.close),
         ProgressDisplay(terminal, total, trainer.step_count) as display,
     ):
         try:
-            progress, done = None, False
-            while trainer.update_count < config.num_updates and not done:
+            progress = None
+            while trainer.update_count < config.num_updates and not ended():
                 progress = trainer.train_once(asked.on_rollout)
                 result = _interim(trainer, progress)
                 row = {"update": progress.update, **progress.metrics}
@@ -163,17 +169,14 @@ def _train(
                 asked.on_update(progress)
                 if result is not None:
                     asked.on_evaluation(progress, result)
-                done = stop.is_set() or asked.stop is not None
-                if done or progress.update % config.checkpoint_interval == 0:
+                if ended() or progress.update % config.checkpoint_interval == 0:
                     saver.save(progress)
-                    done = done or asked.stop is not None
-        except BaseException:
-            saver.save_if_new()  # The state after the last whole update.
+        except BaseException as cause:
+            with noted(cause):
+                saver.save_if_new()  # The state after the last whole update.
             at = f"stopped at step {trainer.step_count:,}"
             terminal.say(f"{at}; {saver.how_to_go_on}")
             raise
-        finally:
-            writer.close()
     saver.save_last(progress)
 
 
@@ -200,7 +203,8 @@ def _finish(
 ) -> EvaluationResult | None:
     config, path = trainer.config, directory.path
     title = f"{config.env_id}, {config.backend}, seed {config.seed}"
-    directory.draw_learning_curve(title)
+    with terminal.excusing("no learning curve was drawn"):
+        directory.draw_learning_curve(title)
     if stop is not None:
         # By a callback: the run is as long as was wanted, so it is scored.
         terminal.say(f"stopped at step {trainer.step_count:,}: {stop.reason}")
@@ -281,24 +285,3 @@ def resumed_config(run_dir: Path, total_steps: int | None) -> TrainConfig:
     if total_steps is None:
         return config
     return dataclasses.replace(config, total_steps=total_steps)
-
-
-@contextmanager
-def stop_signals() -> Iterator[threading.Event]:
-    """An event that SIGINT or SIGTERM sets; a second SIGINT interrupts at once."""
-    stop = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield stop
-        return
-
-    def on_signal(number: int, _: object) -> None:
-        if stop.is_set() and number == signal.SIGINT:
-            raise KeyboardInterrupt
-        stop.set()
-
-    before = {n: signal.signal(n, on_signal) for n in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield stop
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -13,6 +13,7 @@ from trpo.evaluation import EvaluationResult
 from trpo.files import Folder
 from trpo.members import SWEEPABLE, members_of, reserve_cpu_devices
 from trpo.run_directory import LARGEST_CONFIG, RunDirectory, RunDirectoryError
+from trpo.signals import stop_signals
 from trpo.terminal import Terminal
 from trpo.validation import plain, shown
 
@@ -90,9 +91,10 @@ def train_compiled(
         plain(name): tuple(map(plain, values)) for name, values in (sweep or {}).items()
     }
     terminal = Terminal(console)
-    run = CompiledSession(config, Path(run_dir), plain(num_seeds), sweep, terminal)
-    run.create()
-    return run.train()
+    with stop_signals() as signals:
+        run = CompiledSession(config, Path(run_dir), plain(num_seeds), sweep, terminal)
+        run.create()
+        return run.train(signals)
 
 
 def resume_compiled(
@@ -116,6 +118,7 @@ def resume_compiled(
     num_seeds, sweep = read_members(run_dir, config)
     reserve_cpu_devices(len(members_of(config, num_seeds, sweep)))
     terminal = Terminal(console)
-    run = CompiledSession(config, run_dir, num_seeds, sweep, terminal, resume=True)
-    run.restore()
-    return run.train()
+    with stop_signals() as signals:
+        run = CompiledSession(config, run_dir, num_seeds, sweep, terminal, resume=True)
+        run.restore()
+        return run.train(signals)

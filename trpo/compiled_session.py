@@ -12,12 +12,12 @@ from trpo.backends import load_backend
 from trpo.callbacks import Callbacks, Run
 from trpo.checkpoint import Checkpoint, load_checkpoint
 from trpo.checkpoint_fit import require_fit
+from trpo.closing import closing, noted
 from trpo.commands import (
     EVALUATION_COLUMNS,
     INTERIM_EPISODES,
     describe,
     evaluation_json,
-    stop_signals,
 )
 from trpo.config import TrainConfig
 from trpo.configured_callbacks import configured_callbacks, require_compilable
@@ -27,6 +27,7 @@ from trpo.members_report import write_members
 from trpo.metrics import MetricsWriter
 from trpo.progress import ProgressDisplay
 from trpo.run_directory import RunDirectory
+from trpo.signals import StopRequest
 from trpo.terminal import Terminal, quoted
 from trpo.training import COLUMNS, Progress
 
@@ -60,6 +61,9 @@ class CompiledSession:
     ) -> None:
         self.config, self.path, self.terminal = config, path, terminal
         self.members = members_of(config, num_seeds, sweep)
+        # Updates that all members' checkpoints have, as far as this process has written
+        # them.
+        self.saved: int | None = None
         self.manifest = {"num_seeds": num_seeds, "sweep": sweep}
         alone = len(self.members) == 1
         self.directories = [
@@ -128,53 +132,68 @@ class CompiledSession:
             f"continuing {len(found)} member(s) at step {found[0].step:,}"
         )
 
-    def train(self) -> list[EvaluationResult]:
-        """Train to the end, write everything, evaluate."""
+    def train(self, signals: StopRequest) -> list[EvaluationResult]:
+        """Train to the end or until a signal comes, write everything, evaluate."""
         trainer, config = self.trainer, self.config
         count = len(self.members)
         total = count * config.num_updates * config.num_envs * config.rollout_steps
-        columns = COLUMNS + EVALUATION_COLUMNS
         evaluations: list[EvaluationResult] = []
-        saved = -1
         with contextlib.ExitStack() as stack:
-            stop = stack.enter_context(stop_signals())
             display = stack.enter_context(
                 ProgressDisplay(self.terminal, total, count * trainer.step_count)
             )
             writers = [
-                MetricsWriter(directory.path, columns, last_step=trainer.step_count)
+                MetricsWriter(directory.path, COLUMNS + EVALUATION_COLUMNS, step)
+                for step in [trainer.step_count]
                 for directory in self.directories
             ]
             for writer in writers:
-                stack.callback(writer.close)
+                stack.enter_context(closing(writer.close))
             for index, asked in enumerate(self.callbacks):
-                stack.callback(asked.end)
+                stack.enter_context(closing(asked.end))
                 asked.start(self._run_of(index))
-            while trainer.update_count < config.num_updates and not (
-                stop.is_set() or self.stopped
-            ):
-                target = self._next_stop(trainer.update_count)
-                last = target == config.num_updates
-                due = bool(config.eval_interval) and target % config.eval_interval == 0
-                chunk = trainer.advance(
-                    target - trainer.update_count,
-                    evaluate=due or (last and bool(config.eval_episodes)),
-                )
-                evaluations = chunk.evaluations
-                self._write(writers, chunk.progress, evaluations if due else [])
-                display.show(_average([rows[-1] for rows in chunk.progress]))
-                ends = last or stop.is_set() or self.stopped
-                if ends or target % config.checkpoint_interval == 0:
-                    self._save([rows[-1] for rows in chunk.progress])
-                    saved = target
-            if saved != trainer.update_count:
-                self._save()
+            try:
+                while trainer.update_count < config.num_updates and not (
+                    signals.is_set() or self.stopped
+                ):
+                    evaluations = self._advance(signals, writers, display)
+            except BaseException as cause:
+                with noted(cause):
+                    self._save_if_new()
+                    self.terminal.say(
+                        f"stopped at step {trainer.step_count:,}; continue: "
+                        f"trpo train --resume {quoted(self.path)}"
+                    )
+                raise
+            self._save_if_new()
         if trainer.update_count < config.num_updates and not self.stopped:
             evaluations = []
         elif config.eval_episodes and not evaluations:
             # Nothing was left to train, or callbacks stopped it before the end.
             evaluations = trainer.advance(0, evaluate=True).evaluations
         return self._finish(evaluations if config.eval_episodes else [])
+
+    def _advance(
+        self,
+        signals: StopRequest,
+        writers: Sequence[MetricsWriter],
+        display: ProgressDisplay,
+    ) -> list[EvaluationResult]:
+        """Train until something is due on the host, and do it."""
+        trainer, config = self.trainer, self.config
+        target = self._next_stop(trainer.update_count)
+        last = target == config.num_updates
+        due = bool(config.eval_interval) and target % config.eval_interval == 0
+        chunk = trainer.advance(
+            target - trainer.update_count,
+            evaluate=due or (last and bool(config.eval_episodes)),
+        )
+        self._write(writers, chunk.progress, chunk.evaluations if due else [])
+        display.show(_average([rows[-1] for rows in chunk.progress]))
+        ends = last or signals.is_set() or self.stopped
+        if ends or target % config.checkpoint_interval == 0:
+            self._save([rows[-1] for rows in chunk.progress])
+        return chunk.evaluations
 
     def _next_stop(self, update: int) -> int:
         """The next update after which something is due on the host."""
@@ -193,8 +212,10 @@ class CompiledSession:
         progress: Sequence[Sequence[Progress]],
         evaluations: Sequence[EvaluationResult],
     ) -> None:
+        told: list[tuple[int, Progress, EvaluationResult | None]] = []
         for index, (writer, rows) in enumerate(zip(writers, progress, strict=True)):
             for row in rows:
+                result = None
                 metrics = {"update": row.update, **row.metrics}
                 if evaluations and row is rows[-1]:
                     result = evaluations[index]
@@ -203,11 +224,12 @@ class CompiledSession:
                     metrics |= dict(zip(EVALUATION_COLUMNS, scores, strict=False))
                 metrics["policy/target_kl"] = self._target_kl(index, row)
                 writer.write(row.step, metrics)
-                asked = self.callbacks[index]
-                told = Progress(row.update, row.step, metrics)
-                asked.on_update(told)
-                if evaluations and row is rows[-1]:
-                    asked.on_evaluation(told, evaluations[index])
+                told.append((index, Progress(row.update, row.step, metrics), result))
+        # Only now: all rows are there if one of the callbacks fails.
+        for index, row, result in told:
+            self.callbacks[index].on_update(row)
+            if result is not None:
+                self.callbacks[index].on_evaluation(row, result)
 
     def _target_kl(self, index: int, row: Progress) -> float:
         """The radius of this update, by the schedule that the program follows too."""
@@ -229,6 +251,10 @@ class CompiledSession:
 
         return Run(config, None, self.directories[index].path, save)
 
+    def _save_if_new(self) -> None:
+        if self.saved != self.trainer.update_count:
+            self._save()
+
     def _save(self, progress: Sequence[Progress] = ()) -> None:
         head = self.trainer.environment.spec.head
         step = self.trainer.step_count
@@ -241,20 +267,21 @@ class CompiledSession:
             )
             if progress:
                 asked.on_checkpoint(progress[index], path)
+        self.saved = self.trainer.update_count
 
     def _finish(self, evaluations: list[EvaluationResult]) -> list[EvaluationResult]:
         """Figures, tables and what to do next."""
         name = self.config.env_id
         for directory, member in zip(self.directories, self.members, strict=True):
-            directory.draw_learning_curve(f"{name}, jax, compiled, {member.name}")
+            with self.terminal.excusing("no learning curve was drawn"):
+                directory.draw_learning_curve(f"{name}, jax, compiled, {member.name}")
         for directory, result in zip(self.directories, evaluations, strict=False):
             text = evaluation_json(result) + "\n"
             (directory.path / "evaluation.json").write_text(text)
         if self.many:
             steps = self.trainer.step_count
-            write_members(
-                self.path, self.config.env_id, self.members, steps, evaluations
-            )
+            with self.terminal.excusing("no table or figure of all members"):
+                write_members(self.path, name, self.members, steps, evaluations)
         for member, result in zip(self.members, evaluations, strict=False):
             label = f"{member.name}: " if self.many else ""
             self.terminal.say(f"{label}{describe(result)}")

@@ -11,13 +11,15 @@ import numpy as np
 
 from trpo.arguments import RankArguments
 from trpo.backends import load_backend
-from trpo.commands import stop_signals, train_run
+from trpo.closing import closing
+from trpo.commands import train_run
 from trpo.config import TrainConfig
 from trpo.rank_run import LeadingTrainer, follow, rescued
 from trpo.rank_watch import RankWatch
 from trpo.ranks import Ranks
 from trpo.rendezvous import Rendezvous
 from trpo.run_directory import RunDirectory
+from trpo.signals import stop_signals
 from trpo.terminal import SafeStream, Terminal, quoted
 from trpo.training import Trainer
 from trpo.validation import require_positive
@@ -55,10 +57,12 @@ def train_distributed(
     device = engine.local_device(config.device)
     config = dataclasses.replace(_same_on_all(config, ranks), device=device)
     try:
-        if ranks.rank:
-            _follow(config, run_dir, ranks, watch)
-        else:
-            _lead(config, run_dir, ranks, watch, resume=resume)
+        # Only here: who waits for the others to come can be ended as usual.
+        with stop_signals():
+            if ranks.rank:
+                _follow(config, run_dir, ranks, watch)
+            else:
+                _lead(config, run_dir, ranks, watch, resume=resume)
     except BaseException as error:
         reason = f"{type(error).__name__}: {error}"
         watch.fail(reason)
@@ -85,13 +89,10 @@ def _lead(
 
 def _follow(config: TrainConfig, run_dir: Path, ranks: Ranks, watch: RankWatch) -> None:
     # Signals go to all processes; it is rank 0 that ends the run.
-    with stop_signals():
-        trainer = Trainer(config, ranks=ranks)
-        try:
-            watch.rescue = lambda: _rescue(trainer, run_dir)
-            follow(trainer, ranks)
-        finally:
-            trainer.close()
+    trainer = Trainer(config, ranks=ranks)
+    with closing(trainer.close):
+        watch.rescue = lambda: _rescue(trainer, run_dir)
+        follow(trainer, ranks)
 
 
 def _same_on_all(config: TrainConfig, ranks: Ranks) -> TrainConfig:

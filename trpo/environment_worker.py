@@ -17,6 +17,7 @@ import gymnasium
 
 from trpo.action_masks import KEY as ACTION_MASK
 from trpo.costs import FINAL_INFO, cost_info
+from trpo.signals import ASKING
 
 
 CONSTRUCTOR, RESET, STEP, CLOSE = "constructor", "reset", "step", "close"
@@ -46,12 +47,13 @@ class EnvironmentWorkerError(RuntimeError):
         super().__init__(index, phase, reason, original)
         self.index, self.phase = index, phase
         self.reason, self.original = reason, original
+        if original:
+            self.add_note(original.rstrip())
 
     def __str__(self) -> str:
-        where = f"\n{self.original.rstrip()}" if self.original else ""
         return (
             f"environment {self.index} failed in its {self.phase}: {self.reason}. "
-            f"{ADVICE[self.phase]}{where}"
+            f"{ADVICE[self.phase]}"
         )
 
     @classmethod
@@ -85,10 +87,10 @@ def serve(
         maker: Makes the environment.
         index: Of the environment in its vector.
     """
-    # Ctrl-C and a scheduler's SIGTERM reach all processes of a run. The one that
+    # Ctrl-C and a scheduler's signals reach all processes of a run. The one that
     # trains ends its update first, for which it needs the environments.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    for number in ASKING:
+        signal.signal(number, signal.SIG_IGN)
     threading.Thread(target=_leave_with_parent, daemon=True).start()
     ticket, phase, env = 0, CONSTRUCTOR, None
     try:

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from trpo.closing import closing
 from trpo.config import TrainConfig
 from trpo.rank_training import state_without_others
 from trpo.ranks import Ranks
@@ -52,6 +53,9 @@ class LeadingTrainer(Trainer):
 
     def get_state(self) -> dict[str, np.ndarray]:
         """See `Trainer`; of the whole run."""
+        if self._interrupted:
+            # The others wait for this rank in the middle of an update.
+            return rescued(self)[1]
         self._order(Order.GIVE_STATE)
         return super().get_state()
 
@@ -62,8 +66,9 @@ class LeadingTrainer(Trainer):
 
     def close(self) -> None:
         """Have the others end, and close the environments."""
-        self._order(Order.END)
-        super().close()
+        with closing(super().close):
+            if not self._interrupted:
+                self._order(Order.END)
 
     def _order(
         self, order: Order, arrays: Mapping[str, np.ndarray] | None = None

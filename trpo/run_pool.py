@@ -9,8 +9,8 @@ from typing import Protocol, TypeVar
 
 from rich.console import Console
 
-from trpo.commands import stop_signals
-from trpo.run_process import locked
+from trpo.run_process import Stop, locked
+from trpo.signals import stop_signals
 from trpo.terminal import Bar, Terminal
 
 
@@ -48,7 +48,7 @@ class Spec(Protocol):
         """Environment steps so far."""
         ...
 
-    def run(self, root: Path, stop: threading.Event) -> bool:
+    def run(self, root: Path, stop: Stop) -> bool:
         """Make or continue it; whether it is done. RuntimeError: it failed."""
         ...
 
@@ -65,8 +65,8 @@ def run_all(
 ) -> int:
     """Run what is not done, `workers` at a time; returns the exit status.
 
-    SIGINT and SIGTERM let the present runs save and exit. A failed run is reported and
-    does not keep the others from running.
+    The signals of `trpo.signals` let the present runs save and exit. A failed run is
+    reported and does not keep the others from running.
 
     Args:
         specs: The runs, in order.

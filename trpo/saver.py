@@ -25,8 +25,15 @@ class Saver:
     ) -> None:
         self.trainer, self.directory, self.terminal = trainer, directory, terminal
         self.asked = asked
-        self.saved = trainer.update_count
-        self.how_to_go_on = f"continue: trpo train --resume {quoted(directory.path)}"
+        # Updates that the newest checkpoint has; None if there is none.
+        self.saved = trainer.update_count or None
+
+    @property
+    def how_to_go_on(self) -> str:
+        """The command that continues from what is saved."""
+        if self.saved is None:
+            return "nothing is saved yet"
+        return f"continue: trpo train --resume {quoted(self.directory.path)}"
 
     def save(self, progress: Progress | None = None) -> None:
         """Write a checkpoint, and tell the callbacks if they are given the progress."""
@@ -42,7 +49,7 @@ class Saver:
 
     def save_if_new(self, progress: Progress | None = None) -> None:
         """Write a checkpoint unless the newest one has this state."""
-        if self.saved != self.trainer.update_count or self.trainer.update_count == 0:
+        if self.saved != self.trainer.update_count:
             self.save(progress)
 
     def save_last(self, progress: Progress | None) -> None:

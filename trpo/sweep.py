@@ -9,7 +9,6 @@ import itertools
 import json
 import os
 import sys
-import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,7 +22,7 @@ from trpo.presets import preset_config
 from trpo.ray_runs import ray_launch
 from trpo.run_directory import RunDirectory
 from trpo.run_pool import run_all
-from trpo.run_process import Launch, execute
+from trpo.run_process import Launch, Stop, execute
 from trpo.sweep_report import SweepRow, write_report
 from trpo.terminal import Terminal
 from trpo.validation import assignments, require_count
@@ -96,7 +95,7 @@ class SweepRun:
         """Environment steps so far."""
         return logged_steps(root / self.name / "metrics.csv")
 
-    def run(self, root: Path, stop: threading.Event) -> bool:
+    def run(self, root: Path, stop: Stop) -> bool:
         """Make or continue it in a process of its own; whether it is done.
 
         Raises:

@@ -8,6 +8,8 @@ from pathlib import Path
 
 from trpo.compilation_cache import enable_compilation_cache
 from trpo.config import TrainConfig
+from trpo.signals import stop_signals
+from trpo.terminal import safe_streams
 
 
 def main(run_dir: Path, config: TrainConfig) -> None:
@@ -25,4 +27,5 @@ def main(run_dir: Path, config: TrainConfig) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), TrainConfig.from_dict(json.loads(sys.argv[2])))
+    with stop_signals(), safe_streams():
+        main(Path(sys.argv[1]), TrainConfig.from_dict(json.loads(sys.argv[2])))

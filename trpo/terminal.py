@@ -38,7 +38,7 @@ Line: TypeAlias = str | Sequence[str | tuple[str, str]]
 _COLOUR = re.compile(r"\x1b\[[\d;]*m")
 
 
-def shown(text: object) -> str:
+def visible(text: object) -> str:
     r"""Text in which nothing acts on a terminal: an escape is `\x1b`, a newline `\n`.
 
     So are characters that can't be seen, and those that turn the direction of others.
@@ -102,6 +102,14 @@ class Terminal:
         """Print an error that nobody foresaw, with its traceback."""
         self.say(*"".join(traceback.format_exception(error)).splitlines())
 
+    @contextlib.contextmanager
+    def excusing(self, what: str) -> Iterator[None]:
+        """Only say what went wrong in this block: what was learned is saved."""
+        try:
+            yield
+        except (OSError, ValueError, RuntimeError) as error:
+            self.say(f"{what}: {error}", style="yellow")
+
     def table(self, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         """Print a table, as wide as the terminal."""
         table = Table(box=None, pad_edge=False)
@@ -123,7 +131,7 @@ class Terminal:
 
     def as_text(self, text: str) -> Text:
         """Text as it is printed here."""
-        return Text(readable(shown(text), self._console.encoding))
+        return Text(readable(visible(text), self._console.encoding))
 
     def _piece(self, piece: str | tuple[str, str]) -> tuple[str, str]:
         text, style = (piece, "") if isinstance(piece, str) else piece
@@ -271,7 +279,7 @@ def _occupy_standard_descriptors() -> None:
 
 def _format_warning(message: Warning | str, *_: object, **__: object) -> str:
     # Gymnasium's have colours.
-    return f"warning: {shown(_COLOUR.sub('', str(message)))}\n"
+    return f"warning: {visible(_COLOUR.sub('', str(message)))}\n"
 
 
 def _encoding_of(stream: Any) -> str:

@@ -15,6 +15,7 @@ from trpo.advantages import (
 )
 from trpo.backends import make_agent
 from trpo.callbacks import Callbacks, Given, Run, Stop
+from trpo.closing import closing
 from trpo.config import TrainConfig
 from trpo.cost_training import CostTraining
 from trpo.environments import make_vector_environment
@@ -149,12 +150,10 @@ class Trainer:
         """
         target = self.config.num_updates if num_updates is None else num_updates
         asked = Callbacks(callbacks)
-        try:
+        with closing(asked.end):
             asked.start(Run(self.config, self.agent))
             while self.update_count < target and asked.stop is None:
                 asked.on_update(self.train_once(asked.on_rollout))
-        finally:
-            asked.end()
         return asked.stop
 
     def train_once(
