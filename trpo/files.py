@@ -13,9 +13,10 @@ import math
 import os
 import stat
 import time
-from collections.abc import Iterator
+import warnings
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import IO, Any, Self
+from typing import IO, Any, Self, TypeVar
 
 
 # Of a text file that the project writes, in bytes; a manifest of many tensors is one.
@@ -25,6 +26,7 @@ TEMPORARY = ".tmp-"
 LOCK = ".lock"
 # A file system without locks; to keep two runs apart is the user's own care there.
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
+_T = TypeVar("_T")
 
 
 class FileError(ValueError):
@@ -45,23 +47,20 @@ class Folder:
     """
 
     def __init__(self, path: Path | str, *, make: bool = False) -> None:
-        self.path = Path(path)
-        self._lock: int | None = None
         missing = []
         if make:
-            above = (self.path, *self.path.parents)
+            above = (Path(path), *Path(path).parents)
             missing = [folder.parent for folder in above if not folder.exists()]
-            self.path.mkdir(parents=True, exist_ok=True)
-        self.descriptor = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY)
+            Path(path).mkdir(parents=True, exist_ok=True)
+        self._open(Path(path), os.open(path, os.O_RDONLY | os.O_DIRECTORY))
         for parent in missing:
             with Folder(parent) as folder:
                 folder.sync()
 
-    @classmethod
-    def _opened(cls, path: Path, descriptor: int) -> Self:
-        folder = cls.__new__(cls)
-        folder.path, folder.descriptor, folder._lock = path, descriptor, None
-        return folder
+    def _open(self, path: Path, descriptor: int, above: "Folder | None" = None) -> None:
+        self.path, self.descriptor, self._above = path, descriptor, above
+        self._lock: int | None = None
+        self._kept: dict[str, bytes] = {}
 
     def __enter__(self) -> Self:
         return self
@@ -92,23 +91,62 @@ class Folder:
             FileError: it is a link, or no directory.
             OSError: it is not there.
         """
-        path = self.path / name
-        with self._at(name):
-            if make:
-                with contextlib.suppress(FileExistsError):
-                    os.mkdir(name, dir_fd=self.descriptor)
-                    self.sync()
-            flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
-            try:
+        path, folder = self.path / name, type(self).__new__(type(self))
+        if make:
+            with contextlib.suppress(FileExistsError):
+                self._made(lambda: os.mkdir(name, dir_fd=self.descriptor))
+                self.sync()
+        flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
+        try:
+            with self._at(name):
                 descriptor = os.open(name, flags, dir_fd=self.descriptor)
-            except OSError as error:
-                if error.errno in (errno.ELOOP, errno.ENOTDIR):
-                    raise FileError(
-                        f"{path}: expected a directory, got a link or a file. Links in "
-                        "a run directory are not followed: move what it names there."
-                    ) from None
+        except OSError as error:
+            if error.errno in (errno.ELOOP, errno.ENOTDIR):
+                raise FileError(
+                    f"{path}: expected a directory, got a link or a file. Links in a "
+                    "run directory are not followed: move what it names there."
+                ) from None
+            raise
+        folder._open(path, descriptor, self)
+        return folder
+
+    def _made(self, make: Callable[[], _T]) -> _T:
+        """Make an entry; if a directory that is held was deleted, in a new one."""
+        try:
+            return make()
+        except FileNotFoundError:
+            if self._lock is None:
                 raise
-        return self._opened(path, descriptor)
+        self._make_again()
+        return make()
+
+    def _make_again(self) -> None:
+        path, above = self.path, self._above
+        try:
+            if above is None:
+                path.mkdir(parents=True)
+            else:
+                above._made(lambda: os.mkdir(path.name, dir_fd=above.descriptor))
+        except FileExistsError:
+            reason = "deleted while in use, and something else is there now"
+            raise FileExistsError(errno.EEXIST, reason, str(path)) from None
+        new = Folder(path) if above is None else above.folder(path.name)
+        kept, self._kept = self._kept, {}
+        self.close()
+        self._open(path, new.descriptor, above)
+        self.lock()
+        for name, content in kept.items():
+            self.keep(name, content)
+        warnings.warn(
+            f"{path} was deleted while in use: made again with {', '.join(kept)}; what "
+            "else it held is lost",
+            stacklevel=2,
+        )
+
+    def keep(self, name: str, content: bytes) -> None:
+        """Write a file, and again wherever a deleted directory has to be made anew."""
+        self._kept[name] = content
+        self.write(name, content)
 
     def names(self) -> list[str]:
         """Of all that is in the directory, sorted."""
@@ -197,9 +235,19 @@ class Folder:
             OSError: it is a directory, or the disk refused.
         """
         self.remove(name)
-        return os.fdopen(
-            self._regular(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL), "wb", buffering=0
-        )
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
+        descriptor = self._made(lambda: self._regular(name, flags))
+        return os.fdopen(descriptor, "wb", buffering=0)
+
+    def append(self, name: str) -> IO[bytes]:
+        """A file that is there, to write more to its end.
+
+        Raises:
+            FileError: it is no regular file.
+            OSError: it is not there, or the disk refused.
+        """
+        flags = os.O_WRONLY | os.O_APPEND
+        return os.fdopen(self._regular(name, flags), "ab", buffering=0)
 
     def put(self, name: str, content: bytes) -> None:
         """Create a file, and wait until its content is on the disk."""
@@ -306,6 +354,59 @@ class Folder:
         except OSError as error:
             if error.errno not in _NO_LOCKS:
                 raise
+
+
+class GrowingFile:
+    """A file that grows by whole pieces; a disk that refuses one leaves it as it was.
+
+    Args:
+        folder: Where it is made, in place of what had its name.
+        name: Of the file.
+        head: How it begins, also if it is deleted meanwhile and has to begin anew.
+        content: What comes after that now.
+        inside: Name of a directory in `folder`, made if it is not there, to hold it.
+    """
+
+    def __init__(
+        self,
+        folder: Folder,
+        name: str,
+        head: bytes,
+        content: bytes = b"",
+        inside: str | None = None,
+    ) -> None:
+        self._folder, self._name, self._head = folder, name, head
+        self._inside = inside
+        self._file = self._begun(content)
+
+    def _begun(self, content: bytes) -> IO[bytes]:
+        with contextlib.ExitStack() as stack:
+            folder = self._folder
+            if self._inside is not None:
+                folder = stack.enter_context(folder.folder(self._inside, make=True))
+            folder.write(self._name, self._head + content)
+            return folder.append(self._name)
+
+    def append(self, piece: bytes) -> OSError | FileError | None:
+        """Append the whole of a piece or nothing; returns what refused it."""
+        try:
+            if not os.fstat(self._file.fileno()).st_nlink:
+                deleted, self._file = self._file, self._begun(b"")
+                deleted.close()
+            size = os.fstat(self._file.fileno()).st_size
+            try:
+                if self._file.write(piece) != len(piece):
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            except OSError:
+                self._file.truncate(size)
+                raise
+        except (OSError, FileError) as error:
+            return error
+        return None
+
+    def close(self) -> None:
+        """Close it."""
+        self._file.close()
 
 
 _LOCKS: set[int] = set()

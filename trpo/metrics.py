@@ -2,22 +2,21 @@
 
 import contextlib
 import csv
-import errno
-import functools
 import io
 import itertools
 import os
 import re
-import threading
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from trpo.choices import LARGEST_STEP
-from trpo.files import FileError, Folder
+from trpo.event_files import event_record, open_events
+from trpo.files import FileError, Folder, GrowingFile
 
 
+METRICS = "metrics.csv"
 # In bytes, and in rows, one for each update.
 LARGEST, MOST_ROWS = 256 * 2**20, 1_000_000
 # What a damaged metrics.csv becomes once its whole rows have been taken over.
@@ -28,89 +27,58 @@ class MetricsWriter:
     """Writes `metrics.csv` and TensorBoard events into a run directory.
 
     Args:
-        directory: The run directory.
+        directory: The run directory; one that is held is made again with its files if
+            it is deleted meanwhile.
         columns: Names of the CSV's columns, in order; a row may leave some empty.
         last_step: Rows of later steps are dropped, as a resumed run repeats them.
     """
 
     def __init__(
-        self, directory: Path, columns: tuple[str, ...], last_step: int
+        self, directory: Path | Folder, columns: tuple[str, ...], last_step: int
     ) -> None:
-        # Slow to import, and needed only by those who write logs.
-        from tensorboard.summary import Writer
-
-        self.path = directory / "metrics.csv"
-        rows, damage = _parsed(self.path)
+        self._opened = contextlib.ExitStack()
+        if isinstance(directory, Folder):
+            folder = directory
+        else:
+            folder = self._opened.enter_context(Folder(directory))
+        rows, damage = _parsed(folder, METRICS)
         if damage:
             warnings.warn(f"{damage}; as it was it is now {DAMAGED}", stacklevel=2)
-            os.replace(self.path, directory / DAMAGED)
+            folder.rename(METRICS, DAMAGED)
         kept = [row for row in rows if row["step"] <= last_step]
         # Those of another version, or of the user's own, stay.
-        columns = (*columns, *_others(kept, columns))
-        temporary = self.path.with_suffix(".csv.tmp")
-        with temporary.open("w", newline="") as file:
-            writer = csv.DictWriter(file, columns, restval="")
-            writer.writeheader()
-            writer.writerows(kept)
-        os.replace(temporary, self.path)
-        self._file = self.path.open("ab", buffering=0)
-        self._columns = columns
-        self._events: Any = Writer(str(directory / "tensorboard"))
-        _hide_thread_errors()
+        self._columns = (*columns, *_others(kept, columns))
+        header = _line(self._columns, {name: name for name in self._columns})
+        content = b"".join(_line(self._columns, row) for row in kept)
+        self._rows = GrowingFile(folder, METRICS, header, content)
+        self._events = open_events(folder, kept, self._columns)
 
-    def write(self, step: int, row: Mapping[str, float]) -> OSError | None:
+    def write(self, step: int, row: Mapping[str, float]) -> Exception | None:
         """Append a row at `step` environment steps, the whole of it or nothing.
 
         Returns:
-            The error of a disk that refused, full for example. TensorBoard's events
-            end at the first.
+            The error of a disk that refused, full for example.
         """
-        text = io.StringIO(newline="")
-        csv.DictWriter(text, self._columns, restval="").writerow({"step": step, **row})
-        line, size = text.getvalue().encode(), self._file.seek(0, os.SEEK_END)
-        failure = None
-        try:
-            if self._file.write(line) != len(line):
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        except OSError as error:
-            self._file.truncate(size)
-            failure = error
-        try:
-            if self._events is not None:
-                for name, value in row.items():
-                    self._events.add_scalar(name, value, step=step)
-        except OSError as error:
-            self._events, failure = None, error
-        return failure
+        whole = {"step": step, **row}
+        refused = self._rows.append(_line(self._columns, whole))
+        return refused or self._events.append(event_record(whole))
 
     def close(self) -> None:
         """Close the files."""
-        self._file.close()
-        if self._events is not None:
-            # Events are a copy of what metrics.csv has.
-            with contextlib.suppress(OSError):
-                self._events.close()
+        self._rows.close()
+        self._events.close()
+        self._opened.close()
+
+
+def _line(columns: Sequence[str], row: Mapping[str, Any]) -> bytes:
+    text = io.StringIO(newline="")
+    csv.DictWriter(text, columns, restval="").writerow(row)
+    return text.getvalue().encode()
 
 
 def _others(rows: Iterable[Mapping], columns: Sequence[str]) -> list[str]:
     """Names in the rows that are no columns."""
     return list(dict.fromkeys(n for row in rows for n in row if n not in columns))
-
-
-@functools.cache
-def _hide_thread_errors() -> None:
-    """Say nothing of what TensorBoard's threads hand to the next `write` anyway.
-
-    Once and for good: writers are many, and close in any order.
-    """
-    usual = threading.excepthook
-
-    def hook(error: Any) -> None:
-        theirs = type(error.thread).__module__.startswith("tensorboard.")
-        if not (theirs and issubclass(error.exc_type, OSError)):
-            usual(error)
-
-    threading.excepthook = hook
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
@@ -122,17 +90,21 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
     Raises:
         FileError: it is no regular file, or larger than anything that is written.
     """
-    rows, complaint = _parsed(path)
+    try:
+        with Folder(path.parent) as folder:
+            rows, complaint = _parsed(folder, path.name)
+    except OSError:
+        return []
     if complaint:
         warnings.warn(complaint, stacklevel=2)
     return rows
 
 
-def _parsed(path: Path) -> tuple[list[dict[str, Any]], str]:
+def _parsed(folder: Folder, name: str) -> tuple[list[dict[str, Any]], str]:
     """Rows of a `metrics.csv`, and what is wrong with it, "" if nothing is."""
+    path = folder.path / name
     try:
-        with Folder(path.parent) as folder:
-            content = folder.read(path.name, LARGEST)
+        content = folder.read(name, LARGEST)
     except OSError:
         return [], ""
     # A row without an end was cut off as the process was killed. Not so zeros, which a
