@@ -79,6 +79,10 @@ BAD_AGENT = {
 }
 BAD_TRAIN = {
     "env_id": NOT_NAMES,
+    "modules": (
+        *("mine", 3, None, {}, ["a b"], ["a..b"], [""], [None], ["\x1b[2J/mine.py"]),
+        *(["a"] * 101, ["/" + "a" * 5000], {"a": 1}),
+    ),
     "backend": ("tensorflow", *NOT_CHOICES),
     "device": NOT_NAMES,
     "seed": (-1, 2**63, 1.0, None, "0", True, HUGE),

@@ -2,11 +2,18 @@
 
 import dataclasses
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import tyro
 
 from trpo.config import TrainConfig
+
+
+Modules = Annotated[
+    tuple[str, ...],
+    tyro.conf.arg(name="module", metavar="NAME_OR_PATH [NAME_OR_PATH ...]"),
+]
+"""A field `modules` that is typed as --module."""
 
 
 @dataclasses.dataclass
@@ -35,6 +42,9 @@ class TypedConfig(TrainConfig):
 
     env_id: tyro.conf.Positional[str]
     """Gymnasium environment id, for example Pendulum-v1 or HalfCheetah-v5."""
+    modules: Modules = ()
+    """Your own code, which registers the environment: dotted names, or paths of .py
+    files or packages. Each path's folder goes to the end of sys.path."""
 
     @classmethod
     def of(cls, config: TrainConfig) -> "TypedConfig":
@@ -84,6 +94,10 @@ class ResumeArguments:
     """Run directory to continue."""
     total_steps: int | None = None
     """New budget of environment steps; by default the run's own."""
+    modules: Modules = ()
+    """Your own code that the run needs, in place of what it names."""
+    trust: bool = False
+    """Import whatever code the run names."""
     ranks: RankArguments = dataclasses.field(default_factory=RankArguments)
     """Many processes, of any number."""
 
@@ -96,6 +110,10 @@ class EvaluateArguments:
     """Directory that `trpo train` wrote."""
     episodes: int = 20
     """Number of episodes."""
+    modules: Modules = ()
+    """Your own code that the run needs, in place of what it names."""
+    trust: bool = False
+    """Import whatever code the run names."""
     backend: Literal["jax", "torch"] | None = None
     """Framework to run in; by default the one that trained it."""
     device: str = "cpu"

@@ -1,9 +1,11 @@
 """The `trpo` command: train, sweep, evaluate, plot, presets, spaces, parity, doctor."""
 
 import contextlib
+import dataclasses
 import datetime
 import functools
 import io
+import itertools
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -27,7 +29,13 @@ from trpo.config import TrainConfig
 from trpo.determinism import set_environment
 from trpo.environment_worker import EnvironmentWorkerError
 from trpo.signals import stop_signals
-from trpo.terminal import Terminal, safe_streams
+from trpo.terminal import Terminal, quoted, safe_streams
+from trpo.user_modules import (
+    UntrustedModuleError,
+    import_modules,
+    safe_path,
+    typed_modules,
+)
 from trpo.validation import require_count
 
 
@@ -61,8 +69,8 @@ WRITING = {"train", "sweep", "parity"}
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
-    arguments = list(sys.argv[1:] if argv is None else argv)
-    with safe_streams() as out:
+    arguments = _apart(sys.argv[1:] if argv is None else argv)
+    with safe_path(), safe_streams() as out:
         status = _status(arguments)
         out.flush()
         if out.error is None or {*arguments[:1]} & WRITING:
@@ -88,8 +96,13 @@ def _status(arguments: list[str]) -> int:
         return 0 if arguments else USER_ERROR
     if arguments[0] not in commands:
         return _fail(f"expected one of {', '.join(commands)}, got {arguments[0]!r}.")
+    if arguments.count("--module") > 1:
+        return _fail("expected --module once, with all names behind it.")
     try:
         return commands[arguments[0]](arguments[1:])
+    except UntrustedModuleError as error:
+        command = _with_modules(arguments, error.modules)
+        return _fail(error.told(f"trpo {command} (or --trust, whatever it names)"))
     except (ValueError, ImportError, OSError, EnvironmentWorkerError) as error:
         return _fail(error)
     except KeyboardInterrupt:
@@ -97,6 +110,20 @@ def _status(arguments: list[str]) -> int:
     except Exception as error:
         Terminal(stderr=True).crash(error)
         return 1
+
+
+def _apart(arguments: Sequence[str]) -> list[str]:
+    """The arguments, with the name in `--module=NAME` one of its own."""
+    parts = [a.split("=", 1) if a.startswith("--module=") else [a] for a in arguments]
+    return list(itertools.chain.from_iterable(parts))
+
+
+def _with_modules(arguments: list[str], modules: Sequence[str]) -> str:
+    """The same command, to be copied from the terminal, with these modules named."""
+    command = arguments if "--module" in arguments else [*arguments, "--module"]
+    behind = command.index("--module") + 1
+    words = [*command[:behind], *modules, *command[behind:]]
+    return " ".join(w if w.startswith("-") else quoted(w) for w in words)
 
 
 def _fail(error: BaseException | str) -> int:
@@ -144,11 +171,13 @@ def _start(arguments: list[str]) -> int:
     # from, so that `--help` and what is left out show the preset's values.
     asked = [a for a in arguments if a not in ("-h", "--help")]
     first = _parse(TrainArguments, asked or arguments, "train")
+    modules = typed_modules(first.config.modules, [first.config.env_id])
+    import_modules(modules)
     preset = first.preset
     start = TypedConfig.of(preset_config(first.config.env_id, preset))
     default = TrainArguments(start, preset)
     parsed = _parse(TrainArguments, arguments, "train", default=default)
-    config = parsed.config.plain
+    config = dataclasses.replace(parsed.config.plain, modules=modules)
     run_dir = parsed.run_dir or _new_run_dir(config, parsed.compiled)
     _prepare_jax(config)
     if parsed.compiled:
@@ -179,14 +208,18 @@ def _resume(parsed: ResumeArguments) -> int:
 
     if parsed.total_steps is not None:
         require_count("total_steps", parsed.total_steps)
-    config = resumed_config(parsed.resume, parsed.total_steps)
+    admission = {
+        "modules": typed_modules(parsed.modules, []),
+        "trust": parsed.trust,
+    }
+    config = resumed_config(parsed.resume, parsed.total_steps, **admission)
     _prepare_jax(config)
     if parsed.ranks.distributed:
         from trpo.distributed_command import train_distributed
 
         return train_distributed(config, parsed.resume, parsed.ranks, resume=True)
     if is_compiled_run(parsed.resume):
-        resume_compiled(parsed.resume, parsed.total_steps)
+        resume_compiled(parsed.resume, parsed.total_steps, **admission)
     else:
         train_run(config, parsed.resume, resume=True)
     return 0
@@ -226,7 +259,7 @@ def _evaluate(arguments: list[str]) -> int:
 
     parsed = _parse(EvaluateArguments, arguments, "evaluate")
     require_count("episodes", parsed.episodes, maximum=MOST_EPISODES)
-    _prepare_jax(RunDirectory(parsed.run_dir).read_config())
+    _prepare_jax(RunDirectory(parsed.run_dir).shown_config())
     result, film = evaluate_run(
         parsed.run_dir,
         episodes=parsed.episodes,
@@ -235,6 +268,8 @@ def _evaluate(arguments: list[str]) -> int:
         seed=parsed.seed,
         deterministic=not parsed.stochastic,
         video=parsed.video,
+        modules=typed_modules(parsed.modules, []),
+        trust=parsed.trust,
     )
     terminal = Terminal()
     if film is not None and not parsed.json:

@@ -23,6 +23,7 @@ from trpo.saver import Saver, tell
 from trpo.signals import StopRequest, stop_signals
 from trpo.terminal import Terminal, quoted
 from trpo.training import COLUMNS, Progress, Trainer
+from trpo.user_modules import import_modules
 from trpo.validation import shown
 
 
@@ -67,6 +68,7 @@ def train_run(
         ValueError: the configuration can't be used.
     """
     terminal = Terminal(console)
+    import_modules(config.modules)
     directory = RunDirectory(run_dir)
     asked = Callbacks([*configured_callbacks(config), *callbacks])
     with stop_signals() as signals:
@@ -239,9 +241,13 @@ def evaluate_run(
     seed: int | None,
     deterministic: bool,
     video: Path | None,
+    modules: Sequence[str] = (),
+    trust: bool = False,
 ) -> tuple[EvaluationResult, Path | None]:
     """Evaluate the newest checkpoint of a run; see `trpo evaluate --help`."""
-    agent, config = load_agent(run_dir, backend=backend, device=device)
+    agent, config = load_agent(
+        run_dir, backend=backend, device=device, modules=modules, trust=trust
+    )
     seed = config.seed if seed is None else seed
     result = evaluate(
         agent,
@@ -279,9 +285,17 @@ def evaluation_json(result: EvaluationResult) -> str:
     return json.dumps(values)
 
 
-def resumed_config(run_dir: Path, total_steps: int | None) -> TrainConfig:
-    """The configuration of a run, with another budget if one is given."""
-    config = RunDirectory(run_dir).read_config()
+def resumed_config(
+    run_dir: Path,
+    total_steps: int | None,
+    modules: Sequence[str] = (),
+    trust: bool = False,
+) -> TrainConfig:
+    """The configuration of a run, with another budget if one is given.
+
+    `modules` and `trust` are those of `RunDirectory.read_config`.
+    """
+    config = RunDirectory(run_dir).read_config(modules, trust=trust)
     if total_steps is None:
         return config
     return dataclasses.replace(config, total_steps=total_steps)

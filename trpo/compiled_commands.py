@@ -98,7 +98,11 @@ def train_compiled(
 
 
 def resume_compiled(
-    run_dir: Path, total_steps: int | None = None, console: Console | None = None
+    run_dir: Path,
+    total_steps: int | None = None,
+    console: Console | None = None,
+    modules: Sequence[str] = (),
+    trust: bool = False,
 ) -> list[EvaluationResult]:
     """Continue a compiled run from the newest step that all members have saved.
 
@@ -106,13 +110,16 @@ def resume_compiled(
         run_dir: Directory that `train_compiled` wrote.
         total_steps: New budget of each member; by default the run's own.
         console: Where to print.
+        modules: The user's own code that it needs, in place of what it names.
+        trust: Let it import whatever it names.
 
     Raises:
+        UntrustedModuleError: it names code that the user has not named.
         RunDirectoryError: it is no compiled run.
         CheckpointError: a member has no valid checkpoint.
     """
     run_dir = Path(run_dir)
-    config = RunDirectory(run_dir).read_config()
+    config = RunDirectory(run_dir).read_config(modules, trust=trust)
     if total_steps is not None:
         config = dataclasses.replace(config, total_steps=total_steps)
     num_seeds, sweep = read_members(run_dir, config)

@@ -21,6 +21,7 @@ from trpo.formats import CONFIG, translated
 from trpo.schedules import scheduled_rates
 from trpo.transitions import ON_BAD_DATA
 from trpo.types import Rates
+from trpo.user_modules import module_names
 from trpo.validation import (
     from_fields,
     make_plain,
@@ -49,6 +50,9 @@ class TrainConfig:
 
     env_id: str
     """Gymnasium environment id, for example Pendulum-v1 or HalfCheetah-v5."""
+    modules: tuple[str, ...] = ()
+    """Your own code, imported first: it registers the environment. Dotted names, or
+    paths of .py files or packages, whose folder goes to the end of sys.path."""
     backend: Literal["jax", "torch"] = "jax"
     """Framework that computes the agent."""
     device: str = "cpu"
@@ -101,6 +105,7 @@ class TrainConfig:
     def __post_init__(self) -> None:
         make_plain(self)
         require_text("env_id", self.env_id, "the id of an environment")
+        object.__setattr__(self, "modules", module_names(self.modules))
         require_choice("backend", self.backend, BACKENDS)
         require_choice("vectorization", self.vectorization, VECTORIZATIONS)
         require_choice("on_bad_data", self.on_bad_data, ON_BAD_DATA)

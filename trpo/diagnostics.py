@@ -89,7 +89,7 @@ def load_runs(paths: Sequence[Path]) -> list[LoggedRun]:
         LoggedRun(
             label,
             path,
-            RunDirectory(path).read_config(),
+            RunDirectory(path).shown_config(),
             read_metrics(path / "metrics.csv"),
             _evaluation(RunDirectory(path)),
         )

@@ -101,7 +101,9 @@ def _same_on_all(config: TrainConfig, ranks: Ranks) -> TrainConfig:
         text = json.dumps(config.to_dict()).encode()
         ranks.tell({"config": np.frombuffer(text, dtype=np.uint8)})
         return config
-    return TrainConfig.from_dict(json.loads(bytes(ranks.hear()["config"])))
+    told = TrainConfig.from_dict(json.loads(bytes(ranks.hear()["config"])))
+    # Each has been told itself what to import, and from where.
+    return dataclasses.replace(told, modules=config.modules)
 
 
 def _rescue(trainer: Trainer, run_dir: Path) -> str:

@@ -2,6 +2,7 @@
 
 import difflib
 import functools
+from collections.abc import Sequence
 from typing import Any
 
 import gymnasium
@@ -17,6 +18,7 @@ from trpo.physics_ids import register_physics
 from trpo.pooled_environments import PooledVectorEnv
 from trpo.ray_workers import RayWorkers
 from trpo.seeded_episodes import SeededEpisodes
+from trpo.user_modules import import_modules
 from trpo.worker_environments import WorkerVectorEnv
 
 
@@ -34,17 +36,21 @@ def make_environment(
     env_index: int = 0,
     purpose: Purpose = Purpose.TRAINING_RESET,
     render_mode: str | None = None,
+    modules: Sequence[str] = (),
 ) -> gymnasium.Env:
     """One environment with seeded episodes, its observations arrays of numbers.
 
     Discrete observations become one-hot; those of a Dict or Tuple are joined, images
     among them, by `gymnasium.wrappers.FlattenObservation`. Any other is left as it is.
+    `modules` are imported first, see `trpo.user_modules.import_modules`.
 
     Raises:
+        UserModuleError: one of `modules` can't be imported.
         UnknownEnvironmentError: the id is unknown (close matches are named) or a
             package is missing (the extra to install is named).
         EnvironmentWorkerError: its constructor raised.
     """
+    import_modules(modules)
     try:
         # Not every environment takes a render mode, not even None.
         options: dict[str, Any] = (
@@ -65,7 +71,7 @@ def make_environment(
     except ModuleNotFoundError as error:
         raise UnknownEnvironmentError(
             f"`env_id`: {env_id!r} needs the module {error.name!r}; install the "
-            "package that registers this environment."
+            "package that registers this environment, or name its file: --module PATH."
         ) from error
     except Exception as error:
         raise EnvironmentWorkerError.of(env_index, CONSTRUCTOR, error) from error
@@ -120,6 +126,7 @@ def make_vector_environment(
     timeout: float = 60.0,
     max_restarts: int = 0,
     own: slice | None = None,
+    modules: Sequence[str] = (),
 ) -> VectorEnv:
     """`num_envs` environments with seeded episodes, resetting in the same step.
 
@@ -136,15 +143,20 @@ def make_vector_environment(
         max_restarts: Of workers: environments that may fail and be replaced, see
             `trpo.worker_environments.WorkerVectorEnv`.
         own: Which of them are made here, if other processes have the others.
+        modules: Imported first, in all processes that make environments.
 
     Raises:
-        UnknownEnvironmentError: see `make_environment`.
+        UserModuleError: see `make_environment`.
+        UnknownEnvironmentError: likewise.
         EnvironmentWorkerError: a constructor raised, or did not return in time.
         ValueError: "ray" without Ray, or without the cluster; "envpool" without
             EnvPool, or for an environment that it has not.
     """
     indices = range(num_envs)[own or slice(None)]
-    make = functools.partial(make_environment, env_id, seed=seed, purpose=purpose)
+    import_modules(modules)
+    make = functools.partial(
+        make_environment, env_id, seed=seed, purpose=purpose, modules=modules
+    )
     if vectorization == "envpool":
         like = make()
         try:

@@ -9,6 +9,10 @@ import importlib.util
 import os
 import subprocess
 import sys
+from collections.abc import Iterable
+from typing import Any
+
+from trpo.user_modules import python_command
 
 
 def require_ray(field: str) -> None:
@@ -24,6 +28,29 @@ def require_ray(field: str) -> None:
         )
 
 
+class _OwnPaths(list):
+    """Of what Ray would put on its workers' `sys.path`, what is on this process's."""
+
+    def extend(self, paths: Iterable[str]) -> None:
+        """See `list`."""
+        super().extend(path for path in paths if path in sys.path)
+
+
+def connect(address: str, **options: Any) -> None:
+    """`ray.init`, whose workers have no current directory on their `sys.path`.
+
+    Ray puts that of the program which connects first on theirs, and so would run a
+    `numpy.py` that lies there. A program that connects as a client has no say in it.
+    """
+    import ray
+    from ray.job_config import JobConfig
+
+    if not address.startswith("ray://"):
+        options["job_config"] = JobConfig()
+        options["job_config"]._py_driver_sys_path = _OwnPaths()
+    ray.init(address=address, log_to_driver=False, **options)
+
+
 @functools.cache
 def start() -> tuple[str, subprocess.Popen]:
     """Start a cluster, the first time it is called.
@@ -37,7 +64,7 @@ def start() -> tuple[str, subprocess.Popen]:
     # Ray's own choice for a new cluster, which those who connect have to make too.
     os.environ.setdefault("RAY_AUTH_MODE", "token")
     holder = subprocess.Popen(
-        [sys.executable, "-m", "trpo.ray_cluster"],
+        python_command("trpo.ray_cluster"),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
@@ -63,12 +90,8 @@ def main() -> None:
     """Hold a cluster while somebody holds the other end of standard input."""
     import ray
 
-    ray.init(include_dashboard=False, log_to_driver=False)
+    connect("local", include_dashboard=False)
     sys.stdout.write(f"{ray.get_runtime_context().gcs_address}\n")
     sys.stdout.flush()
     sys.stdin.read()
     ray.shutdown()
-
-
-if __name__ == "__main__":
-    main()

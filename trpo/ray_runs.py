@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from trpo.ray_cluster import require_ray
+from trpo.ray_cluster import connect, require_ray
 from trpo.run_process import Launch, Stop, execute
 
 
@@ -50,7 +50,7 @@ def ray_launch(address: str, root: Path) -> Iterator[tuple[Launch, int]]:
     from ray import exceptions
 
     try:
-        ray.init(address=address, include_dashboard=False, log_to_driver=False)
+        connect(address, include_dashboard=False)
     except (ConnectionError, ValueError) as error:
         raise ValueError(
             f"`ray_address`: expected a Ray cluster at {address!r}: {error}"

@@ -133,7 +133,7 @@ def _connected() -> Any:
     address = os.environ.get("RAY_ADDRESS") or ray_cluster.start()[0]
     ray = importlib.import_module("ray")
     try:
-        ray.init(address=address, log_to_driver=False)
+        ray_cluster.connect(address)
     except ConnectionError as error:
         raise ValueError(
             f"`vectorization`: expected a Ray cluster at RAY_ADDRESS={address}, "

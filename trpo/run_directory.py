@@ -9,6 +9,7 @@ import importlib.metadata
 import json
 import math
 import platform
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,7 @@ from trpo.spaces import policy_spec
 from trpo.terminal import quoted
 from trpo.training import Trainer, agent_state
 from trpo.training_state import unrecorded
+from trpo.user_modules import admitted, import_modules
 from trpo.validation import require_between, require_count, shown
 
 
@@ -80,8 +82,24 @@ class RunDirectory:
         with Folder(self.path) as folder:
             folder.write(CONFIG, f"{text}\n".encode())
 
-    def read_config(self) -> TrainConfig:
-        """The configuration of the run.
+    def read_config(
+        self, modules: Sequence[str] = (), *, trust: bool = False
+    ) -> TrainConfig:
+        """The configuration of the run, to go on with it.
+
+        Args:
+            modules: The user's own code that it needs, in place of what it names.
+            trust: Let it import whatever it names.
+
+        Raises:
+            UntrustedModuleError: it names code that the user has not named.
+            RunDirectoryError: there is no readable `config.json`.
+            ValueError: a field of it is unknown or out of range.
+        """
+        return admitted(self.shown_config(), modules, trust, str(self.path))
+
+    def shown_config(self) -> TrainConfig:
+        """The configuration of the run, to look at: what it names may be a stranger's.
 
         Raises:
             RunDirectoryError: there is no `config.json`, or a field of it is unknown
@@ -208,7 +226,12 @@ class RunDirectory:
 
 
 def load_agent(
-    run_dir: Path | str, *, backend: str | None = None, device: str = "cpu"
+    run_dir: Path | str,
+    *,
+    backend: str | None = None,
+    device: str = "cpu",
+    modules: Sequence[str] = (),
+    trust: bool = False,
 ) -> tuple[Any, TrainConfig]:
     """The trained agent of a run, in either backend, and the run's configuration.
 
@@ -216,14 +239,19 @@ def load_agent(
         run_dir: Directory of a run.
         backend: "jax" or "torch"; by default the one that trained it.
         device: Device to put the agent on.
+        modules: Your own code that the run needs, dotted names or paths; imported.
+        trust: Import whatever code the run names.
 
     Raises:
+        UntrustedModuleError: the run names code that you have not named.
+        UserModuleError: that code can't be imported.
         RunDirectoryError: it is no run directory.
         CheckpointError: it has no valid checkpoint.
         MissingBackendError: the framework is not installed.
     """
     directory = RunDirectory(Path(run_dir))
-    config = directory.read_config()
+    config = directory.read_config(modules, trust=trust)
+    import_modules(config.modules)
     config = dataclasses.replace(
         config, backend=backend or config.backend, device=device
     )

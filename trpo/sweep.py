@@ -8,7 +8,6 @@ import dataclasses
 import itertools
 import json
 import os
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -25,6 +24,7 @@ from trpo.run_pool import run_all
 from trpo.run_process import Launch, Stop, execute
 from trpo.sweep_report import SweepRow, write_report
 from trpo.terminal import Terminal
+from trpo.user_modules import python_command
 from trpo.validation import assignments, require_count
 
 
@@ -32,7 +32,7 @@ FIELDS = {
     field.name
     for kind in (TRPOConfig, TrainConfig)
     for field in dataclasses.fields(kind)
-} - {"env_id", "seed", "agent", "callbacks", "backend"}
+} - {"env_id", "modules", "seed", "agent", "callbacks", "backend"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,11 +74,16 @@ class SweepRun:
         """
         path = root / self.name
         there = (path / "config.json").exists()
-        if there and RunDirectory(path).read_config() != self.config:
+        if there and self._config_in(path) != self.config:
             raise ValueError(
                 f"`run_dir`: expected {path} to be of this sweep, got a run of another "
                 "configuration. Give another --run-dir."
             )
+
+    def _config_in(self, path: Path) -> TrainConfig:
+        """What is there, but for where the user's own code lies now."""
+        config = RunDirectory(path).shown_config()
+        return dataclasses.replace(config, modules=self.config.modules)
 
     def is_done(self, root: Path) -> bool:
         """Whether it has been trained and evaluated.
@@ -101,10 +106,10 @@ class SweepRun:
         Raises:
             RuntimeError: the process failed.
         """
-        command = [
-            *(sys.executable, "-m", "trpo.sweep_worker"),
+        command = python_command(
+            "trpo.sweep_worker",
             *(str((root / self.name).resolve()), json.dumps(self.config.to_dict())),
-        ]
+        )
         self.launch(command, root / f"{self.name}.log", stop)
         return self.is_done(root)
 

@@ -6,7 +6,9 @@ from typing import Any, Literal
 
 import tyro
 
+from trpo.arguments import Modules
 from trpo.sweep import parse_values, run_sweep, sweep_runs
+from trpo.user_modules import import_modules, typed_modules
 from trpo.validation import require_count
 
 
@@ -19,6 +21,9 @@ class SweepArguments:
 
     env_ids: tyro.conf.Positional[tuple[str, ...]]
     """Gymnasium ids; each starts from its own preset."""
+    modules: Modules = ()
+    """Your own code, which registers environments: dotted names, or paths of .py files
+    or packages. Each path's folder goes to the end of sys.path."""
     values: tuple[str, ...] = ()
     """NAME=VALUE,VALUE,… …: any options of `trpo train`; layer widths as 64x64."""
     seeds: int = 3
@@ -42,7 +47,9 @@ def main(arguments: SweepArguments) -> int:
     Raises:
         ValueError: an argument is out of range, or can't be evaluated.
     """
-    overrides: dict[str, Any] = {"backend": arguments.backend}
+    modules = typed_modules(arguments.modules, arguments.env_ids)
+    import_modules(modules)
+    overrides: dict[str, Any] = {"backend": arguments.backend, "modules": modules}
     if arguments.total_steps is not None:
         require_count("total_steps", arguments.total_steps)
         overrides["total_steps"] = arguments.total_steps

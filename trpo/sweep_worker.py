@@ -12,7 +12,13 @@ from trpo.signals import stop_signals
 from trpo.terminal import safe_streams
 
 
-def main(run_dir: Path, config: TrainConfig) -> None:
+def main() -> None:
+    """Make the run of the command's arguments, or continue it."""
+    with stop_signals(), safe_streams():
+        make(Path(sys.argv[1]), TrainConfig.from_dict(json.loads(sys.argv[2])))
+
+
+def make(run_dir: Path, config: TrainConfig) -> None:
     """Make the run, or continue it from its newest checkpoint."""
     if config.agent.dtype == "float64":
         os.environ.setdefault("JAX_ENABLE_X64", "1")
@@ -24,8 +30,3 @@ def main(run_dir: Path, config: TrainConfig) -> None:
         # Killed before its first checkpoint: nothing there is worth keeping.
         shutil.rmtree(run_dir)
     train_run(config, run_dir, resume=started)
-
-
-if __name__ == "__main__":
-    with stop_signals(), safe_streams():
-        main(Path(sys.argv[1]), TrainConfig.from_dict(json.loads(sys.argv[2])))

@@ -92,6 +92,7 @@ class Trainer:
             timeout=config.environment_timeout,
             max_restarts=config.environment_restarts,
             own=self.own,
+            modules=config.modules,
         )
         try:
             distribution = config.agent.policy_distribution

@@ -13,6 +13,7 @@ import gymnasium
 from gymnasium.vector.utils import CloudpickleWrapper
 
 from trpo.environment_worker import EnvironmentWorkerError, serve
+from trpo.user_modules import safe_path
 
 
 Maker = Callable[[], gymnasium.Env]
@@ -95,7 +96,8 @@ class ProcessWorkers:
             daemon=True,
             name=f"environment-{index}",
         )
-        process.start()
+        with safe_path():
+            process.start()
         theirs.close()
         _bound(ours, self._timeout)
         self._processes[index], self._pipes[index] = process, ours

@@ -19,6 +19,7 @@ from trpo.sequences import NONE
 from trpo.training import Progress
 from trpo.transitions import NonFiniteTransitionError
 from trpo.types import Rates, UpdateReport
+from trpo.user_modules import import_modules
 from trpo_jax.agent import TRPOAgent
 from trpo_jax.compiled_environment import FunctionalEnvironment, functional_environment
 from trpo_jax.compiled_iteration import (
@@ -107,6 +108,7 @@ class CompiledTrainer:
                 f"device reads no costs, got {first.agent.cost_limit!r}. Leave "
                 "--compiled out."
             )
+        import_modules(first.modules)
         self.environment = environment or functional_environment(
             first.env_id, policy_distribution=first.agent.policy_distribution
         )
