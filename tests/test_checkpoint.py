@@ -258,6 +258,11 @@ def test_swapped_tensors_and_unequal_descriptions_are_refused(tmp_path):
     "change",
     [
         {"step": True},
+        {"step": -1},
+        {"step": 10**12},
+        {"step": 2**63},
+        {"format_version": "1"},
+        {"format_version": True},
         {"step": "7"},
         {"metadata": []},
         {"tensors": None},
@@ -279,3 +284,56 @@ def test_other_json_is_refused(tmp_path, text):
     (path / MANIFEST_FILE).write_bytes(text.encode("latin-1"))
     with pytest.raises(CheckpointError, match=MANIFEST_FILE):
         load_checkpoint(path)
+
+
+HUGE = {
+    "a shape of more numbers than bytes": {"shape": [2**62] * 32},
+    "a shape of many dimensions": {"shape": [10**9] * 10**5},
+    "a length below 0": {"shape": [-1]},
+    "half a length": {"shape": [1.5]},
+    "a length that is a name": {"shape": ["3"]},
+    "no shape": {"shape": None},
+    "another dtype": {"dtype": "float128"},
+    "a dtype of many fields": {"dtype": "f8," * 10**5},
+    "a dtype that is a list": {"dtype": ["float32"]},
+}
+
+
+@pytest.mark.parametrize("kind", HUGE)
+def test_a_tensor_s_description_is_checked_before_its_state_is_read(tmp_path, kind):
+    path = save(tmp_path)
+    tensors = json.loads((path / MANIFEST_FILE).read_bytes())["tensors"]
+    forged = tensors | {"scalar": tensors["scalar"] | HUGE[kind]}
+    rewrite_manifest(path, tensors=forged)
+    (path / STATE_FILE).unlink()  # Else it would be read as the manifest says.
+    with pytest.raises(CheckpointError, match=r"scalar|can't be read") as error:
+        load_checkpoint(path)
+    assert len(str(error.value)) < 1000
+
+
+def test_a_state_larger_than_the_memory_is_not_read(tmp_path):
+    path = save(tmp_path)
+    tensors = json.loads((path / MANIFEST_FILE).read_bytes())["tensors"]
+    size = 2**50
+    forged = tensors["scalar"] | {"shape": [size], "dtype": "uint8"}
+    rewrite_manifest(path, tensors={"w": forged})
+    os.truncate(path / STATE_FILE, 2**41)  # Of which the disk has nothing.
+    with pytest.raises(CheckpointError, match=rf"{STATE_FILE}: expected .* at most"):
+        load_checkpoint(path)
+
+
+def test_what_is_wrong_with_many_is_one_short_line(tmp_path):
+    for step in range(50):
+        (tmp_path / f"checkpoint-{step:012d}").mkdir()
+    with pytest.raises(CheckpointError, match=r"no valid.*000049.*000047") as error:
+        newest_checkpoint(tmp_path)
+    assert "\n" not in str(error.value)
+    assert "000046" not in str(error.value)
+
+
+def test_a_checkpoint_of_one_step_is_found_behind_newer_ones(tmp_path):
+    for step in (1, 2, 3):
+        save(tmp_path, step=step, keep=9)
+    assert newest_checkpoint(tmp_path, 2)[0].step == 2
+    with pytest.raises(CheckpointError, match="no valid checkpoint of step 4"):
+        newest_checkpoint(tmp_path, 4)

@@ -8,6 +8,7 @@ import contextlib
 import hashlib
 import json
 import math
+import os
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -16,16 +17,19 @@ from typing import Any, NamedTuple
 import numpy as np
 import safetensors.numpy
 
+from trpo.choices import LARGEST_STEP
 from trpo.files import TEMPORARY, FileError, Folder
+from trpo.formats import CHECKPOINT, numbered, translated
 from trpo.state_check import DTYPES
-from trpo.validation import require_count
+from trpo.validation import require_count, shown
 
 
-FORMAT_VERSION = 1
 STATE_FILE, MANIFEST_FILE = "state.safetensors", "manifest.json"
 
 # Of a manifest, and of a state besides its numbers, in bytes.
 LARGEST_HEADER = 16 * 2**20
+# Of an array of NumPy 1.
+MOST_DIMENSIONS = 32
 
 # Stepped aside for a new one of its own step: read as long as that is not there.
 _REPLACED = ".old-"
@@ -82,13 +86,11 @@ def save_checkpoint(
     """
     if keep is not None:
         require_count("keep", keep)
-    require_count("step", step, minimum=0)
-    if step >= 10**12:
-        raise ValueError(f"`step`: expected at most 12 digits, got {step}.")
+    require_count("step", step, 0, LARGEST_STEP)
     arrays = {name: _saveable(name, array) for name, array in arrays.items()}
     state = safetensors.numpy.save(arrays)
-    manifest = {"format_version": FORMAT_VERSION, "step": int(step)}
-    manifest |= {"metadata": metadata, "tensors": _describe(arrays)}
+    manifest = numbered(CHECKPOINT, {"step": int(step), "metadata": metadata})
+    manifest |= {"tensors": _describe(arrays)}
     encoded = _encode_manifest({**manifest, "state_sha256": _sha256(state)})
     final = f"checkpoint-{step:012d}"
     temporary = f"{TEMPORARY}{final}"
@@ -160,34 +162,47 @@ def _load(folder: Folder) -> Checkpoint:
 
 
 def newest_checkpoint(
-    directory: Path | Folder,
+    directory: Path | Folder, step: int | None = None
 ) -> tuple[Checkpoint, list[CheckpointError]]:
     """The newest valid checkpoint in `directory`, and what is wrong with newer ones.
 
     Writes nothing, so it may run beside a training run and on a read-only disk.
 
+    Args:
+        directory: Folder of all checkpoints of a run.
+        step: That of this step alone will do; None for any.
+
     Raises:
         CheckpointError: there is no valid one; the message says what to do.
     """
     errors, seen = list[CheckpointError](), None
-    with contextlib.suppress(*_ABSENT), _opened(directory) as folder:
-        # A training run may prune what was listed before it is read: list again then.
-        while seen != (found := _scan(folder)):
-            errors, seen = [], found
-            for step, name in found:
-                try:
-                    with folder.folder(name) as opened:
-                        checkpoint = _load(opened)
-                    if checkpoint.step == step:
-                        return checkpoint, errors
-                    reason = f"{checkpoint.path}: is of step {checkpoint.step}."
-                except (OSError, ValueError) as error:
-                    reason = str(error)
-                errors.append(CheckpointError(reason))
+    try:
+        with _opened(directory) as folder:
+            # A training run may prune what was listed before it is read: list again.
+            while seen != (found := _scan(folder)):
+                errors, seen = [], found
+                for number, name in found:
+                    if step not in (None, number):
+                        continue
+                    try:
+                        return _load_step(folder, number, name), errors
+                    except (OSError, ValueError) as error:
+                        errors.append(CheckpointError(str(error)))
+    except OSError as error:
+        errors = [CheckpointError(f"({error.strerror})")]
     path = directory.path if isinstance(directory, Folder) else directory
     advice = "Restore one from a backup, or start again in a new run directory."
-    reasons = [f"{path}: no valid checkpoint. {advice}", *map(str, errors)]
-    raise CheckpointError("\n  ".join(reasons))
+    of_step = "" if step is None else f" of step {step:,}"
+    reasons = [f"{path}: no valid checkpoint{of_step}. {advice}", *map(str, errors[:3])]
+    raise CheckpointError(" ".join(reasons))
+
+
+def _load_step(folder: Folder, step: int, name: str) -> Checkpoint:
+    with folder.folder(name) as opened:
+        checkpoint = _load(opened)
+    if checkpoint.step != step:
+        raise CheckpointError(f"{checkpoint.path}: is of step {checkpoint.step}.")
+    return checkpoint
 
 
 def has_checkpoint(directory: Path | Folder) -> bool:
@@ -293,44 +308,65 @@ def _read_manifest(folder: Folder) -> dict[str, Any]:
         encoded = _encode_manifest(manifest)
     except (ValueError, AttributeError, TypeError, RecursionError) as error:
         raise CheckpointError(f"{path}: not a JSON manifest: {error}.") from None
-    if (version := manifest.get("format_version")) != FORMAT_VERSION:
-        raise CheckpointError(f"{path}: unknown format version {version!r}.")
     # A manifest has one encoding, so no changed byte goes unnoticed.
     if encoded != content:
         raise CheckpointError(f"{path}: damaged: its checksum does not match.")
-    if any(type(manifest.get(name)) is not kind for name, kind in _FIELDS.items()):
-        raise CheckpointError(f"{path}: expected the fields {', '.join(_FIELDS)}.")
+    try:
+        manifest = translated(CHECKPOINT, manifest)
+        for name, kind in _FIELDS.items():
+            if type(value := manifest.get(name)) is not kind:
+                raise ValueError(
+                    f"`{name}`: expected {kind.__name__}, got {shown(value)}."
+                )
+        require_count("step", manifest["step"], 0, LARGEST_STEP)
+    except ValueError as error:
+        raise CheckpointError(f"{path}: {error}") from None
     return manifest
 
 
-def _largest_state(tensors: dict[str, Any]) -> int:
+def _largest_state(folder: Folder, tensors: dict[str, Any]) -> int:
     """Bytes that a state of these tensors has at most, so that no more are read."""
-    try:
-        sizes = [
-            math.prod(tensor["shape"]) * np.dtype(tensor["dtype"]).itemsize
-            for tensor in tensors.values()
-        ]
-        return LARGEST_HEADER + int(sum(sizes))
-    except (TypeError, KeyError, ValueError):
-        return LARGEST_HEADER  # Which of them is wrong is said when they are compared.
+    size = LARGEST_HEADER
+    for name, tensor in tensors.items():
+        shape: Any = None
+        dtype: Any = None
+        if isinstance(tensor, dict):
+            shape, dtype = tensor.get("shape"), tensor.get("dtype")
+        whole = isinstance(shape, list) and len(shape) <= MOST_DIMENSIONS
+        if not (whole and dtype in DTYPES and all(map(_is_length, shape))):
+            raise CheckpointError(
+                f"{folder.path / MANIFEST_FILE}: tensor {shown(name)}: expected a "
+                f"shape and a dtype, got {shown(tensor)}."
+            )
+        size += math.prod(shape) * np.dtype(dtype).itemsize
+    # It is in memory twice, as bytes and as arrays.
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return min(size, memory // 2)
+
+
+def _is_length(value: object) -> bool:
+    return type(value) is int and 0 <= value < 2**63
 
 
 def _read_state(folder: Folder, manifest: dict[str, Any]) -> dict[str, np.ndarray]:
     path = folder.path / STATE_FILE
-    content = _read(folder, STATE_FILE, _largest_state(manifest["tensors"]))
+    content = _read(folder, STATE_FILE, _largest_state(folder, manifest["tensors"]))
     if _sha256(content) != manifest["state_sha256"]:
         raise CheckpointError(f"{path}: damaged: its SHA-256 does not match.")
     try:
         arrays = safetensors.numpy.load(content)
     except (safetensors.SafetensorError, KeyError, ValueError) as error:
-        raise CheckpointError(f"{path}: not safetensors: {error}.") from error
+        reason = shown(str(error))
+        raise CheckpointError(f"{path}: not safetensors: {reason}.") from error
     found, expected = _describe(arrays), manifest["tensors"]
     for name in sorted({*found, *expected}):
         if found.get(name) != expected.get(name):
             raise CheckpointError(
-                f"{path}: tensor {name!r}: expected {expected.get(name)}, "
-                f"got {found.get(name)}."
+                f"{path}: tensor {shown(name)}: expected {shown(expected.get(name))}, "
+                f"got {shown(found.get(name))}."
             )
         if not np.isfinite(arrays[name]).all():
-            raise CheckpointError(f"{path}: tensor {name!r}: has numbers not finite.")
+            raise CheckpointError(
+                f"{path}: tensor {shown(name)}: has numbers not finite."
+            )
     return arrays

@@ -10,7 +10,7 @@ from typing import Any
 
 from trpo.backends import load_backend
 from trpo.callbacks import Callbacks, Run
-from trpo.checkpoint import Checkpoint, load_checkpoint
+from trpo.checkpoint import Checkpoint
 from trpo.checkpoint_fit import require_fit
 from trpo.closing import closing, noted
 from trpo.commands import (
@@ -114,7 +114,8 @@ class CompiledSession:
         """Of each member, the checkpoint of the newest step that all have."""
         found = [directory.load()[0] for directory in self.directories]
         step = min(checkpoint.step for checkpoint in found)
-        found = [_at(checkpoint, step) for checkpoint in found]
+        # Later ones are of before the members that are behind had saved.
+        found = [directory.load(step)[0] for directory in self.directories]
         for member, checkpoint in zip(self.members, found, strict=True):
             require_fit(member.config, checkpoint)
         return found
@@ -297,13 +298,6 @@ class CompiledSession:
             f"{(2 if done else 1) * self.config.total_steps}",
         )
         return evaluations
-
-
-def _at(checkpoint: Checkpoint, step: int) -> Checkpoint:
-    """This checkpoint, or its neighbour of an earlier step."""
-    if checkpoint.step == step:
-        return checkpoint
-    return load_checkpoint(checkpoint.path.with_name(f"checkpoint-{step:012d}"))
 
 
 def _average(members: Sequence[Progress]) -> Progress:

@@ -4,6 +4,7 @@ A run directory holds `config.json`, `metrics.csv`, `tensorboard/`, `checkpoints
 `learning_curve.png` and, once it has ended, `evaluation.json`.
 """
 
+import contextlib
 import dataclasses
 import importlib.metadata
 import json
@@ -210,13 +211,22 @@ class RunDirectory:
         keep_checkpoint(self.checkpoints, step)
         return saved
 
-    def load(self) -> tuple[Checkpoint, list[str]]:
+    def load(self, step: int | None = None) -> tuple[Checkpoint, list[str]]:
         """The newest valid checkpoint, and what was wrong with newer ones.
 
+        Args:
+            step: The one of this step alone will do; None for any.
+
         Raises:
+            FileError: the directory of checkpoints is a link, or no directory.
             CheckpointError: there is none.
         """
-        checkpoint, errors = newest_checkpoint(self.checkpoints)
+        with contextlib.ExitStack() as stack:
+            found: Path | Folder = self.checkpoints
+            with contextlib.suppress(OSError):  # Which is said below.
+                run = stack.enter_context(Folder(self.path))
+                found = stack.enter_context(run.folder(self.checkpoints.name))
+            checkpoint, errors = newest_checkpoint(found, step)
         return checkpoint, [str(error) for error in errors]
 
     def draw_learning_curve(self, title: str) -> None:
