@@ -12,15 +12,16 @@ Finished runs are skipped, so that a further value costs its own runs only.
 import ast
 import csv
 import dataclasses
+import json
 import shlex
-import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal
 
-import tyro
 from rich.console import Console
 
+from benchmarks import pages
+from benchmarks.command import Output, run_command
 from benchmarks.cut_as_end import cut_as_end_id
 from benchmarks.training_study_figures import draw_band
 from benchmarks.training_study_report import final_returns
@@ -35,14 +36,14 @@ from trpo.presets import preset_config, preset_for
 from trpo.run_pool import run_all
 
 
-RESULTS = Path(__file__).parent / "results" / "training" / "ablations"
+RESULTS = "training/ablations"
 PRESET = "preset"
 PANELS_IN_A_ROW = 4
 TRUNCATION, BOOTSTRAPPED, TERMINAL = "truncation", "bootstrapped", "terminal"
 
 
 @dataclasses.dataclass
-class Arguments:
+class Arguments(Output):
     """Train variants of a preset that differ in one setting each; compare and draw."""
 
     env: str
@@ -60,8 +61,6 @@ class Arguments:
     """Runs at a time, each in a process of one thread."""
     runs: Path = Path("runs/ablation")
     """Where the run directories are kept."""
-    results: Path = RESULTS
-    """Where table, CSV and figure are written."""
 
 
 def main(arguments: Arguments) -> int:
@@ -90,8 +89,10 @@ def main(arguments: Arguments) -> int:
     curves = {name: members for name, members in curves.items() if members}
     if curves:
         stem = "-".join([arguments.env.replace("/", "-"), *_names(arguments.vary)])
-        for path in write(curves, arguments, arguments.results / stem):
+        for path in write(curves, arguments, arguments.folder(RESULTS) / stem):
             console.print(f"wrote {path}", highlight=False, soft_wrap=True)
+        if arguments.publish:
+            pages.write()
     return status
 
 
@@ -180,9 +181,10 @@ def preset_value(env_id: str, name: str) -> Any:
 def write(
     curves: dict[str, dict[int, list[Row]]], arguments: Arguments, stem: Path
 ) -> Iterable[Path]:
-    """Write CSV, table and figure; returns their paths."""
+    """Write CSV, what was asked for, table and figure; returns their paths."""
     stem.parent.mkdir(parents=True, exist_ok=True)
-    paths = [stem.parent / f"{stem.name}{suffix}" for suffix in (".csv", ".md", ".png")]
+    suffixes = (".csv", ".json", ".md", ".png")
+    paths = [stem.parent / f"{stem.name}{suffix}" for suffix in suffixes]
     with paths[0].open("w", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(("variant", *COLUMNS))
@@ -190,17 +192,39 @@ def write(
             writer.writerows(
                 [name, *row.cells()] for curve in members.values() for row in curve
             )
-    paths[1].write_text(table(curves, arguments))
-    draw(curves, arguments, paths[2])
+    # The preset as it is now; it may be another when the table is written again.
+    values = {
+        name: preset_value(arguments.env, name) for name in _names(arguments.vary)
+    }
+    asked = {"env": arguments.env, "backend": arguments.backend, "preset": values}
+    asked |= {"vary": arguments.vary, "seeds": arguments.seeds}
+    asked |= {"total_steps": arguments.total_steps}
+    paths[1].write_text(json.dumps(asked, indent=1) + "\n")
+    paths[2].write_text(page(paths[0]))
+    draw(curves, arguments, paths[3])
     return paths
 
 
-def table(curves: dict[str, dict[int, list[Row]]], arguments: Arguments) -> str:
-    """Markdown: a row per variant, with the difference from the preset."""
+def _read(path: Path) -> dict[str, dict[int, list[Row]]]:
+    """Curves of each variant, by seed."""
+    rows: dict[str, list[Row]] = {}
+    with path.open(newline="") as file:
+        for cells in csv.DictReader(file):
+            rows.setdefault(cells["variant"], []).append(Row.from_cells(cells))
+    return {name: curves_of(members) for name, members in rows.items()}
+
+
+def page(path: Path) -> str:
+    """Markdown of a study's CSV and of the JSON beside it, that says what was asked.
+
+    A row per variant, with the difference from the preset.
+    """
+    curves, asked = _read(path), json.loads(path.with_suffix(".json").read_text())
     own = final_returns(curves[PRESET]) if PRESET in curves else None
     lines = [
-        f"# {arguments.env}, {arguments.backend}: one setting changed at a time",
+        f"# {asked['env']}, {asked['backend']}: one setting changed at a time",
         "",
+        *([asked["note"]] if "note" in asked else []),
         "Final policy, deterministic, 20 episodes per seed. IQM: interquartile mean "
         "over seeds; brackets: 95 % bootstrap interval.",
         "",
@@ -212,8 +236,8 @@ def table(curves: dict[str, dict[int, list[Row]]], arguments: Arguments) -> str:
         label = name
         if name == PRESET:
             values = (
-                f"{setting}={preset_value(arguments.env, setting)}"
-                for setting in _names(arguments.vary)
+                f"{setting}={tuple(value) if isinstance(value, list) else value}"
+                for setting, value in asked["preset"].items()
             )
             label = f"preset ({', '.join(values)})"
         difference = ""
@@ -226,13 +250,14 @@ def table(curves: dict[str, dict[int, list[Row]]], arguments: Arguments) -> str:
             f"{scores.mean():,.1f} ± {scores.std():,.1f} | "
             f"{interquartile_mean(scores):,.1f} | {difference} |"
         )
-    budget = f" --total-steps {arguments.total_steps}" if arguments.total_steps else ""
-    choices = " ".join(map(shlex.quote, arguments.vary))
+    steps = asked["total_steps"]
+    choices = " ".join(map(shlex.quote, asked["vary"]))
     lines += [
         "",
-        f"    python -m benchmarks.ablation --env {arguments.env} "
-        f"--vary {choices} --backend {arguments.backend} "
-        f"--seeds {' '.join(map(str, arguments.seeds))}{budget}",
+        f"    python -m benchmarks.ablation --env {asked['env']} "
+        f"--vary {choices} --backend {asked['backend']} "
+        f"--seeds {' '.join(map(str, asked['seeds']))}"
+        f"{f' --total-steps {steps}' if steps else ''}",
     ]
     return "\n".join(lines) + "\n"
 
@@ -278,7 +303,4 @@ def _names(vary: Iterable[str]) -> list[str]:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main(tyro.cli(Arguments)))
-    except ValueError as error:
-        sys.exit(f"error: {error}")
+    run_command(main, Arguments)

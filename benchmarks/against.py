@@ -24,10 +24,10 @@ import tyro
 from rich.console import Console
 from rich.progress import track
 
+from benchmarks.command import REPOSITORY as ROOT, run_command
 from benchmarks.samples import ratio
 
 
-ROOT = Path(__file__).parents[1]
 CELL = Path(__file__).with_name("against_cell.py")
 SIZES = ((2_048, 64), (8_192, 256))
 HEADER = ("revision", "backend", "samples", "units", "old ms", "ratio", "low", "high",
@@ -133,7 +133,4 @@ def main(arguments: Arguments) -> int:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main(tyro.cli(Arguments)))
-    except ValueError as error:
-        sys.exit(f"error: {error}")
+    run_command(main, Arguments)

@@ -5,9 +5,8 @@ python -m benchmarks.batch_scaling [--backend jax]
 
 import dataclasses
 
-import tyro
-
 from benchmarks.cells import Cell
+from benchmarks.command import run_command
 from benchmarks.problems import size
 from benchmarks.runner import run
 from benchmarks.update_throughput import Timed
@@ -44,4 +43,4 @@ def main(arguments: Arguments) -> None:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Arguments))
+    run_command(main, Arguments)

@@ -4,22 +4,28 @@ One iteration is one program without a return to the host: what it starts is cou
 XLA's optimised text, as `benchmarks.launches` does for an update.
 """
 
+import dataclasses
+import json
 from pathlib import Path
 from typing import NamedTuple
 
 import jax
 import numpy as np
-import tyro
 
 from benchmarks import launches
+from benchmarks.command import Output, run_command
 from benchmarks.compiled_cell import CHUNK
-from benchmarks.compiled_report import PREDICTION
-from benchmarks.prediction import CANDIDATES, HOST_READ_SECONDS, LAUNCH_SECONDS
-from benchmarks.subjects import CG_ITERATIONS
+from benchmarks.compiled_report import PREDICTION, RESULTS
+from benchmarks.prediction import (
+    HOST_READ_SECONDS,
+    HOST_READS,
+    LAUNCH_SECONDS,
+    TURNS,
+)
 from benchmarks.training_cell import BATCH, training_config
 
 
-RESULTS = Path(__file__).parent / "results" / "compiled"
+ENV_ID = "phys2d/Pendulum-v0"
 NUMBERS = (8, 64, 512)
 MEMBERS = 16
 
@@ -41,16 +47,22 @@ class Prediction(NamedTuple):
         return BATCH / self.seconds
 
 
-def predict(env_id: str, num_envs: int) -> Prediction:
-    """The prediction for one member; many share every launch.
+def counted() -> dict[str, int]:
+    """Launches of an iteration, by the number of environments."""
+    return {
+        str(num_envs): launches.count(iteration_program(ENV_ID, num_envs), TURNS)
+        for num_envs in NUMBERS
+    }
+
+
+def predict(number: int) -> Prediction:
+    """The prediction for one member, of so many launches; many share every launch.
 
     Arithmetic and memory traffic are left out: a launch of this size takes less time
     than it takes to start, also for 16 members.
     """
-    turns = (CG_ITERATIONS, CANDIDATES)
-    number = launches.count(iteration_program(env_id, num_envs), turns)
-    reads = sum(turns) + len(turns)
-    return Prediction(number, number * LAUNCH_SECONDS + reads * HOST_READ_SECONDS)
+    seconds = number * LAUNCH_SECONDS + HOST_READS * HOST_READ_SECONDS
+    return Prediction(number, seconds)
 
 
 def iteration_program(env_id: str, num_envs: int) -> str:
@@ -81,8 +93,9 @@ def iteration_program(env_id: str, num_envs: int) -> str:
     return text
 
 
-def table() -> str:
-    """Markdown."""
+def page(folder: Path) -> str:
+    """Markdown, of the launches that were counted."""
+    numbers = json.loads((folder / f"{PREDICTION}.json").read_text())
     lines = [
         "Not run: there was no GPU. Launches of one iteration are counted in the "
         "program that XLA optimised for a CPU; a GPU fuses by other rules, so take "
@@ -95,7 +108,7 @@ def table() -> str:
         "|---:|---:|---:|---:|---:|",
     ]
     for num_envs in NUMBERS:
-        found = predict("phys2d/Pendulum-v0", num_envs)
+        found = predict(numbers[str(num_envs)])
         lines.append(
             f"| {num_envs:,} | {found.launches:,} | {1e3 * found.seconds:.1f} | "
             f"{found.steps_per_second:,.0f} | "
@@ -109,16 +122,20 @@ def table() -> str:
     return "\n".join(lines) + "\n"
 
 
-def main(out: Path = RESULTS / PREDICTION) -> None:
-    """Write and print the prediction.
+@dataclasses.dataclass
+class Arguments(Output):
+    """Count the launches of one iteration; write and print what they predict."""
 
-    Args:
-        out: Markdown file.
-    """
-    out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(table())
-    print(out.read_text())
+
+def main(arguments: Arguments) -> None:
+    """Count, write, print."""
+    folder = arguments.folder(RESULTS)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / f"{PREDICTION}.json").write_text(json.dumps(counted(), indent=1) + "\n")
+    text = page(folder)
+    (folder / f"{PREDICTION}.md").write_text(text)
+    print(text)
 
 
 if __name__ == "__main__":
-    tyro.cli(main)
+    run_command(main, Arguments)

@@ -5,7 +5,7 @@ import statistics
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple
 
 from benchmarks.cells import SUBJECTS, Cell
 from benchmarks.report_tables import machine, table
@@ -14,37 +14,59 @@ from benchmarks.store import Store, store_path
 
 
 ONE, MANY, PEER, HOST = "compiled", "compiled-16", "sb3-contrib", "jax"
-PREDICTION = "prediction.md"
+RESULTS = "compiled"
+PREDICTION = "prediction"
 
 
-class Task(Protocol):
-    """An environment, and the least evaluation of every seed."""
+class Task(NamedTuple):
+    """An environment to learn, and the least evaluation of every seed.
+
+    Attributes:
+        env_id: Gymnasium id.
+        target: that evaluation.
+        num_envs: environments stepped together; 0: the preset's, as for what follows.
+        rollout_steps: steps of each per update.
+    """
+
+    env_id: str
+    target: float
+    num_envs: int = 0
+    rollout_steps: int = 0
 
     @property
     def title(self) -> str:
-        """What it is called."""
-        ...
+        """What tables and figures call it."""
+        many = f", {self.num_envs:,} environments" if self.num_envs else ""
+        return f"{self.env_id}{many}"
 
     @property
     def stem(self) -> str:
         """What its files are called."""
-        ...
+        many = f"-{self.num_envs}-environments" if self.num_envs else ""
+        return f"{self.env_id.replace('/', '-')}{many}"
 
     @property
-    def target(self) -> float:
-        """Least mean return of an evaluation."""
-        ...
+    def settings(self) -> dict[str, Any]:
+        """What differs from the preset."""
+        chosen = {"num_envs": self.num_envs, "rollout_steps": self.rollout_steps}
+        return {name: value for name, value in chosen.items() if value}
 
 
-def write(out: Path, device: str, tasks: Sequence[Task]) -> str:
-    """Write README.md and learning_curves.png of what is in `out`; returns the page.
+TASKS = (
+    Task("phys2d/Pendulum-v0", -200.0),
+    Task("phys2d/CartPole-v1", 500.0),
+    Task("phys2d/Pendulum-v0", -200.0, num_envs=2048, rollout_steps=4),
+)
+
+
+def page(out: Path, device: str, tasks: Sequence[Task]) -> str:
+    """The page of what is in `out`.
 
     Args:
         out: Directory of the results.
         device: Whose timings.
         tasks: What was learned.
     """
-    out.mkdir(parents=True, exist_ok=True)
     learned = [task for task in tasks if _scores(out, task)]
     parts = [
         "# Compiled training",
@@ -59,13 +81,20 @@ def write(out: Path, device: str, tasks: Sequence[Task]) -> str:
         "",
     ]
     if learned:
-        _draw(out, learned)
         parts += ["![Learning curves](learning_curves.png)", ""]
     parts += ["## Speed", "", _speed(out, device), ""]
-    prediction = out / PREDICTION
+    prediction = out / f"{PREDICTION}.md"
     parts += ["## One H100, predicted", ""]
     parts += [prediction.read_text().strip() if prediction.exists() else "not run", ""]
-    text = "\n".join(parts)
+    return "\n".join(parts)
+
+
+def write(out: Path, device: str, tasks: Sequence[Task]) -> str:
+    """Write README.md and learning_curves.png of what is in `out`; returns the page."""
+    out.mkdir(parents=True, exist_ok=True)
+    if learned := [task for task in tasks if _scores(out, task)]:
+        _draw(out, learned)
+    text = page(out, device, tasks)
     (out / "README.md").write_text(text)
     return text
 

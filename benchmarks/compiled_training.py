@@ -8,13 +8,11 @@ import csv
 import dataclasses
 import shutil
 from pathlib import Path
-from typing import Any, NamedTuple
 
-import tyro
-
-from benchmarks import compiled_report
+from benchmarks import compiled_report, pages
 from benchmarks.cells import Cell
-from benchmarks.report import replace_between
+from benchmarks.command import run_command
+from benchmarks.compiled_report import RESULTS, TASKS, Task
 from benchmarks.runner import run
 from benchmarks.update_throughput import Timed
 from trpo.compiled_commands import is_compiled_run, resume_compiled, train_compiled
@@ -24,50 +22,7 @@ from trpo.metrics import read_metrics
 from trpo.presets import preset_config
 
 
-RESULTS = Path(__file__).parent / "results" / "compiled"
-README = Path(__file__).parents[1] / "README.md"
 CURVES = ("member", "step", "episode_return")
-
-
-class Task(NamedTuple):
-    """An environment to learn, and the least evaluation of every seed.
-
-    Attributes:
-        env_id: Gymnasium id.
-        target: that evaluation.
-        num_envs: environments stepped together; 0: the preset's, as for what follows.
-        rollout_steps: steps of each per update.
-    """
-
-    env_id: str
-    target: float
-    num_envs: int = 0
-    rollout_steps: int = 0
-
-    @property
-    def title(self) -> str:
-        """What tables and figures call it."""
-        many = f", {self.num_envs:,} environments" if self.num_envs else ""
-        return f"{self.env_id}{many}"
-
-    @property
-    def stem(self) -> str:
-        """What its files are called."""
-        many = f"-{self.num_envs}-environments" if self.num_envs else ""
-        return f"{self.env_id.replace('/', '-')}{many}"
-
-    @property
-    def settings(self) -> dict[str, Any]:
-        """What differs from the preset."""
-        chosen = {"num_envs": self.num_envs, "rollout_steps": self.rollout_steps}
-        return {name: value for name, value in chosen.items() if value}
-
-
-TASKS = (
-    Task("phys2d/Pendulum-v0", -200.0),
-    Task("phys2d/CartPole-v1", 500.0),
-    Task("phys2d/Pendulum-v0", -200.0, num_envs=2048, rollout_steps=4),
-)
 
 
 @dataclasses.dataclass
@@ -88,8 +43,6 @@ class Arguments(Timed):
     """What to learn."""
     runs: Path = Path("runs/compiled")
     """Where run directories are; one that is there goes on where it stopped."""
-    out: Path = RESULTS
-    """Directory of the results."""
 
 
 def speed_cells(arguments: Arguments) -> list[Cell]:
@@ -112,9 +65,10 @@ def learn(task: Task, arguments: Arguments) -> None:
         config = preset_config(task.env_id, seed=arguments.first_seed, **task.settings)
         reserve_cpu_devices(arguments.num_seeds)
         train_compiled(config, run_dir, num_seeds=arguments.num_seeds)
-    arguments.out.mkdir(parents=True, exist_ok=True)
-    shutil.copy(run_dir / TABLE, arguments.out / f"{name}.csv")
-    with (arguments.out / f"{name}-curves.csv").open("w", newline="") as file:
+    out = arguments.folder(RESULTS)
+    out.mkdir(parents=True, exist_ok=True)
+    shutil.copy(run_dir / TABLE, out / f"{name}.csv")
+    with (out / f"{name}-curves.csv").open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(CURVES)
         for member in sorted(path.parent for path in run_dir.glob("*/metrics.csv")):
@@ -127,19 +81,17 @@ def learn(task: Task, arguments: Arguments) -> None:
 def main(arguments: Arguments) -> None:
     """Train or time, then write tables and figure."""
     if arguments.speed:
-        store = arguments.open("speed")
+        store = arguments.open("speed", RESULTS)
         run(speed_cells(arguments), arguments.rounds, store, arguments.settings)
     else:
         for task in TASKS:
             if task.stem in arguments.tasks:
                 learn(task, arguments)
-    text = compiled_report.write(arguments.out, arguments.device, TASKS)
-    if arguments.out == RESULTS:
-        part = compiled_report.readme_part(arguments.out, arguments.device, TASKS)
-        inside = replace_between(README.read_text(), "compiled", part)
-        README.write_text(inside)
-    print(text)
+    folder = arguments.folder(RESULTS)
+    print(compiled_report.write(folder, arguments.device, TASKS))
+    if arguments.publish:
+        pages.write()
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Arguments))
+    run_command(main, Arguments)

@@ -15,16 +15,17 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import tyro
 from rich.console import Console
 
+from benchmarks import pages
+from benchmarks.command import Output, run_command
 from trpo.evaluation import evaluate
 from trpo.point_circle import ENV_ID
 from trpo.presets import preset_config
 from trpo.training import Progress, Trainer
 
 
-RESULTS = Path(__file__).parent / "results" / "constrained"
+RESULTS = "constrained"
 UNREACHED = 1e9
 # Name -> what differs from the preset with the limit.
 ALGORITHMS: dict[str, dict[str, Any]] = {
@@ -38,7 +39,7 @@ EPISODES = 100
 
 
 @dataclasses.dataclass
-class Arguments:
+class Arguments(Output):
     """Train CPO and TRPO where reward and cost conflict; write rows, table, figure."""
 
     env: str = ENV_ID
@@ -51,8 +52,6 @@ class Arguments:
     """Frameworks."""
     total_steps: int = 150_000
     """Environment steps of each run."""
-    results: Path = RESULTS
-    """Where rows, table and figure are written."""
 
 
 class Row(NamedTuple):
@@ -167,6 +166,11 @@ def table(rows: Sequence[Row], finals: Sequence[Row], env: str) -> str:
     return "\n".join(lines) + "\n"
 
 
+def page(folder: Path) -> str:
+    """The table of a folder's rows, of the default environment."""
+    return table(read(folder / "curves.csv"), read(folder / "policies.csv"), ENV_ID)
+
+
 def draw(rows: Sequence[Row], env: str, path: Path) -> None:
     """Mean over seeds and their range: cost, with its limit, and return."""
     from matplotlib.figure import Figure
@@ -212,7 +216,7 @@ def _curves(rows: Sequence[Row], name: str) -> tuple[list[int], np.ndarray]:
 
 def main(arguments: Arguments) -> int:
     """Train what is missing, then write everything; exit status."""
-    console, folder = Console(), arguments.results
+    console, folder = Console(), arguments.folder(RESULTS)
     folder.mkdir(parents=True, exist_ok=True)
     paths = folder / "curves.csv", folder / "policies.csv"
     rows, finals = map(read, paths)
@@ -232,9 +236,11 @@ def main(arguments: Arguments) -> int:
             highlight=False,
         )
     (folder / "cost_limit.md").write_text(table(rows, finals, arguments.env))
+    if arguments.publish:
+        pages.write()
     draw(rows, arguments.env, folder / "cost_limit.png")
     return 0
 
 
 if __name__ == "__main__":
-    raise SystemExit(main(tyro.cli(Arguments, prog="python -m benchmarks.cost_limit")))
+    run_command(main, Arguments)

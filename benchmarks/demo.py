@@ -11,10 +11,10 @@ import sys
 import time
 from pathlib import Path
 
-import tyro
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.command import run_command
 from benchmarks.throughput import SIZES, time_update
 from trpo.commands import train_run
 from trpo.metrics import read_metrics
@@ -143,4 +143,4 @@ def main(arguments: Arguments) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(tyro.cli(Arguments)))
+    run_command(main, Arguments)

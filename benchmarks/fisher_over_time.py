@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import tyro
 from rich.console import Console
 
 from benchmarks.cells import Cell, fisher_cells
+from benchmarks.command import Output, run_command
 from benchmarks.fisher_cell import EXTRA_PRODUCTS, few_and_many
 from benchmarks.flops import fisher_product
 from benchmarks.machine import PRODUCTS
@@ -61,7 +61,7 @@ class Turn(NamedTuple):
 
 
 @dataclasses.dataclass
-class Arguments:
+class Arguments(Output):
     """Measure the backends in turns, each time in a process of its own."""
 
     backends: tuple[str, ...] = ("jax", "torch")
@@ -70,8 +70,6 @@ class Arguments:
     """Processes of each."""
     seconds: float = 25.0
     """Of measuring in each, after compiling."""
-    out: Path = RESULTS / "fisher-over-time.csv"
-    """CSV file of the turns; a figure of the same name is drawn beside it."""
     threads: int = dataclasses.field(default_factory=available_cores)
     """Cores that every process may use."""
 
@@ -192,14 +190,16 @@ def main(arguments: Arguments) -> None:
             turns += [Turn(*fields) for fields in result["turns"]]
     start = turns[0].second
     turns = [turn._replace(second=turn.second - start) for turn in turns]
-    with arguments.out.open("w", newline="") as file:
+    folder = arguments.folder(RESULTS)
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / f"{KIND}.csv").open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(Turn._fields)
         for name, *numbers in turns:
             writer.writerow([name, *(f"{number:.4g}" for number in numbers)])
-    draw(turns, arguments.out.with_suffix(".png"))
+    draw(turns, folder / f"{KIND}.png")
     Console().print(summary(turns), markup=False, highlight=False, soft_wrap=True)
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Arguments))
+    run_command(main, Arguments)

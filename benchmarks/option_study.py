@@ -9,15 +9,16 @@ skipped. Then updates are timed in turns, all options on one batch of the enviro
 
 import csv
 import dataclasses
-import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 import numpy as np
-import tyro
 from rich.console import Console
 
-from benchmarks.option_table import write_table
+from benchmarks import pages
+from benchmarks.command import Output, run_command
+from benchmarks.option_table import Times, page, times_of
 from benchmarks.options import OPTIONS, PRESET
 from benchmarks.timing import time_in_turns
 from benchmarks.training_study_runs import RunSpec
@@ -27,13 +28,13 @@ from trpo.training import Trainer
 from trpo.types import StepStatus
 
 
-RESULTS = Path(__file__).parent / "results" / "options"
+RESULTS = "options"
 BUDGETS = {"HalfCheetah-v5": 100_000, "Pendulum-v1": 100_000}
 TIMING_SECONDS = 20.0
 
 
 @dataclasses.dataclass
-class Arguments:
+class Arguments(Output):
     """Train every option beside the preset, time their updates, write the tables."""
 
     envs: tuple[str, ...] = tuple(BUDGETS)
@@ -54,8 +55,6 @@ class Arguments:
     """For timing updates, per environment."""
     runs: Path = Path("runs/options")
     """Where the run directories are kept."""
-    results: Path = RESULTS
-    """Where tables and CSV are written."""
 
 
 class Outcome(NamedTuple):
@@ -109,10 +108,14 @@ def main(arguments: Arguments) -> int:
             continue  # There is nothing to compare with.
         seconds = time_updates(list(specs.values()), arguments.seconds)
         times = dict(zip(specs, seconds, strict=True))
-        stem = arguments.results / f"{env_id}-{arguments.backend}"
-        write_outcomes(stem.with_suffix(".csv"), outcomes)
-        write_table(stem.with_suffix(".md"), env_id, outcomes, times, arguments)
-        console.print(f"wrote {stem}.csv and .md", highlight=False, soft_wrap=True)
+        folder, name = arguments.folder(RESULTS), f"{env_id}-{arguments.backend}"
+        folder.mkdir(parents=True, exist_ok=True)
+        write_rows(folder / f"{name}.csv", outcomes)
+        write_rows(folder / f"{name}-times.csv", times_of(env_id, times))
+        (folder / f"{name}.md").write_text(page(folder / name))
+        console.print(f"wrote {folder / name}.md", highlight=False, soft_wrap=True)
+        if arguments.publish:
+            pages.write()
     return status
 
 
@@ -192,19 +195,15 @@ def time_updates(specs: list[list[RunSpec]], seconds: float) -> list[np.ndarray]
     return [np.array(times) for times in samples]
 
 
-def write_outcomes(path: Path, outcomes: list[Outcome]) -> None:
-    """One row per run."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+def write_rows(path: Path, rows: Sequence[Outcome] | Sequence[Times]) -> None:
+    """A CSV whose columns are the rows' fields."""
     with path.open("w", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(Outcome._fields)
-        for row in outcomes:
+        writer.writerow(rows[0]._fields)
+        for row in rows:
             cells = [f"{x:.5g}" if isinstance(x, float) else x for x in row]
             writer.writerow(cells)
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main(tyro.cli(Arguments)))
-    except ValueError as error:
-        sys.exit(f"error: {error}")
+    run_command(main, Arguments)

@@ -17,21 +17,21 @@ import sys
 import threading
 from pathlib import Path
 
-import tyro
 from rich.console import Console
 
+from benchmarks.command import Output, run_command
 from benchmarks.peer_run import FINISHED, ZOO, progress_file
 from benchmarks.training_study_rows import curves_of, read_rows, write_rows
 from trpo.run_pool import run_all
 from trpo.run_process import execute
 
 
-RESULTS = Path(__file__).parent / "results" / "training" / "peers"
+RESULTS = "training/peers"
 PEER = "sb3-contrib"
 
 
 @dataclasses.dataclass
-class Arguments:
+class Arguments(Output):
     """Train sb3-contrib's TRPO with RL Baselines3 Zoo's settings."""
 
     envs: tuple[str, ...] = tuple(ZOO)
@@ -44,8 +44,6 @@ class Arguments:
     """Runs at a time, each in a process of one thread."""
     runs: Path = Path("runs/peers")
     """Where the runs' files are kept."""
-    results: Path = RESULTS
-    """Where CSV files are written; the study's report reads them."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,7 +100,8 @@ def main(arguments: Arguments) -> int:
         )
     if unknown := sorted(set(arguments.envs) - set(ZOO)):
         raise ValueError(f"`envs`: expected some of {list(ZOO)}, got {unknown[0]!r}.")
-    arguments.results.mkdir(parents=True, exist_ok=True)
+    results = arguments.folder(RESULTS)
+    results.mkdir(parents=True, exist_ok=True)
     specs = [
         PeerSpec(env_id, seed, arguments.total_steps)
         for seed in arguments.seeds
@@ -111,7 +110,7 @@ def main(arguments: Arguments) -> int:
 
     def save(spec: PeerSpec) -> str:
         rows = read_rows(spec.directory(arguments.runs) / FINISHED)
-        path = arguments.results / f"{spec.env_id}-{PEER}.csv"
+        path = results / f"{spec.env_id}-{PEER}.csv"
         write_rows(path, [r for r in read_rows(path) if r.seed != spec.seed] + rows)
         last = curves_of(rows)[spec.seed][-1]
         return f"{spec.env_id} {PEER} seed {spec.seed}: return {last.scores[0]:.1f}"
@@ -120,7 +119,4 @@ def main(arguments: Arguments) -> int:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main(tyro.cli(Arguments)))
-    except ValueError as error:
-        sys.exit(f"error: {error}")
+    run_command(main, Arguments)

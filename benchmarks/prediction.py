@@ -7,17 +7,19 @@ optimised program for this machine (`launches.py`), the GPU's numbers are its ma
 and, for the time of a launch, an assumption that is stated.
 """
 
+import dataclasses
+import json
 from pathlib import Path
 from typing import NamedTuple
 
-import tyro
-
 from benchmarks import flops, launches
+from benchmarks.command import Output, run_command
 from benchmarks.problems import SMALL_GRID, Size
+from benchmarks.store import RESULTS
 from benchmarks.subjects import CG_ITERATIONS, EPOCHS
 
 
-RESULTS = Path(__file__).parent / "results" / "throughput" / "h100.md"
+STEM = "h100"
 # H100 SXM: float32 without tensor cores, and HBM3.
 PEAK_FLOPS, BANDWIDTH = 66.9e12, 3.35e12
 # A short kernel in a row of others, and a loop whose condition the host reads.
@@ -49,23 +51,34 @@ class Prediction(NamedTuple):
         return busy + self.host_reads * HOST_READ_SECONDS
 
 
-def predict(size: Size) -> Prediction:
-    """The prediction for an update of a size, JAX, float32."""
+TURNS = (CG_ITERATIONS, CANDIDATES)
+# Each loop reads its condition once more than it turns.
+HOST_READS = sum(TURNS) + len(TURNS)
+
+
+def counted() -> dict[str, int]:
+    """Launches of an update in JAX, float32, by the size's label."""
+    return {
+        size.label: launches.count(launches.optimised_program(size), TURNS)
+        for size in SMALL_GRID
+    }
+
+
+def predict(size: Size, number: int) -> Prediction:
+    """The prediction for an update of a size, of so many launches."""
     work = flops.update(size, CG_ITERATIONS, CANDIDATES, EPOCHS)
-    turns = (CG_ITERATIONS, CANDIDATES)
-    number = launches.count(launches.optimised_program(size), turns)
     return Prediction(
         work.flops / PEAK_FLOPS,
         work.traffic / BANDWIDTH,
         number * LAUNCH_SECONDS,
         number,
-        # Each loop reads its condition once more than it turns.
-        sum(turns) + len(turns),
+        HOST_READS,
     )
 
 
-def table() -> str:
-    """Markdown."""
+def page(folder: Path) -> str:
+    """Markdown, of the launches that were counted."""
+    numbers = json.loads((folder / f"{STEM}.json").read_text())
     lines = [
         "# Prediction for one H100 (not run)",
         "",
@@ -80,7 +93,7 @@ def table() -> str:
         "|---|---:|---:|---:|---:|---:|",
     ]
     for size in SMALL_GRID:
-        found = predict(size)
+        found = predict(size, numbers[size.label])
         lines.append(
             f"| {size.label} | {1e3 * found.arithmetic:.3f} | "
             f"{1e3 * found.traffic:.3f} | {found.launches:,} | "
@@ -95,15 +108,20 @@ def table() -> str:
     return "\n".join(lines) + "\n"
 
 
-def main(out: Path = RESULTS) -> None:
-    """Write and print the prediction.
+@dataclasses.dataclass
+class Arguments(Output):
+    """Count the launches of one update; write and print what they predict."""
 
-    Args:
-        out: Markdown file.
-    """
-    out.write_text(table())
-    print(out.read_text())
+
+def main(arguments: Arguments) -> None:
+    """Count, write, print."""
+    folder = arguments.folder(RESULTS)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / f"{STEM}.json").write_text(json.dumps(counted(), indent=1) + "\n")
+    text = page(folder)
+    (folder / f"{STEM}.md").write_text(text)
+    print(text)
 
 
 if __name__ == "__main__":
-    tyro.cli(main)
+    run_command(main, Arguments)

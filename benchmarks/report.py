@@ -4,17 +4,14 @@ python -m benchmarks.report
 """
 
 import dataclasses
-import re
 from pathlib import Path
 
-import tyro
-
-from benchmarks import report_figures as figures, report_tables as tables
+from benchmarks import pages, report_figures as figures, report_tables as tables
+from benchmarks.command import Output, run_command
 from benchmarks.store import RESULTS, Store, store_path
 from benchmarks.targets import Stores, all_targets
 
 
-ROOT = Path(__file__).parents[1]
 PAGE = """\
 # Throughput
 
@@ -77,13 +74,8 @@ Times are of one iteration. Acting is the rollout outside of the environments.
 
 
 @dataclasses.dataclass
-class Arguments:
-    """Write tables and figures, and the parts of both READMEs between markers."""
-
-    out: Path = RESULTS
-    """Directory of the JSON; tables and figures go there too."""
-    readmes: bool = True
-    """Rewrite the marked parts of README.md and benchmarks/README.md."""
+class Arguments(Output):
+    """Write tables and figures beside the samples; with --publish, both READMEs'."""
 
 
 def open_stores(out: Path, device: str) -> Stores:
@@ -93,13 +85,13 @@ def open_stores(out: Path, device: str) -> Stores:
     )  # fmt: skip
 
 
-def write_page(out: Path, stores: Stores, gpu: str) -> None:
-    """Write `throughput.md` and its figures."""
-    targets = tables.targets_table(all_targets(stores))
-    page = PAGE.format(
+def page(out: Path) -> str:
+    """The page of the samples in a directory."""
+    stores = open_stores(out, "cpu")
+    return PAGE.format(
         machine=tables.machine(stores.update),
-        gpu=gpu,
-        targets=targets,
+        gpu=gpu_tables(out),
+        targets=tables.targets_table(all_targets(stores)),
         fixed=tables.update_tables(stores.update, "fixed"),
         natural=tables.update_tables(stores.update, "natural"),
         fisher=tables.fisher_table(stores.update),
@@ -107,24 +99,6 @@ def write_page(out: Path, stores: Stores, gpu: str) -> None:
         acting=tables.acting_table(stores.training),
         scaling=tables.scaling_table(stores.scaling),
     )
-    out.mkdir(parents=True, exist_ok=True)
-    (out / "throughput.md").write_text(page)
-    figures.throughput(stores.update, stores.scaling, out / "throughput.png")
-    figures.roofline(stores.update, out / "roofline.png")
-    figures.time_split(stores.update, stores.training, out / "split.png")
-
-
-def replace_between(text: str, marker: str, inside: str) -> str:
-    """`text` with what lies between a marker's begin and end comments replaced.
-
-    Raises:
-        ValueError: the markers are not there.
-    """
-    begin, end = f"<!-- {marker}:begin -->", f"<!-- {marker}:end -->"
-    pattern = re.compile(re.escape(begin) + ".*?" + re.escape(end), re.DOTALL)
-    if not pattern.search(text):
-        raise ValueError(f"expected the comments {begin} and {end}, found none.")
-    return pattern.sub(lambda _: f"{begin}\n{inside}\n{end}", text)
 
 
 def gpu_tables(out: Path) -> str:
@@ -140,19 +114,26 @@ def gpu_tables(out: Path) -> str:
 
 
 def main(arguments: Arguments) -> None:
-    """Write everything."""
-    stores = open_stores(arguments.out, "cpu")
-    write_page(arguments.out, stores, gpu_tables(arguments.out))
-    if arguments.readmes:
-        targets = tables.targets_table(all_targets(stores))
-        parts = (
-            (ROOT / "README.md", "throughput", tables.readme_table(stores)),
-            (ROOT / "benchmarks" / "README.md", "targets", targets),
+    """Write everything.
+
+    Raises:
+        ValueError: there is not one sample.
+    """
+    out = arguments.folder(RESULTS)
+    if not any(out.glob("*-*.json")):
+        raise ValueError(
+            f"expected samples in {out}, found none. Take some (benchmarks/README.md), "
+            "or give --publish for the tables of those in the repository."
         )
-        for path, marker, inside in parts:
-            path.write_text(replace_between(path.read_text(), marker, inside))
-    print(f"wrote {arguments.out / 'throughput.md'}")
+    stores = open_stores(out, "cpu")
+    figures.throughput(stores.update, stores.scaling, out / "throughput.png")
+    figures.roofline(stores.update, out / "roofline.png")
+    figures.time_split(stores.update, stores.training, out / "split.png")
+    (out / "throughput.md").write_text(page(out))
+    if arguments.publish:
+        pages.write()
+    print(f"wrote {out / 'throughput.md'}")
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Arguments))
+    run_command(main, Arguments)

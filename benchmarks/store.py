@@ -9,7 +9,8 @@ from typing import Any
 from benchmarks.cells import Cell
 
 
-RESULTS = Path(__file__).parent / "results" / "throughput"
+# What its folder is called among the results.
+RESULTS = "throughput"
 
 
 class Store:

@@ -9,28 +9,26 @@ environment and backend; tables and figures are made from those files alone.
 """
 
 import dataclasses
-import sys
 from pathlib import Path
 from typing import Literal
 
-import tyro
 from rich.console import Console
 
+from benchmarks import pages
+from benchmarks.command import Output, run_command
 from benchmarks.training_study_figures import draw_curves
-from benchmarks.training_study_report import report, write_summary
+from benchmarks.training_study_report import report
 from benchmarks.training_study_rows import curves_of, read_rows, write_rows
 from benchmarks.training_study_runs import RunSpec
 from trpo.presets import BY_ENVIRONMENT
 from trpo.run_pool import run_all
 
 
-RESULTS = Path(__file__).parent / "results" / "training"
-COMMITTED = (RESULTS, RESULTS.parent / "spaces")
-README = RESULTS.parents[2] / "README.md"
+RESULTS = "training"
 
 
 @dataclasses.dataclass
-class Arguments:
+class Arguments(Output):
     """Train presets over environments, backends and seeds; write curves and a table."""
 
     envs: tuple[str, ...] = tuple(BY_ENVIRONMENT)
@@ -45,8 +43,6 @@ class Arguments:
     """Environment steps of each run; by default the preset's."""
     runs: Path = Path("runs/study")
     """Where the run directories are kept."""
-    results: Path = RESULTS
-    """Where CSV files, tables and figures are written."""
     report_only: bool = False
     """Run nothing; rewrite tables and figures from the CSV files."""
 
@@ -55,21 +51,22 @@ def main(arguments: Arguments) -> int:
     """Run what is missing, then rewrite tables and figures; returns the exit status."""
     console = Console()
     status = 0
-    arguments.results.mkdir(parents=True, exist_ok=True)
+    results = arguments.folder(RESULTS)
+    results.mkdir(parents=True, exist_ok=True)
     if not arguments.report_only:
         specs = planned(arguments)
-        check_budgets(specs, arguments.results)
+        check_budgets(specs, results)
         status = run_all(
             specs,
             arguments.runs,
             arguments.workers,
             console,
-            on_done=lambda spec: save(spec, arguments),
+            on_done=lambda spec: save(spec, arguments.runs, results),
         )
-    for path in report(arguments.results), draw_curves(arguments.results):
+    for path in report(results), draw_curves(results):
         console.print(f"wrote {path}", highlight=False, soft_wrap=True)
-    if arguments.results in COMMITTED and README.exists():
-        write_summary(README, COMMITTED)
+    if arguments.publish:
+        pages.write()
     return status
 
 
@@ -101,15 +98,15 @@ def check_budgets(specs: list[RunSpec], results: Path) -> None:
         ends = {curve[-1].step for curve in curves_of(read_rows(path)).values()}
         if ends - {spec.steps}:
             raise ValueError(
-                f"`results`: expected {path} to hold runs of {spec.steps:,} steps, got "
-                f"{max(ends - {spec.steps}):,}. Give another --results, or remove it."
+                f"`out`: expected {path} to hold runs of {spec.steps:,} steps, got "
+                f"{max(ends - {spec.steps}):,}. Give another --out, or remove it."
             )
 
 
-def save(spec: RunSpec, arguments: Arguments) -> str:
+def save(spec: RunSpec, runs: Path, results: Path) -> str:
     """Put a finished run's rows into its CSV, in place of older ones; one line."""
-    rows = spec.collect(arguments.runs)
-    path = csv_path(spec, arguments.results)
+    rows = spec.collect(runs)
+    path = csv_path(spec, results)
     others = [row for row in read_rows(path) if row.seed != spec.seed]
     write_rows(path, others + rows)
     mean, std, _, _ = rows[-1].scores
@@ -120,7 +117,4 @@ def save(spec: RunSpec, arguments: Arguments) -> str:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main(tyro.cli(Arguments)))
-    except ValueError as error:
-        sys.exit(f"error: {error}")
+    run_command(main, Arguments)

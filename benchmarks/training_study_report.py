@@ -1,10 +1,11 @@
 """The study's tables, made from its CSV files alone."""
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 
-from benchmarks.report import replace_between
+from benchmarks.command import COMMITTED, REPOSITORY
 from benchmarks.training_study_published import PROTOCOLS, PUBLISHED
 from benchmarks.training_study_rows import Row, read_results
 from benchmarks.training_study_runs import RunSpec
@@ -16,9 +17,6 @@ from benchmarks.training_study_statistics import (
 )
 from trpo.types import StepStatus
 
-
-# Where results are without `--results`.
-HOME = Path(__file__).resolve().parent / "results" / "training"
 
 Curves = dict[int, list[Row]]
 Results = dict[tuple[str, str], Curves]
@@ -40,23 +38,24 @@ of one run's rollouts and updates, on whatever the machine did besides.
 
 def report(results: Path) -> Path:
     """Write `README.md` beside the CSV files; returns its path."""
+    path = results / "README.md"
+    path.write_text(page(results))
+    return path
+
+
+def page(results: Path) -> str:
+    """The page of the CSV files in a directory."""
     data = read_results(results)
     parts = [INTRODUCTION, _returns(data), _updates(data)]
     parts += filter(
         None, (_backends(data), _peers(data, read_results(results / "peers")))
     )
     parts += [_commands(data, results), _published()]
-    path = results / "README.md"
-    path.write_text("\n".join(parts))
-    return path
+    return "\n".join(parts)
 
 
-def write_summary(readme: Path, folders: tuple[Path, ...]) -> None:
-    """Put all final returns into a table between the `training` markers of a README.
-
-    Raises:
-        ValueError: it has no such markers.
-    """
+def summary(folders: Iterable[Path]) -> str:
+    """All final returns as one table, for the project's README."""
     header = ("environment", "backend", "steps", "seeds", "mean ± std over seeds")
     rows = []
     for folder in folders:
@@ -74,8 +73,7 @@ def write_summary(readme: Path, folders: tuple[Path, ...]) -> None:
                 ]
             )
     table = _table("", (*header, "best published TRPO", "reached"), rows)
-    text = replace_between(readme.read_text(), "training", table.partition("\n\n")[2])
-    readme.write_text(text)
+    return table.partition("\n\n")[2]
 
 
 def _table(title: str, header: tuple[str, ...], rows: list[list[str]]) -> str:
@@ -228,7 +226,7 @@ def _peers(data: Results, peers: Results) -> str:
 
 
 def _commands(data: Results, results: Path) -> str:
-    where = "" if results.resolve() == HOME else f" --results {results}"
+    where = _where(results.resolve())
     lines = ["## Reproduce", "", "Tables and figures, from the CSV files here:", ""]
     lines += [f"    python -m benchmarks.training_study --report-only{where}", ""]
     lines += ["A row, from nothing:", ""]
@@ -242,6 +240,14 @@ def _commands(data: Results, results: Path) -> str:
             f"--backends {backend} --seeds {seeds}{budget}{where}"
         )
     return "\n".join(lines) + "\n"
+
+
+def _where(results: Path) -> str:
+    """The option that names a directory of results."""
+    if results == COMMITTED / "training":
+        return " --publish"
+    inside = results.is_relative_to(REPOSITORY)
+    return f" --out {results.relative_to(REPOSITORY) if inside else results}"
 
 
 def _published() -> str:

@@ -116,7 +116,7 @@ def read_rows(path: Path) -> list[Row]:
         reader = csv.DictReader(file)
         if tuple(reader.fieldnames or ()) != COLUMNS:
             raise ValueError(
-                f"`results`: expected {path} to have the columns {', '.join(COLUMNS)}, "
+                f"`out`: expected {path} to have the columns {', '.join(COLUMNS)}, "
                 f"got {reader.fieldnames}."
             )
         return [Row.from_cells(cells) for cells in reader]

@@ -4,12 +4,10 @@ python -m benchmarks.update_throughput [--grid small|full] [--peers] [--device c
 """
 
 import dataclasses
-from pathlib import Path
 from typing import Any, Literal
 
-import tyro
-
 from benchmarks.cells import BACKENDS, PRECISIONS, Cell, fisher_cells, update_cells
+from benchmarks.command import Output, run_command
 from benchmarks.machine import fingerprint
 from benchmarks.problems import GRIDS
 from benchmarks.runner import run
@@ -18,7 +16,7 @@ from trpo.processor import available_cores
 
 
 @dataclasses.dataclass
-class Timed:
+class Timed(Output):
     """What all timing commands share."""
 
     device: str = "cpu"
@@ -33,8 +31,6 @@ class Timed:
     """Timing in each process, after warm-up."""
     threads: int = dataclasses.field(default_factory=available_cores)
     """Cores that every process may use."""
-    out: Path = RESULTS
-    """Directory of the JSON; a run that was cut off goes on where it stopped."""
     fresh: bool = False
     """Throw away the samples that are there."""
 
@@ -48,13 +44,13 @@ class Timed:
         """What each process is told."""
         return {"threads": self.threads, "seconds": self.seconds}
 
-    def open(self, benchmark: str) -> Store:
-        """The store of a benchmark's samples."""
+    def open(self, benchmark: str, results: str = RESULTS) -> Store:
+        """The store of a benchmark's samples; a run that was cut off goes on there."""
         about = {
             "fingerprint": fingerprint(self.device, self.threads),
             "settings": self.settings,
         }
-        path = store_path(self.out, benchmark, self.device)
+        path = store_path(self.folder(results), benchmark, self.device)
         return Store(path, about, fresh=self.fresh)
 
 
@@ -90,4 +86,4 @@ def main(arguments: Arguments) -> None:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Arguments))
+    run_command(main, Arguments)

@@ -1,4 +1,7 @@
-"""`python -m parity_tests [--quick | --full] [--devices cpu cuda] [--out DIR]`."""
+"""`python -m parity_tests [--quick | --full] [--devices cpu cuda] [--out DIR]`.
+
+`--publish` writes the certificate of this repository, of a commit without changes.
+"""
 
 import argparse
 import sys
@@ -14,7 +17,7 @@ def main(arguments: list[str] | None = None) -> int:
     group = parser.add_mutually_exclusive_group()
     group.add_argument(
         "--quick", dest="mode", action="store_const", const="quick", default="quick",
-        help="few cases, under a minute on two cores (the default)",
+        help="few cases, the default",
     )  # fmt: skip
     group.add_argument(
         "--full", dest="mode", action="store_const", const="full", help="every case"
@@ -22,9 +25,18 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--devices", nargs="+", default=["cpu"], choices=certificate.DEVICES
     )
-    parser.add_argument("--out", default="parity", help="folder of the certificate")
+    parser.add_argument(
+        "--out", default="runs/parity", help="folder of the certificate"
+    )
+    parser.add_argument(
+        "--publish", action="store_true", help="write this repository's own certificate"
+    )
     options = parser.parse_args(arguments)
-    return certificate.run(options.devices, options.mode, options.out)
+    try:
+        out = certificate.folder_to_publish() if options.publish else options.out
+    except ValueError as error:
+        parser.error(str(error))
+    return certificate.run(options.devices, options.mode, out)
 
 
 if __name__ == "__main__":

@@ -58,13 +58,13 @@ class Certificate(NamedTuple):
 def run(
     devices: Sequence[str] = ("cpu",),
     mode: str = "quick",
-    out: str | pathlib.Path = "parity",
+    out: str | pathlib.Path = "runs/parity",
 ) -> int:
     """Run the suite and write the certificate into `out`.
 
     Args:
         devices: "cpu", "cuda" or both; one that is absent is reported as not run.
-        mode: "quick" (under a minute on two cores) or "full".
+        mode: "quick", a few cases, or "full".
         out: Folder, made if it is not there.
 
     Returns:
@@ -96,6 +96,21 @@ def run(
     terminal.say(*certificate_text.summary(certificate).splitlines())
     terminal.say(f"Certificate: {folder / 'parity.html'}")
     return 0 if certificate.passed else 1
+
+
+def folder_to_publish() -> pathlib.Path:
+    """The folder of this repository's own certificate.
+
+    Raises:
+        ValueError: what would be certified is no commit.
+    """
+    commit = environment.commit()
+    if commit.startswith("none") or commit.endswith("-dirty"):
+        raise ValueError(
+            f"`publish`: expected a checkout without changes that are not committed, "
+            f"got commit {commit}. A published certificate is of a commit."
+        )
+    return pathlib.Path(__file__).parents[1] / "benchmarks" / "results" / "parity"
 
 
 def _gather(devices: tuple[str, ...], mode: str, terminal: Terminal) -> Certificate:

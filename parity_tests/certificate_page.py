@@ -41,8 +41,8 @@ def html(certificate: Any) -> str:
         f"<title>Parity certificate: {verdict}</title><style>{STYLE}</style></head>",
         f"<body><h1>Parity certificate: <span class='{verdict}'>{verdict}</span></h1>",
         f"<p>PyTorch and JAX, the same TRPO agent. {_text(certificate.mode)} run of "
-        f"{certificate.seconds:.0f} s at commit "
-        f"{_text(certificate.facts['commit'])}.</p>",
+        f"{certificate.seconds:.0f} s at "
+        f"{_text(certificate_text.code(certificate.facts))}.</p>",
         f"<pre>{_text(certificate_text.summary(certificate))}</pre>",
         _facts(certificate),
     ]

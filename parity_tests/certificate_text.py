@@ -76,6 +76,12 @@ def lock_step_summary(run: dict[str, Any]) -> str:
     )
 
 
+def code(facts: dict[str, Any]) -> str:
+    """What was certified: a commit, or more than that."""
+    commit, dirty, _ = facts["commit"].partition("-dirty")
+    return f"commit {commit}{' with changes that are not committed' if dirty else ''}"
+
+
 def recorded_faults(certificate: Any) -> str:
     """That none was planted in this run, and what was recorded where some were."""
     of = certificate.recorded_faults
@@ -93,7 +99,7 @@ def markdown(certificate: Any) -> str:
         "# Parity certificate",
         "",
         f"**{'PASSED' if certificate.passed else 'FAILED'}**, {certificate.mode}, "
-        f"{certificate.seconds:.0f} s, commit {facts['commit']}.",
+        f"{certificate.seconds:.0f} s, {code(facts)}.",
         "",
         "```",
         summary(certificate),

@@ -203,6 +203,11 @@ def recorded() -> dict[str, Any]:
     }
 
 
+def page(folder: pathlib.Path) -> str:
+    """The table of a folder's verdicts."""
+    return table(list(read(folder).values()))
+
+
 def write(verdicts: list[Verdict], folder: pathlib.Path) -> None:
     """Write the verdicts as `mutation.md` and `mutation.json`."""
     folder.mkdir(parents=True, exist_ok=True)

@@ -7,6 +7,7 @@ import subprocess
 import pytest
 
 from parity_tests import (
+    __main__ as command,
     certificate,
     certificate_figure,
     certificate_json,
@@ -86,6 +87,23 @@ def test_the_commit_is_the_checkouts_own(tmp_path, monkeypatch):
     monkeypatch.setattr(environment, "__file__", str(tmp_path / "environment.py"))
     (tmp_path / "environment.py").touch()
     assert re.fullmatch(r"none, version \d\S*", environment.commit())
+
+
+def test_changes_that_are_not_committed_are_said_and_not_published(
+    example, monkeypatch, capsys
+):
+    for commit, said in (("abc1234", "abc1234."), ("abc1234-dirty", "abc1234 with")):
+        facts = {**example.facts, "commit": commit}
+        for write in (certificate_text.markdown, certificate_page.html):
+            assert f"commit {said}" in write(example._replace(facts=facts))
+    for commit in ("abc1234-dirty", "none, version 1.0"):
+        monkeypatch.setattr(environment, "commit", lambda commit=commit: commit)
+        with pytest.raises(SystemExit) as error:
+            command.main(["--publish"])
+        assert error.value.code == 2
+        assert "`publish`: expected a checkout without" in capsys.readouterr().err
+    monkeypatch.setattr(environment, "commit", lambda: "abc1234")
+    assert certificate.folder_to_publish().name == "parity"
 
 
 def test_the_page_fetches_nothing_and_escapes(example):

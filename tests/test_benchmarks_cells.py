@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from benchmarks import report, runner, update_cell
+from benchmarks import pages, report, runner, update_cell
 from benchmarks.cells import Cell, update_cells
 from benchmarks.problems import Size
 from benchmarks.store import Store, store_path
@@ -106,7 +106,7 @@ def test_report_is_written_from_samples_alone(tmp_path):
                 store.add(cell, number, result_of(speeds[cell.subject] * wobble))
             elif number == 0:
                 store.add(cell, number, {"skipped": "not installed: tianshou"})
-    report.main(report.Arguments(out=tmp_path, readmes=False))
+    report.main(report.Arguments(out=tmp_path))
     page = (tmp_path / "throughput.md").read_text()
     assert "| JAX, jit | 5,044 | 101.5 ± 0.8" in page
     assert "sb3-contrib TRPO: takes 4.00x JAX, jit's time (95 %: 4.00 to 4.00)" in page
@@ -125,11 +125,11 @@ def test_targets_without_samples_are_not_run(tmp_path):
 
 def test_marked_part_is_replaced_and_the_rest_kept():
     text = "a\n<!-- x:begin -->\nold\n<!-- x:end -->\nb"
-    new = report.replace_between(text, "x", "new")
+    new = pages.replace_between(text, "x", "new")
     assert new == "a\n<!-- x:begin -->\nnew\n<!-- x:end -->\nb"
-    assert report.replace_between(new, "x", "new") == new
+    assert pages.replace_between(new, "x", "new") == new
     with pytest.raises(ValueError, match="y:begin"):
-        report.replace_between(text, "y", "new")
+        pages.replace_between(text, "y", "new")
 
 
 def test_cells_survive_json():

@@ -6,7 +6,7 @@ from benchmarks import cost_limit
 def test_rows_table_and_figure_of_a_short_study(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(cost_limit, "EPISODES", 3)
     arguments = cost_limit.Arguments(
-        seeds=(0,), backends=("torch",), total_steps=3200, results=tmp_path
+        seeds=(0,), backends=("torch",), total_steps=3200, out=tmp_path
     )
     assert cost_limit.main(arguments) == 0
     rows = cost_limit.read(tmp_path / "curves.csv")

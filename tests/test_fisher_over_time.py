@@ -35,8 +35,8 @@ def test_fast_and_slow_turns_of_each_backend_have_a_row():
 
 @pytest.mark.slow
 def test_a_measurement(tmp_path, capsys):
-    out = tmp_path / "over-time.csv"
-    main(Arguments(backends=("jax",), rounds=1, seconds=0.1, out=out))
+    main(Arguments(backends=("jax",), rounds=1, seconds=0.1, out=tmp_path))
+    out = tmp_path / "fisher-over-time.csv"
     with out.open() as file:
         header, *rows = csv.reader(file)
     assert tuple(header) == Turn._fields

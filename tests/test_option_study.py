@@ -28,7 +28,7 @@ def test_a_study_of_one_option(tmp_path):
         total_steps=1600,
         seconds=0.1,
         runs=tmp_path / "runs",
-        results=tmp_path / "results",
+        out=tmp_path / "results",
     )
     assert option_study.main(arguments) == 0
     with (tmp_path / "results" / "Pendulum-v1-torch.csv").open() as file:

@@ -35,14 +35,14 @@ def arguments(tmp_path):
         backends=("torch", "jax"),
         total_steps=4800,
         runs=tmp_path / "runs",
-        results=tmp_path / "results",
+        out=tmp_path / "results",
     )
 
 
 @pytest.mark.slow
 def test_study_runs_reports_and_skips_what_is_done(arguments):
     assert training_study.main(arguments) == 0
-    results = read_results(arguments.results)
+    results = read_results(arguments.out)
     assert set(results) == {("Pendulum-v1", "jax"), ("Pendulum-v1", "torch")}
     scores = []
     for seed, curve in results["Pendulum-v1", "jax"].items():
@@ -57,17 +57,17 @@ def test_study_runs_reports_and_skips_what_is_done(arguments):
         assert curve[-1].scores[0] == pytest.approx(final["mean"], abs=0.01)
         scores.append(final["mean"])
     assert scores[0] != scores[1]
-    text = (arguments.results / "README.md").read_text()
+    text = (arguments.out / "README.md").read_text()
     assert f"{np.mean(scores):,.1f} ± {np.std(scores):,.1f}" in text
     assert "PyTorch against JAX" in text
     assert "--backends jax --seeds 0 1 --total-steps 4800" in text
-    assert (arguments.results / "learning_curves.png").stat().st_size > 10_000
+    assert (arguments.out / "learning_curves.png").stat().st_size > 10_000
 
     # A finished run is not run again: its evaluation is read, not made.
     marked = directory / "evaluation.json"
     marked.write_text(json.dumps({**final, "mean": -1.5}))
     assert training_study.main(arguments) == 0
-    rows = read_rows(arguments.results / "Pendulum-v1-jax.csv")
+    rows = read_rows(arguments.out / "Pendulum-v1-jax.csv")
     assert rows[-1].scores[0] == -1.5
     # A run of another preset is refused, not taken for this one's.
     config = json.loads((directory / "config.json").read_text())
@@ -90,7 +90,7 @@ def test_a_stopped_study_goes_on_to_the_same_result(tmp_path):
     ]
     rows = {}
     for name in ("stopped", "straight"):
-        options = [str(tmp_path / name), "--results", str(tmp_path / f"{name}-csv")]
+        options = [str(tmp_path / name), "--out", str(tmp_path / f"{name}-csv")]
         process = subprocess.Popen([*command, *options])
         metrics = tmp_path / name / "Pendulum-v1-torch-8000-s0" / "metrics.csv"
         if name == "stopped":
@@ -124,7 +124,7 @@ def test_a_failed_run_is_reported_and_the_others_go_on(arguments, capsys):
     arguments.backends = ("torch",)
     assert training_study.main(arguments) == 1
     assert "exit status 2" in capsys.readouterr().out
-    assert list(read_results(arguments.results)["Pendulum-v1", "torch"]) == [1]
+    assert list(read_results(arguments.out)["Pendulum-v1", "torch"]) == [1]
 
 
 def test_command_arguments_make_the_configuration():
@@ -152,7 +152,7 @@ def test_ablation_compares_each_value_with_the_preset(tmp_path):
         backend="torch",
         total_steps=3200,
         runs=tmp_path / "runs",
-        results=tmp_path / "results",
+        out=tmp_path / "results",
     )
     assert ablation.main(arguments) == 0
     names = "target_kl-policy_layer_sizes-num_envs-gamma"
@@ -175,7 +175,7 @@ def test_an_ablation_of_truncation_ends_episodes_at_their_time_limit(tmp_path):
         seeds=(100,),
         total_steps=1600,
         runs=tmp_path / "runs",
-        results=tmp_path / "results",
+        out=tmp_path / "results",
     )
     (spec,) = ablation.planned(arguments)["truncation=terminal"]
     own = preset_config("Pendulum-v1", seed=100, total_steps=1600).to_dict()

@@ -159,5 +159,5 @@ class ParityArguments:
     """A selection of cases, the default."""
     full: bool = False
     """Every case."""
-    out: Path = Path("parity")
+    out: Path = Path("runs/parity")
     """Directory for the certificate."""

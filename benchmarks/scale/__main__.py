@@ -13,19 +13,19 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-import tyro
-
+from benchmarks import pages
+from benchmarks.command import Output, run_command
 from benchmarks.scale import faults, report
 from benchmarks.scale.processes import ROOT, on_ranks
 
 
-OUT = Path(__file__).parent.parent / "results" / "scale"
+RESULTS = "scale"
 SAMPLES, MINIBATCH, ROUNDS = 2048, 256, 7
 
 
 @dataclasses.dataclass
-class Arguments:
-    """Measure on this machine, and write to benchmarks/results/scale."""
+class Arguments(Output):
+    """Measure on this machine: equality, time, faults, and a model of many devices."""
 
     only: tuple[str, ...] = ("equality", "time", "faults", "model")
     """Parts to do anew; the others' files stay."""
@@ -33,16 +33,15 @@ class Arguments:
     """Processes whose updates are timed."""
 
 
-def write(name: str, header: tuple[str, ...], rows: Iterable[tuple]) -> None:
+def write(path: Path, header: tuple[str, ...], rows: Iterable[tuple]) -> None:
     """A CSV file of the results."""
-    OUT.mkdir(parents=True, exist_ok=True)
-    with (OUT / f"{name}.csv").open("w", newline="") as file:
+    with path.open("w", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(header)
         writer.writerows(rows)
 
 
-def equality(_: Arguments) -> None:
+def equality(_: Arguments, folder: Path) -> None:
     """The sharded update's error over its bound, by ranks or devices."""
     rows = []
     for backend, kind in (("torch", "ranks"), ("jax", "devices")):
@@ -53,10 +52,11 @@ def equality(_: Arguments) -> None:
                 row = (backend, kind, size, dtype, quantity, f"{worst[quantity]:.3f}")
                 rows.append((*row, decisions, equal, ok))
     header = ("backend", "of", "number", "dtype", "worst quantity", "error over bound")
-    write("equality", (*header, "same decisions", "same bytes", "ok"), rows)
+    header = (*header, "same decisions", "same bytes", "ok")
+    write(folder / "equality.csv", header, rows)
 
 
-def timing(arguments: Arguments) -> None:
+def timing(arguments: Arguments, folder: Path) -> None:
     """Seconds and all-reduces of an update, by processes."""
     rows, links = [], {}
     for backend in ("torch", "jax"):
@@ -72,12 +72,12 @@ def timing(arguments: Arguments) -> None:
     trace = ["-m", "benchmarks.scale.trace", str(SAMPLES), str(MINIBATCH), "10", "1"]
     traced = _json_of(trace)
     write(
-        "time",
+        folder / "time.csv",
         ("backend", "processes", "seconds", "same bytes", "all-reduces by size"),
         rows,
     )
     texts = {name: traced[name] for name in ("lowered", "compiled")}
-    (OUT / "all_reduces.json").write_text(
+    (folder / "all_reduces.json").write_text(
         json.dumps(
             {
                 "counts": traced["counts"],
@@ -91,7 +91,7 @@ def timing(arguments: Arguments) -> None:
     )
 
 
-def lost(_: Arguments) -> None:
+def lost(_: Arguments, folder: Path) -> None:
     """What the other ranks do when one is killed or stopped."""
     header = (
         "backend",
@@ -102,20 +102,34 @@ def lost(_: Arguments) -> None:
         "names it",
         "saved step",
     )
-    write("faults", header, faults.rows())
+    write(folder / "faults.csv", header, faults.rows())
 
 
-def model(_: Arguments) -> None:
-    """`benchmarks/scaling.md`, of what was measured."""
-    report.write(OUT, OUT.parent.parent / "scaling.md")
+def model(arguments: Arguments, folder: Path) -> None:
+    """The page of what was measured; of the repository, `benchmarks/scaling.md`."""
+    if not (folder / "all_reduces.json").exists():
+        raise ValueError(f"`only`: expected measurements in {folder}; do `time` first.")
+    if arguments.publish:
+        pages.write()
+    else:
+        (folder / "scaling.md").write_text(report.page(folder))
 
 
-PARTS: dict[str, Callable[[Arguments], None]] = {
+PARTS: dict[str, Callable[[Arguments, Path], None]] = {
     "equality": equality,
     "time": timing,
     "faults": lost,
     "model": model,
 }
+
+
+def main(arguments: Arguments) -> None:
+    """Do the parts that are asked for."""
+    folder = arguments.folder(RESULTS)
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in arguments.only:
+        PARTS[name](arguments, folder)
+        print(f"{name}: done", flush=True)
 
 
 def _json_of(command: list[str]) -> Any:
@@ -132,7 +146,4 @@ def _json_of(command: list[str]) -> Any:
 
 
 if __name__ == "__main__":
-    given = tyro.cli(Arguments)
-    for name in given.only:
-        PARTS[name](given)
-        print(f"{name}: done", flush=True)
+    run_command(main, Arguments)

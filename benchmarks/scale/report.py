@@ -1,4 +1,4 @@
-"""Writes `benchmarks/scaling.md` of the committed measurements and the cost model."""
+"""`benchmarks/scaling.md`, of the measurements and the cost model."""
 
 import csv
 import itertools
@@ -21,22 +21,19 @@ from benchmarks.scale.model import (
 SAMPLES = 2048
 
 
-def write(results: Path, page: Path) -> None:
+def page(results: Path) -> str:
     """The page, from `time.csv` and `all_reduces.json`."""
-    rows = list(csv.DictReader((results / "time.csv").open()))
+    with (results / "time.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
     found = json.loads((results / "all_reduces.json").read_text())
     sums = AllReduces({int(size): times for size, times in found["counts"].items()})
     critic = {n: c for n, c in sums.counts.items() if c >= 40}
-    page.write_text(
-        "\n".join(
-            [
-                *_counted(sums, critic, found),
-                *_measured(rows, sums, found),
-                *_predicted(sums, critic, rows),
-            ]
-        )
-        + "\n"
+    parts = (
+        _counted(sums, critic, found),
+        _measured(rows, sums, found),
+        _predicted(sums, critic, rows),
     )
+    return "\n".join(line for part in parts for line in part) + "\n"
 
 
 def _counted(sums: AllReduces, critic: dict[int, int], found: dict) -> list[str]:

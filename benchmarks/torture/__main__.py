@@ -9,14 +9,13 @@ A row that is done is kept in `--runs` and not run again; `--fresh` forgets them
 
 import dataclasses
 import json
-import sys
 import time
 from pathlib import Path
 
-import tyro
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
+from benchmarks.command import Output, run_command
 from benchmarks.torture import (
     checkpoints,
     configurations,
@@ -34,7 +33,7 @@ from benchmarks.torture.report import Result, write
 from benchmarks.torture.rows import Row, Scenario
 
 
-RESULTS = Path(__file__).parents[1] / "results" / "reliability"
+RESULTS = "reliability"
 OURS = [
     scenario
     for module in (updates, checkpoints, power_cut, workers, disks, configurations,
@@ -44,7 +43,7 @@ OURS = [
 
 
 @dataclasses.dataclass
-class Arguments:
+class Arguments(Output):
     """Make every fault happen, and count what is lost."""
 
     fraction: float = 1.0
@@ -57,8 +56,6 @@ class Arguments:
     """Where finished rows are kept."""
     fresh: bool = False
     """Run all rows again."""
-    out: Path = RESULTS
-    """Where the table is written."""
 
 
 def main(arguments: Arguments) -> int:
@@ -82,7 +79,7 @@ def main(arguments: Arguments) -> int:
     # Those of other calls at the end.
     order = [*scenarios, *(key for key in done if key not in scenarios)]
     results = [Result(**done[key]) for key in order if key in done]
-    write(results, arguments.out, console)
+    write(results, arguments.folder(RESULTS), console)
     return int(any(r.lost for r in results if r.subject == "trpo"))
 
 
@@ -107,4 +104,4 @@ def _result(scenario: Scenario, fraction: float, console: Console) -> Result:
 
 
 if __name__ == "__main__":
-    sys.exit(main(tyro.cli(Arguments)))
+    run_command(main, Arguments)

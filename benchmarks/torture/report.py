@@ -24,6 +24,7 @@ class Result:
 
 
 COLUMNS = ("subject", "group", "fault", "tries", "survived", "lost", "seconds", "note")
+EXAMPLE = "example"
 TITLE = """# Faults, and what was lost
 
 `make torture` writes this table. Each fault is made to happen; "lost" counts tries
@@ -36,18 +37,28 @@ def write(results: list[Result], directory: Path, console: Console) -> None:
     """Write `torture.csv` and `README.md`, and print the table."""
     directory.mkdir(parents=True, exist_ok=True)
     rows = [[_text(getattr(result, name)) for name in COLUMNS] for result in results]
+    examples = [" ".join(result.examples[:1]) for result in results]
     with (directory / "torture.csv").open("w", newline="") as file:
-        csv.writer(file, lineterminator="\n").writerows([COLUMNS, *rows])
-    lines = ["| " + " | ".join(COLUMNS) + " |", "|" + "---|" * len(COLUMNS)]
-    lines += ["| " + " | ".join(row) + " |" for row in rows]
-    lost = [f"- {r.subject}, {r.fault}: {r.examples[0]}" for r in results if r.examples]
-    examples = "\n## Examples of what was lost\n" + "\n".join(lost) if lost else ""
-    text = TITLE + "\n".join(lines) + "\n" + examples
-    (directory / "README.md").write_text(text.rstrip() + "\n")
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow((*COLUMNS, EXAMPLE))
+        writer.writerows([*row, e] for row, e in zip(rows, examples, strict=True))
+    (directory / "README.md").write_text(page(directory))
     table = Table(*COLUMNS)
     for row in rows:
         table.add_row(*row, style="red" if row[5] != "0" else None)
     console.print(table)
+
+
+def page(directory: Path) -> str:
+    """The page of the rows in a directory's `torture.csv`."""
+    with (directory / "torture.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    lines = ["| " + " | ".join(COLUMNS) + " |", "|" + "---|" * len(COLUMNS)]
+    lines += ["| " + " | ".join(row[name] for name in COLUMNS) + " |" for row in rows]
+    if lost := [row for row in rows if row[EXAMPLE]]:
+        lines += ["", "## Examples of what was lost"]
+        lines += [f"- {r['subject']}, {r['fault']}: {r[EXAMPLE]}" for r in lost]
+    return TITLE + "\n".join(lines) + "\n"
 
 
 def _text(value: object) -> str:

@@ -1,0 +1,55 @@
+"""What the benchmarks' commands share: where their output goes, and how they end.
+
+Results are committed. A benchmark changes none of them unless `--publish` is given:
+what it measures is of the machine that it runs on.
+"""
+
+import dataclasses
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import tyro
+
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+COMMITTED = REPOSITORY / "benchmarks" / "results"
+OWN = Path("runs") / "results"
+
+
+@dataclasses.dataclass(kw_only=True)
+class Output:
+    """Where results are written, and read where a command goes on from them."""
+
+    out: Path | None = None
+    """Directory of the results; by default one under runs/results."""
+    publish: bool = False
+    """Write to this repository's own results and pages instead."""
+
+    def folder(self, name: str) -> Path:
+        """The directory of the results called `name`.
+
+        Raises:
+            ValueError: both a directory and the repository's own are asked for.
+        """
+        if self.publish and self.out is not None:
+            raise ValueError("expected one of --out and --publish, got both.")
+        return self.out or (COMMITTED if self.publish else OWN) / name
+
+
+def run_command(
+    main: Callable[[Any], int | None], arguments: type, given: list[str] | None = None
+) -> None:
+    """Parse the command line, run, and exit: one line where something was refused.
+
+    Args:
+        main: What to run.
+        arguments: The dataclass of its arguments.
+        given: Those arguments; the process's own if None.
+    """
+    try:
+        sys.exit(main(tyro.cli(arguments, args=given)))
+    except (ValueError, RuntimeError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)

@@ -1,0 +1,150 @@
+"""The pages and tables that are written from result files, and from nothing else.
+
+    python -m benchmarks.pages              # does each say what its files say?
+    python -m benchmarks.pages --publish    # write those that do not
+
+A part is a whole page, or what stands between `<!-- NAME:begin -->` and
+`<!-- NAME:end -->`. `tests/test_pages.py` requires that all are as written here.
+"""
+
+import dataclasses
+import re
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+from benchmarks.command import COMMITTED, REPOSITORY, run_command
+
+
+class Part(NamedTuple):
+    """A page, or a marked part of one.
+
+    Attributes:
+        path: the page.
+        marker: name of the part; "" for the whole page.
+        text: what it has to be.
+    """
+
+    path: Path
+    marker: str
+    text: Callable[[], str]
+
+    def written(self) -> str:
+        """The page with this part as it has to be.
+
+        Raises:
+            ValueError: the page has no such part.
+        """
+        if not self.marker:
+            return self.text()
+        return replace_between(self.path.read_text(), self.marker, self.text())
+
+
+def parts() -> Iterator[Part]:
+    """Every part that is written from files."""
+    # Each imports what it needs; two of them import this.
+    from benchmarks import (
+        ablation,
+        compiled_prediction,
+        compiled_report as compiled,
+        cost_limit,
+        option_table,
+        prediction,
+        report,
+        report_tables,
+        training_study_report as study,
+    )
+    from benchmarks.scale import report as scale
+    from benchmarks.targets import all_targets
+    from benchmarks.torture import report as torture
+    from parity_tests import mutation
+    from trpo import comparison
+
+    throughput, learning = COMMITTED / "throughput", COMMITTED / "compiled"
+    stores = report.open_stores(throughput, "cpu")
+    studies = (COMMITTED / "training", COMMITTED / "spaces")
+    readme, own = REPOSITORY / "README.md", REPOSITORY / "benchmarks" / "README.md"
+    tasks = ("cpu", compiled.TASKS)
+    yield Part(readme, "spaces", comparison.markdown)
+    yield Part(readme, "compiled", partial(compiled.readme_part, learning, *tasks))
+    yield Part(readme, "training", partial(study.summary, studies))
+    yield Part(readme, "throughput", partial(report_tables.readme_table, stores))
+    targets = all_targets(stores)
+    yield Part(own, "targets", partial(report_tables.targets_table, targets))
+    yield Part(throughput / "throughput.md", "", partial(report.page, throughput))
+    yield Part(throughput / "h100.md", "", partial(prediction.page, throughput))
+    paper = partial(compiled_prediction.page, learning)
+    yield Part(learning / "prediction.md", "", paper)
+    yield Part(learning / "README.md", "", partial(compiled.page, learning, *tasks))
+    for folder in studies:
+        yield Part(folder / "README.md", "", partial(study.page, folder))
+    for path in sorted((COMMITTED / "options").glob("*-times.csv")):
+        stem = path.with_name(path.stem.removesuffix("-times"))
+        page = stem.with_name(f"{stem.name}.md")
+        yield Part(page, "", partial(option_table.page, stem))
+    for path in sorted((COMMITTED / "training" / "ablations").glob("*.csv")):
+        page = path.with_name(f"{path.stem}.md")
+        yield Part(page, "", partial(ablation.page, path))
+    folder = COMMITTED / "reliability"
+    yield Part(folder / "README.md", "", partial(torture.page, folder))
+    folder = COMMITTED / "constrained"
+    yield Part(folder / "cost_limit.md", "", partial(cost_limit.page, folder))
+    scaling = REPOSITORY / "benchmarks" / "scaling.md"
+    yield Part(scaling, "", partial(scale.page, COMMITTED / "scale"))
+    folder = COMMITTED / "parity"
+    yield Part(folder / "mutation.md", "", partial(mutation.page, mutation.RECORDED))
+
+
+def replace_between(text: str, marker: str, inside: str) -> str:
+    """`text` with what lies between a marker's begin and end comments replaced.
+
+    Raises:
+        ValueError: the markers are not there.
+    """
+    begin, end = f"<!-- {marker}:begin -->", f"<!-- {marker}:end -->"
+    pattern = re.compile(re.escape(begin) + ".*?" + re.escape(end), re.DOTALL)
+    if not pattern.search(text):
+        raise ValueError(f"expected the comments {begin} and {end}, found none.")
+    return pattern.sub(lambda _: f"{begin}\n{inside}\n{end}", text)
+
+
+def write() -> list[str]:
+    """Write every part that differs from its files; what was written."""
+    changed = []
+    for part in parts():
+        text = part.written()
+        if not part.path.exists() or text != part.path.read_text():
+            part.path.write_text(text)
+            changed.append(name_of(part))
+    return changed
+
+
+def name_of(part: Part) -> str:
+    """What a part is called."""
+    name = str(part.path.relative_to(REPOSITORY))
+    return f"{name}, {part.marker}" if part.marker else name
+
+
+@dataclasses.dataclass
+class Arguments:
+    """Compare the pages with their files."""
+
+    publish: bool = False
+    """Write those that differ."""
+
+
+def main(arguments: Arguments) -> int:
+    """Print what differs, or what was written; 1 where something differs."""
+    if arguments.publish:
+        print(*(f"wrote {name}" for name in write()), sep="\n")
+        return 0
+    differing = [
+        name_of(part) for part in parts() if part.written() != part.path.read_text()
+    ]
+    print(*(f"differs: {name}" for name in differing), sep="\n")
+    return int(bool(differing))
+
+
+if __name__ == "__main__":
+    run_command(main, Arguments)

@@ -1,0 +1,24 @@
+"""Pages and tables are what their files give, to the byte."""
+
+import pytest
+
+from benchmarks import pages
+from benchmarks.command import REPOSITORY
+
+
+PARTS = list(pages.parts())
+
+
+@pytest.mark.parametrize("part", PARTS, ids=pages.name_of)
+def test_a_page_is_what_its_files_give(part):
+    assert part.written() == part.path.read_text(), (
+        "python -m benchmarks.pages --publish writes it from its files"
+    )
+
+
+def test_every_table_of_results_is_written_from_files():
+    """A page that is not, and is not checked number by number, is nobody's."""
+    whole = {part.path for part in PARTS if not part.marker}
+    marked = {part.path for part in PARTS if part.marker}
+    found = set((REPOSITORY / "benchmarks").rglob("*.md"))
+    assert whole | marked <= found | {REPOSITORY / "README.md"}
