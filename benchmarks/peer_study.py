@@ -14,7 +14,6 @@ interrupted one starts again: sb3-contrib can't continue a run exactly.
 import dataclasses
 import importlib.util
 import sys
-import threading
 from pathlib import Path
 
 from rich.console import Console
@@ -23,7 +22,7 @@ from benchmarks.command import Output, run_command
 from benchmarks.peer_run import FINISHED, ZOO, progress_file
 from benchmarks.training_study_rows import curves_of, read_rows, write_rows
 from trpo.run_pool import run_all
-from trpo.run_process import execute
+from trpo.run_process import Stop, execute
 
 
 RESULTS = "training/peers"
@@ -73,7 +72,7 @@ class PeerSpec:
         text = path.read_text() if path.exists() else ""
         return int(text) if text.isdigit() else 0
 
-    def run(self, root: Path, stop: threading.Event) -> bool:
+    def run(self, root: Path, stop: Stop) -> bool:
         """Train and evaluate in a process of its own; whether it is done.
 
         Raises:

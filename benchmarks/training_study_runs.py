@@ -3,7 +3,6 @@
 import dataclasses
 import json
 import sys
-import threading
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ from trpo.config import TrainConfig
 from trpo.metrics import logged_steps, read_metrics
 from trpo.presets import preset_config
 from trpo.run_directory import RunDirectory
-from trpo.run_process import execute
+from trpo.run_process import Stop, execute
 from trpo.types import StepStatus
 
 
@@ -90,7 +89,7 @@ class RunSpec:
                 "remove the directory, or give another --runs."
             )
 
-    def run(self, root: Path, stop: threading.Event) -> bool:
+    def run(self, root: Path, stop: Stop) -> bool:
         """Start or continue a run in a process of its own; then evaluate it.
 
         Args:
