@@ -73,7 +73,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     with safe_path(), safe_streams() as out:
         status = _status(arguments)
         out.flush()
-        if out.error is None or {*arguments[:1]} & WRITING:
+        if status or out.error is None or {*arguments[:1]} & WRITING:
             return status
         if isinstance(out.error, BrokenPipeError):
             return CLOSED_PIPE

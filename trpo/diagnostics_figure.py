@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from trpo.diagnostics import LoggedRun, Panel, panels_of, points, time_split
+from trpo.plots import label, without_tex
 
 
 COLUMNS = 3
@@ -11,6 +12,7 @@ COLUMNS = 3
 MOST_IN_LEGEND = 12
 
 
+@without_tex
 def draw(runs: Sequence[LoggedRun]) -> Any:
     """All panels, and the split of time, as a matplotlib figure."""
     # Slow to import; `Figure` alone needs no display and leaves pyplot's state alone.
@@ -33,10 +35,10 @@ def draw(runs: Sequence[LoggedRun]) -> Any:
         axes.set_axis_off()
     if 1 < len(runs) <= MOST_IN_LEGEND:
         handles = [Line2D([], [], color=shade) for shade in shades]
-        labels = [run.label for run in runs]
+        labels = [label(run.label) for run in runs]
         figure.legend(handles, labels, loc="outside lower center", ncols=2)
     titles = dict.fromkeys(f"{r.config.env_id}, {r.config.backend}" for r in runs)
-    figure.suptitle("; ".join(titles))
+    figure.suptitle(label("; ".join(titles)))
     return figure
 
 
@@ -68,7 +70,8 @@ def _draw_panel(
             axes.plot([], [], color="gray", linestyle=style, label=curve.label)
         axes.legend(fontsize="small")
     if lacking:
-        axes.set_title(f"{panel.title}\nnot in: {', '.join(lacking)}", fontsize="small")
+        title = f"{panel.title}\nnot in: {', '.join(map(label, lacking))}"
+        axes.set_title(title, fontsize="small")
     _scale(axes, panel)
     axes.set_xlabel("environment steps")
     axes.grid(alpha=0.3)
@@ -98,7 +101,7 @@ def _draw_times(axes: Any, runs: Sequence[LoggedRun]) -> None:
     axes.set_yticks([])
     for row, run in zip(rows, runs, strict=True):
         at = {"transform": axes.get_yaxis_transform(), "va": "center"}
-        axes.text(0.02, row, run.label, color="white", fontsize="small", **at)
+        axes.text(0.02, row, label(run.label), color="white", fontsize="small", **at)
     # The first on top, and room for the legend below the last.
     axes.set_ylim(len(runs) + 0.1, -0.5)
     axes.set_xlabel("seconds")

@@ -9,6 +9,7 @@ from typing import Any
 
 from trpo.diagnostics import LoggedRun, load_runs, time_split
 from trpo.diagnostics_figure import draw
+from trpo.terminal import visible
 from trpo.types import StepStatus
 
 
@@ -145,4 +146,4 @@ def _number(value: float | None, form: str) -> str:
 
 
 def _text(value: Any) -> str:
-    return html.escape(str(value))
+    return html.escape(visible(value))

@@ -37,7 +37,7 @@ def write_members(
     for row, result in zip(rows, evaluations, strict=False):
         row |= {"return_mean": result.mean, "return_std": result.std}
         row |= {"episodes": len(result.returns)}
-    with (path / TABLE).open("w", newline="") as file:
+    with (path / TABLE).open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, list(rows[0]))
         writer.writeheader()
         writer.writerows(rows)

@@ -1,14 +1,39 @@
 """Figures of a run."""
 
-from collections.abc import Mapping, Sequence
+import functools
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
+
+from trpo.terminal import visible
 
 
 # Of more curves the legend would hide them.
 MOST_NAMED = 8
+_P, _T = ParamSpec("_P"), TypeVar("_T")
 
 
+def label(name: object) -> str:
+    """A name as matplotlib draws it, no mathematics and not left out of a legend."""
+    text = visible(name).replace("$", r"\$")
+    return f" {text}" if text.startswith("_") else text
+
+
+def without_tex(draw: Callable[_P, _T]) -> Callable[_P, _T]:
+    """Have a figure drawn by matplotlib alone, whatever its settings here say."""
+
+    @functools.wraps(draw)
+    def drawing(*args: _P.args, **options: _P.kwargs) -> _T:
+        # Slow to import.
+        import matplotlib
+
+        with matplotlib.rc_context({"text.usetex": False}):
+            return draw(*args, **options)
+
+    return drawing
+
+
+@without_tex
 def plot_learning_curves(
     runs: Mapping[str, Sequence[Mapping[str, Any]]], path: Path, title: str
 ) -> None:
@@ -24,14 +49,14 @@ def plot_learning_curves(
 
     figure = Figure(figsize=(9, 3.6), layout="constrained")
     left, right = figure.subplots(1, 2)
-    for label, rows in runs.items():
-        for axes, name in (
+    for name, rows in runs.items():
+        for axes, column in (
             (left, "rollout/episode_return_mean"),
             (right, "policy/kl"),
         ):
-            points = [(row["step"], row[name]) for row in rows if name in row]
+            points = [(row["step"], row[column]) for row in rows if column in row]
             if points:
-                axes.plot(*zip(*points, strict=True), label=label, linewidth=1.5)
+                axes.plot(*zip(*points, strict=True), label=label(name), linewidth=1.5)
     left.set_ylabel("episode return, mean of last 100")
     right.set_ylabel("mean KL(old || new), nats")
     for axes in (left, right):
@@ -40,5 +65,5 @@ def plot_learning_curves(
         if 1 < len(runs) <= MOST_NAMED and axes.lines:
             axes.legend()
     many = f", {len(runs)} runs" if len(runs) > MOST_NAMED else ""
-    figure.suptitle(f"{title}{many}")
+    figure.suptitle(label(f"{title}{many}"))
     figure.savefig(path, dpi=120)

@@ -10,6 +10,10 @@ from pathlib import Path
 from typing import Protocol
 
 
+# Of a log that a failed run's last lines are looked for in.
+LAST_BYTES = 4096
+
+
 @contextmanager
 def locked(root: Path) -> Iterator[None]:
     """Keep a second study from writing to the same run directories.
@@ -82,5 +86,12 @@ def execute(command: list[str], log: Path, stop: Stop) -> None:
         failure = RuntimeError(
             f"{shlex.join(command)}: exit status {status}, see {log}:"
         )
-        failure.add_note("\n".join(log.read_text().strip().splitlines()[-3:]))
+        failure.add_note("\n".join(_last_lines(log)))
         raise failure
+
+
+def _last_lines(log: Path) -> list[str]:
+    """The last three lines of a file of any size and any bytes."""
+    with log.open("rb") as file:
+        file.seek(max(0, log.stat().st_size - LAST_BYTES))
+        return file.read().decode(errors="backslashreplace").strip().splitlines()[-3:]

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from trpo.metrics import read_metrics
+from trpo.plots import label, without_tex
 
 
 class SweepRow(NamedTuple):
@@ -33,7 +34,7 @@ class SweepRow(NamedTuple):
 
 def write_report(rows: Sequence[SweepRow], root: Path) -> str:
     """Write results.csv, results.md and learning_curves.png; returns the table."""
-    with (root / "results.csv").open("w", newline="") as file:
+    with (root / "results.csv").open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(("env_id", "setting", "seed", "return_mean", "return_std"))
         for row in rows:
@@ -49,7 +50,7 @@ def write_report(rows: Sequence[SweepRow], root: Path) -> str:
             f"{statistics.pstdev(means):.2f} | {min(means):.2f} |"
         )
     text = "\n".join(lines)
-    (root / "results.md").write_text(text + "\n")
+    (root / "results.md").write_text(text + "\n", encoding="utf-8")
     if rows:
         _draw(rows, root / "learning_curves.png")
     return text
@@ -62,6 +63,7 @@ def _groups(rows: Sequence[SweepRow]) -> dict[tuple[str, str], list[SweepRow]]:
     return groups
 
 
+@without_tex
 def _draw(rows: Sequence[SweepRow], path: Path) -> None:
     """Return over steps, one panel an environment, the mean of each setting's seeds."""
     # Slow to import.
@@ -74,8 +76,8 @@ def _draw(rows: Sequence[SweepRow], path: Path) -> None:
         for (env, setting), group in _groups(rows).items():
             if env == env_id:
                 steps, means = _mean_curve([row.path for row in group])
-                axes.plot(steps, means, label=f"{setting} ({len(group)})")
-        axes.set_title(env_id)
+                axes.plot(steps, means, label=label(f"{setting} ({len(group)})"))
+        axes.set_title(label(env_id))
         axes.set_xlabel("environment steps")
         axes.grid(alpha=0.3)
         axes.legend(fontsize="small")
