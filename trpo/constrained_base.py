@@ -147,12 +147,12 @@ class ConstrainedAgentBase(AgentBase):
             )
 
 
-def with_prefix(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+def with_prefix(arrays: Mapping[str, Any]) -> dict[str, Any]:
     """A critic's canonical arrays as those of the cost critic."""
     return {f"{COST_PREFIX}{name}": array for name, array in arrays.items()}
 
 
-def without_prefix(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+def without_prefix(arrays: Mapping[str, Any]) -> dict[str, Any]:
     """The cost critic's canonical arrays as those of a critic."""
     return {
         name.removeprefix(COST_PREFIX): array

@@ -55,9 +55,11 @@ class TRPOAgent(AgentBase):
                 "off. Set the environment variable JAX_ENABLE_X64=1 before starting."
             )
         self.device = resolve_device(device)
-        self._functions, policy, critic = self._networks(weights)
-        optimizer = self._build_value_optimizer(critic).init(critic)
-        memory = initial_memory(self.config, ravel_pytree(policy)[0])
+        # Nothing is made on another device first, which may have no room.
+        with jax.default_device(self.device):
+            self._functions, policy, critic = self._networks(weights)
+            optimizer = self._build_value_optimizer(critic).init(critic)
+            memory = initial_memory(self.config, ravel_pytree(policy)[0])
         self.state: TRPOState = self._put(TRPOState(policy, critic, optimizer, memory))
 
     def _networks(self, weights: dict[str, np.ndarray]) -> tuple[Any, Any, Any]:
@@ -132,6 +134,12 @@ class TRPOAgent(AgentBase):
     def _to_native(self, array: Any) -> jax.Array:
         return self._put(array.astype(self.dtype))
 
+    def _here(self, array: Any) -> Any:
+        """`array` in the agent's dtype, and on its device if it is on any."""
+        # What is on none is moved by the program that takes it, which is faster.
+        native = self._is_native(array)
+        return self._to_native(array) if native else array.astype(self.dtype)
+
     def _to_numpy(self, array: jax.Array) -> np.ndarray:
         # A copy: JAX's own memory is read-only.
         return np.array(array)
@@ -149,7 +157,7 @@ class TRPOAgent(AgentBase):
             self.config.matmul_precision,
             self.state.policy,
             self.state.critic,
-            obs.astype(self.dtype),
+            self._here(obs),
             noise,
             mask,
         )
@@ -160,7 +168,7 @@ class TRPOAgent(AgentBase):
             self.config.matmul_precision,
             self.state.policy,
             self.state.critic,
-            obs.astype(self.dtype),
+            self._here(obs),
         )
 
     def _policy_objective(
@@ -205,7 +213,9 @@ class TRPOAgent(AgentBase):
             *place(self._mesh, self.state, batch, shards, orders),
             Rates(*(self.dtype.type(rate) for rate in rates)),
         )
-        self.state, report = own_copy((state, report))
+        state, report = own_copy((state, report))
+        # The mesh may begin at another device, or not have the agent's.
+        self.state = self._put(state)
         return UpdateReport(*np.asarray(report).tolist())
 
     def _learned(self) -> TRPOState:
@@ -226,14 +236,14 @@ class TRPOAgent(AgentBase):
         }
 
     def _set_learned_state(self, arrays: dict[str, np.ndarray]) -> None:
-        self.state = self._put(
-            TRPOState(
+        with jax.default_device(self.device):
+            loaded = TRPOState(
                 state.load_network(arrays, "policy."),
                 state.load_network(arrays, "value."),
                 state.load_optimizer(self.state.optimizer, arrays),
                 state.load_memory(self.state.memory, arrays),
             )
-        )
+        self.state = self._put(loaded)
 
 
 # The original agent's helpers, under its names and signatures, on trees.

@@ -116,6 +116,7 @@ class CompiledTrainer:
         self.agents: list[TRPOAgent] = [make_agent(c, spec) for c in self.configs]
         agent = self.agents[0]
         samples = first.num_envs * first.rollout_steps
+        mesh = mesh_of(agent.device, len(self.configs), first.agent, samples)
         self.program = Program(
             policy=Policy(
                 self.environment,
@@ -131,7 +132,8 @@ class CompiledTrainer:
             scale_returns=first.scale_returns,
             full_radius_advantage_std=first.full_radius_advantage_std,
             members_at_once=members_at_once(agent.device, samples),
-            mesh=mesh_of(agent.device, len(self.configs), first.agent, samples),
+            # Whoever names a device by its number has a use for the others.
+            mesh=None if ":" in first.device else mesh,
         )
         self.longest_chunk = longest_chunk
         self._members = self._put([_member(c, episodes) for c in self.configs])

@@ -51,8 +51,9 @@ class ConstrainedTRPOAgent(ConstrainedAgentBase, TRPOAgent):
 
     def _build(self, device: Any, weights: dict[str, np.ndarray]) -> None:
         super()._build(device, weights)
-        _, critic = self._build_critic(self._cost_weights())
-        optimizer = self._build_value_optimizer(critic).init(critic)
+        with jax.default_device(self.device):
+            _, critic = self._build_critic(self._cost_weights())
+            optimizer = self._build_value_optimizer(critic).init(critic)
         self.costs = self._put(CostState(critic, optimizer))
 
     def _cost_value(self, obs: Any) -> jax.Array:
@@ -61,7 +62,7 @@ class ConstrainedTRPOAgent(ConstrainedAgentBase, TRPOAgent):
             self.config.matmul_precision,
             self.state.policy,
             self.costs.critic,
-            obs.astype(self.dtype),
+            self._here(obs),
         )
 
     def _update(  # pyright: ignore[reportIncompatibleMethodOverride]

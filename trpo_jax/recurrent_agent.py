@@ -58,7 +58,7 @@ class RecurrentTRPOAgent(RecurrentAgentBase, TRPOAgent):
             self.config.matmul_precision,
             self.state.policy,
             self.state.critic,
-            obs.astype(self.dtype),
+            self._here(obs),
             memory,
             noise,
             mask,
@@ -69,7 +69,7 @@ class RecurrentTRPOAgent(RecurrentAgentBase, TRPOAgent):
             self._functions,
             self.config.matmul_precision,
             self.state.critic,
-            obs.astype(self.dtype),
+            self._here(obs),
             memory,
         )
 

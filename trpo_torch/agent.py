@@ -1,6 +1,6 @@
 """`TRPOAgent` in PyTorch: the stateful shell round the pure parts."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,12 @@ from trpo.types import Batch, Rates, StepStatus, UpdateReport
 from trpo_torch import distributed, distributions, reduction, state
 from trpo_torch.conjugate_gradient import conjugate_gradient
 from trpo_torch.custom import CustomCritic, CustomPolicy, checked_network
-from trpo_torch.device import matmul_precision, resolve_device
+from trpo_torch.device import (
+    _require_dtype,
+    _to_array,
+    matmul_precision,
+    resolve_device,
+)
 from trpo_torch.distributions import DiagonalGaussian, Distribution
 from trpo_torch.fisher import PolicyFunction
 from trpo_torch.flat_policy import flat_policy
@@ -45,6 +50,7 @@ class TRPOAgent(AgentBase):
     def _build(self, device: Any, weights: dict[str, np.ndarray]) -> None:
         self.device = resolve_device(device)
         self._torch_dtype = getattr(torch, self.dtype.name)
+        _require_dtype(self._torch_dtype, self.device)
         self.policy = self._build_policy(weights)
         self.critic = self._build_critic(weights)
         self.value_optimizer = self._build_value_optimizer(self.critic.parameters())
@@ -209,36 +215,53 @@ class TRPOAgent(AgentBase):
 
     def _is_sound(self, theta: Tensor, value_loss: Tensor) -> bool:
         """Whether all that is about to be committed is finite."""
-        tensors = [theta, value_loss, *self.critic.parameters()]
+        tensors = [theta, value_loss, *self._fitted()]
         tensors += [kept for kept in self.step_memory if kept is not None]
-        for slots in self.value_optimizer.state.values():
-            tensors += [value for value in slots.values() if value is not None]
-        return all(bool(torch.isfinite(tensor).all()) for tensor in tensors)
+        # One answer for all: the host waits for each.
+        return bool(torch.stack([torch.isfinite(t).all() for t in tensors]).all())
 
-    def _learned(self) -> tuple[bool, dict[str, np.ndarray]]:
-        return torch.is_grad_enabled(), self._get_learned_state()
+    def _fitted(self) -> list[Tensor]:
+        """What fitting the critic has changed."""
+        return _fitted(self.critic, self.value_optimizer)
 
-    def _restore_learned(self, learned: tuple[bool, dict[str, np.ndarray]]) -> None:
+    def _learned(self) -> tuple[bool, dict[str, Tensor]]:
+        return torch.is_grad_enabled(), self._copies(_clone)
+
+    def _restore_learned(self, learned: tuple[bool, dict[str, Tensor]]) -> None:
         # An interrupt inside `torch.no_grad` leaves gradients off for the process.
         torch.set_grad_enabled(learned[0])
         self._set_learned_state(learned[1])
 
     def _get_learned_state(self) -> dict[str, np.ndarray]:
+        return self._copies(_to_array)
+
+    def _copies(self, copy: state.Copy) -> dict[str, Any]:
+        """Weights and optimiser under canonical names."""
         return {
-            **state.network_arrays(self.policy, "policy."),
-            **state.network_arrays(self.critic, "value."),
-            **state.optimizer_arrays(self.value_optimizer, self.critic),
-            **state.memory_arrays(self.step_memory, self.policy),
+            **state.network_arrays(self.policy, "policy.", copy),
+            **state.network_arrays(self.critic, "value.", copy),
+            **state.optimizer_arrays(self.value_optimizer, self.critic, copy),
+            **state.memory_arrays(self.step_memory, self.policy, copy),
         }
 
     def _arrays_of(self, learned: tuple) -> dict[str, np.ndarray]:
-        return dict(learned[1])
+        return {name: _to_array(tensor) for name, tensor in learned[1].items()}
 
-    def _set_learned_state(self, arrays: dict[str, np.ndarray]) -> None:
+    def _set_learned_state(self, arrays: Mapping[str, Any]) -> None:
         state.load_network(self.policy, arrays, "policy.")
         state.load_network(self.critic, arrays, "value.")
         state.load_optimizer(self.value_optimizer, self.critic, arrays)
         self.step_memory = state.load_memory(self.step_memory, self.policy, arrays)
+
+
+def _fitted(critic: nn.Module, optimizer: torch.optim.Optimizer) -> list[Tensor]:
+    """A critic's parameters, and what its optimiser remembers of them."""
+    slots = [slot for of in optimizer.state.values() for slot in of.values()]
+    return [*critic.parameters(), *(slot for slot in slots if slot is not None)]
+
+
+def _clone(tensor: Tensor) -> Tensor:
+    return tensor.detach().clone()
 
 
 # The original agent's helpers, under its names and signatures.

@@ -6,6 +6,7 @@ for a logit: probability and gradient exactly zero. Actions are the options' ind
 numbers of the network's dtype, [n, k].
 """
 
+import itertools
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -114,7 +115,7 @@ def sample(
 ) -> Float[Tensor, "n k"]:
     """Actions from uniform `noise` in [0, 1), by inversion."""
     p = torch.exp(log_probabilities(categorical))
-    cumulative = torch.cumsum(p, -1)
+    cumulative = _cumulative(p)
     # Below the whole sum, after rounding too: some option's sum exceeds it.
     threshold = below_one(noise)[..., None] * cumulative[..., -1:]
     return (cumulative <= threshold).sum(-1).to(noise.dtype)
@@ -134,6 +135,14 @@ def fisher_metric(categorical: Categorical, tangent: Categorical) -> Categorical
     p = torch.exp(log_probabilities(categorical))
     centered = tangent.logits - (p * tangent.logits).sum(-1, keepdim=True)
     return Categorical(p * centered / p.shape[0])
+
+
+def _cumulative(p: Float[Tensor, "n k m"]) -> Float[Tensor, "n k m"]:
+    """Sums of the first options' probabilities, up to and with each."""
+    if p.is_cpu or not torch.are_deterministic_algorithms_enabled():
+        return torch.cumsum(p, -1)
+    # Of floats on a GPU, `cumsum` has no deterministic kernel and is refused.
+    return torch.stack([*itertools.accumulate(p.unbind(-1))], -1)
 
 
 def _by_choice(

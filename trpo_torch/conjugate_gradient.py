@@ -7,6 +7,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from trpo_torch.device import _to_floats
+
 
 class CGResult(NamedTuple):
     """Outcome of a conjugate-gradient solve of A x = b from x = 0.
@@ -46,24 +48,24 @@ def conjugate_gradient(
     """
     x, r, p = torch.zeros_like(b), b, b
     rr = inner(r, r)
-    num_steps, curvature = 0, 1.0
+    residual_sq, num_steps, curvature = float(rr), 0, 1.0
     basis = b.new_zeros(max_steps, b.shape[0])  # Residuals so far, normalised.
-    while num_steps < max_steps and float(rr) > residual_tol:
+    while num_steps < max_steps and residual_sq > residual_tol:
         basis[num_steps] = r / torch.sqrt(rr)
         a_p = matvec(p)
         p_a_p = inner(p, a_p)
         num_steps += 1
-        curvature = float(p_a_p)
+        alpha = rr / p_a_p
+        r_next = r - alpha * a_p
+        r_next = r_next - (basis[:num_steps] @ r_next) @ basis[:num_steps]
+        rr_next = inner(r_next, r_next)
+        curvature, residual_sq_next = _to_floats(p_a_p, rr_next)
         if not 0.0 < curvature < float("inf"):
             break
-        alpha = rr / p_a_p
-        x = x + alpha * p
-        r = r - alpha * a_p
-        r = r - (basis[:num_steps] @ r) @ basis[:num_steps]
-        rr_next = inner(r, r)
+        x, r = x + alpha * p, r_next
         p = r + (rr_next / rr) * p
-        rr = rr_next
-    return CGResult(x, r, float(rr), num_steps, curvature)
+        rr, residual_sq = rr_next, residual_sq_next
+    return CGResult(x, r, residual_sq, num_steps, curvature)
 
 
 def inner(a: Float[Tensor, " p"], b: Float[Tensor, " p"]) -> Float[Tensor, ""]:

@@ -1,5 +1,6 @@
 """`ConstrainedTRPOAgent` in PyTorch: an agent that keeps a limit on costs."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -17,11 +18,12 @@ from trpo.types import Batch, Rates, StepStatus, report_fields
 from trpo_torch import state
 from trpo_torch.agent import (
     TRPOAgent,
+    _fitted,
     _flat_params,
     _set_flat_params,
 )
 from trpo_torch.constrained_update import ConstrainedStep, constrained_step
-from trpo_torch.device import matmul_precision
+from trpo_torch.device import _to_numbers, matmul_precision
 from trpo_torch.update_report import discard_unless, report_of
 from trpo_torch.value_update import ValueFit, fit_critic
 
@@ -91,22 +93,19 @@ class ConstrainedTRPOAgent(ConstrainedAgentBase, TRPOAgent):
             self.config,
         )
 
-    def _is_sound(self, theta: Tensor, value_loss: Tensor) -> bool:
-        tensors = list(self.cost_critic.parameters())
-        for slots in self.cost_optimizer.state.values():
-            tensors += [value for value in slots.values() if value is not None]
-        own = all(bool(torch.isfinite(tensor).all()) for tensor in tensors)
-        return own and super()._is_sound(theta, value_loss)
+    def _fitted(self) -> list[Tensor]:
+        return super()._fitted() + _fitted(self.cost_critic, self.cost_optimizer)
 
-    def _get_learned_state(self) -> dict[str, np.ndarray]:
+    def _copies(self, copy: state.Copy) -> dict[str, Any]:
         critic = self.cost_critic
+        of_optimizer = state.optimizer_arrays(self.cost_optimizer, critic, copy)
         return {
-            **super()._get_learned_state(),
-            **with_prefix(state.network_arrays(critic, "value.")),
-            **with_prefix(state.optimizer_arrays(self.cost_optimizer, critic)),
+            **super()._copies(copy),
+            **with_prefix(state.network_arrays(critic, "value.", copy)),
+            **with_prefix(of_optimizer),
         }
 
-    def _set_learned_state(self, arrays: dict[str, np.ndarray]) -> None:
+    def _set_learned_state(self, arrays: Mapping[str, Any]) -> None:
         super()._set_learned_state(arrays)
         own = without_prefix(arrays)
         state.load_network(self.cost_critic, own, "value.")
@@ -115,5 +114,4 @@ class ConstrainedTRPOAgent(ConstrainedAgentBase, TRPOAgent):
 
 def _cost_report(found: ConstrainedStep, fit: ValueFit) -> CostReport:
     """One update's numbers about costs, from its two parts."""
-    named = report_fields(CostReport, found, fit)
-    return CostReport(**{name: float(value) for name, value in named.items()})
+    return CostReport(**_to_numbers(report_fields(CostReport, found, fit)))

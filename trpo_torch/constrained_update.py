@@ -211,7 +211,7 @@ def _direction(system: LinearSystem, parts: StepParts, config: TRPOConfig) -> Di
     gradient = system.b
     norm = torch.sqrt(inner(gradient, gradient))
     # As TRPO's own: of unit norm, so that the residual's tolerance is relative.
-    unit = gradient / norm if norm > 0 else gradient
+    unit = gradient / torch.where(norm > 0, norm, 1.0)
     cg = parts.solver(system._replace(b=unit), config)
     return Direction(norm, unit, cg, inner(cg.x, unit - cg.residual))
 

@@ -1,10 +1,12 @@
 """Devices by name, and the precision of matrix products on them."""
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
+import numpy as np
 import torch
+from torch import Tensor
 
 
 # TRPOConfig's name -> torch's name of float32 matrix-product precision.
@@ -28,6 +30,16 @@ def resolve_device(device: torch.device | str) -> torch.device:
             f"({', '.join(found)}), got {device!r}. Run `trpo doctor`."
         ) from error
     return resolved
+
+
+def _require_dtype(dtype: torch.dtype, device: torch.device) -> None:
+    """Raise ValueError unless there are such numbers on the device."""
+    try:
+        torch.empty(0, dtype=dtype, device=device)
+    except (RuntimeError, TypeError) as error:
+        raise ValueError(
+            f"`dtype`: expected 'float32' on {device}, got {dtype}, which it lacks."
+        ) from error
 
 
 @contextlib.contextmanager
@@ -59,3 +71,23 @@ def use_deterministic_kernels() -> None:
     if torch.backends.cuda.is_built():
         cudnn: Any = torch.backends.cudnn
         cudnn.benchmark = False
+
+
+def _to_floats(*numbers: Tensor) -> list[float]:
+    """Tensors [] as Python's numbers, in one transfer: the host waits at each.
+
+    JAX's update is one program, whose results arrive together.
+    """
+    return torch.stack(numbers).tolist()
+
+
+def _to_numbers(fields: Mapping[str, Any]) -> dict[str, float]:
+    """Fields, tensors [] among them, as Python's numbers, in one transfer."""
+    tensors = {name: x for name, x in fields.items() if isinstance(x, Tensor)}
+    found = dict(zip(tensors, _to_floats(*tensors.values()), strict=True))
+    return {name: float(value) for name, value in ({**fields, **found}).items()}
+
+
+def _to_array(tensor: Tensor) -> np.ndarray:
+    """A copy as a NumPy array."""
+    return tensor.detach().cpu().numpy().copy()

@@ -14,6 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from trpo_torch.conjugate_gradient import inner
+from trpo_torch.device import _to_floats
 
 
 # Pairs that the inverse Hessian is made of; scipy's and Liu and Nocedal's (1989).
@@ -75,7 +76,8 @@ def minimize(
             break
         total, num_steps = total + point.loss, num_steps + 1
         s, y = found.x - point.x, found.gradient - point.gradient
-        if float(inner(s, y)) > CURVATURE * float(inner(y, y)):
+        s_y, y_y = _to_floats(inner(s, y), inner(y, y))
+        if s_y > CURVATURE * y_y:
             pairs.append((s, y))
         point = found
     mean_loss = total / num_steps if num_steps else point.loss

@@ -8,6 +8,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from trpo_torch.device import _to_floats
+
 
 class LineSearchResult(NamedTuple):
     """Outcome of a line search.
@@ -56,7 +58,8 @@ def line_search(
     for j in range(backtrack_iters):
         candidate = theta + frac * full_step
         improvement, kl = evaluate(candidate)
-        if float(improvement) > 0.0 and float(kl) <= target_kl:
+        gain, distance = _to_floats(improvement, kl)
+        if gain > 0.0 and distance <= target_kl:
             return LineSearchResult(candidate, frac, improvement, kl, True, j + 1)
         frac *= backtrack_coeff
     zero = full_step.new_zeros(())

@@ -11,6 +11,7 @@ from trpo.config import TRPOConfig
 from trpo.types import Batch, StepStatus
 from trpo_torch import distributions, reduction
 from trpo_torch.conjugate_gradient import CGResult, inner
+from trpo_torch.device import _to_floats
 from trpo_torch.distributions import Distribution
 from trpo_torch.fisher import PolicyFunction
 from trpo_torch.flat_policy import FlatPolicy
@@ -103,7 +104,7 @@ def policy_step(
     grad_norm = torch.sqrt(inner(gradient, gradient))
     # The unit-norm right-hand side makes the residual's tolerance relative, and the
     # solution independent of the advantages' scale.
-    b = gradient / grad_norm if grad_norm > 0 else gradient
+    b = gradient / torch.where(grad_norm > 0, grad_norm, 1.0)
     damping = damping_of(config, memory)
     at = (fisher_policy or policy, theta)
     actions = batch.actions[:: config.fisher_every]
@@ -217,12 +218,12 @@ def local_model(
 
 def trouble_of(grad_norm: Tensor, cg: CGResult, x_f_x: Tensor) -> StepStatus | None:
     """Why no step can be computed, or None."""
-    numbers = (float(grad_norm), cg.residual_sq, cg.curvature, float(x_f_x))
-    if not all(map(_is_finite, numbers)):
+    norm, product = _to_floats(grad_norm, x_f_x)
+    if not all(map(_is_finite, (norm, cg.residual_sq, cg.curvature, product))):
         return StepStatus.NON_FINITE
-    if numbers[0] <= ZERO_GRADIENT_NORM:
+    if norm <= ZERO_GRADIENT_NORM:
         return StepStatus.ZERO_GRADIENT
-    if cg.curvature <= 0.0 or numbers[3] <= 0.0:
+    if cg.curvature <= 0.0 or product <= 0.0:
         return StepStatus.NON_POSITIVE_CURVATURE
     return None
 

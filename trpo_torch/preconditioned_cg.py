@@ -11,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from trpo_torch.conjugate_gradient import CGResult, inner
+from trpo_torch.device import _to_floats
 
 
 def preconditioned_conjugate_gradient(
@@ -40,26 +41,26 @@ def preconditioned_conjugate_gradient(
     x, r, num_steps = _begin(matvec, b, start)
     p = z = solve(r)
     rr, rz = inner(r, r), inner(r, z)
-    curvature = 1.0
+    residual_sq, curvature = float(rr), 1.0
     # Residuals so far, and M^-1 times them, scaled so that their products are 1.
     basis, dual = (b.new_zeros(max_steps, b.shape[0]) for _ in range(2))
-    while num_steps < max_steps and float(rr) > residual_tol:
+    while num_steps < max_steps and residual_sq > residual_tol:
         basis[num_steps], dual[num_steps] = r / torch.sqrt(rz), z / torch.sqrt(rz)
         a_p = matvec(p)
         p_a_p = inner(p, a_p)
         num_steps += 1
-        curvature = float(p_a_p)
+        alpha = rz / p_a_p
+        r_next = r - alpha * a_p
+        r_next = r_next - (dual[:num_steps] @ r_next) @ basis[:num_steps]
+        curvature, residual_sq_next = _to_floats(p_a_p, inner(r_next, r_next))
         if not 0.0 < curvature < float("inf"):
             break
-        alpha = rz / p_a_p
-        x = x + alpha * p
-        r = r - alpha * a_p
-        r = r - (dual[:num_steps] @ r) @ basis[:num_steps]
+        x, r, residual_sq = x + alpha * p, r_next, residual_sq_next
         z = solve(r)
         rz_next = inner(r, z)
         p = z + (rz_next / rz) * p
-        rr, rz = inner(r, r), rz_next
-    return CGResult(x, r, float(rr), num_steps, curvature)
+        rz = rz_next
+    return CGResult(x, r, residual_sq, num_steps, curvature)
 
 
 def _begin(

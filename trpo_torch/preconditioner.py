@@ -94,13 +94,11 @@ def _factored(
     sizes = [factor.diagonal().mean() for factor in (of_inputs, of_scores)]
     # Where no score reaches a layer there is nothing to balance.
     ratio = sizes[0] / torch.where(sizes[1] > 0, sizes[1], sizes[0])
-    pi, root = (
-        torch.sqrt(ratio),
-        torch.sqrt(torch.as_tensor(damping, dtype=a.dtype, device=a.device)),
-    )
+    like: dict[str, Any] = {"dtype": a.dtype, "device": a.device}
+    pi, root = torch.sqrt(ratio), torch.sqrt(torch.as_tensor(damping, **like))
     left, right = (
         # Not `cholesky`, which raises where arithmetic has overflowed.
-        torch.linalg.cholesky_ex(factor + shift * torch.eye(len(factor)).to(factor))[0]
+        torch.linalg.cholesky_ex(factor + shift * torch.eye(len(factor), **like))[0]
         for factor, shift in ((of_scores, root / pi), (of_inputs, root * pi))
     )
 

@@ -39,7 +39,7 @@ def initial_memory(config: TRPOConfig, theta: Float[Tensor, " p"]) -> StepMemory
     """
     return StepMemory(
         torch.zeros_like(theta) if config.cg_warm_start else None,
-        theta.new_tensor(config.cg_damping) if config.adaptive_damping else None,
+        theta.new_full((), config.cg_damping) if config.adaptive_damping else None,
     )
 
 

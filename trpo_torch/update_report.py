@@ -3,6 +3,7 @@
 from typing import Any
 
 from trpo.types import DISCARDED_FIELDS, StepStatus, UpdateReport, report_fields
+from trpo_torch.device import _to_numbers
 from trpo_torch.policy_update import PolicyStep
 from trpo_torch.value_update import ValueFit
 
@@ -18,5 +19,4 @@ def discard_unless(sound: bool, step: PolicyStep) -> PolicyStep:
 
 def report_of(step: PolicyStep, fit: ValueFit) -> UpdateReport:
     """One update's numbers."""
-    named = report_fields(UpdateReport, step, fit)
-    return UpdateReport(**{name: float(value) for name, value in named.items()})
+    return UpdateReport(**_to_numbers(report_fields(UpdateReport, step, fit)))
