@@ -99,7 +99,12 @@ def test_a_ray_cluster_makes_the_runs_and_lets_them_save(tmp_path):
         *("--total-steps", "6400", "--seeds", "1", "--values", "num_envs=2"),
         *("rollout_steps=64", "eval_episodes=1", "policy_layer_sizes=8x8,4x4"),
     ]
-    stopped = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    # Ray itself would put the current directory first on its workers' path.
+    here = tmp_path / "here"
+    here.mkdir()
+    for name in ("gymnasium", "pydantic", "safetensors", "trpo_torch"):
+        (here / f"{name}.py").write_text(f"open('{tmp_path}/executed', 'x')")
+    stopped = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=here)
     deadline = time.monotonic() + 120
     while len(list(root.glob("*/metrics.csv"))) < 2 and time.monotonic() < deadline:
         assert stopped.poll() is None
@@ -112,10 +117,11 @@ def test_a_ray_cluster_makes_the_runs_and_lets_them_save(tmp_path):
     assert not list(root.glob("*/evaluation.json"))
     assert not (root / ".stop").exists()
     went_on = subprocess.run(
-        command, capture_output=True, text=True, timeout=300, check=False
+        command, capture_output=True, text=True, timeout=300, check=False, cwd=here
     )
     assert went_on.returncode == 0, went_on.stdout + went_on.stderr
     assert len(rows_of(root)) == 2
+    assert not (tmp_path / "executed").exists()
     for row in root.glob("*/metrics.csv"):
         steps = [int(float(line.split(",")[0])) for line in row.read_text().split()[1:]]
         assert steps == list(range(128, 6401, 128))

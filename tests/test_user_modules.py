@@ -291,6 +291,16 @@ def run_in(folder, *arguments, python=("-m",)):
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+# A program of the user's own, which starts processes: no command takes care of it.
+SCRIPT = """
+from trpo.environments import make_vector_environment
+
+if __name__ == "__main__":
+    env = make_vector_environment("CartPole-v1", 1, seed=0, vectorization="async")
+    env.close()
+"""
+
+
 def test_nothing_of_the_current_directory_is_executed(tmp_path, marked):
     text, mark = marked
     text += "raise ImportError\n"
@@ -306,6 +316,8 @@ def test_nothing_of_the_current_directory_is_executed(tmp_path, marked):
     assert mark.read_text() == "gymnasium "
     mark.unlink()
 
+    (tmp_path / "script.py").write_text(SCRIPT)
+    subprocess.run([sys.executable, tmp_path / "script.py"], cwd=here, check=True)
     run_in(here, "spaces")
     run_in(here, "presets", "Pendulum-v1")
     small = [*SMALL, "--run-dir", "run"]
