@@ -22,6 +22,7 @@ from trpo.user_modules import (
     UserModuleError,
     import_modules,
     module_names,
+    python_command,
     typed_modules,
 )
 
@@ -318,6 +319,11 @@ def test_nothing_of_the_current_directory_is_executed(tmp_path, marked):
 
     (tmp_path / "script.py").write_text(SCRIPT)
     subprocess.run([sys.executable, tmp_path / "script.py"], cwd=here, check=True)
+    # What is started in a process of its own asks for arguments; that much is imported.
+    subprocess.run(
+        python_command("trpo.sweep_worker"), cwd=here, check=False, capture_output=True
+    )
+    assert not mark.exists(), mark.read_text()
     run_in(here, "spaces")
     run_in(here, "presets", "Pendulum-v1")
     small = [*SMALL, "--run-dir", "run"]

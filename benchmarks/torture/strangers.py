@@ -15,8 +15,9 @@ from trpo.training import Trainer
 
 # What loading may never do: run code that is data, write a file, or connect.
 WATCHED = """
-import sys
+import pathlib, sys
 backend, place = sys.argv[1:]
+sys.path.append(str(pathlib.Path(place).parent))  # Its modules can be found.
 import benchmarks.torture.runs
 from trpo.backends import load_backend
 from trpo.run_directory import load_agent
@@ -40,6 +41,8 @@ except ValueError as error:
     print("refused", seen)
 """
 
+KINDS = 9
+
 
 def _evil(directory: RunDirectory, touched: Path, index: int) -> None:
     payload = pickle.dumps(Touch(touched))
@@ -59,15 +62,23 @@ def _evil(directory: RunDirectory, touched: Path, index: int) -> None:
         lambda: (directory.path / "config.json").write_text(
             json.dumps(text | {"__reduce__": ["os.system", ["true"]]})
         ),
+        lambda: (directory.path / "config.json").write_text(
+            json.dumps(text | {"env_id": "run.evil:Pendulum-v1"})
+        ),
+        lambda: (directory.path / "config.json").write_text(
+            json.dumps(text | {"modules": [str(directory.path / "evil.py")]})
+        ),
     )
-    kinds[index % len(kinds)]()
+    assert len(kinds) == KINDS
+    (directory.path / "evil.py").write_text(f"open({str(touched)!r}, 'w')")
+    kinds[index % KINDS]()
 
 
 def loaded(row: Row) -> None:
     """Load run directories that were made to do harm, under an audit hook."""
     for index in range(row.tries):
         backend = BACKENDS[index % 2]
-        with scratch() as root, row.attempt(f"{backend}, kind {index // 2 % 7}"):
+        with scratch() as root, row.attempt(f"{backend}, kind {index // 2 % KINDS}"):
             settings, touched = config(backend), root / "touched"
             directory = RunDirectory(root / "run")
             directory.create(settings)
@@ -84,4 +95,4 @@ def loaded(row: Row) -> None:
             require(not touched.exists(), "a payload ran")
 
 
-SCENARIOS = [Scenario("stranger", "a run directory made to do harm", 14, loaded)]
+SCENARIOS = [Scenario("stranger", "a run directory made to do harm", 2 * KINDS, loaded)]
