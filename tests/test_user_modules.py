@@ -227,6 +227,10 @@ def test_an_environment_of_ones_own_from_training_to_loading(
     given += ["--vectorization", "async" if backend == "torch" else "sync"]
     assert main(["train", "Mine-v0", *given]) == 2
     assert main(["train", "Mine-v0", f"--module={path}", *given]) == 0
+    words = shlex.join([str(run), "--module", path])
+    printed = capsys.readouterr().out
+    assert f"trpo evaluate {words}\n" in printed
+    assert f"trpo train --resume {words} --total-steps 128\n" in printed
     assert RunDirectory(run).shown_config().modules == (path,)
 
     forget()

@@ -18,7 +18,7 @@ from trpo.cost_training import cost_columns
 from trpo.evaluation import EvaluationResult, evaluate, record_video
 from trpo.metrics import MetricsWriter
 from trpo.progress import ProgressDisplay
-from trpo.run_directory import RunDirectory, load_agent
+from trpo.run_directory import RunDirectory, load_agent, quoted_run
 from trpo.saver import Saver, tell
 from trpo.signals import StopRequest, stop_signals
 from trpo.terminal import Terminal, quoted
@@ -213,7 +213,7 @@ def _finish(
     elif trainer.update_count < config.num_updates:
         terminal.say(
             f"stopped at step {trainer.step_count:,}; everything is saved in {path}",
-            f"  continue:   trpo train --resume {quoted(path)}",
+            f"  continue:   trpo train --resume {quoted_run(path, config)}",
         )
         return None
     result = None
@@ -224,8 +224,8 @@ def _finish(
     terminal.say(
         f"saved in {path}: config.json, metrics.csv, tensorboard/, checkpoints/, "
         "learning_curve.png",
-        f"  evaluate:   trpo evaluate {quoted(path)}",
-        f"  train on:   trpo train --resume {quoted(path)} --total-steps "
+        f"  evaluate:   trpo evaluate {quoted_run(path, config)}",
+        f"  train on:   trpo train --resume {quoted_run(path, config)} --total-steps "
         f"{2 * config.total_steps}",
         f"  watch:      tensorboard --logdir {quoted(path / 'tensorboard')}",
     )

@@ -26,9 +26,9 @@ from trpo.members import members_of
 from trpo.members_report import write_members
 from trpo.metrics import MetricsWriter
 from trpo.progress import ProgressDisplay
-from trpo.run_directory import RunDirectory
+from trpo.run_directory import RunDirectory, quoted_run
 from trpo.signals import StopRequest
-from trpo.terminal import Terminal, quoted
+from trpo.terminal import Terminal
 from trpo.training import COLUMNS, Progress
 
 
@@ -163,7 +163,7 @@ class CompiledSession:
                     self._save_if_new()
                     self.terminal.say(
                         f"stopped at step {trainer.step_count:,}; continue: "
-                        f"trpo train --resume {quoted(self.path)}"
+                        f"trpo train --resume {quoted_run(self.path, config)}"
                     )
                 raise
             self._save_if_new()
@@ -272,7 +272,8 @@ class CompiledSession:
 
     def _finish(self, evaluations: list[EvaluationResult]) -> list[EvaluationResult]:
         """Figures, tables and what to do next."""
-        name = self.config.env_id
+        config, first = self.config, self.directories[0].path
+        name = config.env_id
         for directory, member in zip(self.directories, self.members, strict=True):
             with self.terminal.excusing("no learning curve was drawn"):
                 directory.draw_learning_curve(f"{name}, jax, compiled, {member.name}")
@@ -293,9 +294,9 @@ class CompiledSession:
         self.terminal.say(
             f"{'saved' if done else 'stopped and saved'} in {self.path}, a run "
             f"directory{' for each member' if self.many else ''}",
-            f"  evaluate:   trpo evaluate {quoted(self.directories[0].path)}",
-            f"  train on:   trpo train --resume {quoted(self.path)} --total-steps "
-            f"{(2 if done else 1) * self.config.total_steps}",
+            f"  evaluate:   trpo evaluate {quoted_run(first, config)}",
+            f"  train on:   trpo train --resume {quoted_run(self.path, config)} "
+            f"--total-steps {(2 if done else 1) * config.total_steps}",
         )
         return evaluations
 

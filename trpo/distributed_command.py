@@ -18,9 +18,9 @@ from trpo.rank_run import LeadingTrainer, follow, rescued
 from trpo.rank_watch import RankWatch
 from trpo.ranks import Ranks
 from trpo.rendezvous import Rendezvous
-from trpo.run_directory import RunDirectory
+from trpo.run_directory import RunDirectory, quoted_run
 from trpo.signals import stop_signals
-from trpo.terminal import SafeStream, Terminal, quoted
+from trpo.terminal import SafeStream, Terminal
 from trpo.training import Trainer
 from trpo.validation import require_positive
 
@@ -114,6 +114,5 @@ def _rescue(trainer: Trainer, run_dir: Path) -> str:
         path = RunDirectory(run_dir).save_state(trainer.config, head, step, state)
     except Exception as error:
         return f"nothing was saved ({type(error).__name__}: {error})"
-    return (
-        f"saved {path}; continue: trpo train --resume {quoted(run_dir)} --distributed"
-    )
+    run = quoted_run(run_dir, trainer.config)
+    return f"saved {path}; continue: trpo train --resume {run} --distributed"

@@ -37,7 +37,7 @@ from trpo.spaces import policy_spec
 from trpo.terminal import quoted
 from trpo.training import Trainer, agent_state
 from trpo.training_state import unrecorded
-from trpo.user_modules import admitted, import_modules
+from trpo.user_modules import admitted, import_modules, needed_modules
 from trpo.validation import require_between, require_count, shown
 
 
@@ -275,6 +275,13 @@ def load_agent(
     agent = make_agent(config, spec)
     agent.set_state(agent_state(checkpoint.arrays))
     return agent, config
+
+
+def quoted_run(run_dir: Path, config: TrainConfig) -> str:
+    """A run as the words of a shell's command that goes on with it or loads it."""
+    modules = needed_modules(config)
+    option = ["--module"] if modules else []
+    return " ".join([quoted(run_dir), *option, *map(quoted, modules)])
 
 
 def _require_head(head: Head, checkpoint: Checkpoint) -> None:

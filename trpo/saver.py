@@ -1,8 +1,8 @@
 """Checkpoints of a run as it goes on, on a disk that may be full."""
 
 from trpo.callbacks import Callbacks
-from trpo.run_directory import RunDirectory, RunDirectoryError
-from trpo.terminal import Terminal, quoted
+from trpo.run_directory import RunDirectory, RunDirectoryError, quoted_run
+from trpo.terminal import Terminal
 from trpo.training import Progress, Trainer
 
 
@@ -33,7 +33,8 @@ class Saver:
         """The command that continues from what is saved."""
         if self.saved is None:
             return "nothing is saved yet"
-        return f"continue: trpo train --resume {quoted(self.directory.path)}"
+        run = quoted_run(self.directory.path, self.trainer.config)
+        return f"continue: trpo train --resume {run}"
 
     def save(self, progress: Progress | None = None) -> None:
         """Write a checkpoint, and tell the callbacks if they are given the progress."""

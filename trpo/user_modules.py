@@ -134,15 +134,22 @@ def admitted(
         ValueError: `modules` are no names.
     """
     given = module_names(modules)
-    needed = list(given or config.modules)
-    module, colon, _ = _partition(config.env_id)
-    parts = [_located(name)[1] for name in needed]
-    if colon and not any(f"{module}.".startswith(f"{part}.") for part in parts):
-        needed.append(module)
+    if given:
+        config = dataclasses.replace(config, modules=given)
+    needed = needed_modules(config)
     strange = [n for n in needed if n not in given and not _is_imported(n)]
     if strange and not trust:
         raise UntrustedModuleError(place, strange)
-    return dataclasses.replace(config, modules=given) if given else config
+    return config
+
+
+def needed_modules(config: "TrainConfig") -> tuple[str, ...]:
+    """What loading a run asks the user to name: its modules, and that of its id."""
+    module, colon, _ = _partition(config.env_id)
+    parts = [_located(name)[1] for name in config.modules]
+    if colon and not any(f"{module}.".startswith(f"{part}.") for part in parts):
+        return *config.modules, module
+    return config.modules
 
 
 def _partition(env_id: str) -> tuple[str, str, str]:
