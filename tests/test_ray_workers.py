@@ -48,9 +48,9 @@ def _pid(_):
 
 def gone(pids, seconds=5.0):
     deadline = time.monotonic() + seconds
-    while workers._alive(pids) and time.monotonic() < deadline:
+    while workers.alive(pids) and time.monotonic() < deadline:
         time.sleep(0.05)
-    return not workers._alive(pids)
+    return not workers.alive(pids)
 
 
 def test_a_run_is_that_of_environments_in_this_process_and_resumes_as_it():

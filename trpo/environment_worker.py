@@ -5,12 +5,13 @@ thread or device that a fork could harm.
 """
 
 import contextlib
+import fcntl
 import os
 import signal
 import threading
 import traceback
 from collections.abc import Callable
-from multiprocessing import connection, parent_process
+from multiprocessing import connection
 from typing import Any
 
 import gymnasium
@@ -76,7 +77,10 @@ def kept_infos(info: dict[str, Any]) -> dict[str, Any]:
 
 
 def serve(
-    pipe: connection.Connection, maker: Callable[[], gymnasium.Env], index: int
+    pipe: connection.Connection,
+    life: connection.Connection,
+    maker: Callable[[], gymnasium.Env],
+    index: int,
 ) -> None:
     """Make an environment and answer requests until `pipe` closes.
 
@@ -84,6 +88,7 @@ def serve(
 
     Args:
         pipe: To the process that trains.
+        life: Likewise; this process ends, whatever it does, when that one has.
         maker: Makes the environment.
         index: Of the environment in its vector.
     """
@@ -91,7 +96,7 @@ def serve(
     # trains ends its update first, for which it needs the environments.
     for number in ASKING:
         signal.signal(number, signal.SIG_IGN)
-    threading.Thread(target=_leave_with_parent, daemon=True).start()
+    _end_with(life)
     ticket, phase, env = 0, CONSTRUCTOR, None
     try:
         env = maker()
@@ -133,9 +138,21 @@ def answer(env: gymnasium.Env, command: str, argument: Any) -> Any:
     return obs, reward, terminated, truncated, infos
 
 
-def _leave_with_parent() -> None:
-    """End this process when the one that trains has ended, whatever it does now."""
-    parent = parent_process()
-    if parent is not None:
-        connection.wait([parent.sentinel])
+def _end_with(life: connection.Connection) -> None:
+    """Have this process end when the other end of `life` does, whatever it does then.
+
+    Nothing is ever written to it.
+    """
+    if hasattr(fcntl, "F_SETSIG"):
+        # Linux: by the kernel, for a thread would wait for a step that never gives
+        # Python's lock back.
+        fcntl.fcntl(life.fileno(), fcntl.F_SETOWN, os.getpid())
+        fcntl.fcntl(life.fileno(), fcntl.F_SETSIG, signal.SIGKILL)
+        fcntl.fcntl(life.fileno(), fcntl.F_SETFL, os.O_ASYNC)
+
+    def wait() -> None:
+        connection.wait([life])
         os._exit(1)
+
+    # Elsewhere, and if it has ended by now.
+    threading.Thread(target=wait, daemon=True).start()

@@ -117,6 +117,8 @@ class RayWorkers:
 
     def close(self) -> None:
         """See `Workers`; others may use the connection to the cluster."""
+        for index in self.living():
+            self.end(index)
         self._pending = {}
 
 

@@ -19,13 +19,17 @@ from trpo.environment_worker import (
     EnvironmentWorkerError,
 )
 from trpo.seeded_episodes import RESTORE
-from trpo.worker_processes import Answer, Maker, ProcessWorkers, Workers
+from trpo.worker_processes import (
+    CLOSE_SECONDS,
+    Answer,
+    Maker,
+    ProcessWorkers,
+    Workers,
+)
 
 
 RESTARTED = "restarted"
 """Info of a step: [B] where a worker failed and another took its place."""
-CLOSE_SECONDS = 1.0
-"""What workers are given to close their environments, before they are killed."""
 
 
 class WorkerVectorEnv(VectorEnv):
@@ -212,16 +216,19 @@ class WorkerVectorEnv(VectorEnv):
         """
         self._ticket += 1
         self._timeout = CLOSE_SECONDS
-        asked = [
-            index
-            for index in self._workers.living()
-            if self._workers.send(index, self._ticket, CLOSE, None)
-        ]
-        answers = self._gather(asked, CLOSE)
-        for index in range(self.num_envs):
-            self._workers.end(index)
-        self._workers.close()
-        self.closed = True
+        answers: dict[int, Any] = {}
+        try:
+            asked = [
+                index
+                for index in self._workers.living()
+                if self._workers.send(index, self._ticket, CLOSE, None)
+            ]
+            answers = self._gather(asked, CLOSE)
+        finally:
+            for index in range(self.num_envs):
+                self._workers.end(index)
+            self._workers.close()
+            self.closed = True
         for error in filter(_failed, answers.values() if report else ()):
             raise error
 

@@ -1,10 +1,14 @@
 """Environments in processes of this machine, and what other places of theirs share."""
 
+import atexit
 import multiprocessing
 import os
 import selectors
 import socket
 import struct
+import threading
+import time
+import weakref
 from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection
 from typing import Any, NamedTuple, Protocol
@@ -17,6 +21,8 @@ from trpo.user_modules import safe_path
 
 
 Maker = Callable[[], gymnasium.Env]
+CLOSE_SECONDS = 1.0
+"""What workers are given to close their environments, before they are killed."""
 
 
 class Answer(NamedTuple):
@@ -63,7 +69,7 @@ class Workers(Protocol):
         ...
 
     def close(self) -> None:
-        """Give back what belongs to none of them; all have ended."""
+        """End those that are left, and give back what belongs to none of them."""
         ...
 
 
@@ -86,22 +92,26 @@ class ProcessWorkers:
         self._selector = selectors.DefaultSelector()
         self._processes: list[Any] = [None] * len(makers)
         self._pipes: list[Any] = [None] * len(makers)
+        self._lives: list[Any] = [None] * len(makers)
+        _open.add(self)
 
     def start(self, index: int) -> None:
         """See `Workers`."""
-        ours, theirs = self._context.Pipe()
-        process = self._context.Process(
+        self._pipes[index], theirs = self._context.Pipe()
+        life, self._lives[index] = self._context.Pipe(duplex=False)
+        _bound(self._pipes[index], self._timeout)
+        # Known before it starts: an interrupt may come as it does.
+        process = self._processes[index] = self._context.Process(
             target=serve,
-            args=(theirs, self._makers[index], index),
+            args=(theirs, life, self._makers[index], index),
             daemon=True,
             name=f"environment-{index}",
         )
-        with safe_path():
+        with _STARTING, safe_path():
             process.start()
         theirs.close()
-        _bound(ours, self._timeout)
-        self._processes[index], self._pipes[index] = process, ours
-        self._selector.register(ours, selectors.EVENT_READ, index)
+        life.close()
+        self._selector.register(self._pipes[index], selectors.EVENT_READ, index)
 
     def send(self, index: int, ticket: int, command: str, argument: Any) -> bool:
         """See `Workers`."""
@@ -126,6 +136,8 @@ class ProcessWorkers:
     def end_of(self, index: int) -> str:
         """See `Workers`."""
         process = self._processes[index]
+        if process is None:
+            return "it belongs to the process that this one was forked from"
         process.join(1.0)
         code = process.exitcode
         how = f"was killed by signal {-code}" if code and code < 0 else "ended"
@@ -133,7 +145,8 @@ class ProcessWorkers:
 
     def living(self) -> list[int]:
         """See `Workers`."""
-        return [i for i, p in enumerate(self._processes) if p and p.is_alive()]
+        # Not `is_alive`: so says the fork server, which a signal may have ended.
+        return [i for i, process in enumerate(self._processes) if process]
 
     def pid(self, index: int) -> int:
         """Of a worker's process."""
@@ -141,20 +154,75 @@ class ProcessWorkers:
 
     def end(self, index: int) -> None:
         """See `Workers`; its pipe is forgotten."""
-        process, pipe = self._processes[index], self._pipes[index]
+        process = self._processes[index]
         if process is None:
             return
-        process.kill()
-        process.join()
-        if pipe.fileno() in self._selector.get_map():
-            self._selector.unregister(pipe)
-        pipe.close()
+        if process.pid is not None:
+            process.kill()
+            process.join()
+        self._forget(index)
+        self._lives[index].close()
         process.close()
         self._processes[index] = None
 
+    def disown(self) -> None:
+        """They belong to the process that this one was forked from, and end with it."""
+        self._processes = [None] * len(self._processes)
+        for connection in filter(None, self._lives + self._pipes):
+            connection.close()
+
+    def _forget(self, index: int) -> None:
+        """Close a worker's pipe; it then has nobody to serve."""
+        pipe = self._pipes[index]
+        if not pipe.closed and pipe.fileno() in self._selector.get_map():
+            self._selector.unregister(pipe)
+        pipe.close()
+
     def close(self) -> None:
-        """See `Workers`."""
-        self._selector.close()
+        """See `Workers`; they have a second to close their environments."""
+        _close([self])
+
+    def __del__(self) -> None:
+        self.close()
+
+
+_STARTING = threading.Lock()
+_open: weakref.WeakSet[ProcessWorkers] = weakref.WeakSet()
+
+
+def _close(several: Sequence[ProcessWorkers]) -> None:
+    deadline = time.monotonic() + CLOSE_SECONDS
+    living = [(workers, index) for workers in several for index in workers.living()]
+    for workers, index in living:
+        workers._forget(index)
+    try:
+        for workers, index in living:
+            workers._processes[index].join(max(0.0, deadline - time.monotonic()))
+    finally:
+        for workers, index in living:
+            workers.end(index)
+    for workers in several:
+        workers._selector.close()
+
+
+def _disown_all() -> None:
+    """In a process that was forked from the one that has them."""
+    for workers in list(_open):
+        workers.disown()
+
+
+def _close_all() -> None:
+    """End all workers as the program ends, and let no other thread start more.
+
+    Before the hook of multiprocessing, which was registered earlier: it sends SIGTERM,
+    which they ignore, and waits for them.
+    """
+    _STARTING.acquire()
+    _close(list(_open))
+
+
+os.register_at_fork(after_in_child=_disown_all)
+atexit.register(_close_all)
 
 
 def _bound(pipe: Connection, seconds: float) -> None:

@@ -20,6 +20,7 @@ from benchmarks.torture import (
     checkpoints,
     configurations,
     disks,
+    orphans,
     peers,
     power_cut,
     runs,
@@ -36,8 +37,8 @@ from benchmarks.torture.rows import Row, Scenario
 RESULTS = "reliability"
 OURS = [
     scenario
-    for module in (updates, checkpoints, power_cut, workers, disks, configurations,
-                   taken, runs, strangers, soak)
+    for module in (updates, checkpoints, power_cut, workers, orphans, disks,
+                   configurations, taken, runs, strangers, soak)
     for scenario in module.SCENARIOS
 ]  # fmt: skip
 

@@ -29,7 +29,8 @@ def _makers(kind: str, phase: str) -> list:
     ]
 
 
-def _alive(pids: list[int]) -> list[int]:
+def alive(pids: list[int]) -> list[int]:
+    """Those that have not ended."""
     found = []
     for pid in pids:
         try:
@@ -97,7 +98,7 @@ def _fails_once(kind: str, phase: str, timeout: float) -> None:
         before = time.perf_counter()
         env.close()
         require(time.perf_counter() - before < 2.0, "close took more than 2 s")
-    require(not _alive(_Watched.last), "a process was left")
+    require(not alive(_Watched.last), "a process was left")
 
 
 def in_process(phase: str) -> Any:
@@ -134,7 +135,7 @@ def harmless(kind: str) -> Any:
                 for left, right in zip(wanted, got, strict=True):
                     for a, b in zip(left[:4], right[:4], strict=True):
                         require(np.array_equal(a, b), "other numbers")
-                require(not _alive(_Watched.last), "a process was left")
+                require(not alive(_Watched.last), "a process was left")
 
     return run
 
@@ -155,7 +156,7 @@ def replaced(kind: str) -> Any:
                     require((truncated == wanted).all(), f"{truncated}")
                     require(np.isfinite(obs).all(), "not finite")
                 env.close()
-                require(not _alive(_Watched.last), "a process was left")
+                require(not alive(_Watched.last), "a process was left")
 
     return run
 
