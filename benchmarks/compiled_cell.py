@@ -5,7 +5,6 @@ from typing import Any
 
 from benchmarks.cells import Cell
 from benchmarks.training_cell import (
-    BATCH,
     LEAST_ITERATIONS,
     WARM_UP,
     training_config,
@@ -28,7 +27,8 @@ def measure_compiled(cell: Cell, settings: dict[str, Any]) -> dict[str, Any]:
     reserve_cpu_devices(SEEDS[cell.subject])
     from trpo_jax.compiled_run import CompiledTrainer
 
-    config = training_config(cell.env_id, cell.num_envs)
+    config = training_config(cell.env_id, cell.num_envs, device=cell.device)
+    steps = config.num_envs * config.rollout_steps
     members = [m.config for m in members_of(config, SEEDS[cell.subject], {})]
     trainer = CompiledTrainer(members, longest_chunk=CHUNK, episodes=1)
     # Its seconds end when the metrics are on the host, and so the chunk is done.
@@ -43,7 +43,7 @@ def measure_compiled(cell: Cell, settings: dict[str, Any]) -> dict[str, Any]:
         seconds.append(trainer.advance(CHUNK).seconds)
     whole = time.perf_counter() - start
     return {
-        "steps_per_second": len(members) * len(seconds) * CHUNK * BATCH / whole,
+        "steps_per_second": len(members) * len(seconds) * CHUNK * steps / whole,
         "members": len(members),
         "iterations": len(seconds) * CHUNK,
         "compile": first - min(seconds),

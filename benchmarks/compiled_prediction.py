@@ -1,4 +1,4 @@
-"""What compiled training should take on one H100, counted on paper.
+"""What compiled training should take on one H100 or H200, counted on paper.
 
 One iteration is one program without a return to the host: what it starts is counted in
 XLA's optimised text, as `benchmarks.launches` does for an update.
@@ -22,29 +22,31 @@ from benchmarks.prediction import (
     LAUNCH_SECONDS,
     TURNS,
 )
-from benchmarks.training_cell import BATCH, training_config
+from benchmarks.training_cell import BATCH, LEAST_STEPS, training_config
 
 
 ENV_ID = "phys2d/Pendulum-v0"
-NUMBERS = (8, 64, 512)
+NUMBERS = (8, 64, 512, 2_048)
 MEMBERS = 16
 
 
 class Prediction(NamedTuple):
-    """One iteration of 2,048 steps on one H100.
+    """One iteration on one H100 or H200, of which launches alone decide.
 
     Attributes:
         launches: kernels, one after the other.
         seconds: those launches, and the loop conditions that the host reads.
+        steps: of all environments.
     """
 
     launches: int
     seconds: float
+    steps: int
 
     @property
     def steps_per_second(self) -> float:
         """Environment steps of one member."""
-        return BATCH / self.seconds
+        return self.steps / self.seconds
 
 
 def counted() -> dict[str, int]:
@@ -55,14 +57,15 @@ def counted() -> dict[str, int]:
     }
 
 
-def predict(number: int) -> Prediction:
+def predict(num_envs: int, number: int) -> Prediction:
     """The prediction for one member, of so many launches; many share every launch.
 
     Arithmetic and memory traffic are left out: a launch of this size takes less time
     than it takes to start, also for 16 members.
     """
     seconds = number * LAUNCH_SECONDS + HOST_READS * HOST_READ_SECONDS
-    return Prediction(number, seconds)
+    steps = num_envs * training_config(ENV_ID, num_envs).rollout_steps
+    return Prediction(number, seconds, steps)
 
 
 def iteration_program(env_id: str, num_envs: int) -> str:
@@ -101,14 +104,15 @@ def page(folder: Path) -> str:
         "program that XLA optimised for a CPU; a GPU fuses by other rules, so take "
         f"them as within a factor of two. {1e6 * LAUNCH_SECONDS:.1f} µs for a launch, "
         f"{1e6 * HOST_READ_SECONDS:.0f} µs for a loop condition that the host reads; "
-        "arithmetic and traffic hide behind the launches. Members share all launches: "
+        "arithmetic and traffic hide behind the launches, so that an H100 and an H200 "
+        "need the same. Members share all launches: "
         f"{MEMBERS} take as long as one until their arithmetic shows.",
         "",
         f"| environments | launches | ms | steps/s, one member | {MEMBERS} members |",
         "|---:|---:|---:|---:|---:|",
     ]
     for num_envs in NUMBERS:
-        found = predict(numbers[str(num_envs)])
+        found = predict(num_envs, numbers[str(num_envs)])
         lines.append(
             f"| {num_envs:,} | {found.launches:,} | {1e3 * found.seconds:.1f} | "
             f"{found.steps_per_second:,.0f} | "
@@ -116,8 +120,9 @@ def page(folder: Path) -> str:
         )
     lines += [
         "",
-        f"{BATCH:,} samples an iteration throughout, so more environments mean fewer "
-        "steps one after the other.",
+        f"{BATCH:,} samples an iteration, so more environments mean fewer steps one "
+        f"after the other; of more than {BATCH // LEAST_STEPS:,} environments, "
+        f"{LEAST_STEPS} of each.",
     ]
     return "\n".join(lines) + "\n"
 

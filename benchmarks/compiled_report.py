@@ -84,7 +84,7 @@ def page(out: Path, device: str, tasks: Sequence[Task]) -> str:
         parts += ["![Learning curves](learning_curves.png)", ""]
     parts += ["## Speed", "", _speed(out, device), ""]
     prediction = out / f"{PREDICTION}.md"
-    parts += ["## One H100, predicted", ""]
+    parts += ["## One H100 or H200, predicted", ""]
     parts += [prediction.read_text().strip() if prediction.exists() else "not run", ""]
     return "\n".join(parts)
 

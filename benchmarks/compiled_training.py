@@ -10,7 +10,7 @@ import shutil
 from pathlib import Path
 
 from benchmarks import compiled_report, pages
-from benchmarks.cells import Cell
+from benchmarks.cells import SUBJECTS, Cell
 from benchmarks.command import run_command
 from benchmarks.compiled_report import RESULTS, TASKS, Task
 from benchmarks.runner import run
@@ -35,6 +35,8 @@ class Arguments(Timed):
     """Processes of each cell; each gives one sample."""
     num_envs: int = 8
     """Environments stepped together when timed."""
+    subjects: tuple[str, ...] = ()
+    """Of what is timed, only these, such as `compiled compiled-16`."""
     num_seeds: int = 16
     """Members that learn at once."""
     first_seed: int = 0
@@ -48,11 +50,13 @@ class Arguments(Timed):
 def speed_cells(arguments: Arguments) -> list[Cell]:
     """The compiled loop with one seed and with 16, the host's loop, the peer."""
     size = {"num_envs": arguments.num_envs, "mode": "natural"}
+    size["device"] = arguments.device
     compiled = {"kind": "compiled", "env_id": "phys2d/Pendulum-v0", **size}
     training = {"kind": "training", "env_id": "Pendulum-v1", **size}
     cells = [Cell(subject=name, **compiled) for name in ("compiled", "compiled-16")]
     subjects = ("jax", *(("sb3-contrib",) if arguments.peers else ()))
-    return cells + [Cell(subject=name, **training) for name in subjects]
+    cells += [Cell(subject=name, **training) for name in subjects]
+    return [c for c in cells if c.subject in (arguments.subjects or SUBJECTS)]
 
 
 def learn(task: Task, arguments: Arguments) -> None:
@@ -62,7 +66,8 @@ def learn(task: Task, arguments: Arguments) -> None:
     if is_compiled_run(run_dir):
         resume_compiled(run_dir)
     else:
-        config = preset_config(task.env_id, seed=arguments.first_seed, **task.settings)
+        given = {"seed": arguments.first_seed, "device": arguments.device}
+        config = preset_config(task.env_id, **given, **task.settings)
         reserve_cpu_devices(arguments.num_seeds)
         train_compiled(config, run_dir, num_seeds=arguments.num_seeds)
     out = arguments.folder(RESULTS)

@@ -137,7 +137,7 @@ def _torch_product(
     def run() -> None:
         torch.mm(a, b, out=out)
         if on.type == "cuda":
-            torch.cuda.synchronize()
+            torch.cuda.synchronize(on)
 
     return run
 
@@ -177,7 +177,7 @@ def _copy(device: str) -> Callable[[], Any]:
     def run() -> None:
         new.copy_(old)
         if on.type == "cuda":
-            torch.cuda.synchronize()
+            torch.cuda.synchronize(on)
 
     return run
 

@@ -73,7 +73,9 @@ def parts() -> Iterator[Part]:
     targets = all_targets(stores)
     yield Part(own, "targets", partial(report_tables.targets_table, targets))
     yield Part(throughput / "throughput.md", "", partial(report.page, throughput))
-    yield Part(throughput / "h100.md", "", partial(prediction.page, throughput))
+    for name in prediction.GPUS:
+        page = throughput / f"{name.lower()}.md"
+        yield Part(page, "", partial(prediction.page, throughput, name))
     paper = partial(compiled_prediction.page, learning)
     yield Part(learning / "prediction.md", "", paper)
     yield Part(learning / "README.md", "", partial(compiled.page, learning, *tasks))

@@ -1,4 +1,4 @@
-"""What one H100 should need for an update: a floor to hold a later measurement against.
+"""What one GPU should need for an update: a floor to hold a later measurement against.
 
     python -m benchmarks.prediction
 
@@ -19,16 +19,31 @@ from benchmarks.store import RESULTS
 from benchmarks.subjects import CG_ITERATIONS, EPOCHS
 
 
-STEM = "h100"
-# H100 SXM: float32 without tensor cores, and HBM3.
-PEAK_FLOPS, BANDWIDTH = 66.9e12, 3.35e12
+LAUNCHES = "launches.json"
+
+
+class GPU(NamedTuple):
+    """What its maker says of a GPU.
+
+    Attributes:
+        flops: float32 operations a second, without tensor cores.
+        bandwidth: bytes a second of its memory.
+    """
+
+    flops: float
+    bandwidth: float
+
+
+# NVIDIA's data sheets of the SXM parts: "H100 Tensor Core GPU" (HBM3) and "H200 Tensor
+# Core GPU" (HBM3e, of the same arithmetic).
+GPUS = {"H100": GPU(66.9e12, 3.35e12), "H200": GPU(66.9e12, 4.8e12)}
 # A short kernel in a row of others, and a loop whose condition the host reads.
 LAUNCH_SECONDS, HOST_READ_SECONDS = 2.5e-6, 15e-6
 CANDIDATES = 1
 
 
 class Prediction(NamedTuple):
-    """Least seconds of one update on one H100, by cause.
+    """Least seconds of one update on one GPU, by cause.
 
     Attributes:
         arithmetic: at the peak.
@@ -64,27 +79,27 @@ def counted() -> dict[str, int]:
     }
 
 
-def predict(size: Size, number: int) -> Prediction:
+def predict(size: Size, number: int, gpu: GPU) -> Prediction:
     """The prediction for an update of a size, of so many launches."""
     work = flops.update(size, CG_ITERATIONS, CANDIDATES, EPOCHS)
     return Prediction(
-        work.flops / PEAK_FLOPS,
-        work.traffic / BANDWIDTH,
+        work.flops / gpu.flops,
+        work.traffic / gpu.bandwidth,
         number * LAUNCH_SECONDS,
         number,
         HOST_READS,
     )
 
 
-def page(folder: Path) -> str:
-    """Markdown, of the launches that were counted."""
-    numbers = json.loads((folder / f"{STEM}.json").read_text())
+def page(folder: Path, name: str) -> str:
+    """Markdown for the GPU of this name, of the launches that were counted."""
+    numbers, gpu = json.loads((folder / LAUNCHES).read_text()), GPUS[name]
     lines = [
-        "# Prediction for one H100 (not run)",
+        f"# Prediction for one {name} (not run)",
         "",
         "One update in JAX, float32, fixed work: 10 CG iterations, one line-search "
-        f"candidate, 10 critic epochs of 256. {PEAK_FLOPS / 1e12:.1f} TFLOP/s, "
-        f"{BANDWIDTH / 1e12:.2f} TB/s, {1e6 * LAUNCH_SECONDS:.1f} µs for a launch, "
+        f"candidate, 10 critic epochs of 256. {gpu.flops / 1e12:.1f} TFLOP/s, "
+        f"{gpu.bandwidth / 1e12:.2f} TB/s, {1e6 * LAUNCH_SECONDS:.1f} µs for a launch, "
         f"{1e6 * HOST_READ_SECONDS:.0f} µs for a loop condition that the host reads. "
         "Launches are those of the program that XLA optimised for a CPU; a GPU's fuses "
         "by other rules, so take that column as within a factor of two.",
@@ -93,7 +108,7 @@ def page(folder: Path) -> str:
         "|---|---:|---:|---:|---:|---:|",
     ]
     for size in SMALL_GRID:
-        found = predict(size, numbers[size.label])
+        found = predict(size, numbers[size.label], gpu)
         lines.append(
             f"| {size.label} | {1e3 * found.arithmetic:.3f} | "
             f"{1e3 * found.traffic:.3f} | {found.launches:,} | "
@@ -117,10 +132,11 @@ def main(arguments: Arguments) -> None:
     """Count, write, print."""
     folder = arguments.folder(RESULTS)
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / f"{STEM}.json").write_text(json.dumps(counted(), indent=1) + "\n")
-    text = page(folder)
-    (folder / f"{STEM}.md").write_text(text)
-    print(text)
+    (folder / LAUNCHES).write_text(json.dumps(counted(), indent=1) + "\n")
+    for name in GPUS:
+        text = page(folder, name)
+        (folder / f"{name.lower()}.md").write_text(text)
+        print(text)
 
 
 if __name__ == "__main__":

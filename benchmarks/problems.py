@@ -84,7 +84,14 @@ FULL_GRID = tuple(
         ENVIRONMENTS,
     )
 )  # fmt: skip
-GRIDS = {"small": SMALL_GRID, "full": FULL_GRID}
+# To see that everything runs, not how fast.
+TINY_GRID = tuple(
+    size("HalfCheetah", samples, units, units)
+    for samples, units in ((512, 16), (512, 32), (1_024, 32), (2_048, 16))
+)
+GRIDS = {
+    "small": SMALL_GRID, "full": FULL_GRID, "tiny": TINY_GRID, "one": TINY_GRID[:1],
+}  # fmt: skip
 
 
 def make_problem(of: Size, seed: int = 0) -> Problem:

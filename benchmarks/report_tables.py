@@ -21,6 +21,9 @@ COLUMNS = (
 )  # fmt: skip
 
 
+PEAKS = ("peak of the process, GB", "of the accelerator, GB")
+
+
 def table(header: Sequence[str], body: Iterable[Sequence[str]]) -> str:
     """A Markdown table; the first column is left-aligned."""
     lines = [header, ["---", *["---:"] * (len(header) - 1)], *body]
@@ -36,10 +39,12 @@ def machine(store: Store) -> str:
     """The machine and the settings in words."""
     about: dict[str, Any] = store.about.get("fingerprint", {})
     limits = analysis.peaks(store)
+    note = store.about.get("note")
     packages = ", ".join(f"{k} {v}" for k, v in about.get("packages", {}).items())
     loads = [sample["load"] for sample in store.samples] or [0.0]
     load = summarize(loads)
-    lines = [
+    lines = [f"- **{note}**"] if note else []
+    lines += [
         f"- {about.get('processor')}, {about.get('cores')} cores, "
         f"{about.get('memory_gib')} GiB, L2 {about.get('cache_l2')}, L3 "
         f"{about.get('cache_l3')}; accelerator: {about.get('accelerator')}",
@@ -192,12 +197,16 @@ def scaling_table(store: Store) -> str:
         assert cell.size is not None
         start = [SUBJECTS[cell.subject], f"{cell.size.samples:,}"]
         if not good:
-            body.append([*start, store.why_not(cell), "–"])
+            body.append([*start, store.why_not(cell), "–", "–"])
             continue
         times = summarize([analysis.update_seconds(sample) for sample in good])
-        memory = analysis.median_of(store, cell, "peak_bytes_total")
-        body.append([*start, f"{times.median:.3f}", number(memory, ".2f", 1e-9)])
-    header = ("backend", "samples", "s per update", "peak of the process, GB")
+        peaks = (
+            analysis.median_of(store, cell, name)
+            for name in ("peak_bytes_total", "device_peak_bytes")
+        )
+        memory = (number(peak, ".2f", 1e-9) for peak in peaks)
+        body.append([*start, f"{times.median:.3f}", *memory])
+    header = ("backend", "samples", "s per update", *PEAKS)
     return table(header, body) if body else "not run"
 
 

@@ -86,7 +86,7 @@ def device_peak_bytes(backend: str, device: str) -> int | None:
         return statistics.get("peak_bytes_in_use")
     import torch
 
-    return int(torch.cuda.max_memory_allocated())
+    return int(torch.cuda.max_memory_allocated(device))
 
 
 def count_kernel_launches(run: Callable[[], Any]) -> int | None:

@@ -13,6 +13,8 @@ from trpo.training import Trainer
 
 
 BATCH = 2_048
+# Of each of very many environments: their batches are larger.
+LEAST_STEPS = 4
 WARM_UP = 2
 LEAST_ITERATIONS = 3
 
@@ -51,7 +53,7 @@ def training_config(env_id: str, num_envs: int, **fields: Any) -> TrainConfig:
     return TrainConfig(
         env_id=env_id,
         num_envs=num_envs,
-        rollout_steps=BATCH // num_envs,
+        rollout_steps=max(LEAST_STEPS, BATCH // num_envs),
         normalize_observations=False,
         scale_returns=False,
         agent=TRPOConfig(

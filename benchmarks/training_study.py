@@ -41,6 +41,8 @@ class Arguments(Output):
     """Runs at a time, each in a process of one thread."""
     total_steps: int | None = None
     """Environment steps of each run; by default the preset's."""
+    device: str = "cpu"
+    """Of the agents: cpu, cuda, cuda:1."""
     runs: Path = Path("runs/study")
     """Where the run directories are kept."""
     report_only: bool = False
@@ -74,6 +76,8 @@ def planned(arguments: Arguments) -> list[RunSpec]:
     """All runs, seed by seed, so that an unfinished study covers all environments."""
     budget = arguments.total_steps
     overrides = () if budget is None else (("total_steps", budget),)
+    if arguments.device != "cpu":
+        overrides += (("device", arguments.device),)
     return [
         RunSpec(env_id, backend, seed, overrides)
         for seed in arguments.seeds

@@ -93,14 +93,19 @@ def measure_scaling(cell: Cell, settings: dict[str, Any]) -> dict[str, Any]:
     """Time and peak memory of one subject's update, large batches included.
 
     Returns:
-        `seconds`, raw, and `peak_bytes_total` of the whole process.
+        `seconds`, raw; `peak_bytes_total` of the whole process, and
+        `device_peak_bytes` that its framework took of an accelerator, or None.
     """
     problem = make_problem(cell.size) if cell.size else None
     assert problem is not None
     subject = make_subject(cell, problem)
     (times,) = time_in_turns([subject], settings["seconds"], warm_up=1, least=1)
     _require_same_work(subject.work())
-    return {"seconds": times, "peak_bytes_total": peak_bytes()}
+    return {
+        "seconds": times,
+        "peak_bytes_total": peak_bytes(),
+        "device_peak_bytes": device_peak_bytes(cell.subject, cell.device),
+    }
 
 
 def _is_empty(folder: str | None) -> bool:

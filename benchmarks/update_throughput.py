@@ -33,6 +33,8 @@ class Timed(Output):
     """Cores that every process may use."""
     fresh: bool = False
     """Throw away the samples that are there."""
+    note: str = ""
+    """What the results and their tables say of themselves, such as "rehearsal"."""
 
     @property
     def backends(self) -> tuple[str, ...]:
@@ -50,6 +52,8 @@ class Timed(Output):
             "fingerprint": fingerprint(self.device, self.threads),
             "settings": self.settings,
         }
+        if self.note:
+            about["note"] = self.note
         path = store_path(self.folder(results), benchmark, self.device)
         return Store(path, about, fresh=self.fresh)
 
@@ -58,10 +62,13 @@ class Timed(Output):
 class Arguments(Timed):
     """Time whole updates, each in a process of its own, and keep every sample."""
 
-    grid: Literal["small", "full"] = "small"
-    """Sizes: four of HalfCheetah, or 4 batches x 3 networks x 3 environments."""
-    rows: Literal["all", "plain"] = "all"
-    """All rows, or those of float32 with fixed work alone, in half of the time."""
+    grid: Literal["small", "full", "tiny", "one"] = "small"
+    """Sizes: four of HalfCheetah, or 4 batches x 3 networks x 3 environments; four
+    tiny ones or the first of these, to see that all runs."""
+    rows: Literal["all", "plain", "precisions", "once"] = "all"
+    """All rows; those of float32 with fixed work alone, in half of the time; each
+    precision once, without the second run, Fisher products and ring B; or float32
+    once."""
     subjects: tuple[str, ...] = ()
     """Of those that `--backend` and `--peers` ask for, only these."""
 
@@ -79,9 +86,14 @@ def main(arguments: Arguments) -> None:
     cells = update_cells(sizes, device, backends, peers=arguments.peers)
     if arguments.rows == "plain":
         cells = [c for c in cells if (c.precision, c.mode) == ("float32", "fixed")]
+    if arguments.rows in ("precisions", "once"):
+        cells = [c for c in cells if (c.mode, c.label) == ("fixed", "A")]
+    else:
+        cells += fisher_cells(device, backends) + ring_b_cells(device)
+    if arguments.rows == "once":
+        cells = [c for c in cells if c.precision == "float32"]
     if arguments.subjects:
         cells = [c for c in cells if c.subject in ("", *arguments.subjects)]
-    cells += fisher_cells(device, backends) + ring_b_cells(device)
     run(cells, arguments.rounds, arguments.open("update"), arguments.settings)
 
 

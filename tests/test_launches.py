@@ -51,10 +51,18 @@ def test_loops_of_unknown_length_need_a_number_each(turns):
 
 def test_the_prediction_follows_the_work():
     small, large = Size("a", 512, 3, 1, (8,)), Size("b", 1024, 3, 1, (8,))
-    found = [prediction.predict(size) for size in (small, large)]
+    gpu = prediction.GPUS["H200"]
+    found = [
+        prediction.predict(
+            size,
+            launches.count(launches.optimised_program(size), prediction.TURNS),
+            gpu,
+        )
+        for size in (small, large)
+    ]
     # Twice the minibatch steps; the policy's launches do not depend on the batch.
     one, two = (prediction_.launches for prediction_ in found)
     assert 1.5 < two / one < 2.0
     work = flops.update(small, 10, 1, 10)
-    assert found[0].arithmetic == work.flops / prediction.PEAK_FLOPS
+    assert found[0].arithmetic == work.flops / gpu.flops
     assert found[0].seconds >= found[0].starts > found[0].arithmetic
