@@ -18,7 +18,7 @@ from benchmarks.command import run_command
 from benchmarks.throughput import SIZES, time_update
 from trpo.commands import train_run
 from trpo.metrics import read_metrics
-from trpo.plots import plot_learning_curves
+from trpo.plots import learning_curves_png
 from trpo.presets import preset_config
 
 
@@ -127,11 +127,9 @@ def main(arguments: Arguments) -> int:
     status = show_parity()
     console.print(throughput_table())
     figure = out / "learning_curves.png"
-    plot_learning_curves(
-        {name: results[name]["rows"] for name in BACKENDS},
-        figure,
-        f"Pendulum-v1, seed {arguments.seed}",
-    )
+    curves = {name: results[name]["rows"] for name in BACKENDS}
+    title = f"Pendulum-v1, seed {arguments.seed}"
+    figure.write_bytes(learning_curves_png(curves, title))
     console.print(
         f"figures: {figure}, {out}/jax/learning_curve.png, "
         f"{out}/torch/learning_curve.png\n"

@@ -189,7 +189,7 @@ def test_wandb_offline_has_every_update_in_one_run(tmp_path):
             written = json.loads((run / "config.json").read_text())
             written["total_steps"] = 3 * 64
             (half.path / "config.json").write_text(json.dumps(written))
-    files = sorted(run.glob("wandb/offline-run-*/*.wandb"))
+    files = sorted(run.glob("wandb/start-*/wandb/offline-run-*/*.wandb"))
     state = RunDirectory(run).load()[0].metadata["callbacks"]["WandbWriter"]
     assert [file.stem for file in files] == [f"run-{state['id']}"] * 2
     # A value's own text is in the log of the run, of each update once.

@@ -1,6 +1,7 @@
 """Recurrent agents: what they carry from step to step, and where they forget it."""
 
 import functools
+from pathlib import Path
 
 import gymnasium
 import numpy as np
@@ -264,8 +265,13 @@ def test_initial_weights_of_a_cell(kind):
 
 def test_a_video_is_played_with_memory(tmp_path, monkeypatch):
     """`record_video` wants a renderer; the wrapper is taken out here."""
-    monkeypatch.setattr(gymnasium.wrappers, "RecordVideo", lambda env, *_, **__: env)
-    (tmp_path / "a.mp4").touch()
+
+    def record(env, directory, **_):
+        Path(directory).mkdir()
+        (Path(directory) / "a.mp4").touch()
+        return env
+
+    monkeypatch.setattr(gymnasium.wrappers, "RecordVideo", record)
     agent, seen = make("torch"), []
     act = agent.act
 

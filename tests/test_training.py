@@ -159,14 +159,14 @@ def test_a_killed_run_resumes_from_its_last_checkpoint(tmp_path, backend):
     config = small(backend, checkpoint_interval=2, eval_episodes=0)
     run = tmp_path / "run"
     script = (
-        "import os, signal, pathlib, trpo.commands as c\n"
+        "import os, signal, pathlib, trpo.commands as c, trpo.metrics as m\n"
         "from trpo.config import TrainConfig\n"
         f"config = TrainConfig.from_dict({config.to_dict()!r})\n"
-        "write = c.MetricsWriter.write\n"
+        "write = m.MetricsWriter.write\n"
         "def die(self, step, row):\n"
         "    write(self, step, row)\n"
         "    if row['update'] == 5: os.kill(os.getpid(), signal.SIGKILL)\n"
-        "c.MetricsWriter.write = die\n"
+        "m.MetricsWriter.write = die\n"
         f"c.train_run(config, pathlib.Path({str(run)!r}))\n"
     )
     done = subprocess.run([sys.executable, "-c", script], check=False)

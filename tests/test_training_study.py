@@ -109,7 +109,7 @@ def test_a_stopped_study_goes_on_to_the_same_result(tmp_path):
 
 
 def test_a_second_study_in_the_same_place_is_refused(tmp_path):
-    refused = pytest.raises(ValueError, match="in use by another")
+    refused = pytest.raises(ValueError, match=f"in use by process {os.getpid()} on ")
     with locked(tmp_path), refused, locked(tmp_path):
         pass
     with locked(tmp_path):

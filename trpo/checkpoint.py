@@ -10,7 +10,7 @@ import json
 import math
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,7 +18,7 @@ import numpy as np
 import safetensors.numpy
 
 from trpo.choices import LARGEST_STEP
-from trpo.files import TEMPORARY, FileError, Folder
+from trpo.files import TEMPORARY, FileError, Folder, opened
 from trpo.formats import CHECKPOINT, numbered, translated
 from trpo.state_check import DTYPES
 from trpo.validation import require_count, shown
@@ -94,7 +94,7 @@ def save_checkpoint(
     encoded = _encode_manifest({**manifest, "state_sha256": _sha256(state)})
     final = f"checkpoint-{step:012d}"
     temporary = f"{TEMPORARY}{final}"
-    with _opened(directory, make=True) as folder:
+    with opened(directory, make=True) as folder:
         _sweep(folder)
         try:
             with folder.folder(temporary, make=True) as new:
@@ -119,7 +119,7 @@ def prune_checkpoints(directory: Path | Folder, step: int, keep: int) -> None:
 
     Those of a later step, which a run resumed from an older one may meet, stay.
     """
-    with _opened(directory) as folder:
+    with opened(directory) as folder:
         older = [name for other, name in _scan(folder) if other <= step]
         _delete(folder, older[keep:])
         _sweep(folder)
@@ -127,7 +127,7 @@ def prune_checkpoints(directory: Path | Folder, step: int, keep: int) -> None:
 
 def keep_checkpoint(directory: Path | Folder, step: int) -> None:
     """Delete all checkpoints but the one of `step`, those of later steps too."""
-    with _opened(directory) as folder:
+    with opened(directory) as folder:
         _delete(folder, [name for other, name in _scan(folder) if other != step])
 
 
@@ -177,7 +177,7 @@ def newest_checkpoint(
     """
     errors, seen = list[CheckpointError](), None
     try:
-        with _opened(directory) as folder:
+        with opened(directory) as folder:
             # A training run may prune what was listed before it is read: list again.
             while seen != (found := _scan(folder)):
                 errors, seen = [], found
@@ -198,8 +198,8 @@ def newest_checkpoint(
 
 
 def _load_step(folder: Folder, step: int, name: str) -> Checkpoint:
-    with folder.folder(name) as opened:
-        checkpoint = _load(opened)
+    with folder.folder(name) as inside:
+        checkpoint = _load(inside)
     if checkpoint.step != step:
         raise CheckpointError(f"{checkpoint.path}: is of step {checkpoint.step}.")
     return checkpoint
@@ -207,19 +207,9 @@ def _load_step(folder: Folder, step: int, name: str) -> Checkpoint:
 
 def has_checkpoint(directory: Path | Folder) -> bool:
     """Whether one was ever saved there, valid or not."""
-    with contextlib.suppress(*_ABSENT), _opened(directory) as folder:
+    with contextlib.suppress(*_ABSENT), opened(directory) as folder:
         return bool(_scan(folder))
     return False
-
-
-@contextlib.contextmanager
-def _opened(directory: Path | Folder, *, make: bool = False) -> Iterator[Folder]:
-    """The folder itself, or opened for the time of the block."""
-    if isinstance(directory, Folder):
-        yield directory
-    else:
-        with Folder(directory, make=make) as folder:
-            yield folder
 
 
 def _saveable(name: str, array: np.ndarray) -> np.ndarray:

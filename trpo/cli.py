@@ -2,14 +2,12 @@
 
 import contextlib
 import dataclasses
-import datetime
 import functools
 import io
 import itertools
 import os
 import sys
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import tyro
@@ -166,6 +164,7 @@ def _start(arguments: list[str]) -> int:
     from trpo.commands import train_run
     from trpo.members import members_of, parse_sweep, reserve_cpu_devices
     from trpo.presets import preset_config
+    from trpo.run_directory import directory_of
 
     # Twice: the first pass finds the environment, whose preset the second starts
     # from, so that `--help` and what is left out show the preset's values.
@@ -178,7 +177,6 @@ def _start(arguments: list[str]) -> int:
     default = TrainArguments(start, preset)
     parsed = _parse(TrainArguments, arguments, "train", default=default)
     config = dataclasses.replace(parsed.config.plain, modules=modules)
-    run_dir = parsed.run_dir or _new_run_dir(config, parsed.compiled)
     _prepare_jax(config)
     if parsed.compiled:
         from trpo.compiled_commands import train_compiled
@@ -187,7 +185,8 @@ def _start(arguments: list[str]) -> int:
         reserve_cpu_devices(len(members_of(config, parsed.num_seeds, sweep)))
         if parsed.ranks.distributed:
             return _fail("expected one of --compiled and --distributed, got both.")
-        train_compiled(config, run_dir, num_seeds=parsed.num_seeds, sweep=sweep)
+        with directory_of(parsed.run_dir, config, "-compiled") as run_dir:
+            train_compiled(config, run_dir, num_seeds=parsed.num_seeds, sweep=sweep)
     elif parsed.num_seeds != 1 or parsed.sweep:
         return _fail(
             "expected --compiled with --num-seeds and --sweep, which train many "
@@ -196,9 +195,10 @@ def _start(arguments: list[str]) -> int:
     elif parsed.ranks.distributed:
         from trpo.distributed_command import train_distributed
 
-        return train_distributed(config, run_dir, parsed.ranks)
+        return train_distributed(config, parsed.run_dir, parsed.ranks)
     else:
-        train_run(config, run_dir)
+        with directory_of(parsed.run_dir, config) as run_dir:
+            train_run(config, run_dir)
     return 0
 
 
@@ -239,12 +239,6 @@ def _prepare_jax(config: TrainConfig) -> None:
     if config.deterministic:
         set_environment()
     enable_compilation_cache()
-
-
-def _new_run_dir(config: TrainConfig, compiled: bool) -> Path:
-    stamp = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
-    name = f"{config.env_id.replace('/', '-')}-{config.backend}-seed{config.seed}"
-    return Path("runs") / f"{name}{'-compiled' if compiled else ''}-{stamp}"
 
 
 def _enable_x64(config: TrainConfig) -> None:

@@ -16,9 +16,8 @@ from trpo.config import TrainConfig
 from trpo.configured_callbacks import configured_callbacks
 from trpo.cost_training import cost_columns
 from trpo.evaluation import EvaluationResult, evaluate, record_video
-from trpo.metrics import MetricsWriter
 from trpo.progress import ProgressDisplay
-from trpo.run_directory import RunDirectory, load_agent, quoted_run
+from trpo.run_directory import EVALUATION, RunDirectory, load_agent, quoted_run
 from trpo.saver import Saver, tell
 from trpo.signals import StopRequest, stop_signals
 from trpo.terminal import Terminal, quoted
@@ -38,9 +37,9 @@ INTERIM_EPISODES = 5
 
 def train_run(
     config: TrainConfig,
-    run_dir: Path,
+    run_dir: Path | RunDirectory,
     *,
-    resume: bool = False,
+    resume: bool | None = False,
     console: Console | None = None,
     callbacks: Sequence[Given] = (),
     make_trainer: Callable[[TrainConfig], Trainer] = Trainer,
@@ -52,8 +51,9 @@ def train_run(
 
     Args:
         config: Configuration of the run.
-        run_dir: Directory to write to.
-        resume: Continue from the directory's newest valid checkpoint.
+        run_dir: Directory to write to; no other process may do so meanwhile.
+        resume: Continue from the directory's newest valid checkpoint; None does so if
+            it has one, and begins otherwise, whatever a run that was killed has left.
         console: Where to print.
         callbacks: Asked after those of `config.callbacks`; see `trpo.callbacks`. A
             resumed run has to be given them again, and restores their state.
@@ -64,30 +64,29 @@ def train_run(
 
     Raises:
         RunDirectoryError: the directory exists, or is no run to resume.
+        FileError: another process writes to it.
         CheckpointError: no checkpoint is valid.
         ValueError: the configuration can't be used.
     """
     terminal = Terminal(console)
     import_modules(config.modules)
-    directory = RunDirectory(run_dir)
+    directory = run_dir if isinstance(run_dir, RunDirectory) else RunDirectory(run_dir)
     asked = Callbacks([*configured_callbacks(config), *callbacks])
-    with stop_signals() as signals:
+    with stop_signals() as signals, directory.held_for(resume):
         found = None
-        if resume:
+        if resume or (resume is None and directory.has_checkpoint()):
             # Before anything is made, of sizes that may be a stranger's.
             found = _found(config, directory, terminal, make_trainer is not Trainer)
         else:
-            directory.create(config)
+            directory.write_config(config)
         try:
             trainer = make_trainer(config)
         except BaseException as cause:
-            if not resume:
+            if found is None:
                 # A run that can't start leaves nothing that would be in the next
                 # one's way.
                 with noted(cause):
-                    (directory.path / "config.json").unlink()
-                    directory.checkpoints.rmdir()
-                    directory.path.rmdir()
+                    directory.discard()
             raise
         with closing(trainer.close):
             if found is not None:
@@ -103,7 +102,7 @@ def _run_of(trainer: Trainer, directory: RunDirectory, asked: Callbacks) -> Run:
     """What callbacks see of this run."""
 
     def save(path: Path, note: dict) -> Path:
-        return RunDirectory(path).keep_only(
+        return directory.at(path).keep_only(
             trainer.config,
             trainer.collector.spec.head,
             trainer.step_count,
@@ -148,7 +147,7 @@ def _train(
 ) -> None:
     config = trainer.config
     columns = COLUMNS + cost_columns(config) + EVALUATION_COLUMNS
-    writer = MetricsWriter(directory.path, columns, last_step=trainer.step_count)
+    writer = directory.metrics_writer(columns, trainer.step_count)
     total = config.num_updates * config.num_envs * config.rollout_steps
     saver = Saver(trainer, directory, terminal, asked)
 
@@ -219,7 +218,7 @@ def _finish(
     result = None
     if config.eval_episodes:
         result = _evaluate(trainer, config.eval_episodes)
-        (path / "evaluation.json").write_text(evaluation_json(result) + "\n")
+        directory.write(EVALUATION, f"{evaluation_json(result)}\n".encode())
         terminal.say(describe(result))
     terminal.say(
         f"saved in {path}: config.json, metrics.csv, tensorboard/, checkpoints/, "

@@ -93,8 +93,8 @@ def train_compiled(
     terminal = Terminal(console)
     with stop_signals() as signals:
         run = CompiledSession(config, Path(run_dir), plain(num_seeds), sweep, terminal)
-        run.create()
-        return run.train(signals)
+        with run.begun():
+            return run.train(signals)
 
 
 def resume_compiled(
@@ -126,6 +126,6 @@ def resume_compiled(
     reserve_cpu_devices(len(members_of(config, num_seeds, sweep)))
     terminal = Terminal(console)
     with stop_signals() as signals:
-        run = CompiledSession(config, run_dir, num_seeds, sweep, terminal, resume=True)
-        run.restore()
-        return run.train(signals)
+        run = CompiledSession(config, run_dir, num_seeds, sweep, terminal)
+        with run.resumed():
+            return run.train(signals)

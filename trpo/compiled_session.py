@@ -4,7 +4,7 @@ import contextlib
 import importlib
 import json
 import statistics
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ from trpo.members import members_of
 from trpo.members_report import write_members
 from trpo.metrics import MetricsWriter
 from trpo.progress import ProgressDisplay
-from trpo.run_directory import RunDirectory, quoted_run
+from trpo.run_directory import EVALUATION, RunDirectory, quoted_run
 from trpo.signals import StopRequest
 from trpo.terminal import Terminal
 from trpo.training import COLUMNS, Progress
@@ -57,7 +57,6 @@ class CompiledSession:
         num_seeds: int,
         sweep: dict[str, tuple[float, ...]],
         terminal: Terminal,
-        resume: bool = False,
     ) -> None:
         self.config, self.path, self.terminal = config, path, terminal
         self.members = members_of(config, num_seeds, sweep)
@@ -65,11 +64,10 @@ class CompiledSession:
         # them.
         self.saved: int | None = None
         self.manifest = {"num_seeds": num_seeds, "sweep": sweep}
-        alone = len(self.members) == 1
-        self.directories = [
-            RunDirectory(path if alone else path / member.name)
-            for member in self.members
-        ]
+        self.root = RunDirectory(path)
+        self.directories = [self.root]
+        if self.many:
+            self.directories = [self.root.at(path / m.name) for m in self.members]
         if config.backend != "jax":
             raise ValueError(
                 f"`backend`: expected 'jax' for compiled training, got "
@@ -80,11 +78,54 @@ class CompiledSession:
         self.callbacks = [
             Callbacks(configured_callbacks(member.config)) for member in self.members
         ]
-        # Before anything is made, of sizes that may be a stranger's.
-        self.found = self._found() if resume else []
         load_backend("jax")
+        self.trainer: Any = None
+
+    @contextlib.contextmanager
+    def begun(self) -> Iterator[None]:
+        """Make the directories, and hold them until the block ends.
+
+        Raises:
+            RunDirectoryError: something is there already.
+            FileError: another process writes there.
+        """
+        self._make_trainer()
+        with self._held(resume=False):
+            self._describe()
+            yield
+
+    @contextlib.contextmanager
+    def resumed(self) -> Iterator[None]:
+        """Continue from the checkpoints, and hold the directories likewise.
+
+        Raises:
+            CheckpointError: a member has no valid one.
+            FileError: another process writes there.
+        """
+        with self._held(resume=True):
+            # Before anything is made, of sizes that may be a stranger's.
+            found = self._found()
+            self._make_trainer()
+            if found:
+                self.trainer.set_state([checkpoint.arrays for checkpoint in found])
+            for asked, checkpoint in zip(self.callbacks, found, strict=False):
+                asked.set_state(checkpoint.metadata.get("callbacks", {}))
+            self._describe()
+            at = f"continuing {len(self.members)} member(s)"
+            self.terminal.say(f"{at} at step {self.trainer.step_count:,}")
+            yield
+
+    @contextlib.contextmanager
+    def _held(self, *, resume: bool) -> Iterator[None]:
+        with contextlib.ExitStack() as stack:
+            for directory in dict.fromkeys([self.root, *self.directories]):
+                stack.enter_context(directory.held_for(resume))
+            yield
+
+    def _make_trainer(self) -> None:
+        config = self.config
         module = importlib.import_module("trpo_jax.compiled_run")
-        self.trainer: Any = module.CompiledTrainer(
+        self.trainer = module.CompiledTrainer(
             [member.config for member in self.members],
             longest_chunk=min([*self._intervals(), config.num_updates]),
             episodes=config.eval_episodes or INTERIM_EPISODES,
@@ -100,18 +141,26 @@ class CompiledSession:
         """Whether there is a directory for each member, and a table of all."""
         return len(self.members) > 1
 
-    def create(self) -> None:
-        """Make the directories, each with its configuration."""
-        if self.many:
-            root = RunDirectory(self.path)
-            root.create(self.config)
-            root.checkpoints.rmdir()  # Members have their own.
+    def _describe(self) -> None:
+        """Write what the run and its members are."""
+        text = json.dumps(self.manifest, indent=2)
+        with self.root.opened() as folder:
+            folder.keep(MANIFEST, f"{text}\n".encode())
+        self.root.write_config(self.config)
         for directory, member in zip(self.directories, self.members, strict=True):
-            directory.create(member.config)
-        (self.path / MANIFEST).write_text(json.dumps(self.manifest, indent=2) + "\n")
+            directory.write_config(member.config)
 
     def _found(self) -> list[Checkpoint]:
-        """Of each member, the checkpoint of the newest step that all have."""
+        """Of each member, the checkpoint of the newest step that all have.
+
+        None if the run was killed before all had their first: it begins again.
+        """
+        saved = [d for d in self.directories if d.has_checkpoint()]
+        found = [directory.load()[0] for directory in saved]
+        config = self.config
+        first = config.checkpoint_interval * config.num_envs * config.rollout_steps
+        if len(saved) < len(self.directories) and all(c.step <= first for c in found):
+            return []
         found = [directory.load()[0] for directory in self.directories]
         step = min(checkpoint.step for checkpoint in found)
         # Later ones are of before the members that are behind had saved.
@@ -119,19 +168,6 @@ class CompiledSession:
         for member, checkpoint in zip(self.members, found, strict=True):
             require_fit(member.config, checkpoint)
         return found
-
-    def restore(self) -> None:
-        """Continue from the checkpoints that were found."""
-        found = self.found
-        self.trainer.set_state([checkpoint.arrays for checkpoint in found])
-        for asked, checkpoint in zip(self.callbacks, found, strict=True):
-            asked.set_state(checkpoint.metadata.get("callbacks", {}))
-        RunDirectory(self.path).write_config(self.config)
-        for directory, member in zip(self.directories, self.members, strict=True):
-            directory.write_config(member.config)
-        self.terminal.say(
-            f"continuing {len(found)} member(s) at step {found[0].step:,}"
-        )
 
     def train(self, signals: StopRequest) -> list[EvaluationResult]:
         """Train to the end or until a signal comes, write everything, evaluate."""
@@ -144,8 +180,9 @@ class CompiledSession:
                 ProgressDisplay(self.terminal, total, count * trainer.step_count)
             )
             writers = [
-                MetricsWriter(directory.path, COLUMNS + EVALUATION_COLUMNS, step)
-                for step in [trainer.step_count]
+                directory.metrics_writer(
+                    COLUMNS + EVALUATION_COLUMNS, trainer.step_count
+                )
                 for directory in self.directories
             ]
             for writer in writers:
@@ -242,12 +279,16 @@ class CompiledSession:
         config, trainer = self.members[index].config, self.trainer
 
         def save(path: Path, note: dict) -> Path:
-            return RunDirectory(path).keep_only(
-                config,
-                trainer.environment.spec.head,
-                trainer.step_count,
-                trainer.get_state(index),
-                {"callbacks": self.callbacks[index].get_state(), **note},
+            return (
+                self.directories[index]
+                .at(path)
+                .keep_only(
+                    config,
+                    trainer.environment.spec.head,
+                    trainer.step_count,
+                    trainer.get_state(index),
+                    {"callbacks": self.callbacks[index].get_state(), **note},
+                )
             )
 
         return Run(config, None, self.directories[index].path, save)
@@ -259,16 +300,24 @@ class CompiledSession:
     def _save(self, progress: Sequence[Progress] = ()) -> None:
         head = self.trainer.environment.spec.head
         step = self.trainer.step_count
-        for index, member in enumerate(self.members):
-            state = self.trainer.get_state(index)
-            asked = self.callbacks[index]
-            note = {"callbacks": asked.get_state()}
-            path = self.directories[index].save_state(
-                member.config, head, step, state, note=note
+        members = list(zip(self.directories, self.members, strict=True))
+        paths = [
+            directory.save_state(
+                member.config,
+                head,
+                step,
+                self.trainer.get_state(index),
+                note={"callbacks": self.callbacks[index].get_state()},
+                prune=False,
             )
-            if progress:
-                asked.on_checkpoint(progress[index], path)
+            for index, (directory, member) in enumerate(members)
+        ]
+        # Only now: at every moment there is a step of which all have a checkpoint.
+        for directory, member in members:
+            directory.prune(member.config, step)
         self.saved = self.trainer.update_count
+        for asked, row, path in zip(self.callbacks, progress, paths, strict=False):
+            asked.on_checkpoint(row, path)
 
     def _finish(self, evaluations: list[EvaluationResult]) -> list[EvaluationResult]:
         """Figures, tables and what to do next."""
@@ -278,12 +327,11 @@ class CompiledSession:
             with self.terminal.excusing("no learning curve was drawn"):
                 directory.draw_learning_curve(f"{name}, jax, compiled, {member.name}")
         for directory, result in zip(self.directories, evaluations, strict=False):
-            text = evaluation_json(result) + "\n"
-            (directory.path / "evaluation.json").write_text(text)
+            directory.write(EVALUATION, f"{evaluation_json(result)}\n".encode())
         if self.many:
             steps = self.trainer.step_count
             with self.terminal.excusing("no table or figure of all members"):
-                write_members(self.path, name, self.members, steps, evaluations)
+                write_members(self.root, name, self.members, steps, evaluations)
         for member, result in zip(self.members, evaluations, strict=False):
             label = f"{member.name}: " if self.many else ""
             self.terminal.say(f"{label}{describe(result)}")

@@ -2,13 +2,14 @@
 
 import base64
 import html
-import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from trpo.diagnostics import LoggedRun, load_runs, time_split
 from trpo.diagnostics_figure import draw
+from trpo.files import Folder
+from trpo.plots import png
 from trpo.terminal import visible
 from trpo.types import StepStatus
 
@@ -42,13 +43,15 @@ def write_diagnostics(run_dirs: Sequence[Path], out: Path | None = None) -> list
     runs = load_runs(run_dirs)
     if out is None:
         out = run_dirs[0] if len(run_dirs) == 1 else Path()
-    out.mkdir(parents=True, exist_ok=True)
-    picture = io.BytesIO()
-    draw(runs).savefig(picture, format="png", dpi=110)
-    png, page = out / "diagnostics.png", out / "diagnostics.html"
-    png.write_bytes(picture.getvalue())
-    page.write_text(_page(runs, picture.getvalue()), encoding="utf-8")
-    return [png, page]
+    picture = png(draw(runs), dpi=110)
+    contents = {
+        "diagnostics.png": picture,
+        "diagnostics.html": _page(runs, picture).encode(),
+    }
+    with Folder(out, make=True) as folder:
+        for name, content in contents.items():
+            folder.write(name, content)
+    return [out / name for name in contents]
 
 
 def _page(runs: Sequence[LoggedRun], picture: bytes) -> str:

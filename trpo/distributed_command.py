@@ -1,10 +1,12 @@
 """What `trpo train --distributed` does in each of its processes."""
 
+import contextlib
 import dataclasses
 import importlib
 import json
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +20,7 @@ from trpo.rank_run import LeadingTrainer, follow, rescued
 from trpo.rank_watch import RankWatch
 from trpo.ranks import Ranks
 from trpo.rendezvous import Rendezvous
-from trpo.run_directory import RunDirectory, quoted_run
+from trpo.run_directory import RunDirectory, directory_of, quoted_run
 from trpo.signals import stop_signals
 from trpo.terminal import SafeStream, Terminal
 from trpo.training import Trainer
@@ -27,7 +29,7 @@ from trpo.validation import require_positive
 
 def train_distributed(
     config: TrainConfig,
-    run_dir: Path,
+    run_dir: Path | None,
     arguments: RankArguments,
     *,
     resume: bool = False,
@@ -40,7 +42,8 @@ def train_distributed(
 
     Args:
         config: Of the run; rank 0's counts.
-        run_dir: To write to, by rank 0; by rank 1 if rank 0 is lost.
+        run_dir: To write to, by rank 0; by rank 1 if rank 0 is lost. Rank 0's counts;
+            None for a new one.
         arguments: How the processes meet.
         resume: Continue from the newest checkpoint.
 
@@ -55,14 +58,14 @@ def train_distributed(
     ranks = engine.start(config.device, rendezvous)
     watch = RankWatch(ranks, arguments.rank_timeout)
     device = engine.local_device(config.device)
-    config = dataclasses.replace(_same_on_all(config, ranks), device=device)
     try:
         # Only here: who waits for the others to come can be ended as usual.
-        with stop_signals():
+        with _same_on_all(config, run_dir, ranks) as (config, path), stop_signals():
+            config = dataclasses.replace(config, device=device)
             if ranks.rank:
-                _follow(config, run_dir, ranks, watch)
+                _follow(config, path, ranks, watch)
             else:
-                _lead(config, run_dir, ranks, watch, resume=resume)
+                _lead(config, path, ranks, watch, resume=resume)
     except BaseException as error:
         reason = f"{type(error).__name__}: {error}"
         watch.fail(reason)
@@ -95,15 +98,21 @@ def _follow(config: TrainConfig, run_dir: Path, ranks: Ranks, watch: RankWatch) 
         follow(trainer, ranks)
 
 
-def _same_on_all(config: TrainConfig, ranks: Ranks) -> TrainConfig:
-    """Rank 0's configuration."""
+@contextlib.contextmanager
+def _same_on_all(
+    config: TrainConfig, run_dir: Path | None, ranks: Ranks
+) -> Iterator[tuple[TrainConfig, Path]]:
+    """Rank 0's configuration and directory."""
     if ranks.rank == 0:
-        text = json.dumps(config.to_dict()).encode()
-        ranks.tell({"config": np.frombuffer(text, dtype=np.uint8)})
-        return config
-    told = TrainConfig.from_dict(json.loads(bytes(ranks.hear()["config"])))
-    # Each has been told itself what to import, and from where.
-    return dataclasses.replace(told, modules=config.modules)
+        with directory_of(run_dir, config) as path:
+            text = json.dumps([config.to_dict(), str(path)]).encode()
+            ranks.tell({"run": np.frombuffer(text, dtype=np.uint8)})
+            yield config, path
+    else:
+        values, path = json.loads(bytes(ranks.hear()["run"]))
+        # Each has been told itself what to import, and from where.
+        told = TrainConfig.from_dict(values)
+        yield dataclasses.replace(told, modules=config.modules), Path(path)
 
 
 def _rescue(trainer: Trainer, run_dir: Path) -> str:

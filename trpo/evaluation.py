@@ -1,5 +1,6 @@
 """Episodes of a fixed policy, scored by raw returns."""
 
+import tempfile
 from pathlib import Path
 from typing import NamedTuple
 
@@ -9,6 +10,7 @@ import numpy as np
 from trpo.action_masks import KEY
 from trpo.batch_check import LARGEST
 from trpo.environments import make_environment, make_vector_environment
+from trpo.files import Folder, opened
 from trpo.noise import Purpose
 from trpo.players import player_of
 from trpo.rollout import RolloutCollector
@@ -92,12 +94,24 @@ def _play(
     return EvaluationResult(returns, lengths, costs if collector.reads_costs else None)
 
 
-def record_video(agent: Agent, env_id: str, *, seed: int, directory: Path) -> Path:
+def record_video(
+    agent: Agent, env_id: str, *, seed: int, directory: Path | Folder
+) -> Path:
     """Record one deterministic episode as an MP4 file in `directory`.
 
     Raises:
         ValueError: the packages that rendering needs are not installed.
     """
+    # Of its own: what lies in `directory` may be a stranger's links.
+    with tempfile.TemporaryDirectory() as made:
+        _record(agent, env_id, seed, f"{made}/film")
+        (film,) = Path(made).glob("film/*.mp4")
+        with opened(directory, make=True) as folder:
+            folder.write(film.name, film.read_bytes())
+            return folder.path / film.name
+
+
+def _record(agent: Agent, env_id: str, seed: int, directory: str) -> None:
     try:
         env = make_environment(
             env_id,
@@ -107,7 +121,7 @@ def record_video(agent: Agent, env_id: str, *, seed: int, directory: Path) -> Pa
         )
         env = gymnasium.wrappers.RecordVideo(
             env,
-            str(directory),
+            directory,
             episode_trigger=lambda _: True,
             name_prefix=env_id.replace("/", "-"),
             disable_logger=True,
@@ -130,4 +144,3 @@ def record_video(agent: Agent, env_id: str, *, seed: int, directory: Path) -> Pa
         obs, _, terminated, truncated, info = env.step(sent)
         done = terminated or truncated
     env.close()
-    return max(directory.glob("*.mp4"), key=lambda path: path.stat().st_mtime)

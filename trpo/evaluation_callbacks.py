@@ -11,6 +11,7 @@ import gymnasium
 from trpo.callbacks import Callback, Run, Stop
 from trpo.environments import make_environment
 from trpo.evaluation import record_video
+from trpo.files import FileError, Folder
 from trpo.validation import require_between, require_count
 
 
@@ -52,7 +53,7 @@ class SaveBest(Callback):
         }
         try:
             self._run.save(self._run.directory / "best", {"evaluation": note})
-        except OSError as error:
+        except (OSError, FileError) as error:
             # The next that is better than what is on the disk is tried again.
             self.best = before
             warnings.warn(
@@ -123,12 +124,19 @@ class Video(Callback):
         assert self._run is not None
         assert self._run.directory is not None
         config = self._run.config
-        record_video(
-            self._run.agent,
-            config.env_id,
-            seed=config.seed,
-            directory=self._run.directory / "videos" / f"step-{progress.step:012d}",
-        )
+        try:
+            with (
+                Folder(self._run.directory) as run,
+                run.folder("videos", make=True) as videos,
+                videos.folder(f"step-{progress.step:012d}", make=True) as folder,
+            ):
+                record_video(
+                    self._run.agent, config.env_id, seed=config.seed, directory=folder
+                )
+        except (OSError, FileError) as error:
+            warnings.warn(
+                f"no film was written ({error}): training goes on", stacklevel=2
+            )
 
     def get_state(self) -> dict[str, Any]:
         """Evaluations so far."""

@@ -8,6 +8,7 @@ is written to; only the path that the user typed is followed where it is a link.
 import contextlib
 import errno
 import fcntl
+import itertools
 import json
 import math
 import os
@@ -110,6 +111,17 @@ class Folder:
         folder._open(path, descriptor, self)
         return folder
 
+    def fresh(self, name: str) -> Path:
+        """A new directory in this one, for others to write to; its name has a number.
+
+        Nobody can have put a link there.
+        """
+        for number in itertools.count(1):
+            with contextlib.suppress(FileExistsError):
+                os.mkdir(f"{name}-{number}", dir_fd=self.descriptor)
+                break
+        return self.path / f"{name}-{number}"
+
     def _made(self, make: Callable[[], _T]) -> _T:
         """Make an entry; if a directory that is held was deleted, in a new one."""
         try:
@@ -154,11 +166,18 @@ class Folder:
 
     def has(self, name: str) -> bool:
         """Whether anything has this name, a broken link too."""
+        return self._mode(name) != 0
+
+    def has_folder(self, name: str) -> bool:
+        """Whether it is a directory."""
+        return stat.S_ISDIR(self._mode(name))
+
+    def _mode(self, name: str) -> int:
         try:
-            os.stat(name, dir_fd=self.descriptor, follow_symlinks=False)
+            found = os.stat(name, dir_fd=self.descriptor, follow_symlinks=False)
         except FileNotFoundError:
-            return False
-        return True
+            return 0
+        return found.st_mode
 
     def read(self, name: str, limit: int = LARGEST_TEXT) -> bytes:
         """The content of a regular file of at most `limit` bytes.
@@ -348,12 +367,22 @@ class Folder:
         except BlockingIOError:
             who = os.pread(descriptor, 200, 0).decode(errors="replace")
             raise FileError(
-                f"{self.path}: in use by {who or 'another process'}: wait for its end, "
-                "or stop it."
+                f"{self.path}: in use by {who or 'another process'}, or by one that it "
+                "has started: wait for its end, or stop it."
             ) from None
         except OSError as error:
             if error.errno not in _NO_LOCKS:
                 raise
+
+
+@contextlib.contextmanager
+def opened(directory: Path | Folder, *, make: bool = False) -> Iterator[Folder]:
+    """The folder itself, or opened for the time of the block."""
+    if isinstance(directory, Folder):
+        yield directory
+    else:
+        with Folder(directory, make=make) as folder:
+            yield folder
 
 
 class GrowingFile:

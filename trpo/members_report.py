@@ -1,20 +1,21 @@
 """The table and the figure of a compiled run's members."""
 
 import csv
+import io
 from collections.abc import Sequence
-from pathlib import Path
 
 from trpo.evaluation import EvaluationResult
 from trpo.members import NamedMember
-from trpo.metrics import read_metrics
-from trpo.plots import plot_learning_curves
+from trpo.metrics import METRICS, read_metrics
+from trpo.plots import learning_curves_png
+from trpo.run_directory import RunDirectory
 
 
 TABLE = "members.csv"
 
 
 def write_members(
-    path: Path,
+    directory: RunDirectory,
     title: str,
     members: Sequence[NamedMember],
     steps: int,
@@ -23,7 +24,7 @@ def write_members(
     """Write `members.csv` and one figure of all members into the run's directory.
 
     Args:
-        path: Directory that has one of each member.
+        directory: Of the run, with one of each member in it.
         title: Of the figure.
         members: Of the run.
         steps: Environment steps that each has done.
@@ -37,12 +38,13 @@ def write_members(
     for row, result in zip(rows, evaluations, strict=False):
         row |= {"return_mean": result.mean, "return_std": result.std}
         row |= {"episodes": len(result.returns)}
-    with (path / TABLE).open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
+    table = io.StringIO(newline="")
+    writer = csv.DictWriter(table, list(rows[0]))
+    writer.writeheader()
+    writer.writerows(rows)
+    directory.write(TABLE, table.getvalue().encode())
     curves = {
-        member.name: read_metrics(path / member.name / "metrics.csv")
+        member.name: read_metrics(directory.path / member.name / METRICS)
         for member in members
     }
-    plot_learning_curves(curves, path / "learning_curves.png", title)
+    directory.write("learning_curves.png", learning_curves_png(curves, title))

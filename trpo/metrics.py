@@ -13,7 +13,7 @@ from typing import Any
 
 from trpo.choices import LARGEST_STEP
 from trpo.event_files import event_record, open_events
-from trpo.files import FileError, Folder, GrowingFile
+from trpo.files import FileError, Folder, GrowingFile, opened
 
 
 METRICS = "metrics.csv"
@@ -37,10 +37,7 @@ class MetricsWriter:
         self, directory: Path | Folder, columns: tuple[str, ...], last_step: int
     ) -> None:
         self._opened = contextlib.ExitStack()
-        if isinstance(directory, Folder):
-            folder = directory
-        else:
-            folder = self._opened.enter_context(Folder(directory))
+        folder = self._opened.enter_context(opened(directory))
         rows, damage = _parsed(folder, METRICS)
         if damage:
             warnings.warn(f"{damage}; as it was it is now {DAMAGED}", stacklevel=2)

@@ -1,8 +1,8 @@
 """Figures of a run."""
 
 import functools
+import io
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
 from trpo.terminal import visible
@@ -10,7 +10,8 @@ from trpo.terminal import visible
 
 # Of more curves the legend would hide them.
 MOST_NAMED = 8
-_P, _T = ParamSpec("_P"), TypeVar("_T")
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
 
 
 def label(name: object) -> str:
@@ -33,15 +34,21 @@ def without_tex(draw: Callable[_P, _T]) -> Callable[_P, _T]:
     return drawing
 
 
+def png(figure: Any, dpi: int = 120) -> bytes:
+    """A matplotlib figure as the content of a file, which is ours to write."""
+    content = io.BytesIO()
+    figure.savefig(content, format="png", dpi=dpi)
+    return content.getvalue()
+
+
 @without_tex
-def plot_learning_curves(
-    runs: Mapping[str, Sequence[Mapping[str, Any]]], path: Path, title: str
-) -> None:
+def learning_curves_png(
+    runs: Mapping[str, Sequence[Mapping[str, Any]]], title: str
+) -> bytes:
     """Draw return and KL over environment steps for one or several runs.
 
     Args:
         runs: Label -> rows of `metrics.csv`.
-        path: PNG file to write.
         title: Title of the figure.
     """
     # Slow to import; `Figure` alone needs no display and leaves pyplot's state alone.
@@ -66,4 +73,4 @@ def plot_learning_curves(
             axes.legend()
     many = f", {len(runs)} runs" if len(runs) > MOST_NAMED else ""
     figure.suptitle(label(f"{title}{many}"))
-    figure.savefig(path, dpi=120)
+    return png(figure)

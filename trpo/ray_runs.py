@@ -5,12 +5,14 @@ with a free core and starts a task again whose node is lost, which then continue
 its newest checkpoint.
 """
 
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
+from trpo.files import Folder
 from trpo.ray_cluster import connect, require_ray
 from trpo.run_process import Launch, Stop, execute
 
@@ -26,7 +28,17 @@ class FileFlag(NamedTuple):
 
     def is_set(self) -> bool:
         """Whether the file is there."""
-        return self.path.exists()
+        return os.path.lexists(self.path)
+
+    def set(self) -> None:
+        """Make the file."""
+        with Folder(self.path.parent) as folder:
+            folder.create(self.path.name).close()
+
+    def clear(self) -> None:
+        """Remove it."""
+        with Folder(self.path.parent) as folder:
+            folder.remove(self.path.name)
 
 
 @contextmanager
@@ -56,7 +68,7 @@ def ray_launch(address: str, root: Path) -> Iterator[tuple[Launch, int]]:
             f"`ray_address`: expected a Ray cluster at {address!r}: {error}"
         ) from error
     flag = FileFlag(root.resolve() / ".stop")
-    flag.path.unlink(missing_ok=True)
+    flag.clear()
     task = ray.remote(num_cpus=1, max_retries=RETRIES)(_execute)
 
     def launch(command: list[str], log: Path, stop: Stop) -> None:
@@ -65,7 +77,7 @@ def ray_launch(address: str, root: Path) -> Iterator[tuple[Launch, int]]:
         pending = task.remote(arguments, str(log.resolve()), str(flag.path))
         while not ray.wait([pending], timeout=0.5)[0]:
             if stop.is_set():
-                flag.path.touch()
+                flag.set()
         try:
             ray.get(pending)
         except exceptions.RayTaskError as error:
@@ -76,7 +88,7 @@ def ray_launch(address: str, root: Path) -> Iterator[tuple[Launch, int]]:
     try:
         yield launch, int(ray.cluster_resources().get("CPU", 1))
     finally:
-        flag.path.unlink(missing_ok=True)
+        flag.clear()
         ray.shutdown()
 
 

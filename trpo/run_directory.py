@@ -6,13 +6,15 @@ A run directory holds `config.json`, `metrics.csv`, `tensorboard/`, `checkpoints
 
 import contextlib
 import dataclasses
+import datetime
 import importlib.metadata
+import itertools
 import json
 import math
 import platform
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -20,19 +22,21 @@ from trpo.backends import make_agent
 from trpo.checkpoint import (
     Checkpoint,
     CheckpointError,
+    has_checkpoint,
     keep_checkpoint,
     newest_checkpoint,
+    prune_checkpoints,
     save_checkpoint,
 )
 from trpo.checkpoint_fit import require_fit
 from trpo.choices import MOST_EPISODES
 from trpo.config import TrainConfig
 from trpo.environments import make_environment
-from trpo.files import FileError, Folder
+from trpo.files import LOCK, TEMPORARY, FileError, Folder
 from trpo.formats import CONFIG, numbered
 from trpo.heads import Head
-from trpo.metrics import read_metrics
-from trpo.plots import plot_learning_curves
+from trpo.metrics import METRICS, MetricsWriter, read_metrics
+from trpo.plots import learning_curves_png
 from trpo.spaces import policy_spec
 from trpo.terminal import quoted
 from trpo.training import Trainer, agent_state
@@ -41,10 +45,20 @@ from trpo.user_modules import admitted, import_modules, needed_modules
 from trpo.validation import require_between, require_count, shown
 
 
-EVALUATION = "evaluation.json"
+EVALUATION, LEARNING_CURVE = "evaluation.json", "learning_curve.png"
+CHECKPOINTS, BEST = "checkpoints", "best"
+# Names of the project's own in a run directory; others there are the user's.
+FILES = (
+    CONFIG, METRICS, EVALUATION, LEARNING_CURVE, LOCK, "compiled.json", "members.csv",
+    "learning_curves.png",
+)  # fmt: skip
+FOLDERS = (CHECKPOINTS, BEST, "tensorboard", "videos", "wandb")
 # In bytes: a thousand times what is written.
 LARGEST_CONFIG = 2**20
 PACKAGES = ("trpo", "numpy", "gymnasium", "torch", "jax", "flax", "optax", "mujoco")
+
+
+_T = TypeVar("_T")
 
 
 class RunDirectoryError(ValueError):
@@ -55,13 +69,93 @@ class RunDirectory:
     """Paths and files of one run.
 
     Args:
-        path: The directory.
+        path: The directory. A link here is the user's own and followed, unless
+        inside: is given: the run that the directory is part of.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, inside: "RunDirectory | None" = None) -> None:
         self.path = Path(path)
-        self.checkpoints = self.path / "checkpoints"
-        self.learning_curve = self.path / "learning_curve.png"
+        self.checkpoints = self.path / CHECKPOINTS
+        self.learning_curve = self.path / LEARNING_CURVE
+        self._inside = inside
+        self._held: Folder | None = None
+
+    def at(self, path: Path) -> "RunDirectory":
+        """Another run directory, which may lie in this one."""
+        if not path.is_relative_to(self.path):
+            return RunDirectory(path)
+        found = self
+        for name in path.relative_to(self.path).parts:
+            found = RunDirectory(found.path / name, found)
+        return found
+
+    @contextlib.contextmanager
+    def opened(self, *, make: bool = False) -> Iterator[Folder]:
+        """The directory, for as long as the block."""
+        if self._held is not None:
+            yield self._held
+        elif self._inside is None:
+            with Folder(self.path, make=make) as folder:
+                yield folder
+        else:
+            with (
+                self._inside.opened(make=make) as around,
+                around.folder(self.path.name, make=make) as folder,
+            ):
+                yield folder
+
+    @contextlib.contextmanager
+    def held(self, *, make: bool = False) -> Iterator[Folder]:
+        """The directory, in which no other process writes until the block ends.
+
+        Should it be deleted meanwhile, the next write makes it again, with what
+        `Folder.keep` has been given.
+
+        Raises:
+            FileError: another process holds it; or a name of the project's own is
+                taken by a link or a directory.
+            OSError: it is not there.
+        """
+        with self.opened(make=make) as folder:
+            folder.lock()
+            _require_free(folder)
+            self._held = folder
+            try:
+                yield folder
+            finally:
+                self._held = None
+
+    @contextlib.contextmanager
+    def held_for(self, resume: bool | None) -> Iterator[None]:
+        """Hold it for a training; see `trpo.commands.train_run`."""
+        if resume is False:
+            self.require_new()
+        with self.held(make=not resume):
+            if resume is False:
+                self.require_new()  # Another may just have begun and ended.
+            yield
+
+    def require_new(self) -> None:
+        """Refuse a directory that has something in it.
+
+        Raises:
+            RunDirectoryError: see above.
+        """
+        names = ["a file"]
+        try:
+            with self.opened() as folder:
+                names = folder.names()
+        except FileNotFoundError:
+            return
+        except NotADirectoryError:
+            pass
+        # With a lock somebody may hold it, who is named when it is to be locked.
+        locked = LOCK in names if self._held is None else names == [LOCK]
+        if names and not locked:
+            raise RunDirectoryError(
+                f"`run_dir`: expected a new or empty directory, got {self.path}, which "
+                f"exists. Continue it by: trpo train --resume {quoted(self.path)}"
+            )
 
     def create(self, config: TrainConfig) -> None:
         """Make the directory and write `config.json`.
@@ -69,19 +163,31 @@ class RunDirectory:
         Raises:
             RunDirectoryError: something is there already.
         """
-        if self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir())):
-            raise RunDirectoryError(
-                f"`run_dir`: expected a new or empty directory, got {self.path}, which "
-                f"exists. Continue it by: trpo train --resume {quoted(self.path)}"
-            )
-        self.checkpoints.mkdir(parents=True)
+        self.require_new()
         self.write_config(config)
+
+    def discard(self) -> None:
+        """Undo what begins a run."""
+        with self.opened() as folder:
+            folder.remove(CONFIG)
+            folder.remove(LOCK)
+        with contextlib.suppress(OSError):
+            self.path.rmdir()
 
     def write_config(self, config: TrainConfig) -> None:
         """Write `config.json`."""
         text = json.dumps(numbered(CONFIG, config.to_dict()), indent=2)
-        with Folder(self.path) as folder:
-            folder.write(CONFIG, f"{text}\n".encode())
+        with self.opened(make=True) as folder:
+            folder.keep(CONFIG, f"{text}\n".encode())
+
+    def write(self, name: str, content: bytes) -> None:
+        """Replace a file of the run, durably."""
+        with self.opened() as folder:
+            folder.write(name, content)
+
+    def metrics_writer(self, columns: tuple[str, ...], last_step: int) -> MetricsWriter:
+        """See `MetricsWriter`."""
+        return MetricsWriter(self._held or self.path, columns, last_step)
 
     def read_config(
         self, modules: Sequence[str] = (), *, trust: bool = False
@@ -108,7 +214,7 @@ class RunDirectory:
             FileError: it is no regular file, or no JSON.
         """
         try:
-            with Folder(self.path) as folder:
+            with self.opened() as folder:
                 values = folder.read_json(CONFIG, LARGEST_CONFIG)
         except OSError as error:
             raise RunDirectoryError(
@@ -127,7 +233,7 @@ class RunDirectory:
             FileError: it is not what `trpo.commands.evaluation_json` makes.
         """
         try:
-            with Folder(self.path) as folder:
+            with self.opened() as folder:
                 found = folder.read_json(EVALUATION)
         except OSError:
             return None
@@ -166,6 +272,7 @@ class RunDirectory:
         state: dict[str, np.ndarray],
         episodes: dict[str, list[int]] | None = None,
         note: dict | None = None,
+        prune: bool = True,
     ) -> Path:
         """Write a checkpoint of a training state.
 
@@ -177,6 +284,7 @@ class RunDirectory:
             episodes: Indices of environments whose open episode can't be restored,
                 and of those that could not be when this run was resumed.
             note: More metadata, such as the callbacks' state.
+            prune: Delete older ones now, see `prune`.
         """
         metadata = {
             "config": config.to_dict(),
@@ -186,9 +294,17 @@ class RunDirectory:
             "episodes": episodes or {},
             **(note or {}),
         }
-        return save_checkpoint(
-            self.checkpoints, step, state, metadata, keep=config.keep_checkpoints
-        )
+        keep = config.keep_checkpoints if prune else None
+        with self.opened(make=True) as folder:
+            if not folder.has(CONFIG):  # Deleted, or on the disk of another machine.
+                self.write_config(config)
+            with folder.folder(CHECKPOINTS, make=True) as checkpoints:
+                return save_checkpoint(checkpoints, step, state, metadata, keep)
+
+    def prune(self, config: TrainConfig, step: int) -> None:
+        """Delete checkpoints that were left once the one of `step` is safe."""
+        with self.opened() as folder, folder.folder(CHECKPOINTS) as checkpoints:
+            prune_checkpoints(checkpoints, step, config.keep_checkpoints)
 
     def keep_only(
         self,
@@ -202,13 +318,14 @@ class RunDirectory:
 
         At every moment a checkpoint of before or the new one is there and valid.
         """
-        self.path.mkdir(parents=True, exist_ok=True)
-        self.write_config(config)
-        one = dataclasses.replace(config, keep_checkpoints=1)
-        saved = self.save_state(one, head, step, state, note=note)
-        # One of a later step stays there if the run was resumed from before it, and
-        # would be taken for the newest.
-        keep_checkpoint(self.checkpoints, step)
+        with self.held(make=True) as folder:
+            self.write_config(config)
+            one = dataclasses.replace(config, keep_checkpoints=1)
+            saved = self.save_state(one, head, step, state, note=note)
+            # One of a later step stays there if the run was resumed from before it,
+            # and would be taken for the newest.
+            with folder.folder(CHECKPOINTS) as checkpoints:
+                keep_checkpoint(checkpoints, step)
         return saved
 
     def load(self, step: int | None = None) -> tuple[Checkpoint, list[str]]:
@@ -220,19 +337,83 @@ class RunDirectory:
         Raises:
             FileError: the directory of checkpoints is a link, or no directory.
             CheckpointError: there is none.
+            FileError: a directory on the way is a link.
         """
-        with contextlib.ExitStack() as stack:
-            found: Path | Folder = self.checkpoints
-            with contextlib.suppress(OSError):  # Which is said below.
-                run = stack.enter_context(Folder(self.path))
-                found = stack.enter_context(run.folder(self.checkpoints.name))
-            checkpoint, errors = newest_checkpoint(found, step)
+        checkpoint, errors = self._with_checkpoints(
+            lambda found: newest_checkpoint(found, step)
+        )
         return checkpoint, [str(error) for error in errors]
+
+    def has_checkpoint(self) -> bool:
+        """Whether one was ever saved, valid or not."""
+        return self._with_checkpoints(has_checkpoint)
+
+    def _with_checkpoints(self, ask: Callable[[Path | Folder], _T]) -> _T:
+        try:
+            with self.opened() as folder, folder.folder(CHECKPOINTS) as checkpoints:
+                return ask(checkpoints)
+        except FileNotFoundError:
+            return ask(self.checkpoints)  # It knows what to say of none.
 
     def draw_learning_curve(self, title: str) -> None:
         """Write `learning_curve.png` from `metrics.csv`."""
-        rows = read_metrics(self.path / "metrics.csv")
-        plot_learning_curves({title: rows}, self.learning_curve, title)
+        rows = read_metrics(self.path / METRICS)
+        self.write(LEARNING_CURVE, learning_curves_png({title: rows}, title))
+
+
+def _require_free(folder: Folder) -> None:
+    """Refuse now what can't be written later, perhaps after hours of training.
+
+    Raises:
+        FileError: a directory has the name of a file, or something else that of one.
+    """
+    for name in (*FILES, *(f"{TEMPORARY}{name}" for name in FILES)):
+        if folder.has_folder(name):
+            raise FileError(
+                f"{folder.path / name}: expected a file, got a directory: move it "
+                "elsewhere."
+            )
+    for name in FOLDERS:
+        with contextlib.suppress(FileNotFoundError), folder.folder(name) as inside:
+            if name == BEST:
+                _require_free(inside)
+
+
+@contextlib.contextmanager
+def directory_of(
+    given: Path | None, config: TrainConfig, kind: str = ""
+) -> Iterator[Path]:
+    """The directory of a new run: the given one, or one in `runs/` of a new name.
+
+    Nothing is left of that if the block writes nothing there.
+
+    Args:
+        given: By the user.
+        config: Of the run.
+        kind: Of the training, as a part of the name.
+    """
+    env_id = config.env_id.replace("/", "-")
+    name = f"{env_id}-{config.backend}-seed{config.seed}{kind}"
+    path = given or new_directory(name)
+    try:
+        yield path
+    finally:
+        if given is None:
+            with contextlib.suppress(OSError):
+                path.rmdir()
+
+
+def new_directory(name: str) -> Path:
+    """A directory in `runs/` that no other process has; its name ends with the time."""
+    stamp = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
+    path = Path("runs") / f"{name}-{stamp}"
+    for number in itertools.count(2):
+        with contextlib.suppress(FileExistsError):
+            path.mkdir(parents=True)
+            break
+        # Another was started in this second.
+        path = path.with_name(f"{name}-{stamp}-{number}")
+    return path
 
 
 def load_agent(

@@ -1,6 +1,5 @@
 """Processes of many runs: one thread each, told to save and exit on request."""
 
-import fcntl
 import os
 import shlex
 import subprocess
@@ -8,6 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
+
+from trpo.files import Folder
 
 
 # Of a log that a failed run's last lines are looked for in.
@@ -19,19 +20,11 @@ def locked(root: Path) -> Iterator[None]:
     """Keep a second study from writing to the same run directories.
 
     Raises:
-        ValueError: a study is running there, or a run that outlived its study.
+        FileError: a study is running there, or a run that outlived its study.
     """
-    root.mkdir(parents=True, exist_ok=True)
-    with (root / ".lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise ValueError(
-                f"`runs`: expected {root} to be free, got one in use by another study "
-                "or sweep, or by a run that a killed one left behind: wait for its end."
-            ) from error
+    with Folder(root, make=True) as folder:
         # Runs hold the lock too: a killed study's runs go on, and end.
-        os.set_inheritable(file.fileno(), True)
+        os.set_inheritable(folder.lock(), True)
         yield
 
 
@@ -65,7 +58,7 @@ def execute(command: list[str], log: Path, stop: Stop) -> None:
         "XLA_FLAGS": f"{os.environ.get('XLA_FLAGS', '')} "
         "--xla_cpu_multi_thread_eigen=false",
     }
-    with log.open("w") as file:
+    with Folder(log.parent) as folder, folder.create(log.name) as file:
         process = subprocess.Popen(
             command,
             env=environment,
@@ -92,6 +85,6 @@ def execute(command: list[str], log: Path, stop: Stop) -> None:
 
 def _last_lines(log: Path) -> list[str]:
     """The last three lines of a file of any size and any bytes."""
-    with log.open("rb") as file:
-        file.seek(max(0, log.stat().st_size - LAST_BYTES))
+    with Folder(log.parent) as folder, folder.open(log.name) as file:
+        file.seek(max(0, os.fstat(file.fileno()).st_size - LAST_BYTES))
         return file.read().decode(errors="backslashreplace").strip().splitlines()[-3:]

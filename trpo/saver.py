@@ -1,6 +1,7 @@
 """Checkpoints of a run as it goes on, on a disk that may be full."""
 
 from trpo.callbacks import Callbacks
+from trpo.files import FileError
 from trpo.run_directory import RunDirectory, RunDirectoryError, quoted_run
 from trpo.terminal import Terminal
 from trpo.training import Progress, Trainer
@@ -41,7 +42,7 @@ class Saver:
         try:
             note = {"callbacks": self.asked.get_state()}
             path = self.directory.save(self.trainer, note)
-        except OSError as error:
+        except (OSError, FileError) as error:
             tell(self.terminal, "no checkpoint was written", error)
             return
         self.saved = self.trainer.update_count

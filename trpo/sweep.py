@@ -108,7 +108,7 @@ class SweepRun:
         """
         command = python_command(
             "trpo.sweep_worker",
-            *(str((root / self.name).resolve()), json.dumps(self.config.to_dict())),
+            *(str((root / self.name).absolute()), json.dumps(self.config.to_dict())),
         )
         self.launch(command, root / f"{self.name}.log", stop)
         return self.is_done(root)

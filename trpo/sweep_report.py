@@ -1,6 +1,7 @@
 """The table and the figure of a sweep."""
 
 import csv
+import io
 import statistics
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,8 +9,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from trpo.files import Folder
 from trpo.metrics import read_metrics
-from trpo.plots import label, without_tex
+from trpo.plots import label, png, without_tex
 
 
 class SweepRow(NamedTuple):
@@ -34,11 +36,11 @@ class SweepRow(NamedTuple):
 
 def write_report(rows: Sequence[SweepRow], root: Path) -> str:
     """Write results.csv, results.md and learning_curves.png; returns the table."""
-    with (root / "results.csv").open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(("env_id", "setting", "seed", "return_mean", "return_std"))
-        for row in rows:
-            writer.writerow((row.env_id, row.setting, row.seed, row.mean, row.std))
+    results = io.StringIO(newline="")
+    writer = csv.writer(results)
+    writer.writerow(("env_id", "setting", "seed", "return_mean", "return_std"))
+    for row in rows:
+        writer.writerow((row.env_id, row.setting, row.seed, row.mean, row.std))
     lines = [
         "| environment | setting | seeds | return, mean ± std over seeds | worst |",
         "|---|---|---:|---:|---:|",
@@ -50,9 +52,11 @@ def write_report(rows: Sequence[SweepRow], root: Path) -> str:
             f"{statistics.pstdev(means):.2f} | {min(means):.2f} |"
         )
     text = "\n".join(lines)
-    (root / "results.md").write_text(text + "\n", encoding="utf-8")
-    if rows:
-        _draw(rows, root / "learning_curves.png")
+    with Folder(root) as folder:
+        folder.write("results.csv", results.getvalue().encode())
+        folder.write("results.md", f"{text}\n".encode())
+        if rows:
+            folder.write("learning_curves.png", _drawn(rows))
     return text
 
 
@@ -64,7 +68,7 @@ def _groups(rows: Sequence[SweepRow]) -> dict[tuple[str, str], list[SweepRow]]:
 
 
 @without_tex
-def _draw(rows: Sequence[SweepRow], path: Path) -> None:
+def _drawn(rows: Sequence[SweepRow]) -> bytes:
     """Return over steps, one panel an environment, the mean of each setting's seeds."""
     # Slow to import.
     from matplotlib.figure import Figure
@@ -82,7 +86,7 @@ def _draw(rows: Sequence[SweepRow], path: Path) -> None:
         axes.grid(alpha=0.3)
         axes.legend(fontsize="small")
     panels[0].set_ylabel("episode return, mean of last 100")
-    figure.savefig(path, dpi=120)
+    return png(figure)
 
 
 def _mean_curve(paths: Sequence[Path]) -> tuple[list[float], list[float]]:

@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import sys
 from pathlib import Path
 
@@ -19,14 +18,13 @@ def main() -> None:
 
 
 def make(run_dir: Path, config: TrainConfig) -> None:
-    """Make the run, or continue it from its newest checkpoint."""
+    """Make the run, or continue it from its newest checkpoint, if it has one."""
     if config.agent.dtype == "float64":
         os.environ.setdefault("JAX_ENABLE_X64", "1")
     enable_compilation_cache()
     from trpo.commands import train_run
+    from trpo.run_directory import RunDirectory
 
-    started = any((run_dir / "checkpoints").glob("checkpoint-*"))
-    if not started and run_dir.exists():
-        # Killed before its first checkpoint: nothing there is worth keeping.
-        shutil.rmtree(run_dir)
-    train_run(config, run_dir, resume=started)
+    # A name in the sweep's directory, which may be a stranger's.
+    directory = RunDirectory(run_dir, RunDirectory(run_dir.parent))
+    train_run(config, directory, resume=None)

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from trpo.callbacks import Callback, Run
+from trpo.files import Folder
 
 
 _ID = re.compile("[0-9a-f]{32}")
@@ -18,7 +19,7 @@ class WandbWriter(Callback):
 
     Its step is the environment step. Its state is the run's id, so that a resumed run
     goes on in the same one; rows that it repeats are already there and are ignored.
-    `WANDB_MODE=offline` writes to RUN_DIR/wandb without a network.
+    `WANDB_MODE=offline` writes to RUN_DIR/wandb/start-N without a network.
 
     Args:
         project: Name of the project.
@@ -49,12 +50,15 @@ class WandbWriter(Callback):
 
     def on_start(self, run: Run) -> None:
         """Open the run, or go on with it."""
-        path = run.directory
+        path = place = run.directory
+        if path is not None:
+            with Folder(path) as folder, folder.folder("wandb", make=True) as inside:
+                place = inside.fresh("start")
         self._run = self._wandb.init(
             project=self.project,
             id=self.run_id,
             name=None if path is None else path.name,
-            dir=None if path is None else str(path),
+            dir=None if place is None else str(place),
             config=run.config.to_dict(),
             resume="allow",
             # Members of a compiled run have one each.
