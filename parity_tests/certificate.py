@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from parity_tests import environment, mutation
 from trpo.terminal import Terminal
+from trpo.user_modules import import_matplotlib
 
 
 DEVICES = ("cpu", "cuda")
@@ -78,6 +79,7 @@ def run(
     if unknown := sorted(set(devices) - set(DEVICES)):
         raise ValueError(f"`devices`: expected {DEVICES}, got {unknown[0]!r}.")
     environment.prepare()
+    import_matplotlib()
     from parity_tests import (
         certificate_figure,
         certificate_json,

@@ -3,6 +3,7 @@
 import dataclasses
 import importlib.metadata
 import json
+import os
 import shlex
 import subprocess
 import sys
@@ -284,8 +285,23 @@ def plant(folder, text):
     for name in filter(str.isidentifier, (names | optional) - {"trpo"}):
         (folder / f"{name}.py").write_text(text)
     (folder / "evil.egg-info").mkdir()
+    # Matplotlib's settings, which are read first; a pipe never ends.
+    os.mkfifo(folder / "matplotlibrc")
     points = "[gymnasium.envs]\nevil=evil\n[jax_plugins]\nevil=evil\n"
     (folder / "evil.egg-info/entry_points.txt").write_text(points)
+
+
+def test_a_film_is_made_without_a_file_of_variables(tmp_path):
+    (tmp_path / ".env").write_text("PLANTED=1\nFFMPEG_BINARY=./evil\n")
+    code = (
+        "import os\n"
+        "from trpo.evaluation_callbacks import require_video\n"
+        "require_video('CartPole-v1')\n"
+        "assert 'PLANTED' not in os.environ\n"
+        "import dotenv\n"
+        "assert dotenv.find_dotenv()\n"
+    )
+    subprocess.run([sys.executable, "-P", "-c", code], cwd=tmp_path, check=True)
 
 
 def run_in(folder, *arguments, python=("-m",)):

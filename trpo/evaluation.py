@@ -1,5 +1,6 @@
 """Episodes of a fixed policy, scored by raw returns."""
 
+import contextlib
 import tempfile
 from pathlib import Path
 from typing import NamedTuple
@@ -17,6 +18,7 @@ from trpo.rollout import RolloutCollector
 from trpo.spaces import policy_spec
 from trpo.transitions import Limits
 from trpo.types import Agent
+from trpo.user_modules import import_moviepy
 
 
 class EvaluationResult(NamedTuple):
@@ -119,6 +121,8 @@ def _record(agent: Agent, env_id: str, seed: int, directory: str) -> None:
             purpose=Purpose.EVALUATION_RESET,
             render_mode="rgb_array",
         )
+        with contextlib.suppress(ImportError):  # It says itself what is missing.
+            import_moviepy()
         env = gymnasium.wrappers.RecordVideo(
             env,
             directory,

@@ -1,6 +1,5 @@
 """Callbacks on evaluations: the best model, a return to stop at, films."""
 
-import importlib
 import math
 import warnings
 from collections.abc import Mapping
@@ -12,6 +11,7 @@ from trpo.callbacks import Callback, Run, Stop
 from trpo.environments import make_environment
 from trpo.evaluation import record_video
 from trpo.files import FileError, Folder
+from trpo.user_modules import import_moviepy
 from trpo.validation import require_between, require_count
 
 
@@ -155,7 +155,7 @@ def require_video(env_id: str) -> None:
         ValueError: the environment draws no pictures, or a package is missing.
     """
     try:
-        importlib.import_module("moviepy")
+        import_moviepy()
         env = make_environment(env_id, seed=0)
         modes = env.metadata.get("render_modes", [])
         env.close()

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ParamSpec, TypeVar
 
 from trpo.terminal import visible
+from trpo.user_modules import import_matplotlib
 
 
 # Of more curves the legend would hide them.
@@ -26,6 +27,7 @@ def without_tex(draw: Callable[_P, _T]) -> Callable[_P, _T]:
     @functools.wraps(draw)
     def drawing(*args: _P.args, **options: _P.kwargs) -> _T:
         # Slow to import.
+        import_matplotlib()
         import matplotlib
 
         with matplotlib.rc_context({"text.usetex": False}):

@@ -229,6 +229,42 @@ def safe_path() -> Iterator[None]:
             os.environ["PYTHONSAFEPATH"] = before
 
 
+def import_matplotlib() -> None:
+    """Import it without `./matplotlibrc`, which it takes before the user's own.
+
+    That file may be a pipe that has no end, or have LaTeX run for every text.
+    """
+    if "matplotlib" in sys.modules:
+        return
+    exists = os.path.exists
+    os.path.exists = lambda path: path != "matplotlibrc" and exists(path)
+    try:
+        importlib.import_module("matplotlib")
+    finally:
+        os.path.exists = exists
+
+
+def import_moviepy() -> None:
+    """Import it without `.env`, which it would load into this process's environment.
+
+    It takes one of any folder above its own, such as that of the virtual environment,
+    or the current one; it may name the program that writes films.
+
+    Raises:
+        ImportError: it is not installed.
+    """
+    if "moviepy" in sys.modules:
+        return
+    before = sys.modules.get("dotenv")
+    sys.modules["dotenv"] = None  # pyright: ignore[reportArgumentType]
+    try:
+        importlib.import_module("moviepy.config")
+    finally:
+        del sys.modules["dotenv"]
+        if before is not None:
+            sys.modules["dotenv"] = before
+
+
 START = """\
 import importlib, json, sys
 sys.path += [path for path in json.loads(sys.argv.pop(1)) if path not in sys.path]
