@@ -11,6 +11,8 @@ import subprocess
 import sys
 from typing import Any
 
+from trpo.processor import processor_name
+
 
 THREADS = 1
 """torch's threads: its sums depend on how many, and two wait on a busy machine."""
@@ -114,7 +116,7 @@ def describe() -> dict[str, Any]:
     return {
         "python": platform.python_version(),
         "platform": platform.platform(),
-        "processor": processor(),
+        "processor": processor_name(),
         "commit": commit(),
         "packages": {name: _version(name) for name in PACKAGES},
         "torch_threads": torch.get_num_threads(),
@@ -146,15 +148,3 @@ def commit() -> str:
     except (OSError, subprocess.SubprocessError):
         return f"none, version {_version('trpo')}"
     return found.stdout.strip()
-
-
-def processor() -> str:
-    """Its name."""
-    try:
-        with open("/proc/cpuinfo") as lines:
-            for line in lines:
-                if line.startswith("model name"):
-                    return line.partition(":")[2].strip()
-    except OSError:
-        pass
-    return platform.processor() or platform.machine()

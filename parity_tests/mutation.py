@@ -25,6 +25,7 @@ from typing import Any, NamedTuple
 from parity_tests import environment
 from parity_tests.mutant_kinds import Mutant
 from parity_tests.mutants import MUTANTS
+from trpo.processor import processor_name
 
 
 PACKAGES = ("trpo", "trpo_torch", "trpo_jax", "parity_tests")
@@ -150,7 +151,7 @@ def _verdict(folder: pathlib.Path, mutant: Mutant) -> Verdict:
     finally:
         path.write_text(before)
     seconds = time.perf_counter() - start
-    where = (environment.commit(), environment.processor())
+    where = (environment.commit(), processor_name())
     return Verdict(mutant.name, str(path.relative_to(folder)), caught, seconds, *where)
 
 

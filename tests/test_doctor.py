@@ -156,7 +156,9 @@ def test_precision_and_x64_are_explained():
     assert "torch matmul=high" in finding.found
     assert "true float32 whatever" in finding.advice
     assert (doctor.check_x64(True).found, doctor.check_x64(True).advice) == ("on", "")
-    assert "JAX_ENABLE_X64=1" in doctor.check_x64(False).advice
+    advice = doctor.check_x64(False).advice
+    assert "`trpo` turns it on itself" in advice
+    assert "in Python, set JAX_ENABLE_X64=1" in advice
 
 
 def printed(findings, width: int) -> str:

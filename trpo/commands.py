@@ -17,7 +17,13 @@ from trpo.configured_callbacks import configured_callbacks
 from trpo.cost_training import cost_columns
 from trpo.evaluation import EvaluationResult, evaluate, record_video
 from trpo.progress import ProgressDisplay
-from trpo.run_directory import EVALUATION, RunDirectory, load_agent, quoted_run
+from trpo.run_directory import (
+    EVALUATION,
+    RunDirectory,
+    computed_otherwise,
+    load_agent,
+    quoted_run,
+)
 from trpo.saver import Saver, tell
 from trpo.signals import StopRequest, stop_signals
 from trpo.terminal import Terminal, quoted
@@ -129,6 +135,7 @@ def _restore(trainer: Trainer, checkpoint: Checkpoint, terminal: Terminal) -> di
     """Continue the trainer from its checkpoint; returns the callbacks' states."""
     lost = trainer.set_state(checkpoint.arrays)
     terminal.say(f"continuing from {checkpoint.path} at step {checkpoint.step:,}")
+    warn_of_other_bits(trainer.config, checkpoint, terminal)
     if lost:
         terminal.say(
             f"environments {list(lost)} could not be restored in the middle of their "
@@ -136,6 +143,18 @@ def _restore(trainer: Trainer, checkpoint: Checkpoint, terminal: Terminal) -> di
             style="yellow",
         )
     return checkpoint.metadata.get("callbacks", {})
+
+
+def warn_of_other_bits(
+    config: TrainConfig, checkpoint: Checkpoint, terminal: Terminal
+) -> None:
+    """Say so where a run can't go on as it would have, to the last bit."""
+    for what in computed_otherwise(config, checkpoint):
+        terminal.say(
+            f"goes on with {what}: as well as before, but not bit for bit what it "
+            "would have been",
+            style="yellow",
+        )
 
 
 def _train(

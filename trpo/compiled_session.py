@@ -18,6 +18,7 @@ from trpo.commands import (
     INTERIM_EPISODES,
     describe,
     evaluation_json,
+    warn_of_other_bits,
 )
 from trpo.config import TrainConfig
 from trpo.configured_callbacks import configured_callbacks, require_compilable

@@ -127,7 +127,11 @@ def check_precision(found: Mapping[str, str]) -> Finding:
 
 def check_x64(enabled: bool) -> Finding:
     """Whether JAX can compute in float64."""
-    advice = "For `--dtype float64`, set JAX_ENABLE_X64=1 before starting."
+    advice = (
+        "For your own code only: `trpo` turns it on itself, for `--dtype float64` and "
+        "for `trpo parity`. For float64 in Python, set JAX_ENABLE_X64=1 before it "
+        "starts."
+    )
     state, advice = ("on", "") if enabled else ("off", advice)
     return Finding("ok", "JAX 64-bit mode", state, advice)
 

@@ -18,6 +18,16 @@ def is_amd() -> bool:
     return "AMD" in text
 
 
+def processor_name() -> str:
+    """What its maker calls it; else what is known of it."""
+    if CPU_INFO.exists():
+        with CPU_INFO.open() as lines:
+            for line in lines:
+                if line.startswith("model name"):
+                    return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
 def available_cores() -> int:
     """Cores that this process may use."""
     if hasattr(os, "sched_getaffinity"):

@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from trpo.backends import make_agent
+from trpo.backends import MODULES, load_backend, make_agent
 from trpo.checkpoint import (
     Checkpoint,
     CheckpointError,
@@ -37,6 +37,7 @@ from trpo.formats import CONFIG, numbered
 from trpo.heads import Head
 from trpo.metrics import METRICS, MetricsWriter, read_metrics
 from trpo.plots import learning_curves_png
+from trpo.processor import processor_name
 from trpo.spaces import policy_spec
 from trpo.terminal import quoted
 from trpo.training import Trainer, agent_state
@@ -290,6 +291,8 @@ class RunDirectory:
             "config": config.to_dict(),
             "versions": installed_versions(),
             "platform": platform.platform(),
+            "processor": processor_name(),
+            "threads": load_backend(config.backend).device.threads(),
             "policy": dataclasses.asdict(head),
             "episodes": episodes or {},
             **(note or {}),
@@ -481,6 +484,31 @@ def _require_head(head: Head, checkpoint: Checkpoint) -> None:
             f"{checkpoint.path}: expected a policy of {wanted}, as the environment "
             f"needs, got one of {saved}."
         )
+
+
+def computed_otherwise(config: TrainConfig, checkpoint: Checkpoint) -> list[str]:
+    """Why a run that goes on from a checkpoint is not the same to the last bit.
+
+    On a CPU that takes as many threads, the same processor and the same versions; on
+    other devices nothing is promised. What an older checkpoint lacks is left out.
+    """
+    if config.device != "cpu":
+        return []
+    saved, versions = checkpoint.metadata, checkpoint.metadata.get("versions")
+    of_any = {name for _, needs in MODULES.values() for name in needs}
+    without = {"python", *(of_any - {*MODULES[config.backend][1]})}
+    found = versions.items() if isinstance(versions, dict) else ()
+    was = {name: version for name, version in found if name not in without}
+    was |= {name: saved[name] for name in ("threads", "processor") if name in saved}
+    now = installed_versions() | {
+        "threads": load_backend(config.backend).device.threads(),
+        "processor": processor_name(),
+    }
+    return [
+        f"{name} {shown(now.get(name, 'none'))}, and no more {shown(value)}"
+        for name, value in was.items()
+        if now.get(name) != value
+    ]
 
 
 def installed_versions() -> dict[str, str]:

@@ -6,6 +6,7 @@ from typing import Any
 import jax
 
 from trpo.determinism import XLA_FLAG
+from trpo.processor import available_cores
 
 
 # TRPOConfig's name -> JAX's name of float32 matrix-product precision. JAX's default
@@ -35,6 +36,14 @@ def resolve_device(device: Any) -> Any:
 def matmul_precision(name: str):  # noqa: ANN201
     """Context that traces float32 matrix products in "float32", "tf32", "bfloat16"."""
     return jax.default_matmul_precision(PRECISIONS[name])
+
+
+def threads() -> int:
+    """Threads that compute on the CPU; the last bits of sums depend on how many.
+
+    XLA has one for each core that the process may use.
+    """
+    return available_cores()
 
 
 def use_deterministic_kernels() -> None:

@@ -61,6 +61,11 @@ def matmul_precision(name: str) -> Iterator[None]:
             cudnn.allow_tf32 = convolutions
 
 
+def threads() -> int:
+    """Threads that compute on the CPU; the last bits of sums depend on how many."""
+    return torch.get_num_threads()
+
+
 def use_deterministic_kernels() -> None:
     """Compute the same bits each time, on a GPU too.
 
