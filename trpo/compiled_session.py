@@ -114,6 +114,8 @@ class CompiledSession:
             self._describe()
             at = f"continuing {len(self.members)} member(s)"
             self.terminal.say(f"{at} at step {self.trainer.step_count:,}")
+            for checkpoint in found[:1]:
+                warn_of_other_bits(self.config, checkpoint, self.terminal)
             yield
 
     @contextlib.contextmanager
