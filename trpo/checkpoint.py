@@ -18,6 +18,7 @@ import numpy as np
 import safetensors.numpy
 
 from trpo.choices import LARGEST_STEP
+from trpo.closing import noted
 from trpo.files import TEMPORARY, FileError, Folder, opened
 from trpo.formats import CHECKPOINT, numbered, translated
 from trpo.state_check import DTYPES
@@ -101,8 +102,9 @@ def save_checkpoint(
                 new.put(STATE_FILE, state)
                 new.put(MANIFEST_FILE, encoded)
                 new.sync()
-        except BaseException:
-            folder.discard(temporary, _FILES)
+        except BaseException as cause:
+            with noted(cause):
+                folder.discard(temporary, _FILES)
             raise
         if folder.has(final):
             # A folder can't be renamed over a full one.

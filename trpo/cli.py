@@ -27,7 +27,7 @@ from trpo.config import TrainConfig
 from trpo.determinism import set_environment
 from trpo.environment_worker import EnvironmentWorkerError
 from trpo.signals import stop_signals
-from trpo.terminal import Terminal, quoted, safe_streams
+from trpo.terminal import Terminal, safe_streams, word
 from trpo.user_modules import (
     UntrustedModuleError,
     import_modules,
@@ -121,7 +121,7 @@ def _with_modules(arguments: list[str], modules: Sequence[str]) -> str:
     command = arguments if "--module" in arguments else [*arguments, "--module"]
     behind = command.index("--module") + 1
     words = [*command[:behind], *modules, *command[behind:]]
-    return " ".join(w if w.startswith("-") else quoted(w) for w in words)
+    return " ".join(map(word, words))
 
 
 def _fail(error: BaseException | str) -> int:

@@ -11,6 +11,8 @@ def noted(cause: BaseException) -> Iterator[None]:
         yield
     except Exception as error:
         cause.add_note(f"after that, {type(error).__name__}: {error}")
+        for note in getattr(error, "__notes__", ()):
+            cause.add_note(note)
 
 
 @contextlib.contextmanager

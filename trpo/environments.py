@@ -9,6 +9,7 @@ import gymnasium
 import numpy as np
 from gymnasium.vector import AutoresetMode, VectorEnv
 
+from trpo.closing import closing
 from trpo.cost_environments import register_cost_environments
 from trpo.environment_worker import CONSTRUCTOR, EnvironmentWorkerError
 from trpo.lean_environment import LeanVectorEnv
@@ -159,10 +160,8 @@ def make_vector_environment(
     )
     if vectorization == "envpool":
         like = make()
-        try:
+        with closing(like.close):
             return PooledVectorEnv(env_id, like, indices, seed=seed, purpose=purpose)
-        finally:
-            like.close()
     makers = [functools.partial(make, env_index=i) for i in indices]
     if vectorization == "sync":
         return LeanVectorEnv(makers)

@@ -10,6 +10,7 @@ import numpy as np
 
 from trpo.action_masks import KEY
 from trpo.batch_check import LARGEST
+from trpo.closing import closing
 from trpo.environments import make_environment, make_vector_environment
 from trpo.files import Folder, opened
 from trpo.noise import Purpose
@@ -65,14 +66,12 @@ def evaluate(
     env = make_vector_environment(
         env_id, episodes, seed=seed, purpose=Purpose.EVALUATION_RESET
     )
-    try:
+    with closing(env.close):
         distribution = agent.config.policy_distribution
         limited = agent.config.cost_limit is not None
         limits = Limits(agent.largest_observation, LARGEST[agent.config.dtype])
         collector = RolloutCollector(env, distribution, costs=limited, limits=limits)
         return _play(agent, collector, deterministic)
-    finally:
-        env.close()
 
 
 def _play(

@@ -8,6 +8,7 @@ from typing import Any
 import gymnasium
 
 from trpo.callbacks import Callback, Run, Stop
+from trpo.closing import closing
 from trpo.environments import make_environment
 from trpo.evaluation import record_video
 from trpo.files import FileError, Folder
@@ -165,11 +166,9 @@ def require_video(env_id: str) -> None:
                 f"render_mode 'rgb_array', got {env_id!r} with {modes}."
             )
         env = make_environment(env_id, seed=0, render_mode="rgb_array")
-        try:
+        with closing(env.close):
             env.reset()
             env.render()
-        finally:
-            env.close()
     except (ImportError, gymnasium.error.DependencyNotInstalled) as error:
         raise ValueError(
             f'`video_every`: {error}. Install it by: pip install "trpo[video]".'

@@ -1,7 +1,6 @@
 """Processes of many runs: one thread each, told to save and exit on request."""
 
 import os
-import shlex
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,6 +8,7 @@ from pathlib import Path
 from typing import Protocol
 
 from trpo.files import Folder
+from trpo.terminal import word
 
 
 # Of a log that a failed run's last lines are looked for in.
@@ -77,7 +77,7 @@ def execute(command: list[str], log: Path, stop: Stop) -> None:
                     told = True
     if status != 0 and not stop.is_set():
         failure = RuntimeError(
-            f"{shlex.join(command)}: exit status {status}, see {log}:"
+            f"{' '.join(map(word, command))}: exit status {status}, see {log}:"
         )
         failure.add_note("\n".join(_last_lines(log)))
         raise failure

@@ -49,8 +49,12 @@ def visible(text: object) -> str:
 def quoted(path: os.PathLike[str] | str) -> str:
     """A path as a word of a shell's command, to be copied from the terminal."""
     text = os.fspath(path)
-    if text.startswith("-"):
-        text = f"./{text}"  # Or it would be taken for an option.
+    # Or it would be taken for an option.
+    return word(f"./{text}" if text.startswith("-") else text)
+
+
+def word(text: str) -> str:
+    """Any argument as a word of a shell's command."""
     if text.isprintable() and text == readable(text, _encoding_of(sys.stdout)):
         return shlex.quote(text)
     return f"$'{''.join(map(_byte_wise, text))}'"

@@ -15,7 +15,7 @@ from trpo.advantages import (
 )
 from trpo.backends import make_agent
 from trpo.callbacks import Callbacks, Given, Run, Stop
-from trpo.closing import closing
+from trpo.closing import closing, noted
 from trpo.config import TrainConfig
 from trpo.cost_training import CostTraining
 from trpo.environments import make_vector_environment
@@ -106,8 +106,9 @@ class Trainer:
             )
             if ranks.size > 1:
                 self.agent.shard(ranks, config.num_envs)
-        except BaseException:
-            self.env.close()
+        except BaseException as cause:
+            with noted(cause):
+                self.env.close()
             raise
         self.return_scaler = ReturnScaler(self.env.num_envs, config.agent.gamma)
         self.costs = CostTraining(config, RECENT_EPISODES) if limited else None

@@ -11,6 +11,7 @@ import numpy as np
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space, iterate
 
+from trpo.closing import noted
 from trpo.environment_worker import (
     CLOSE,
     CONSTRUCTOR,
@@ -66,8 +67,9 @@ class WorkerVectorEnv(VectorEnv):
             for index in range(self.num_envs):
                 self._workers.start(index)
             spaces = self._gather(range(self.num_envs), CONSTRUCTOR)
-        except BaseException:
-            self._stop()
+        except BaseException as cause:
+            with noted(cause):
+                self._stop()
             raise
         self.single_observation_space, self.single_action_space = spaces[0]
         self.observation_space = batch_space(spaces[0][0], self.num_envs)
@@ -201,8 +203,9 @@ class WorkerVectorEnv(VectorEnv):
             answer = self._gather(asked, RESET, dead)[index]
             if _failed(answer):
                 raise answer
-        except BaseException:
-            self._stop()
+        except BaseException as cause:
+            with noted(cause):
+                self._stop()
             raise
         obs, info = answer
         info |= {"final_obs": np.zeros_like(obs), RESTARTED: True}
