@@ -86,6 +86,19 @@ def test_unknown_values_are_named(values):
         parse_values(values)
 
 
+@pytest.mark.parametrize(
+    ("env_ids", "values"),
+    [
+        (["E", "E"], {}),
+        (["E"], {"gamma": (0.9, 0.9)}),
+        (["E"], {"gamma": (0.9, 0.9 + 1e-9)}),
+    ],
+)
+def test_two_runs_never_share_a_directory(env_ids, values):
+    with pytest.raises(ValueError, match="`values`: expected runs of different names"):
+        sweep_runs(env_ids, 1, values)
+
+
 def test_a_name_that_comes_twice_is_refused():
     with pytest.raises(ValueError, match="`values`: expected 'gamma' once, got it"):
         parse_values(["gamma=0.9", "gamma=0.8"])

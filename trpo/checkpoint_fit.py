@@ -1,6 +1,8 @@
 """Whether a checkpoint is of a configuration; asked before anything is made of it."""
 
+import contextlib
 import dataclasses
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -85,6 +87,15 @@ def require_fit(
             _require_network(config, checkpoint, network)
     _require_counts(config, checkpoint)
     return {name: found[name] for name in found if name in LEARNING}
+
+
+@contextlib.contextmanager
+def restoring(checkpoint: Checkpoint) -> Iterator[None]:
+    """What is refused of a checkpoint's content names the checkpoint."""
+    try:
+        yield
+    except ValueError as error:
+        raise CheckpointError(f"{checkpoint.path}: {error}") from error
 
 
 def _require_network(config: TrainConfig, checkpoint: Checkpoint, network: str) -> None:

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from trpo.callbacks import Callbacks, Given, Run, Stop
 from trpo.checkpoint import Checkpoint
-from trpo.checkpoint_fit import require_fit
+from trpo.checkpoint_fit import require_fit, restoring
 from trpo.closing import closing, noted
 from trpo.config import TrainConfig
 from trpo.configured_callbacks import configured_callbacks
@@ -96,7 +96,8 @@ def train_run(
             raise
         with closing(trainer.close):
             if found is not None:
-                asked.set_state(_restore(trainer, found, terminal))
+                with restoring(found):
+                    asked.set_state(_restore(trainer, found, terminal))
                 directory.write_config(config)
             with closing(asked.end):
                 asked.start(_run_of(trainer, directory, asked))

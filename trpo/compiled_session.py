@@ -11,7 +11,7 @@ from typing import Any
 from trpo.backends import load_backend
 from trpo.callbacks import Callbacks, Run
 from trpo.checkpoint import Checkpoint
-from trpo.checkpoint_fit import require_fit
+from trpo.checkpoint_fit import require_fit, restoring
 from trpo.closing import closing, noted
 from trpo.commands import (
     EVALUATION_COLUMNS,
@@ -108,9 +108,11 @@ class CompiledSession:
             found = self._found()
             self._make_trainer()
             if found:
-                self.trainer.set_state([checkpoint.arrays for checkpoint in found])
+                with restoring(found[0]):
+                    self.trainer.set_state([checkpoint.arrays for checkpoint in found])
             for asked, checkpoint in zip(self.callbacks, found, strict=False):
-                asked.set_state(checkpoint.metadata.get("callbacks", {}))
+                with restoring(checkpoint):
+                    asked.set_state(checkpoint.metadata.get("callbacks", {}))
             self._describe()
             at = f"continuing {len(self.members)} member(s)"
             self.terminal.say(f"{at} at step {self.trainer.step_count:,}")

@@ -28,7 +28,7 @@ from trpo.checkpoint import (
     prune_checkpoints,
     save_checkpoint,
 )
-from trpo.checkpoint_fit import require_fit
+from trpo.checkpoint_fit import require_fit, restoring
 from trpo.choices import MOST_EPISODES
 from trpo.config import TrainConfig
 from trpo.environments import make_environment
@@ -338,9 +338,8 @@ class RunDirectory:
             step: The one of this step alone will do; None for any.
 
         Raises:
-            FileError: the directory of checkpoints is a link, or no directory.
             CheckpointError: there is none.
-            FileError: a directory on the way is a link.
+            FileError: a directory on the way is a link, or none.
         """
         checkpoint, errors = self._with_checkpoints(
             lambda found: newest_checkpoint(found, step)
@@ -457,7 +456,8 @@ def load_agent(
     env.close()
     _require_head(spec.head, checkpoint)
     agent = make_agent(config, spec)
-    agent.set_state(agent_state(checkpoint.arrays))
+    with restoring(checkpoint):
+        agent.set_state(agent_state(checkpoint.arrays))
     return agent, config
 
 

@@ -73,7 +73,7 @@ class SweepRun:
             ValueError: see above.
         """
         path = root / self.name
-        there = (path / "config.json").exists()
+        there = os.path.lexists(path / "config.json")
         if there and self._config_in(path) != self.config:
             raise ValueError(
                 f"`run_dir`: expected {path} to be of this sweep, got a run of another "
@@ -179,6 +179,11 @@ def sweep_runs(
                 settings = [f"{name}={_short(v)}" for name, v in chosen.items()]
                 name = ",".join([env_id.replace("/", "-"), *settings, f"seed={seed}"])
                 runs.append(SweepRun(name, config, chosen))
+    if len({run.name for run in runs}) < len(runs):
+        raise ValueError(
+            "`values`: expected runs of different names, got two alike: an environment "
+            "or a value twice, or values that differ beyond their sixth digit."
+        )
     return runs
 
 

@@ -7,14 +7,24 @@ from pathlib import Path
 
 from trpo.compilation_cache import enable_compilation_cache
 from trpo.config import TrainConfig
+from trpo.environment_worker import EnvironmentWorkerError
 from trpo.signals import stop_signals
-from trpo.terminal import safe_streams
+from trpo.terminal import Terminal, safe_streams
+
+
+# As the command line's.
+USER_ERROR = 2
 
 
 def main() -> None:
     """Make the run of the command's arguments, or continue it."""
     with stop_signals(), safe_streams():
-        make(Path(sys.argv[1]), TrainConfig.from_dict(json.loads(sys.argv[2])))
+        try:
+            make(Path(sys.argv[1]), TrainConfig.from_dict(json.loads(sys.argv[2])))
+        except (ValueError, ImportError, OSError, EnvironmentWorkerError) as error:
+            # As of the command line: the sweep shows the end of what is said here.
+            Terminal(stderr=True).error(error)
+            sys.exit(USER_ERROR)
 
 
 def make(run_dir: Path, config: TrainConfig) -> None:

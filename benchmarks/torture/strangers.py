@@ -9,10 +9,13 @@ from pathlib import Path
 from benchmarks.torture.checkpoints import Touch, scratch
 from benchmarks.torture.rows import Row, Scenario, require
 from benchmarks.torture.runs import BACKENDS, closing, config
+from benchmarks.torture.spoilt_runs import made_run
 from trpo.run_directory import RunDirectory
 from trpo.training import Trainer
 
 
+# Tries of one process.
+CHUNK = 1000
 # What loading may never do: run code that is data, write a file, or connect.
 WATCHED = """
 import pathlib, sys
@@ -95,4 +98,36 @@ def loaded(row: Row) -> None:
             require(not touched.exists(), "a payload ran")
 
 
-SCENARIOS = [Scenario("stranger", "a run directory made to do harm", 2 * KINDS, loaded)]
+def spoilt(row: Row) -> None:
+    """Give spoilt files of a run directory to all that reads them."""
+    with scratch() as root:
+        run = made_run(root)
+        for number in range(0, row.tries, CHUNK):
+            _counted(row, "readers", str(run), min(CHUNK, row.tries - number), number)
+
+
+def commanded(row: Row) -> None:
+    """Give spoilt run directories to the commands, in either backend."""
+    for index, backend in enumerate(BACKENDS):
+        tries = (row.tries + index) // len(BACKENDS)
+        for number in range(0, tries, CHUNK):
+            _counted(row, "commands", backend, min(CHUNK, tries - number), number)
+
+
+def _counted(row: Row, part: str, what: str, tries: int, seed: int) -> None:
+    """Tries in a process of their own, which ends at the first that is lost."""
+    module = f"benchmarks.torture.spoilt_{part}"
+    command = [sys.executable, "-m", module, what, str(tries), str(seed)]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    if result.returncode == 0:
+        row.survived += int(result.stdout.split()[0])
+    else:
+        end = " ".join(result.stderr[-500:].split())
+        row.lost.append(f"{part}, {what}, seed {seed}: {end}")
+
+
+SCENARIOS = [
+    Scenario("stranger", "a run directory made to do harm", 2 * KINDS, loaded),
+    Scenario("stranger", "any file spoilt: all readers", 20_000, spoilt),
+    Scenario("stranger", "any file spoilt: all commands", 1_000, commanded, least=20),
+]
