@@ -13,7 +13,7 @@ from trpo.noise import Purpose, RandomStream
 from trpo.normalization import MOMENTS
 from trpo.ranks import ALONE, Alone
 from trpo.shards import Sharding, require_shardable
-from trpo.state_check import check_state
+from trpo.state_check import agent_entries, check_state, require_moments
 
 
 class Snapshot(NamedTuple):
@@ -24,12 +24,14 @@ class Snapshot(NamedTuple):
         moments: count, mean and squared deviations of the normaliser, if it is on.
         action_draws: actions drawn.
         minibatch_draws: orders of minibatches drawn.
+        seed: of the random streams.
     """
 
     learned: Any
     moments: tuple[float, np.ndarray, np.ndarray] | None
     action_draws: int
     minibatch_draws: int
+    seed: int
 
 
 class AgentState(AgentChecks):
@@ -90,7 +92,8 @@ class AgentState(AgentChecks):
         if self.observation_normalizer is not None:
             own = self.observation_normalizer.moments
             moments = (own.count, own.mean, own.squared_deviations)
-        return Snapshot(learned, moments, self._action_draws, self._minibatch_draws)
+        draws = self._action_draws, self._minibatch_draws
+        return Snapshot(learned, moments, *draws, self.seed)
 
     def restore(self, snapshot: Snapshot) -> None:
         """Make every byte of the state what it was when `snapshot` was taken."""
@@ -100,6 +103,8 @@ class AgentState(AgentChecks):
             own.count, own.mean, own.squared_deviations = snapshot.moments
         self._action_draws = snapshot.action_draws
         self._minibatch_draws = snapshot.minibatch_draws
+        if self.seed != snapshot.seed:
+            self._set_seed(snapshot.seed)
 
     @contextmanager
     def all_or_nothing(self) -> Iterator[Snapshot]:
@@ -133,7 +138,7 @@ class AgentState(AgentChecks):
             for name, value in zip(MOMENTS, snapshot.moments, strict=True):
                 state[f"observation_normalizer.{name}"] = np.array(value)
         for name, value in (
-            ("seed", self.seed),
+            ("seed", snapshot.seed),
             ("action_draws", snapshot.action_draws),
             ("minibatch_draws", snapshot.minibatch_draws),
         ):
@@ -154,22 +159,23 @@ class AgentState(AgentChecks):
             ValueError: a name, shape, dtype or value is wrong; it is named, and
                 nothing has changed.
         """
-        checked = check_state(state, template=self.get_state())
-        self._set_learned_state(checked)
+        checked = check_state(state, agent_entries(self.get_state()))
+        prefix = "observation_normalizer."
         if self.observation_normalizer is not None:
-            prefix = "observation_normalizer."
-            self.observation_normalizer.moments.set_state(
-                {
-                    name.removeprefix(prefix): array
-                    for name, array in checked.items()
-                    if name.startswith(prefix)
-                }
-            )
-        self.seed = int(checked["random.seed"])
-        self._action_stream = RandomStream(self.seed, Purpose.ACTION)
-        self._minibatch_stream = RandomStream(self.seed, Purpose.MINIBATCH)
-        self._action_draws = int(checked["random.action_draws"])
-        self._minibatch_draws = int(checked["random.minibatch_draws"])
+            require_moments(checked, prefix)
+        with self.all_or_nothing():
+            self._set_learned_state(checked)
+            if self.observation_normalizer is not None:
+                moments = {name: checked[prefix + name] for name in MOMENTS}
+                self.observation_normalizer.moments.set_state(moments)
+            self._set_seed(int(checked["random.seed"]))
+            self._action_draws = int(checked["random.action_draws"])
+            self._minibatch_draws = int(checked["random.minibatch_draws"])
+
+    def _set_seed(self, seed: int) -> None:
+        self.seed = seed
+        self._action_stream = RandomStream(seed, Purpose.ACTION)
+        self._minibatch_stream = RandomStream(seed, Purpose.MINIBATCH)
 
     def observe(self, obs: np.ndarray) -> None:
         """Add raw observations [N, obs_dim] to the running normalisation, if on.

@@ -61,6 +61,8 @@ class LeadingTrainer(Trainer):
 
     def set_state(self, state: Mapping[str, np.ndarray]) -> tuple[int, ...]:
         """See `Trainer`; of the whole run, however many ranks saved it."""
+        # Before the others are told, who would fail too.
+        state = self.check_state(state)
         self._order(Order.TAKE_STATE, state)
         return super().set_state(state)
 

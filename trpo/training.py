@@ -23,13 +23,18 @@ from trpo.normalization import ReturnScaler
 from trpo.prepared import Prepared, batch_of
 from trpo.ranks import ALONE, Alone, share_of
 from trpo.rollout import RolloutCollector
-from trpo.training_state import agent_state, mark, part_of, return_to
+from trpo.training_check import Layout, check_training_state
+from trpo.training_state import (
+    RECENT_EPISODES,
+    agent_state,
+    mark,
+    part_of,
+    return_to,
+)
 from trpo.transitions import Limits, NonFiniteTransitionError
 from trpo.types import METRIC_NAMES, Rollout
 
 
-# Episodes that `rollout/episode_return_mean` averages over, as in Stable-Baselines3.
-RECENT_EPISODES = 100
 LOOP_METRICS = (
     "rollout/episode_return_mean",
     "rollout/episode_length_mean",
@@ -276,26 +281,52 @@ class Trainer:
     def set_state(self, state: Mapping[str, np.ndarray]) -> tuple[int, ...]:
         """Continue from `state`, which either backend may have written.
 
+        Whatever it raises, `get_state` is what it was before.
+
         Returns:
             Indices of environments whose open episode could not be restored.
 
         Raises:
-            ValueError: the state does not fit this configuration.
+            ValueError: the state does not fit this configuration, or is none that a run
+                could have; names the entry.
+            EnvironmentWorkerError: an environment failed.
         """
+        state = self.check_state(state)
         if self.ranks.size > 1:
             state = rank_training.part_of_state(state, self.own)
+        before = mark(self)
+        # Environments are moved: what fails meanwhile brings them back later.
+        self._interrupted = True
+        try:
+            lost = self._take_over(state)
+        except BaseException:
+            return_to(self, before)
+            raise
+        self._interrupted, self.restarted_on_resume = False, lost
+        self.committed = mark(self)
+        return lost
+
+    def check_state(self, state: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Copies of the arrays of a whole run's state, which is one of this run's.
+
+        Raises:
+            ValueError: it is none; names the entry.
+        """
+        obs = self.collector.obs.dtype.name
+        layout = Layout(self.config, self.collector.spec, obs, self.agent.get_state())
+        return check_training_state(state, layout)
+
+    def _take_over(self, state: Mapping[str, np.ndarray]) -> tuple[int, ...]:
+        # Environments first: they are the ones that may fail.
+        lost = self.collector.set_state(part_of(state, "environment"))
         self.agent.set_state(agent_state(state))
         self.return_scaler.set_state(part_of(state, "return_scaler"))
-        lost = self.collector.set_state(part_of(state, "environment"))
         if self.costs is not None:
             self.costs.set_state(part_of(state, "costs"))
-        lost = rank_training.every_rank(lost, self.own.start, self.ranks)
-        self._interrupted, self.restarted_on_resume = False, lost
         self.update_count, self.episode_count, recent = training_state.counts_of(state)
         self.recent.clear()
         self.recent.extend(recent)
-        self.committed = mark(self)
-        return lost
+        return rank_training.every_rank(lost, self.own.start, self.ranks)
 
     def close(self) -> None:
         """Close the environments."""

@@ -8,6 +8,8 @@ import numpy as np
 from trpo.normalization import MOMENTS
 
 
+# Episodes that `rollout/episode_return_mean` averages over, as in Stable-Baselines3.
+RECENT_EPISODES = 100
 OTHERS = ("return_scaler.", "environment.", "training.", "costs.")
 
 

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 
 from trpo.config import TRPOConfig
-from trpo.training import RECENT_EPISODES
+from trpo.training_state import RECENT_EPISODES
 from trpo.transitions import Limits
 from trpo.types import Batch, Rates
 from trpo_jax import compiled_rollout as rollouts, compiled_statistics as statistics

@@ -17,6 +17,7 @@ from trpo.members import SWEEPABLE
 from trpo.noise import Purpose, RandomStream, device_key, episode_seed
 from trpo.sequences import NONE
 from trpo.training import Progress
+from trpo.training_check import Layout
 from trpo.transitions import NonFiniteTransitionError
 from trpo.types import Rates, UpdateReport
 from trpo.user_modules import import_modules
@@ -30,7 +31,7 @@ from trpo_jax.compiled_iteration import (
     initial_state,
 )
 from trpo_jax.compiled_rollout import Policy
-from trpo_jax.compiled_state import loop_state, training_state
+from trpo_jax.compiled_state import check_loop_state, loop_state, training_state
 from trpo_jax.compiled_training import MEMBERS, Member, mesh_of, run_chunk
 
 
@@ -258,18 +259,48 @@ class CompiledTrainer:
     def set_state(self, states: Sequence[Mapping[str, np.ndarray]]) -> None:
         """Continue from what `get_state` returned of each member.
 
+        Whatever it raises, `get_state` is what it was before.
+
         Raises:
-            ValueError: a state is of another configuration, or the host loop's.
+            ValueError: a state is of another configuration, or the host loop's; names
+                the entry.
         """
+        if len(states) != len(self.configs):
+            raise ValueError(
+                f"`states`: expected one of each of {len(self.configs)} members, got "
+                f"{len(states)}."
+            )
         hosts = jax.device_get(self._state)
-        restored = [
-            loop_state(agent, self._of(hosts, index), state)
-            for index, (agent, state) in enumerate(
-                zip(self.agents, states, strict=True)
+        templates = [self._of(hosts, index) for index in range(len(states))]
+        checked = [
+            check_loop_state(self._layout(index), template, state)
+            for index, (template, state) in enumerate(
+                zip(templates, states, strict=True)
             )
         ]
-        self._state = self._put(restored)
-        self.update_count = int(restored[0].update)
+        updates = [int(state["training.update"]) for state in checked]
+        if len(set(updates)) > 1:
+            raise ValueError(
+                "`state['training.update']`: expected the same of all members, got "
+                f"{updates}."
+            )
+        before = [agent.snapshot() for agent in self.agents]
+        try:
+            restored = [
+                loop_state(*given)
+                for given in zip(self.agents, templates, checked, strict=True)
+            ]
+            self._state = self._put(restored)
+        except BaseException:
+            for agent, snapshot in zip(self.agents, before, strict=True):
+                agent.restore(snapshot)
+            raise
+        self.update_count = updates[0]
+
+    def _layout(self, index: int) -> Layout:
+        agent, environments = self.agents[index], self._state.environments
+        spec, obs = self.environment.spec, environments.obs.dtype.name
+        return Layout(self.configs[index], spec, obs, agent.get_state())
 
 
 def _shared(config: TrainConfig) -> TrainConfig:

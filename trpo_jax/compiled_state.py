@@ -5,14 +5,19 @@ from collections.abc import Mapping
 import jax
 import numpy as np
 
-from trpo.training import RECENT_EPISODES, agent_state
+from trpo.state_check import (
+    check_entry,
+    check_state,
+    count_entry,
+    like,
+    require_mapping,
+)
+from trpo.training_check import COMPILED, Layout, check_training_state
+from trpo.training_state import RECENT_EPISODES, agent_state
+from trpo.validation import LARGEST_COUNT
 from trpo_jax.agent import TRPOAgent
 from trpo_jax.compiled_iteration import LoopState
 from trpo_jax.compiled_statistics import Moments
-
-
-# The functional environments' own arrays, in the order of their tree.
-PREFIX = "environment.compiled."
 
 
 def training_state(
@@ -54,33 +59,55 @@ def training_state(
     scaler["discounted"] = np.array(host.discounted, dtype=np.float64)
     state |= {f"return_scaler.{name}": array for name, array in scaler.items()}
     for i, leaf in enumerate(jax.tree.leaves(environments)):
-        state[f"{PREFIX}{i}"] = np.array(leaf)
+        state[f"{COMPILED}{i}"] = np.array(leaf)
     return state
+
+
+def check_loop_state(
+    layout: Layout, template: LoopState, state: Mapping[str, np.ndarray]
+) -> dict[str, np.ndarray]:
+    """Copies of the arrays of a member's state, as `training_state` named them.
+
+    Args:
+        layout: Of its run.
+        template: A state of the same shapes.
+        state: Under canonical names.
+
+    Raises:
+        ValueError: it is of another configuration, or the host loop's; names the entry.
+    """
+    require_mapping(state)
+    for name in ("training.update", "training.episodes"):
+        # 32-bit numbers on the device.
+        check_entry(state, name, count_entry(LARGEST_COUNT))
+    leaves = jax.tree.leaves(template.environments)
+    entries = {f"{COMPILED}{i}": like(leaf) for i, leaf in enumerate(leaves)}
+    own = {n: state[n] for n in state if str(n).startswith(COMPILED)}
+    found = check_state(own, entries)
+    checked = check_training_state(state, layout) | found
+    same = ("obs", "episode_length", "episode_return")
+    for i, name in enumerate(same, len(leaves) - len(same)):
+        if (found[f"{COMPILED}{i}"] != checked[f"environment.{name}"]).any():
+            raise ValueError(
+                f"`state['{COMPILED}{i}']`: expected what 'environment.{name}' is, got "
+                "another."
+            )
+    return checked
 
 
 def loop_state(
     agent: TRPOAgent, template: LoopState, state: Mapping[str, np.ndarray]
 ) -> LoopState:
-    """The state, of NumPy arrays, that `training_state` named.
+    """What `check_loop_state` has found right.
 
     Args:
         agent: Of the run; takes over what was learned.
         template: A state of the same shapes.
         state: Under canonical names.
-
-    Raises:
-        ValueError: it is of another configuration, or the host loop's.
     """
     agent.set_state(agent_state(state))
     leaves, structure = jax.tree.flatten(template.environments)
-    found = [state.get(f"{PREFIX}{i}") for i in range(len(leaves))]
-    for old, new in zip(leaves, found, strict=True):
-        if new is None or new.shape != old.shape or new.dtype != old.dtype:
-            raise ValueError(
-                "`state`: expected that of a compiled run, with an environment's array "
-                f"{old.shape} of {old.dtype}, got "
-                f"{'none' if new is None else f'{new.shape} of {new.dtype}'}."
-            )
+    found = [state[f"{COMPILED}{i}"] for i in range(len(leaves))]
     real = template.discounted.dtype
     observation_moments = template.observation_moments
     if agent.observation_normalizer is not None:
