@@ -21,6 +21,8 @@ from trpo.costs import FINAL_INFO, cost_info
 from trpo.signals import ASKING
 
 
+UNRESTORED = "unrestored"
+"""In the infos of a reset whose actions could not be replayed."""
 CONSTRUCTOR, RESET, STEP, CLOSE = "constructor", "reset", "step", "close"
 ADVICE = {
     CONSTRUCTOR: "Make it alone, by gymnasium.make, to see it fail there.",
@@ -72,7 +74,8 @@ class EnvironmentWorkerError(RuntimeError):
 
 def kept_infos(info: dict[str, Any]) -> dict[str, Any]:
     """Of an environment's infos those that are read; others may be of any size."""
-    kept = {name: info[name] for name in ("final_obs", ACTION_MASK) if name in info}
+    names = ("final_obs", ACTION_MASK, UNRESTORED)
+    kept = {name: info[name] for name in names if name in info}
     return kept | cost_info(info)
 
 

@@ -8,7 +8,7 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 from trpo.action_masks import KEY as ACTION_MASK
 from trpo.costs import FINAL_INFO, KEY as COST, cost_info
-from trpo.environment_worker import CLOSE, EnvironmentWorkerError
+from trpo.environment_worker import CLOSE, UNRESTORED, EnvironmentWorkerError
 
 
 class LeanVectorEnv(SyncVectorEnv):
@@ -27,7 +27,7 @@ class LeanVectorEnv(SyncVectorEnv):
     def _add_info(
         self, vector_infos: dict[str, Any], env_info: dict[str, Any], env_num: int
     ) -> dict[str, Any]:
-        for name in ("final_obs", ACTION_MASK):
+        for name in ("final_obs", ACTION_MASK, UNRESTORED):
             if name in env_info:
                 one = {name: env_info[name]}
                 vector_infos = super()._add_info(vector_infos, one, env_num)

@@ -9,6 +9,7 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from trpo.action_masks import ActionMasks
 from trpo.cost_rollout import CostRecorder, mended_with_costs
 from trpo.costs import step_costs
+from trpo.environment_worker import UNRESTORED
 from trpo.environments import autoreset_mode, final_observations
 from trpo.heads import GAUSSIAN
 from trpo.open_episodes import OpenEpisodes
@@ -308,6 +309,7 @@ class RolloutCollector:
         obs, infos = self.env.reset(options={RESTORE: replay})
         lost = ~np.asarray(state["replayable"])
         lost |= np.any(self._flatten(obs) != state["obs"], axis=1)
+        lost |= np.array(infos.get(UNRESTORED, False), dtype=bool)
         if lost.any():
             numbers[lost] += 1
             for i in map(int, np.flatnonzero(lost)):

@@ -32,6 +32,6 @@ def scheduled_rates(config: Any, update: int, advantage_std: float = math.inf) -
 
 def _radius_share(advantage_std: float, full: float) -> float:
     """Share of the radius that advantages of this deviation are given."""
-    if advantage_std >= full:
+    if full == 0.0 or advantage_std >= full:  # The former of a NaN too.
         return 1.0
     return max((advantage_std / full) ** 2, SMALLEST_RADIUS_SHARE)

@@ -1,11 +1,17 @@
 """One environment whose episodes are seeded, numbered and can be replayed."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import gymnasium
 import numpy as np
 
-from trpo.environment_worker import RESET, STEP, EnvironmentWorkerError
+from trpo.environment_worker import (
+    RESET,
+    STEP,
+    UNRESTORED,
+    EnvironmentWorkerError,
+)
 from trpo.noise import Purpose, RandomStream, episode_seed
 
 
@@ -40,6 +46,8 @@ class SeededEpisodes(gymnasium.Wrapper):
     ) -> tuple[Any, dict[str, Any]]:
         """Start the next episode, or restore the one in `options[RESTORE]`.
 
+        Where that fails, its infos have `UNRESTORED`, and the episode begins anew.
+
         Raises:
             EnvironmentWorkerError: the environment raised, or its observation does
                 not fit its space.
@@ -55,11 +63,28 @@ class SeededEpisodes(gymnasium.Wrapper):
         self._episode += 1
         try:
             obs, info = self.env.reset(seed=seed, options=options or None)
-            for action in () if restore is None else restore[1]:
-                obs, _, _, _, info = self.env.step(action)
+            actions = () if restore is None else restore[1]
+            if len(actions) and (replayed := self._replayed(actions)) is None:
+                # It is random beyond its seed, or the actions are not its own.
+                obs, info = self.env.reset(seed=seed, options=options or None)
+                info = {**info, UNRESTORED: True}
+            elif len(actions):
+                obs, info = replayed
             return self._fitting(obs), info
         except Exception as error:
             raise EnvironmentWorkerError.of(self._env_index, RESET, error) from error
+
+    def _replayed(self, actions: Sequence[Any]) -> tuple[Any, dict[str, Any]] | None:
+        """What the last action led to; None if one fails, or ends the episode."""
+        obs, info = None, {}
+        try:
+            for action in actions:
+                obs, _, terminated, truncated, info = self.env.step(action)
+                if terminated or truncated:
+                    return None
+        except Exception:
+            return None
+        return obs, info
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         """One step of the environment.

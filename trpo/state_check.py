@@ -32,14 +32,14 @@ class Entry(NamedTuple):
         shape: its shape.
         low: the lowest that a number may be, or an array that broadcasts; None for any.
         high: the highest, likewise.
-        whole: whether they are whole numbers, of whatever dtype.
+        whole: whether they are whole numbers, of whatever dtype; may be an array too.
     """
 
     dtype: str
     shape: tuple[int, ...]
     low: Any = None
     high: Any = None
-    whole: bool = False
+    whole: Any = False
 
 
 def like(array: np.ndarray) -> Entry:
@@ -153,8 +153,8 @@ def check_entry(state: Mapping[str, np.ndarray], name: str, entry: Entry) -> np.
         wanted = f"{shown(entry.low)} at least"
     if not bad.any() and entry.high is not None:
         bad, wanted = array > np.asarray(entry.high), f"{shown(entry.high)} at most"
-    if not bad.any() and entry.whole:
-        bad, wanted = array != np.floor(array), "whole numbers"
+    if not bad.any() and np.any(entry.whole):
+        bad, wanted = (array != np.floor(array)) & entry.whole, "whole numbers"
     if bad.any():
         got = array[tuple(np.argwhere(bad)[0])]
         raise ValueError(f"`state[{name!r}]`: expected {wanted}, got {got}.")

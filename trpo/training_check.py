@@ -125,7 +125,11 @@ def training_entries(state: Arrays, layout: Layout) -> dict[str, Entry]:
         "training.update": count_entry(LARGEST_STEP),
         "training.episodes": count_entry(counts.steps),
         "training.recent_episodes": Entry(
-            "float64", (known, 2), [-largest_sum, 1], [largest_sum, counts.own]
+            "float64",
+            (known, 2),
+            [-largest_sum, 1],
+            [largest_sum, counts.own],
+            whole=[False, True],
         ),
     }
     # Twice: compiled training counts in float32, and rounds.

@@ -82,9 +82,10 @@ def check_loop_state(
         check_entry(state, name, count_entry(LARGEST_COUNT))
     leaves = jax.tree.leaves(template.environments)
     entries = {f"{COMPILED}{i}": like(leaf) for i, leaf in enumerate(leaves)}
-    own = {n: state[n] for n in state if str(n).startswith(COMPILED)}
-    found = check_state(own, entries)
-    checked = check_training_state(state, layout) | found
+    mine = [n for n in state if str(n).startswith(COMPILED)]
+    found = check_state({n: state[n] for n in mine}, entries)
+    rest = {n: state[n] for n in state if n not in mine}
+    checked = check_training_state(rest, layout) | found
     same = ("obs", "episode_length", "episode_return")
     for i, name in enumerate(same, len(leaves) - len(same)):
         if (found[f"{COMPILED}{i}"] != checked[f"environment.{name}"]).any():
