@@ -6,6 +6,7 @@ python -m benchmarks.demo [--total-steps N] [--out DIR]
 import dataclasses
 import datetime
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -14,7 +15,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.command import run_command
+from benchmarks.command import COMMITTED, run_command
 from benchmarks.throughput import SIZES, time_update
 from trpo.commands import train_run
 from trpo.metrics import read_metrics
@@ -24,6 +25,13 @@ from trpo.presets import preset_config
 
 BACKENDS = ("torch", "jax")
 ROWS_OF_CURVE = 10
+ENV_ID = "Pendulum-v1"
+# What the curves are, and what the table after them is of.
+EXPLANATION = (
+    "The curves are two float32 runs from one seed: their rounding errors grow through "
+    "the environment until they are different runs. The table below is of float64, "
+    "where both backends start each update from one state and stay within its bounds."
+)
 
 
 @dataclasses.dataclass
@@ -36,15 +44,17 @@ class Arguments:
     """Seed of both runs."""
     out: Path | None = None
     """Directory to write to; by default a new one under runs/."""
+    publish: bool = False
+    """Put the figure into the project's README too."""
 
 
 def train_both(arguments: Arguments, out: Path, console: Console) -> dict[str, dict]:
     """Train each backend into its run directory; rows and scores by backend."""
     results = {}
     for backend in BACKENDS:
-        console.rule(f"Pendulum-v1 in {backend}, seed {arguments.seed}")
+        console.rule(f"{ENV_ID} in {backend}, seed {arguments.seed}")
         config = preset_config(
-            "Pendulum-v1",
+            ENV_ID,
             backend=backend,
             seed=arguments.seed,
             total_steps=arguments.total_steps,
@@ -82,6 +92,24 @@ def curves_table(results: dict[str, dict]) -> Table:
     seconds = [results[name]["seconds"] for name in BACKENDS]
     table.add_row("seconds", *(f"{value:.1f}" for value in seconds))
     return table
+
+
+def radius_sentence(results: dict[str, dict]) -> str:
+    """Why the steps become smaller in the course of the runs."""
+    config = preset_config(ENV_ID)
+    setting, radius = config.full_radius_advantage_std, config.agent.target_kl
+    first = []
+    for name in BACKENDS:
+        rows = results[name]["rows"]
+        smaller = (row["step"] for row in rows if row["policy/target_kl"] < radius)
+        step = next(smaller, None)
+        first.append(f"{'none' if step is None else f'{step:,.0f}'} in {name}")
+    return (
+        "The KL of a step falls with its bound, dashed in the figure: where the "
+        f"advantages' deviation is below {setting} (`full_radius_advantage_std`), the "
+        "radius falls with their variance, as what is left of them is the critic's "
+        f"noise. First at step {', '.join(first)}."
+    )
 
 
 def throughput_table() -> Table:
@@ -124,12 +152,15 @@ def main(arguments: Arguments) -> int:
     out = arguments.out or Path("runs") / f"demo-{stamp}"
     results = train_both(arguments, out, console)
     console.print(curves_table(results))
+    console.print(f"\n{EXPLANATION}\n{radius_sentence(results)}\n", highlight=False)
     status = show_parity()
     console.print(throughput_table())
     figure = out / "learning_curves.png"
     curves = {name: results[name]["rows"] for name in BACKENDS}
-    title = f"Pendulum-v1, seed {arguments.seed}"
+    title = f"{ENV_ID}, seed {arguments.seed}, float32 in both backends"
     figure.write_bytes(learning_curves_png(curves, title))
+    if arguments.publish:
+        shutil.copy(figure, COMMITTED / "training" / f"{ENV_ID}.png")
     console.print(
         f"figures: {figure}, {out}/jax/learning_curve.png, "
         f"{out}/torch/learning_curve.png\n"

@@ -187,7 +187,7 @@ def report(lock: list[Comparison], closed: list[Comparison]) -> str:
         f"Parity in float64 on Pendulum-v1: lock step over {len(lock)} updates",
         f"  {'quantity':<40} {'worst difference':>16} {'bound':>8}",
         *(f"  {name:<40} {value:>16} {bound:>8}" for name, value, bound in rows),
-        f"  closed loop from one seed: {explain_parting(closed)}",
+        f"  two runs from one seed, in float64 too: {explain_parting(closed)}",
     ]
     return "\n".join(lines)
 

@@ -47,7 +47,7 @@ def png(figure: Any, dpi: int = 120) -> bytes:
 def learning_curves_png(
     runs: Mapping[str, Sequence[Mapping[str, Any]]], title: str
 ) -> bytes:
-    """Draw return and KL over environment steps for one or several runs.
+    """Draw return, and KL with its bound, over environment steps of runs.
 
     Args:
         runs: Label -> rows of `metrics.csv`.
@@ -58,16 +58,18 @@ def learning_curves_png(
 
     figure = Figure(figsize=(9, 3.6), layout="constrained")
     left, right = figure.subplots(1, 2)
-    for name, rows in runs.items():
-        for axes, column in (
-            (left, "rollout/episode_return_mean"),
-            (right, "policy/kl"),
+    for i, (name, rows) in enumerate(runs.items()):
+        for axes, column, style in (
+            (left, "rollout/episode_return_mean", {"label": label(name), "lw": 1.5}),
+            (right, "policy/kl", {"label": label(name), "lw": 1.5}),
+            # A radius that falls explains a KL that falls.
+            (right, "policy/target_kl", {"linestyle": "--", "lw": 1.0, "alpha": 0.6}),
         ):
             points = [(row["step"], row[column]) for row in rows if column in row]
             if points:
-                axes.plot(*zip(*points, strict=True), label=label(name), linewidth=1.5)
+                axes.plot(*zip(*points, strict=True), color=f"C{i}", **style)
     left.set_ylabel("episode return, mean of last 100")
-    right.set_ylabel("mean KL(old || new), nats")
+    right.set_ylabel("KL(old || new), nats; dashed: bound")
     for axes in (left, right):
         axes.set_xlabel("environment steps")
         axes.grid(alpha=0.3)
