@@ -1,5 +1,7 @@
 """What fails as a run ends never takes the place of what has ended it."""
 
+import os
+
 import gymnasium
 import numpy as np
 import pytest
@@ -21,7 +23,7 @@ BACKENDS = ("torch", "jax")
 
 
 class Failing(gymnasium.Env):
-    """Fails after some steps, and again as it is closed."""
+    """Fails after some steps, in one rank alone, and again as it is closed."""
 
     observation_space = gymnasium.spaces.Box(-1.0, 1.0, (1,))
     action_space = gymnasium.spaces.Box(-1.0, 1.0, (1,))
@@ -35,7 +37,7 @@ class Failing(gymnasium.Env):
 
     def step(self, action):
         self.left -= 1
-        if self.left < 0:
+        if self.left < 0 and os.environ.get("RANK", "0") == "0":
             raise RuntimeError("the cause")
         return np.zeros(1, np.float32), 0.0, False, self.left % 8 == 0, {}
 
@@ -226,5 +228,5 @@ def test_the_rank_whose_environment_fails_is_named_by_all(tmp_path):
     for text in said:
         assert "the cause" in text, said
         assert "KeyError" not in text, said
-        assert "LostRankError" not in text.splitlines()[0], said
+        assert "LostRankError" not in text, said
     assert RunDirectory(run).load()[0].arrays["training.update"] == 2

@@ -36,7 +36,7 @@ ODD = (
     ":smile:", "$", "$_{", "^", "\\", "\\$", "'", '"', "`", "!", "*", "~", "-", " ",
     "±", "é", "日", "a", "b1",
 )  # fmt: skip
-NASTY = "-a[/b][bold]\x1b[31m\n\u202e\x9b'$_{^\\é "
+NASTY = "-a[/b][bold]\x1b[31m\n\u202e\x9b'$_{^\\é \udcff"
 TRAIN = (
     *("--num-envs", "2", "--rollout-steps", "16", "--total-steps", "64"),
     *("--eval-episodes", "1", "--policy-layer-sizes", "4", "--value-epochs", "1"),
@@ -305,8 +305,12 @@ def test_a_stream_that_fails_ends_no_run(tmp_path, monkeypatch, kind, capfd):
 
 
 def test_the_process_ends_as_it_would(tmp_path):
-    python = [sys.executable, "-m", "trpo"]
-    run = f"{shlex.join(python)} spaces"
+    run = f"{sys.executable} -m trpo spaces"
+    code = (
+        "from trpo.terminal import safe_streams\n"
+        "with safe_streams():\n    print('trained')"
+    )
+    writes = f"{sys.executable} -c {shlex.quote(code)}"
     ends = {
         f"{run} > /dev/full": 2,
         f"{run} >&-": 2,
@@ -316,11 +320,16 @@ def test_the_process_ends_as_it_would(tmp_path):
         f"PYTHONIOENCODING=ascii {run}": 0,
         f"PYTHONIOENCODING=latin-1 LC_ALL=C {run}": 0,
         f"{run} | :; exit ${{PIPESTATUS[0]}}": 141,
+        # Its status is not that of what it could not print as the interpreter ended.
+        f"{writes} > /dev/full": 0,
+        f"{writes} | sleep 0; exit ${{PIPESTATUS[0]}}": 0,
     }
+    # Buffered, as it is usually.
+    variables = {k: v for k, v in os.environ.items() if k != "PYTHONUNBUFFERED"}
     started = [
         subprocess.Popen(
             ["bash", "-c", line], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-            cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)},
+            cwd=tmp_path, env={**variables, "PYTHONPATH": str(ROOT)},
         )
         for line in ends
     ]  # fmt: skip
