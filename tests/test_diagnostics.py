@@ -2,6 +2,7 @@
 
 import csv
 import json
+import math
 import re
 
 import pytest
@@ -12,7 +13,9 @@ from trpo.commands import train_run
 from trpo.config import TrainConfig
 from trpo.diagnostics import PANELS, line_search_index, load_runs, points, time_split
 from trpo.diagnostics_figure import draw, missing
+from trpo.diagnostics_page import write_diagnostics
 from trpo.metrics import read_metrics
+from trpo.plots import learning_curves_png
 from trpo.presets import preset_config
 
 
@@ -172,3 +175,22 @@ def test_directories_of_many_runs_stand_for_all_of_them(run, tmp_path):
         "many/seed=2",
         "more/seed=1",
     ]
+
+
+@pytest.mark.parametrize("text", ["nan", "inf", "1e308", "1e-320"])
+def test_numbers_without_a_place_in_a_figure_are_left_out_of_it(run, tmp_path, text):
+    path = copy_of(run, tmp_path / "odd", lambda config: None)
+    with (path / "metrics.csv").open(newline="") as file:
+        rows = list(csv.reader(file))
+    for row, sign in zip(rows[2:4], ("", "-"), strict=True):
+        odd = [cell and f"{sign}{text}".replace("--", "") for cell in row[2:]]
+        row[2:] = odd
+    with (path / "metrics.csv").open("w", newline="") as file:
+        csv.writer(file).writerows(rows)
+    (loaded,) = load_runs([path])
+    assert loaded.rows[1]["policy/kl"] == pytest.approx(float(text), nan_ok=True)
+    assert learning_curves_png({"": loaded.rows}, "").startswith(b"\x89PNG")
+    steps, _ = points(loaded, PANELS[1].curves[0])
+    assert set(steps) == {64, 256} | ({128, 192} if text == "1e-320" else set())
+    assert all(map(math.isfinite, time_split(loaded).values()))
+    assert write_diagnostics([path])

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, TypeAlias
 from trpo.config import TrainConfig
 from trpo.files import FileError
 from trpo.metrics import read_metrics
+from trpo.plots import can_be_drawn
 from trpo.run_directory import RunDirectory, RunDirectoryError
 from trpo.types import StepStatus
 
@@ -98,9 +99,9 @@ def load_runs(paths: Sequence[Path]) -> list[LoggedRun]:
 
 
 def points(run: LoggedRun, curve: Curve) -> tuple[list[float], list[float]]:
-    """Steps and values where the run has them and they are finite."""
+    """Steps and values where the run has them and they can be drawn."""
     pairs = [(row["step"], curve.value(run.config, row)) for row in run.rows]
-    kept = [(s, v) for s, v in pairs if v is not None and math.isfinite(v)]
+    kept = [(s, v) for s, v in pairs if v is not None and can_be_drawn(v)]
     return [s for s, _ in kept], [v for _, v in kept]
 
 
@@ -143,7 +144,7 @@ def line_search_index(config: TrainConfig, row: Row) -> float | None:
     was nothing to search.
     """
     fraction = row.get("policy/line_search_frac")
-    if fraction is None:
+    if fraction is None or not math.isfinite(fraction):
         return None
     if fraction <= 0.0:
         # Of other outcomes there was no search.
@@ -238,7 +239,7 @@ TIMES = (
 def time_split(run: LoggedRun) -> dict[str, float]:
     """Part -> seconds over the whole run, of the parts that were measured."""
     return {
-        part: math.fsum(row[name] for row in run.rows if name in row)
+        part: math.fsum(row[name] for row in run.rows if can_be_drawn(row.get(name)))
         for part, name in TIMES
         if any(name in row for row in run.rows)
     }

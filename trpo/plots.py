@@ -11,6 +11,8 @@ from trpo.user_modules import import_matplotlib
 
 # Of more curves the legend would hide them.
 MOST_NAMED = 8
+# Beyond, matplotlib's own sums overflow.
+LARGEST_DRAWN = 1e300
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
 
@@ -19,6 +21,11 @@ def label(name: object) -> str:
     """A name as matplotlib draws it, no mathematics and not left out of a legend."""
     text = visible(name).replace("$", r"\$")
     return f" {text}" if text.startswith("_") else text
+
+
+def can_be_drawn(value: float | None) -> bool:
+    """Whether it is a number that has a place in a figure: no NaN, no infinity."""
+    return value is not None and abs(value) <= LARGEST_DRAWN
 
 
 def without_tex(draw: Callable[_P, _T]) -> Callable[_P, _T]:
@@ -65,7 +72,8 @@ def learning_curves_png(
             # A radius that falls explains a KL that falls.
             (right, "policy/target_kl", {"linestyle": "--", "lw": 1.0, "alpha": 0.6}),
         ):
-            points = [(row["step"], row[column]) for row in rows if column in row]
+            kept = [row for row in rows if can_be_drawn(row.get(column))]
+            points = [(row["step"], row[column]) for row in kept]
             if points:
                 axes.plot(*zip(*points, strict=True), color=f"C{i}", **style)
     left.set_ylabel("episode return, mean of last 100")

@@ -11,7 +11,7 @@ import numpy as np
 
 from trpo.files import Folder
 from trpo.metrics import read_metrics
-from trpo.plots import label, png, without_tex
+from trpo.plots import can_be_drawn, label, png, without_tex
 
 
 class SweepRow(NamedTuple):
@@ -95,7 +95,7 @@ def _mean_curve(paths: Sequence[Path]) -> tuple[list[float], list[float]]:
     values: dict[float, list[float]] = {}
     for path in paths:
         for row in read_metrics(path / "metrics.csv"):
-            if name in row:
+            if can_be_drawn(row.get(name)):
                 values.setdefault(row["step"], []).append(row[name])
     steps = sorted(values)
     return steps, [float(np.mean(values[step])) for step in steps]
