@@ -2,6 +2,7 @@
 
 import collections
 import enum
+import functools
 import json
 import math
 import warnings
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, strategies as st
 
 from tests.callback_runs import small
@@ -18,6 +20,7 @@ from trpo.callbacks import Callback, Callbacks, Run
 from trpo.commands import train_run
 from trpo.evaluation_callbacks import SaveBest, Video
 from trpo.run_directory import RunDirectory
+from trpo.training import Trainer
 from trpo.wandb_writer import WandbWriter
 
 
@@ -204,3 +207,30 @@ def test_no_warning_where_all_can_be_saved(tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)
         Callbacks(Notes(SAVED)).start(Run(None))
+
+
+def test_one_that_no_reader_would_take_is_refused():
+    with pytest.raises(CallbackStateError, match="at most"):
+        encoded_state("Notes", {"seen": [0.1] * 400_000})
+
+
+@pytest.mark.parametrize("state", [{"x": print}, {"x": "y" * 3_000_000}], ids=len)
+def test_a_run_that_could_not_be_saved_does_not_start(tmp_path, state):
+    run = tmp_path / "run"
+    with pytest.raises(CallbackStateError, match=r"Notes\.get_state"):
+        train_run(small(), run, callbacks=[Notes(state)])
+    # Nothing is in the next one's way.
+    assert not run.exists()
+    train_run(small(eval_interval=0, total_steps=64), run, callbacks=[Notes({"x": 1})])
+
+
+def test_weights_that_could_not_be_saved_are_refused_before_the_first_rollout(
+    tmp_path,
+):
+    network = torch.nn.Linear(4, 2)
+    with torch.no_grad():
+        network.weight[0, 0] = math.nan
+    make = functools.partial(Trainer, policy_network=network)
+    with pytest.raises(ValueError, match=r"finite|policy_network"):
+        train_run(small(), tmp_path / "run", make_trainer=make)
+    assert not (tmp_path / "run").exists()

@@ -1,5 +1,7 @@
 """Networks that the user brings, in both backends, and what is refused of them."""
 
+import dataclasses
+import functools
 import importlib.util
 from pathlib import Path
 
@@ -10,8 +12,12 @@ import torch
 from flax import nnx
 from torch import nn
 
+from tests import callback_runs
 from tests.agents import ACT_DIM, BACKENDS, OBS_DIM, fingerprint, make_agent, make_batch
-from trpo.checkpoint import load_checkpoint, save_checkpoint
+from trpo.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
+from trpo.commands import train_run
+from trpo.run_directory import RunDirectory, load_agent
+from trpo.training import Trainer
 from trpo_torch.agent import _flat_params
 from trpo_torch.fisher import FISHER_PRODUCTS
 from trpo_torch.flat_policy import flat_policy
@@ -100,6 +106,44 @@ def test_a_run_continues_from_its_checkpoint_bit_for_bit(tmp_path):
     for one in (agent, again):
         one.update(batch)
     assert fingerprint(again) == fingerprint(agent)
+
+
+class Own(nn.Linear):
+    """A network of a module that can be imported."""
+
+
+def local_network():
+    class Local(nn.Linear):
+        pass
+
+    return Local(4, 2)
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (lambda: Own(4, 2), "tests.test_custom_networks:Own"),
+        (local_network, "given in Python"),
+    ],
+    ids=["named", "local"],
+)
+def test_a_run_says_which_networks_it_was_given_and_asks_for_them(tmp_path, make, said):
+    run = tmp_path / "run"
+    config = callback_runs.small(eval_interval=2, save_best=True, total_steps=2 * 64)
+    trainer = functools.partial(Trainer, policy_network=make())
+    train_run(config, run, make_trainer=trainer)
+    for path in (run, run / "best"):
+        metadata = RunDirectory(path).load()[0].metadata
+        assert metadata["networks"] == {"policy": said}
+        for load in (load_agent, lambda path: train_run(config, path, resume=True)):
+            with pytest.raises(CheckpointError, match=f"given in Python.*{said}"):
+                load(path)
+        agent, _ = load_agent(path, policy_network=make())
+        saved = RunDirectory(path).load()[0].arrays["policy.network.weight"]
+        np.testing.assert_array_equal(agent.get_state()["policy.network.weight"], saved)
+    longer = dataclasses.replace(config, total_steps=3 * 64)
+    train_run(longer, run, resume=True, make_trainer=trainer)
+    assert RunDirectory(run).load()[0].step == 3 * 64
 
 
 def torch_cases():

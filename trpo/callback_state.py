@@ -5,6 +5,7 @@ a dictionary of one key that begins with `$`, as is a dictionary that has such a
 state without any of them is written as it is.
 """
 
+import json
 import math
 import operator
 from collections.abc import Mapping
@@ -14,6 +15,8 @@ from typing import Any
 _FLOAT, _TUPLE, _DICT = "$float", "$tuple", "$dict"
 # Far below what a reader of JSON goes down to, and what an int may be read from.
 MOST_NESTED, MOST_BITS = 100, 10_000
+# Of each callback, as JSON with a line for each value; a manifest has eight times that.
+MOST_BYTES = 2 * 2**20
 
 
 class CallbackStateError(ValueError):
@@ -28,14 +31,20 @@ def encoded_state(name: str, state: Any) -> dict[str, Any]:
 
     Raises:
         CallbackStateError: it has a part that is not None, a flag, a number, text, or a
-            list, tuple or dictionary of these; says where.
+            list, tuple or dictionary of these; says where. Or it is too large.
     """
     if state is not None and not isinstance(state, Mapping):
         raise CallbackStateError(
             f"`callbacks`: expected a dictionary from {name}.get_state, got "
             f"{type(state).__name__}."
         )
-    return {} if state is None else _encoded(state, f"{name}.get_state()", 0)
+    encoded = {} if state is None else _encoded(state, f"{name}.get_state()", 0)
+    if (size := len(json.dumps(encoded, indent=1))) > MOST_BYTES:
+        raise CallbackStateError(
+            f"`callbacks`: expected at most {MOST_BYTES:,} bytes of JSON from "
+            f"{name}.get_state, got {size:,}."
+        )
+    return encoded
 
 
 def decoded_state(state: Any) -> Any:

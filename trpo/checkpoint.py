@@ -87,12 +87,7 @@ def save_checkpoint(
     """
     if keep is not None:
         require_count("keep", keep)
-    require_count("step", step, 0, LARGEST_STEP)
-    arrays = {name: _saveable(name, array) for name, array in arrays.items()}
-    state = safetensors.numpy.save(arrays)
-    manifest = numbered(CHECKPOINT, {"step": int(step), "metadata": metadata})
-    manifest |= {"tensors": _describe(arrays)}
-    encoded = _encode_manifest({**manifest, "state_sha256": _sha256(state)})
+    state, encoded = encode_checkpoint(step, arrays, metadata)
     final = f"checkpoint-{step:012d}"
     temporary = f"{TEMPORARY}{final}"
     with opened(directory, make=True) as folder:
@@ -114,6 +109,28 @@ def save_checkpoint(
         if keep is not None:
             prune_checkpoints(folder, step, keep)
         return folder.path / final
+
+
+def encode_checkpoint(
+    step: int, arrays: _Arrays, metadata: dict
+) -> tuple[bytes, bytes]:
+    """The state and the manifest that `save_checkpoint` writes.
+
+    Raises:
+        ValueError: an argument can't be saved and loaded again.
+    """
+    require_count("step", step, 0, LARGEST_STEP)
+    arrays = {name: _saveable(name, array) for name, array in arrays.items()}
+    state = safetensors.numpy.save(arrays)
+    manifest = numbered(CHECKPOINT, {"step": int(step), "metadata": metadata})
+    manifest |= {"tensors": _describe(arrays)}
+    encoded = _encode_manifest({**manifest, "state_sha256": _sha256(state)})
+    if len(encoded) > LARGEST_HEADER:
+        raise ValueError(
+            f"`metadata`: expected at most {LARGEST_HEADER:,} bytes of it and the "
+            f"arrays' names, got {len(encoded):,}, which no reader takes."
+        )
+    return state, encoded
 
 
 def prune_checkpoints(directory: Path | Folder, step: int, keep: int) -> None:

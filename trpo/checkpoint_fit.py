@@ -83,6 +83,7 @@ def require_fit(
             "start a new run."
         )
     if not own_networks:
+        _require_no_networks(checkpoint)
         for network in ("policy", "value"):
             _require_network(config, checkpoint, network)
     _require_counts(config, checkpoint)
@@ -96,6 +97,16 @@ def restoring(checkpoint: Checkpoint) -> Iterator[None]:
         yield
     except ValueError as error:
         raise CheckpointError(f"{checkpoint.path}: {error}") from error
+
+
+def _require_no_networks(checkpoint: Checkpoint) -> None:
+    if given := checkpoint.metadata.get("networks"):
+        raise CheckpointError(
+            f"{checkpoint.path}: expected the networks that the run was given in "
+            f"Python, {shown(given)}, got none. Give them again, to "
+            "trpo.run_directory.load_agent as `policy_network` and `value_network`, or "
+            "to the Trainer that `make_trainer` of trpo.commands.train_run makes."
+        )
 
 
 def _require_network(config: TrainConfig, checkpoint: Checkpoint, network: str) -> None:

@@ -1,9 +1,10 @@
 """What the command line's `train` and `evaluate` do."""
 
+import contextlib
 import dataclasses
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from rich.console import Console
@@ -22,6 +23,7 @@ from trpo.run_directory import (
     RunDirectory,
     computed_otherwise,
     load_agent,
+    networks_note,
     quoted_run,
 )
 from trpo.saver import Saver, tell
@@ -85,24 +87,32 @@ def train_run(
             found = _found(config, directory, terminal, make_trainer is not Trainer)
         else:
             directory.write_config(config)
-        try:
+        with _beginning(directory, found is None):
             trainer = make_trainer(config)
-        except BaseException as cause:
-            if found is None:
-                # A run that can't start leaves nothing that would be in the next
-                # one's way.
-                with noted(cause):
-                    directory.discard()
-            raise
         with closing(trainer.close):
             if found is not None:
                 with restoring(found):
                     asked.set_state(_restore(trainer, found, terminal))
                 directory.write_config(config)
             with closing(asked.end):
-                asked.start(_run_of(trainer, directory, asked))
+                with _beginning(directory, found is None):
+                    asked.start(_run_of(trainer, directory, asked))
+                    note = {"callbacks": asked.get_state()}
+                    directory.require_saveable(trainer, note)
                 _train(trainer, directory, terminal, asked, signals)
             return _finish(trainer, directory, terminal, asked.stop)
+
+
+@contextlib.contextmanager
+def _beginning(directory: RunDirectory, new: bool) -> Iterator[None]:
+    """A run that can't start leaves nothing that would be in the next one's way."""
+    try:
+        yield
+    except BaseException as cause:
+        if new:
+            with noted(cause):
+                directory.discard()
+        raise
 
 
 def _run_of(trainer: Trainer, directory: RunDirectory, asked: Callbacks) -> Run:
@@ -114,7 +124,11 @@ def _run_of(trainer: Trainer, directory: RunDirectory, asked: Callbacks) -> Run:
             trainer.collector.spec.head,
             trainer.step_count,
             trainer.get_state(),
-            {"callbacks": asked.get_state(), **note},
+            {
+                "callbacks": asked.get_state(),
+                **networks_note(trainer.agent),
+                **note,
+            },
         )
 
     return Run(trainer.config, trainer.agent, directory.path, save)

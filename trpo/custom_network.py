@@ -16,6 +16,14 @@ class CustomNetworks(NamedTuple):
     policy: Any = None
     value: Any = None
 
+    def described(self) -> dict[str, str]:
+        """What a checkpoint says of the policy and the value network that were brought.
+
+        That is `module:name` of its class, where that can be imported.
+        """
+        given = {name: one for name, one in self._asdict().items() if one is not None}
+        return {name: _described(type(one)) for name, one in given.items()}
+
     def require_unshared(self, share_encoder: bool) -> None:
         """Raise ValueError if one was brought and the encoder is to be shared."""
         if share_encoder and self != (None, None):
@@ -24,6 +32,12 @@ class CustomNetworks(NamedTuple):
                 "`value_network` of your own, got True: nothing tells which of their "
                 "layers encode."
             )
+
+
+def _described(kind: type) -> str:
+    module, name = kind.__module__, kind.__qualname__
+    importable = module != "__main__" and "<locals>" not in name
+    return f"{module}:{name}" if importable else "given in Python"
 
 
 def require_stateless(name: str, found: Sequence[str]) -> None:

@@ -22,6 +22,7 @@ from trpo.backends import MODULES, load_backend, make_agent
 from trpo.checkpoint import (
     Checkpoint,
     CheckpointError,
+    encode_checkpoint,
     has_checkpoint,
     keep_checkpoint,
     newest_checkpoint,
@@ -31,6 +32,7 @@ from trpo.checkpoint import (
 from trpo.checkpoint_fit import require_fit, restoring
 from trpo.choices import MOST_EPISODES
 from trpo.config import TrainConfig
+from trpo.custom_network import CustomNetworks
 from trpo.environments import make_environment
 from trpo.files import LOCK, TEMPORARY, FileError, Folder
 from trpo.formats import CONFIG, numbered
@@ -262,8 +264,18 @@ class RunDirectory:
                 "restarts_on_resume": unrecorded(state),
                 "restarted_on_resume": list(trainer.restarted_on_resume),
             },
-            note,
+            {**networks_note(trainer.agent), **(note or {})},
         )
+
+    def require_saveable(self, trainer: Trainer, note: dict) -> None:
+        """Encode a checkpoint and write nothing: what can't be saved is said at once.
+
+        Raises:
+            ValueError: it can't be saved; says why.
+        """
+        note = networks_note(trainer.agent) | note
+        metadata = _metadata(trainer.config, trainer.collector.spec.head, note=note)
+        encode_checkpoint(trainer.step_count, trainer.get_state(), metadata)
 
     def save_state(
         self,
@@ -287,16 +299,7 @@ class RunDirectory:
             note: More metadata, such as the callbacks' state.
             prune: Delete older ones now, see `prune`.
         """
-        metadata = {
-            "config": config.to_dict(),
-            "versions": installed_versions(),
-            "platform": platform.platform(),
-            "processor": processor_name(),
-            "threads": load_backend(config.backend).device.threads(),
-            "policy": dataclasses.asdict(head),
-            "episodes": episodes or {},
-            **(note or {}),
-        }
+        metadata = _metadata(config, head, episodes, note)
         keep = config.keep_checkpoints if prune else None
         with self.opened(make=True) as folder:
             if not folder.has(CONFIG):  # Deleted, or on the disk of another machine.
@@ -418,6 +421,31 @@ def new_directory(name: str) -> Path:
     return path
 
 
+def networks_note(agent: Any) -> dict[str, Any]:
+    """What a checkpoint says of networks that the user has brought; none if none."""
+    given = agent.custom_networks.described()
+    return {"networks": given} if given else {}
+
+
+def _metadata(
+    config: TrainConfig,
+    head: Head,
+    episodes: dict[str, list[int]] | None = None,
+    note: dict | None = None,
+) -> dict[str, Any]:
+    """What a checkpoint holds beside a state; see `RunDirectory.save_state`."""
+    return {
+        "config": config.to_dict(),
+        "versions": installed_versions(),
+        "platform": platform.platform(),
+        "processor": processor_name(),
+        "threads": load_backend(config.backend).device.threads(),
+        "policy": dataclasses.asdict(head),
+        "episodes": episodes or {},
+        **(note or {}),
+    }
+
+
 def load_agent(
     run_dir: Path | str,
     *,
@@ -425,6 +453,8 @@ def load_agent(
     device: str = "cpu",
     modules: Sequence[str] = (),
     trust: bool = False,
+    policy_network: Any = None,
+    value_network: Any = None,
 ) -> tuple[Any, TrainConfig]:
     """The trained agent of a run, in either backend, and the run's configuration.
 
@@ -434,6 +464,9 @@ def load_agent(
         device: Device to put the agent on.
         modules: Your own code that the run needs, dotted names or paths; imported.
         trust: Import whatever code the run names.
+        policy_network: One like that which the run was given, if it was; its weights
+            become the run's.
+        value_network: Likewise.
 
     Raises:
         UntrustedModuleError: the run names code that you have not named.
@@ -449,13 +482,14 @@ def load_agent(
         config, backend=backend or config.backend, device=device
     )
     checkpoint, _ = directory.load()
-    require_fit(config, checkpoint)
+    own = CustomNetworks(policy_network, value_network)
+    require_fit(config, checkpoint, own != CustomNetworks())
     env = make_environment(config.env_id, seed=config.seed)
     distribution = config.agent.policy_distribution
     spec = policy_spec(env.observation_space, env.action_space, distribution)
     env.close()
     _require_head(spec.head, checkpoint)
-    agent = make_agent(config, spec)
+    agent = make_agent(config, spec, *own)
     with restoring(checkpoint):
         agent.set_state(agent_state(checkpoint.arrays))
     return agent, config
