@@ -12,7 +12,7 @@ PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet \
 # Interpreter of a virtual environment with the `peers` extra, for sb3-contrib's rows.
 PEER_PYTHON ?=
 
-.PHONY: install demo test proofs certificate mutation torture versions bounds audit lint types wheel check clean
+.PHONY: install demo test proofs certificate mutation torture versions bounds gpu gpu-wheels audit lint types wheel check clean
 
 install: $(VENV)/.installed
 
@@ -71,6 +71,20 @@ versions: install
 bounds: export OMP_NUM_THREADS = 1
 bounds: install
 	$(BIN)/python -m benchmarks.versions --quick
+
+# What is to be known of a GPU, in eight minutes; again goes on. Its machine may lack the
+# network: `gpu-wheels` brings along what `benchmarks.gpu` needs there, in .wheels/.
+gpu: install
+	$(BIN)/python -m benchmarks.gpu
+
+gpu-wheels:
+	$(PYTHON) -m pip download --disable-pip-version-check --quiet --no-deps \
+		--only-binary=:all: --python-version 3.12 --implementation cp \
+		--abi cp312 --abi abi3 --abi none \
+		$(foreach old,2_28 2_27 2_17 2_5,--platform manylinux_$(old)_x86_64) \
+		--platform manylinux2014_x86_64 \
+		--dest .wheels --requirement benchmarks/gpu_wheels.txt
+	du -sh .wheels
 
 # Known vulnerabilities of what is installed; needs the network, or a local database.
 audit: install

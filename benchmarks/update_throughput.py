@@ -48,7 +48,7 @@ class Timed(Output):
 
     def open(self, benchmark: str, results: str = RESULTS) -> Store:
         """The store of a benchmark's samples; a run that was cut off goes on there."""
-        about = {
+        about: dict[str, Any] = {
             "fingerprint": fingerprint(self.device, self.threads),
             "settings": self.settings,
         }
