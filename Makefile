@@ -40,11 +40,13 @@ test: install
 	$(BIN)/python -m pytest tests; status=$$?; \
 	wait $$proofs || status=1; cat "$$log"; exit $$status
 
-# The parity suite, the quick certificate, and a tenth of `torture`.
+# The parity suite, the quick certificate, a rehearsal of `gpu`, a tenth of `torture`.
 proofs: export OMP_NUM_THREADS = 1
 proofs: install
 	XLA_FLAGS="$(QUICK)" JAX_ENABLE_X64=1 $(BIN)/python -m pytest parity_tests
 	$(MAKE) --no-print-directory certificate
+	$(BIN)/python -m benchmarks.gpu --rehearse --sizes 1 --minutes 5 --out runs/gpu-ci \
+		--parts doctor determinism update compiled memory
 	XLA_FLAGS="$(QUICK)" $(BIN)/python -m benchmarks.torture --fraction 0.1 --fresh \
 		--runs runs/torture-tenth --out runs/torture-tenth
 

@@ -99,12 +99,13 @@ def groups(options: argparse.Namespace) -> list[list[Part]]:
     devices = ["cpu"] if rehearse else ["cpu", "cuda"]
     short = ["--seconds", "0.05" if rehearse else "0.5", "--rounds", "1"]
     timed = ["--device", device, *short]
-    timed += ["--note", REHEARSAL] if rehearse else []
+    timed += ["--note", REHEARSAL, "--threads", "1"] if rehearse else []
     update = [
         *("-m", "benchmarks.update_throughput", "--grid", grid, *timed, "--peers"),
         *("--subjects", "jax", "torch", "sb3-contrib", "--out", f"{out}/throughput"),
     ]
     steps = ["--total-steps", "1600"] if rehearse else []
+    seeds = ["compiled-16"] if options.sizes > 1 else []
     return [
         [Part("doctor", "set-up of the machine", 60, ["-c", DOCTOR])],
         [
@@ -145,7 +146,7 @@ def groups(options: argparse.Namespace) -> list[list[Part]]:
                 [
                     *("-m", "benchmarks.compiled_training", "--speed", *timed),
                     *("--num-envs", "16" if rehearse else "2048"),
-                    *("--subjects", "compiled", "compiled-16"),
+                    *("--subjects", "compiled", *seeds),
                     *("--out", f"{out}/compiled"),
                 ],
             )
@@ -169,6 +170,16 @@ def groups(options: argparse.Namespace) -> list[list[Part]]:
     ]  # fmt: skip
 
 
+def chosen(options: argparse.Namespace) -> list[list[Part]]:
+    """Of `groups`, the parts that were asked for."""
+    asked = options.parts
+    found = (
+        [part for part in group if not asked or part.name in asked]
+        for group in groups(options)
+    )
+    return [group for group in found if group]
+
+
 DOCTOR = "import sys; from trpo.doctor import main; sys.exit(main())"
 
 
@@ -185,7 +196,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options.gpus = found
     book = Book(options)
     end = time.monotonic() + 60.0 * options.minutes
-    for group in book.in_order(groups(options)):
+    for group in book.in_order(chosen(options)):
         run_side_by_side(group, book, environment, end)
     book.write_page(tables(options, environment))
     print(f"wrote {book.page}")
@@ -204,6 +215,7 @@ def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
     add("--device", default="cuda", help="such as cuda:1")
     add("--rehearse", action="store_true", help=REHEARSAL)
     add("--sizes", type=int, choices=(1, 4), default=4, help="of a rehearsal")
+    add("--parts", nargs="+", default=[], help="only these, such as parity update")
     add("--wheels", type=Path, default=ROOT / ".wheels", help="wheels brought along")
     options = parser.parse_args(arguments)
     if options.publish and (options.out or options.rehearse):
@@ -221,6 +233,7 @@ def environment_of(options: argparse.Namespace) -> dict[str, str]:
     """Of every process: this checkout, what was brought along, no memory hoarded."""
     packages = options.work / "packages"
     unpacked = unpack(options.wheels, packages)
+    sys.path.append(str(packages))
     if unpacked:
         print(f"unpacked {', '.join(unpacked)}", flush=True)
     paths = [str(ROOT), str(packages), os.environ.get("PYTHONPATH", "")]
@@ -313,9 +326,9 @@ class Book:
         for again in (False, True):
             for group in found:
                 missing = [part for part in group if part.name not in done]
-                chosen = [part for part in missing if (part.name in tried) == again]
-                if chosen:
-                    yield chosen
+                now = [part for part in missing if (part.name in tried) == again]
+                if now:
+                    yield now
 
     def put(self, part: Part, outcome: Outcome) -> None:
         """Keep what became of a part."""
@@ -345,7 +358,7 @@ class Book:
             "| part | what | status | s |",
             "| --- | --- | --- | ---: |",
         ]
-        for part in (part for group in groups(self.options) for part in group):
+        for part in (part for group in chosen(self.options) for part in group):
             status, why, seconds = self.outcomes.get(
                 part.name, Outcome(NOT_RUN, "no time left")
             )
