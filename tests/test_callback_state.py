@@ -224,13 +224,19 @@ def test_a_run_that_could_not_be_saved_does_not_start(tmp_path, state):
     train_run(small(eval_interval=0, total_steps=64), run, callbacks=[Notes({"x": 1})])
 
 
+class Spare(torch.nn.Linear):
+    """Has a weight that nothing depends on, and that is no number."""
+
+    def __init__(self):
+        super().__init__(4, 2)
+        self.spare = torch.nn.Parameter(torch.tensor([math.nan]))
+
+
 def test_weights_that_could_not_be_saved_are_refused_before_the_first_rollout(
     tmp_path,
 ):
-    network = torch.nn.Linear(4, 2)
-    with torch.no_grad():
-        network.weight[0, 0] = math.nan
-    make = functools.partial(Trainer, policy_network=network)
-    with pytest.raises(ValueError, match=r"finite|policy_network"):
-        train_run(small(), tmp_path / "run", make_trainer=make)
+    make, notes = functools.partial(Trainer, policy_network=Spare()), Notes({})
+    notes.on_rollout = lambda _: pytest.fail("it has begun")
+    with pytest.raises(ValueError, match=r"policy\.network\.spare"):
+        train_run(small(), tmp_path / "run", make_trainer=make, callbacks=[notes])
     assert not (tmp_path / "run").exists()
