@@ -154,16 +154,18 @@ def table(rows: Sequence[Row], finals: Sequence[Row], env: str) -> str:
         ordered, key=lambda row: row.run[:2]
     ):
         own = list(group)
-        late = [
-            [r.cost_mean for r in rows if r.run == row.run and r.step > row.step / 2]
-            for row in own
-        ]
-        training = ", ".join(f"{np.mean(costs):.1f}" for costs in late)
+        training = ", ".join(f"{late_costs(rows, row):.1f}" for row in own)
         costs = ", ".join(f"{row.cost_mean:.1f}" for row in own)
         returns = ", ".join(f"{row.return_mean:.1f}" for row in own)
         head = f"| {algorithm} | {backend} | {own[0].step:,} |"
         lines.append(f"{head} {training} | {costs} | {returns} |")
     return "\n".join(lines) + "\n"
+
+
+def late_costs(rows: Sequence[Row], final: Row) -> float:
+    """Mean cost over the second half of the training that ended in a policy."""
+    own = [r for r in rows if r.run == final.run and r.step > final.step / 2]
+    return float(np.mean([row.cost_mean for row in own]))
 
 
 def page(folder: Path) -> str:

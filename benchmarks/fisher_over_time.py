@@ -153,6 +153,13 @@ def summary(turns: list[Turn]) -> str:
     return "\n".join(lines)
 
 
+def read(path: Path) -> list[Turn]:
+    """The turns of a CSV."""
+    with path.open(newline="") as file:
+        _, *rows = csv.reader(file)
+    return [Turn(name, *map(float, numbers)) for name, *numbers in rows]
+
+
 def draw(turns: list[Turn], path: Path) -> None:
     """Rates over time, one panel for each backend; another's seconds are gaps."""
     from matplotlib.figure import Figure

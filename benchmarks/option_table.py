@@ -90,6 +90,26 @@ def page(stem: Path) -> str:
     return "\n".join(lines) + "\n"
 
 
+def told_apart(stem: Path) -> str:
+    """A Markdown item: all options whose interval excludes 0, worse ones and better."""
+    by_option: dict[str, list[dict[str, str]]] = {}
+    outcomes = _read(stem.parent / f"{stem.name}.csv")
+    for row in outcomes:
+        by_option.setdefault(row["option"], []).append(row)
+    found: dict[str, list[str]] = {"worse": [], "better": []}
+    for name in by_option:
+        interval = interval_of(by_option, name)
+        if interval is not None and not interval.low <= 0 <= interval.high:
+            found["worse" if interval.high < 0 else "better"].append(
+                f"{name} {interval}"
+            )
+    said = "; ".join(f"{how}: {', '.join(of) or 'none'}" for how, of in found.items())
+    env_id, seeds = stem.name.rpartition("-")[0], {row["seed"] for row in outcomes}
+    return (
+        f"- {env_id}, {int(outcomes[0]['steps']):,} steps, {len(seeds)} seeds: {said}"
+    )
+
+
 def interval_of(
     by_option: Mapping[str, Sequence[Mapping[str, str]]], name: str
 ) -> Interval | None:

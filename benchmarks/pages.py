@@ -7,6 +7,7 @@ A part is a whole page, or what stands between `<!-- NAME:begin -->` and
 `<!-- NAME:end -->`. `tests/test_pages.py` requires that all are as written here.
 """
 
+import csv
 import dataclasses
 import re
 from collections.abc import Callable, Iterator
@@ -49,6 +50,7 @@ def parts() -> Iterator[Part]:
         compiled_prediction,
         compiled_report as compiled,
         cost_limit,
+        fisher_over_time,
         option_table,
         prediction,
         report,
@@ -69,9 +71,19 @@ def parts() -> Iterator[Part]:
     yield Part(readme, "spaces", comparison.markdown)
     yield Part(readme, "compiled", partial(compiled.readme_part, learning, *tasks))
     yield Part(readme, "training", partial(study.summary, studies))
+    options = sorted((COMMITTED / "options").glob("*-times.csv"))
+    stems = [path.with_name(path.stem.removesuffix("-times")) for path in options]
+    told = lambda: "\n".join(map(option_table.told_apart, stems))
+    yield Part(readme, "options", told)
     yield Part(readme, "throughput", partial(report_tables.readme_table, stores))
     targets = all_targets(stores)
     yield Part(own, "targets", partial(report_tables.targets_table, targets))
+    yield Part(own, "against", partial(report_tables.against_table, throughput))
+    for topic in ("first call", "stepping", "fisher"):
+        tried = partial(report_tables.attempts_table, throughput, topic)
+        yield Part(own, f"attempts-{topic.replace(' ', '-')}", tried)
+    turns = fisher_over_time.read(throughput / f"{fisher_over_time.KIND}.csv")
+    yield Part(own, "fisher", partial(fisher_over_time.summary, turns))
     yield Part(throughput / "throughput.md", "", partial(report.page, throughput))
     for name in prediction.GPUS:
         page = throughput / f"{name.lower()}.md"
@@ -81,13 +93,18 @@ def parts() -> Iterator[Part]:
     yield Part(learning / "README.md", "", partial(compiled.page, learning, *tasks))
     for folder in studies:
         yield Part(folder / "README.md", "", partial(study.page, folder))
-    for path in sorted((COMMITTED / "options").glob("*-times.csv")):
-        stem = path.with_name(path.stem.removesuffix("-times"))
+    for stem in stems:
         page = stem.with_name(f"{stem.name}.md")
         yield Part(page, "", partial(option_table.page, stem))
     for path in sorted((COMMITTED / "training" / "ablations").glob("*.csv")):
         page = path.with_name(f"{path.stem}.md")
         yield Part(page, "", partial(ablation.page, path))
+    for page in ("training/tuning.md", "spaces/tuning.md"):
+        for path in sorted((COMMITTED / page).with_suffix("").glob("*.csv")):
+            marker = f"tuning-{path.stem}"
+            yield Part(COMMITTED / page, marker, partial(_table, path))
+    small = COMMITTED / "spaces" / "small"
+    yield Part(small / "README.md", "returns", partial(_small_table, small))
     folder = COMMITTED / "reliability"
     yield Part(folder / "README.md", "", partial(torture.page, folder))
     folder = COMMITTED / "constrained"
@@ -96,6 +113,55 @@ def parts() -> Iterator[Part]:
     yield Part(scaling, "", partial(scale.page, COMMITTED / "scale"))
     folder = COMMITTED / "parity"
     yield Part(folder / "mutation.md", "", partial(mutation.page, mutation.RECORDED))
+
+
+def _table(path: Path) -> str:
+    """A CSV as a Markdown table."""
+    with path.open(newline="") as file:
+        header, *rows = csv.reader(file)
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+
+
+# Environment -> what it is of, and the best return.
+SMALL = {
+    "Echo": ("MultiDiscrete of unequal starts", 8),
+    "Gallery": ("two images and numbers in a Dict", 4),
+    "Pack": ("Dict and Tuple actions", 12),
+    "Pointer": ("Dict observation", 4),
+    "RecallLong": ("memory over 20 steps", 1),
+    "Spot": ("image, 8 x 8", 4),
+    "Switches": ("MultiBinary", 12),
+    "TicTacToe": ("action masks; random opponent", 1),
+}
+
+
+def _small_table(folder: Path) -> str:
+    """Returns of the seeds on small environments, of a folder's CSV files."""
+    returns: dict[tuple[str, str, str], list[str]] = {}
+    for kind in ("small", "memory"):
+        for backend, name in (("jax", "JAX"), ("torch", "PyTorch")):
+            with (folder / f"{kind}-{backend}.csv").open(newline="") as file:
+                for row in csv.DictReader(file):
+                    env = re.search(r"/(\w+)-v0", row["env_id"])
+                    memory = re.search(r"recurrent=(\w+)", row["setting"])
+                    kinds = {"gru": "GRU", "none": "feed-forward"}
+                    label = f", {kinds[memory[1]]}" if memory else ""
+                    assert env is not None
+                    key = (env[1], label, name)
+                    returns.setdefault(key, []).append(
+                        f"{float(row['return_mean']):.2f}"
+                    )
+    lines = [
+        "| environment | space | backend | returns of the seeds | best possible |",
+        "|---|---|---|---|---|",
+    ]
+    order = sorted(returns, key=lambda key: (key[0], key[1] != ", GRU", key[2]))
+    for env, label, name in order:
+        space, best = SMALL[env]
+        seeds = ", ".join(returns[env, label, name])
+        lines.append(f"| {env}{label} | {space} | {name} | {seeds} | {best} |")
+    return "\n".join(lines)
 
 
 def replace_between(text: str, marker: str, inside: str) -> str:

@@ -1,7 +1,9 @@
 """Markdown tables of the timing benchmarks."""
 
+import csv
 import math
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 from benchmarks import analysis
@@ -215,6 +217,32 @@ def targets_table(targets: Sequence[Target]) -> str:
     verdicts = {True: "yes", False: "**no**", None: "–"}
     body = [[t.text, t.measured, verdicts[t.met], f"`{t.command}`"] for t in targets]
     return table(("target", "measured", "met", "command"), body)
+
+
+def attempts_table(folder: Path, topic: str) -> str:
+    """What was tried for one target, as it was noted then."""
+    with (folder / "attempts.csv").open(newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row["topic"] == topic]
+    names = ("attempt", "measured", "kept")
+    return table(names, [[row[name] for name in names] for row in rows])
+
+
+def against_table(folder: Path) -> str:
+    """Times of an update over those of older commits."""
+    with (folder / "against.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    body = [
+        [
+            row["revision"],
+            row["backend"],
+            f"{int(row['samples']):,} x {row['units']}-{row['units']}",
+            f"{row['ratio']} [{row['low']}, {row['high']}]",
+            f"[{row['noise low']}, {row['noise high']}]",
+        ]
+        for row in rows
+    ]
+    header = ("commit", "backend", "size", "ratio", "the same code twice")
+    return table(header, body)
 
 
 def readme_table(stores: Stores) -> str:

@@ -19,11 +19,9 @@ COMMANDS = sorted(
     for path in (REPOSITORY / "benchmarks").rglob("*.py")
     if "run_command(main, Arguments)" in path.read_text()
 )
-# What the commands run in processes of their own, and what only prints.
-NO_COMMANDS = {
-    *("against_cell", "peer_run", "versions", "worker"),
-    *("scale.trace", "scale.worker", "torture.peers"),
-}
+# What the commands run in processes of their own, and what writes as others do.
+NO_COMMANDS = {"against_cell", "peer_run", "versions", "worker"}
+NO_COMMANDS |= {"scale.trace", "scale.worker"}
 
 
 def test_every_command_is_one_of_these():
@@ -33,7 +31,9 @@ def test_every_command_is_one_of_these():
         if '__name__ == "__main__"' in path.read_text()
     }
     found = {name.removeprefix("benchmarks.") for name in COMMANDS}
-    assert started - NO_COMMANDS == found
+    # Rows of `torture` have processes of their own.
+    rows = {name for name in started if name.startswith("torture.")} - found
+    assert started - NO_COMMANDS - rows == found
     assert len(found) >= 17
 
 
