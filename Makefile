@@ -50,7 +50,7 @@ proofs: install
 	XLA_FLAGS="$(QUICK)" $(BIN)/python -m benchmarks.torture --fraction 0.1 --fresh \
 		--runs runs/torture-tenth --out runs/torture-tenth
 
-# Parity as a user proves it: the quick certificate, a minute.
+# Parity as a user proves it: the quick certificate.
 certificate: export OMP_NUM_THREADS = 1
 certificate: install
 	$(BIN)/trpo parity --quick --out runs/parity
@@ -60,7 +60,7 @@ mutation: install
 	$(BIN)/python -m parity_tests.mutation --count 10 --workers 2 \
 		--seed "$$(git rev-parse HEAD 2>/dev/null || echo none)"
 
-# Every fault at full size, over an hour; what is done is not run again.
+# Every fault at full size; what is done is not run again.
 torture: export OMP_NUM_THREADS = 1
 torture: install
 	$(BIN)/python -m benchmarks.torture $(if $(PEER_PYTHON),--peer-python $(PEER_PYTHON))
