@@ -28,7 +28,7 @@ PHRASES = {
         "Martens 2010", "Martens and Grosse 2015", "Schulman et al. 2016, eq. 30",
         "Huber 1964", "whose 95 % interval", "excludes 0", "stays below 20",
         "Achiam et al. 2017", "half of training", "deterministic, 20 episodes a seed",
-        "64-bit mode is off", "from environment 1 at step 2", "environment 1 failed",
+        "64-bit mode is off", "from environment 1 at the reset", "environment 1 failed",
         "killed by signal 9", "no answer within 60 s",
     ),
     "parity_tests/README.md": (
