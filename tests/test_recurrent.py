@@ -284,7 +284,14 @@ def test_a_video_is_played_with_memory(tmp_path, monkeypatch):
         "trpo.evaluation.make_environment",
         lambda env_id, **_: make_environment(env_id, seed=0),
     )
-    record_video(agent, "TrpoTest/Fading-v0", seed=0, directory=tmp_path)
+    (tmp_path / "outside").write_text("mine")
+    (tmp_path / "films").mkdir()
+    (tmp_path / "films" / "a.mp4").symlink_to(tmp_path / "outside")
+    film = record_video(
+        agent, "TrpoTest/Fading-v0", seed=0, directory=tmp_path / "films"
+    )
+    assert (film.read_bytes(), film.is_symlink()) == (b"", False)
+    assert (tmp_path / "outside").read_text() == "mine"
     assert len(seen) >= 2
     assert seen[0] == 0.0
     assert min(seen[1:]) > 0.0
