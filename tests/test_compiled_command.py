@@ -2,7 +2,9 @@
 
 import csv
 import json
+import os
 import re
+import signal
 
 import numpy as np
 import pytest
@@ -220,3 +222,42 @@ def test_callbacks_between_chunks_and_a_figure_of_all_members(tmp_path, capsys):
     assert main(["plot", str(run)]) == 0
     page = (run / "diagnostics.html").read_text()
     assert "<td>seed</td><td>0</td><td>1</td>" in page
+
+
+@pytest.mark.parametrize("seeds", [1, 2])
+def test_all_is_saved_before_the_last_evaluation_which_a_signal_leaves_out(
+    tmp_path, monkeypatch, capsys, seeds
+):
+    from trpo_jax.compiled_run import CompiledTrainer
+
+    run, config = tmp_path / "run", small(eval_interval=0)
+    advance, cut = CompiledTrainer.advance, []
+
+    def interrupted(self, iterations, *, evaluate=False):
+        if evaluate:
+            raise KeyboardInterrupt
+        if self.update_count + iterations == config.num_updates and cut:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return advance(self, iterations, evaluate=evaluate)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(CompiledTrainer, "advance", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            train_compiled(config, run, num_seeds=seeds)
+        members = [path.parent for path in run.glob("**/checkpoints")]
+        steps = [RunDirectory(member).load()[0].step for member in members]
+        assert steps == [config.num_steps] * seeds
+        cut.append(True)
+        assert train_compiled(config, tmp_path / "cut", num_seeds=seeds) == []
+    assert "interrupted: not evaluated" in capsys.readouterr().out
+    assert not list(tmp_path.glob("*/**/evaluation.json"))
+    found = resume_compiled(run)
+    assert [len(result.returns) for result in found] == [3] * seeds
+    assert all((member / "evaluation.json").is_file() for member in members)
+
+
+def test_a_limit_of_steps_beside_the_environments_own_is_refused(tmp_path, capsys):
+    command = [*PENDULUM, *OPTIONS, "--run-dir", str(tmp_path / "run")]
+    assert main([*command, "--eval-max-steps", "20"]) == 2
+    assert "`eval_max_steps`: expected 0 with --compiled" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()

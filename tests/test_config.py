@@ -101,6 +101,7 @@ BAD_TRAIN = {
     "scale_returns": NOT_BOOLS,
     "deterministic": NOT_BOOLS,
     "eval_episodes": (100_001, *NOT_COUNTS_FROM_0),
+    "eval_max_steps": NOT_COUNTS_FROM_0,
     "eval_interval": NOT_COUNTS_FROM_0,
     "checkpoint_interval": NOT_COUNTS,
     "keep_checkpoints": NOT_COUNTS,

@@ -110,6 +110,8 @@ class EvaluateArguments:
     """Directory that `trpo train` wrote."""
     episodes: int = 20
     """Number of episodes."""
+    eval_max_steps: int | None = None
+    """Steps after which an episode is cut; by default the run's."""
     modules: Modules = ()
     """Your own code that the run needs, in place of what it names."""
     trust: bool = False

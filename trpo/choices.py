@@ -68,6 +68,7 @@ RUN_COUNTS = {
     "checkpoint_interval": (1, LARGEST_COUNT),
     "keep_checkpoints": (1, LARGEST_COUNT),
     "eval_episodes": (0, MOST_EPISODES),
+    "eval_max_steps": (0, LARGEST_COUNT),
     "eval_interval": (0, LARGEST_COUNT),
     "environment_restarts": (0, LARGEST_COUNT),
 }

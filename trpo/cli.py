@@ -253,6 +253,8 @@ def _evaluate(arguments: list[str]) -> int:
 
     parsed = _parse(EvaluateArguments, arguments, "evaluate")
     require_count("episodes", parsed.episodes, maximum=MOST_EPISODES)
+    if parsed.eval_max_steps is not None:
+        require_count("eval_max_steps", parsed.eval_max_steps, 0)
     _prepare_jax(RunDirectory(parsed.run_dir).shown_config())
     result, film = evaluate_run(
         parsed.run_dir,
@@ -264,12 +266,13 @@ def _evaluate(arguments: list[str]) -> int:
         video=parsed.video,
         modules=typed_modules(parsed.modules, []),
         trust=parsed.trust,
+        max_steps=parsed.eval_max_steps,
     )
     terminal = Terminal()
     if film is not None and not parsed.json:
         terminal.say(f"video {film}")
     terminal.say(evaluation_json(result) if parsed.json else describe(result))
-    return 0
+    return INTERRUPTED if result.interrupted else 0
 
 
 def _plot(arguments: list[str]) -> int:

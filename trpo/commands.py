@@ -9,7 +9,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from trpo.callbacks import Callbacks, Given, Run, Stop
+from trpo.callbacks import Callbacks, Given, Run
 from trpo.checkpoint import Checkpoint
 from trpo.checkpoint_fit import require_fit, restoring
 from trpo.closing import closing, noted
@@ -17,7 +17,7 @@ from trpo.config import TrainConfig
 from trpo.configured_callbacks import configured_callbacks
 from trpo.cost_training import cost_columns
 from trpo.evaluation import EvaluationResult, evaluate, record_video
-from trpo.progress import ProgressDisplay
+from trpo.progress import EvaluationDisplay, ProgressDisplay
 from trpo.run_directory import (
     EVALUATION,
     RunDirectory,
@@ -90,17 +90,19 @@ def train_run(
         with _beginning(directory, found is None):
             trainer = make_trainer(config)
         with closing(trainer.close):
+            saver = Saver(trainer, directory, terminal, asked)
             if found is not None:
                 with restoring(found):
-                    asked.set_state(_restore(trainer, found, terminal))
+                    saver.restore(found)
+                warn_of_other_bits(config, found, terminal)
                 directory.write_config(config)
             with closing(asked.end):
                 with _beginning(directory, found is None):
                     asked.start(_run_of(trainer, directory, asked))
                     note = {"callbacks": asked.get_state()}
                     directory.require_saveable(trainer, note)
-                _train(trainer, directory, terminal, asked, signals)
-            return _finish(trainer, directory, terminal, asked.stop)
+                _train(trainer, saver, signals)
+            return _finish(saver, signals)
 
 
 @contextlib.contextmanager
@@ -146,20 +148,6 @@ def _found(
     return checkpoint
 
 
-def _restore(trainer: Trainer, checkpoint: Checkpoint, terminal: Terminal) -> dict:
-    """Continue the trainer from its checkpoint; returns the callbacks' states."""
-    lost = trainer.set_state(checkpoint.arrays)
-    terminal.say(f"continuing from {checkpoint.path} at step {checkpoint.step:,}")
-    warn_of_other_bits(trainer.config, checkpoint, terminal)
-    if lost:
-        terminal.say(
-            f"environments {list(lost)} could not be restored in the middle of their "
-            "episodes and start new ones",
-            style="yellow",
-        )
-    return checkpoint.metadata.get("callbacks", {})
-
-
 def warn_of_other_bits(
     config: TrainConfig, checkpoint: Checkpoint, terminal: Terminal
 ) -> None:
@@ -172,18 +160,11 @@ def warn_of_other_bits(
         )
 
 
-def _train(
-    trainer: Trainer,
-    directory: RunDirectory,
-    terminal: Terminal,
-    asked: Callbacks,
-    signals: StopRequest,
-) -> None:
-    config = trainer.config
+def _train(trainer: Trainer, saver: Saver, signals: StopRequest) -> None:
+    config, terminal, asked = trainer.config, saver.terminal, saver.asked
     columns = COLUMNS + cost_columns(config) + EVALUATION_COLUMNS
-    writer = directory.metrics_writer(columns, trainer.step_count)
+    writer = saver.directory.metrics_writer(columns, saver.logged_step)
     total = config.num_updates * config.num_envs * config.rollout_steps
-    saver = Saver(trainer, directory, terminal, asked)
 
     def ended() -> bool:
         return signals.is_set() or asked.stop is not None
@@ -194,9 +175,13 @@ def _train(
     ):
         try:
             progress = None
-            while trainer.update_count < config.num_updates and not ended():
-                progress = trainer.train_once(asked.on_rollout)
-                result = _interim(trainer, progress)
+            while not (saver.complete or ended()):
+                progress = saver.due or trainer.train_once(asked.on_rollout)
+                saver.due = progress
+                result = _interim(trainer, progress, terminal, signals)
+                if result is not None and result.interrupted:
+                    break
+                saver.due = None
                 row = {"update": progress.update, **progress.metrics}
                 if (error := writer.write(progress.step, row)) is not None:
                     tell(terminal, "a row of metrics was left out", error)
@@ -212,38 +197,51 @@ def _train(
             at = f"stopped at step {trainer.step_count:,}"
             terminal.say(f"{at}; {saver.how_to_go_on}")
             raise
-    saver.save_last(progress)
+    saver.save_last(None if saver.due else progress)
 
 
-def _interim(trainer: Trainer, progress: Progress) -> EvaluationResult | None:
+def _interim(
+    trainer: Trainer, progress: Progress, terminal: Terminal, signals: StopRequest
+) -> EvaluationResult | None:
     """The evaluation that is due after this update, if any; added to its metrics."""
     interval = trainer.config.eval_interval
     if not interval or progress.update % interval:
         return None
     start = time.perf_counter()
-    result = _evaluate(trainer, INTERIM_EPISODES)
+    result = _evaluate(trainer, INTERIM_EPISODES, terminal, signals)
     seconds = time.perf_counter() - start
-    values = (result.mean, result.std, seconds)
-    progress.metrics.update(zip(EVALUATION_COLUMNS, values, strict=True))
+    if not result.interrupted:
+        values = (result.mean, result.std, seconds)
+        progress.metrics.update(zip(EVALUATION_COLUMNS, values, strict=True))
     return result
 
 
-def _evaluate(trainer: Trainer, episodes: int) -> EvaluationResult:
+def _evaluate(
+    trainer: Trainer, episodes: int, terminal: Terminal, signals: StopRequest
+) -> EvaluationResult:
     config = trainer.config
-    return evaluate(trainer.agent, config.env_id, episodes=episodes, seed=config.seed)
+    return evaluate(
+        trainer.agent,
+        config.env_id,
+        episodes=episodes,
+        seed=config.seed,
+        max_steps=config.eval_max_steps,
+        stop=signals,
+        show=EvaluationDisplay(terminal, episodes).show,
+    )
 
 
-def _finish(
-    trainer: Trainer, directory: RunDirectory, terminal: Terminal, stop: Stop | None
-) -> EvaluationResult | None:
-    config, path = trainer.config, directory.path
+def _finish(saver: Saver, signals: StopRequest) -> EvaluationResult | None:
+    """Draw, evaluate what is saved, and say what to do next."""
+    trainer, directory, terminal = saver.trainer, saver.directory, saver.terminal
+    config, path, stop = trainer.config, directory.path, saver.asked.stop
     title = f"{config.env_id}, {config.backend}, seed {config.seed}"
     with terminal.excusing("no learning curve was drawn"):
         directory.draw_learning_curve(title)
     if stop is not None:
         # By a callback: the run is as long as was wanted, so it is scored.
         terminal.say(f"stopped at step {trainer.step_count:,}: {stop.reason}")
-    elif trainer.update_count < config.num_updates:
+    elif not saver.complete:
         terminal.say(
             f"stopped at step {trainer.step_count:,}; everything is saved in {path}",
             f"  continue:   trpo train --resume {quoted_run(path, config)}",
@@ -251,9 +249,10 @@ def _finish(
         return None
     result = None
     if config.eval_episodes:
-        result = _evaluate(trainer, config.eval_episodes)
-        directory.write(EVALUATION, f"{evaluation_json(result)}\n".encode())
+        result = _evaluate(trainer, config.eval_episodes, terminal, signals)
         terminal.say(describe(result))
+    if result is not None and not result.interrupted:
+        directory.write(EVALUATION, f"{evaluation_json(result)}\n".encode())
     terminal.say(
         f"saved in {path}: config.json, metrics.csv, tensorboard/, checkpoints/, "
         "learning_curve.png",
@@ -262,7 +261,7 @@ def _finish(
         f"{2 * config.total_steps}",
         f"  watch:      tensorboard --logdir {quoted(path / 'tensorboard')}",
     )
-    return result
+    return None if result is not None and result.interrupted else result
 
 
 def evaluate_run(
@@ -276,27 +275,61 @@ def evaluate_run(
     video: Path | None,
     modules: Sequence[str] = (),
     trust: bool = False,
+    max_steps: int | None = None,
 ) -> tuple[EvaluationResult, Path | None]:
-    """Evaluate the newest checkpoint of a run; see `trpo evaluate --help`."""
+    """Evaluate the newest checkpoint of a run; see `trpo evaluate --help`.
+
+    SIGINT and its like end it with what there is.
+    """
     agent, config = load_agent(
         run_dir, backend=backend, device=device, modules=modules, trust=trust
     )
     seed = config.seed if seed is None else seed
-    result = evaluate(
-        agent,
-        config.env_id,
-        episodes=episodes,
-        seed=seed,
-        deterministic=deterministic,
-    )
+    most = config.eval_max_steps if max_steps is None else max_steps
     film = None
-    if video is not None:
-        film = record_video(agent, config.env_id, seed=seed, directory=video)
+    with stop_signals() as signals:
+        result = evaluate(
+            agent,
+            config.env_id,
+            episodes=episodes,
+            seed=seed,
+            deterministic=deterministic,
+            max_steps=most,
+            stop=signals,
+            show=EvaluationDisplay(Terminal(stderr=True), episodes).show,
+        )
+        if video is not None and not result.interrupted:
+            film = record_video(
+                agent,
+                config.env_id,
+                seed=seed,
+                directory=video,
+                max_steps=most,
+                stop=signals,
+            )
     return result, film
 
 
 def describe(result: EvaluationResult) -> str:
-    """The line `return MEAN ± STD over N episodes`, with the cost if there is one."""
+    """The line `return MEAN ± STD over N episodes`, with the cost if there is one.
+
+    Of an evaluation that was interrupted, what it has so far.
+    """
+    under_way = result.only(result.under_way)
+    count, cut = len(result.returns), len(under_way.returns)
+    if not result.interrupted:
+        return f"{_score(result)}{f', {cut} of them cut' if cut else ''}"
+    ended = result.only(~result.under_way)
+    said = _score(ended) if cut < count else "no episode has ended"
+    if cut:
+        said += (
+            f"; of {cut} under way, after at most {under_way.lengths.max():,} steps, "
+            f"{under_way.returns.min():.2f} to {under_way.returns.max():.2f} so far"
+        )
+    return f"interrupted: {said}"
+
+
+def _score(result: EvaluationResult) -> str:
     count, cost = len(result.returns), ""
     if result.costs is not None:
         cost = f", cost {result.costs.mean():.2f} ± {result.costs.std():.2f}"
@@ -311,6 +344,8 @@ def evaluation_json(result: EvaluationResult) -> str:
         "episodes": len(result.returns),
         "returns": result.returns.tolist(),
         "lengths": result.lengths.tolist(),
+        "cut": result.under_way.tolist(),
+        "interrupted": result.interrupted,
     }
     if result.costs is not None:
         values |= {"mean_cost": float(result.costs.mean())}

@@ -211,8 +211,11 @@ class CompiledSession:
             self._save_if_new()
         if trainer.update_count < config.num_updates and not self.stopped:
             evaluations = []
+        elif config.eval_episodes and signals.is_set():
+            evaluations = []
+            self.terminal.say("interrupted: not evaluated")
         elif config.eval_episodes and not evaluations:
-            # Nothing was left to train, or callbacks stopped it before the end.
+            # Only now that all is saved.
             evaluations = trainer.advance(0, evaluate=True).evaluations
         return self._finish(evaluations if config.eval_episodes else [])
 
@@ -227,10 +230,7 @@ class CompiledSession:
         target = self._next_stop(trainer.update_count)
         last = target == config.num_updates
         due = bool(config.eval_interval) and target % config.eval_interval == 0
-        chunk = trainer.advance(
-            target - trainer.update_count,
-            evaluate=due or (last and bool(config.eval_episodes)),
-        )
+        chunk = trainer.advance(target - trainer.update_count, evaluate=due)
         self._write(writers, chunk.progress, chunk.evaluations if due else [])
         display.show(_average([rows[-1] for rows in chunk.progress]))
         ends = last or signals.is_set() or self.stopped

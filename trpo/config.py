@@ -91,6 +91,9 @@ class TrainConfig:
     """Divide rewards by the running standard deviation of the discounted return."""
     eval_episodes: int = 20
     """Deterministic episodes of the evaluation after the last update; 0 for none."""
+    eval_max_steps: int = 0
+    """Steps after which an episode of an evaluation is cut; 0 for the environment's
+    own limit, or 27,000 if it has none."""
     eval_interval: int = 0
     """Updates between evaluations of 5 episodes during training; 0 for none."""
     checkpoint_interval: int = 10

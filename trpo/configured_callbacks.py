@@ -30,6 +30,11 @@ def require_compilable(config: TrainConfig) -> None:
     Raises:
         ValueError: names the flag.
     """
+    if config.eval_max_steps:
+        raise ValueError(
+            "`eval_max_steps`: expected 0 with --compiled, whose environments all have "
+            f"a time limit of their own, got {config.eval_max_steps}."
+        )
     if config.callbacks.video_every:
         raise ValueError(
             "`video_every`: expected 0 with --compiled, whose environments stay on the "

@@ -12,6 +12,7 @@ from trpo.closing import closing
 from trpo.environments import make_environment
 from trpo.evaluation import record_video
 from trpo.files import FileError, Folder
+from trpo.signals import stop_signals
 from trpo.user_modules import import_moviepy
 from trpo.validation import require_between, require_count
 
@@ -130,9 +131,15 @@ class Video(Callback):
                 Folder(self._run.directory) as run,
                 run.folder("videos", make=True) as videos,
                 videos.folder(f"step-{progress.step:012d}", make=True) as folder,
+                stop_signals() as stop,
             ):
                 record_video(
-                    self._run.agent, config.env_id, seed=config.seed, directory=folder
+                    self._run.agent,
+                    config.env_id,
+                    seed=config.seed,
+                    directory=folder,
+                    max_steps=config.eval_max_steps,
+                    stop=stop,
                 )
         except (OSError, FileError) as error:
             warnings.warn(

@@ -56,3 +56,26 @@ class ProgressDisplay:
             f"{'' if cost is None else f'cost {cost:.1f}  '}"
             f"KL {metrics['policy/kl']:.4f}  {status.name.lower()}"
         )
+
+
+class EvaluationDisplay:
+    """A line every ten seconds of an evaluation, on the way to its last episode's end.
+
+    Args:
+        terminal: Where to print.
+        episodes: Of the evaluation.
+    """
+
+    def __init__(self, terminal: Terminal, episodes: int) -> None:
+        self._terminal, self._episodes = terminal, episodes
+        self._last_line = time.monotonic()
+
+    def show(self, ended: int, steps: int) -> None:
+        """Show the state before a step."""
+        now = time.monotonic()
+        if now - self._last_line >= LINE_INTERVAL:
+            self._last_line = now
+            self._terminal.say(
+                f"evaluation: {ended:,} of {self._episodes:,} episodes have ended, "
+                f"others are at step {steps:,}"
+            )

@@ -283,6 +283,11 @@ class RolloutCollector:
             dropped=bad,
         )
 
+    def forget(self) -> None:
+        """Keep no actions and no episodes that have ended: nobody asks for them."""
+        self._open.actions.clear()
+        self._open.ended.clear()
+
     def get_state(self) -> dict[str, np.ndarray]:
         """Open episodes: their numbers, sums, last observation and actions so far."""
         return self.state_at(self.mark())

@@ -1,10 +1,18 @@
 """Checkpoints of a run as it goes on, on a disk that may be full."""
 
+from typing import Any
+
+from trpo.callback_state import decoded_state, encoded_state
 from trpo.callbacks import Callbacks
+from trpo.checkpoint import Checkpoint, CheckpointError
+from trpo.config import TrainConfig
+from trpo.cost_training import cost_columns
 from trpo.files import FileError
 from trpo.run_directory import RunDirectory, RunDirectoryError, quoted_run
 from trpo.terminal import Terminal
-from trpo.training import Progress, Trainer
+from trpo.training import COLUMNS, Progress, Trainer
+from trpo.types import StepStatus
+from trpo.validation import shown
 
 
 class Saver:
@@ -28,6 +36,46 @@ class Saver:
         self.asked = asked
         # Updates that the newest checkpoint has; None if there is none.
         self.saved = trainer.update_count or None
+        self.due: Progress | None = None
+        """The last update, as long as its evaluation, and so all that follows it, is
+        still to come; part of a checkpoint, so that a resumed run makes up for it."""
+
+    def restore(self, checkpoint: Checkpoint) -> None:
+        """Continue from a checkpoint that fits.
+
+        Raises:
+            CheckpointError: what it says of an update is no such thing.
+        """
+        metrics = decoded_state(checkpoint.metadata.get("due"))
+        if metrics is not None:
+            _require_metrics(metrics, checkpoint, self.trainer.config)
+        trainer = self.trainer
+        lost = trainer.set_state(checkpoint.arrays)
+        self.saved = trainer.update_count
+        if metrics is not None:
+            self.due = Progress(trainer.update_count, trainer.step_count, metrics)
+        self.terminal.say(
+            f"continuing from {checkpoint.path} at step {checkpoint.step:,}"
+        )
+        if lost:
+            self.terminal.say(
+                f"environments {list(lost)} could not be restored in the middle of "
+                "their episodes and start new ones",
+                style="yellow",
+            )
+        self.asked.set_state(checkpoint.metadata.get("callbacks", {}))
+
+    @property
+    def complete(self) -> bool:
+        """Whether all updates are made, and nothing that follows them is due."""
+        trainer = self.trainer
+        return self.due is None and trainer.update_count >= trainer.config.num_updates
+
+    @property
+    def logged_step(self) -> int:
+        """Environment steps up to which metrics are written."""
+        trainer = self.trainer
+        return trainer.step_count - (trainer.steps_per_update if self.due else 0)
 
     @property
     def how_to_go_on(self) -> str:
@@ -40,7 +88,9 @@ class Saver:
     def save(self, progress: Progress | None = None) -> None:
         """Write a checkpoint, and tell the callbacks if they are given the progress."""
         try:
-            note = {"callbacks": self.asked.get_state()}
+            note: dict[str, Any] = {"callbacks": self.asked.get_state()}
+            if self.due is not None:
+                note["due"] = encoded_state("due", self.due.metrics)
             path = self.directory.save(self.trainer, note)
         except (OSError, FileError) as error:
             tell(self.terminal, "no checkpoint was written", error)
@@ -66,6 +116,21 @@ class Saver:
                 "`run_dir`: expected room for the last checkpoint, got none. Older "
                 f"ones are as they were. Free some space, then {self.how_to_go_on}"
             )
+
+
+def _require_metrics(metrics: Any, checkpoint: Checkpoint, config: TrainConfig) -> None:
+    """Refuse what are no metrics of an update."""
+    known = {*COLUMNS, *cost_columns(config)}
+    if not (
+        isinstance(metrics, dict)
+        and {"policy/kl", "policy/status"} <= metrics.keys() <= known
+        and all(type(value) in (int, float) for value in metrics.values())
+        and metrics["policy/status"] in list(StepStatus)
+    ):
+        raise CheckpointError(
+            f"{checkpoint.path}: `due`: expected an update's metrics, got "
+            f"{shown(metrics)}."
+        )
 
 
 def tell(terminal: Terminal, what: str, error: Exception) -> None:
