@@ -4,7 +4,7 @@ from typing import Any
 
 from trpo.callback_state import decoded_state, encoded_state
 from trpo.callbacks import Callbacks
-from trpo.checkpoint import Checkpoint, CheckpointError
+from trpo.checkpoint import Checkpoint
 from trpo.config import TrainConfig
 from trpo.cost_training import cost_columns
 from trpo.files import FileError
@@ -44,11 +44,11 @@ class Saver:
         """Continue from a checkpoint that fits.
 
         Raises:
-            CheckpointError: what it says of an update is no such thing.
+            ValueError: what it holds is no state of this run.
         """
         metrics = decoded_state(checkpoint.metadata.get("due"))
         if metrics is not None:
-            _require_metrics(metrics, checkpoint, self.trainer.config)
+            _require_metrics(metrics, self.trainer.config)
         trainer = self.trainer
         lost = trainer.set_state(checkpoint.arrays)
         self.saved = trainer.update_count
@@ -118,7 +118,7 @@ class Saver:
             )
 
 
-def _require_metrics(metrics: Any, checkpoint: Checkpoint, config: TrainConfig) -> None:
+def _require_metrics(metrics: Any, config: TrainConfig) -> None:
     """Refuse what are no metrics of an update."""
     known = {*COLUMNS, *cost_columns(config)}
     if not (
@@ -127,10 +127,7 @@ def _require_metrics(metrics: Any, checkpoint: Checkpoint, config: TrainConfig) 
         and all(type(value) in (int, float) for value in metrics.values())
         and metrics["policy/status"] in list(StepStatus)
     ):
-        raise CheckpointError(
-            f"{checkpoint.path}: `due`: expected an update's metrics, got "
-            f"{shown(metrics)}."
-        )
+        raise ValueError(f"`due`: expected an update's metrics, got {shown(metrics)}.")
 
 
 def tell(terminal: Terminal, what: str, error: Exception) -> None:
