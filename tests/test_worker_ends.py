@@ -60,6 +60,8 @@ def test_environments_that_are_forgotten_end():
     assert not alive(pids)
 
 
+# JAX, where another test has imported it, warns of any fork.
+@pytest.mark.filterwarnings("ignore:os.fork")
 def test_a_fork_can_neither_use_nor_end_them():
     env, pids = stuck("sleeps")
     if (child := os.fork()) == 0:
