@@ -6,7 +6,7 @@
 import numpy as np
 import pytest
 
-from benchmarks.torture import disks, runs, workers
+from benchmarks.torture import disks, places, runs, workers
 from benchmarks.torture.defects import DEFECTS, losses
 from benchmarks.torture.rows import Row
 from trpo.rollout import RolloutCollector
@@ -18,6 +18,13 @@ def test_a_disk_that_refuses_is_survived(scenario):
     assert row.lost == []
     assert row.survived == row.done
     assert row.survived > 0 or "not run" in row.note
+
+
+@pytest.mark.parametrize("scenario", places.SCENARIOS, ids=lambda s: s.fault)
+def test_what_a_run_directory_holds_touches_nothing_else(scenario):
+    row = scenario.at(0.02)
+    assert row.lost == []
+    assert row.survived == row.done > 0
 
 
 @pytest.mark.parametrize("name", DEFECTS)

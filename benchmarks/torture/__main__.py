@@ -22,6 +22,7 @@ from benchmarks.torture import (
     disks,
     orphans,
     peers,
+    places,
     power_cut,
     runs,
     soak,
@@ -38,7 +39,7 @@ RESULTS = "reliability"
 OURS = [
     scenario
     for module in (updates, checkpoints, power_cut, workers, orphans, disks,
-                   configurations, taken, runs, strangers, soak)
+                   configurations, taken, runs, strangers, places, soak)
     for scenario in module.SCENARIOS
 ]  # fmt: skip
 
