@@ -22,7 +22,7 @@ class Meeting:
     """
 
     def __init__(self, size: int) -> None:
-        self.barrier = threading.Barrier(size, timeout=60)
+        self.barrier = threading.Barrier(size, timeout=600)
         self.parts: list[Any] = [None] * size
         self.rank = threading.local()
 

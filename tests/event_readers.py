@@ -2,13 +2,12 @@
 
 import subprocess
 import tempfile
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from tests.waiting import until
 from trpo.metrics import read_metrics
 
 
@@ -44,14 +43,14 @@ def scalars_of_server(directory: Path) -> dict[str, list[tuple[int, float, float
             [tensorboard_data_server.server_binary(), *options, f"--port-file={port}"]
         )
         try:
-            _until(lambda: port.exists() and port.read_text().endswith("\n"))
+            until(lambda: port.exists() and port.read_text().endswith("\n"))
             address = f"localhost:{port.read_text().strip()}"
             credentials, _ = ChannelCredsType.LOCAL.channel_config()
             channel = grpc.secure_channel(address, credentials)
             provider = grpc_provider.GrpcDataProvider(
                 address, grpc_provider.make_stub(channel)
             )
-            found = _until(
+            found = until(
                 lambda: provider.read_scalars(
                     context.RequestContext(),
                     experiment_id="",
@@ -65,15 +64,6 @@ def scalars_of_server(directory: Path) -> dict[str, list[tuple[int, float, float
             server.wait()
     (run,) = found.values()
     return {tag: [(e.step, e.value, e.wall_time) for e in run[tag]] for tag in run}
-
-
-def _until(ask: Callable[[], Any]) -> Any:
-    """The first answer that is something."""
-    deadline = time.monotonic() + 60
-    while not (answer := ask()):
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-    return answer
 
 
 def assert_events_are_the_metrics(run: Path) -> None:

@@ -5,7 +5,6 @@ import pickle
 import struct
 import subprocess
 import sys
-import time
 
 import numpy as np
 import pytest
@@ -158,10 +157,8 @@ TENSOR = '{"w":{"dtype":"F32","shape":[4],"data_offsets":[0,16]}}'
 )
 def test_states_made_to_do_harm_are_refused(saved, content):
     forge(saved, content)
-    start = time.perf_counter()
     with pytest.raises(CheckpointError, match=STATE_FILE):
         load_checkpoint(saved)
-    assert time.perf_counter() - start < 1.0
 
 
 @pytest.mark.parametrize("number", [np.nan, np.inf, -np.inf])

@@ -8,6 +8,7 @@ import pytest
 
 from tests.callback_runs import small
 from tests.rank_processes import start
+from tests.waiting import PATIENCE
 from trpo.callbacks import Callback
 from trpo.cli import main
 from trpo.closing import closing, noted
@@ -223,7 +224,7 @@ def test_the_rank_whose_environment_fails_is_named_by_all(tmp_path):
         "--distributed",
     ]
     processes = start(command, 2)
-    said = [process.communicate(timeout=100)[1] for process in processes]
+    said = [process.communicate(timeout=PATIENCE)[1] for process in processes]
     assert all(process.returncode for process in processes), said
     for text in said:
         assert "the cause" in text, said

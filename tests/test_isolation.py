@@ -81,11 +81,13 @@ def test_an_import_brings_nothing_but_its_framework(package, frameworks):
 
 
 def test_import_trpo_is_fast():
-    timed = (
-        "import time; start = time.perf_counter(); import trpo; "
-        "print(time.perf_counter() - start)"
+    # For it brings nothing: how fast that is, is the machine's affair.
+    brought = (
+        "import sys; before = set(sys.modules); import trpo; "
+        "names = {name.partition('.')[0] for name in set(sys.modules) - before}; "
+        "print(*sorted(names - sys.stdlib_module_names))"
     )
-    assert min(float(run(timed)) for _ in range(3)) < 0.5
+    assert run(brought) == "trpo\n"
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from tests.agents import BACKENDS
+from tests.waiting import PATIENCE
 from trpo.launchers import LAUNCHERS, free_port, local_rank
 from trpo.rendezvous import Rendezvous
 from trpo.run_directory import RunDirectory
@@ -124,7 +125,11 @@ def test_processes_of_open_mpi_make_one_run(tmp_path, backend):
     command = [str(BIN / "mpirun"), "--oversubscribe", "-n", "2", str(BIN / "trpo")]
     command += [*TRAIN, "--backend", backend, "--run-dir", str(tmp_path / "run")]
     done = subprocess.run(
-        command, env=os.environ | allowed, capture_output=True, text=True, timeout=200
+        command,
+        env=os.environ | allowed,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
     )
     assert done.returncode == 0, done.stderr
     assert_made_by_two(tmp_path / "run", done.stdout)
@@ -149,6 +154,6 @@ def test_jax_finds_slurm(tmp_path):
         )
         for rank in range(2)
     ]
-    said = [process.communicate(timeout=200) for process in processes]
+    said = [process.communicate(timeout=PATIENCE) for process in processes]
     assert [process.returncode for process in processes] == [0, 0], said
     assert_made_by_two(tmp_path / "run", said[0][0])

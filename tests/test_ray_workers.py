@@ -2,12 +2,12 @@
 
 import importlib.util
 import os
-import time
 
 import numpy as np
 import pytest
 
 from benchmarks.torture import workers
+from tests.waiting import PATIENCE, until
 from trpo import ray_cluster
 from trpo.cli import main
 from trpo.environment_worker import EnvironmentWorkerError
@@ -46,11 +46,8 @@ def _pid(_):
     return os.getpid()
 
 
-def gone(pids, seconds=5.0):
-    deadline = time.monotonic() + seconds
-    while workers.alive(pids) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    return not workers.alive(pids)
+def gone(pids):
+    return until(lambda: not workers.alive(pids))
 
 
 def test_a_run_is_that_of_environments_in_this_process_and_resumes_as_it():
@@ -90,21 +87,20 @@ def test_a_run_is_that_of_environments_in_this_process_and_resumes_as_it():
     ("kind", "reason"),
     [
         ("killed", "its actor was lost"),
-        ("hanging", "no answer within 3 s"),
+        ("hanging", "no answer within 10 s"),
         ("raise", "RuntimeError: planted in the environment"),
     ],
 )
 def test_a_failure_is_named_and_leaves_no_actor(kind, reason):
-    env = vector(kind, "step", timeout=60.0)
+    env = vector(kind, "step", timeout=PATIENCE)
     pids = pids_of(env)
-    env._timeout = 3.0  # Starting actors is not answering.
+    if kind == "hanging":
+        env._timeout = 10.0  # Starting actors is not answering.
     with pytest.raises(EnvironmentWorkerError, match=reason) as caught:
         workers._play(env, 5)
     assert (caught.value.index, caught.value.phase) == (workers.BAD, "step")
     assert ("Traceback" in caught.value.original) == (kind == "raise")
-    start = time.monotonic()
     env.close()
-    assert time.monotonic() - start < 2.0
     assert gone(pids)
 
 

@@ -7,12 +7,12 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 
 import pytest
 
 import trpo.commands
 from tests.callback_runs import small
+from tests.waiting import PATIENCE, until
 from trpo.callbacks import Callback
 from trpo.commands import train_run
 from trpo.compiled_commands import resume_compiled, train_compiled
@@ -243,14 +243,15 @@ def test_a_terminal_that_closes_lets_all_runs_of_a_sweep_save(tmp_path):
         *("eval_episodes=1", "policy_layer_sizes=8x8"),
     ]
     sweep = subprocess.Popen(command, start_new_session=True, stdout=subprocess.PIPE)
-    deadline = time.monotonic() + 120
-    paths = []
-    while len(paths) < 2 and time.monotonic() < deadline:
+
+    def both():
         paths = [p for p in root.glob("*/metrics.csv") if len(read_metrics(p)) > 2]
-        time.sleep(0.05)
+        return len(paths) == 2 and paths
+
+    paths = until(both, sweep)
     # To the sweep and its runs, as of a terminal.
     os.killpg(sweep.pid, signal.SIGHUP)
-    printed, _ = sweep.communicate(timeout=60)
+    printed, _ = sweep.communicate(timeout=PATIENCE)
     assert sweep.returncode == 130, printed
     for path in paths:
         steps = read_metrics(path)[-1]["step"]

@@ -5,11 +5,12 @@ import importlib.util
 import signal
 import subprocess
 import sys
-import time
 
 import pytest
 
+from tests.waiting import PATIENCE, holding, until
 from trpo.cli import main
+from trpo.metrics import read_metrics
 from trpo.sweep import parse_values, sweep_runs
 
 
@@ -117,20 +118,28 @@ def test_a_ray_cluster_makes_the_runs_and_lets_them_save(tmp_path):
     here.mkdir()
     for name in ("gymnasium", "pydantic", "safetensors", "trpo_torch"):
         (here / f"{name}.py").write_text(f"open('{tmp_path}/executed', 'x')")
-    stopped = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=here)
-    deadline = time.monotonic() + 120
-    while len(list(root.glob("*/metrics.csv"))) < 2 and time.monotonic() < deadline:
-        assert stopped.poll() is None
-        time.sleep(0.05)
+    stopped = subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=here,
+        env=holding(tmp_path / "hold"),
+    )
+
+    def both():
+        rows = [read_metrics(path) for path in root.glob("*/metrics.csv")]
+        return len(rows) == 2 and all(rows)
+
+    until(both, stopped)
     stopped.send_signal(signal.SIGTERM)
-    printed, _ = stopped.communicate(timeout=120)
+    printed, _ = stopped.communicate(timeout=PATIENCE)
     assert stopped.returncode == 130, printed
     # Both have saved where they were, and nobody tells the next ones to stop.
     assert len({path.parent for path in root.glob("*/checkpoints/*")}) == 2
     assert not list(root.glob("*/evaluation.json"))
     assert not (root / ".stop").exists()
     went_on = subprocess.run(
-        command, capture_output=True, text=True, timeout=300, check=False, cwd=here
+        command, capture_output=True, text=True, timeout=PATIENCE, check=False, cwd=here
     )
     assert went_on.returncode == 0, went_on.stdout + went_on.stderr
     assert len(rows_of(root)) == 2

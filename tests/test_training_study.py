@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 
 import gymnasium
 import numpy as np
@@ -23,6 +22,8 @@ from benchmarks.training_study_statistics import (
     difference_interval,
     interquartile_mean,
 )
+from tests.waiting import PATIENCE, holding, until
+from trpo.metrics import read_metrics
 from trpo.presets import preset_config
 from trpo.run_process import locked
 
@@ -91,17 +92,16 @@ def test_a_stopped_study_goes_on_to_the_same_result(tmp_path):
     rows = {}
     for name in ("stopped", "straight"):
         options = [str(tmp_path / name), "--out", str(tmp_path / f"{name}-csv")]
-        process = subprocess.Popen([*command, *options])
+        held = holding(tmp_path / "hold") if name == "stopped" else None
+        process = subprocess.Popen([*command, *options], env=held)
         metrics = tmp_path / name / "Pendulum-v1-torch-8000-s0" / "metrics.csv"
         if name == "stopped":
-            deadline = time.monotonic() + 60
-            while not metrics.exists() and time.monotonic() < deadline:
-                time.sleep(0.05)
+            until(lambda path=metrics: read_metrics(path), process)
             process.send_signal(signal.SIGTERM)
-            assert process.wait(timeout=60) == 130
+            assert process.wait(timeout=PATIENCE) == 130
             assert not (metrics.parent / STOCHASTIC).exists()
             process = subprocess.Popen([*command, *options])
-        assert process.wait(timeout=120) == 0
+        assert process.wait(timeout=PATIENCE) == 0
         rows[name] = read_rows(tmp_path / f"{name}-csv" / "Pendulum-v1-torch.csv")
     assert [row._replace(training_seconds=0) for row in rows["stopped"]] == [
         row._replace(training_seconds=0) for row in rows["straight"]

@@ -307,7 +307,7 @@ def test_a_film_is_made_without_a_file_of_variables(tmp_path):
 def run_in(folder, *arguments, python=("-m",)):
     done = subprocess.run(
         [sys.executable, *python, "trpo", *arguments],
-        cwd=folder, capture_output=True, text=True, check=False, timeout=300,
+        cwd=folder, capture_output=True, text=True, check=False, timeout=600,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
 

@@ -6,14 +6,15 @@ import os
 import signal
 import subprocess
 import sys
-import time
 
 import pytest
 
 from benchmarks.torture import orphans
 from benchmarks.torture.workers import alive
+from tests.waiting import PATIENCE, until
 from trpo.checkpoint import newest_checkpoint
 from trpo.environment_worker import EnvironmentWorkerError
+from trpo.metrics import read_metrics
 from trpo.worker_environments import WorkerVectorEnv
 from trpo.worker_processes import ProcessWorkers
 
@@ -95,11 +96,9 @@ def test_a_signal_to_all_processes_lets_the_update_end(tmp_path, number):
         stderr=subprocess.STDOUT,
         text=True,
     )
-    while not (run / "metrics.csv").exists():
-        assert process.poll() is None
-        time.sleep(0.02)
+    until(lambda: read_metrics(run / "metrics.csv"), process)
     os.killpg(process.pid, number)
-    said, _ = process.communicate(timeout=orphans.PATIENCE)
+    said, _ = process.communicate(timeout=PATIENCE)
     assert process.returncode == 0, said
     assert newest_checkpoint(run / "checkpoints")[0].step % 128 == 0
     assert orphans.waited(lambda: orphans.of_program(mark)) == []

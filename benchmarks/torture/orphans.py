@@ -30,7 +30,7 @@ from trpo.seeded_episodes import SeededEpisodes
 STUCK = "stuck"
 CASES = [("", ""), *itertools.product(("sleeps", "spins"), ("constructor", "step"))]
 # Only a hang takes as long.
-PATIENCE = 180.0
+PATIENCE = 600.0
 MARK = "TRPO_TEST_PROGRAM"
 
 PROGRAM = """

@@ -211,7 +211,7 @@ def killed_run(number: signal.Signals) -> Any:
                             require(process.poll() is None, "it ended by itself")
                         time.sleep(draw.uniform(0.0, 0.7))
                         process.send_signal(number)
-                    _, said = process.communicate(timeout=120)
+                    _, said = process.communicate(timeout=600)
                 require(process.returncode == 0, said.decode()[-300:])
                 found = newest_checkpoint(root / "run" / "checkpoints")[0]
                 require(digest(found.arrays) == wanted, "not resumed exactly")

@@ -90,7 +90,7 @@ def loaded(row: Row) -> None:
             _evil(directory, touched, index // 2)
             command = [sys.executable, "-c", WATCHED, backend, str(directory.path)]
             result = subprocess.run(
-                command, capture_output=True, text=True, check=False, timeout=120
+                command, capture_output=True, text=True, check=False, timeout=600
             )
             require(result.returncode == 0, result.stderr[-300:])
             last = result.stdout.strip().splitlines()[-1]
