@@ -2,8 +2,8 @@
 
 A number stands in a part that is written from files (`benchmarks.pages`), or a comment
 follows, `<!-- from: FILE KEY; … -->`, with a key for each number before it
-(`benchmarks.numbers`), or it belongs to a phrase that is listed as no measurement: a
-setting, a version, a year.
+(`benchmarks.cited_numbers`), or it belongs to a phrase that is listed as no
+measurement: a setting, a version, a year.
 Code is left out: commands are tested elsewhere.
 """
 
@@ -64,7 +64,7 @@ def problems(
 
     Args:
         text: The page.
-        known: `benchmarks.numbers.numbers()`.
+        known: `benchmarks.cited_numbers.numbers()`.
         phrases: What is no measurement, each of one block, blanks as one.
     """
     wrong, unused = [], set(phrases)

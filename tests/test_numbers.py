@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from benchmarks import pages
+from benchmarks.cited_numbers import numbers
 from benchmarks.command import REPOSITORY
-from benchmarks.numbers import numbers
 from tests.number_check import blocks, numbers_of, problems, same, without_code
 
 
