@@ -253,7 +253,7 @@ def import_moviepy() -> None:
     Raises:
         ImportError: it is not installed.
     """
-    if "moviepy" in sys.modules:
+    if sys.modules.get("moviepy") is not None:
         return
     before = sys.modules.get("dotenv")
     sys.modules["dotenv"] = None  # pyright: ignore[reportArgumentType]
