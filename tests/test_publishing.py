@@ -19,9 +19,10 @@ COMMANDS = sorted(
     for path in (REPOSITORY / "benchmarks").rglob("*.py")
     if "run_command(main, Arguments)" in path.read_text()
 )
-# What the commands run in processes of their own, and what writes as others do.
-NO_COMMANDS = {"against_cell", "peer_run", "versions", "worker"}
-NO_COMMANDS |= {"scale.trace", "scale.worker"}
+# Those of a bare Python, without `benchmarks.command`'s packages; and what the commands
+# run in processes of their own.
+BARE = {"gpu", "gpu_report", "versions"}
+NO_COMMANDS = {"against_cell", "peer_run", "worker", "scale.trace", "scale.worker"}
 
 
 def test_every_command_is_one_of_these():
@@ -33,7 +34,7 @@ def test_every_command_is_one_of_these():
     found = {name.removeprefix("benchmarks.") for name in COMMANDS}
     # Rows of `torture` have processes of their own.
     rows = {name for name in started if name.startswith("torture.")} - found
-    assert started - NO_COMMANDS - rows == found
+    assert started - NO_COMMANDS - BARE - rows == found
     assert len(found) >= 17
 
 
@@ -60,9 +61,15 @@ def test_output_is_under_runs_by_default(name, monkeypatch):
         dataclasses.replace(found, publish=True, out=Path("y")).folder("x")
 
 
+@pytest.mark.parametrize("name", ["gpu", "versions"])
+def test_commands_of_a_bare_python_ask_for_publish_too(name):
+    text = (REPOSITORY / "benchmarks" / f"{name}.py").read_text()
+    assert '"--publish", action="store_true"' in " ".join(text.split())
+
+
 def test_the_committed_results_are_named_in_one_place():
     for path in (REPOSITORY / "benchmarks").rglob("*.py"):
-        if path.name in ("command.py", "versions.py"):
+        if path.stem in {"command", *BARE}:
             continue
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Div):
