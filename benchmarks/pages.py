@@ -60,7 +60,7 @@ def parts() -> Iterator[Part]:
     from benchmarks.scale import report as scale
     from benchmarks.targets import all_targets
     from benchmarks.torture import report as torture
-    from parity_tests import mutation
+    from parity_tests import certificate, mutation
     from trpo import comparison
 
     throughput, learning = COMMITTED / "throughput", COMMITTED / "compiled"
@@ -112,6 +112,7 @@ def parts() -> Iterator[Part]:
     scaling = REPOSITORY / "benchmarks" / "scaling.md"
     yield Part(scaling, "", partial(scale.page, COMMITTED / "scale"))
     folder = COMMITTED / "parity"
+    yield Part(folder / "parity.md", "", partial(certificate.page, folder))
     yield Part(folder / "mutation.md", "", partial(mutation.page, mutation.RECORDED))
 
 

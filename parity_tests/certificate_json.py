@@ -28,6 +28,16 @@ def document(certificate: Any) -> str:
     return head + "[\n" + ",\n".join(lines) + "\n]" + tail + "\n"
 
 
+def read(text: str) -> dict[str, Any]:
+    """The fields of a `Certificate`, as `document` wrote them."""
+    fields = json.loads(text)
+    columns, values = fields["rows"]["columns"], fields["rows"]["values"]
+    rows = [dict(zip(columns, row, strict=True)) for row in values]
+    for row in rows:
+        row["value"], row["bound"] = float(row["value"]), float(row["bound"])
+    return {**fields, "rows": rows}
+
+
 def _short(value: Any) -> Any:
     return float(f"{value:.4g}") if isinstance(value, float) else value
 
