@@ -106,7 +106,7 @@ class RunSpec:
         started = any((directory / "checkpoints").glob("checkpoint-*"))
         command = [sys.executable, "-m", "trpo", "train"]
         if started:
-            command += ["--resume", str(directory)]
+            command += ["--resume", str(directory), "--trust"]
         else:
             command += [*command_arguments(self.config), "--run-dir", str(directory)]
         # Not by `with_suffix`: a label such as gamma=0.9 has a dot in it.
@@ -117,7 +117,13 @@ class RunSpec:
         if stop.is_set() or not (directory / "evaluation.json").exists():
             return False
         sampled = [sys.executable, "-m", "trpo", "evaluate", str(directory)]
-        sampled += ["--stochastic", "--json", "--episodes", str(FINAL_EPISODES)]
+        sampled += [
+            "--stochastic",
+            "--json",
+            "--trust",
+            "--episodes",
+            str(FINAL_EPISODES),
+        ]
         output = directory / "stochastic.tmp"
         execute(sampled, output, stop)
         if stop.is_set():
