@@ -73,7 +73,7 @@ def call(arguments: list[str], run: Path) -> int:
         assert str(run) in said, said
     if status == 1:  # A run of a sweep has failed: its own line is shown.
         assert arguments[0] == "sweep", said
-        assert said.count("error: ") == 1, said
+        assert said.count("\n  error: ") == 1, said
     return status
 
 
