@@ -73,7 +73,9 @@ def call(arguments: list[str], run: Path) -> int:
         assert str(run) in said, said
     if status == 1:  # A run of a sweep has failed: its own line is shown.
         assert arguments[0] == "sweep", said
-        assert said.count("\n  error: ") == 1, said
+        lines = said.splitlines()
+        for start in ("error: ", "  error: "):  # The command's, and the run's beneath.
+            assert sum(line.startswith(start) for line in lines) == 1, said
     return status
 
 
