@@ -20,6 +20,7 @@ from typing import Any
 import gymnasium
 import numpy as np
 
+from benchmarks.runner import ROOT
 from benchmarks.torture.faulty import Faulty
 from benchmarks.torture.rows import Row, Scenario, require
 from trpo import worker_processes
@@ -133,7 +134,7 @@ def run(program: str, stuck: int, *options: str) -> tuple[int, list[int]]:
         path.write_text(program)
         process = subprocess.Popen(
             [sys.executable, *options, str(path)],
-            env={**os.environ, MARK: mark},
+            env={**os.environ, "PYTHONPATH": str(ROOT), MARK: mark},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
