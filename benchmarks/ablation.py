@@ -31,8 +31,8 @@ from benchmarks.training_study_statistics import (
     difference_interval,
     interquartile_mean,
 )
-from trpo.config import TrainConfig, TRPOConfig
-from trpo.presets import preset_config, preset_for
+from trpo.config.presets import preset_config, preset_for
+from trpo.config.run import TrainConfig, TRPOConfig
 from trpo.run_pool import run_all
 
 

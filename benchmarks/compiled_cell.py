@@ -9,7 +9,7 @@ from benchmarks.training_cell import (
     WARM_UP,
     training_config,
 )
-from trpo.members import members_of, reserve_cpu_devices
+from trpo.runs.members import members_of, reserve_cpu_devices
 
 
 # Iterations between two returns to the host, as with the default checkpoint interval.

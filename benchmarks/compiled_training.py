@@ -15,11 +15,11 @@ from benchmarks.command import run_command
 from benchmarks.compiled_report import RESULTS, TASKS, Task
 from benchmarks.runner import run
 from benchmarks.update_throughput import Timed
-from trpo.compiled_commands import is_compiled_run, resume_compiled, train_compiled
-from trpo.members import reserve_cpu_devices
-from trpo.members_report import TABLE
-from trpo.metrics import read_metrics
-from trpo.presets import preset_config
+from trpo.config.presets import preset_config
+from trpo.runs.compiled_commands import is_compiled_run, resume_compiled, train_compiled
+from trpo.runs.members import reserve_cpu_devices
+from trpo.runs.members_report import TABLE
+from trpo.runs.metrics import read_metrics
 
 
 CURVES = ("member", "step", "episode_return")

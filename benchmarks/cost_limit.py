@@ -19,10 +19,10 @@ from rich.console import Console
 
 from benchmarks import pages
 from benchmarks.command import Output, run_command
-from trpo.evaluation import evaluate
+from trpo.config.presets import preset_config
 from trpo.point_circle import ENV_ID
-from trpo.presets import preset_config
-from trpo.training import Progress, Trainer
+from trpo.rollout.evaluation import evaluate
+from trpo.training.trainer import Progress, Trainer
 
 
 RESULTS = "constrained"

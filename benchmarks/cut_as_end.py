@@ -10,7 +10,7 @@ from typing import Any
 
 import gymnasium
 
-from trpo.presets import BY_ENVIRONMENT
+from trpo.config.presets import BY_ENVIRONMENT
 
 
 NAMESPACE = "cut-as-end"

@@ -17,10 +17,10 @@ from rich.table import Table
 
 from benchmarks.command import COMMITTED, run_command
 from benchmarks.throughput import SIZES, time_update
-from trpo.commands import train_run
-from trpo.metrics import read_metrics
-from trpo.plots import learning_curves_png
-from trpo.presets import preset_config
+from trpo.config.presets import preset_config
+from trpo.runs.learning_curves import learning_curves_png
+from trpo.runs.metrics import read_metrics
+from trpo.runs.train import train_run
 
 
 BACKENDS = ("torch", "jax")

@@ -17,7 +17,7 @@ import numpy as np
 
 from benchmarks.cells import BACKENDS
 from benchmarks.command import Output, run_command
-from trpo.run_directory import RunDirectory
+from trpo.runs.directory import RunDirectory
 
 
 RUNS = 2

@@ -26,7 +26,7 @@ from benchmarks.machine import PRODUCTS
 from benchmarks.runner import measure
 from benchmarks.store import RESULTS
 from benchmarks.timing import time_once
-from trpo.processor import available_cores
+from trpo.common.machine import available_cores
 
 
 KIND = "fisher-over-time"

@@ -180,7 +180,7 @@ def chosen(options: argparse.Namespace) -> list[list[Part]]:
     return [group for group in found if group]
 
 
-DOCTOR = "import sys; from trpo.doctor import main; sys.exit(main())"
+DOCTOR = "import sys; from trpo.cli.doctor import main; sys.exit(main())"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -13,8 +13,8 @@ import numpy as np
 
 from benchmarks.problems import Size, make_problem
 from benchmarks.subjects import CG_ITERATIONS, EPOCHS, MINIBATCH
-from trpo.noise import minibatch_orders
-from trpo.types import Batch, Rates
+from trpo.common.random_streams import minibatch_orders
+from trpo.data.types import Batch, Rates
 
 
 # Instructions that name, regroup or repeat data, and start nothing.

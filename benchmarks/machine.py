@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from trpo.processor import available_cores
+from trpo.common.machine import available_cores
 
 
 PACKAGES = (

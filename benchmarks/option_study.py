@@ -22,10 +22,10 @@ from benchmarks.option_table import Times, page, times_of
 from benchmarks.options import OPTIONS, PRESET
 from benchmarks.timing import time_in_turns
 from benchmarks.training_study_runs import RunSpec
-from trpo.metrics import read_metrics
+from trpo.data.types import StepStatus
 from trpo.run_pool import run_all
-from trpo.training import Trainer
-from trpo.types import StepStatus
+from trpo.runs.metrics import read_metrics
+from trpo.training.trainer import Trainer
 
 
 RESULTS = "options"

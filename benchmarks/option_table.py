@@ -10,7 +10,7 @@ import numpy as np
 
 from benchmarks.options import OPTIONS, PRESET
 from benchmarks.training_study_statistics import Interval, difference_interval
-from trpo.presets import preset_config
+from trpo.config.presets import preset_config
 
 
 class Times(NamedTuple):

@@ -61,7 +61,7 @@ def parts() -> Iterator[Part]:
     from benchmarks.targets import all_targets
     from benchmarks.torture import report as torture
     from parity_tests import certificate, mutation
-    from trpo import comparison
+    from trpo.cli import spaces_table as comparison
 
     throughput, learning = COMMITTED / "throughput", COMMITTED / "compiled"
     stores = report.open_stores(throughput, "cpu")

@@ -16,8 +16,8 @@ import numpy as np
 
 from benchmarks.training_study_rows import Row, write_rows
 from benchmarks.training_study_runs import FINAL_EPISODES
-from trpo.commands import INTERIM_EPISODES
-from trpo.types import StepStatus
+from trpo.data.types import StepStatus
+from trpo.runs.train import INTERIM_EPISODES
 
 
 _MUJOCO: dict[str, Any] = {

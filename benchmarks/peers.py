@@ -19,7 +19,7 @@ import torch
 from benchmarks.cells import Cell
 from benchmarks.problems import Problem, Size, layer_names
 from benchmarks.subjects import CG_ITERATIONS, MINIBATCH, SHRINKING
-from trpo.config import TRPOConfig
+from trpo.config.run import TRPOConfig
 
 
 LEARNING_RATE = TRPOConfig.value_lr

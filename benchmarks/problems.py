@@ -5,8 +5,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from trpo.heads import Head
-from trpo.initialization import initial_weights
+from trpo.spaces.action_heads import Head
+from trpo.spaces.initialization import initial_weights
 
 
 class Size(NamedTuple):

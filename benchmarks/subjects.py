@@ -8,8 +8,8 @@ import numpy as np
 
 from benchmarks.cells import Cell
 from benchmarks.problems import Problem
-from trpo.backends import load_backend
-from trpo.config import TRPOConfig
+from trpo.agent.make import load_backend
+from trpo.config.run import TRPOConfig
 
 
 EPOCHS = 10

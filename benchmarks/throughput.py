@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from benchmarks.problems import Size, make_problem
-from trpo.backends import load_backend
+from trpo.agent.make import load_backend
 
 
 class Timing(NamedTuple):

@@ -8,8 +8,8 @@ from typing import Any, Protocol
 
 from benchmarks.cells import Cell
 from benchmarks.subjects import CG_ITERATIONS, EPOCHS, MINIBATCH, SHRINKING
-from trpo.config import TrainConfig, TRPOConfig
-from trpo.training import Trainer
+from trpo.config.run import TrainConfig, TRPOConfig
+from trpo.training.trainer import Trainer
 
 
 BATCH = 2_048

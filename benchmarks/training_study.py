@@ -20,7 +20,7 @@ from benchmarks.training_study_figures import draw_curves
 from benchmarks.training_study_report import report
 from benchmarks.training_study_rows import curves_of, read_rows, write_rows
 from benchmarks.training_study_runs import RunSpec
-from trpo.presets import BY_ENVIRONMENT
+from trpo.config.presets import BY_ENVIRONMENT
 from trpo.run_pool import run_all
 
 

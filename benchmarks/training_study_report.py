@@ -15,7 +15,7 @@ from benchmarks.training_study_statistics import (
     difference_interval,
     interquartile_mean,
 )
-from trpo.types import StepStatus
+from trpo.data.types import StepStatus
 
 
 Curves = dict[int, list[Row]]

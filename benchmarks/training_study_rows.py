@@ -4,7 +4,7 @@ import csv
 from pathlib import Path
 from typing import NamedTuple
 
-from trpo.types import StepStatus
+from trpo.data.types import StepStatus
 
 
 SUBJECTS = ("jax", "torch", "sb3-contrib")

@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.training_study_rows import Row
-from trpo.commands import INTERIM_EPISODES
-from trpo.config import TrainConfig
-from trpo.metrics import logged_steps, read_metrics
-from trpo.presets import preset_config
-from trpo.run_directory import RunDirectory
+from trpo.config.presets import preset_config
+from trpo.config.run import TrainConfig
+from trpo.data.types import StepStatus
 from trpo.run_process import Stop, execute
-from trpo.types import StepStatus
+from trpo.runs.directory import RunDirectory
+from trpo.runs.metrics import logged_steps, read_metrics
+from trpo.runs.train import INTERIM_EPISODES
 
 
 # Evaluations of a run, the last one included.

@@ -12,7 +12,7 @@ from benchmarks.machine import fingerprint
 from benchmarks.problems import GRIDS
 from benchmarks.runner import run
 from benchmarks.store import RESULTS, Store, store_path
-from trpo.processor import available_cores
+from trpo.common.machine import available_cores
 
 
 @dataclasses.dataclass

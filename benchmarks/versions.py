@@ -59,7 +59,7 @@ for name in sys.argv[1:]:
 """
 TRAIN = """
 import importlib.util, pathlib, sys, tempfile
-from trpo.cli import main
+from trpo.cli.main import main
 
 backend, absent = sys.argv[1:]
 assert not absent or importlib.util.find_spec(absent) is None, absent

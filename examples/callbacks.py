@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from trpo.callbacks import Callback, Stop
-from trpo.commands import train_run
-from trpo.presets import preset_config
+from trpo.config.presets import preset_config
+from trpo.runs.train import train_run
 from trpo.training import Progress
 
 

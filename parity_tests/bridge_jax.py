@@ -14,10 +14,10 @@ from parity_tests import environment
 from parity_tests.canonical import Arrays, flatten, unflatten
 from parity_tests.cases import Case, Problem
 from parity_tests.reference_update import Teacher
-from trpo.config import TRPOConfig
-from trpo.heads import Head
-from trpo.step_options import thinned
-from trpo.types import Batch
+from trpo.config.run import TRPOConfig
+from trpo.config.step_options import thinned
+from trpo.data.types import Batch
+from trpo.spaces.action_heads import Head
 from trpo_jax import (
     TRPOAgent as TRPOAgent,
     distributions,

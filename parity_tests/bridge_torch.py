@@ -9,8 +9,8 @@ from torch import Tensor
 from parity_tests.canonical import Arrays, flatten
 from parity_tests.cases import Problem
 from parity_tests.reference_update import Teacher
-from trpo.step_options import thinned
-from trpo.types import Batch
+from trpo.config.step_options import thinned
+from trpo.data.types import Batch
 from trpo_torch import (
     TRPOAgent as TRPOAgent,
     distributions,

@@ -15,9 +15,9 @@ from parity_tests.canonical import Arrays, flat_logits, flatten
 from parity_tests.cases import Problem, build
 from parity_tests.reference_step import DAMPING, SOLUTION
 from parity_tests.reference_update import Stages, Teacher, teach
-from trpo.advantages import generalized_advantages, normalize_advantages
-from trpo.normalization import ObservationNormalizer
-from trpo.types import METRIC_NAMES
+from trpo.data.advantages import generalized_advantages, normalize_advantages
+from trpo.data.normalization import ObservationNormalizer
+from trpo.data.types import METRIC_NAMES
 
 
 BRIDGES = {"torch": bridge_torch, "jax": bridge_jax}

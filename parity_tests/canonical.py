@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
-from trpo.architecture import PLAIN, Architecture
+from trpo.spaces.architecture import PLAIN, Architecture
 
 
 Arrays = dict[str, np.ndarray]

@@ -12,8 +12,8 @@ import numpy as np
 from parity_tests.canonical import Arrays, parameter_shapes, round32
 from parity_tests.grid import BY_NAME, GRID, Case
 from parity_tests.reference import Network
-from trpo.config import TRPOConfig
-from trpo.noise import Purpose, RandomStream, minibatch_orders
+from trpo.common.random_streams import Purpose, RandomStream, minibatch_orders
+from trpo.config.run import TRPOConfig
 
 
 # Every case's own `config` goes over these; few, so that a case takes little time.

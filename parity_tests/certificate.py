@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from parity_tests import environment, mutation
-from trpo.terminal import Terminal
-from trpo.user_modules import import_matplotlib
+from trpo.common.terminal import Terminal
+from trpo.common.user_modules import import_matplotlib
 
 
 DEVICES = ("cpu", "cuda")

@@ -1,8 +1,8 @@
 """The compiled training loop beside the host's, on the same random arrays.
 
-The arrays are the host's own, from `trpo.noise`: what the host's agent draws for its
-actions and minibatches goes into the compiled loop as input. Both start from one seed
-and then are left alone.
+The arrays are the host's own, from `trpo.common.random_streams`: what the host's agent
+draws for its actions and minibatches goes into the compiled loop as input. Both start
+from one seed and then are left alone.
 """
 
 from collections.abc import Iterable, Iterator
@@ -13,12 +13,17 @@ import numpy as np
 
 from parity_tests.environment import QUICK
 from parity_tests.functional_vector_env import FunctionalVectorEnv
-from trpo.config import TrainConfig
-from trpo.noise import Purpose, RandomStream, device_key, minibatch_orders
-from trpo.presets import preset_config
-from trpo.rollout import RolloutCollector
-from trpo.training import Trainer
-from trpo.types import Batch, Rates, Rollout
+from trpo.common.random_streams import (
+    Purpose,
+    RandomStream,
+    device_key,
+    minibatch_orders,
+)
+from trpo.config.presets import preset_config
+from trpo.config.run import TrainConfig
+from trpo.data.types import Batch, Rates, Rollout
+from trpo.rollout.collector import RolloutCollector
+from trpo.training.trainer import Trainer
 from trpo_jax import compiled_iteration, compiled_rollout
 from trpo_jax.compiled_environment import functional_environment
 from trpo_jax.compiled_rollout import IterationNoise

@@ -16,8 +16,8 @@ from parity_tests.canonical import flatten
 from parity_tests.constrained_problems import ConstrainedProblem
 from parity_tests.evidence import Evidence, collect
 from parity_tests.reference_update import Stages
-from trpo.constrained_base import without_prefix
-from trpo.constrained_types import COST_METRICS, StepKind
+from trpo.agent.constrained import without_prefix
+from trpo.data.constrained_types import COST_METRICS, StepKind
 
 
 SEEDS = 3

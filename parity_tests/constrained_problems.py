@@ -13,7 +13,7 @@ import numpy as np
 from parity_tests import bridges, reference
 from parity_tests.canonical import Arrays, round32
 from parity_tests.cases import Problem, build as build_problem
-from trpo.constrained_base import with_prefix
+from trpo.agent.constrained import with_prefix
 
 
 CASE = "trained"

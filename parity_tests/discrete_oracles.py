@@ -10,7 +10,7 @@ from parity_tests import cases, reference
 from parity_tests.distribution_oracles import DISTRIBUTIONS, host, native
 from parity_tests.reference import Network
 from parity_tests.tolerances import assert_parity
-from trpo.heads import BERNOULLI, CATEGORICAL, Head
+from trpo.spaces.action_heads import BERNOULLI, CATEGORICAL, Head
 
 
 HEADS = (Head(2, CATEGORICAL, (3, 2)), Head(2, BERNOULLI))

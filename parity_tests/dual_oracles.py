@@ -10,7 +10,7 @@ import scipy.optimize
 import torch
 
 from parity_tests.tolerances import assert_parity
-from trpo.constrained_types import StepKind
+from trpo.data.constrained_types import StepKind
 from trpo_jax import dual as jax_dual
 from trpo_torch import dual as torch_dual
 

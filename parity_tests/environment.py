@@ -11,7 +11,7 @@ import subprocess
 import sys
 from typing import Any
 
-from trpo.processor import processor_name
+from trpo.common.machine import processor_name
 
 
 THREADS = 1

@@ -9,7 +9,7 @@ from parity_tests import bridges, cases, reference, truth
 from parity_tests.canonical import Arrays
 from parity_tests.reference import Noise
 from parity_tests.reference_update import Stages
-from trpo.config import TRPOConfig
+from trpo.config.run import TRPOConfig
 
 
 Truth = Callable[[Noise, dict[str, int] | None], Stages]

@@ -8,9 +8,9 @@ from gymnasium import spaces
 
 from parity_tests import bridges, cases
 from parity_tests.cases import Problem
-from trpo.heads import SQUASHED_GAUSSIAN
-from trpo.spaces import policy_spec
-from trpo.types import Rates, StepStatus
+from trpo.data.types import Rates, StepStatus
+from trpo.spaces.action_heads import SQUASHED_GAUSSIAN
+from trpo.spaces.spaces import policy_spec
 
 
 FRAMEWORKS = ("torch", "jax")

@@ -42,9 +42,9 @@ def programs() -> Iterator[tuple[str, str]]:
     """Name and StableHLO text of each of JAX's programs."""
     import numpy as np
 
-    from trpo.noise import minibatch_orders
-    from trpo.presets import preset_config
-    from trpo.types import Batch, Rates
+    from trpo.common.random_streams import minibatch_orders
+    from trpo.config.presets import preset_config
+    from trpo.data.types import Batch, Rates
     from trpo_jax import compiled
     from trpo_jax.agent import TRPOAgent
     from trpo_jax.compiled_run import CompiledTrainer

@@ -10,8 +10,12 @@ from parity_tests import cases, reference
 from parity_tests.distribution_oracles import DISTRIBUTIONS, host, native
 from parity_tests.reference import LOG_STD_MAX, LOG_STD_MIN, Network
 from parity_tests.tolerances import assert_parity
-from trpo.heads import SQUASHED_GAUSSIAN, SQUASHED_GAUSSIAN_STATE_STD, Head
-from trpo.quadrature import normal_quadrature
+from trpo.common.gauss_hermite import normal_quadrature
+from trpo.spaces.action_heads import (
+    SQUASHED_GAUSSIAN,
+    SQUASHED_GAUSSIAN_STATE_STD,
+    Head,
+)
 
 
 def check_state_fisher(framework: str) -> None:

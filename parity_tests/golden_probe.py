@@ -15,9 +15,9 @@ from parity_tests.cases import Case
 from parity_tests.environment import QUICK
 from parity_tests.golden import GoldenCase
 from parity_tests.reference import Network
-from trpo.architecture import PLAIN
-from trpo.heads import GAUSSIAN
-from trpo.types import Batch
+from trpo.data.types import Batch
+from trpo.spaces.action_heads import GAUSSIAN
+from trpo.spaces.architecture import PLAIN
 from trpo_jax import (
     fisher as jax_fisher,
     policy_update as jax_update,

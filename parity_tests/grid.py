@@ -3,8 +3,7 @@
 import dataclasses
 from typing import Any
 
-from trpo.architecture import Architecture, Image
-from trpo.heads import (
+from trpo.spaces.action_heads import (
     BERNOULLI,
     CATEGORICAL,
     GAUSSIAN,
@@ -14,6 +13,7 @@ from trpo.heads import (
     SQUASHED_GAUSSIAN,
     Head,
 )
+from trpo.spaces.architecture import Architecture, Image
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -28,7 +28,7 @@ class Case:
         act_dim: entries of an action.
         layers: hidden layers of policy and critic; () is a linear policy, which the
             configuration refuses, so its networks are put in place by hand.
-        distribution: over actions, a name in `trpo.heads.FAMILIES`.
+        distribution: over actions, a name in `trpo.spaces.action_heads.FAMILIES`.
         action_sizes: options of each choice, where actions are choices.
         masked: whether half of all options can't be taken, at random.
         regime: "fresh", "trained", "saturated", "dead_units", "constant_obs",

@@ -12,9 +12,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from trpo.config import TrainConfig
-from trpo.presets import preset_config
-from trpo.training import Trainer
+from trpo.config.presets import preset_config
+from trpo.config.run import TrainConfig
+from trpo.training.trainer import Trainer
 
 
 DECISIONS = (

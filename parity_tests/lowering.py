@@ -7,8 +7,8 @@ import numpy as np
 from jax import export
 
 from parity_tests import bridges, cases
-from trpo.noise import minibatch_orders
-from trpo.types import Batch, Rates
+from trpo.common.random_streams import minibatch_orders
+from trpo.data.types import Batch, Rates
 from trpo_jax import compiled
 
 

@@ -25,7 +25,7 @@ from typing import Any, NamedTuple
 from parity_tests import environment
 from parity_tests.mutant_kinds import Mutant
 from parity_tests.mutants import MUTANTS
-from trpo.processor import processor_name
+from trpo.common.machine import processor_name
 
 
 PACKAGES = ("trpo", "trpo_torch", "trpo_jax", "parity_tests")

@@ -16,7 +16,7 @@ from parity_tests.canonical import Arrays
 from parity_tests.environment import QUICK
 from parity_tests.recurrent_problems import RecurrentProblem, agent, build
 from parity_tests.tolerances import assert_parity
-from trpo.rollout import RolloutCollector
+from trpo.rollout.collector import RolloutCollector
 from trpo_jax import (
     fisher as jax_fisher,
     policy_update as jax_update,

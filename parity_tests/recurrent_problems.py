@@ -7,9 +7,9 @@ import numpy as np
 
 from parity_tests import reference_recurrent as reference
 from parity_tests.canonical import Arrays, round32
-from trpo.backends import load_backend
-from trpo.heads import CATEGORICAL, GAUSSIAN
-from trpo.sequences import CELLS, Memory
+from trpo.agent.make import load_backend
+from trpo.data.sequences import CELLS, Memory
+from trpo.spaces.action_heads import CATEGORICAL, GAUSSIAN
 
 
 STEPS, ENVS, OBS_DIM, SIZE = 6, 3, 3, 4
@@ -28,7 +28,7 @@ class RecurrentProblem(NamedTuple):
         kind: of the cell.
         options: of the agent, beside `OPTIONS`.
         state: canonical weights.
-        batch: fields of `trpo.sequences.SequenceBatch`.
+        batch: fields of `trpo.data.sequences.SequenceBatch`.
         probe: [p] a vector for Fisher products.
     """
 

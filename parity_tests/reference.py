@@ -30,7 +30,7 @@ from parity_tests.reference_noise import (
     rounding_noise as rounding_noise,
     sum_rows as sum_rows,
 )
-from trpo.architecture import PLAIN, Architecture
+from trpo.spaces.architecture import PLAIN, Architecture
 
 
 LOG_STD_MIN, LOG_STD_MAX = -20.0, 2.0

@@ -15,7 +15,7 @@ from parity_tests.constrained_problems import ConstrainedProblem, forward
 from parity_tests.reference import Noise, exact
 from parity_tests.reference_distributions import of_problem
 from parity_tests.reference_update import CGRun, Search, Stages
-from trpo.constrained_types import StepKind
+from trpo.data.constrained_types import StepKind
 
 
 # The cost critic's names for what the critic's stages are called.

@@ -11,7 +11,7 @@ from parity_tests import reference
 from parity_tests.canonical import Arrays, flatten
 from parity_tests.cases import Problem
 from parity_tests.reference import Network, Noise
-from trpo.config import TRPOConfig
+from trpo.config.run import TRPOConfig
 
 
 ADAM = {"beta_1": 0.9, "beta_2": 0.999, "epsilon": 1e-5}

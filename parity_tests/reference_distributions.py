@@ -18,7 +18,7 @@ from parity_tests.reference_kinds import (
     Reference,
     exp_remainder,
 )
-from trpo.heads import (
+from trpo.spaces.action_heads import (
     BERNOULLI,
     CATEGORICAL,
     GAUSSIAN,

@@ -13,7 +13,7 @@ from parity_tests.reference import (
     sum_rows,
 )
 from parity_tests.reference_kinds import Comparison, Likelihood, exp_remainder
-from trpo.quadrature import normal_quadrature
+from trpo.common.gauss_hermite import normal_quadrature
 
 
 class Gaussian:

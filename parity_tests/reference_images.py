@@ -10,7 +10,7 @@ import numpy as np
 
 from parity_tests.canonical import Arrays
 from parity_tests.reference_noise import Noise, product_over_rows, sum_rows
-from trpo.architecture import Architecture, Image
+from trpo.spaces.architecture import Architecture, Image
 
 
 class Tape(NamedTuple):

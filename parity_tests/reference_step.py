@@ -11,7 +11,7 @@ from parity_tests.canonical import Arrays, flatten, round32
 from parity_tests.reference import Forward, Network, Noise, exact
 from parity_tests.reference_distributions import of_problem
 from parity_tests.reference_preconditioner import IDENTITY, Split, split_of
-from trpo.config import TRPOConfig
+from trpo.config.run import TRPOConfig
 
 
 SOLUTION, DAMPING = "policy_step.cg_solution.", "policy_step.damping"

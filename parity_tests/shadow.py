@@ -17,10 +17,10 @@ from parity_tests import bridges, cases, rings, truth
 from parity_tests.canonical import round32
 from parity_tests.evidence import Evidence, collect
 from parity_tests.tolerances import relative_error
-from trpo.config import TrainConfig, TRPOConfig
-from trpo.heads import Head
-from trpo.noise import Purpose, RandomStream, minibatch_orders
-from trpo.training import Trainer
+from trpo.common.random_streams import Purpose, RandomStream, minibatch_orders
+from trpo.config.run import TrainConfig, TRPOConfig
+from trpo.spaces.action_heads import Head
+from trpo.training.trainer import Trainer
 
 
 STEPS, ENVS = 64, 4

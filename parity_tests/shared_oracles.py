@@ -7,9 +7,9 @@ import numpy as np
 from parity_tests import bridges, cases, reference, truth
 from parity_tests.reference_distributions import of_problem
 from parity_tests.tolerances import assert_parity
-from trpo.advantages import generalized_advantages, normalize_advantages
-from trpo.noise import Purpose, RandomStream
-from trpo.normalization import ObservationNormalizer, ReturnScaler
+from trpo.common.random_streams import Purpose, RandomStream
+from trpo.data.advantages import generalized_advantages, normalize_advantages
+from trpo.data.normalization import ObservationNormalizer, ReturnScaler
 
 
 def check_gae() -> None:

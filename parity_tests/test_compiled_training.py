@@ -15,7 +15,7 @@ from parity_tests.compiled_lock_step import (
     worst,
 )
 from parity_tests.environment import QUICK
-from trpo.members import members_of
+from trpo.runs.members import members_of
 from trpo_jax import (
     compiled_iteration,
     compiled_rollout,

@@ -12,8 +12,8 @@ import torch
 from parity_tests import cases, reference_critic
 from parity_tests.canonical import flatten
 from parity_tests.environment import QUICK
-from trpo.config import TRPOConfig
-from trpo.types import Batch
+from trpo.config.run import TRPOConfig
+from trpo.data.types import Batch
 from trpo_jax import (
     lbfgs as jax_lbfgs,
     state as jax_state,

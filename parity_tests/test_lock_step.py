@@ -13,7 +13,7 @@ from parity_tests.lock_step import (
     lock_step,
     relative_difference,
 )
-from trpo.training import Trainer
+from trpo.training.trainer import Trainer
 
 
 def test_twenty_iterations_in_lock_step_are_equal():

@@ -7,7 +7,7 @@ import signal
 from hypothesis import HealthCheck, settings
 
 from parity_tests.environment import QUICK_FLAGS, drop_compiled_programs
-from trpo.signals import ASKING
+from trpo.common.signals import ASKING
 
 
 # Compiling takes nearly all of the time here: a third of it, to slower programs. The

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from gymnasium import spaces
 
-from trpo.backends import load_backend
+from trpo.agent.make import load_backend
 
 
 ROWS, STEPS = 40, 10

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from tests.waiting import until
-from trpo.metrics import read_metrics
+from trpo.runs.metrics import read_metrics
 
 
 def scalars(directory: Path) -> dict[str, list[tuple[int, float, float]]]:

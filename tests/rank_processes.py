@@ -14,13 +14,13 @@ from typing import Any
 
 import numpy as np
 
-from trpo.config import TrainConfig, TRPOConfig
-from trpo.distributed_command import _rescue
+from trpo.config.run import TrainConfig, TRPOConfig
 from trpo.launchers import free_port
 from trpo.rank_run import LeadingTrainer, follow
 from trpo.rank_watch import RankWatch
-from trpo.run_directory import RunDirectory
-from trpo.training import Trainer
+from trpo.runs.directory import RunDirectory
+from trpo.runs.distributed import _rescue
+from trpo.training.trainer import Trainer
 
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -10,12 +10,12 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 import tests.environments  # noqa: F401  (registers TrpoTest/…)
 from tests.agents import BACKENDS, agent_module, fingerprint, native
 from tests.training_runs import assert_resumes_exactly
-from trpo.action_masks import ActionMaskError
-from trpo.environments import make_environment, make_vector_environment
-from trpo.evaluation import evaluate
-from trpo.presets import preset_config
-from trpo.rollout import RolloutCollector
-from trpo.training import Trainer
+from trpo.config.presets import preset_config
+from trpo.environments.action_masks import ActionMaskError
+from trpo.environments.make import make_environment, make_vector_environment
+from trpo.rollout.collector import RolloutCollector
+from trpo.rollout.evaluation import evaluate
+from trpo.training.trainer import Trainer
 
 
 OBS = spaces.Box(-1.0, 1.0, (3,), np.float32)

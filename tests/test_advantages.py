@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, strategies as st
 from hypothesis.extra import numpy as arrays
 
-from trpo.advantages import generalized_advantages, normalize_advantages
+from trpo.data.advantages import generalized_advantages, normalize_advantages
 
 
 GAMMA, LAMBDA = 0.9, 0.7

@@ -13,7 +13,7 @@ from tests.agents import (
     make_batch,
     native,
 )
-from trpo.types import METRIC_NAMES, Batch, StepStatus
+from trpo.data.types import METRIC_NAMES, Batch, StepStatus
 
 
 pytestmark = pytest.mark.parametrize("backend", BACKENDS)

@@ -13,7 +13,7 @@ from tests.agents import (
     make_agent,
     make_batch,
 )
-from trpo.types import StepStatus
+from trpo.data.types import StepStatus
 
 
 both = pytest.mark.parametrize("backend", BACKENDS)

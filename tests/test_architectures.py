@@ -7,7 +7,7 @@ import torch
 from flax import nnx
 
 from tests.agents import BACKENDS, fingerprint, make_agent, make_batch
-from trpo.architecture import ACTIVATIONS
+from trpo.spaces.architecture import ACTIVATIONS
 from trpo_jax import mlp as jax_mlp
 from trpo_torch import mlp as torch_mlp
 

@@ -9,15 +9,15 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 from tests.agents import BACKENDS, fingerprint, make_agent, make_batch
 from tests.cost_environments import Toll
-from trpo.batch_check import LARGEST
-from trpo.checkpoint import save_checkpoint
-from trpo.environments import make_environment
-from trpo.evaluation import evaluate
-from trpo.normalization import RunningMoments
-from trpo.presets import preset_config
-from trpo.rollout import MAX_BAD_RESETS, RolloutCollector
-from trpo.training import Trainer
-from trpo.transitions import Limits, NonFiniteTransitionError
+from trpo.agent.batch_checks import LARGEST
+from trpo.config.presets import preset_config
+from trpo.data.normalization import RunningMoments
+from trpo.environments.make import make_environment
+from trpo.rollout.collector import MAX_BAD_RESETS, RolloutCollector
+from trpo.rollout.evaluation import evaluate
+from trpo.rollout.transitions import Limits, NonFiniteTransitionError
+from trpo.runs.checkpoint import save_checkpoint
+from trpo.training.trainer import Trainer
 
 
 BAD = [np.nan, np.inf, -np.inf, 1e300, -1e140]

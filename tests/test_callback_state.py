@@ -15,13 +15,13 @@ import torch
 from hypothesis import given, strategies as st
 
 from tests.callback_runs import small
-from trpo.callback_state import CallbackStateError, decoded_state, encoded_state
-from trpo.callbacks import Callback, Callbacks, Run
-from trpo.commands import train_run
-from trpo.evaluation_callbacks import SaveBest, Video
-from trpo.run_directory import RunDirectory
-from trpo.training import Trainer
-from trpo.wandb_writer import WandbWriter
+from trpo.callbacks.base import Callback, Callbacks, Run
+from trpo.callbacks.builtin import SaveBest, Video
+from trpo.callbacks.state import CallbackStateError, decoded_state, encoded_state
+from trpo.callbacks.wandb import WandbWriter
+from trpo.runs.directory import RunDirectory
+from trpo.runs.train import train_run
+from trpo.training.trainer import Trainer
 
 
 class Rank(enum.IntEnum):

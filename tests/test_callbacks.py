@@ -8,12 +8,12 @@ import pytest
 
 from tests.callback_runs import Counter, Diary, small, updates
 from tests.training_runs import assert_resumes_exactly
-from trpo.callbacks import Callback, Callbacks, Stop
-from trpo.commands import train_run
-from trpo.evaluation_callbacks import SaveBest
-from trpo.metrics import read_metrics
-from trpo.run_directory import RunDirectory
-from trpo.training import Trainer
+from trpo.callbacks.base import Callback, Callbacks, Stop
+from trpo.callbacks.builtin import SaveBest
+from trpo.runs.directory import RunDirectory
+from trpo.runs.metrics import read_metrics
+from trpo.runs.train import train_run
+from trpo.training.trainer import Trainer
 
 
 EXAMPLE = Path(__file__).parents[1] / "examples" / "callbacks.py"

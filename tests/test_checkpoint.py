@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from trpo.checkpoint import (
+from trpo.runs.checkpoint import (
     MANIFEST_FILE,
     STATE_FILE,
     CheckpointError,

@@ -11,7 +11,7 @@ import pytest
 import safetensors.numpy
 
 from benchmarks.torture.checkpoints import Touch, forge
-from trpo.checkpoint import (
+from trpo.runs.checkpoint import (
     MANIFEST_FILE,
     STATE_FILE,
     CheckpointError,
@@ -26,7 +26,7 @@ FILL_THE_DISK = """
 import resource, signal, sys
 import numpy as np
 from pathlib import Path
-from trpo.checkpoint import save_checkpoint
+from trpo.runs.checkpoint import save_checkpoint
 
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]), resource.RLIM_INFINITY))
@@ -86,7 +86,7 @@ import sys
 seen = []
 sys.addaudithook(lambda event, _: seen.append(event) if "pickle" in event else None)
 from pathlib import Path
-from trpo.checkpoint import CheckpointError, load_checkpoint
+from trpo.runs.checkpoint import CheckpointError, load_checkpoint
 try:
     load_checkpoint(Path(sys.argv[1]))
 except CheckpointError:

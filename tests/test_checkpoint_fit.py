@@ -6,13 +6,13 @@ import json
 import numpy as np
 import pytest
 
-from trpo.checkpoint import Checkpoint, CheckpointError
-from trpo.checkpoint_fit import LEARNING, OPERATION, _flat, require_fit
-from trpo.cli import main
-from trpo.commands import train_run
-from trpo.config import TrainConfig, TRPOConfig
-from trpo.presets import preset_config
-from trpo.run_directory import RunDirectory, load_agent
+from trpo.cli.main import main
+from trpo.config.presets import preset_config
+from trpo.config.run import TrainConfig, TRPOConfig
+from trpo.runs.checkpoint import Checkpoint, CheckpointError
+from trpo.runs.checkpoint_fit import LEARNING, OPERATION, _flat, require_fit
+from trpo.runs.directory import RunDirectory, load_agent
+from trpo.runs.train import train_run
 
 
 SMALL = {

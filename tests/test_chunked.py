@@ -93,8 +93,8 @@ def test_jax_needs_less_memory_for_chunks():
     ids=lambda options: next(iter(options)),
 )
 def test_chunks_are_refused_where_there_are_none(options):
-    from trpo.config import TRPOConfig
-    from trpo.step_options import require_step_options
+    from trpo.config.run import TRPOConfig
+    from trpo.config.step_options import require_step_options
 
     config = dataclasses.replace(TRPOConfig(**options), batch_chunk_size=8)
     name = next(iter(options))

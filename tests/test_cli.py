@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 import tests.environments  # noqa: F401  (registers TrpoTest/…)
-from trpo import comparison
-from trpo.cli import main
-from trpo.metrics import read_metrics
-from trpo.types import METRIC_NAMES
+from trpo.cli import spaces_table as comparison
+from trpo.cli.main import main
+from trpo.data.types import METRIC_NAMES
+from trpo.runs.metrics import read_metrics
 
 
 BACKENDS = ("torch", "jax")
@@ -102,7 +102,7 @@ def test_a_missing_framework_names_its_pip_command(tmp_path):
         "        if name.partition('.')[0] == 'torch':\n"
         "            raise ModuleNotFoundError('no torch', name='torch')\n"
         "sys.meta_path.insert(0, Block())\n"
-        "from trpo.cli import main\n"
+        "from trpo.cli.main import main\n"
         "sys.exit(main(['train', 'Pendulum-v1', '--backend', 'torch', "
         f"'--run-dir', {str(tmp_path / 'run')!r}]))\n"
     )

@@ -9,14 +9,14 @@ import signal
 import numpy as np
 import pytest
 
-from trpo.cli import main
-from trpo.commands import EVALUATION_COLUMNS
-from trpo.compiled_commands import resume_compiled, train_compiled
-from trpo.metrics import read_metrics
-from trpo.presets import preset_config
-from trpo.run_directory import RunDirectory, load_agent
-from trpo.training import Trainer
-from trpo.types import METRIC_NAMES
+from trpo.cli.main import main
+from trpo.config.presets import preset_config
+from trpo.data.types import METRIC_NAMES
+from trpo.runs.compiled_commands import resume_compiled, train_compiled
+from trpo.runs.directory import RunDirectory, load_agent
+from trpo.runs.metrics import read_metrics
+from trpo.runs.train import EVALUATION_COLUMNS
+from trpo.training.trainer import Trainer
 
 
 SMALL = {

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 
 from tests.test_compiled_command import small
-from trpo.cli import main
-from trpo.compiled_commands import resume_compiled, train_compiled
-from trpo.compiled_session import CompiledSession
-from trpo.files import FileError
-from trpo.run_directory import RunDirectory
-from trpo.terminal import Terminal
+from trpo.cli.main import main
+from trpo.common.files import FileError
+from trpo.common.terminal import Terminal
+from trpo.runs.compiled import CompiledSession
+from trpo.runs.compiled_commands import resume_compiled, train_compiled
+from trpo.runs.directory import RunDirectory
 
 
 STEPS = 200

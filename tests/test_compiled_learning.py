@@ -5,8 +5,8 @@
 
 import pytest
 
-from trpo.compiled_commands import train_compiled
-from trpo.presets import preset_config
+from trpo.config.presets import preset_config
+from trpo.runs.compiled_commands import train_compiled
 
 
 @pytest.mark.slow

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 from tests.test_compiled_command import small
-from trpo.heads import Head
-from trpo.members import SWEEPABLE
-from trpo.noise import device_key
-from trpo.transitions import NonFiniteTransitionError
-from trpo.types import Rates
+from trpo.common.random_streams import device_key
+from trpo.data.types import Rates
+from trpo.rollout.transitions import NonFiniteTransitionError
+from trpo.runs.members import SWEEPABLE
+from trpo.spaces.action_heads import Head
 from trpo_jax import compiled_statistics
 from trpo_jax.compiled_environment import (
     FunctionalEnvironment,

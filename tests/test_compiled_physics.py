@@ -8,10 +8,10 @@ import importlib.util
 import numpy as np
 import pytest
 
-from trpo.compiled_commands import train_compiled
-from trpo.environments import UnknownEnvironmentError, make_environment
-from trpo.presets import preset_config
-from trpo.run_directory import RunDirectory
+from trpo.config.presets import preset_config
+from trpo.environments.make import UnknownEnvironmentError, make_environment
+from trpo.runs.compiled_commands import train_compiled
+from trpo.runs.directory import RunDirectory
 
 
 # The smallest of each.

@@ -13,8 +13,8 @@ import pytest
 import torch
 from hypothesis import given, strategies as st
 
-from trpo.callback_config import CallbackConfig
-from trpo.config import TrainConfig, TRPOConfig
+from trpo.config.callbacks import CallbackConfig
+from trpo.config.run import TrainConfig, TRPOConfig
 
 
 HUGE = 10**400  # No float holds it.

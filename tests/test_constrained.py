@@ -16,8 +16,8 @@ from tests.agents import (
     make_agent,
     make_batch,
 )
-from trpo.constrained_types import COST_METRICS, StepKind
-from trpo.types import StepStatus
+from trpo.data.constrained_types import COST_METRICS, StepKind
+from trpo.data.types import StepStatus
 
 
 NO_LIMIT = -np.inf

@@ -8,17 +8,17 @@ import pytest
 import tests.cost_environments  # noqa: F401  (registers TrpoTest/…)
 from tests.agents import BACKENDS
 from tests.training_runs import assert_resumes_exactly
-from trpo.cli import main
-from trpo.constrained_types import StepKind
-from trpo.cost_training import COST_COLUMNS, CostTraining
-from trpo.costs import CostError
-from trpo.diagnostics import COST_PANEL, load_runs, panels_of, points
-from trpo.diagnostics_figure import draw
-from trpo.metrics import read_metrics
+from trpo.cli.main import main
+from trpo.config.presets import preset_config
+from trpo.data.constrained_types import StepKind
+from trpo.environments.step_costs import CostError
 from trpo.point_circle import ENV_ID
-from trpo.presets import preset_config
-from trpo.run_directory import load_agent
-from trpo.training import Trainer
+from trpo.runs.curves import COST_PANEL, load_runs, panels_of, points
+from trpo.runs.curves_figure import draw
+from trpo.runs.directory import load_agent
+from trpo.runs.metrics import read_metrics
+from trpo.training.costs import COST_COLUMNS, CostTraining
+from trpo.training.trainer import Trainer
 
 
 SETTINGS = {

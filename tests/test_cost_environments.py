@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 from gymnasium.utils.env_checker import check_env
 
-from trpo.environments import make_environment
+from trpo.config.presets import preset_for
+from trpo.environments.make import make_environment
 from trpo.point_circle import ENV_ID, STEPS
-from trpo.presets import preset_for
 from trpo.speed_limit import LIMITS
 
 

@@ -9,11 +9,11 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 import tests.cost_environments  # noqa: F401  (registers TrpoTest/…)
 from tests.test_rollout import LinearAgent
-from trpo.costs import CostError, cost_info
-from trpo.environments import make_environment, make_vector_environment
-from trpo.lean_environment import LeanVectorEnv
-from trpo.rollout import RolloutCollector
-from trpo.transitions import NonFiniteTransitionError
+from trpo.environments.make import make_environment, make_vector_environment
+from trpo.environments.step_costs import CostError, cost_info
+from trpo.environments.sync_vector import LeanVectorEnv
+from trpo.rollout.collector import RolloutCollector
+from trpo.rollout.transitions import NonFiniteTransitionError
 
 
 ENV_ID = "TrpoTest/Toll-v0"

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from tests.agents import BACKENDS, fingerprint, make_agent
-from trpo.types import StepStatus
+from trpo.data.types import StepStatus
 
 
 OPTIONS = {

@@ -14,10 +14,10 @@ from torch import nn
 
 from tests import callback_runs
 from tests.agents import ACT_DIM, BACKENDS, OBS_DIM, fingerprint, make_agent, make_batch
-from trpo.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
-from trpo.commands import train_run
-from trpo.run_directory import RunDirectory, load_agent
-from trpo.training import Trainer
+from trpo.runs.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
+from trpo.runs.directory import RunDirectory, load_agent
+from trpo.runs.train import train_run
+from trpo.training.trainer import Trainer
 from trpo_torch.agent import _flat_params
 from trpo_torch.fisher import FISHER_PRODUCTS
 from trpo_torch.flat_policy import flat_policy

@@ -1,7 +1,7 @@
 """What the demonstration says of its own figures."""
 
 from benchmarks import demo
-from trpo.plots import learning_curves_png
+from trpo.runs.learning_curves import learning_curves_png
 
 
 def test_it_says_which_precision_is_where_and_why_the_steps_shrink():

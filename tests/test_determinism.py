@@ -9,9 +9,9 @@ from typing import Literal
 
 import pytest
 
-from trpo.config import TrainConfig, TRPOConfig
-from trpo.determinism import CUBLAS, XLA_FLAG
-from trpo.training import Trainer
+from trpo.common.determinism import CUBLAS, XLA_FLAG
+from trpo.config.run import TrainConfig, TRPOConfig
+from trpo.training.trainer import Trainer
 
 
 BACKENDS: tuple[Literal["torch", "jax"], ...] = ("torch", "jax")

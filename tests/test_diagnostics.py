@@ -7,16 +7,16 @@ import re
 
 import pytest
 
-from trpo import diagnostics
-from trpo.cli import main
-from trpo.commands import train_run
-from trpo.config import TrainConfig
-from trpo.diagnostics import PANELS, line_search_index, load_runs, points, time_split
-from trpo.diagnostics_figure import draw, missing
-from trpo.diagnostics_page import write_diagnostics
-from trpo.metrics import read_metrics
-from trpo.plots import learning_curves_png
-from trpo.presets import preset_config
+from trpo.cli.main import main
+from trpo.config.presets import preset_config
+from trpo.config.run import TrainConfig
+from trpo.runs import curves as diagnostics
+from trpo.runs.curves import PANELS, line_search_index, load_runs, points, time_split
+from trpo.runs.curves_figure import draw, missing
+from trpo.runs.curves_page import write_diagnostics
+from trpo.runs.learning_curves import learning_curves_png
+from trpo.runs.metrics import read_metrics
+from trpo.runs.train import train_run
 
 
 SMALL = {

@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 
 from tests.agents import BACKENDS, make_agent
-from trpo.config import TrainConfig
-from trpo.diagnostics import (
+from trpo.config.presets import preset_config
+from trpo.config.run import TrainConfig
+from trpo.runs.curves import (
     COST_PANEL,
     PANELS,
     TIMES,
@@ -21,8 +22,7 @@ from trpo.diagnostics import (
     points,
     time_split,
 )
-from trpo.presets import preset_config
-from trpo.training import Trainer
+from trpo.training.trainer import Trainer
 
 
 RADIUS, CG_ITERS, BACKTRACK = 0.05, 8, 0.5

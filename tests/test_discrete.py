@@ -8,7 +8,7 @@ import torch
 from gymnasium import spaces
 
 from tests.agents import BACKENDS, agent_module, as_array, fingerprint, native
-from trpo.spaces import UnsupportedSpaceError
+from trpo.spaces.spaces import UnsupportedSpaceError
 
 
 OBS = spaces.Box(-1.0, 1.0, (3,), np.float32)

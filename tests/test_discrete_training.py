@@ -8,15 +8,15 @@ import pytest
 
 import tests.environments  # noqa: F401  (registers TrpoTest/…)
 from tests.environments import Echo, Pointer, Switches
-from trpo.backends import make_agent
-from trpo.checkpoint import CheckpointError, _encode_manifest
-from trpo.commands import train_run
-from trpo.config import TrainConfig
-from trpo.environments import make_environment
-from trpo.evaluation import evaluate
-from trpo.presets import preset_config
-from trpo.run_directory import RunDirectory, load_agent
-from trpo.training import Trainer, agent_state
+from trpo.agent.make import make_agent
+from trpo.config.presets import preset_config
+from trpo.config.run import TrainConfig
+from trpo.environments.make import make_environment
+from trpo.rollout.evaluation import evaluate
+from trpo.runs.checkpoint import CheckpointError, _encode_manifest
+from trpo.runs.directory import RunDirectory, load_agent
+from trpo.runs.train import train_run
+from trpo.training.trainer import Trainer, agent_state
 
 
 BACKENDS = ("torch", "jax")

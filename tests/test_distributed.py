@@ -11,15 +11,15 @@ import pytest
 from tests.agents import BACKENDS
 from tests.rank_processes import UPDATES, config_of, one_process, start
 from tests.waiting import PATIENCE
-from trpo.cli import main
-from trpo.config import TrainConfig, TRPOConfig
+from trpo.agent.sharding import Sharding, require_shardable
+from trpo.cli.main import main
+from trpo.config.run import TrainConfig, TRPOConfig
 from trpo.rank_training import part_of_state, state_without_others
 from trpo.rank_watch import LOST_RANK
 from trpo.ranks import share_of
 from trpo.rendezvous import Rendezvous
-from trpo.run_directory import RunDirectory
-from trpo.shards import Sharding, require_shardable
-from trpo.training import Trainer
+from trpo.runs.directory import RunDirectory
+from trpo.training.trainer import Trainer
 
 
 @pytest.mark.parametrize(("total", "size"), [(10, 4), (7, 100), (12, 3), (9, 0)])

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from trpo.heads import Head
+from trpo.spaces.action_heads import Head
 from trpo_jax import distributions as jax_distributions
 from trpo_torch import distributions as torch_distributions
 

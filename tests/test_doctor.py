@@ -8,8 +8,8 @@ import sys
 import pytest
 from rich.console import Console
 
-from trpo import doctor
-from trpo.doctor import Finding
+from trpo.cli import doctor
+from trpo.cli.doctor import Finding
 
 
 HEALTHY = {name: tested for name, (_, tested) in doctor.TESTED.items()}

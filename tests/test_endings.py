@@ -9,15 +9,15 @@ import pytest
 from tests.callback_runs import small
 from tests.rank_processes import start
 from tests.waiting import PATIENCE
-from trpo.callbacks import Callback
-from trpo.cli import main
-from trpo.closing import closing, noted
-from trpo.commands import train_run
-from trpo.compiled_commands import train_compiled
-from trpo.metrics import MetricsWriter
-from trpo.presets import preset_config
-from trpo.run_directory import RunDirectory
-from trpo.training import Trainer
+from trpo.callbacks.base import Callback
+from trpo.cli.main import main
+from trpo.common.closing import closing, noted
+from trpo.config.presets import preset_config
+from trpo.runs.compiled_commands import train_compiled
+from trpo.runs.directory import RunDirectory
+from trpo.runs.metrics import MetricsWriter
+from trpo.runs.train import train_run
+from trpo.training.trainer import Trainer
 
 
 BACKENDS = ("torch", "jax")
@@ -210,7 +210,7 @@ def test_a_compiled_runs_error_is_told_and_what_it_learned_is_saved(
 RANK = """
 import sys
 import tests.test_endings
-from trpo.cli import main
+from trpo.cli.main import main
 sys.exit(main(sys.argv[1:]))
 """
 

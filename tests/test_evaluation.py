@@ -11,17 +11,17 @@ import numpy as np
 import pytest
 
 import tests.environments  # noqa: F401  (registers TrpoTest/…)
-import trpo.evaluation
+import trpo.rollout.evaluation
 from tests.agents import BACKENDS
-from trpo.checkpoint import has_checkpoint
-from trpo.cli import main
-from trpo.commands import describe, evaluation_json, train_run
-from trpo.evaluation import evaluate, record_video
-from trpo.evaluation_callbacks import SaveBest
-from trpo.metrics import read_metrics
-from trpo.presets import preset_config
-from trpo.run_directory import RunDirectory
-from trpo.training import Trainer
+from trpo.callbacks.builtin import SaveBest
+from trpo.cli.main import main
+from trpo.config.presets import preset_config
+from trpo.rollout.evaluation import evaluate, record_video
+from trpo.runs.checkpoint import has_checkpoint
+from trpo.runs.directory import RunDirectory
+from trpo.runs.metrics import read_metrics
+from trpo.runs.train import describe, evaluation_json, train_run
+from trpo.training.trainer import Trainer
 
 
 ENDLESS = "TrpoTest/Endless-v0"
@@ -129,7 +129,7 @@ def test_gymnasiums_own_endless_environment_is_trained_to_the_end(
 
 
 def test_the_environments_own_limit_counts_before_the_general_one(monkeypatch):
-    monkeypatch.setattr(trpo.evaluation, "MOST_STEPS", 30)
+    monkeypatch.setattr(trpo.rollout.evaluation, "MOST_STEPS", 30)
     agent = agent_of(small())
     with pytest.warns(UserWarning, match=re.escape(
         "2 episodes of TrpoTest/Endless-v0 had not ended after 30 steps and were cut: "
@@ -151,7 +151,7 @@ def test_many_episodes_are_played_in_parts_with_the_same_results(monkeypatch):
     agent = agent_of(small(env_id=env_id))
     at_once = evaluate(agent, env_id, episodes=11, seed=3)
     shown = []
-    monkeypatch.setattr(trpo.evaluation, "AT_ONCE", 4)
+    monkeypatch.setattr(trpo.rollout.evaluation, "AT_ONCE", 4)
     in_parts = evaluate(
         agent, env_id, episodes=11, seed=3, show=lambda *now: shown.append(now)
     )
@@ -170,13 +170,13 @@ def test_many_episodes_are_played_in_parts_with_the_same_results(monkeypatch):
 
 def test_an_evaluation_keeps_nothing_of_its_past(monkeypatch):
     agent, kept = agent_of(small(env_id="TrpoTest/Counter-v0")), []
-    advance = trpo.evaluation.RolloutCollector.advance
+    advance = trpo.rollout.evaluation.RolloutCollector.advance
 
     def spy(self, actions):
         kept.append((len(self._open.actions), len(self._open.ended)))
         return advance(self, actions)
 
-    monkeypatch.setattr(trpo.evaluation.RolloutCollector, "advance", spy)
+    monkeypatch.setattr(trpo.rollout.evaluation.RolloutCollector, "advance", spy)
     evaluate(agent, "TrpoTest/Counter-v0", episodes=4, seed=0)
     assert set(kept) == {(0, 0)}
 
@@ -193,7 +193,7 @@ class Stops:
 
 
 def test_a_stop_gives_what_there_is(monkeypatch):
-    monkeypatch.setattr(trpo.evaluation, "AT_ONCE", 2)
+    monkeypatch.setattr(trpo.rollout.evaluation, "AT_ONCE", 2)
     agent = agent_of(small())
     with pytest.warns(UserWarning, match="had not ended after 9 steps"):
         evaluate(agent, ENDLESS, episodes=2, seed=0, max_steps=9)

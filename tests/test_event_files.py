@@ -10,7 +10,7 @@ from tests.event_readers import (
     scalars,
     scalars_of_server,
 )
-from trpo.metrics import MetricsWriter, read_metrics
+from trpo.runs.metrics import MetricsWriter, read_metrics
 
 
 COLUMNS = ("step", "update", "policy/kl", "evaluation/return_mean")

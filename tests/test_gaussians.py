@@ -8,9 +8,9 @@ import tests.environments  # noqa: F401  (registers TrpoTest/…)
 from tests.agents import BACKENDS, agent_module, as_array, fingerprint, native
 from tests.environments import Aim
 from tests.training_runs import learn
-from trpo.config import TRPOConfig
-from trpo.presets import preset_config
-from trpo.spaces import UnsupportedSpaceError, policy_spec
+from trpo.config.presets import preset_config
+from trpo.config.run import TRPOConfig
+from trpo.spaces.spaces import UnsupportedSpaceError, policy_spec
 
 
 OBS = spaces.Box(-1.0, 1.0, (3,), np.float32)

@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 
 from tests.callback_runs import small
-from trpo.cli import main
-from trpo.commands import INTERIM_EPISODES, train_run
-from trpo.evaluation import EvaluationResult, evaluate
-from trpo.evaluation_callbacks import StopAtReturn
-from trpo.metrics import read_metrics
-from trpo.run_directory import RunDirectory, load_agent
-from trpo.training import Progress, Trainer
+from trpo.callbacks.builtin import StopAtReturn
+from trpo.cli.main import main
+from trpo.rollout.evaluation import EvaluationResult, evaluate
+from trpo.runs.directory import RunDirectory, load_agent
+from trpo.runs.metrics import read_metrics
+from trpo.runs.train import INTERIM_EPISODES, train_run
+from trpo.training.trainer import Progress, Trainer
 
 
 def test_the_best_model_is_the_best_and_loads(tmp_path, capsys):
@@ -59,9 +59,9 @@ def test_the_best_model_after_a_rollback_is_the_one_that_was_saved_last(tmp_path
 
 KILLED = """
 import os, pathlib, random, signal, sys, threading
-from trpo.commands import train_run
-from trpo.config import TrainConfig
-from trpo.files import Folder
+from trpo.runs.train import train_run
+from trpo.config.run import TrainConfig
+from trpo.common.files import Folder
 
 rename, count = Folder.rename, 0
 def die(folder, source, target):
@@ -167,8 +167,8 @@ def test_films_of_every_second_evaluation_and_on_resume(tmp_path):
 
 OFFLINE = """
 import json, pathlib, sys
-from trpo.commands import train_run
-from trpo.config import TrainConfig
+from trpo.runs.train import train_run
+from trpo.config.run import TrainConfig
 config = TrainConfig.from_dict(json.loads(sys.argv[1]))
 run = pathlib.Path(sys.argv[2])
 train_run(config, run, resume=run.exists())

@@ -13,16 +13,16 @@ import tests.environments  # noqa: F401  (registers TrpoTest/…)
 from tests.agents import BACKENDS, agent_module, fingerprint
 from tests.environments import Gallery, Spot
 from tests.training_runs import learn
-from trpo.architecture import Architecture, Image
-from trpo.backends import make_agent
-from trpo.environments import make_environment, make_vector_environment
-from trpo.heads import Head
-from trpo.initialization import initial_weights
-from trpo.noise import episode_seed
-from trpo.observations import flattened, images_of
-from trpo.presets import preset_config
-from trpo.rollout import RolloutCollector
-from trpo.spaces import UnsupportedSpaceError, policy_spec
+from trpo.agent.make import make_agent
+from trpo.common.random_streams import episode_seed
+from trpo.config.presets import preset_config
+from trpo.environments.make import make_environment, make_vector_environment
+from trpo.rollout.collector import RolloutCollector
+from trpo.spaces.action_heads import Head
+from trpo.spaces.architecture import Architecture, Image
+from trpo.spaces.initialization import initial_weights
+from trpo.spaces.observations import flattened, images_of
+from trpo.spaces.spaces import UnsupportedSpaceError, policy_spec
 from trpo_jax.compiled_environment import FunctionalEnvironment
 from trpo_jax.encoder import Encoder as JaxEncoder
 from trpo_jax.state import load_network, network_arrays

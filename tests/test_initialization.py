@@ -5,9 +5,9 @@ import pytest
 import torch
 from flax import nnx
 
-from trpo.heads import Head
-from trpo.initialization import initial_weights, mlp_weights, orthogonal
-from trpo.noise import Purpose, RandomStream
+from trpo.common.random_streams import Purpose, RandomStream
+from trpo.spaces.action_heads import Head
+from trpo.spaces.initialization import initial_weights, mlp_weights, orthogonal
 
 
 # First entries for seed 3. If these change, so does every run.

@@ -8,10 +8,10 @@ import tests.environments  # noqa: F401  (registers TrpoTest/…)
 from tests.agents import BACKENDS, agent_module, fingerprint
 from tests.environments import Pack
 from tests.training_runs import assert_resumes_exactly, learn
-from trpo.environments import make_vector_environment
-from trpo.presets import preset_config
-from trpo.rollout import RolloutCollector
-from trpo.spaces import UnsupportedSpaceError, policy_spec
+from trpo.config.presets import preset_config
+from trpo.environments.make import make_vector_environment
+from trpo.rollout.collector import RolloutCollector
+from trpo.spaces.spaces import UnsupportedSpaceError, policy_spec
 
 
 OBS = spaces.Box(-1.0, 1.0, (3,), np.float32)

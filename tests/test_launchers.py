@@ -14,8 +14,8 @@ from tests.agents import BACKENDS
 from tests.waiting import PATIENCE
 from trpo.launchers import LAUNCHERS, free_port, local_rank
 from trpo.rendezvous import Rendezvous
-from trpo.run_directory import RunDirectory
-from trpo.training import Trainer
+from trpo.runs.directory import RunDirectory
+from trpo.training.trainer import Trainer
 
 
 TORCHRUN, OPEN_MPI, MPICH, SLURM = LAUNCHERS

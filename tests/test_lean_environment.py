@@ -7,9 +7,9 @@ import pytest
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 import tests.environments  # noqa: F401  (registers TrpoTest/…)
-from trpo.environment_worker import EnvironmentWorkerError
-from trpo.environments import make_environment, make_vector_environment
-from trpo.lean_environment import LeanVectorEnv
+from trpo.environments.environment_worker import EnvironmentWorkerError
+from trpo.environments.make import make_environment, make_vector_environment
+from trpo.environments.sync_vector import LeanVectorEnv
 
 
 def makers(env_id):

@@ -13,13 +13,13 @@ import pytest
 
 from tests.callback_runs import small
 from tests.event_readers import assert_events_are_the_metrics
-from trpo.cli import main
-from trpo.commands import train_run
-from trpo.diagnostics_page import write_diagnostics
-from trpo.files import LOCK, FileError, Folder
-from trpo.metrics import read_metrics
-from trpo.run_directory import RunDirectory
+from trpo.cli.main import main
+from trpo.common.files import LOCK, FileError, Folder
 from trpo.run_process import execute, locked
+from trpo.runs.curves_page import write_diagnostics
+from trpo.runs.directory import RunDirectory
+from trpo.runs.metrics import read_metrics
+from trpo.runs.train import train_run
 
 
 SETTINGS = {
@@ -226,7 +226,7 @@ def test_a_plot_does_not_follow(run, victim):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_sweep_s_own_files_do_not_follow(tmp_path, victim, kind):
-    from trpo.sweep_report import write_report
+    from trpo.sweeps.report import write_report
 
     root = tmp_path / "sweep"
     root.mkdir()

@@ -2,8 +2,8 @@
 
 import pytest
 
-from trpo.config import TrainConfig
-from trpo.members import members_of
+from trpo.config.run import TrainConfig
+from trpo.runs.members import members_of
 
 
 @pytest.mark.parametrize(

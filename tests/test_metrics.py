@@ -6,8 +6,8 @@ import warnings
 
 import pytest
 
-from trpo.files import FileError
-from trpo.metrics import DAMAGED, MetricsWriter, logged_steps, read_metrics
+from trpo.common.files import FileError
+from trpo.runs.metrics import DAMAGED, MetricsWriter, logged_steps, read_metrics
 
 
 HEADER = "step,update,policy/kl"

@@ -11,7 +11,7 @@ from jax.flatten_util import ravel_pytree
 
 from tests.product_library import force_library
 from trpo import chunks
-from trpo.types import Batch
+from trpo.data.types import Batch
 from trpo_jax import TRPOAgent as JaxAgent, fisher as jax_fisher, mlp as jax_mlp
 from trpo_jax.flat_policy import FlatPolicy as JaxPolicy
 from trpo_torch import (

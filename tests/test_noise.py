@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, strategies as st
 
-from trpo.noise import (
+from trpo.common.random_streams import (
     Purpose,
     RandomStream,
     device_key,

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, strategies as st
 from hypothesis.extra import numpy as arrays
 
-from trpo.normalization import (
+from trpo.data.normalization import (
     VARIANCE_EPSILON,
     ObservationNormalizer,
     ReturnScaler,

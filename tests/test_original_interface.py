@@ -18,7 +18,7 @@ from tests.agents import (
     make_batch,
     native,
 )
-from trpo.types import METRIC_NAMES
+from trpo.data.types import METRIC_NAMES
 
 
 pytestmark = pytest.mark.parametrize("backend", BACKENDS)

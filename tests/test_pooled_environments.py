@@ -6,13 +6,13 @@ import gymnasium
 import numpy as np
 import pytest
 
-from trpo.cli import main
-from trpo.environments import make_environment, make_vector_environment
-from trpo.noise import Purpose
-from trpo.pooled_environments import PooledVectorEnv
-from trpo.presets import preset_config
-from trpo.rollout import RolloutCollector
-from trpo.training import Trainer
+from trpo.cli.main import main
+from trpo.common.random_streams import Purpose
+from trpo.config.presets import preset_config
+from trpo.environments.envpool_vector import PooledVectorEnv
+from trpo.environments.make import make_environment, make_vector_environment
+from trpo.rollout.collector import RolloutCollector
+from trpo.training.trainer import Trainer
 
 
 def pool(env_id, num_envs, seed=3, **options):

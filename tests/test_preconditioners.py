@@ -16,9 +16,9 @@ from tests.agents import (
     samples,
     updated,
 )
-from trpo.backends import load_backend
-from trpo.presets import preset_config
-from trpo.training import Trainer
+from trpo.agent.make import load_backend
+from trpo.config.presets import preset_config
+from trpo.training.trainer import Trainer
 from trpo_torch.agent import _flat_params
 from trpo_torch.fisher import gauss_newton_product
 from trpo_torch.flat_policy import FlatPolicy

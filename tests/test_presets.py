@@ -4,13 +4,13 @@ import dataclasses
 
 import pytest
 
-from trpo.cli import main
-from trpo.config import TrainConfig, TRPOConfig
-from trpo.metrics import read_metrics
-from trpo.mujoco_presets import MUJOCO
-from trpo.preset_values import BY_ENVIRONMENT, DEFAULT, PENDULUM
-from trpo.presets import all_presets, find_preset, preset_config, preset_for
-from trpo.run_directory import RunDirectory
+from trpo.cli.main import main
+from trpo.config.classic_presets import BY_ENVIRONMENT, DEFAULT, PENDULUM
+from trpo.config.mujoco_presets import MUJOCO
+from trpo.config.presets import all_presets, find_preset, preset_config, preset_for
+from trpo.config.run import TrainConfig, TRPOConfig
+from trpo.runs.directory import RunDirectory
+from trpo.runs.metrics import read_metrics
 
 
 FIELDS = {

@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 
 import tests.probes  # noqa: F401  (registers TrpoProbe/…)
-import trpo.rollout
-import trpo.training
+import trpo.rollout.collector
+import trpo.training.trainer
 from tests.probes import BEST_ACTION
-from trpo.advantages import generalized_advantages
-from trpo.presets import preset_config
-from trpo.training import Prepared, Trainer
+from trpo.config.presets import preset_config
+from trpo.data.advantages import generalized_advantages
+from trpo.training.trainer import Prepared, Trainer
 
 
 BACKENDS = ("torch", "jax")
@@ -102,7 +102,7 @@ def truncation_is_termination(monkeypatch):
             rewards, values, next_values, ended, never, **options
         )
 
-    monkeypatch.setattr(trpo.training, "generalized_advantages", faulty)
+    monkeypatch.setattr(trpo.training.trainer, "generalized_advantages", faulty)
 
 
 def termination_is_ignored(monkeypatch):
@@ -113,24 +113,26 @@ def termination_is_ignored(monkeypatch):
             rewards, values, following, never, terminated, **options
         )
 
-    monkeypatch.setattr(trpo.training, "generalized_advantages", faulty)
+    monkeypatch.setattr(trpo.training.trainer, "generalized_advantages", faulty)
 
 
 def bootstrap_is_from_the_next_episode(monkeypatch):
-    monkeypatch.setattr(trpo.rollout, "final_observations", lambda obs, *_: obs)
+    monkeypatch.setattr(
+        trpo.rollout.collector, "final_observations", lambda obs, *_: obs
+    )
 
 
 def discount_is_one(monkeypatch):
     def faulty(*arrays, gamma, gae_lambda):
         return generalized_advantages(*arrays, gamma=1.0, gae_lambda=gae_lambda)
 
-    monkeypatch.setattr(trpo.training, "generalized_advantages", faulty)
+    monkeypatch.setattr(trpo.training.trainer, "generalized_advantages", faulty)
 
 
 def advantages_have_the_wrong_sign(monkeypatch):
-    normalize = trpo.training.normalize_advantages
+    normalize = trpo.training.trainer.normalize_advantages
     monkeypatch.setattr(
-        trpo.training, "normalize_advantages", lambda *given: -normalize(*given)
+        trpo.training.trainer, "normalize_advantages", lambda *given: -normalize(*given)
     )
 
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from tests.product_library import force_library
-from trpo import processor
+from trpo.common import machine as processor
 from trpo_torch import products
 
 

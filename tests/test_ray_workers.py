@@ -8,13 +8,13 @@ import pytest
 
 from benchmarks.torture import workers
 from tests.waiting import PATIENCE, until
-from trpo import ray_cluster
-from trpo.cli import main
-from trpo.environment_worker import EnvironmentWorkerError
-from trpo.presets import preset_config
-from trpo.ray_workers import RayWorkers
-from trpo.training import Trainer
-from trpo.worker_environments import RESTARTED, WorkerVectorEnv
+from trpo.cli.main import main
+from trpo.config.presets import preset_config
+from trpo.environments import ray_cluster
+from trpo.environments.environment_worker import EnvironmentWorkerError
+from trpo.environments.ray_workers import RayWorkers
+from trpo.environments.worker_vector import RESTARTED, WorkerVectorEnv
+from trpo.training.trainer import Trainer
 
 
 pytestmark = pytest.mark.slow

@@ -12,15 +12,15 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 import tests.memory_environments  # noqa: F401  (registers TrpoTest/…)
 from tests.agents import BACKENDS, as_array, fingerprint, native
-from trpo.backends import load_backend
-from trpo.compiled_commands import train_compiled
-from trpo.environments import make_environment
-from trpo.evaluation import record_video
-from trpo.players import player_of
-from trpo.presets import preset_config
-from trpo.rollout import RolloutCollector
-from trpo.sequences import Memory
-from trpo.training import Trainer
+from trpo.agent.make import load_backend
+from trpo.config.presets import preset_config
+from trpo.data.sequences import Memory
+from trpo.environments.make import make_environment
+from trpo.rollout.acting import player_of
+from trpo.rollout.collector import RolloutCollector
+from trpo.rollout.evaluation import record_video
+from trpo.runs.compiled_commands import train_compiled
+from trpo.training.trainer import Trainer
 
 
 OBS = spaces.Box(-1.0, 1.0, (2,), np.float32)
@@ -281,7 +281,7 @@ def test_a_video_is_played_with_memory(tmp_path, monkeypatch):
 
     monkeypatch.setattr(agent, "act", spy)
     monkeypatch.setattr(
-        "trpo.evaluation.make_environment",
+        "trpo.rollout.evaluation.make_environment",
         lambda env_id, **_: make_environment(env_id, seed=0),
     )
     (tmp_path / "outside").write_text("mine")

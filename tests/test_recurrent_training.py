@@ -5,10 +5,10 @@ import pytest
 
 import tests.memory_environments  # noqa: F401  (registers TrpoTest/…)
 from tests.agents import BACKENDS
-from trpo.evaluation import evaluate
-from trpo.presets import preset_config
-from trpo.run_directory import RunDirectory, load_agent
-from trpo.training import Trainer
+from trpo.config.presets import preset_config
+from trpo.rollout.evaluation import evaluate
+from trpo.runs.directory import RunDirectory, load_agent
+from trpo.training.trainer import Trainer
 
 
 SMALL = {

@@ -4,13 +4,13 @@ import os
 
 import pytest
 
-from trpo import run_directory
-from trpo.backends import load_backend
-from trpo.commands import train_run
-from trpo.compiled_commands import resume_compiled, train_compiled
-from trpo.presets import preset_config
-from trpo.processor import available_cores, processor_name
-from trpo.run_directory import RunDirectory, computed_otherwise
+from trpo.agent.make import load_backend
+from trpo.common.machine import available_cores, processor_name
+from trpo.config.presets import preset_config
+from trpo.runs import directory as run_directory
+from trpo.runs.compiled_commands import resume_compiled, train_compiled
+from trpo.runs.directory import RunDirectory, computed_otherwise
+from trpo.runs.train import train_run
 
 
 SMALL = {

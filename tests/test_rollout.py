@@ -8,14 +8,14 @@ import pytest
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 import tests.environments  # noqa: F401  (registers TrpoTest/…)
-from trpo.advantages import generalized_advantages
-from trpo.environments import (
+from trpo.data.advantages import generalized_advantages
+from trpo.environments.make import (
     UnknownEnvironmentError,
     make_environment,
     make_vector_environment,
 )
-from trpo.rollout import RolloutCollector
-from trpo.transitions import NonFiniteTransitionError
+from trpo.rollout.collector import RolloutCollector
+from trpo.rollout.transitions import NonFiniteTransitionError
 
 
 class LinearAgent:

@@ -7,12 +7,12 @@ import socket
 
 import pytest
 
-from trpo import formats
-from trpo.config import TrainConfig
-from trpo.diagnostics import load_runs
-from trpo.files import FileError
-from trpo.run_directory import RunDirectory, RunDirectoryError
-from trpo.sweep import SweepRun
+from trpo.common import formats
+from trpo.common.files import FileError
+from trpo.config.run import TrainConfig
+from trpo.runs.curves import load_runs
+from trpo.runs.directory import RunDirectory, RunDirectoryError
+from trpo.sweeps.sweep import SweepRun
 
 
 CONFIG = TrainConfig(env_id="Pendulum-v1")

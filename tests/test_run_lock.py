@@ -14,25 +14,25 @@ import pytest
 
 from tests.callback_runs import small
 from tests.event_readers import assert_events_are_the_metrics
-from trpo.cli import main
-from trpo.commands import train_run
-from trpo.diagnostics_page import write_diagnostics
-from trpo.files import LOCK, FileError, Folder
-from trpo.metrics import read_metrics
-from trpo.run_directory import (
+from trpo.cli.main import main
+from trpo.common.files import LOCK, FileError, Folder
+from trpo.run_process import execute, locked
+from trpo.runs.curves_page import write_diagnostics
+from trpo.runs.directory import (
     RunDirectory,
     RunDirectoryError,
     directory_of,
     load_agent,
     new_directory,
 )
-from trpo.run_process import execute, locked
+from trpo.runs.metrics import read_metrics
+from trpo.runs.train import train_run
 
 
 OWN = rf"in use by process {os.getpid()} on {os.uname().nodename} since \d{{4}}-"
 HOLD = """
 import os, sys, time
-from trpo.files import Folder
+from trpo.common.files import Folder
 folder = Folder(sys.argv[1])
 folder.lock()
 {more}

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from tests.agents import BACKENDS, fingerprint, make_agent, make_batch
-from trpo.config import TrainConfig, TRPOConfig
-from trpo.training import Trainer
+from trpo.config.run import TrainConfig, TRPOConfig
+from trpo.training.trainer import Trainer
 
 
 def config(**changes):

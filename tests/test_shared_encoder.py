@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from tests.agents import BACKENDS, fingerprint, make_agent, make_batch
-from trpo.architecture import Image
+from trpo.spaces.architecture import Image
 
 
 PICTURE = {

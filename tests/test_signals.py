@@ -10,17 +10,17 @@ import threading
 
 import pytest
 
-import trpo.commands
+import trpo.runs.train
 from tests.callback_runs import small
 from tests.waiting import PATIENCE, until
-from trpo.callbacks import Callback
-from trpo.commands import train_run
-from trpo.compiled_commands import resume_compiled, train_compiled
-from trpo.metrics import read_metrics
-from trpo.presets import preset_config
-from trpo.run_directory import RunDirectory
-from trpo.signals import ASKING, stop_signals
-from trpo.training import Trainer
+from trpo.callbacks.base import Callback
+from trpo.common.signals import ASKING, stop_signals
+from trpo.config.presets import preset_config
+from trpo.runs.compiled_commands import resume_compiled, train_compiled
+from trpo.runs.directory import RunDirectory
+from trpo.runs.metrics import read_metrics
+from trpo.runs.train import train_run
+from trpo.training.trainer import Trainer
 
 
 NAMES = [number.name for number in ASKING]
@@ -111,14 +111,14 @@ def test_a_signal_before_training_leaves_a_run_that_goes_on(tmp_path, number):
 
 def test_the_model_is_saved_before_it_is_scored(tmp_path, monkeypatch):
     config = small(eval_episodes=1, eval_interval=0, total_steps=128)
-    scored, seen = trpo.commands.evaluate, []
+    scored, seen = trpo.runs.train.evaluate, []
 
     def evaluate(*arguments, **options):
         seen.append(updates_saved(tmp_path / "run"))
         send(signal.SIGHUP, signal.SIGUSR1, signal.SIGTERM)
         return scored(*arguments, **options)
 
-    monkeypatch.setattr(trpo.commands, "evaluate", evaluate)
+    monkeypatch.setattr(trpo.runs.train, "evaluate", evaluate)
     train_run(config, tmp_path / "run")
     assert seen == [2]
 
@@ -162,7 +162,7 @@ __attribute__((constructor)) static void set(void) { signal(SIGTERM, handle); }
 """
 PYTHON = """
 import os, signal
-from trpo.signals import stop_signals
+from trpo.common.signals import stop_signals
 assert signal.getsignal(signal.SIGTERM) is None
 for _ in range(2):
     with stop_signals() as asked:

@@ -6,10 +6,10 @@ import pytest
 from gymnasium import spaces
 
 from tests.agents import BACKENDS
-from trpo.checkpoint import load_checkpoint, save_checkpoint
-from trpo.presets import preset_config
-from trpo.spaces import UnsupportedSpaceError, policy_spec
-from trpo.training import Trainer
+from trpo.config.presets import preset_config
+from trpo.runs.checkpoint import load_checkpoint, save_checkpoint
+from trpo.spaces.spaces import UnsupportedSpaceError, policy_spec
+from trpo.training.trainer import Trainer
 
 
 PLAIN = spaces.Box(-1.0, 1.0, (2,), np.float32)

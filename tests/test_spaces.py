@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from gymnasium import spaces
 
-from trpo.observations import flattened, is_flattenable
-from trpo.spaces import UnsupportedSpaceError, policy_spec
+from trpo.spaces.observations import flattened, is_flattenable
+from trpo.spaces.spaces import UnsupportedSpaceError, policy_spec
 
 
 BOX = spaces.Box(-1.0, 1.0, (3,), np.float32)

@@ -14,8 +14,8 @@ from tests.agents import (
     samples,
     updated,
 )
-from trpo.backends import load_backend
-from trpo.types import Batch, StepStatus
+from trpo.agent.make import load_backend
+from trpo.data.types import Batch, StepStatus
 
 
 both = pytest.mark.parametrize("backend", BACKENDS)

@@ -9,9 +9,9 @@ import sys
 import pytest
 
 from tests.waiting import PATIENCE, holding, until
-from trpo.cli import main
-from trpo.metrics import read_metrics
-from trpo.sweep import parse_values, sweep_runs
+from trpo.cli.main import main
+from trpo.runs.metrics import read_metrics
+from trpo.sweeps.sweep import parse_values, sweep_runs
 
 
 SMALL = [

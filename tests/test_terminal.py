@@ -17,15 +17,22 @@ import pytest
 from rich.console import Console
 
 from tests.test_isolation import ROOT
-from trpo import comparison
-from trpo.cli import main
-from trpo.diagnostics_page import write_diagnostics
-from trpo.metrics import read_metrics
-from trpo.plots import label, learning_curves_png
-from trpo.run_directory import RunDirectory
+from trpo.cli import spaces_table as comparison
+from trpo.cli.main import main
+from trpo.common.terminal import (
+    SafeStream,
+    Terminal,
+    quoted,
+    readable,
+    safe_streams,
+    visible,
+)
 from trpo.run_process import execute
-from trpo.sweep_report import SweepRow, write_report
-from trpo.terminal import SafeStream, Terminal, quoted, readable, safe_streams, visible
+from trpo.runs.curves_page import write_diagnostics
+from trpo.runs.directory import RunDirectory
+from trpo.runs.learning_curves import label, learning_curves_png
+from trpo.runs.metrics import read_metrics
+from trpo.sweeps.report import SweepRow, write_report
 
 
 # Escapes of C0 and C1, deletions, directions, line ends, bytes that are no UTF-8,
@@ -307,7 +314,7 @@ def test_a_stream_that_fails_ends_no_run(tmp_path, monkeypatch, kind, capfd):
 def test_the_process_ends_as_it_would(tmp_path):
     run = f"{sys.executable} -m trpo spaces"
     code = (
-        "from trpo.terminal import safe_streams\n"
+        "from trpo.common.terminal import safe_streams\n"
         "with safe_streams():\n    print('trained')"
     )
     writes = f"{sys.executable} -c {shlex.quote(code)}"
@@ -343,7 +350,7 @@ def test_the_process_ends_as_it_would(tmp_path):
 def test_a_file_has_no_stream_of_the_process(tmp_path):
     # What writes to descriptor 1 in C would write into it.
     code = (
-        "from trpo.terminal import safe_streams\n"
+        "from trpo.common.terminal import safe_streams\n"
         "with safe_streams(), open('file', 'wb') as file:\n"
         "    assert file.fileno() > 2, file.fileno()\n"
     )
@@ -386,9 +393,9 @@ def test_a_failed_run_of_a_sweep_says_its_last_lines(tmp_path, capsys):
     assert capsys.readouterr().out.splitlines()[-1] == r"  \xff\x1b[2J"
 
 
-PRINTERS = {"trpo/terminal.py"}
+PRINTERS = {"trpo/common/terminal.py"}
 # Tells its parent an address, by a pipe.
-PROTOCOLS = {"trpo/ray_cluster.py"}
+PROTOCOLS = {"trpo/environments/ray_cluster.py"}
 
 
 def modules():

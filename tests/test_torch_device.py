@@ -11,10 +11,10 @@ from torch import nn
 from tests.agents import as_array, fingerprint, make_agent, make_batch
 from tests.device_agents import KINDS, batch_of, make, mask_of, observations
 from tests.simulated_device import DEVICE, SimulatedDevice
-from trpo.config import TrainConfig, TRPOConfig
-from trpo.evaluation import evaluate
-from trpo.training import Trainer
-from trpo.types import StepStatus
+from trpo.config.run import TrainConfig, TRPOConfig
+from trpo.data.types import StepStatus
+from trpo.rollout.evaluation import evaluate
+from trpo.training.trainer import Trainer
 
 
 each_kind = pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)

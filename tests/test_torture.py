@@ -9,7 +9,7 @@ import pytest
 from benchmarks.torture import disks, places, runs, workers
 from benchmarks.torture.defects import DEFECTS, losses
 from benchmarks.torture.rows import Row
-from trpo.rollout import RolloutCollector
+from trpo.rollout.collector import RolloutCollector
 
 
 @pytest.mark.parametrize("scenario", disks.SCENARIOS, ids=lambda s: s.fault)

@@ -10,13 +10,13 @@ import pytest
 import tests.environments  # noqa: F401  (registers TrpoTest/…)
 from tests.event_readers import assert_events_are_the_metrics
 from tests.waiting import PATIENCE, holding, until
-from trpo.cli import main
-from trpo.commands import train_run
-from trpo.evaluation import evaluate
-from trpo.metrics import read_metrics
-from trpo.presets import preset_config
-from trpo.run_directory import RunDirectory, load_agent
-from trpo.training import Trainer
+from trpo.cli.main import main
+from trpo.config.presets import preset_config
+from trpo.rollout.evaluation import evaluate
+from trpo.runs.directory import RunDirectory, load_agent
+from trpo.runs.metrics import read_metrics
+from trpo.runs.train import train_run
+from trpo.training.trainer import Trainer
 
 
 BACKENDS = ("torch", "jax")
@@ -158,8 +158,8 @@ def test_a_killed_run_resumes_from_its_last_checkpoint(tmp_path, backend):
     config = small(backend, checkpoint_interval=2, eval_episodes=0)
     run = tmp_path / "run"
     script = (
-        "import os, signal, pathlib, trpo.commands as c, trpo.metrics as m\n"
-        "from trpo.config import TrainConfig\n"
+        "import os, signal, pathlib, trpo.runs.train as c, trpo.runs.metrics as m\n"
+        "from trpo.config.run import TrainConfig\n"
         f"config = TrainConfig.from_dict({config.to_dict()!r})\n"
         "write = m.MetricsWriter.write\n"
         "def die(self, step, row):\n"

@@ -23,9 +23,9 @@ from benchmarks.training_study_statistics import (
     interquartile_mean,
 )
 from tests.waiting import PATIENCE, holding, until
-from trpo.metrics import read_metrics
-from trpo.presets import preset_config
+from trpo.config.presets import preset_config
 from trpo.run_process import locked
+from trpo.runs.metrics import read_metrics
 
 
 @pytest.fixture

@@ -11,14 +11,8 @@ import sys
 import gymnasium
 import pytest
 
-from trpo.cli import main
-from trpo.config import TrainConfig
-from trpo.environments import UnknownEnvironmentError, make_environment
-from trpo.presets import preset_config
-from trpo.run_directory import RunDirectory, load_agent
-from trpo.sweep import sweep_runs
-from trpo.training import Trainer
-from trpo.user_modules import (
+from trpo.cli.main import main
+from trpo.common.user_modules import (
     UntrustedModuleError,
     UserModuleError,
     import_modules,
@@ -26,6 +20,12 @@ from trpo.user_modules import (
     python_command,
     typed_modules,
 )
+from trpo.config.presets import preset_config
+from trpo.config.run import TrainConfig
+from trpo.environments.make import UnknownEnvironmentError, make_environment
+from trpo.runs.directory import RunDirectory, load_agent
+from trpo.sweeps.sweep import sweep_runs
+from trpo.training.trainer import Trainer
 
 
 BACKENDS = ("torch", "jax")
@@ -295,7 +295,7 @@ def test_a_film_is_made_without_a_file_of_variables(tmp_path):
     (tmp_path / ".env").write_text("PLANTED=1\nFFMPEG_BINARY=./evil\n")
     code = (
         "import os\n"
-        "from trpo.evaluation_callbacks import require_video\n"
+        "from trpo.callbacks.builtin import require_video\n"
         "require_video('CartPole-v1')\n"
         "assert 'PLANTED' not in os.environ\n"
         "import dotenv\n"
@@ -314,7 +314,7 @@ def run_in(folder, *arguments, python=("-m",)):
 
 # A program of the user's own, which starts processes: no command takes care of it.
 SCRIPT = """
-from trpo.environments import make_vector_environment
+from trpo.environments.make import make_vector_environment
 
 if __name__ == "__main__":
     env = make_vector_environment("CartPole-v1", 1, seed=0, vectorization="async")

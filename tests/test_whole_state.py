@@ -11,14 +11,14 @@ import pytest
 import tests.cost_environments
 import tests.environments
 import tests.memory_environments
-from trpo.checkpoint import _saveable
-from trpo.environment_worker import RESET, UNRESTORED, answer
-from trpo.environments import make_environment
-from trpo.normalization import MOMENTS
-from trpo.presets import preset_config
-from trpo.seeded_episodes import RESTORE
-from trpo.training import Trainer
-from trpo.training_check import COMPILED
+from trpo.config.presets import preset_config
+from trpo.data.normalization import MOMENTS
+from trpo.environments.environment_worker import RESET, UNRESTORED, answer
+from trpo.environments.make import make_environment
+from trpo.environments.seeded import RESTORE
+from trpo.runs.checkpoint import _saveable
+from trpo.training.state_checks import COMPILED
+from trpo.training.trainer import Trainer
 
 
 SMALL = {

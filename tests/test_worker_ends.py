@@ -12,11 +12,11 @@ import pytest
 from benchmarks.torture import orphans
 from benchmarks.torture.workers import alive
 from tests.waiting import PATIENCE, until
-from trpo.checkpoint import newest_checkpoint
-from trpo.environment_worker import EnvironmentWorkerError
-from trpo.metrics import read_metrics
-from trpo.worker_environments import WorkerVectorEnv
-from trpo.worker_processes import ProcessWorkers
+from trpo.environments.environment_worker import EnvironmentWorkerError
+from trpo.environments.process_workers import ProcessWorkers
+from trpo.environments.worker_vector import WorkerVectorEnv
+from trpo.runs.checkpoint import newest_checkpoint
+from trpo.runs.metrics import read_metrics
 
 
 @pytest.mark.parametrize("scenario", orphans.SCENARIOS, ids=lambda s: s.fault)
@@ -27,8 +27,8 @@ def test_a_program_that_never_closes_them_leaves_none(scenario):
 
 def test_a_training_script_that_raised_ends_with_its_environments():
     script = """
-from trpo.presets import preset_config
-from trpo.training import Trainer
+from trpo.config.presets import preset_config
+from trpo.training.trainer import Trainer
 if __name__ == "__main__":
     trainer = Trainer(preset_config(
         "Pendulum-v1", backend="torch", num_envs=2, rollout_steps=8,

@@ -7,10 +7,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tests.agents import BACKENDS
-from trpo.config import TrainConfig
-from trpo.evaluation import evaluate
-from trpo.run_directory import RunDirectory, load_agent
-from trpo.training import Trainer
+from trpo.config.run import TrainConfig
+from trpo.rollout.evaluation import evaluate
+from trpo.runs.directory import RunDirectory, load_agent
+from trpo.training.trainer import Trainer
 
 
 class Learned(NamedTuple):

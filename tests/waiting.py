@@ -12,18 +12,18 @@ import sys
 
 if any(part.startswith("trpo") for part in sys.orig_argv):
     import time
-    import trpo.metrics
-    import trpo.signals
+    import trpo.runs.metrics
+    import trpo.common.signals
 
-    write = trpo.metrics.MetricsWriter.write
+    write = trpo.runs.metrics.MetricsWriter.write
 
     def held(self, step, row):
         refused = write(self, step, row)
-        while not (trpo.signals._open and trpo.signals._open.is_set()):
+        while not (trpo.common.signals._open and trpo.common.signals._open.is_set()):
             time.sleep(0.01)
         return refused
 
-    trpo.metrics.MetricsWriter.write = held
+    trpo.runs.metrics.MetricsWriter.write = held
 """
 
 

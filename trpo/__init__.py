@@ -6,14 +6,14 @@ import importlib
 __version__ = "0.1.0"
 
 _EXPORTS = {
-    "TRPOConfig": "trpo.config",
-    "TrainConfig": "trpo.config",
-    "preset_config": "trpo.presets",
-    "Trainer": "trpo.training",
-    "evaluate": "trpo.evaluation",
-    "load_agent": "trpo.run_directory",
-    "make_agent": "trpo.backends",
-    "StepStatus": "trpo.types",
+    "TRPOConfig": "trpo.config.run",
+    "TrainConfig": "trpo.config.run",
+    "preset_config": "trpo.config.presets",
+    "Trainer": "trpo.training.trainer",
+    "evaluate": "trpo.rollout.evaluation",
+    "load_agent": "trpo.runs.directory",
+    "make_agent": "trpo.agent.make",
+    "StepStatus": "trpo.data.types",
 }
 
 __all__ = list(_EXPORTS)  # pyright: ignore[reportUnsupportedDunderAll]

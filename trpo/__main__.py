@@ -26,6 +26,6 @@ def _leave_current_directory() -> None:
 
 if __name__ == "__main__":
     _leave_current_directory()
-    from trpo.cli import main
+    from trpo.cli.main import main
 
     sys.exit(main())

@@ -10,13 +10,13 @@ from typing import Any
 
 import numpy as np
 
-from trpo.closing import closing
-from trpo.config import TrainConfig
+from trpo.common.closing import closing
+from trpo.config.run import TrainConfig
+from trpo.data.types import Rollout
 from trpo.rank_training import state_without_others
 from trpo.ranks import Ranks
-from trpo.training import Progress, Trainer
-from trpo.training_state import state_at
-from trpo.types import Rollout
+from trpo.training.state import state_at
+from trpo.training.trainer import Progress, Trainer
 
 
 ORDER = "order"

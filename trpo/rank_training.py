@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from trpo.data.types import Episode, Rollout
 from trpo.ranks import Alone, concatenated
-from trpo.types import Episode, Rollout
 
 
 SCALER, ENVIRONMENT, ACTIONS = "return_scaler.", "environment.", "actions."

@@ -16,8 +16,8 @@ import time
 from collections.abc import Callable
 from multiprocessing.connection import wait
 
+from trpo.common.terminal import SafeStream, Terminal
 from trpo.ranks import Ranks
-from trpo.terminal import SafeStream, Terminal
 
 
 # Exit status of a rank that has lost another: "temporary failure; try again".

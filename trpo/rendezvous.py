@@ -3,8 +3,8 @@
 import os
 from typing import NamedTuple
 
+from trpo.common.validation import require_count
 from trpo.launchers import launched, meet_by_mpi
-from trpo.validation import require_count
 
 
 LOCAL = ("localhost", "127.0.0.1")

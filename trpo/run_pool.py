@@ -9,9 +9,9 @@ from typing import Protocol, TypeVar
 
 from rich.console import Console
 
+from trpo.common.signals import stop_signals
+from trpo.common.terminal import Bar, Terminal
 from trpo.run_process import Stop, locked
-from trpo.signals import stop_signals
-from trpo.terminal import Bar, Terminal
 
 
 # Seconds between looks at the runs' progress.
@@ -65,8 +65,8 @@ def run_all(
 ) -> int:
     """Run what is not done, `workers` at a time; returns the exit status.
 
-    The signals of `trpo.signals` let the present runs save and exit. A failed run is
-    reported and does not keep the others from running.
+    The signals of `trpo.common.signals` let the present runs save and exit. A failed
+    run is reported and does not keep the others from running.
 
     Args:
         specs: The runs, in order.

@@ -7,8 +7,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
 
-from trpo.files import Folder
-from trpo.terminal import word
+from trpo.common.files import Folder
+from trpo.common.terminal import word
 
 
 # Of a log that a failed run's last lines are looked for in.

@@ -1,15 +1,15 @@
-"""The process of one run of a sweep; started by `trpo.sweep`, not for users."""
+"""The process of one run of a sweep; started by `trpo.sweeps.sweep`, not for users."""
 
 import json
 import os
 import sys
 from pathlib import Path
 
-from trpo.compilation_cache import enable_compilation_cache
-from trpo.config import TrainConfig
-from trpo.environment_worker import EnvironmentWorkerError
-from trpo.signals import stop_signals
-from trpo.terminal import Terminal, safe_streams
+from trpo.common.compilation_cache import enable_compilation_cache
+from trpo.common.signals import stop_signals
+from trpo.common.terminal import Terminal, safe_streams
+from trpo.config.run import TrainConfig
+from trpo.environments.environment_worker import EnvironmentWorkerError
 
 
 # As the command line's.
@@ -32,8 +32,8 @@ def make(run_dir: Path, config: TrainConfig) -> None:
     if config.agent.dtype == "float64":
         os.environ.setdefault("JAX_ENABLE_X64", "1")
     enable_compilation_cache()
-    from trpo.commands import train_run
-    from trpo.run_directory import RunDirectory
+    from trpo.runs.directory import RunDirectory
+    from trpo.runs.train import train_run
 
     # A name in the sweep's directory, which may be a stranger's.
     directory = RunDirectory(run_dir, RunDirectory(run_dir.parent))

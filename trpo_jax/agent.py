@@ -10,10 +10,10 @@ import optax
 from flax import nnx
 from jax.flatten_util import ravel_pytree
 
-from trpo.agent_base import AgentBase
+from trpo.agent.base import AgentBase
+from trpo.agent.sharding import Minibatches, Shards
+from trpo.data.types import Batch, Rates, UpdateReport
 from trpo.ranks import Alone
-from trpo.shards import Minibatches, Shards
-from trpo.types import Batch, Rates, UpdateReport
 from trpo_jax import distributed, distributions, state
 from trpo_jax.compiled import (
     Functions,
@@ -43,7 +43,7 @@ class TRPOAgent(AgentBase):
     """Trust-region policy optimisation.
 
     Schulman et al. 2015, "Trust Region Policy Optimization". Arguments and methods are
-    those of `trpo.agent_base.AgentBase`, the same in both backends.
+    those of `trpo.agent.base.AgentBase`, the same in both backends.
     """
 
     framework = "jax"

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Float
 
-from trpo.heads import Head
+from trpo.spaces.action_heads import Head
 from trpo_jax.numerics import (
     MAX_LOG_RATIO,
     NEAR,

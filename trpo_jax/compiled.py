@@ -12,11 +12,11 @@ import jax.numpy as jnp
 import optax
 from jax.flatten_util import ravel_pytree
 
-from trpo.architecture import PLAIN, Architecture
-from trpo.config import TRPOConfig
-from trpo.heads import Head
-from trpo.step_options import thinned
-from trpo.types import Batch, Rates, StepStatus
+from trpo.config.run import TRPOConfig
+from trpo.config.step_options import thinned
+from trpo.data.types import Batch, Rates, StepStatus
+from trpo.spaces.action_heads import Head
+from trpo.spaces.architecture import PLAIN, Architecture
 from trpo_jax import distributions
 from trpo_jax.device import matmul_precision
 from trpo_jax.distributions import Distribution
@@ -123,7 +123,7 @@ def pure_update(
         state_before: Weights and optimiser.
         batch: Samples.
         orders: [epochs, N] minibatch orders of the critic's epochs; of one device of
-            many, its `trpo.shards.Minibatches`.
+            many, its `trpo.agent.sharding.Minibatches`.
         rates: Of this update; arrays, so that a schedule compiles nothing anew.
 
     Returns:

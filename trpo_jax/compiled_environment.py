@@ -13,9 +13,9 @@ import jax
 import jax.numpy as jnp
 from gymnasium.experimental.functional import FuncEnv
 
-from trpo.environments import make_environment
-from trpo.heads import GAUSSIAN
-from trpo.spaces import PolicySpec, UnsupportedSpaceError, policy_spec
+from trpo.environments.make import make_environment
+from trpo.spaces.action_heads import GAUSSIAN
+from trpo.spaces.spaces import PolicySpec, UnsupportedSpaceError, policy_spec
 
 
 SHIPPED = "gymnasium.envs.phys2d"
@@ -64,7 +64,7 @@ class FunctionalEnvironment:
     Args:
         func_env: The environment's pure functions.
         max_episode_steps: Steps after which an episode is cut off.
-        policy_distribution: Over Box actions, see `trpo.config.TRPOConfig`.
+        policy_distribution: Over Box actions, see `trpo.config.run.TRPOConfig`.
 
     Raises:
         UnsupportedSpaceError: no policy can be made for its spaces.
@@ -110,7 +110,7 @@ def functional_environment(
     Args:
         env_id: Gymnasium id.
         max_episode_steps: Another time limit than the registered one.
-        policy_distribution: Over Box actions, see `trpo.config.TRPOConfig`.
+        policy_distribution: Over Box actions, see `trpo.config.run.TRPOConfig`.
 
     Raises:
         UnknownEnvironmentError: the id is unknown, or needs a missing package.
@@ -231,8 +231,8 @@ def _step_one(
 def to_environment(spec: PolicySpec, actions: jax.Array) -> jax.Array:
     """Sampled actions [B, act_dim] as the environment takes them, [B, …].
 
-    `trpo.spaces.PolicySpec.to_environment` on the device: counted from the space's
-    start, squashed or else clipped to its bounds, in its shape and dtype.
+    `PolicySpec.to_environment` of `trpo.spaces.spaces` on the device: counted from the
+    space's start, squashed or else clipped to its bounds, in its shape and dtype.
     """
     if spec.action_start is not None:
         # Not as floats, which have no digits left for a start of 2**30.

@@ -1,6 +1,6 @@
 """One iteration of training as a pure function, for compiled training.
 
-It is the host's (`trpo.training.Trainer.train_once`): rollout, scaled rewards,
+It is the host's (`trpo.training.trainer.Trainer.train_once`): rollout, scaled rewards,
 advantages, the one update that the agent has too (`compiled.pure_update`), then the
 observations' statistics. PyTorch iterates from the host, so that backend has no such
 file.
@@ -14,10 +14,10 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
 
-from trpo.config import TRPOConfig
-from trpo.training_state import RECENT_EPISODES
-from trpo.transitions import Limits
-from trpo.types import Batch, Rates
+from trpo.config.run import TRPOConfig
+from trpo.data.types import Batch, Rates
+from trpo.rollout.transitions import Limits
+from trpo.training.state import RECENT_EPISODES
 from trpo_jax import compiled_rollout as rollouts, compiled_statistics as statistics
 from trpo_jax.compiled import TRPOState, pure_update
 from trpo_jax.compiled_environment import EnvironmentState, start
@@ -85,10 +85,10 @@ class LoopState(NamedTuple):
 
 
 class IterationMetrics(NamedTuple):
-    """What one iteration reports; everything in `trpo.training`'s units.
+    """What one iteration reports; everything in `trpo.training.trainer`'s units.
 
     Attributes:
-        report: [20] the fields of `trpo.types.UpdateReport`.
+        report: [20] the fields of `trpo.data.types.UpdateReport`.
         episode_return: mean raw return of the last 100 episodes.
         episode_length: mean length of the last 100 episodes.
         episodes: episodes finished so far.
@@ -220,7 +220,7 @@ def prepare_batch(
     state: LoopState,
     rollout: DeviceRollout,
 ) -> Prepared:
-    """The update's batch, as `trpo.training.Trainer.prepare_batch` makes it."""
+    """The update's batch, as `trpo.training.trainer.Trainer.prepare_batch` makes it."""
     policy, rewards = program.policy, rollout.rewards
     moments, discounted = state.return_moments, state.discounted
     if program.scale_returns:

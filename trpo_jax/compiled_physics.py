@@ -17,8 +17,8 @@ from gymnasium.spaces import Box
 from gymnasium.utils import EzPickle
 from gymnasium.vector import AutoresetMode
 
-from trpo.environments import UnknownEnvironmentError
-from trpo.spaces import UnsupportedSpaceError
+from trpo.environments.make import UnknownEnvironmentError
+from trpo.spaces.spaces import UnsupportedSpaceError
 
 
 class PhysicsFunctions(FuncEnv):
@@ -74,7 +74,7 @@ class PhysicsEnv(FunctionalJaxEnv, EzPickle):
     """The same as a Gymnasium environment, so that the host can step it too.
 
     Args:
-        library: A name in `trpo.physics_ids.LIBRARIES`.
+        library: A name in `trpo.environments.physics_ids.LIBRARIES`.
         name: The environment's, in that package.
         render_mode: None; neither package renders in the loop.
         options: Passed on, such as Brax's `backend`.

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from trpo.heads import Head
+from trpo.spaces.action_heads import Head
 from trpo_jax import compiled_statistics as statistics, distributions
 from trpo_jax.compiled import Functions, TRPOState, act
 from trpo_jax.compiled_environment import (
@@ -58,7 +58,7 @@ class IterationNoise(NamedTuple):
 
     Attributes:
         actions: [T, B, act_dim] what actions are sampled from, standard normal or
-            uniform in [0, 1), as `trpo.heads.Head.draw_noise` makes it.
+            uniform in [0, 1), as `trpo.spaces.action_heads.Head.draw_noise` makes it.
         transition_keys: [T, B, 2] random words (uint32) for each step.
         reset_keys: [T, B, 2] random words for the episode that starts after a step.
         orders: [epochs, T * B] minibatch orders of the critic's epochs.
@@ -71,7 +71,7 @@ class IterationNoise(NamedTuple):
 
 
 class DeviceRollout(NamedTuple):
-    """Transitions of B environments over T steps; `trpo.types.Rollout` on the device.
+    """Transitions of B environments over T steps: a `Rollout` on the device.
 
     Attributes:
         obs: [T, B, obs_dim] observation s_t, raw.

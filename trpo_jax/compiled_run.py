@@ -10,17 +10,17 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
-from trpo.backends import make_agent
-from trpo.config import TrainConfig, TRPOConfig
-from trpo.evaluation import EvaluationResult
-from trpo.members import SWEEPABLE
-from trpo.noise import Purpose, RandomStream, device_key, episode_seed
-from trpo.sequences import NONE
-from trpo.training import Progress
-from trpo.training_check import Layout
-from trpo.transitions import NonFiniteTransitionError
-from trpo.types import Rates, UpdateReport
-from trpo.user_modules import import_modules
+from trpo.agent.make import make_agent
+from trpo.common.random_streams import Purpose, RandomStream, device_key, episode_seed
+from trpo.common.user_modules import import_modules
+from trpo.config.run import TrainConfig, TRPOConfig
+from trpo.data.sequences import NONE
+from trpo.data.types import Rates, UpdateReport
+from trpo.rollout.evaluation import EvaluationResult
+from trpo.rollout.transitions import NonFiniteTransitionError
+from trpo.runs.members import SWEEPABLE
+from trpo.training.state_checks import Layout
+from trpo.training.trainer import Progress
 from trpo_jax.agent import TRPOAgent
 from trpo_jax.compiled_environment import FunctionalEnvironment, functional_environment
 from trpo_jax.compiled_iteration import (

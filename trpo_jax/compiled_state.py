@@ -5,16 +5,16 @@ from collections.abc import Mapping
 import jax
 import numpy as np
 
-from trpo.state_check import (
+from trpo.agent.state_checks import (
     check_entry,
     check_state,
     count_entry,
     like,
     require_mapping,
 )
-from trpo.training_check import COMPILED, Layout, check_training_state
-from trpo.training_state import RECENT_EPISODES, agent_state
-from trpo.validation import LARGEST_COUNT
+from trpo.common.validation import LARGEST_COUNT
+from trpo.training.state import RECENT_EPISODES, agent_state
+from trpo.training.state_checks import COMPILED, Layout, check_training_state
 from trpo_jax.agent import TRPOAgent
 from trpo_jax.compiled_iteration import LoopState
 from trpo_jax.compiled_statistics import Moments
@@ -23,7 +23,7 @@ from trpo_jax.compiled_statistics import Moments
 def training_state(
     agent: TRPOAgent, host: LoopState, action_draws: int
 ) -> dict[str, np.ndarray]:
-    """A run's state as `trpo.training.Trainer.get_state` names it.
+    """A run's state as `trpo.training.trainer.Trainer.get_state` names it.
 
     The agent's part is what `TRPOAgent.get_state` returns, of either backend. The
     host's loop can go on from it too, but starts new episodes.
@@ -131,7 +131,7 @@ def loop_state(
 
 
 def _named(moments: Moments) -> dict[str, np.ndarray]:
-    """As `trpo.normalization.RunningMoments.get_state` names them, float64."""
+    """As `trpo.data.normalization.RunningMoments.get_state` names them, float64."""
     return {k: np.array(v, dtype=np.float64) for k, v in moments._asdict().items()}
 
 

@@ -1,8 +1,8 @@
 """Running statistics and advantages as pure functions, for compiled training.
 
-The same formulas as in `trpo.normalization` and `trpo.advantages`, which the host's
-loop uses for either backend, in JAX's default precision: float64 in 64-bit mode, as
-there, otherwise float32. `parity_tests/test_compiled_training.py` compares the two.
+The same formulas as in `trpo.data.normalization` and `trpo.data.advantages`, which the
+host's loop uses for either backend, in JAX's default precision: float64 in 64-bit mode,
+as there, otherwise float32. `parity_tests/test_compiled_training.py` compares the two.
 """
 
 from typing import Any, NamedTuple
@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from trpo.normalization import VARIANCE_EPSILON
-from trpo.schedules import SMALLEST_RADIUS_SHARE
+from trpo.config.schedules import SMALLEST_RADIUS_SHARE
+from trpo.data.normalization import VARIANCE_EPSILON
 
 
 class Moments(NamedTuple):
@@ -104,7 +104,7 @@ def generalized_advantages(
 ) -> Advantages:
     """Advantages and returns of B environments over T steps, all [T, B].
 
-    Schulman et al. 2016, eqs. 10 and 16, as `trpo.advantages.generalized_advantages`:
+    Schulman et al. 2016, eqs. 10 and 16, as `generalized_advantages` of the host:
     a terminal state has value 0, a truncated episode is worth what the critic says of
     its final observation, and neither leaks into the next episode.
     """
@@ -137,7 +137,7 @@ def normalize_advantages(advantages: jax.Array) -> jax.Array:
 
 
 def radius_share(advantage_std: jax.Array, full_radius_std: float) -> jax.Array:
-    """Share [] of the radius, as `trpo.config.TrainConfig.rates_at` has it."""
+    """Share [] of the radius, as `trpo.config.run.TrainConfig.rates_at` has it."""
     if full_radius_std == 0.0:
         return jnp.ones_like(advantage_std)
     share = (advantage_std / full_radius_std) ** 2

@@ -11,8 +11,8 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh, PartitionSpec as P
 
-from trpo.config import TRPOConfig
-from trpo.types import Rates
+from trpo.config.run import TRPOConfig
+from trpo.data.types import Rates
 from trpo_jax import compiled_rollout as rollouts
 from trpo_jax.compiled_iteration import (
     Hyperparameters,

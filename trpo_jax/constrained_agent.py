@@ -8,15 +8,15 @@ import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
 
-from trpo.config import TRPOConfig
-from trpo.constrained_base import ConstrainedAgentBase, with_prefix, without_prefix
-from trpo.constrained_types import (
+from trpo.agent.constrained import ConstrainedAgentBase, with_prefix, without_prefix
+from trpo.config.run import TRPOConfig
+from trpo.data.constrained_types import (
     DISCARDED_COST_FIELDS,
     ConstrainedBatch,
     ConstrainedReport,
     CostReport,
 )
-from trpo.types import Rates, StepStatus, UpdateReport, report_fields
+from trpo.data.types import Rates, StepStatus, UpdateReport, report_fields
 from trpo_jax import state
 from trpo_jax.agent import TRPOAgent
 from trpo_jax.compiled import (
@@ -43,8 +43,8 @@ class CostState(NamedTuple):
 class ConstrainedTRPOAgent(ConstrainedAgentBase, TRPOAgent):
     """Constrained policy optimisation.
 
-    Arguments and methods are those of `trpo.constrained_base.ConstrainedAgentBase`, the
-    same in both backends.
+    Arguments and methods are those of `trpo.agent.constrained.ConstrainedAgentBase`,
+    the same in both backends.
     """
 
     costs: CostState

@@ -6,9 +6,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Float
 
-from trpo.config import TRPOConfig
-from trpo.constrained_types import Costs, StepKind
-from trpo.types import Batch, StepStatus
+from trpo.config.run import TRPOConfig
+from trpo.data.constrained_types import Costs, StepKind
+from trpo.data.types import Batch, StepStatus
 from trpo_jax.conjugate_gradient import CGResult, inner
 from trpo_jax.distributions import Distribution
 from trpo_jax.dual import DualSolution, solve_dual

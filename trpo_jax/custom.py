@@ -8,13 +8,13 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Float
 
-from trpo.custom_network import (
+from trpo.spaces.action_heads import Head
+from trpo.spaces.user_networks import (
     require_outputs,
     require_same,
     require_stateless,
     run_or_refuse,
 )
-from trpo.heads import Head
 from trpo_jax import distributions
 from trpo_jax.distributions import Distribution
 

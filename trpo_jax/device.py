@@ -5,8 +5,8 @@ from typing import Any
 
 import jax
 
-from trpo.determinism import XLA_FLAG
-from trpo.processor import available_cores
+from trpo.common.determinism import XLA_FLAG
+from trpo.common.machine import available_cores
 
 
 # TRPOConfig's name -> JAX's name of float32 matrix-product precision. JAX's default
@@ -56,6 +56,6 @@ def use_deterministic_kernels() -> None:
         return
     raise ValueError(
         f"`deterministic`: expected {XLA_FLAG} in XLA_FLAGS when JAX is imported, as "
-        "`trpo train` sees to; got none. Call `trpo.determinism.set_environment()` "
-        "before that import."
+        "`trpo train` sees to; got none. Call "
+        "`trpo.common.determinism.set_environment()` before that import."
     )

@@ -1,7 +1,7 @@
 """Convolutional encoders of the images in observations.
 
 Mnih et al. 2015, "Human-level control through deep reinforcement learning", methods; a
-smaller one where that does not fit (`trpo.architecture.Image`).
+smaller one where that does not fit (`trpo.spaces.architecture.Image`).
 """
 
 from collections.abc import Iterable
@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Float
 
-from trpo.architecture import PIXEL_SCALE, Architecture, Image
+from trpo.spaces.architecture import PIXEL_SCALE, Architecture, Image
 
 
 class Encoder(nnx.Module):
@@ -23,7 +23,7 @@ class Encoder(nnx.Module):
 
     def __init__(self, image: Image) -> None:
         self.image = image
-        # The weights are overwritten by `trpo.initialization`'s.
+        # The weights are overwritten by `trpo.spaces.initialization`'s.
         rngs = nnx.Rngs(0)
         convs, channels = [], image.channels
         for filters, kernel, stride in image.convolutions:

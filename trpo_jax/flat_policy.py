@@ -7,8 +7,8 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Float
 
-from trpo.architecture import PLAIN, Architecture
-from trpo.heads import Head
+from trpo.spaces.action_heads import Head
+from trpo.spaces.architecture import PLAIN, Architecture
 from trpo_jax import distributions, mlp, reduction
 from trpo_jax.chunked import ChunkedPolicy
 from trpo_jax.distributions import Distribution

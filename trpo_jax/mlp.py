@@ -14,8 +14,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Float
 
-from trpo.architecture import LAYER_NORM_EPSILON
 from trpo.chunks import chunk_rows
+from trpo.spaces.architecture import LAYER_NORM_EPSILON
 from trpo_jax.side_by_side import zeros_of
 
 
@@ -106,7 +106,7 @@ def push(
         layers: The network's.
         inputs: Of each layer, as `forward` returned them.
         tangents: Direction v.
-        activation: Of the hidden layers, one of `trpo.architecture.BY_HAND`.
+        activation: Of the hidden layers, one of `trpo.spaces.architecture.BY_HAND`.
     """
     slope = _SLOPES[activation]
     change = inputs[0] @ tangents[0].weight + tangents[0].bias
@@ -130,7 +130,7 @@ def pull(
         inputs: Of each layer, as `forward` returned them.
         cotangent: u.
         transposed: The inputs' transposes.
-        activation: Of the hidden layers, one of `trpo.architecture.BY_HAND`.
+        activation: Of the hidden layers, one of `trpo.spaces.architecture.BY_HAND`.
     """
     slope, g, gradients = _SLOPES[activation], cotangent, []
     for i in range(len(layers) - 1, -1, -1):
@@ -161,7 +161,7 @@ def push_and_pull(
             the weight is; and anything else to be summed.
         weights: Of each row.
         of_rows: [n, …] whatever else `between` has to know.
-        activation: Of the hidden layers, one of `trpo.architecture.BY_HAND`.
+        activation: Of the hidden layers, one of `trpo.spaces.architecture.BY_HAND`.
 
     Returns:
         J'u, shaped like `layers`, and the sum of what else `between` returned.
@@ -197,7 +197,7 @@ def sum_cotangents(
         layers: The network's.
         inputs: Of each layer, as `forward` returned them.
         cotangent: Of the outputs.
-        activation: Of the hidden layers, one of `trpo.architecture.BY_HAND`.
+        activation: Of the hidden layers, one of `trpo.spaces.architecture.BY_HAND`.
     """
     slope, found = _SLOPES[activation], [cotangent]
     for i in range(len(layers) - 1, 0, -1):

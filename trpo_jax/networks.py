@@ -14,8 +14,8 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Float
 
-from trpo.architecture import PLAIN, Architecture
-from trpo.heads import Head
+from trpo.spaces.action_heads import Head
+from trpo.spaces.architecture import PLAIN, Architecture
 from trpo_jax import distributions, mlp
 from trpo_jax.distributions import Distribution
 from trpo_jax.encoder import Encoder, encode
@@ -36,7 +36,7 @@ class _Network(nnx.Module):
         architecture: Architecture,
     ) -> None:
         self.architecture = architecture
-        # The weights are overwritten by `trpo.initialization`'s.
+        # The weights are overwritten by `trpo.spaces.initialization`'s.
         rngs = nnx.Rngs(0)
         if architecture.images:
             self.encoders = nnx.List([Encoder(image) for image in architecture.images])

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Float
 
-from trpo.quadrature import normal_quadrature
+from trpo.common.gauss_hermite import normal_quadrature
 
 
 # Below this |argument|, exp's series is more accurate than expm1 and a difference.

@@ -7,8 +7,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Float
 
-from trpo.config import TRPOConfig
-from trpo.types import Batch
+from trpo.config.run import TRPOConfig
+from trpo.data.types import Batch
 from trpo_jax import distributions, reduction
 from trpo_jax.distributions import Distribution
 

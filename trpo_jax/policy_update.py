@@ -7,8 +7,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Float
 
-from trpo.config import TRPOConfig
-from trpo.types import Batch, StepStatus
+from trpo.config.run import TRPOConfig
+from trpo.data.types import Batch, StepStatus
 from trpo_jax import distributions, reduction
 from trpo_jax.conjugate_gradient import CGResult, inner
 from trpo_jax.distributions import Distribution
@@ -24,7 +24,7 @@ ZERO_GRADIENT_NORM = 1e-12
 
 
 class PolicyStep(NamedTuple):
-    """Outcome of a trust-region step; scalars are `trpo.types.UpdateReport`'s.
+    """Outcome of a trust-region step; scalars are `trpo.data.types.UpdateReport`'s.
 
     Attributes:
         theta: [p] new parameters; the old ones, bit for bit, unless ACCEPTED.

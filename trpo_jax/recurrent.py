@@ -13,8 +13,8 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Float
 
-from trpo.heads import Head
-from trpo.sequences import CELLS, Sequences
+from trpo.data.sequences import CELLS, Sequences
+from trpo.spaces.action_heads import Head
 from trpo_jax import cells, distributions, mlp
 from trpo_jax.cells import Cell
 from trpo_jax.distributions import Distribution
@@ -60,13 +60,13 @@ class RecurrentCell(nnx.Module):
     """Parameters of a cell.
 
     Args:
-        kind: A name in `trpo.sequences.CELLS`.
+        kind: A name in `trpo.data.sequences.CELLS`.
         inputs: Entries of its input.
         size: Units.
     """
 
     def __init__(self, kind: str, inputs: int, size: int) -> None:
-        # The weights are overwritten by `trpo.initialization`'s.
+        # The weights are overwritten by `trpo.spaces.initialization`'s.
         rngs, gates = nnx.Rngs(0), CELLS[kind].gates * size
         self.input = nnx.Linear(inputs, gates, rngs=rngs)
         self.hidden = nnx.Linear(size, gates, rngs=rngs)

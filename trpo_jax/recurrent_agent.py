@@ -7,8 +7,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from trpo.recurrent_base import RecurrentAgentBase
-from trpo.sequences import Memory, Sequences
+from trpo.agent.recurrent import RecurrentAgentBase
+from trpo.data.sequences import Memory, Sequences
 from trpo_jax import distributions, state
 from trpo_jax.agent import TRPOAgent
 from trpo_jax.device import matmul_precision
@@ -24,7 +24,7 @@ from trpo_jax.recurrent import (
 class RecurrentTRPOAgent(RecurrentAgentBase, TRPOAgent):
     """Trust-region policy optimisation of recurrent networks.
 
-    Arguments and methods are those of `trpo.recurrent_base.RecurrentAgentBase`, the
+    Arguments and methods are those of `trpo.agent.recurrent.RecurrentAgentBase`, the
     same in both backends.
     """
 

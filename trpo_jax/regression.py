@@ -8,8 +8,8 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Float, Int
 
-from trpo.config import TRPOConfig
-from trpo.shards import Minibatches
+from trpo.agent.sharding import Minibatches
+from trpo.config.run import TRPOConfig
 from trpo_jax import reduction
 from trpo_jax.networks import Parameters
 from trpo_jax.reduction import Shard
@@ -20,7 +20,7 @@ class Part(NamedTuple):
     """Samples, all or some.
 
     Attributes:
-        inputs: of the critic: observations, or `trpo.sequences.Sequences`.
+        inputs: of the critic: observations, or `trpo.data.sequences.Sequences`.
         targets: of its values.
     """
 

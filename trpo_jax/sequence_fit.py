@@ -7,9 +7,9 @@ import jax
 import optax
 from jaxtyping import Int
 
-from trpo.config import TRPOConfig
-from trpo.sequences import Memory, Sequences
-from trpo.types import Batch
+from trpo.config.run import TRPOConfig
+from trpo.data.sequences import Memory, Sequences
+from trpo.data.types import Batch
 from trpo_jax.networks import Parameters
 from trpo_jax.regression import Part, Regression
 from trpo_jax.value_fitters import FITTERS

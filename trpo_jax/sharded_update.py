@@ -13,9 +13,9 @@ import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from trpo.config import TRPOConfig
-from trpo.shards import Minibatches, Shards
-from trpo.types import Batch, Rates
+from trpo.agent.sharding import Minibatches, Shards
+from trpo.config.run import TRPOConfig
+from trpo.data.types import Batch, Rates
 from trpo_jax import reduction
 from trpo_jax.compiled import TRPOState, pure_update
 from trpo_jax.reduction import AXIS, Shard

@@ -1,8 +1,8 @@
 """Diagonal Gaussian squashed by tanh: an action is tanh(u), u Gaussian.
 
 Functions take and give u, the number before tanh: the batch stores it, because atanh of
-a rounded action near a bound has no digits left. `trpo.spaces.PolicySpec` squashes and
-stretches it to the environment's bounds.
+a rounded action near a bound has no digits left. `trpo.spaces.spaces.PolicySpec`
+squashes and stretches it to the environment's bounds.
 
 tanh is the same bijection for every policy, so likelihood ratio, KL and Fisher matrix
 are those of u. Log-density and entropy are those of tanh(u) in (-1, 1), as in Haarnoja
@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Float
 
-from trpo.heads import Head
+from trpo.spaces.action_heads import Head
 from trpo_jax import gaussian
 from trpo_jax.gaussian import DiagonalGaussian
 from trpo_jax.numerics import QUADRATURE_NODES, QUADRATURE_WEIGHTS, log_tanh_slope

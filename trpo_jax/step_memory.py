@@ -6,8 +6,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Float
 
-from trpo.config import TRPOConfig
-from trpo.types import StepStatus
+from trpo.config.run import TRPOConfig
+from trpo.data.types import StepStatus
 
 
 class StepMemory(NamedTuple):

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Float
 
-from trpo.config import TRPOConfig
+from trpo.config.run import TRPOConfig
 from trpo_jax.conjugate_gradient import CGResult, conjugate_gradient
 from trpo_jax.fisher import FISHER_PRODUCTS, Product
 from trpo_jax.line_search import LINE_SEARCHES, LineSearchResult

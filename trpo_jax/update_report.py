@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from trpo.types import DISCARDED_FIELDS, StepStatus, UpdateReport, report_fields
+from trpo.data.types import DISCARDED_FIELDS, StepStatus, UpdateReport, report_fields
 from trpo_jax.policy_update import PolicyStep
 from trpo_jax.value_update import ValueFit
 

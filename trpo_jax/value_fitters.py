@@ -9,7 +9,7 @@ import optax
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Float
 
-from trpo.config import TRPOConfig
+from trpo.config.run import TRPOConfig
 from trpo_jax import lbfgs
 from trpo_jax.conjugate_gradient import conjugate_gradient, inner
 from trpo_jax.line_search import line_search

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Float
 
-from trpo.config import TRPOConfig
+from trpo.config.run import TRPOConfig
 from trpo_jax import reduction
 
 

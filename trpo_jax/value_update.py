@@ -8,9 +8,9 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Float, Int
 
-from trpo.config import TRPOConfig
-from trpo.shards import Minibatches
-from trpo.types import Batch
+from trpo.agent.sharding import Minibatches
+from trpo.config.run import TRPOConfig
+from trpo.data.types import Batch
 from trpo_jax import reduction
 from trpo_jax.chunked import in_chunks
 from trpo_jax.networks import Parameters

@@ -7,11 +7,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from trpo.agent_base import AgentBase
+from trpo.agent.base import AgentBase
+from trpo.agent.sharding import Minibatches, Shards
+from trpo.config.step_options import thinned
+from trpo.data.types import Batch, Rates, StepStatus, UpdateReport
 from trpo.ranks import Alone
-from trpo.shards import Minibatches, Shards
-from trpo.step_options import thinned
-from trpo.types import Batch, Rates, StepStatus, UpdateReport
 from trpo_torch import distributed, distributions, reduction, state
 from trpo_torch.conjugate_gradient import conjugate_gradient
 from trpo_torch.custom import CustomCritic, CustomPolicy, checked_network
@@ -40,7 +40,7 @@ class TRPOAgent(AgentBase):
     """Trust-region policy optimisation.
 
     Schulman et al. 2015, "Trust Region Policy Optimization". Arguments and methods are
-    those of `trpo.agent_base.AgentBase`, the same in both backends.
+    those of `trpo.agent.base.AgentBase`, the same in both backends.
     """
 
     framework = "torch"

@@ -15,7 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional
 
-from trpo.heads import Head
+from trpo.spaces.action_heads import Head
 from trpo_torch.numerics import (
     MAX_LOG_RATIO,
     NEAR,

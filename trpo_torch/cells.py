@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import linear
 
-from trpo.sequences import GRU, LSTM
+from trpo.data.sequences import GRU, LSTM
 from trpo_torch.mlp import Layer
 
 

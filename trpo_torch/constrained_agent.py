@@ -7,14 +7,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from trpo.constrained_base import ConstrainedAgentBase, with_prefix, without_prefix
-from trpo.constrained_types import (
+from trpo.agent.constrained import ConstrainedAgentBase, with_prefix, without_prefix
+from trpo.data.constrained_types import (
     DISCARDED_COST_FIELDS,
     ConstrainedBatch,
     ConstrainedReport,
     CostReport,
 )
-from trpo.types import Batch, Rates, StepStatus, report_fields
+from trpo.data.types import Batch, Rates, StepStatus, report_fields
 from trpo_torch import state
 from trpo_torch.agent import (
     TRPOAgent,
@@ -31,8 +31,8 @@ from trpo_torch.value_update import ValueFit, fit_critic
 class ConstrainedTRPOAgent(ConstrainedAgentBase, TRPOAgent):
     """Constrained policy optimisation.
 
-    Arguments and methods are those of `trpo.constrained_base.ConstrainedAgentBase`, the
-    same in both backends.
+    Arguments and methods are those of `trpo.agent.constrained.ConstrainedAgentBase`,
+    the same in both backends.
     """
 
     cost_critic: nn.Module

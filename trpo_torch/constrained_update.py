@@ -6,9 +6,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from trpo.config import TRPOConfig
-from trpo.constrained_types import Costs, StepKind
-from trpo.types import Batch, StepStatus
+from trpo.config.run import TRPOConfig
+from trpo.data.constrained_types import Costs, StepKind
+from trpo.data.types import Batch, StepStatus
 from trpo_torch.conjugate_gradient import CGResult, inner
 from trpo_torch.distributions import Distribution
 from trpo_torch.dual import DualSolution, solve_dual

@@ -7,13 +7,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from trpo.custom_network import (
+from trpo.spaces.action_heads import Head
+from trpo.spaces.user_networks import (
     require_outputs,
     require_same,
     require_stateless,
     run_or_refuse,
 )
-from trpo.heads import Head
 from trpo_torch import distributions
 from trpo_torch.distributions import Distribution
 

@@ -10,7 +10,7 @@ from types import ModuleType
 from jaxtyping import Float
 from torch import Tensor
 
-from trpo.heads import (
+from trpo.spaces.action_heads import (
     BERNOULLI,
     CATEGORICAL,
     GAUSSIAN,
@@ -125,7 +125,7 @@ def kl_old_to_new(old: Distribution, new: Distribution) -> Float[Tensor, "n 1"]:
 def sample(
     distribution: Distribution, noise: Float[Tensor, "n act_dim"]
 ) -> Float[Tensor, "n act_dim"]:
-    """Actions from `noise`, as `trpo.heads.Head.draw_noise` makes it."""
+    """Actions from `noise`, as `trpo.spaces.action_heads.Head.draw_noise` makes it."""
     return _BY_TYPE[type(distribution)].sample(distribution, noise)
 
 

@@ -1,7 +1,7 @@
 """Convolutional encoders of the images in observations.
 
 Mnih et al. 2015, "Human-level control through deep reinforcement learning", methods; a
-smaller one where that does not fit (`trpo.architecture.Image`).
+smaller one where that does not fit (`trpo.spaces.architecture.Image`).
 """
 
 from collections.abc import Iterable
@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from trpo.architecture import PIXEL_SCALE, Architecture, Image
+from trpo.spaces.architecture import PIXEL_SCALE, Architecture, Image
 
 
 class Encoder(nn.Module):

@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from trpo.heads import Head
+from trpo.spaces.action_heads import Head
 from trpo_torch.numerics import expm1_minus_argument
 
 

@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from trpo.heads import Head
+from trpo.spaces.action_heads import Head
 from trpo_torch import categorical, gaussian
 from trpo_torch.categorical import Categorical
 from trpo_torch.gaussian import DiagonalGaussian

@@ -15,8 +15,8 @@ from torch import Tensor
 from torch.nn import functional
 from torch.nn.functional import linear
 
-from trpo.architecture import LAYER_NORM_EPSILON
 from trpo.chunks import chunk_rows
+from trpo.spaces.architecture import LAYER_NORM_EPSILON
 from trpo_torch.products import Products, products, tanh_layer
 
 
@@ -115,7 +115,7 @@ def push(
         layers: The network's.
         inputs: Of each layer, as `forward` returned them.
         tangents: Direction v.
-        activation: Of the hidden layers, one of `trpo.architecture.BY_HAND`.
+        activation: Of the hidden layers, one of `trpo.spaces.architecture.BY_HAND`.
     """
     times_slope, product = _SLOPES[activation], _products_of(layers, inputs[0])
     parts = []
@@ -147,7 +147,7 @@ def pull(
         inputs: Of each layer, as `forward` returned them.
         cotangent: u.
         gradients: Arrays shaped like `layers`.
-        activation: Of the hidden layers, one of `trpo.architecture.BY_HAND`.
+        activation: Of the hidden layers, one of `trpo.spaces.architecture.BY_HAND`.
         transposed: Of a `Tape`, if there is one.
     """
     times_slope, product = _SLOPES[activation], _products_of(layers, inputs[0])
@@ -185,7 +185,7 @@ def sum_cotangents(
         layers: The network's.
         inputs: Of each layer, as `forward` returned them.
         cotangent: Of the outputs.
-        activation: Of the hidden layers, one of `trpo.architecture.BY_HAND`.
+        activation: Of the hidden layers, one of `trpo.spaces.architecture.BY_HAND`.
     """
     times_slope, found = _SLOPES[activation], [cotangent]
     for i in range(len(layers) - 1, 0, -1):

@@ -8,8 +8,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from trpo.architecture import LAYER_NORM_EPSILON, PLAIN, Architecture
-from trpo.heads import Head
+from trpo.spaces.action_heads import Head
+from trpo.spaces.architecture import LAYER_NORM_EPSILON, PLAIN, Architecture
 from trpo_torch import distributions, mlp
 from trpo_torch.distributions import Distribution
 from trpo_torch.encoder import Encoder, encode

@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional
 
-from trpo.quadrature import normal_quadrature
+from trpo.common.gauss_hermite import normal_quadrature
 
 
 # Below this |argument|, exp's series is more accurate than expm1 and a difference.

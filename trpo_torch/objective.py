@@ -7,8 +7,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from trpo.config import TRPOConfig
-from trpo.types import Batch
+from trpo.config.run import TRPOConfig
+from trpo.data.types import Batch
 from trpo_torch import distributions, reduction
 from trpo_torch.distributions import Distribution
 

@@ -7,8 +7,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from trpo.config import TRPOConfig
-from trpo.types import Batch, StepStatus
+from trpo.config.run import TRPOConfig
+from trpo.data.types import Batch, StepStatus
 from trpo_torch import distributions, reduction
 from trpo_torch.conjugate_gradient import CGResult, inner
 from trpo_torch.device import _to_floats
@@ -26,7 +26,7 @@ ZERO_GRADIENT_NORM = 1e-12
 
 
 class PolicyStep(NamedTuple):
-    """Outcome of a trust-region step; scalars are `trpo.types.UpdateReport`'s.
+    """Outcome of a trust-region step; scalars are `trpo.data.types.UpdateReport`'s.
 
     Attributes:
         theta: [p] new parameters; the old ones, bit for bit, unless ACCEPTED.

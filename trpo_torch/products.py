@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import linear
 
-from trpo.processor import is_amd
+from trpo.common.machine import is_amd
 
 
 ONEDNN = (

@@ -8,8 +8,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from trpo.heads import Head
-from trpo.sequences import CELLS, Sequences
+from trpo.data.sequences import CELLS, Sequences
+from trpo.spaces.action_heads import Head
 from trpo_torch import cells, distributions, mlp
 from trpo_torch.cells import Cell
 from trpo_torch.distributions import Distribution
@@ -52,7 +52,7 @@ class RecurrentCell(nn.Module):
     """Parameters of a cell.
 
     Args:
-        kind: A name in `trpo.sequences.CELLS`.
+        kind: A name in `trpo.data.sequences.CELLS`.
         inputs: Entries of its input.
         size: Units.
     """

@@ -6,9 +6,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from trpo.recurrent_base import RecurrentAgentBase
-from trpo.sequences import Memory
-from trpo.types import Batch
+from trpo.agent.recurrent import RecurrentAgentBase
+from trpo.data.sequences import Memory
+from trpo.data.types import Batch
 from trpo_torch import distributions
 from trpo_torch.agent import TRPOAgent
 from trpo_torch.device import matmul_precision
@@ -26,7 +26,7 @@ from trpo_torch.value_update import ValueFit
 class RecurrentTRPOAgent(RecurrentAgentBase, TRPOAgent):
     """Trust-region policy optimisation of recurrent networks.
 
-    Arguments and methods are those of `trpo.recurrent_base.RecurrentAgentBase`, the
+    Arguments and methods are those of `trpo.agent.recurrent.RecurrentAgentBase`, the
     same in both backends.
     """
 

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from trpo.config import TRPOConfig
+from trpo.config.run import TRPOConfig
 from trpo_torch import mlp, reduction
 from trpo_torch.networks import Critic
 from trpo_torch.reduction import Shard
@@ -18,7 +18,7 @@ class Part(NamedTuple):
     """Samples, all or some.
 
     Attributes:
-        inputs: of the critic: observations, or `trpo.sequences.Sequences`.
+        inputs: of the critic: observations, or `trpo.data.sequences.Sequences`.
         targets: of its values.
         shard: what they are of the samples, where other devices have more; else None.
     """

@@ -5,9 +5,9 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from trpo.config import TRPOConfig
-from trpo.sequences import Memory, Sequences
-from trpo.types import Batch
+from trpo.config.run import TRPOConfig
+from trpo.data.sequences import Memory, Sequences
+from trpo.data.types import Batch
 from trpo_torch.recurrent import RecurrentCritic
 from trpo_torch.regression import Part, Regression
 from trpo_torch.value_fitters import FITTERS

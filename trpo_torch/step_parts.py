@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from trpo.config import TRPOConfig
+from trpo.config.run import TRPOConfig
 from trpo_torch.conjugate_gradient import CGResult, conjugate_gradient
 from trpo_torch.fisher import FISHER_PRODUCTS, Product
 from trpo_torch.line_search import LINE_SEARCHES, LineSearchResult

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from trpo.types import DISCARDED_FIELDS, StepStatus, UpdateReport, report_fields
+from trpo.data.types import DISCARDED_FIELDS, StepStatus, UpdateReport, report_fields
 from trpo_torch.device import _to_numbers
 from trpo_torch.policy_update import PolicyStep
 from trpo_torch.value_update import ValueFit

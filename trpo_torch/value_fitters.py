@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from trpo.config import TRPOConfig
+from trpo.config.run import TRPOConfig
 from trpo_torch import lbfgs, mlp
 from trpo_torch.conjugate_gradient import conjugate_gradient, inner
 from trpo_torch.line_search import line_search

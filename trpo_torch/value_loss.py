@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from trpo.config import TRPOConfig
+from trpo.config.run import TRPOConfig
 from trpo_torch import reduction
 
 

@@ -9,9 +9,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from trpo.config import TRPOConfig
-from trpo.shards import Minibatches
-from trpo.types import Batch
+from trpo.agent.sharding import Minibatches
+from trpo.config.run import TRPOConfig
+from trpo.data.types import Batch
 from trpo_torch import reduction
 from trpo_torch.chunked import in_chunks
 from trpo_torch.regression import Part, Regression

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from benchmarks.scale.processes import start
-from trpo.checkpoint import newest_checkpoint
 from trpo.rank_watch import LOST_RANK
+from trpo.runs.checkpoint import newest_checkpoint
 
 
 TIMEOUT = 5.0

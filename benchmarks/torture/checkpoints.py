@@ -19,7 +19,7 @@ import numpy as np
 import safetensors.numpy
 
 from benchmarks.torture.rows import Row, Scenario, require
-from trpo.checkpoint import (
+from trpo.runs.checkpoint import (
     MANIFEST_FILE,
     STATE_FILE,
     CheckpointError,
@@ -37,7 +37,7 @@ import sys
 {defect}
 import numpy as np
 from pathlib import Path
-from trpo.checkpoint import newest_checkpoint, save_checkpoint
+from trpo.runs.checkpoint import newest_checkpoint, save_checkpoint
 
 directory = Path(sys.argv[1])
 saves = newest_checkpoint(directory)[0].metadata["saves"] if directory.exists() else 0

@@ -8,8 +8,8 @@ import re
 from typing import Any
 
 from benchmarks.torture.rows import Row, Scenario, require
-from trpo.cli import main
-from trpo.config import TrainConfig, TRPOConfig
+from trpo.cli.main import main
+from trpo.config.run import TrainConfig, TRPOConfig
 
 
 ODD: tuple[Any, ...] = (

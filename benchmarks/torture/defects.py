@@ -5,12 +5,12 @@ from collections.abc import Callable
 from typing import NamedTuple
 from unittest import mock
 
-import trpo.agent_checks
-import trpo.agent_config
-import trpo.agent_state
-import trpo.checkpoint
-import trpo.files
-import trpo.training
+import trpo.agent.checks
+import trpo.agent.state
+import trpo.common.files
+import trpo.config.agent
+import trpo.runs.checkpoint
+import trpo.training.trainer
 from benchmarks.torture import checkpoints, power_cut, runs, taken, updates
 from benchmarks.torture.rows import Row
 
@@ -48,30 +48,32 @@ def _nothing(*_: object, **__: object) -> None:
 
 DEFECTS = {
     "fsync removed": Defect(
-        lambda: mock.patch.object(trpo.files, "_sync", _nothing),
+        lambda: mock.patch.object(trpo.common.files, "_sync", _nothing),
         power_cut.cut, 100,
     ),
     "rename replaced by a copy": Defect(
         contextlib.nullcontext, lambda row: checkpoints.killed(row, COPY), 60
     ),
     "restore removed": Defect(
-        lambda: mock.patch.object(trpo.agent_state.AgentState, "restore", _nothing),
+        lambda: mock.patch.object(trpo.agent.state.AgentState, "restore", _nothing),
         updates.at_each_line("torch"), 30,
     ),
     "validation of batches removed": Defect(
-        lambda: mock.patch.object(trpo.agent_checks, "require_finite", _nothing),
+        lambda: mock.patch.object(trpo.agent.checks, "require_finite", _nothing),
         updates.poisoned, 20,
     ),
     "validation of checkpoints removed": Defect(
-        lambda: mock.patch.object(trpo.checkpoint, "_sha256", return_value="0" * 64),
+        lambda: mock.patch.object(
+            trpo.runs.checkpoint, "_sha256", return_value="0" * 64
+        ),
         checkpoints.damaged, 40,
     ),
     "validation of configurations removed": Defect(
-        lambda: mock.patch.object(trpo.agent_config, "require_count", _nothing),
+        lambda: mock.patch.object(trpo.config.agent, "require_count", _nothing),
         taken.trained, 50,
     ),
     "return to the last update removed": Defect(
-        lambda: mock.patch.object(trpo.training, "return_to", _nothing),
+        lambda: mock.patch.object(trpo.training.trainer, "return_to", _nothing),
         runs.stops_saved, 2,
     ),
 }  # fmt: skip

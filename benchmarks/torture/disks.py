@@ -17,11 +17,11 @@ from benchmarks.torture.runs import (
     quiet,
     said_on,
 )
-from trpo.checkpoint import load_checkpoint, newest_checkpoint, save_checkpoint
-from trpo.commands import train_run
-from trpo.metrics import read_metrics
-from trpo.run_directory import RunDirectoryError
-from trpo.training import Trainer
+from trpo.runs.checkpoint import load_checkpoint, newest_checkpoint, save_checkpoint
+from trpo.runs.directory import RunDirectoryError
+from trpo.runs.metrics import read_metrics
+from trpo.runs.train import train_run
+from trpo.training.trainer import Trainer
 
 
 FILL = 160 * 2**10
@@ -72,7 +72,7 @@ AS_NOBODY = """
 import os, sys
 from pathlib import Path
 import numpy as np
-from trpo.checkpoint import newest_checkpoint, save_checkpoint
+from trpo.runs.checkpoint import newest_checkpoint, save_checkpoint
 os.setgid(65534), os.setuid(65534)
 try:
     save_checkpoint(Path(sys.argv[1]), 2, {"w": np.ones(3)}, {}, 1)

@@ -8,8 +8,8 @@ from typing import Any
 import gymnasium
 import numpy as np
 
-from trpo.noise import Purpose
-from trpo.seeded_episodes import SeededEpisodes
+from trpo.common.random_streams import Purpose
+from trpo.environments.seeded import SeededEpisodes
 
 
 class OddError(Exception):

@@ -23,9 +23,9 @@ import numpy as np
 from benchmarks.runner import ROOT
 from benchmarks.torture.faulty import Faulty
 from benchmarks.torture.rows import Row, Scenario, require
-from trpo import worker_processes
-from trpo.noise import Purpose
-from trpo.seeded_episodes import SeededEpisodes
+from trpo.common.random_streams import Purpose
+from trpo.environments import process_workers as worker_processes
+from trpo.environments.seeded import SeededEpisodes
 
 
 STUCK = "stuck"
@@ -38,7 +38,7 @@ PROGRAM = """
 import functools, os, signal, sys, threading, time
 from benchmarks.torture import orphans
 from benchmarks.torture.workers import alive
-from trpo.worker_environments import WorkerVectorEnv
+from trpo.environments.worker_vector import WorkerVectorEnv
 
 envs = []
 

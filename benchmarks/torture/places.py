@@ -12,10 +12,10 @@ from pathlib import Path
 from benchmarks.torture.checkpoints import scratch
 from benchmarks.torture.rows import Row, Scenario, require
 from benchmarks.torture.runs import BACKENDS, config, quiet
-from trpo.callback_config import CallbackConfig
-from trpo.commands import train_run
-from trpo.files import FileError, Folder
-from trpo.run_directory import FILES, FOLDERS, RunDirectory
+from trpo.common.files import FileError, Folder
+from trpo.config.callbacks import CallbackConfig
+from trpo.runs.directory import FILES, FOLDERS, RunDirectory
+from trpo.runs.train import train_run
 
 
 # Below a run directory, all that is written, swept or deleted.
@@ -100,7 +100,7 @@ def _goes_on(run: Path, name: str, settings: object) -> None:
 
 HOLD = """
 import sys, time
-from trpo.files import FileError, Folder
+from trpo.common.files import FileError, Folder
 folder = Folder(sys.argv[1])
 try:
     folder.lock()

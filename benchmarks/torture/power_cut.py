@@ -19,7 +19,7 @@ import numpy as np
 
 from benchmarks.torture.checkpoints import scratch
 from benchmarks.torture.rows import Row, Scenario, require
-from trpo.checkpoint import newest_checkpoint, save_checkpoint
+from trpo.runs.checkpoint import newest_checkpoint, save_checkpoint
 
 
 class Disk:

@@ -17,12 +17,12 @@ from rich.console import Console
 
 from benchmarks.torture.checkpoints import scratch
 from benchmarks.torture.rows import Row, Scenario, require
-from trpo.checkpoint import newest_checkpoint
-from trpo.commands import train_run
-from trpo.config import TrainConfig, TRPOConfig
-from trpo.run_directory import RunDirectory
-from trpo.training import Trainer
-from trpo.transitions import NonFiniteTransitionError
+from trpo.config.run import TrainConfig, TRPOConfig
+from trpo.rollout.transitions import NonFiniteTransitionError
+from trpo.runs.checkpoint import newest_checkpoint
+from trpo.runs.directory import RunDirectory
+from trpo.runs.train import train_run
+from trpo.training.trainer import Trainer
 
 
 BACKENDS = ("torch", "jax")
@@ -179,7 +179,7 @@ RUN = """
 import sys
 from pathlib import Path
 from benchmarks.torture.runs import config
-from trpo.commands import train_run
+from trpo.runs.train import train_run
 directory = Path(sys.argv[2])
 train_run(config(sys.argv[1], total_steps=int(sys.argv[3])), directory,
           resume=(directory / "checkpoints").exists())

@@ -8,7 +8,7 @@ import numpy as np
 
 from benchmarks.torture.rows import Row, Scenario, require
 from benchmarks.torture.runs import closing, config
-from trpo.training import Trainer
+from trpo.training.trainer import Trainer
 
 
 KIB = os.sysconf("SC_PAGE_SIZE") / 1024

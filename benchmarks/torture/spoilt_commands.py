@@ -21,9 +21,9 @@ from benchmarks.torture.spoilt_runs import (
     forget_pictures,
     several,
 )
-from trpo.cli import main as trpo
-from trpo.commands import train_run
-from trpo.sweep import parse_values, sweep_runs
+from trpo.cli.main import main as trpo
+from trpo.runs.train import train_run
+from trpo.sweeps.sweep import parse_values, sweep_runs
 
 
 # Of one command, on a machine however busy: what hangs never ends.

@@ -19,14 +19,14 @@ from typing import Any
 from hypothesis import given, seed, settings
 
 from benchmarks.torture.spoilt_runs import Fault, Outside, drawing, gone, several
-from trpo.checkpoint_fit import require_fit
-from trpo.compiled_commands import is_compiled_run, read_members
-from trpo.config import TrainConfig
-from trpo.diagnostics import load_runs, panels_of, points
-from trpo.diagnostics_page import _page
-from trpo.metrics import logged_steps, read_metrics
-from trpo.run_directory import RunDirectory
-from trpo.sweep import SweepRun
+from trpo.config.run import TrainConfig
+from trpo.runs.checkpoint_fit import require_fit
+from trpo.runs.compiled_commands import is_compiled_run, read_members
+from trpo.runs.curves import load_runs, panels_of, points
+from trpo.runs.curves_page import _page
+from trpo.runs.directory import RunDirectory
+from trpo.runs.metrics import logged_steps, read_metrics
+from trpo.sweeps.sweep import SweepRun
 
 
 # Of one reader, which takes milliseconds.

@@ -18,8 +18,8 @@ import numpy as np
 import safetensors.numpy
 from hypothesis import HealthCheck, Phase, settings, strategies as st
 
-from trpo.checkpoint import MANIFEST_FILE, STATE_FILE, _encode_manifest, _sha256
-from trpo.presets import preset_config
+from trpo.config.presets import preset_config
+from trpo.runs.checkpoint import MANIFEST_FILE, STATE_FILE, _encode_manifest, _sha256
 
 
 # Does something to a file; takes its path and a folder outside of the run directory.
@@ -331,7 +331,7 @@ class Outside:
 def made_run(root: Path) -> Path:
     """A run directory with nothing wrong, of each kind of file that is read."""
     # Needs a framework, which the readers' process has not.
-    from trpo.commands import train_run
+    from trpo.runs.train import train_run
 
     path = root / "made"
     config = preset_config(

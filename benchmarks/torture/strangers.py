@@ -10,8 +10,8 @@ from benchmarks.torture.checkpoints import Touch, scratch
 from benchmarks.torture.rows import Row, Scenario, require
 from benchmarks.torture.runs import BACKENDS, closing, config
 from benchmarks.torture.spoilt_runs import made_run
-from trpo.run_directory import RunDirectory
-from trpo.training import Trainer
+from trpo.runs.directory import RunDirectory
+from trpo.training.trainer import Trainer
 
 
 # Tries of one process.
@@ -22,8 +22,8 @@ import pathlib, sys
 backend, place = sys.argv[1:]
 sys.path.append(str(pathlib.Path(place).parent))  # Its modules can be found.
 import benchmarks.torture.runs
-from trpo.backends import load_backend
-from trpo.run_directory import load_agent
+from trpo.agent.make import load_backend
+from trpo.runs.directory import load_agent
 import numpy as np
 load_backend(backend).TRPOAgent(3, 2, -1, 1, "cpu", (4,), (4,)).act(np.zeros((1, 3)))
 seen = []

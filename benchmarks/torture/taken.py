@@ -10,12 +10,12 @@ import numpy as np
 from benchmarks.torture.checkpoints import scratch
 from benchmarks.torture.rows import Row, Scenario, require
 from benchmarks.torture.runs import quiet
-from trpo.callback_config import CallbackConfig
-from trpo.choices import BOOLS, CHOICES, COUNTS, POSITIVE, RANGES
-from trpo.commands import evaluate_run, train_run
-from trpo.config import TrainConfig, TRPOConfig
+from trpo.config.callbacks import CallbackConfig
+from trpo.config.choices import BOOLS, CHOICES, COUNTS, POSITIVE, RANGES
+from trpo.config.run import TrainConfig, TRPOConfig
 from trpo.point_circle import ENV_ID
-from trpo.run_directory import RunDirectory
+from trpo.runs.directory import RunDirectory
+from trpo.runs.train import evaluate_run, train_run
 
 
 ENVIRONMENTS = (

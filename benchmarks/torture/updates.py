@@ -13,8 +13,8 @@ import numpy as np
 from hypothesis import HealthCheck, Phase, given, settings, strategies as st
 
 from benchmarks.torture.rows import Row, Scenario, require
-from trpo.backends import load_backend
-from trpo.types import StepStatus
+from trpo.agent.make import load_backend
+from trpo.data.types import StepStatus
 
 
 BACKENDS = ("torch", "jax")

@@ -10,13 +10,13 @@ from gymnasium.vector import VectorEnv
 
 from benchmarks.torture.faulty import make
 from benchmarks.torture.rows import Row, Scenario, require
-from trpo import worker_environments
-from trpo.environment_worker import EnvironmentWorkerError
-from trpo.lean_environment import LeanVectorEnv
-from trpo.rollout import RolloutCollector
-from trpo.transitions import NonFiniteTransitionError
-from trpo.worker_environments import RESTARTED, WorkerVectorEnv
-from trpo.worker_processes import ProcessWorkers
+from trpo.environments import worker_vector as worker_environments
+from trpo.environments.environment_worker import EnvironmentWorkerError
+from trpo.environments.process_workers import ProcessWorkers
+from trpo.environments.sync_vector import LeanVectorEnv
+from trpo.environments.worker_vector import RESTARTED, WorkerVectorEnv
+from trpo.rollout.collector import RolloutCollector
+from trpo.rollout.transitions import NonFiniteTransitionError
 
 
 SIZE, BAD = 3, 1

@@ -1,0 +1,1 @@
+"""The framework-free half of an agent, and the seam to a backend."""

@@ -1,0 +1,301 @@
+"""The half of an agent that knows no framework: checks, randomness, state's naming.
+
+Each backend's `TRPOAgent` derives from `AgentBase` and supplies the pure parts.
+"""
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any, Self
+
+import numpy as np
+from gymnasium import Space
+
+from trpo.agent.batch_checks import action_bounds
+from trpo.agent.state import AgentState
+from trpo.common.random_streams import Purpose, RandomStream, minibatch_orders
+from trpo.common.validation import require_count, require_positive, require_seed
+from trpo.config.run import TRPOConfig
+from trpo.config.step_options import require_step_options
+from trpo.data.normalization import ObservationNormalizer
+from trpo.data.sequences import NONE
+from trpo.data.types import Batch, StepStatus
+from trpo.spaces.action_heads import GAUSSIAN, Head
+from trpo.spaces.architecture import Architecture, Image, check_images
+from trpo.spaces.initialization import initial_weights
+from trpo.spaces.observations import flattened
+from trpo.spaces.spaces import PolicySpec, policy_spec
+from trpo.spaces.user_networks import CustomNetworks
+
+
+class AgentBase(AgentState):
+    """A TRPO agent; by default of a diagonal Gaussian over continuous actions.
+
+    `for_spaces` builds one for the spaces of an environment, discrete ones included.
+
+    Args:
+        obs_dim: Entries of an observation.
+        act_dim: Entries of an action.
+        action_low: Lower bounds of the environment's actions, [act_dim] or a number.
+        action_high: Upper bounds, likewise. The agent's actions are neither clipped nor
+            squashed: who steps the environment sends what `spec.to_environment` makes
+            of them, and stores the action as sampled.
+        device: Device of the framework, as its own object or a name such as "cuda:0".
+        policy_layer_sizes: See `trpo.config.run.TRPOConfig`, as for all that follow.
+        seed: Seed of initial weights and of every random stream.
+        normalize_observations: Keep running statistics of what `observe` is given and
+            normalise observations by them in `act`, `value` and `update`.
+        observation_clip: Bound of normalised observations.
+        distribution: Over actions, one of `trpo.spaces.action_heads.FAMILIES`.
+        action_sizes: Options of each entry of an action, where it is a choice.
+        images: Parts of an observation that are pixels, 0 to 255; not normalised.
+        policy_network: A module of the framework for the policy's: observations
+            [N, obs_dim] -> what `Head.output_dim` of `trpo.spaces.action_heads`
+            counts. It is copied.
+        value_network: One for the critic: observations [N, obs_dim] -> [N, 1].
+        options: All other fields of `trpo.config.run.TRPOConfig`, by name.
+
+    Raises:
+        ValueError: an argument is out of range; the message names it.
+    """
+
+    architecture: Architecture
+    """What both networks are built of."""
+    spec: PolicySpec
+    """Sizes; `spec.to_environment` makes the environment's actions of the agent's."""
+
+    def __init__(
+        self,
+        obs_dim: int,
+        act_dim: int,
+        action_low: Any,
+        action_high: Any,
+        device: Any,
+        policy_layer_sizes: Sequence[int],
+        critic_layer_sizes: Sequence[int],
+        gamma: float = 0.99,
+        gae_lambda: float = 0.95,
+        target_kl: float = 0.01,
+        cg_iters: int = 10,
+        cg_damping: float = 0.1,
+        backtrack_coeff: float = 0.8,
+        backtrack_iters: int = 10,
+        value_lr: float = 3e-4,
+        value_epochs: int = 10,
+        value_minibatch_size: int = 256,
+        max_grad_norm: float = 0.5,
+        normalize_advantages: bool = True,
+        optimizer_type: str = "adam",
+        sgd_momentum: float = 0.9,
+        *,
+        initialization: str = "orthogonal",
+        initial_log_std: float = 0.0,
+        dtype: str = "float32",
+        seed: int = 0,
+        normalize_observations: bool = False,
+        observation_clip: float = 10.0,
+        distribution: str = GAUSSIAN,
+        action_sizes: Sequence[int] = (),
+        share_encoder: bool = False,
+        recurrent: str = NONE,
+        recurrent_size: int = 64,
+        images: Sequence[Image] = (),
+        policy_network: Any = None,
+        value_network: Any = None,
+        **options: Any,
+    ) -> None:
+        require_count("obs_dim", obs_dim)
+        self.head = Head(act_dim, distribution, tuple(action_sizes))
+        require_seed(seed)
+        require_positive("observation_clip", observation_clip)
+        self.obs_dim, self.act_dim, self.seed = int(obs_dim), int(act_dim), int(seed)
+        low, high = action_bounds(action_low, action_high, act_dim)
+        self.head.check_bounds(low, high)
+        self.action_low, self.action_high = low, high
+        self.config = TRPOConfig(
+            policy_layer_sizes=policy_layer_sizes,  # pyright: ignore[reportArgumentType]
+            critic_layer_sizes=critic_layer_sizes,  # pyright: ignore[reportArgumentType]
+            share_encoder=share_encoder,
+            recurrent=recurrent,
+            recurrent_size=recurrent_size,
+            gamma=gamma,
+            gae_lambda=gae_lambda,
+            target_kl=target_kl,
+            cg_iters=cg_iters,
+            cg_damping=cg_damping,
+            backtrack_coeff=backtrack_coeff,
+            backtrack_iters=backtrack_iters,
+            value_lr=value_lr,
+            value_epochs=value_epochs,
+            value_minibatch_size=value_minibatch_size,
+            max_grad_norm=max_grad_norm,
+            normalize_advantages=normalize_advantages,
+            optimizer_type=optimizer_type,
+            sgd_momentum=sgd_momentum,
+            policy_distribution=self.head.of_reals,
+            initialization=initialization,
+            initial_log_std=initial_log_std,
+            dtype=dtype,
+            **options,
+        )
+        self.custom_networks = CustomNetworks(policy_network, value_network)
+        self.custom_networks.require_unshared(share_encoder)
+        self.dtype = np.dtype(dtype)
+        self.spec = PolicySpec(
+            self.obs_dim, self.head, low, high, (self.act_dim,), self.dtype,
+            images=tuple(images),
+        )  # fmt: skip
+        self._require_kind()
+        self._action_stream = RandomStream(self.seed, Purpose.ACTION)
+        self._minibatch_stream = RandomStream(self.seed, Purpose.MINIBATCH)
+        self._action_draws = self._minibatch_draws = 0
+        self.architecture = self._architecture(tuple(images))
+        plain = policy_network is None and recurrent == NONE
+        require_step_options(self.config, self.architecture.by_hand and plain)
+        self.observation_normalizer = None
+        parts = self.architecture.vector_parts(self.obs_dim)
+        if normalize_observations and parts:
+            columns = np.arange(self.obs_dim)
+            self.observation_normalizer = ObservationNormalizer(
+                self.obs_dim,
+                observation_clip,
+                np.concatenate([columns[part] for part in parts]) if images else None,
+            )
+        weights = initial_weights(
+            obs_dim=self.obs_dim, head=self.head,
+            policy_layer_sizes=self.config.policy_layer_sizes,
+            critic_layer_sizes=self.config.critic_layer_sizes,
+            initial_log_std=initial_log_std,
+            initialization=initialization,
+            architecture=self.architecture,
+            share_encoder=share_encoder,
+            recurrent=recurrent,
+            recurrent_size=recurrent_size,
+            seed=self.seed,
+        )  # fmt: skip
+        self._build(device, {name: a.astype(self.dtype) for name, a in weights.items()})
+
+    def _architecture(self, images: tuple[Image, ...]) -> Architecture:
+        check_images(images, self.obs_dim)
+        return self.config.architecture(images)
+
+    @classmethod
+    def for_spaces(
+        cls,
+        observation_space: Space,
+        action_space: Space,
+        device: Any = "cpu",
+        policy_layer_sizes: Sequence[int] = (64, 64),
+        critic_layer_sizes: Sequence[int] = (64, 64),
+        policy_distribution: str = GAUSSIAN,
+        **config: Any,
+    ) -> Self:
+        """An agent for the spaces of one (not vectorised) environment.
+
+        Observations are taken flat, those that are no arrays (Discrete, Dict, …) as
+        `gymnasium.spaces.flatten` makes them; images, also parts, are encoded. Discrete
+        actions are numbers from 0; `agent.spec.to_environment` makes the environment's
+        of them.
+
+        Args:
+            observation_space: Of the environment.
+            action_space: Of the environment.
+            device: As in the constructor, like all that follow.
+            policy_layer_sizes: Units of the policy's hidden layers.
+            critic_layer_sizes: Units of the critic's hidden layers.
+            policy_distribution: Over Box actions, see `trpo.config.run.TRPOConfig`.
+            config: Further arguments of the constructor, by name.
+
+        Raises:
+            UnsupportedSpaceError: names the space, and those that are supported.
+            ValueError: an argument is out of range.
+        """
+        space = flattened(observation_space)
+        spec = policy_spec(space, action_space, policy_distribution)
+        agent = cls(
+            spec.obs_dim, spec.act_dim, spec.action_low, spec.action_high, device,
+            policy_layer_sizes, critic_layer_sizes, action_sizes=spec.head.action_sizes,
+            distribution=spec.head.distribution, images=spec.images, **config,
+        )  # fmt: skip
+        agent.spec = spec
+        return agent
+
+    # The agent's interface.
+
+    def act(
+        self, obs: Any, deterministic: bool = False, action_mask: Any = None
+    ) -> tuple[Any, Any, Any]:
+        """Sample actions, or take the most likely ones.
+
+        Args:
+            obs: [B, obs_dim] observations, NumPy's or the framework's.
+            deterministic: Take the policy's mode instead of sampling.
+            action_mask: [B, sum(head.options)] 0 where an option can't be taken, else
+                1, of all choices in turn; None where nothing is forbidden.
+
+        Returns:
+            Action [B, act_dim], its log-probability [B, 1] in nats and the critic's
+            value [B, 1], in the kind of array that `obs` is.
+
+        Raises:
+            ValueError: `obs` or `action_mask` has another shape, or forbids all.
+        """
+        native = self._is_native(obs)
+        obs = self._prepare_obs(obs)
+        mask = self._prepare_mask(action_mask, obs.shape[0])
+        noise = None if deterministic else self._draw_noise(obs.shape[0])
+        outputs = self._forward(obs, noise, mask)
+        return outputs if native else tuple(map(self._to_numpy, outputs))
+
+    def value(self, obs: Any) -> Any:
+        """The critic's value [B, 1] of `obs` [B, obs_dim], in the kind of `obs`."""
+        native = self._is_native(obs)
+        value = self._value(self._prepare_obs(obs))
+        return value if native else self._to_numpy(value)
+
+    def update(
+        self,
+        batch: Mapping[str, Any] | Batch,
+        *,
+        target_kl: float | None = None,
+        value_lr: float | None = None,
+        rows: np.ndarray | None = None,
+    ) -> dict[str, float]:
+        """Take one trust-region step, then fit the critic to the returns.
+
+        Commits a finite state inside the trust region, or leaves every byte as it was
+        and says why in `policy/status` (see `trpo.data.types.StepStatus`).
+
+        Args:
+            batch: `obs` [N, obs_dim], `actions` [N, act_dim], and `log_probs`,
+                `returns`, `advantages`, each [N] or [N, 1]; and, where `act` was given
+                one, `action_mask` [N, sum(head.options)].
+            target_kl: This update's trust-region radius; the configuration's if None.
+            value_lr: This update's learning rate of the critic; likewise.
+            rows: [N] numbers of these samples among all ranks'; in their order if None.
+
+        Returns:
+            The metrics, under the names of `trpo.data.types.METRIC_NAMES`.
+
+        Raises:
+            ValueError: a field is missing, empty, wrongly shaped or not finite; it is
+                named, and nothing has changed.
+        """
+        rates = self.config.rates(target_kl, value_lr)
+        native_batch = self._check_batch(batch)
+        size, update = self._shuffled(native_batch), self._update
+        shards = None if self.sharding is None else self.sharding.divide(size, rows)
+        orders: Any = minibatch_orders(
+            self._minibatch_stream.at(self._minibatch_draws),
+            epochs=self.config.value_epochs,
+            size=size if shards is None else shards.total,
+        )
+        if self.sharding is not None and shards is not None:
+            size = self.config.value_minibatch_size
+            orders = self.sharding.minibatches(shards, orders, size)
+            update = partial(self._update_sharded, shards)
+        with self.all_or_nothing() as before:
+            report = update(native_batch, orders, rates)
+            self._minibatch_draws += 1
+            if int(report.status) == StepStatus.NON_FINITE:
+                self.restore(before)
+            return report.as_metrics()

@@ -1,0 +1,93 @@
+"""Loads a backend when it is asked for, and says how to install a missing one."""
+
+import dataclasses
+import importlib
+from types import ModuleType
+from typing import Any
+
+from trpo.common.determinism import set_environment
+from trpo.common.validation import require_choice
+from trpo.config.run import BACKENDS, TrainConfig
+from trpo.data.sequences import NONE
+from trpo.spaces.spaces import PolicySpec
+
+
+MODULES = {
+    "jax": ("trpo_jax", ("jax", "flax", "optax")),
+    "torch": ("trpo_torch", ("torch",)),
+}
+
+
+class MissingBackendError(ImportError):
+    """The framework of a backend is not installed; the message has the command."""
+
+
+def load_backend(name: str) -> ModuleType:
+    """The package of the backend called "jax" or "torch".
+
+    Raises:
+        ValueError: there is no such backend.
+        MissingBackendError: its framework is not installed.
+    """
+    require_choice("backend", name, BACKENDS)
+    module, needs = MODULES[name]
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.partition(".")[0] not in needs:
+            raise
+        raise MissingBackendError(
+            f"`backend`: {name!r} needs the package {error.name!r}, which is not "
+            f'installed. Install it by: pip install "trpo[{name}]" (or a GPU extra).'
+        ) from error
+
+
+def make_agent(  # noqa: ANN201
+    config: TrainConfig,
+    spec: PolicySpec,
+    policy_network: Any = None,
+    value_network: Any = None,
+):
+    """A new agent of the configured backend for an environment of this `spec`.
+
+    Args:
+        config: Of the run.
+        spec: Of the environment's spaces.
+        policy_network: The user's own, see `trpo.agent.base.AgentBase`.
+        value_network: Likewise.
+
+    Raises:
+        ValueError: an argument is out of range, or there is no such device.
+        MissingBackendError: the framework is not installed.
+    """
+    hyperparameters = dataclasses.asdict(config.agent)
+    # The spec's head is what that and the action space have made.
+    del hyperparameters["policy_distribution"]
+    if config.deterministic:
+        set_environment()
+    module = load_backend(config.backend)
+    if config.deterministic:
+        module.device.use_deterministic_kernels()
+    kind = "TRPOAgent"
+    if config.agent.recurrent != NONE:
+        kind = "RecurrentTRPOAgent"
+    elif config.agent.cost_limit is not None:
+        kind = "ConstrainedTRPOAgent"
+    agent = getattr(module, kind)(
+        spec.obs_dim,
+        spec.act_dim,
+        spec.action_low,
+        spec.action_high,
+        config.device,
+        seed=config.seed,
+        normalize_observations=config.normalize_observations,
+        observation_clip=config.observation_clip,
+        distribution=spec.head.distribution,
+        action_sizes=spec.head.action_sizes,
+        images=spec.images,
+        policy_network=policy_network,
+        value_network=value_network,
+        **hyperparameters,
+    )
+    agent.spec = spec
+    return agent

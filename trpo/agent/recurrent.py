@@ -1,0 +1,232 @@
+"""The half of a recurrent agent that knows no framework."""
+
+import abc
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from trpo.agent.base import AgentBase
+from trpo.agent.batch_checks import real_array, require_shape
+from trpo.agent.sequence_checks import check_memory, marks, sequence_fields
+from trpo.data.sequences import CELLS, GRU, NONE, Memory, SequenceBatch, Sequences
+from trpo.data.types import Batch
+
+
+class RecurrentAgentBase(AgentBase):
+    """A TRPO agent whose policy and critic remember, each with a cell of its own.
+
+    Observation -> cell -> hidden tanh layers -> output, as in sb3-contrib's
+    RecurrentPPO. The agent keeps no hidden state: `act` takes and returns them, so that
+    one agent may play in any number of environments at once.
+
+    Args:
+        args: As `AgentBase`'s.
+        recurrent: "gru" (Cho et al. 2014, "Learning Phrase Representations using RNN
+            Encoder-Decoder", with the reset gate after the product, as in
+            `torch.nn.GRUCell`) or "lstm" (Hochreiter and Schmidhuber 1997; Gers et al.
+            2000).
+        recurrent_size: Units of each cell.
+        options: As `AgentBase`'s.
+
+    Raises:
+        ValueError: an argument is out of range; the message names it.
+    """
+
+    def __init__(
+        self,
+        *args: Any,
+        recurrent: str = GRU,
+        recurrent_size: int = 64,
+        **options: Any,
+    ) -> None:
+        options |= {"recurrent": recurrent, "recurrent_size": recurrent_size}
+        super().__init__(*args, **options)
+
+    @property
+    def memory_size(self) -> int:
+        """Entries of an environment's hidden state, in policy and critic each."""
+        return CELLS[self.config.recurrent].states * self.config.recurrent_size
+
+    def initial_memory(self, num_envs: int) -> Memory:
+        """Hidden states at the beginning of episodes: zeros, as NumPy arrays."""
+        shape = (num_envs, self.memory_size)
+        return Memory(*(np.zeros(shape, self.dtype) for _ in Memory._fields))
+
+    def act(
+        self,
+        obs: Any,
+        deterministic: bool = False,
+        action_mask: Any = None,
+        memory: Memory | None = None,
+    ) -> tuple[Any, Any, Any, Memory]:
+        """Sample actions, or take the most likely ones.
+
+        Args:
+            obs: [B, obs_dim] observations, NumPy's or the framework's.
+            deterministic: Take the policy's mode instead of sampling.
+            action_mask: As in `AgentBase.act`.
+            memory: Hidden states that the last call returned, with zeros where an
+                episode begins (`Memory.forget`); None where all do.
+
+        Returns:
+            Action [B, act_dim], its log-probability [B, 1] in nats, the critic's value
+            [B, 1] and the new hidden states, in the kind of array that `obs` is.
+
+        Raises:
+            ValueError: an argument has another shape, or a mask forbids all.
+        """
+        native = self._is_native(obs)
+        obs = self._prepare_obs(obs)
+        mask = self._prepare_mask(action_mask, obs.shape[0])
+        memory = self._prepare_memory("memory", memory, obs.shape[0])
+        noise = None if deterministic else self._draw_noise(obs.shape[0])
+        action, log_prob, value, after = self._forward(obs, noise, mask, memory)
+        if native:
+            return action, log_prob, value, after
+        answer = map(self._to_numpy, (action, log_prob, value, *after))
+        action, log_prob, value, *states = answer
+        return action, log_prob, value, Memory(*states)
+
+    def value(self, obs: Any, memory: Memory | None = None) -> Any:
+        """The critic's value [B, 1] of `obs` [B, obs_dim], in the kind of `obs`.
+
+        Args:
+            obs: Observations.
+            memory: Hidden states before they are seen; zeros if None.
+        """
+        native = self._is_native(obs)
+        obs = self._prepare_obs(obs)
+        value = self._value(obs, self._prepare_memory("memory", memory, obs.shape[0]))
+        return value if native else self._to_numpy(value)
+
+    def update(
+        self,
+        batch: Mapping[str, Any] | SequenceBatch,
+        *,
+        target_kl: float | None = None,
+        value_lr: float | None = None,
+    ) -> dict[str, float]:
+        """Take one trust-region step, then fit the critic to the returns.
+
+        As `AgentBase.update`, on whole sequences: gradients reach back to the first
+        step, whose hidden states are taken as they are, or to an episode's start.
+        Minibatches of the critic are of whole environments.
+
+        Args:
+            batch: The fields of `trpo.data.sequences.SequenceBatch`, arrays [T, B, …].
+            target_kl: This update's trust-region radius; the configuration's if None.
+            value_lr: This update's learning rate of the critic; likewise.
+
+        Returns:
+            The metrics, under the names of `trpo.data.types.METRIC_NAMES`.
+
+        Raises:
+            ValueError: a field is missing, empty, wrongly shaped or not finite; it is
+                named, and nothing has changed.
+        """
+        return super().update(batch, target_kl=target_kl, value_lr=value_lr)  # pyright: ignore[reportArgumentType]
+
+    def _prepare_memory(self, name: str, memory: Any, rows: int) -> Memory:
+        """Checked hidden states [rows, states] as the framework's arrays."""
+        if memory is None:
+            memory = self.initial_memory(rows)
+        memory = check_memory(name, memory, rows, self.memory_size)
+        return Memory(*(self._to_native(self._in_dtype(array)) for array in memory))
+
+    def _in_dtype(self, array: Any) -> Any:
+        return array if self._is_native(array) else np.asarray(array, self.dtype)
+
+    def _check_batch(self, batch: Mapping[str, Any] | SequenceBatch) -> Batch:
+        """The batch as native arrays; its `obs` are `trpo.data.sequences.Sequences`."""
+        fields = sequence_fields(batch)
+        obs = fields.obs
+        obs = obs if self._is_native(obs) else real_array("batch['obs']", obs)
+        require_shape("batch['obs']", obs, (None, None, self.obs_dim))
+        shape = (obs.shape[0], obs.shape[1])
+        flat = {"obs": obs.reshape(-1, self.obs_dim)}
+        for name in ("actions", "log_probs", "returns", "advantages", "action_mask"):
+            if (array := getattr(fields, name)) is not None:
+                flat[name] = self._flattened(f"batch['{name}']", array, shape)
+        starts = marks("batch['starts']", self._on_host(fields.starts), shape)
+        valid = np.ones(shape, dtype=bool)
+        if fields.valid is not None:
+            valid = marks("batch['valid']", self._on_host(fields.valid), shape)
+        if not valid.any():
+            raise ValueError(
+                "`batch['valid']`: expected at least one sample, got none."
+            )
+        memory = self._prepare_memory("batch['memory']", fields.memory, shape[1])
+        checked = super()._check_batch(flat)
+        chosen = None
+        if not valid.all():
+            chosen = self._to_indices(np.flatnonzero(valid).astype(np.int32))
+        sequences = Sequences(
+            checked.obs.reshape(*shape, self.obs_dim),
+            self._to_native(starts[..., None].astype(self.dtype)),
+            self._to_native(valid[..., None].astype(self.dtype)),
+            chosen,
+            memory,
+        )
+        returns = checked.returns.reshape(*shape, 1)
+        if chosen is not None:
+            checked = Batch(*(None if a is None else a[chosen] for a in checked))
+        return checked._replace(obs=sequences, returns=returns)
+
+    def _flattened(self, name: str, array: Any, shape: tuple[int, int]) -> Any:
+        """An array [T, B, …] as [T * B, …]."""
+        array = array if self._is_native(array) else real_array(name, array)
+        if tuple(array.shape[:2]) != shape:
+            raise ValueError(
+                f"`{name}`: expected shape [{shape[0]}, {shape[1]}, …], got "
+                f"{list(array.shape)}."
+            )
+        return array.reshape(shape[0] * shape[1], *array.shape[2:])
+
+    @abc.abstractmethod
+    def _forward(
+        self,
+        obs: Any,
+        noise: np.ndarray | None,
+        mask: Any = None,
+        memory: Memory | None = None,
+    ) -> tuple[Any, Any, Any, Any]:
+        """Action, log-probability, value and new hidden states."""
+
+    @abc.abstractmethod
+    def _value(self, obs: Any, memory: Memory | None = None) -> Any:
+        """Critic's values [B, 1] of `obs`, seen after what is in `memory`."""
+
+    @abc.abstractmethod
+    def _to_indices(self, array: np.ndarray) -> Any:
+        """Whole numbers as the framework's array, on the agent's device."""
+
+    def _on_host(self, array: Any) -> Any:
+        return self._to_numpy(array) if self._is_native(array) else array
+
+    def _shuffled(self, batch: Batch) -> int:
+        """Minibatches of the critic are drawn from the environments."""
+        return batch.obs.obs.shape[1]
+
+    def _require_kind(self) -> None:
+        if self.config.recurrent == NONE:
+            raise ValueError(
+                f"`recurrent`: expected {' or '.join(map(repr, CELLS))} for "
+                f"{type(self).__name__}, got {NONE!r}. TRPOAgent has no memory."
+            )
+        own = self.custom_networks
+        unsupported = {
+            "activation": self.config.activation != "tanh",
+            "layer_norm": self.config.layer_norm,
+            "share_encoder": self.config.share_encoder,
+            "cost_limit": self.config.cost_limit is not None,
+            "images": bool(self.spec.images),
+            "policy_network": own.policy is not None,
+            "value_network": own.value is not None,
+        }
+        for name in (name for name, asked in unsupported.items() if asked):
+            raise ValueError(
+                f"`{name}`: expected the default for a recurrent agent, whose cell is "
+                "followed by plain tanh layers, got another. Leave it out, or take "
+                f"recurrent={NONE!r}."
+            )

@@ -1,0 +1,182 @@
+"""Callbacks on evaluations: the best model, a return to stop at, films."""
+
+import math
+import warnings
+from collections.abc import Mapping
+from typing import Any
+
+import gymnasium
+
+from trpo.callbacks.base import Callback, Run, Stop
+from trpo.common.closing import closing
+from trpo.common.files import FileError, Folder
+from trpo.common.signals import stop_signals
+from trpo.common.user_modules import import_moviepy
+from trpo.common.validation import require_between, require_count
+from trpo.environments.make import make_environment
+from trpo.rollout.evaluation import record_video
+
+
+class SaveBest(Callback):
+    """Keeps the state of the best evaluation in a run directory of its own.
+
+    `RUN_DIR/best` holds one checkpoint, the whole training state, written as any
+    other: at every moment the old one or the new one is there and valid. Evaluations
+    that are equal to the best leave it. Its state is the best mean return.
+    """
+
+    def __init__(self) -> None:
+        self.best: float | None = None
+        self._run: Run | None = None
+
+    def on_start(self, run: Run) -> None:
+        """Refuse a run without a directory."""
+        if run.save is None or run.directory is None:
+            raise ValueError(
+                "`SaveBest`: expected a run with a directory; train by "
+                "trpo.runs.train.train_run, which has one, or leave it out."
+            )
+        self._run = run
+
+    def on_evaluation(self, progress: Any, result: Any) -> None:
+        """Save if the mean return is above all before."""
+        if self.best is not None and result.mean <= self.best:
+            return
+        assert self._run is not None
+        assert self._run.save is not None
+        assert self._run.directory is not None
+        # First: what is saved says itself what it has to be better than.
+        before, self.best = self.best, result.mean
+        note = {
+            "update": progress.update,
+            "return_mean": result.mean,
+            "return_std": result.std,
+            "episodes": len(result.returns),
+        }
+        try:
+            self._run.save(self._run.directory / "best", {"evaluation": note})
+        except (OSError, FileError) as error:
+            # The next that is better than what is on the disk is tried again.
+            self.best = before
+            warnings.warn(
+                f"the best model was not written ({error}): training goes on, and the "
+                "one before is kept",
+                stacklevel=2,
+            )
+
+    def get_state(self) -> dict[str, Any]:
+        """The best mean return so far."""
+        return {} if self.best is None else {"best": self.best}
+
+    def set_state(self, state: Mapping[str, Any]) -> None:
+        """See `Callback`."""
+        require_between("best", state["best"], -math.inf, math.inf)
+        self.best = float(state["best"])
+
+
+class StopAtReturn(Callback):
+    """Stops once an evaluation's mean return is `threshold` or more; has no state.
+
+    Args:
+        threshold: Undiscounted raw return.
+    """
+
+    def __init__(self, threshold: float) -> None:
+        self.threshold = threshold
+
+    def on_evaluation(self, progress: Any, result: Any) -> Stop | None:
+        """Stop if it is reached."""
+        if result.mean < self.threshold:
+            return None
+        return Stop(f"return {result.mean:.2f} reached {self.threshold:g}")
+
+
+class Video(Callback):
+    """Films one deterministic episode at every `every`-th evaluation.
+
+    Into RUN_DIR/videos/step-<12 digits>/. Its state is the number of evaluations.
+
+    Args:
+        every: Evaluations from one film to the next; the first is at the `every`-th.
+        env_id: Gymnasium id.
+
+    Raises:
+        ValueError: the environment can't be filmed, or a package is missing.
+    """
+
+    def __init__(self, every: int, env_id: str) -> None:
+        require_video(env_id)
+        self.every, self.evaluations = every, 0
+        self._run: Run | None = None
+
+    def on_start(self, run: Run) -> None:
+        """Refuse a run without a directory, or with its agent on the device."""
+        if run.directory is None or run.agent is None:
+            raise ValueError(
+                "`Video`: expected a run on the host with a directory; train by "
+                "trpo.runs.train.train_run."
+            )
+        self._run = run
+
+    def on_evaluation(self, progress: Any, result: Any) -> None:
+        """Film if it is one's turn."""
+        self.evaluations += 1
+        if self.evaluations % self.every:
+            return
+        assert self._run is not None
+        assert self._run.directory is not None
+        config = self._run.config
+        try:
+            with (
+                Folder(self._run.directory) as run,
+                run.folder("videos", make=True) as videos,
+                videos.folder(f"step-{progress.step:012d}", make=True) as folder,
+                stop_signals() as stop,
+            ):
+                record_video(
+                    self._run.agent,
+                    config.env_id,
+                    seed=config.seed,
+                    directory=folder,
+                    max_steps=config.eval_max_steps,
+                    stop=stop,
+                )
+        except (OSError, FileError) as error:
+            warnings.warn(
+                f"no film was written ({error}): training goes on", stacklevel=2
+            )
+
+    def get_state(self) -> dict[str, Any]:
+        """Evaluations so far."""
+        return {"evaluations": self.evaluations}
+
+    def set_state(self, state: Mapping[str, Any]) -> None:
+        """See `Callback`."""
+        require_count("evaluations", state["evaluations"], minimum=0)
+        self.evaluations = state["evaluations"]
+
+
+def require_video(env_id: str) -> None:
+    """Refuse now what would fail at the first film: one picture is drawn to see.
+
+    Raises:
+        ValueError: the environment draws no pictures, or a package is missing.
+    """
+    try:
+        import_moviepy()
+        env = make_environment(env_id, seed=0)
+        modes = env.metadata.get("render_modes", [])
+        env.close()
+        if "rgb_array" not in modes:
+            raise ValueError(
+                f"`video_every`: expected an environment that draws pictures, "
+                f"render_mode 'rgb_array', got {env_id!r} with {modes}."
+            )
+        env = make_environment(env_id, seed=0, render_mode="rgb_array")
+        with closing(env.close):
+            env.reset()
+            env.render()
+    except (ImportError, gymnasium.error.DependencyNotInstalled) as error:
+        raise ValueError(
+            f'`video_every`: {error}. Install it by: pip install "trpo[video]".'
+        ) from error

@@ -1,0 +1,90 @@
+"""What `trpo presets` prints."""
+
+import dataclasses
+from typing import Any
+
+import gymnasium
+
+from trpo.common.terminal import Terminal
+from trpo.config.presets import (
+    BY_ENVIRONMENT,
+    Preset,
+    all_presets,
+    find_preset,
+    preset_for,
+)
+from trpo.config.run import TrainConfig, TRPOConfig
+
+
+def list_presets(terminal: Terminal) -> None:
+    """Print every preset with the size of its run and what it is for."""
+    rows = []
+    for preset in all_presets().values():
+        config = _values(preset)
+        rows.append(
+            (
+                preset.name,
+                f"{config['total_steps']:,}",
+                f"{config['num_envs'] * config['rollout_steps']:,}",
+                preset.summary,
+            )
+        )
+    terminal.table(("preset", "steps", "samples per update", "for"), rows)
+    terminal.say(
+        "",
+        "One in full: trpo presets NAME; to use another than the environment's own: "
+        "trpo train ENV_ID --preset NAME",
+    )
+
+
+def show_preset(terminal: Terminal, name: str) -> None:
+    """Print a preset's values, each with the default and its reason.
+
+    Args:
+        terminal: Where to print.
+        name: A preset's name, or an environment's id.
+
+    Raises:
+        ValueError: it is neither.
+    """
+    preset = _preset_of(name)
+    defaults = _defaults()
+    terminal.say(f"{preset.name}: {preset.summary}")
+    terminal.table(
+        ("setting", "value", "default", "reason or source"),
+        [
+            (field, _text(value), _text(defaults[field]), reason)
+            for field, (value, reason) in preset.settings.items()
+        ],
+    )
+    env_ids = [env_id for env_id, other in BY_ENVIRONMENT.items() if other is preset]
+    command = (
+        f"trpo train {env_ids[0]}"
+        if env_ids
+        else f"trpo train ENV_ID --preset {preset.name}"
+    )
+    terminal.say("", f"  {command}")
+
+
+def _preset_of(name: str) -> Preset:
+    if name in all_presets():
+        return find_preset(name)
+    if name in gymnasium.registry:
+        return preset_for(name)
+    raise ValueError(
+        f"`name`: expected an environment's id or one of {', '.join(all_presets())}, "
+        f"got {name!r}."
+    )
+
+
+def _defaults() -> dict[str, Any]:
+    fields = (*dataclasses.fields(TrainConfig), *dataclasses.fields(TRPOConfig))
+    return {field.name: field.default for field in fields}
+
+
+def _values(preset: Preset) -> dict[str, Any]:
+    return _defaults() | {name: s.value for name, s in preset.settings.items()}
+
+
+def _text(value: Any) -> str:
+    return f"{value:,}" if type(value) is int else str(value)

@@ -1,0 +1,1 @@
+"""Checks of values, files, the terminal, random streams, what frameworks read once."""

@@ -1,0 +1,282 @@
+"""A user's own code: modules named by `--module` or `modules=`, and nothing else.
+
+A run directory may be a stranger's, and so may the current directory. What is imported
+is what the user has named for this command; the names that a run's configuration holds
+are imported only if the user says so, once for each command.
+"""
+
+import contextlib
+import dataclasses
+import importlib
+import importlib.util
+import json
+import os
+import sys
+import traceback
+from collections.abc import Iterator, Sequence
+from importlib.machinery import ModuleSpec
+from typing import TYPE_CHECKING
+
+from trpo.common.validation import shown
+
+
+if TYPE_CHECKING:
+    from trpo.config.run import TrainConfig
+
+
+MOST_MODULES, LONGEST_NAME = 100, 4096
+
+
+class UserModuleError(ValueError):
+    """A module that the user has named can't be imported."""
+
+
+class UntrustedModuleError(ValueError):
+    """A run names code that the user has not named.
+
+    Args:
+        place: The run directory.
+        modules: What it names.
+    """
+
+    def __init__(self, place: str, modules: Sequence[str]) -> None:
+        super().__init__(place, modules)
+        self.place, self.modules = place, tuple(modules)
+
+    def __str__(self) -> str:
+        return self.told(f"modules={list(self.modules)}, or trust=True.")
+
+    def told(self, how: str) -> str:
+        """The message that ends with what to do."""
+        return (
+            f"{self.place}: expected code that you have named, got a run that names "
+            f"{', '.join(self.modules)} itself. If you trust it, have it imported: "
+            f"{how}"
+        )
+
+
+def module_names(names: Sequence[str]) -> tuple[str, ...]:
+    """The names as they are kept: dotted ones, and absolute paths.
+
+    Raises:
+        ValueError: one is neither.
+    """
+    if not isinstance(names, list | tuple) or len(names) > MOST_MODULES:
+        raise ValueError(
+            f"`modules`: expected a list of at most {MOST_MODULES} names, "
+            f"got {shown(names)}."
+        )
+    for name in names:
+        ok = isinstance(name, str) and name.isprintable() and len(name) <= LONGEST_NAME
+        if not (ok and (_is_path(name) or _is_dotted(name))):
+            raise ValueError(
+                "`modules`: expected dotted names of modules, or paths of .py files or "
+                f"packages, got {shown(name)}."
+            )
+    return tuple(os.path.abspath(n) if _is_path(n) else n for n in names)
+
+
+def typed_modules(names: Sequence[str], env_ids: Sequence[str]) -> tuple[str, ...]:
+    """What a user has named on the command line, also by typing the id `module:Id`.
+
+    A name that Python doesn't find may be that of a file in the current directory.
+
+    Raises:
+        ValueError: see `module_names`.
+    """
+    by_id = [module for module, colon, _ in map(_partition, env_ids) if colon]
+    beside = [found for name in by_id if (found := _beside(name)) != name]
+    return tuple(dict.fromkeys([*map(_beside, module_names(names)), *beside]))
+
+
+def import_modules(names: Sequence[str]) -> None:
+    """Import what the user has named; a path's folder goes to the end of `sys.path`.
+
+    Raises:
+        UserModuleError: there is no such module, another one has its name, or it
+            failed.
+    """
+    for name in names:
+        folder, dotted = _located(name)
+        if folder is not None and folder not in sys.path:
+            sys.path.append(folder)
+        importlib.invalidate_caches()  # The file may be a second old.
+        try:
+            spec = _spec(dotted)
+            if spec is not None and (folder is None or _is_of(spec.origin, name)):
+                importlib.import_module(dotted)
+                continue
+        except (Exception, SystemExit) as error:
+            failed = UserModuleError(f"`module`: importing {name} failed: {error!r}.")
+            failed.add_note("".join(traceback.format_exception(error)).rstrip())
+            raise failed from error
+        there = "no such module" if spec is None else f"one there, {spec.origin}"
+        raise UserModuleError(
+            "`module`: expected the dotted name of a module that Python finds, or the "
+            f"path of a .py file or a package whose name no other module has, got "
+            f"{name}: there is {there}."
+        )
+
+
+def admitted(
+    config: "TrainConfig", modules: Sequence[str], trust: bool, place: str
+) -> "TrainConfig":
+    """A configuration that was read from a run, if what it would import is trusted.
+
+    Args:
+        config: As it was read.
+        modules: What the user has named; imported in place of what the run names.
+        trust: Import whatever the run names.
+        place: The run directory.
+
+    Raises:
+        UntrustedModuleError: it names more, of what this process has not imported yet.
+        ValueError: `modules` are no names.
+    """
+    given = module_names(modules)
+    if given:
+        config = dataclasses.replace(config, modules=given)
+    needed = needed_modules(config)
+    strange = [n for n in needed if n not in given and not _is_imported(n)]
+    if strange and not trust:
+        raise UntrustedModuleError(place, strange)
+    return config
+
+
+def needed_modules(config: "TrainConfig") -> tuple[str, ...]:
+    """What loading a run asks the user to name: its modules, and that of its id."""
+    module, colon, _ = _partition(config.env_id)
+    parts = [_located(name)[1] for name in config.modules]
+    if colon and not any(f"{module}.".startswith(f"{part}.") for part in parts):
+        return *config.modules, module
+    return config.modules
+
+
+def _partition(env_id: str) -> tuple[str, str, str]:
+    """What Gymnasium imports for an id, and what is looked up then."""
+    return env_id.partition(":")
+
+
+def _is_path(name: str) -> bool:
+    return os.sep in name or name.endswith(".py")
+
+
+def _is_dotted(name: str) -> bool:
+    return all(part.isidentifier() for part in name.split("."))
+
+
+def _located(name: str) -> tuple[str | None, str]:
+    """The folder that has to be on `sys.path`, if any, and the module's dotted name."""
+    if not _is_path(name):
+        return None, name
+    folder, last = os.path.split(os.path.abspath(name).removesuffix("/__init__.py"))
+    dotted = last.removesuffix(".py")
+    # A file of a package is imported as such: it may import its neighbours.
+    while folder != os.sep and os.path.isfile(os.path.join(folder, "__init__.py")):
+        folder, package = os.path.split(folder)
+        dotted = f"{package}.{dotted}"
+    return folder, dotted
+
+
+def _spec(dotted: str) -> ModuleSpec | None:
+    """Where Python finds a module; imports the packages that it lies in."""
+    try:
+        return importlib.util.find_spec(dotted)
+    except ModuleNotFoundError as error:
+        if error.name is not None and f"{dotted}.".startswith(f"{error.name}."):
+            return None
+        raise
+
+
+def _is_of(origin: str | None, path: str) -> bool:
+    """Whether a module's file is the one that was named."""
+    init = os.path.join(path, "__init__.py")
+    named = init if os.path.isfile(init) else path
+    return origin is not None and os.path.realpath(origin) == os.path.realpath(named)
+
+
+def _is_imported(name: str) -> bool:
+    """Whether importing it would execute nothing."""
+    folder, dotted = _located(name)
+    module = sys.modules.get(dotted)
+    return module is not None and (
+        folder is None or _is_of(getattr(module, "__file__", None), name)
+    )
+
+
+def _beside(name: str) -> str:
+    """The path of a module of the current directory that Python finds nowhere else."""
+    if _is_path(name) or importlib.util.find_spec(name.partition(".")[0]) is not None:
+        return name
+    start = os.path.abspath(name.replace(".", os.sep))
+    for path in (f"{start}.py", os.path.join(start, "__init__.py")):
+        if os.path.isfile(path) and _located(path)[1] == name:
+            return path
+    return name
+
+
+@contextlib.contextmanager
+def safe_path() -> Iterator[None]:
+    """Have Python that is started meanwhile leave the current directory out."""
+    before = os.environ.get("PYTHONSAFEPATH")
+    os.environ["PYTHONSAFEPATH"] = "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["PYTHONSAFEPATH"]
+        else:
+            os.environ["PYTHONSAFEPATH"] = before
+
+
+def import_matplotlib() -> None:
+    """Import it without `./matplotlibrc`, which it takes before the user's own.
+
+    That file may be a pipe that has no end, or have LaTeX run for every text.
+    """
+    if "matplotlib" in sys.modules:
+        return
+    exists = os.path.exists
+    os.path.exists = lambda path: path != "matplotlibrc" and exists(path)
+    try:
+        importlib.import_module("matplotlib")
+    finally:
+        os.path.exists = exists
+
+
+def import_moviepy() -> None:
+    """Import it without `.env`, which it would load into this process's environment.
+
+    It takes one of any folder above its own, such as that of the virtual environment,
+    or the current one; it may name the program that writes films.
+
+    Raises:
+        ImportError: it is not installed.
+    """
+    if sys.modules.get("moviepy") is not None:
+        return
+    before = sys.modules.get("dotenv")
+    sys.modules["dotenv"] = None  # pyright: ignore[reportArgumentType]
+    try:
+        importlib.import_module("moviepy.config")
+    finally:
+        del sys.modules["dotenv"]
+        if before is not None:
+            sys.modules["dotenv"] = before
+
+
+START = """\
+import importlib, json, sys
+sys.path += [path for path in json.loads(sys.argv.pop(1)) if path not in sys.path]
+importlib.import_module(sys.argv.pop(1)).main()
+"""
+
+
+def python_command(module: str, *arguments: str) -> list[str]:
+    """A command that calls `main` of a module of this package in a new Python.
+
+    Its `sys.path` ends with what only this process has; the current directory is not on
+    it, unless the user has put it on this process's.
+    """
+    paths = [path or os.getcwd() for path in sys.path]
+    return [sys.executable, "-P", "-c", START, json.dumps(paths), module, *arguments]

@@ -1,0 +1,214 @@
+"""Hyperparameters of an agent: frozen, keyword-only, validated.
+
+Equation numbers refer to Schulman et al. 2015, "Trust Region Policy Optimization"
+(TRPO), and Schulman et al. 2016, "High-Dimensional Continuous Control Using
+Generalized Advantage Estimation" (GAE).
+"""
+
+import dataclasses
+import math
+
+from trpo.common.validation import (
+    layer_sizes,
+    make_plain,
+    require_between,
+    require_bool,
+    require_choice,
+    require_count,
+    require_positive,
+    require_positive_or_none,
+)
+from trpo.config.choices import BOOLS, CHOICES, COUNTS, POSITIVE, RANGES
+from trpo.data.types import Rates
+from trpo.spaces.action_heads import GAUSSIAN
+from trpo.spaces.architecture import Architecture, Image
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TRPOConfig:
+    """Hyperparameters of one agent.
+
+    Raises:
+        ValueError: a field is out of range; the message names the field, what was
+            expected and what came.
+    """
+
+    policy_layer_sizes: tuple[int, ...] = (64, 64)
+    """Units of each hidden layer of the policy network."""
+    critic_layer_sizes: tuple[int, ...] = (64, 64)
+    """Units of each hidden layer of the critic network."""
+    activation: str = "tanh"
+    """Of the hidden layers: tanh, relu, elu, gelu (exact, by erf) or silu."""
+    layer_norm: bool = False
+    """Layer normalisation, with scale and shift, before each hidden activation."""
+    share_encoder: bool = False
+    """Critic of the policy's last hidden layer, which it sees and does not train."""
+    recurrent: str = "none"
+    """Memory of policy and critic, each its own, before the layers: none, gru, lstm."""
+    recurrent_size: int = 64
+    """Units of a recurrent cell."""
+    gamma: float = 0.99
+    """Discount factor per step, in [0, 1] (GAE, eq. 1)."""
+    gae_lambda: float = 0.95
+    """Exponential weight of the advantage estimator, in [0, 1] (GAE, eq. 16)."""
+    target_kl: float = 0.01
+    """Trust-region radius, mean KL(old || new) in nats per state (TRPO, eq. 12)."""
+    cg_iters: int = 10
+    """Most conjugate-gradient iterations, i.e. Fisher-vector products, per update."""
+    cg_damping: float = 0.1
+    """Multiple of the identity added to the Fisher matrix (TRPO, appendix C)."""
+    adaptive_damping: bool = False
+    """Begin with `cg_damping`; times 3/2 after a step whose `agreement` is below 1/4,
+    over 3/2 above 3/4 (Levenberg-Marquardt: Martens 2010, "Deep Learning via
+    Hessian-free Optimization", section 4.1), within a factor of 1000."""
+    cg_warm_start: float = 0.0
+    """Begin with this share of the last update's solution, in [0, 1], unless 0 is the
+    better guess (Martens 2010, section 4.5, takes all; a share, as in Martens and
+    Sutskever 2012, lets old directions fade). Costs one product. 0: begin with 0."""
+    preconditioner: str = "none"
+    """Of conjugate gradient, for policies of dense layers: "diagonal" or "kronecker"
+    (Martens and Grosse 2015's blocks), both damped; the same solution in fewer
+    products. See `preconditioner.py`."""
+    cg_residual_tol: float = 1e-10
+    """Conjugate gradient stops when the squared residual of F x = g / |g| is below."""
+    backtrack_coeff: float = 0.8
+    """Factor between consecutive line-search candidates, in (0, 1)."""
+    backtrack_iters: int = 10
+    """Most line-search candidates; the first is the full step."""
+    line_search: str = "sequential"
+    """Candidates "sequential", until one is good; "batched", all in one pass; "none":
+    the full step s, s'(F + damping)s / 2 = target_kl, is taken if it is finite (natural
+    policy gradient: Kakade 2001, "A Natural Policy Gradient")."""
+    value_lr: float = 3e-4
+    """Learning rate of the critic's optimiser."""
+    value_epochs: int = 10
+    """Passes of the critic's regression over the batch, per update."""
+    value_minibatch_size: int = 256
+    """Samples per critic gradient step; 0, or more than there are: the whole batch.
+    Of a recurrent critic, as many whole sequences as have that many, at least one."""
+    max_grad_norm: float = 0.5
+    """The critic's gradient is scaled down to this Euclidean norm."""
+    value_loss: str = "squared_error"
+    """Of the critic: "squared_error", or "huber" (linear beyond `huber_delta`)."""
+    huber_delta: float = 1.0
+    """Error, in scaled returns, beyond which "huber" is linear (Huber 1964)."""
+    value_clip: float | None = None
+    """Change of a value beyond which the loss gains nothing (PPO2). None: no bound."""
+    value_fit: str = "gradient"
+    """How the critic is fitted: "gradient" (minibatches, `optimizer_type`), or by one
+    step an epoch on the whole batch: "gauss_newton" (GAE, eq. 30) or "lbfgs"."""
+    value_damping: float = 0.1
+    """Of "gauss_newton": multiple of the identity added to J'J / N."""
+    value_target_kl: float = 0.01
+    """Of "gauss_newton": radius epsilon of the values' trust region (GAE, eq. 30)."""
+    normalize_advantages: bool = True
+    """Subtract mean and divide by population standard deviation, once per batch."""
+    optimizer_type: str = "adam"
+    """Critic's optimiser: "adam" (epsilon 1e-5) or "sgd" (with momentum)."""
+    sgd_momentum: float = 0.9
+    """Momentum of "sgd", in [0, 1)."""
+    policy_distribution: str = GAUSSIAN
+    """Of Box actions: gaussian, squashed_gaussian, either with _state_std appended."""
+    initialization: str = "orthogonal"
+    """Of weights: orthogonal, or as a framework's own linear layers, torch or flax."""
+    initial_log_std: float = 0.0
+    """Initial log standard deviation of every action dimension, in [-20, 2]."""
+    fisher_product: str = "gauss_newton"
+    """Fisher-vector product: "gauss_newton" (J' M J) or "kl_hessian" (of mean KL)."""
+    fisher_every: int = 1
+    """Fisher products are means over every k-th sample, the first one included, as
+    OpenAI Baselines' over every 5th; gradient and line search are over all."""
+    entropy_coefficient: float = 0.0
+    """c of the objective L + c mean entropy, which gradient, line search and report
+    mean by the surrogate (Williams and Peng 1991, "Function Optimization Using
+    Connectionist Reinforcement Learning Algorithms"); in advantages per nat."""
+    cost_limit: float | None = None
+    """Mean sum of `info["cost"]` over an episode, undiscounted, that policies keep, or
+    come back to (Achiam et al. 2017, "Constrained Policy Optimization", eq. 10); steps
+    are TRPO's where it is too high to bind. None: no costs are read, none needed."""
+    cost_standard_errors: float = 0.0
+    """z of the bound J + z s / sqrt(n) that is held to `cost_limit`: J is the mean and
+    s the standard deviation of the costs of a rollout's n finished episodes. The best
+    step by a noisy J is too costly by a part of the noise. 0: J, as Achiam et al."""
+    cost_gamma: float = 0.99
+    """Discount factor of cost advantages per step, in [0, 1]."""
+    cost_lambda: float = 0.95
+    """Exponential weight of the cost-advantage estimator, in [0, 1]."""
+    batch_chunk_size: int | None = None
+    """Samples of which policy and critic keep activations at a time, computing them
+    anew for each product, so that memory does not grow with the batch. None: all."""
+    dtype: str = "float32"
+    """Precision of weights and arithmetic: "float32" or "float64"."""
+    matmul_precision: str = "float32"
+    """Matrix products on accelerators: "float32", or the faster "tf32", "bfloat16"."""
+
+    def __post_init__(self) -> None:
+        make_plain(self)
+        for name in ("policy_layer_sizes", "critic_layer_sizes"):
+            object.__setattr__(self, name, layer_sizes(name, getattr(self, name)))
+        optimizer = self.optimizer_type
+        if isinstance(optimizer, str):
+            object.__setattr__(self, "optimizer_type", optimizer.strip().lower())
+        self._check_numbers()
+        for name in BOOLS:
+            require_bool(name, getattr(self, name))
+        for name, choices in CHOICES.items():
+            require_choice(name, getattr(self, name), choices)
+
+    def _check_numbers(self) -> None:
+        for name, (low, high) in RANGES.items():
+            require_between(name, getattr(self, name), low, high)
+        for name in POSITIVE:
+            require_positive(name, getattr(self, name))
+        for name, (low, high) in COUNTS.items():
+            require_count(name, getattr(self, name), low, high)
+        require_positive_or_none("value_clip", self.value_clip)
+        # A chunk of one row would look like what is the same for all rows.
+        rows = 2 if self.batch_chunk_size is None else self.batch_chunk_size
+        require_count("batch_chunk_size", rows, minimum=2)
+        require_between("backtrack_coeff", self.backtrack_coeff, 0.0, 1.0, open_=True)
+        self._check_pairs()
+
+    def _check_pairs(self) -> None:
+        if self.cg_warm_start and self.cg_iters < 2:
+            raise ValueError(
+                "`cg_iters`: expected at least 2 with `cg_warm_start`, whose residual "
+                f"takes the first product, got {self.cg_iters}."
+            )
+        needs = [
+            name
+            for name, asked in (
+                ("adaptive_damping", self.adaptive_damping),
+                ("preconditioner", self.preconditioner != "none"),
+            )
+            if asked and not self.cg_damping
+        ]
+        if needs:
+            raise ValueError(
+                f"`cg_damping`: expected a number above 0 with `{needs[0]}`, which "
+                f"multiplies or adds it, got {self.cg_damping}."
+            )
+        if self.cost_limit is not None:
+            require_between("cost_limit", self.cost_limit, 0.0, math.inf)
+        if self.sgd_momentum == 1.0:
+            raise ValueError("`sgd_momentum`: expected a value below 1, got 1.0.")
+
+    def architecture(self, images: tuple[Image, ...] = ()) -> Architecture:
+        """What both networks are built of, for observations with these images."""
+        return Architecture(self.activation, self.layer_norm, images)
+
+    def rates(
+        self, target_kl: float | None = None, value_lr: float | None = None
+    ) -> Rates:
+        """Rates of one update: what is given, else this configuration's.
+
+        Raises:
+            ValueError: one is not a finite number above 0.
+        """
+        rates = Rates(
+            self.target_kl if target_kl is None else target_kl,
+            self.value_lr if value_lr is None else value_lr,
+        )
+        for name, value in rates._asdict().items():
+            require_positive(name, value)
+        return rates

@@ -1,0 +1,76 @@
+"""What a configuration's fields may be: named choices, counts, ranges."""
+
+import math
+
+from trpo.common.validation import LARGEST_COUNT
+from trpo.data.sequences import RECURRENT
+from trpo.spaces.action_heads import POLICY_DISTRIBUTIONS
+from trpo.spaces.architecture import ACTIVATIONS
+
+
+# Checkpoints are named by steps of 12 digits.
+LARGEST_STEP = 10**12 - 1
+LARGEST_BATCH = 2**30
+# Each episode of an evaluation has an environment of its own.
+MOST_EPISODES = 100_000
+# Seconds; beyond, the system's own clocks overflow.
+LONGEST_WAIT = 1e6
+
+CHOICES = {
+    "activation": ACTIVATIONS,
+    "recurrent": RECURRENT,
+    "optimizer_type": ("adam", "sgd"),
+    "value_loss": ("squared_error", "huber"),
+    "value_fit": ("gradient", "gauss_newton", "lbfgs"),
+    "policy_distribution": POLICY_DISTRIBUTIONS,
+    "initialization": ("orthogonal", "torch", "flax"),
+    "fisher_product": ("gauss_newton", "kl_hessian"),
+    "preconditioner": ("none", "diagonal", "kronecker"),
+    "line_search": ("sequential", "batched", "none"),
+    "dtype": ("float32", "float64"),
+    "matmul_precision": ("float32", "tf32", "bfloat16"),
+}
+# Lowest and highest that is allowed: the highest is far above what anyone trains with,
+# and below what would take a machine's memory or never return.
+COUNTS = {
+    "recurrent_size": (1, 16_384),
+    "cg_iters": (1, 10_000),
+    "backtrack_iters": (1, 1_000),
+    "value_epochs": (1, 10_000),
+    "value_minibatch_size": (0, LARGEST_COUNT),
+    "fisher_every": (1, LARGEST_COUNT),
+}
+BOOLS = (
+    "layer_norm", "share_encoder", "normalize_advantages", "adaptive_damping",
+)  # fmt: skip
+POSITIVE = (
+    "target_kl", "value_lr", "max_grad_norm", "huber_delta", "value_target_kl",
+)  # fmt: skip
+# Likewise, of numbers.
+RANGES = {
+    "gamma": (0.0, 1.0),
+    "gae_lambda": (0.0, 1.0),
+    "cost_standard_errors": (0.0, math.inf),
+    "cost_gamma": (0.0, 1.0),
+    "cost_lambda": (0.0, 1.0),
+    "cg_residual_tol": (0.0, math.inf),
+    "cg_damping": (0.0, math.inf),
+    "entropy_coefficient": (0.0, math.inf),
+    "cg_warm_start": (0.0, 1.0),
+    "value_damping": (0.0, math.inf),
+    "sgd_momentum": (0.0, 1.0),
+    "initial_log_std": (-20.0, 2.0),
+}
+RUN_COUNTS = {
+    "total_steps": (1, LARGEST_STEP),
+    "num_envs": (1, 2**20),
+    "rollout_steps": (1, LARGEST_COUNT),
+    "checkpoint_interval": (1, LARGEST_COUNT),
+    "keep_checkpoints": (1, LARGEST_COUNT),
+    "eval_episodes": (0, MOST_EPISODES),
+    "eval_max_steps": (0, LARGEST_COUNT),
+    "eval_interval": (0, LARGEST_COUNT),
+    "environment_restarts": (0, LARGEST_COUNT),
+}
+BACKENDS = ("jax", "torch")
+VECTORIZATIONS = ("sync", "async", "ray", "envpool")

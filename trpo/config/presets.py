@@ -1,0 +1,92 @@
+"""Which preset an environment gets, and the configuration that it makes."""
+
+import dataclasses
+from typing import Any
+
+import gymnasium
+
+from trpo.config.callbacks import CallbackConfig
+from trpo.config.classic_presets import BY_ENVIRONMENT, DEFAULT, OWN, PENDULUM
+from trpo.config.mujoco_presets import MUJOCO
+from trpo.config.preset import Preset, Setting
+from trpo.config.run import TrainConfig, TRPOConfig
+from trpo.speed_limit import LIMITS
+
+
+__all__ = [
+    "BY_ENVIRONMENT",
+    "DEFAULT",
+    "MUJOCO",
+    "PENDULUM",
+    "Preset",
+    "Setting",
+    "all_presets",
+    "find_preset",
+    "preset_config",
+    "preset_for",
+]
+
+BY_MODULE = {"gymnasium.envs.mujoco": MUJOCO}
+
+
+def all_presets() -> dict[str, Preset]:
+    """Every preset by name."""
+    own = (*BY_ENVIRONMENT.values(), *OWN.values())
+    presets = (*own, *BY_MODULE.values(), DEFAULT)
+    return {preset.name: preset for preset in presets}
+
+
+def find_preset(name: str) -> Preset:
+    """The preset called `name`.
+
+    Raises:
+        ValueError: none is.
+    """
+    presets = all_presets()
+    if name not in presets:
+        raise ValueError(
+            f"`preset`: expected one of {', '.join(presets)}, got {name!r}."
+        )
+    return presets[name]
+
+
+def preset_for(env_id: str) -> Preset:
+    """The preset of an environment, of its family, or the default; never fails."""
+    # A speed limit changes neither rewards nor dynamics.
+    env_id, _ = LIMITS.get(env_id, (env_id, None))
+    for table in (BY_ENVIRONMENT, OWN):
+        if env_id in table:
+            return table[env_id]
+    spec = gymnasium.registry.get(env_id)
+    entry_point = str(spec.entry_point) if spec is not None else ""
+    for module, preset in BY_MODULE.items():
+        if entry_point.startswith(module):
+            return preset
+    return DEFAULT
+
+
+def preset_config(
+    env_id: str, preset: str | None = None, **overrides: Any
+) -> TrainConfig:
+    """A preset's configuration for `env_id`, with fields of either level overridden.
+
+    Args:
+        env_id: Gymnasium id.
+        preset: Name of a preset; by default the environment's own.
+        overrides: Fields of `TrainConfig`, `TRPOConfig` or `CallbackConfig`.
+
+    Raises:
+        ValueError: the preset or an override's name is unknown, or a value is out of
+            range.
+    """
+    chosen = preset_for(env_id) if preset is None else find_preset(preset)
+    agent_fields = {field.name for field in dataclasses.fields(TRPOConfig)}
+    callback_fields = {field.name for field in dataclasses.fields(CallbackConfig)}
+    values = {name: setting.value for name, setting in chosen.settings.items()}
+    run: dict[str, Any] = {"env_id": env_id}
+    agent: dict[str, Any] = {}
+    callbacks: dict[str, Any] = {}
+    for name, value in (values | overrides).items():
+        part = agent if name in agent_fields else run
+        (callbacks if name in callback_fields else part)[name] = value
+    return TrainConfig.from_dict({**run, "agent": agent, "callbacks": callbacks})

@@ -1,0 +1,195 @@
+"""Configuration of a training run: frozen, keyword-only, validated.
+
+The agent's half of it is `trpo.config.agent.TRPOConfig`.
+"""
+
+import dataclasses
+import math
+from typing import Literal
+
+from trpo.common.formats import CONFIG, translated
+from trpo.common.user_modules import module_names
+from trpo.common.validation import (
+    from_fields,
+    make_plain,
+    require_between,
+    require_bool,
+    require_choice,
+    require_count,
+    require_positive,
+    require_positive_or_none,
+    require_seed,
+    require_text,
+    shown,
+)
+from trpo.config.agent import TRPOConfig as TRPOConfig
+from trpo.config.callbacks import CallbackConfig
+from trpo.config.choices import (
+    BACKENDS,
+    LARGEST_BATCH,
+    LARGEST_STEP,
+    LONGEST_WAIT,
+    RUN_COUNTS,
+    VECTORIZATIONS,
+)
+from trpo.config.schedules import scheduled_rates
+from trpo.data.types import Rates
+from trpo.rollout.transitions import ON_BAD_DATA
+
+
+PARTS = {"agent": TRPOConfig, "callbacks": CallbackConfig}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """One training run: environment, budget, normalisation, evaluation, saving.
+
+    Raises:
+        ValueError: a field is out of range; the message names the field.
+    """
+
+    env_id: str
+    """Gymnasium environment id, for example Pendulum-v1 or HalfCheetah-v5."""
+    modules: tuple[str, ...] = ()
+    """Your own code, imported first: it registers the environment. Dotted names, or
+    paths of .py files or packages, whose folder goes to the end of sys.path."""
+    backend: Literal["jax", "torch"] = "jax"
+    """Framework that computes the agent."""
+    device: str = "cpu"
+    """Device of the framework: cpu, cuda, cuda:1, or tpu (JAX)."""
+    deterministic: bool = False
+    """The same bits each time on a GPU too, by slower kernels; a CPU needs no flag."""
+    seed: int = 0
+    """Seed of every random stream of the run: weights, noise, resets, minibatches."""
+    total_steps: int = 100_000
+    """Environment steps over all environments, rounded up to whole rollouts."""
+    num_envs: int = 8
+    """Environments stepped together."""
+    rollout_steps: int = 256
+    """Steps of each environment per update; the batch is num_envs * rollout_steps."""
+    vectorization: Literal["sync", "async", "ray", "envpool"] = "sync"
+    """Environments in this process, each in its own (spawned) process, each in an
+    actor of the Ray cluster that RAY_ADDRESS names, or EnvPool's own, in threads."""
+    environment_timeout: float = 60.0
+    """Seconds that an environment in a process of its own has to answer."""
+    environment_restarts: int = 0
+    """Environments in processes that may fail in a step and are replaced, in all."""
+    on_bad_data: Literal["stop", "drop"] = "stop"
+    """Stop at a NaN or infinity from an environment, or drop its episode's steps."""
+    final_target_kl: float | None = None
+    """Radius of the last update; falls linearly from target_kl. None: constant."""
+    final_value_lr: float | None = None
+    """Critic's learning rate in the last update, likewise from value_lr."""
+    full_radius_advantage_std: float = 0.0
+    """Where advantages deviate less than this, the radius falls with their variance, as
+    a penalised step's does (TRPO, section 4); in units of scaled returns. 0: off."""
+    normalize_observations: bool = True
+    """Subtract the running mean, divide by the running standard deviation."""
+    observation_clip: float = 10.0
+    """Normalised observations are clipped to this absolute value."""
+    scale_returns: bool = True
+    """Divide rewards by the running standard deviation of the discounted return."""
+    eval_episodes: int = 20
+    """Deterministic episodes of the evaluation after the last update; 0 for none."""
+    eval_max_steps: int = 0
+    """Steps after which an episode of an evaluation is cut; 0 for the environment's
+    own limit, or 27,000 if it has none."""
+    eval_interval: int = 0
+    """Updates between evaluations of 5 episodes during training; 0 for none."""
+    checkpoint_interval: int = 10
+    """Updates between checkpoints; one is always written at the end."""
+    keep_checkpoints: int = 3
+    """Newest checkpoints that are kept."""
+    agent: TRPOConfig = dataclasses.field(default_factory=TRPOConfig)
+    """Hyperparameters of the agent."""
+    callbacks: CallbackConfig = dataclasses.field(default_factory=CallbackConfig)
+    """Best model, stopping early, films, Weights & Biases."""
+
+    def __post_init__(self) -> None:
+        make_plain(self)
+        require_text("env_id", self.env_id, "the id of an environment")
+        object.__setattr__(self, "modules", module_names(self.modules))
+        require_choice("backend", self.backend, BACKENDS)
+        require_choice("vectorization", self.vectorization, VECTORIZATIONS)
+        require_choice("on_bad_data", self.on_bad_data, ON_BAD_DATA)
+        require_positive("environment_timeout", self.environment_timeout)
+        require_between(
+            "environment_timeout", self.environment_timeout, 0.0, LONGEST_WAIT
+        )
+        require_text("device", self.device, "a name as 'cpu'")
+        for name, (low, high) in RUN_COUNTS.items():
+            require_count(name, getattr(self, name), low, high)
+        self._check_sizes()
+        require_seed(self.seed)
+        require_positive("observation_clip", self.observation_clip)
+        require_between(
+            "full_radius_advantage_std", self.full_radius_advantage_std, 0.0, math.inf
+        )
+        require_positive_or_none("final_target_kl", self.final_target_kl)
+        require_positive_or_none("final_value_lr", self.final_value_lr)
+        for name in ("deterministic", "normalize_observations", "scale_returns"):
+            require_bool(name, getattr(self, name))
+        for name, kind in PARTS.items():
+            if not isinstance(part := getattr(self, name), kind):
+                raise ValueError(
+                    f"`{name}`: expected a {kind.__name__}, got {shown(part)}."
+                )
+        self.callbacks.require_evaluations(self.eval_interval)
+
+    def _check_sizes(self) -> None:
+        samples = int(self.num_envs) * int(self.rollout_steps)
+        if samples > LARGEST_BATCH:
+            raise ValueError(
+                f"`rollout_steps`: expected at most {LARGEST_BATCH:,} samples in a "
+                f"batch, got {samples:,}, which is {self.rollout_steps:,} of each of "
+                f"{self.num_envs:,} environments."
+            )
+        if self.num_steps > LARGEST_STEP:
+            raise ValueError(
+                f"`total_steps`: expected at most {LARGEST_STEP:,} in whole rollouts, "
+                f"got {self.num_steps:,}."
+            )
+
+    @property
+    def num_updates(self) -> int:
+        """Updates of the whole run: `total_steps` in whole rollouts, rounded up."""
+        return -(-self.total_steps // (self.num_envs * self.rollout_steps))
+
+    @property
+    def num_steps(self) -> int:
+        """Environment steps of the whole run, in whole rollouts."""
+        return self.num_updates * self.num_envs * self.rollout_steps
+
+    def rates_at(self, update: int, advantage_std: float = math.inf) -> Rates:
+        """Rates of the update that comes after `update` others.
+
+        Args:
+            update: Updates done before.
+            advantage_std: Deviation of its advantages before they are normalised.
+        """
+        return scheduled_rates(self, update, advantage_std)
+
+    def to_dict(self) -> dict:
+        """The configuration as JSON-ready nested dictionaries."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict) -> "TrainConfig":
+        """The configuration that `to_dict` made, also of an older format.
+
+        Raises:
+            ValueError: a name is unknown or missing, or a value is out of range.
+        """
+        if not isinstance(values, dict):
+            raise ValueError(
+                f"`TrainConfig`: expected a dictionary, got {shown(values)}."
+            )
+        values, made = translated(CONFIG, values), {}
+        for name, kind in PARTS.items():
+            fields = values.get(name, {})
+            if not isinstance(fields, dict):
+                raise ValueError(
+                    f"`{name}`: expected a dictionary, got {shown(fields)}."
+                )
+            made[name] = from_fields(kind, fields)
+        return from_fields(cls, {**values, **made})

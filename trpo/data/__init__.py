@@ -1,0 +1,1 @@
+"""What flows: batches, rollouts, reports; GAE and running moments."""

@@ -1,0 +1,1 @@
+"""Making environments; vectors of them: in process, in workers, Ray, EnvPool."""

@@ -1,0 +1,1 @@
+"""Acting in environments: training rollouts and evaluations."""

@@ -1,0 +1,73 @@
+"""The costs of a rollout, recorded beside it for the cost critic."""
+
+from typing import Any
+
+import numpy as np
+
+from trpo.data.types import Rollout, RolloutCosts
+from trpo.rollout.open_episodes import OpenEpisodes
+from trpo.rollout.repair import following_values, mended
+from trpo.rollout.transitions import Transition
+
+
+class CostRecorder:
+    """Follows a rollout from its first step on.
+
+    Args:
+        agent: One with a cost critic.
+    """
+
+    def __init__(self, agent: Any) -> None:
+        self._agent = agent
+        self._costs: list[np.ndarray] = []
+        self._next_values: list[np.ndarray] = []
+
+    def add(self, step: Transition) -> None:
+        """Take over what a step cost and, where an episode was cut off, its worth."""
+        assert step.costs is not None
+        next_values = np.zeros(len(step.costs))
+        if (step.truncated > step.terminated).any():
+            # All rows, not those cut alone: a compiled critic has one shape.
+            next_values = self._agent.cost_value(step.final_obs)[:, 0]
+        self._costs.append(step.costs)
+        self._next_values.append(next_values)
+
+    def finish(
+        self, rollout: Rollout, last_obs: np.ndarray, open_: OpenEpisodes
+    ) -> RolloutCosts:
+        """The costs of a rollout, with values as the reward's critic has them.
+
+        Args:
+            rollout: Not yet mended.
+            last_obs: [B, obs_dim] observations after its last step.
+            open_: Episodes under way there.
+        """
+        # Row by row of time: other lengths of rollouts compile nothing anew.
+        rows = [self._agent.cost_value(obs)[:, 0] for obs in (*rollout.obs, last_obs)]
+        values = np.stack(rows)
+        own = rollout._replace(
+            values=values[:-1], next_values=np.stack(self._next_values)
+        )
+        following = following_values(own, values[-1])
+        assert open_.costs is not None
+        return RolloutCosts(
+            np.stack(self._costs),
+            own.values,
+            following,
+            float(open_.costs.mean()),
+            float(open_.lengths.mean()),
+        )
+
+
+def mended_with_costs(
+    rollout: Rollout, dropped: np.ndarray, restarted: np.ndarray
+) -> Rollout:
+    """`segments.mended` where there is need, also of the cost critic's values."""
+    if not (dropped.any() or restarted.any()):
+        return rollout
+    whole = mended(rollout, dropped, restarted)
+    if (costs := rollout.costs) is None:
+        return whole
+    own = rollout._replace(values=costs.values, next_values=costs.next_values)
+    next_values = mended(own, dropped, restarted).next_values
+    return whole._replace(costs=costs._replace(next_values=next_values))

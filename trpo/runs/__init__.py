@@ -1,0 +1,1 @@
+"""The loop on disk: directories, checkpoints, logs, figures; and what runs it."""

@@ -1,0 +1,156 @@
+"""Whether a checkpoint is of a configuration; asked before anything is made of it."""
+
+import contextlib
+import dataclasses
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from trpo.common.validation import shown
+from trpo.config.run import TrainConfig
+from trpo.data.sequences import CELLS, NONE
+from trpo.runs.checkpoint import MANIFEST_FILE, Checkpoint, CheckpointError
+
+
+# What a resumed run may do otherwise than the run that was saved. All else is what the
+# saved numbers are of: the environment, counts of steps, networks, what is remembered.
+# How long it goes on, where, how fast and how exactly; what is looked at and kept.
+OPERATION = frozenset(
+    (
+        "total_steps", "backend", "device", "deterministic", "vectorization",
+        "environment_timeout", "environment_restarts", "batch_chunk_size",
+        "matmul_precision", "modules", "eval_episodes", "eval_max_steps",
+        "eval_interval", "checkpoint_interval", "keep_checkpoints", "callbacks",
+    )
+)  # fmt: skip
+# What the next update reads, and nothing that is saved depends on; a change is said.
+LEARNING = frozenset(
+    (
+        "on_bad_data", "final_target_kl", "final_value_lr", "full_radius_advantage_std",
+        "gae_lambda", "target_kl", "cg_iters", "cg_damping", "cg_residual_tol",
+        "preconditioner", "backtrack_coeff", "backtrack_iters", "line_search",
+        "value_lr", "value_epochs", "value_minibatch_size", "max_grad_norm",
+        "value_loss", "huber_delta", "value_clip", "value_damping", "value_target_kl",
+        "normalize_advantages", "fisher_product", "fisher_every", "entropy_coefficient",
+        "cost_standard_errors", "cost_lambda",
+    )
+)  # fmt: skip
+
+
+def changes(config: TrainConfig, checkpoint: Checkpoint) -> dict[str, tuple[Any, Any]]:
+    """Field -> what it was as the checkpoint was saved, and what it is in `config`.
+
+    Raises:
+        CheckpointError: the checkpoint does not say what it is of.
+    """
+    try:
+        saved = TrainConfig.from_dict(checkpoint.metadata["config"])
+    except KeyError:
+        reason = "expected the configuration of the run, got none."
+    except ValueError as error:
+        reason = str(error)
+    else:
+        before, now = _flat(saved), _flat(config)
+        return {n: (before[n], now[n]) for n in now if before[n] != now[n]}
+    raise CheckpointError(f"{checkpoint.path / MANIFEST_FILE}: `config`: {reason}")
+
+
+def require_fit(
+    config: TrainConfig, checkpoint: Checkpoint, own_networks: bool = False
+) -> dict[str, tuple[Any, Any]]:
+    """Refuse a checkpoint that is not of this configuration.
+
+    Args:
+        config: Of the run as it is to go on.
+        checkpoint: That was read.
+        own_networks: The user brings networks, of which nothing is known here.
+
+    Returns:
+        What has changed of `LEARNING`; see `changes`.
+
+    Raises:
+        CheckpointError: names each field that may not change, with both its values.
+    """
+    found = changes(config, checkpoint)
+    if refused := [name for name in found if name not in OPERATION | LEARNING]:
+        listed = " ".join(
+            f"`{name}`: expected {shown(found[name][0])}, got {shown(found[name][1])}."
+            for name in refused
+        )
+        raise CheckpointError(
+            f"{checkpoint.path}: does not fit config.json. {listed} Set that back, or "
+            "start a new run."
+        )
+    if not own_networks:
+        _require_no_networks(checkpoint)
+        for network in ("policy", "value"):
+            _require_network(config, checkpoint, network)
+    _require_counts(config, checkpoint)
+    return {name: found[name] for name in found if name in LEARNING}
+
+
+@contextlib.contextmanager
+def restoring(checkpoint: Checkpoint) -> Iterator[None]:
+    """What is refused of a checkpoint's content names the checkpoint."""
+    try:
+        yield
+    except ValueError as error:
+        raise CheckpointError(f"{checkpoint.path}: {error}") from error
+
+
+def _require_no_networks(checkpoint: Checkpoint) -> None:
+    if given := checkpoint.metadata.get("networks"):
+        raise CheckpointError(
+            f"{checkpoint.path}: expected the networks that the run was given in "
+            f"Python, {shown(given)}, got none. Give them again, to trpo.load_agent as "
+            "`policy_network` and `value_network`, or to the Trainer that "
+            "`make_trainer` of trpo.runs.train.train_run makes."
+        )
+
+
+def _require_network(config: TrainConfig, checkpoint: Checkpoint, network: str) -> None:
+    agent = config.agent
+    field = f"{'policy' if network == 'policy' else 'critic'}_layer_sizes"
+    sizes = list(getattr(agent, field))
+    widths = [
+        _rows(checkpoint, f"{network}.layers.{i}.weight") for i, _ in enumerate(sizes)
+    ]
+    if widths != sizes:
+        raise _unlike(checkpoint, field, sizes, widths)
+    if agent.recurrent != NONE:
+        size = agent.recurrent_size
+        rows = _rows(checkpoint, f"{network}.cell.hidden.weight")
+        if rows != CELLS[agent.recurrent].gates * size:
+            raise _unlike(checkpoint, "recurrent_size", size, rows)
+
+
+def _require_counts(config: TrainConfig, checkpoint: Checkpoint) -> None:
+    """Each environment has a state, and each update its steps."""
+    environments = _rows(checkpoint, "environment.episode")
+    if environments != config.num_envs:
+        raise _unlike(checkpoint, "num_envs", config.num_envs, environments)
+    updates = checkpoint.arrays.get("training.update", np.zeros(0))
+    steps = updates.reshape(-1).astype(float) * config.num_envs * config.rollout_steps
+    if steps.tolist() != [checkpoint.step]:
+        raise _unlike(checkpoint, "step", checkpoint.step, steps.tolist())
+
+
+def _rows(checkpoint: Checkpoint, name: str) -> int:
+    """Length of the first dimension of an array; 0 if there is none."""
+    array = checkpoint.arrays.get(name, np.zeros(0))
+    return array.shape[0] if array.ndim else 0
+
+
+def _unlike(
+    checkpoint: Checkpoint, name: str, expected: object, got: object
+) -> CheckpointError:
+    return CheckpointError(
+        f"{checkpoint.path}: `{name}`: expected {shown(expected)}, got arrays of "
+        f"{shown(got)}."
+    )
+
+
+def _flat(config: TrainConfig) -> dict[str, Any]:
+    values = dataclasses.asdict(config)
+    return values | values.pop("agent")

@@ -1,0 +1,367 @@
+"""A compiled run on disk: what each member writes, and what is written of all."""
+
+import contextlib
+import importlib
+import json
+import statistics
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from trpo.agent.make import load_backend
+from trpo.callbacks.base import Callbacks, Run
+from trpo.callbacks.configured import configured_callbacks, require_compilable
+from trpo.common.closing import closing, noted
+from trpo.common.signals import StopRequest
+from trpo.common.terminal import Terminal
+from trpo.config.run import TrainConfig
+from trpo.rollout.evaluation import EvaluationResult
+from trpo.runs.checkpoint import Checkpoint
+from trpo.runs.checkpoint_fit import require_fit, restoring
+from trpo.runs.directory import EVALUATION, RunDirectory, quoted_run
+from trpo.runs.members import members_of
+from trpo.runs.members_report import write_members
+from trpo.runs.metrics import MetricsWriter
+from trpo.runs.progress_bar import ProgressDisplay
+from trpo.runs.train import (
+    EVALUATION_COLUMNS,
+    INTERIM_EPISODES,
+    describe,
+    evaluation_json,
+    warn_of_other_bits,
+)
+from trpo.training.trainer import COLUMNS, Progress
+
+
+MANIFEST = "compiled.json"
+
+
+class CompiledSession:
+    """A compiled run: its members, their directories and the program that trains them.
+
+    Args:
+        config: Configuration of the run, or of the first member.
+        path: Directory of the run.
+        num_seeds: Seeds from `config.seed` up.
+        sweep: Hyperparameter -> values.
+        terminal: Where to print.
+
+    Raises:
+        ValueError: the backend is not JAX, the environment is not functional, or a
+            value is out of range.
+    """
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        path: Path,
+        num_seeds: int,
+        sweep: dict[str, tuple[float, ...]],
+        terminal: Terminal,
+    ) -> None:
+        self.config, self.path, self.terminal = config, path, terminal
+        self.members = members_of(config, num_seeds, sweep)
+        # Updates that all members' checkpoints have, as far as this process has written
+        # them.
+        self.saved: int | None = None
+        self.manifest = {"num_seeds": num_seeds, "sweep": sweep}
+        self.root = RunDirectory(path)
+        self.directories = [self.root]
+        if self.many:
+            self.directories = [self.root.at(path / m.name) for m in self.members]
+        if config.backend != "jax":
+            raise ValueError(
+                f"`backend`: expected 'jax' for compiled training, got "
+                f"{config.backend!r}: PyTorch's loop runs on the host. Leave "
+                "--compiled out, or take --backend jax."
+            )
+        require_compilable(config)
+        self.callbacks = [
+            Callbacks(configured_callbacks(member.config)) for member in self.members
+        ]
+        load_backend("jax")
+        self.trainer: Any = None
+
+    @contextlib.contextmanager
+    def begun(self) -> Iterator[None]:
+        """Make the directories, and hold them until the block ends.
+
+        Raises:
+            RunDirectoryError: something is there already.
+            FileError: another process writes there.
+        """
+        self._make_trainer()
+        with self._held(resume=False):
+            self._describe()
+            yield
+
+    @contextlib.contextmanager
+    def resumed(self) -> Iterator[None]:
+        """Continue from the checkpoints, and hold the directories likewise.
+
+        Raises:
+            CheckpointError: a member has no valid one.
+            FileError: another process writes there.
+        """
+        with self._held(resume=True):
+            # Before anything is made, of sizes that may be a stranger's.
+            found = self._found()
+            self._make_trainer()
+            if found:
+                with restoring(found[0]):
+                    self.trainer.set_state([checkpoint.arrays for checkpoint in found])
+            for asked, checkpoint in zip(self.callbacks, found, strict=False):
+                with restoring(checkpoint):
+                    asked.set_state(checkpoint.metadata.get("callbacks", {}))
+            self._describe()
+            at = f"continuing {len(self.members)} member(s)"
+            self.terminal.say(f"{at} at step {self.trainer.step_count:,}")
+            for checkpoint in found[:1]:
+                warn_of_other_bits(self.config, checkpoint, self.terminal)
+            yield
+
+    @contextlib.contextmanager
+    def _held(self, *, resume: bool) -> Iterator[None]:
+        with contextlib.ExitStack() as stack:
+            for directory in dict.fromkeys([self.root, *self.directories]):
+                stack.enter_context(directory.held_for(resume))
+            yield
+
+    def _make_trainer(self) -> None:
+        config = self.config
+        module = importlib.import_module("trpo_jax.compiled_run")
+        self.trainer = module.CompiledTrainer(
+            [member.config for member in self.members],
+            longest_chunk=min([*self._intervals(), config.num_updates]),
+            episodes=config.eval_episodes or INTERIM_EPISODES,
+        )
+
+    def _intervals(self) -> list[int]:
+        """Updates between returns to the host."""
+        config = self.config
+        return [n for n in (config.checkpoint_interval, config.eval_interval) if n]
+
+    @property
+    def many(self) -> bool:
+        """Whether there is a directory for each member, and a table of all."""
+        return len(self.members) > 1
+
+    def _describe(self) -> None:
+        """Write what the run and its members are."""
+        text = json.dumps(self.manifest, indent=2)
+        with self.root.opened() as folder:
+            folder.keep(MANIFEST, f"{text}\n".encode())
+        self.root.write_config(self.config)
+        for directory, member in zip(self.directories, self.members, strict=True):
+            directory.write_config(member.config)
+
+    def _found(self) -> list[Checkpoint]:
+        """Of each member, the checkpoint of the newest step that all have.
+
+        None if the run was killed before all had their first: it begins again.
+        """
+        saved = [d for d in self.directories if d.has_checkpoint()]
+        found = [directory.load()[0] for directory in saved]
+        config = self.config
+        first = config.checkpoint_interval * config.num_envs * config.rollout_steps
+        if len(saved) < len(self.directories) and all(c.step <= first for c in found):
+            return []
+        found = [directory.load()[0] for directory in self.directories]
+        step = min(checkpoint.step for checkpoint in found)
+        # Later ones are of before the members that are behind had saved.
+        found = [directory.load(step)[0] for directory in self.directories]
+        for member, checkpoint in zip(self.members, found, strict=True):
+            require_fit(member.config, checkpoint)
+        return found
+
+    def train(self, signals: StopRequest) -> list[EvaluationResult]:
+        """Train to the end or until a signal comes, write everything, evaluate."""
+        trainer, config = self.trainer, self.config
+        count = len(self.members)
+        total = count * config.num_updates * config.num_envs * config.rollout_steps
+        evaluations: list[EvaluationResult] = []
+        with contextlib.ExitStack() as stack:
+            display = stack.enter_context(
+                ProgressDisplay(self.terminal, total, count * trainer.step_count)
+            )
+            writers = [
+                directory.metrics_writer(
+                    COLUMNS + EVALUATION_COLUMNS, trainer.step_count
+                )
+                for directory in self.directories
+            ]
+            for writer in writers:
+                stack.enter_context(closing(writer.close))
+            for index, asked in enumerate(self.callbacks):
+                stack.enter_context(closing(asked.end))
+                asked.start(self._run_of(index))
+            try:
+                while trainer.update_count < config.num_updates and not (
+                    signals.is_set() or self.stopped
+                ):
+                    evaluations = self._advance(signals, writers, display)
+            except BaseException as cause:
+                with noted(cause):
+                    self._save_if_new()
+                    self.terminal.say(
+                        f"stopped at step {trainer.step_count:,}; continue: "
+                        f"trpo train --resume {quoted_run(self.path, config)}"
+                    )
+                raise
+            self._save_if_new()
+        if trainer.update_count < config.num_updates and not self.stopped:
+            evaluations = []
+        elif config.eval_episodes and signals.is_set():
+            evaluations = []
+            self.terminal.say("interrupted: not evaluated")
+        elif config.eval_episodes and not evaluations:
+            # Only now that all is saved.
+            evaluations = trainer.advance(0, evaluate=True).evaluations
+        return self._finish(evaluations if config.eval_episodes else [])
+
+    def _advance(
+        self,
+        signals: StopRequest,
+        writers: Sequence[MetricsWriter],
+        display: ProgressDisplay,
+    ) -> list[EvaluationResult]:
+        """Train until something is due on the host, and do it."""
+        trainer, config = self.trainer, self.config
+        target = self._next_stop(trainer.update_count)
+        last = target == config.num_updates
+        due = bool(config.eval_interval) and target % config.eval_interval == 0
+        chunk = trainer.advance(target - trainer.update_count, evaluate=due)
+        self._write(writers, chunk.progress, chunk.evaluations if due else [])
+        display.show(_average([rows[-1] for rows in chunk.progress]))
+        ends = last or signals.is_set() or self.stopped
+        if ends or target % config.checkpoint_interval == 0:
+            self._save([rows[-1] for rows in chunk.progress])
+        return chunk.evaluations
+
+    def _next_stop(self, update: int) -> int:
+        """The next update after which something is due on the host."""
+        stops = [(update // n + 1) * n for n in self._intervals()]
+        stops.append(update + self.trainer.longest_chunk)
+        return min([*stops, self.config.num_updates])
+
+    @property
+    def stopped(self) -> bool:
+        """Whether callbacks have stopped the run: each member's, at some update."""
+        return all(asked.stop is not None for asked in self.callbacks)
+
+    def _write(
+        self,
+        writers: Sequence[MetricsWriter],
+        progress: Sequence[Sequence[Progress]],
+        evaluations: Sequence[EvaluationResult],
+    ) -> None:
+        told: list[tuple[int, Progress, EvaluationResult | None]] = []
+        for index, (writer, rows) in enumerate(zip(writers, progress, strict=True)):
+            for row in rows:
+                result = None
+                metrics = {"update": row.update, **row.metrics}
+                if evaluations and row is rows[-1]:
+                    result = evaluations[index]
+                    # Its time is not known: it is part of the program.
+                    scores = (result.mean, result.std)
+                    metrics |= dict(zip(EVALUATION_COLUMNS, scores, strict=False))
+                metrics["policy/target_kl"] = self._target_kl(index, row)
+                writer.write(row.step, metrics)
+                told.append((index, Progress(row.update, row.step, metrics), result))
+        # Only now: all rows are there if one of the callbacks fails.
+        for index, row, result in told:
+            self.callbacks[index].on_update(row)
+            if result is not None:
+                self.callbacks[index].on_evaluation(row, result)
+
+    def _target_kl(self, index: int, row: Progress) -> float:
+        """The radius of this update, by the schedule that the program follows too."""
+        spread = row.metrics["rollout/advantage_std"]
+        return self.members[index].config.rates_at(row.update - 1, spread).target_kl
+
+    def _run_of(self, index: int) -> Run:
+        """What a member's callbacks see."""
+        config, trainer = self.members[index].config, self.trainer
+
+        def save(path: Path, note: dict) -> Path:
+            return (
+                self.directories[index]
+                .at(path)
+                .keep_only(
+                    config,
+                    trainer.environment.spec.head,
+                    trainer.step_count,
+                    trainer.get_state(index),
+                    {"callbacks": self.callbacks[index].get_state(), **note},
+                )
+            )
+
+        return Run(config, None, self.directories[index].path, save)
+
+    def _save_if_new(self) -> None:
+        if self.saved != self.trainer.update_count:
+            self._save()
+
+    def _save(self, progress: Sequence[Progress] = ()) -> None:
+        head = self.trainer.environment.spec.head
+        step = self.trainer.step_count
+        members = list(zip(self.directories, self.members, strict=True))
+        paths = [
+            directory.save_state(
+                member.config,
+                head,
+                step,
+                self.trainer.get_state(index),
+                note={"callbacks": self.callbacks[index].get_state()},
+                prune=False,
+            )
+            for index, (directory, member) in enumerate(members)
+        ]
+        # Only now: at every moment there is a step of which all have a checkpoint.
+        for directory, member in members:
+            directory.prune(member.config, step)
+        self.saved = self.trainer.update_count
+        for asked, row, path in zip(self.callbacks, progress, paths, strict=False):
+            asked.on_checkpoint(row, path)
+
+    def _finish(self, evaluations: list[EvaluationResult]) -> list[EvaluationResult]:
+        """Figures, tables and what to do next."""
+        config, first = self.config, self.directories[0].path
+        name = config.env_id
+        for directory, member in zip(self.directories, self.members, strict=True):
+            with self.terminal.excusing("no learning curve was drawn"):
+                directory.draw_learning_curve(f"{name}, jax, compiled, {member.name}")
+        for directory, result in zip(self.directories, evaluations, strict=False):
+            directory.write(EVALUATION, f"{evaluation_json(result)}\n".encode())
+        if self.many:
+            steps = self.trainer.step_count
+            with self.terminal.excusing("no table or figure of all members"):
+                write_members(self.root, name, self.members, steps, evaluations)
+        for member, result in zip(self.members, evaluations, strict=False):
+            label = f"{member.name}: " if self.many else ""
+            self.terminal.say(f"{label}{describe(result)}")
+        for member, asked in zip(self.members, self.callbacks, strict=True):
+            if self.stopped and asked.stop is not None:
+                self.terminal.say(f"{member.name}: {asked.stop.reason}")
+        done = self.trainer.update_count >= self.config.num_updates
+        self.terminal.say(
+            f"{'saved' if done else 'stopped and saved'} in {self.path}, a run "
+            f"directory{' for each member' if self.many else ''}",
+            f"  evaluate:   trpo evaluate {quoted_run(first, config)}",
+            f"  train on:   trpo train --resume {quoted_run(self.path, config)} "
+            f"--total-steps {(2 if done else 1) * config.total_steps}",
+        )
+        return evaluations
+
+
+def _average(members: Sequence[Progress]) -> Progress:
+    """What the progress line shows of many members: means, and the worst status."""
+    first = members[0]
+    names = ("rollout/episode_return_mean", "policy/kl")
+    metrics = {
+        name: statistics.fmean(m.metrics[name] for m in members)
+        for name in names
+        if all(name in m.metrics for m in members)
+    }
+    metrics["policy/status"] = max(m.metrics["policy/status"] for m in members)
+    return Progress(first.update, first.step * len(members), metrics)

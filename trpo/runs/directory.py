@@ -1,0 +1,556 @@
+"""A run on disk: what it holds, how it is started, resumed and loaded.
+
+A run directory holds `config.json`, `metrics.csv`, `tensorboard/`, `checkpoints/`,
+`learning_curve.png` and, once it has ended, `evaluation.json`.
+"""
+
+import contextlib
+import dataclasses
+import datetime
+import importlib.metadata
+import itertools
+import json
+import math
+import platform
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+
+from trpo.agent.make import MODULES, load_backend, make_agent
+from trpo.common.files import LOCK, TEMPORARY, FileError, Folder
+from trpo.common.formats import CONFIG, numbered
+from trpo.common.machine import processor_name
+from trpo.common.terminal import quoted
+from trpo.common.user_modules import admitted, import_modules, needed_modules
+from trpo.common.validation import require_between, require_count, shown
+from trpo.config.choices import MOST_EPISODES
+from trpo.config.run import TrainConfig
+from trpo.environments.make import make_environment
+from trpo.runs.checkpoint import (
+    Checkpoint,
+    CheckpointError,
+    encode_checkpoint,
+    has_checkpoint,
+    keep_checkpoint,
+    newest_checkpoint,
+    prune_checkpoints,
+    save_checkpoint,
+)
+from trpo.runs.checkpoint_fit import require_fit, restoring
+from trpo.runs.learning_curves import learning_curves_png
+from trpo.runs.metrics import METRICS, MetricsWriter, read_metrics
+from trpo.spaces.action_heads import Head
+from trpo.spaces.spaces import policy_spec
+from trpo.spaces.user_networks import CustomNetworks
+from trpo.training.state import unrecorded
+from trpo.training.trainer import Trainer, agent_state
+
+
+EVALUATION, LEARNING_CURVE = "evaluation.json", "learning_curve.png"
+CHECKPOINTS, BEST = "checkpoints", "best"
+# Names of the project's own in a run directory; others there are the user's.
+FILES = (
+    CONFIG, METRICS, EVALUATION, LEARNING_CURVE, LOCK, "compiled.json", "members.csv",
+    "learning_curves.png",
+)  # fmt: skip
+FOLDERS = (CHECKPOINTS, BEST, "tensorboard", "videos", "wandb")
+# In bytes: a thousand times what is written.
+LARGEST_CONFIG = 2**20
+PACKAGES = ("trpo", "numpy", "gymnasium", "torch", "jax", "flax", "optax", "mujoco")
+
+
+_T = TypeVar("_T")
+
+
+class RunDirectoryError(ValueError):
+    """A run directory is in the way, or is not one."""
+
+
+class RunDirectory:
+    """Paths and files of one run.
+
+    Args:
+        path: The directory. A link here is the user's own and followed, unless
+        inside: is given: the run that the directory is part of.
+    """
+
+    def __init__(self, path: Path, inside: "RunDirectory | None" = None) -> None:
+        self.path = Path(path)
+        self.checkpoints = self.path / CHECKPOINTS
+        self.learning_curve = self.path / LEARNING_CURVE
+        self._inside = inside
+        self._held: Folder | None = None
+
+    def at(self, path: Path) -> "RunDirectory":
+        """Another run directory, which may lie in this one."""
+        if not path.is_relative_to(self.path):
+            return RunDirectory(path)
+        found = self
+        for name in path.relative_to(self.path).parts:
+            found = RunDirectory(found.path / name, found)
+        return found
+
+    @contextlib.contextmanager
+    def opened(self, *, make: bool = False) -> Iterator[Folder]:
+        """The directory, for as long as the block."""
+        if self._held is not None:
+            yield self._held
+        elif self._inside is None:
+            with Folder(self.path, make=make) as folder:
+                yield folder
+        else:
+            with (
+                self._inside.opened(make=make) as around,
+                around.folder(self.path.name, make=make) as folder,
+            ):
+                yield folder
+
+    @contextlib.contextmanager
+    def held(self, *, make: bool = False) -> Iterator[Folder]:
+        """The directory, in which no other process writes until the block ends.
+
+        Should it be deleted meanwhile, the next write makes it again, with what
+        `Folder.keep` has been given.
+
+        Raises:
+            FileError: another process holds it; or a name of the project's own is
+                taken by a link or a directory.
+            OSError: it is not there.
+        """
+        with self.opened(make=make) as folder:
+            folder.lock()
+            _require_free(folder)
+            self._held = folder
+            try:
+                yield folder
+            finally:
+                self._held = None
+
+    @contextlib.contextmanager
+    def held_for(self, resume: bool | None) -> Iterator[None]:
+        """Hold it for a training; see `trpo.runs.train.train_run`."""
+        if resume is False:
+            self.require_new()
+        with self.held(make=not resume):
+            if resume is False:
+                self.require_new()  # Another may just have begun and ended.
+            yield
+
+    def require_new(self) -> None:
+        """Refuse a directory that has something in it.
+
+        Raises:
+            RunDirectoryError: see above.
+        """
+        names = ["a file"]
+        try:
+            with self.opened() as folder:
+                names = folder.names()
+        except FileNotFoundError:
+            return
+        except NotADirectoryError:
+            pass
+        # With a lock somebody may hold it, who is named when it is to be locked.
+        locked = LOCK in names if self._held is None else names == [LOCK]
+        if names and not locked:
+            raise RunDirectoryError(
+                f"`run_dir`: expected a new or empty directory, got {self.path}, which "
+                f"exists. Continue it by: trpo train --resume {quoted(self.path)}"
+            )
+
+    def create(self, config: TrainConfig) -> None:
+        """Make the directory and write `config.json`.
+
+        Raises:
+            RunDirectoryError: something is there already.
+        """
+        self.require_new()
+        self.write_config(config)
+
+    def discard(self) -> None:
+        """Undo what begins a run."""
+        with self.opened() as folder:
+            folder.remove(CONFIG)
+            folder.remove(LOCK)
+        with contextlib.suppress(OSError):
+            self.path.rmdir()
+
+    def write_config(self, config: TrainConfig) -> None:
+        """Write `config.json`."""
+        text = json.dumps(numbered(CONFIG, config.to_dict()), indent=2)
+        with self.opened(make=True) as folder:
+            folder.keep(CONFIG, f"{text}\n".encode())
+
+    def write(self, name: str, content: bytes) -> None:
+        """Replace a file of the run, durably."""
+        with self.opened() as folder:
+            folder.write(name, content)
+
+    def metrics_writer(self, columns: tuple[str, ...], last_step: int) -> MetricsWriter:
+        """See `MetricsWriter`."""
+        return MetricsWriter(self._held or self.path, columns, last_step)
+
+    def read_config(
+        self, modules: Sequence[str] = (), *, trust: bool = False
+    ) -> TrainConfig:
+        """The configuration of the run, to go on with it.
+
+        Args:
+            modules: The user's own code that it needs, in place of what it names.
+            trust: Let it import whatever it names.
+
+        Raises:
+            UntrustedModuleError: it names code that the user has not named.
+            RunDirectoryError: there is no readable `config.json`.
+            ValueError: a field of it is unknown or out of range.
+        """
+        return admitted(self.shown_config(), modules, trust, str(self.path))
+
+    def shown_config(self) -> TrainConfig:
+        """The configuration of the run, to look at: what it names may be a stranger's.
+
+        Raises:
+            RunDirectoryError: there is no `config.json`, or a field of it is unknown
+                or out of range.
+            FileError: it is no regular file, or no JSON.
+        """
+        try:
+            with self.opened() as folder:
+                values = folder.read_json(CONFIG, LARGEST_CONFIG)
+        except OSError as error:
+            raise RunDirectoryError(
+                f"`run_dir`: expected the directory of a run, with a config.json, got "
+                f"{self.path} ({error.strerror})."
+            ) from error
+        try:
+            return TrainConfig.from_dict(values)
+        except ValueError as error:
+            raise RunDirectoryError(f"{self.path / CONFIG}: {error}") from error
+
+    def read_evaluation(self) -> dict[str, Any] | None:
+        """The final evaluation; None if there was none yet.
+
+        Raises:
+            FileError: it is not what `trpo.runs.train.evaluation_json` makes.
+        """
+        try:
+            with self.opened() as folder:
+                found = folder.read_json(EVALUATION)
+        except OSError:
+            return None
+        try:
+            if not isinstance(found, dict):
+                raise ValueError(f"expected a dictionary, got {shown(found)}.")
+            numbers: list[Any] = [found.get(n) for n in ("mean", "std", "episodes")]
+            mean, std, episodes = numbers
+            require_between("mean", mean, -math.inf, math.inf)
+            require_between("std", std, 0.0, math.inf)
+            require_count("episodes", episodes, maximum=MOST_EPISODES)
+        except ValueError as error:
+            raise FileError(f"{self.path / EVALUATION}: {error}") from error
+        return found
+
+    def save(self, trainer: Trainer, note: dict | None = None) -> Path:
+        """Write a checkpoint of the trainer; see `save_state`."""
+        state = trainer.get_state()
+        return self.save_state(
+            trainer.config,
+            trainer.collector.spec.head,
+            trainer.step_count,
+            state,
+            {
+                "restarts_on_resume": unrecorded(state),
+                "restarted_on_resume": list(trainer.restarted_on_resume),
+            },
+            {**networks_note(trainer.agent), **(note or {})},
+        )
+
+    def require_saveable(self, trainer: Trainer, note: dict) -> None:
+        """Encode a checkpoint and write nothing: what can't be saved is said at once.
+
+        Raises:
+            ValueError: it can't be saved; says why.
+        """
+        note = networks_note(trainer.agent) | note
+        metadata = _metadata(trainer.config, trainer.collector.spec.head, note=note)
+        encode_checkpoint(trainer.step_count, trainer.get_state(), metadata)
+
+    def save_state(
+        self,
+        config: TrainConfig,
+        head: Head,
+        step: int,
+        state: dict[str, np.ndarray],
+        episodes: dict[str, list[int]] | None = None,
+        note: dict | None = None,
+        prune: bool = True,
+    ) -> Path:
+        """Write a checkpoint of a training state.
+
+        Args:
+            config: Of the run.
+            head: The policy's distribution.
+            step: Environment steps done.
+            state: Under canonical names.
+            episodes: Indices of environments whose open episode can't be restored,
+                and of those that could not be when this run was resumed.
+            note: More metadata, such as the callbacks' state.
+            prune: Delete older ones now, see `prune`.
+        """
+        metadata = _metadata(config, head, episodes, note)
+        keep = config.keep_checkpoints if prune else None
+        with self.opened(make=True) as folder:
+            if not folder.has(CONFIG):  # Deleted, or on the disk of another machine.
+                self.write_config(config)
+            with folder.folder(CHECKPOINTS, make=True) as checkpoints:
+                return save_checkpoint(checkpoints, step, state, metadata, keep)
+
+    def prune(self, config: TrainConfig, step: int) -> None:
+        """Delete checkpoints that were left once the one of `step` is safe."""
+        with self.opened() as folder, folder.folder(CHECKPOINTS) as checkpoints:
+            prune_checkpoints(checkpoints, step, config.keep_checkpoints)
+
+    def keep_only(
+        self,
+        config: TrainConfig,
+        head: Head,
+        step: int,
+        state: dict[str, np.ndarray],
+        note: dict,
+    ) -> Path:
+        """Make this a run directory of one checkpoint; see `save_state`.
+
+        At every moment a checkpoint of before or the new one is there and valid.
+        """
+        with self.held(make=True) as folder:
+            self.write_config(config)
+            one = dataclasses.replace(config, keep_checkpoints=1)
+            saved = self.save_state(one, head, step, state, note=note)
+            # One of a later step stays there if the run was resumed from before it,
+            # and would be taken for the newest.
+            with folder.folder(CHECKPOINTS) as checkpoints:
+                keep_checkpoint(checkpoints, step)
+        return saved
+
+    def load(self, step: int | None = None) -> tuple[Checkpoint, list[str]]:
+        """The newest valid checkpoint, and what was wrong with newer ones.
+
+        Args:
+            step: The one of this step alone will do; None for any.
+
+        Raises:
+            CheckpointError: there is none.
+            FileError: a directory on the way is a link, or none.
+        """
+        checkpoint, errors = self._with_checkpoints(
+            lambda found: newest_checkpoint(found, step)
+        )
+        return checkpoint, [str(error) for error in errors]
+
+    def has_checkpoint(self) -> bool:
+        """Whether one was ever saved, valid or not."""
+        return self._with_checkpoints(has_checkpoint)
+
+    def _with_checkpoints(self, ask: Callable[[Path | Folder], _T]) -> _T:
+        try:
+            with self.opened() as folder, folder.folder(CHECKPOINTS) as checkpoints:
+                return ask(checkpoints)
+        except FileNotFoundError:
+            return ask(self.checkpoints)  # It knows what to say of none.
+
+    def draw_learning_curve(self, title: str) -> None:
+        """Write `learning_curve.png` from `metrics.csv`."""
+        rows = read_metrics(self.path / METRICS)
+        self.write(LEARNING_CURVE, learning_curves_png({title: rows}, title))
+
+
+def _require_free(folder: Folder) -> None:
+    """Refuse now what can't be written later, perhaps after hours of training.
+
+    Raises:
+        FileError: a directory has the name of a file, or something else that of one.
+    """
+    for name in (*FILES, *(f"{TEMPORARY}{name}" for name in FILES)):
+        if folder.has_folder(name):
+            raise FileError(
+                f"{folder.path / name}: expected a file, got a directory: move it "
+                "elsewhere."
+            )
+    for name in FOLDERS:
+        with contextlib.suppress(FileNotFoundError), folder.folder(name) as inside:
+            if name == BEST:
+                _require_free(inside)
+
+
+@contextlib.contextmanager
+def directory_of(
+    given: Path | None, config: TrainConfig, kind: str = ""
+) -> Iterator[Path]:
+    """The directory of a new run: the given one, or one in `runs/` of a new name.
+
+    Nothing is left of that if the block writes nothing there.
+
+    Args:
+        given: By the user.
+        config: Of the run.
+        kind: Of the training, as a part of the name.
+    """
+    env_id = config.env_id.replace("/", "-")
+    name = f"{env_id}-{config.backend}-seed{config.seed}{kind}"
+    path = given or new_directory(name)
+    try:
+        yield path
+    finally:
+        if given is None:
+            with contextlib.suppress(OSError):
+                path.rmdir()
+
+
+def new_directory(name: str) -> Path:
+    """A directory in `runs/` that no other process has; its name ends with the time."""
+    stamp = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
+    path = Path("runs") / f"{name}-{stamp}"
+    for number in itertools.count(2):
+        with contextlib.suppress(FileExistsError):
+            path.mkdir(parents=True)
+            break
+        # Another was started in this second.
+        path = path.with_name(f"{name}-{stamp}-{number}")
+    return path
+
+
+def networks_note(agent: Any) -> dict[str, Any]:
+    """What a checkpoint says of networks that the user has brought; none if none."""
+    given = agent.custom_networks.described()
+    return {"networks": given} if given else {}
+
+
+def _metadata(
+    config: TrainConfig,
+    head: Head,
+    episodes: dict[str, list[int]] | None = None,
+    note: dict | None = None,
+) -> dict[str, Any]:
+    """What a checkpoint holds beside a state; see `RunDirectory.save_state`."""
+    return {
+        "config": config.to_dict(),
+        "versions": installed_versions(),
+        "platform": platform.platform(),
+        "processor": processor_name(),
+        "threads": load_backend(config.backend).device.threads(),
+        "policy": dataclasses.asdict(head),
+        "episodes": episodes or {},
+        **(note or {}),
+    }
+
+
+def load_agent(
+    run_dir: Path | str,
+    *,
+    backend: str | None = None,
+    device: str = "cpu",
+    modules: Sequence[str] = (),
+    trust: bool = False,
+    policy_network: Any = None,
+    value_network: Any = None,
+) -> tuple[Any, TrainConfig]:
+    """The trained agent of a run, in either backend, and the run's configuration.
+
+    Args:
+        run_dir: Directory of a run.
+        backend: "jax" or "torch"; by default the one that trained it.
+        device: Device to put the agent on.
+        modules: Your own code that the run needs, dotted names or paths; imported.
+        trust: Import whatever code the run names.
+        policy_network: One like that which the run was given, if it was; its weights
+            become the run's.
+        value_network: Likewise.
+
+    Raises:
+        UntrustedModuleError: the run names code that you have not named.
+        UserModuleError: that code can't be imported.
+        RunDirectoryError: it is no run directory.
+        CheckpointError: it has no valid checkpoint.
+        MissingBackendError: the framework is not installed.
+    """
+    directory = RunDirectory(Path(run_dir))
+    config = directory.read_config(modules, trust=trust)
+    import_modules(config.modules)
+    config = dataclasses.replace(
+        config, backend=backend or config.backend, device=device
+    )
+    checkpoint, _ = directory.load()
+    own = CustomNetworks(policy_network, value_network)
+    require_fit(config, checkpoint, own != CustomNetworks())
+    env = make_environment(config.env_id, seed=config.seed)
+    distribution = config.agent.policy_distribution
+    spec = policy_spec(env.observation_space, env.action_space, distribution)
+    env.close()
+    _require_head(spec.head, checkpoint)
+    agent = make_agent(config, spec, *own)
+    with restoring(checkpoint):
+        agent.set_state(agent_state(checkpoint.arrays))
+    return agent, config
+
+
+def quoted_run(run_dir: Path, config: TrainConfig) -> str:
+    """A run as the words of a shell's command that goes on with it or loads it."""
+    modules = needed_modules(config)
+    option = ["--module"] if modules else []
+    return " ".join([quoted(run_dir), *option, *map(quoted, modules)])
+
+
+def _require_head(head: Head, checkpoint: Checkpoint) -> None:
+    """Refuse a checkpoint whose policy has another distribution.
+
+    Weights of equal shapes may belong to choices of other sizes.
+
+    Raises:
+        CheckpointError: the environment's actions are not those it was trained for.
+    """
+    saved = checkpoint.metadata.get("policy")
+    wanted = json.loads(json.dumps(dataclasses.asdict(head)))
+    # Checkpoints of before there were other distributions don't say.
+    if saved is not None and saved != wanted:
+        raise CheckpointError(
+            f"{checkpoint.path}: expected a policy of {wanted}, as the environment "
+            f"needs, got one of {saved}."
+        )
+
+
+def computed_otherwise(config: TrainConfig, checkpoint: Checkpoint) -> list[str]:
+    """Why a run that goes on from a checkpoint is not the same to the last bit.
+
+    On a CPU that takes as many threads, the same processor and the same versions; on
+    other devices nothing is promised. What an older checkpoint lacks is left out.
+    """
+    if config.device != "cpu":
+        return []
+    saved, versions = checkpoint.metadata, checkpoint.metadata.get("versions")
+    of_any = {name for _, needs in MODULES.values() for name in needs}
+    without = {"python", *(of_any - {*MODULES[config.backend][1]})}
+    found = versions.items() if isinstance(versions, dict) else ()
+    was = {name: version for name, version in found if name not in without}
+    was |= {name: saved[name] for name in ("threads", "processor") if name in saved}
+    now = installed_versions() | {
+        "threads": load_backend(config.backend).device.threads(),
+        "processor": processor_name(),
+    }
+    return [
+        f"{name} {shown(now.get(name, 'none'))}, and no more {shown(value)}"
+        for name, value in was.items()
+        if now.get(name) != value
+    ]
+
+
+def installed_versions() -> dict[str, str]:
+    """Versions of this package and of those that its numbers depend on."""
+    versions = {"python": platform.python_version()}
+    for name in PACKAGES:
+        try:
+            versions[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return versions

@@ -1,0 +1,81 @@
+"""Live progress of a training run in the terminal."""
+
+import time
+
+from trpo.common.terminal import Terminal
+from trpo.data.types import StepStatus
+from trpo.training.trainer import Progress
+
+
+# Seconds between lines where output is no terminal, a log file for example.
+LINE_INTERVAL = 10.0
+
+
+class ProgressDisplay:
+    """A live bar with steps, speed, time left, return, KL and status.
+
+    Where standard output is no terminal it prints a line every ten seconds instead.
+    """
+
+    def __init__(self, terminal: Terminal, total_steps: int, done_steps: int) -> None:
+        self._terminal = terminal
+        self._total = total_steps
+        self._started = time.monotonic()
+        self._first_step = done_steps
+        self._last_line = 0.0
+        self._bar = terminal.bar(total_steps, done_steps)
+
+    def __enter__(self) -> "ProgressDisplay":
+        self._bar.__enter__()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.__exit__()
+
+    def show(self, progress: Progress) -> None:
+        """Show the state after an update."""
+        note = self._note(progress)
+        self._bar.show(progress.step, note)
+        if self._terminal.is_terminal:
+            return
+        now = time.monotonic()
+        if now - self._last_line >= LINE_INTERVAL or progress.step >= self._total:
+            self._last_line = now
+            self._terminal.say(f"{progress.step:>9,} of {self._total:,} steps  {note}")
+
+    def _note(self, progress: Progress) -> str:
+        metrics = progress.metrics
+        seconds = max(time.monotonic() - self._started, 1e-9)
+        speed = (progress.step - self._first_step) / seconds
+        recent = metrics.get("rollout/episode_return_mean")
+        cost = metrics.get("rollout/episode_cost_mean")
+        status = StepStatus(int(metrics["policy/status"]))
+        return (
+            f"{speed:,.0f} steps/s  return "
+            f"{'-' if recent is None else f'{recent:.1f}'}  "
+            f"{'' if cost is None else f'cost {cost:.1f}  '}"
+            f"KL {metrics['policy/kl']:.4f}  {status.name.lower()}"
+        )
+
+
+class EvaluationDisplay:
+    """A line every ten seconds of an evaluation, on the way to its last episode's end.
+
+    Args:
+        terminal: Where to print.
+        episodes: Of the evaluation.
+    """
+
+    def __init__(self, terminal: Terminal, episodes: int) -> None:
+        self._terminal, self._episodes = terminal, episodes
+        self._last_line = time.monotonic()
+
+    def show(self, ended: int, steps: int) -> None:
+        """Show the state before a step."""
+        now = time.monotonic()
+        if now - self._last_line >= LINE_INTERVAL:
+            self._last_line = now
+            self._terminal.say(
+                f"evaluation: {ended:,} of {self._episodes:,} episodes have ended, "
+                f"others are at step {steps:,}"
+            )

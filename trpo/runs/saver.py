@@ -1,0 +1,139 @@
+"""Checkpoints of a run as it goes on, on a disk that may be full."""
+
+from typing import Any
+
+from trpo.callbacks.base import Callbacks
+from trpo.callbacks.state import decoded_state, encoded_state
+from trpo.common.files import FileError
+from trpo.common.terminal import Terminal
+from trpo.common.validation import shown
+from trpo.config.run import TrainConfig
+from trpo.data.types import StepStatus
+from trpo.runs.checkpoint import Checkpoint
+from trpo.runs.directory import RunDirectory, RunDirectoryError, quoted_run
+from trpo.training.costs import cost_columns
+from trpo.training.trainer import COLUMNS, Progress, Trainer
+
+
+class Saver:
+    """Writes checkpoints of a run; a disk that is full does not end it.
+
+    Args:
+        trainer: Whose state is saved.
+        directory: To write to.
+        terminal: Where to say what could not be written.
+        asked: Callbacks, told of each checkpoint; their state is part of it.
+    """
+
+    def __init__(
+        self,
+        trainer: Trainer,
+        directory: RunDirectory,
+        terminal: Terminal,
+        asked: Callbacks,
+    ) -> None:
+        self.trainer, self.directory, self.terminal = trainer, directory, terminal
+        self.asked = asked
+        # Updates that the newest checkpoint has; None if there is none.
+        self.saved = trainer.update_count or None
+        self.due: Progress | None = None
+        """The last update, as long as its evaluation, and so all that follows it, is
+        still to come; part of a checkpoint, so that a resumed run makes up for it."""
+
+    def restore(self, checkpoint: Checkpoint) -> None:
+        """Continue from a checkpoint that fits.
+
+        Raises:
+            ValueError: what it holds is no state of this run.
+        """
+        metrics = decoded_state(checkpoint.metadata.get("due"))
+        if metrics is not None:
+            _require_metrics(metrics, self.trainer.config)
+        trainer = self.trainer
+        lost = trainer.set_state(checkpoint.arrays)
+        self.saved = trainer.update_count
+        if metrics is not None:
+            self.due = Progress(trainer.update_count, trainer.step_count, metrics)
+        self.terminal.say(
+            f"continuing from {checkpoint.path} at step {checkpoint.step:,}"
+        )
+        if lost:
+            self.terminal.say(
+                f"environments {list(lost)} could not be restored in the middle of "
+                "their episodes and start new ones",
+                style="yellow",
+            )
+        self.asked.set_state(checkpoint.metadata.get("callbacks", {}))
+
+    @property
+    def complete(self) -> bool:
+        """Whether all updates are made, and nothing that follows them is due."""
+        trainer = self.trainer
+        return self.due is None and trainer.update_count >= trainer.config.num_updates
+
+    @property
+    def logged_step(self) -> int:
+        """Environment steps up to which metrics are written."""
+        trainer = self.trainer
+        return trainer.step_count - (trainer.steps_per_update if self.due else 0)
+
+    @property
+    def how_to_go_on(self) -> str:
+        """The command that continues from what is saved."""
+        if self.saved is None:
+            return "nothing is saved yet"
+        run = quoted_run(self.directory.path, self.trainer.config)
+        return f"continue: trpo train --resume {run}"
+
+    def save(self, progress: Progress | None = None) -> None:
+        """Write a checkpoint, and tell the callbacks if they are given the progress."""
+        try:
+            note: dict[str, Any] = {"callbacks": self.asked.get_state()}
+            if self.due is not None:
+                note["due"] = encoded_state("due", self.due.metrics)
+            path = self.directory.save(self.trainer, note)
+        except (OSError, FileError) as error:
+            tell(self.terminal, "no checkpoint was written", error)
+            return
+        self.saved = self.trainer.update_count
+        if progress is not None:
+            self.asked.on_checkpoint(progress, path)
+
+    def save_if_new(self, progress: Progress | None = None) -> None:
+        """Write a checkpoint unless the newest one has this state."""
+        if self.saved != self.trainer.update_count:
+            self.save(progress)
+
+    def save_last(self, progress: Progress | None) -> None:
+        """Write the run's last checkpoint.
+
+        Raises:
+            RunDirectoryError: it could not be written.
+        """
+        self.save_if_new(progress)
+        if self.saved != self.trainer.update_count:
+            raise RunDirectoryError(
+                "`run_dir`: expected room for the last checkpoint, got none. Older "
+                f"ones are as they were. Free some space, then {self.how_to_go_on}"
+            )
+
+
+def _require_metrics(metrics: Any, config: TrainConfig) -> None:
+    """Refuse what are no metrics of an update."""
+    known = {*COLUMNS, *cost_columns(config)}
+    if not (
+        isinstance(metrics, dict)
+        and {"policy/kl", "policy/status"} <= metrics.keys() <= known
+        and all(type(value) in (int, float) for value in metrics.values())
+        and metrics["policy/status"] in list(StepStatus)
+    ):
+        raise ValueError(f"`due`: expected an update's metrics, got {shown(metrics)}.")
+
+
+def tell(terminal: Terminal, what: str, error: Exception) -> None:
+    """Warn of what could not be written."""
+    terminal.say(
+        f"{what} ({error}): training goes on, what was saved before is kept, and the "
+        "next time it is tried again",
+        style="yellow",
+    )

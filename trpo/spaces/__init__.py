@@ -1,0 +1,1 @@
+"""From Gymnasium's spaces to the sizes, heads and first weights of networks."""

@@ -1,0 +1,277 @@
+"""Gymnasium spaces -> what a policy has to put out, and how actions come from it."""
+
+import dataclasses
+from typing import Any, NamedTuple
+
+import numpy as np
+from gymnasium import spaces
+
+from trpo.spaces.action_heads import BERNOULLI, CATEGORICAL, GAUSSIAN, MIXTURES, Head
+from trpo.spaces.architecture import Image
+from trpo.spaces.joint_actions import filled, first, leaves
+from trpo.spaces.observations import images_of, is_image, is_numbers, is_vector
+
+
+SUPPORTED = (
+    "observations: Box of numbers (of 64 bits at most, any shape, flattened), image "
+    "(Box of uint8 with 2 or 3 dimensions, encoded), Discrete, MultiDiscrete, "
+    "MultiBinary, and Dict or Tuple of these (one-hot and flattened, which "
+    "trpo.environments does); actions: Box of real numbers (of 64 bits at most, any "
+    "shape and bounds, flattened; finite bounds if policy_distribution is a squashed "
+    "one), Discrete, MultiDiscrete, MultiBinary, and Dict or Tuple of these"
+)
+
+
+class UnsupportedSpaceError(ValueError):
+    """The agent can't act in this space; the message names those it can."""
+
+
+class PolicySpec(NamedTuple):
+    """What an agent needs to know of an environment's spaces.
+
+    Attributes:
+        obs_dim: entries of one flattened observation.
+        head: distribution over actions as the agent samples and stores them.
+        action_low: [act_dim] lower bounds, -inf where there is none.
+        action_high: [act_dim] upper bounds, +inf where there is none.
+        action_shape: shape of the environment's action.
+        action_dtype: dtype of the environment's action.
+        action_start: [act_dim] what the environment calls the agent's 0; None if 0.
+        structure: the Dict or Tuple of actions, if it is one.
+        parts: its leaves in order: each one's columns of the agent's action, and spec.
+            The real entries of all leaves come before all choices.
+        images: those in an observation.
+    """
+
+    obs_dim: int
+    head: Head
+    action_low: np.ndarray
+    action_high: np.ndarray
+    action_shape: tuple[int, ...]
+    action_dtype: np.dtype
+    action_start: np.ndarray | None = None
+    structure: spaces.Dict | spaces.Tuple | None = None
+    parts: tuple[tuple[np.ndarray, "PolicySpec"], ...] = ()
+    images: tuple[Image, ...] = ()
+
+    @property
+    def act_dim(self) -> int:
+        """Entries of one flattened action."""
+        return self.head.act_dim
+
+    def to_environment(self, actions: np.ndarray) -> Any:
+        """Sampled actions [B, act_dim] as the environment takes them, [B, …].
+
+        Counted from the space's start, squashed or else clipped to its bounds, in its
+        shape and dtype; of a Dict or Tuple, one of such arrays.
+        """
+        if self.structure is not None:
+            parts = (spec.to_environment(actions[:, own]) for own, spec in self.parts)
+            return filled(self.structure, parts)
+        if self.action_start is not None:
+            # Not as floats, which have no digits left for a start of 2**60.
+            actions = actions.astype(np.int64) + self.action_start
+        if self.head.family.squashed:
+            share = 0.5 * (np.tanh(actions) + 1.0)
+            # Not low + share * (high - low): that can overflow.
+            actions = (1.0 - share) * self.action_low + share * self.action_high
+        # As np.clip, faster on few numbers.
+        clipped = np.minimum(np.maximum(actions, self.action_low), self.action_high)
+        return clipped.astype(self.action_dtype).reshape(-1, *self.action_shape)
+
+    def one_to_environment(self, action: np.ndarray) -> Any:
+        """One sampled action [act_dim] as one (not vectorised) environment takes it."""
+        return first(self.to_environment(action[None]))
+
+
+def policy_spec(
+    observation_space: spaces.Space,
+    action_space: spaces.Space,
+    policy_distribution: str = GAUSSIAN,
+) -> PolicySpec:
+    """What the spaces of one (not vectorised) environment ask of a policy.
+
+    Observations have to be arrays here; `trpo.environments.make.make_environment` makes
+    arrays of Discrete ones, of Dict ones and so on.
+
+    Args:
+        observation_space: Of the environment.
+        action_space: Of the environment.
+        policy_distribution: Over Box actions, see `trpo.config.run.TRPOConfig`.
+
+    Raises:
+        UnsupportedSpaceError: one of the spaces is not supported, or not with this
+            distribution; names it and those that are.
+    """
+    if not (is_vector(observation_space) or is_image(observation_space)):
+        raise _unsupported("observation", observation_space)
+    spec = _of_actions(
+        int(np.prod(observation_space.shape or ())), action_space, policy_distribution
+    )
+    return spec._replace(images=images_of(observation_space))
+
+
+def _of_actions(
+    obs_dim: int, action_space: spaces.Space, policy_distribution: str
+) -> PolicySpec:
+    """The spec but for the images."""
+    if isinstance(action_space, spaces.Dict | spaces.Tuple):
+        return _joint(obs_dim, action_space, policy_distribution)
+    for kind, fields_of in ACTIONS.items():
+        if isinstance(action_space, kind):
+            fields = fields_of(action_space)
+            if fields is not None:
+                spec = PolicySpec(
+                    obs_dim=obs_dim,
+                    action_shape=tuple(action_space.shape or ()),
+                    action_dtype=np.dtype(action_space.dtype),
+                    **fields,
+                )
+                return _distributed(spec, policy_distribution, action_space)
+    raise _unsupported("action", action_space)
+
+
+def _joint(
+    obs_dim: int, space: spaces.Dict | spaces.Tuple, policy_distribution: str
+) -> PolicySpec:
+    """One distribution over all leaves of a Dict or Tuple of actions.
+
+    Raises:
+        UnsupportedSpaceError: see `policy_spec`.
+    """
+    kinds = list(leaves(space))
+    nothing = spaces.Box(-1.0, 1.0, (1,))
+    try:
+        specs = [policy_spec(nothing, leaf) for leaf in kinds]
+    except UnsupportedSpaceError as error:
+        raise _unsupported("action", space) from error
+    if not specs:
+        raise _unsupported("action", space)
+    real = [not spec.head.options for spec in specs]
+    if all(real):
+        specs = [
+            _distributed(spec, policy_distribution, leaf)
+            for spec, leaf in zip(specs, kinds, strict=True)
+        ]
+    sizes = tuple(
+        size for spec, is_real in zip(specs, real, strict=True)
+        if not is_real for size in spec.head.options
+    )  # fmt: skip
+    head = Head(
+        sum(spec.act_dim for spec in specs),
+        _joint_distribution(space, any(real), len(sizes) > 0, policy_distribution),
+        sizes,
+    )
+    ends = [0, head.reals]
+    parts = []
+    for spec, is_real in zip(specs, real, strict=True):
+        start = ends[not is_real]
+        ends[not is_real] += spec.act_dim
+        parts.append((np.arange(start, start + spec.act_dim), spec))
+    order = np.argsort(np.concatenate([own for own, _ in parts]))
+    low, high = (
+        np.concatenate([getattr(s, n) for _, s in parts]).astype(np.float64)[order]
+        for n in ("action_low", "action_high")
+    )
+    return PolicySpec(
+        obs_dim, head, low, high, (head.act_dim,), np.dtype("float64"),
+        structure=space, parts=tuple(parts),
+    )  # fmt: skip
+
+
+def _joint_distribution(
+    space: spaces.Space, reals: bool, choices: bool, policy_distribution: str
+) -> str:
+    """The name of a joint distribution.
+
+    Raises:
+        UnsupportedSpaceError: there is none.
+    """
+    if not choices:
+        return policy_distribution
+    of_reals = {plain: mixed for mixed, plain in MIXTURES.items()}
+    if not reals:
+        of_reals = {GAUSSIAN: CATEGORICAL}
+    if policy_distribution not in of_reals:
+        raise UnsupportedSpaceError(
+            f"`policy_distribution`: expected {' or '.join(map(repr, of_reals))} for "
+            f"{space}, which has discrete parts, got {policy_distribution!r}."
+        )
+    return of_reals[policy_distribution]
+
+
+def _distributed(
+    spec: PolicySpec, policy_distribution: str, action_space: spaces.Space
+) -> PolicySpec:
+    """The spec with another distribution than a Box's default.
+
+    Raises:
+        UnsupportedSpaceError: the space can't have it.
+    """
+    if policy_distribution == GAUSSIAN:
+        return spec
+    if spec.head.distribution != GAUSSIAN:
+        raise UnsupportedSpaceError(
+            f"`policy_distribution`: expected the default for {action_space}, whose "
+            f"actions are {spec.head.distribution!r}, got {policy_distribution!r}, "
+            "which is for a Box of real numbers."
+        )
+    head = dataclasses.replace(spec.head, distribution=policy_distribution)
+    try:
+        head.check_bounds(spec.action_low, spec.action_high)
+    except ValueError as error:
+        raise UnsupportedSpaceError(
+            f"`action_space`: {SUPPORTED}; got {action_space}. {error}"
+        ) from error
+    return spec._replace(head=head)
+
+
+def _unsupported(role: str, space: spaces.Space) -> UnsupportedSpaceError:
+    return UnsupportedSpaceError(
+        f"`{role}_space`: expected a supported space ({SUPPORTED}), got {space}. Wrap "
+        "the environment, for example with gymnasium.wrappers.FlattenObservation."
+    )
+
+
+def _box(space: spaces.Box) -> dict[str, Any] | None:
+    if not (is_numbers(space) and np.issubdtype(space.dtype, np.floating)):
+        return None
+    return _fields(GAUSSIAN, space.low, space.high)
+
+
+def _discrete(space: spaces.Discrete) -> dict[str, Any]:
+    return _choices(np.array([space.n]), np.array([space.start]))
+
+
+def _multi_discrete(space: spaces.MultiDiscrete) -> dict[str, Any] | None:
+    return _choices(space.nvec, space.start) if space.nvec.size else None
+
+
+def _multi_binary(space: spaces.MultiBinary) -> dict[str, Any] | None:
+    ones = np.ones(space.shape or (), dtype=np.int64)
+    return _fields(BERNOULLI, 0 * ones, ones) if ones.size else None
+
+
+# One line for each kind of action: its fields of `PolicySpec`, None if unsupported.
+ACTIONS = {
+    spaces.Box: _box,
+    spaces.Discrete: _discrete,
+    spaces.MultiDiscrete: _multi_discrete,
+    spaces.MultiBinary: _multi_binary,
+}
+
+
+def _choices(sizes: np.ndarray, start: np.ndarray) -> dict[str, Any]:
+    sizes, start = (np.reshape(a, -1).astype(np.int64) for a in (sizes, start))
+    fields = _fields(CATEGORICAL, start, start + sizes - 1, tuple(sizes))
+    return fields | {"action_start": start if start.any() else None}
+
+
+def _fields(
+    distribution: str, low: np.ndarray, high: np.ndarray, sizes: tuple = ()
+) -> dict[str, Any]:
+    return {
+        "head": Head(int(np.size(low)), distribution, sizes),
+        "action_low": np.reshape(low, -1),
+        "action_high": np.reshape(high, -1),
+    }

@@ -1,0 +1,83 @@
+"""What is refused of a network that the user brings, in either framework."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+
+# Far above rounding, far below what another row of a batch would change.
+SAME = 1e-4
+
+
+class CustomNetworks(NamedTuple):
+    """The modules that the user brings; None where the agent makes its own."""
+
+    policy: Any = None
+    value: Any = None
+
+    def described(self) -> dict[str, str]:
+        """What a checkpoint says of the policy and the value network that were brought.
+
+        That is `module:name` of its class, where that can be imported.
+        """
+        given = {name: one for name, one in self._asdict().items() if one is not None}
+        return {name: _described(type(one)) for name, one in given.items()}
+
+    def require_unshared(self, share_encoder: bool) -> None:
+        """Raise ValueError if one was brought and the encoder is to be shared."""
+        if share_encoder and self != (None, None):
+            raise ValueError(
+                "`share_encoder`: expected False with a `policy_network` or "
+                "`value_network` of your own, got True: nothing tells which of their "
+                "layers encode."
+            )
+
+
+def _described(kind: type) -> str:
+    module, name = kind.__module__, kind.__qualname__
+    importable = module != "__main__" and "<locals>" not in name
+    return f"{module}:{name}" if importable else "given in Python"
+
+
+def require_stateless(name: str, found: Sequence[str]) -> None:
+    """Raise ValueError if anything but parameters was found, named by its type."""
+    if found:
+        raise ValueError(
+            f"`{name}`: expected a function of its parameters alone, got {found[0]}. "
+            "The trust region compares a policy with itself, so a network may neither "
+            "be random nor keep a state: leave dropout out, and replace batch by layer "
+            "normalisation."
+        )
+
+
+def run_or_refuse(name: str, network: Callable, obs: Any) -> Any:
+    """What the network puts out; its error as a ValueError that names it."""
+    try:
+        return network(obs)
+    except Exception as error:
+        raise ValueError(
+            f"`{name}`: expected a network of observations [N, {obs.shape[1]}], flat, "
+            f"got {type(error).__name__}: {error}"
+        ) from error
+
+
+def require_outputs(name: str, outputs: Any, shape: tuple[int, ...]) -> None:
+    """Raise ValueError unless the network put out an array of this shape."""
+    got = getattr(outputs, "shape", None)
+    if got is None or tuple(got) != shape:
+        raise ValueError(
+            f"`{name}`: expected outputs [N, {shape[1]}] (for a policy, as "
+            f"`trpo.spaces.action_heads.Head.output_dim` says), got "
+            f"{type(outputs) if got is None else list(got)} for N = {shape[0]}."
+        )
+
+
+def require_same(
+    name: str, whole: np.ndarray, again: np.ndarray, alone: np.ndarray
+) -> None:
+    """Raise ValueError unless a second call, and each row alone, gave the same."""
+    if not np.array_equal(whole, again):
+        require_stateless(name, ["other outputs in a second call"])
+    if not np.allclose(whole, alone, rtol=SAME, atol=SAME):
+        require_stateless(name, ["outputs that depend on the other rows of a batch"])

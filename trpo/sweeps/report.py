@@ -1,0 +1,101 @@
+"""The table and the figure of a sweep."""
+
+import csv
+import io
+import statistics
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from trpo.common.files import Folder
+from trpo.runs.learning_curves import can_be_drawn, label, png, without_tex
+from trpo.runs.metrics import read_metrics
+
+
+class SweepRow(NamedTuple):
+    """The result of one run.
+
+    Attributes:
+        env_id: Gymnasium id.
+        setting: what was swept, in words.
+        seed: of the run.
+        mean: return of the final evaluation.
+        std: its population standard deviation over episodes.
+        path: run directory.
+    """
+
+    env_id: str
+    setting: str
+    seed: int
+    mean: float
+    std: float
+    path: Path
+
+
+def write_report(rows: Sequence[SweepRow], root: Path) -> str:
+    """Write results.csv, results.md and learning_curves.png; returns the table."""
+    results = io.StringIO(newline="")
+    writer = csv.writer(results)
+    writer.writerow(("env_id", "setting", "seed", "return_mean", "return_std"))
+    for row in rows:
+        writer.writerow((row.env_id, row.setting, row.seed, row.mean, row.std))
+    lines = [
+        "| environment | setting | seeds | return, mean ± std over seeds | worst |",
+        "|---|---|---:|---:|---:|",
+    ]
+    for (env_id, setting), group in _groups(rows).items():
+        means = [row.mean for row in group]
+        lines.append(
+            f"| {env_id} | {setting} | {len(means)} | {statistics.fmean(means):.2f} ± "
+            f"{statistics.pstdev(means):.2f} | {min(means):.2f} |"
+        )
+    text = "\n".join(lines)
+    with Folder(root) as folder:
+        folder.write("results.csv", results.getvalue().encode())
+        folder.write("results.md", f"{text}\n".encode())
+        if rows:
+            folder.write("learning_curves.png", _drawn(rows))
+    return text
+
+
+def _groups(rows: Sequence[SweepRow]) -> dict[tuple[str, str], list[SweepRow]]:
+    groups: dict[tuple[str, str], list[SweepRow]] = {}
+    for row in rows:
+        groups.setdefault((row.env_id, row.setting), []).append(row)
+    return groups
+
+
+@without_tex
+def _drawn(rows: Sequence[SweepRow]) -> bytes:
+    """Return over steps, one panel an environment, the mean of each setting's seeds."""
+    # Slow to import.
+    from matplotlib.figure import Figure
+
+    env_ids = list(dict.fromkeys(row.env_id for row in rows))
+    figure = Figure(figsize=(4.5 * len(env_ids), 3.4), layout="constrained")
+    panels = figure.subplots(1, len(env_ids), squeeze=False)[0]
+    for axes, env_id in zip(panels, env_ids, strict=True):
+        for (env, setting), group in _groups(rows).items():
+            if env == env_id:
+                steps, means = _mean_curve([row.path for row in group])
+                axes.plot(steps, means, label=label(f"{setting} ({len(group)})"))
+        axes.set_title(label(env_id))
+        axes.set_xlabel("environment steps")
+        axes.grid(alpha=0.3)
+        axes.legend(fontsize="small")
+    panels[0].set_ylabel("episode return, mean of last 100")
+    return png(figure)
+
+
+def _mean_curve(paths: Sequence[Path]) -> tuple[list[float], list[float]]:
+    """Steps at which any of the runs has a return, and the mean of those that do."""
+    name = "rollout/episode_return_mean"
+    values: dict[float, list[float]] = {}
+    for path in paths:
+        for row in read_metrics(path / "metrics.csv"):
+            if can_be_drawn(row.get(name)):
+                values.setdefault(row["step"], []).append(row[name])
+    steps = sorted(values)
+    return steps, [float(np.mean(values[step])) for step in steps]

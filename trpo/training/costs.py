@@ -1,0 +1,161 @@
+"""The costs' half of the training loop: their advantages, scale, limit and records."""
+
+import collections
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from trpo.config.run import TrainConfig
+from trpo.data.advantages import generalized_advantages
+from trpo.data.constrained_types import COST_METRICS, ConstrainedBatch, Costs
+from trpo.data.normalization import ReturnScaler
+from trpo.data.types import Batch, Rollout, RolloutCosts
+
+
+COST_LOOP_METRICS = (
+    "rollout/episode_cost_mean",
+    "cost/limit",
+    "cost/episode_cost",
+    "cost/excess",
+    "rollout/cost_scale",
+)
+COST_COLUMNS = (*COST_LOOP_METRICS, *COST_METRICS)
+
+
+def cost_columns(config: TrainConfig) -> tuple[str, ...]:
+    """Names of a run's metrics about costs; none without a limit."""
+    return () if config.agent.cost_limit is None else COST_COLUMNS
+
+
+class EpisodeCost(NamedTuple):
+    """Of the episodes that the limit is compared with.
+
+    Attributes:
+        cost: mean cost.
+        length: mean number of steps.
+        error: standard error of `cost`; 0 of a single episode.
+    """
+
+    cost: float
+    length: float
+    error: float = 0.0
+
+
+class CostTraining:
+    """What a training with a limit on costs knows of them.
+
+    Args:
+        config: Of the run, whose agent has a `cost_limit`.
+        recent_episodes: How many the reported mean is of.
+    """
+
+    def __init__(self, config: TrainConfig, recent_episodes: int) -> None:
+        self._config = config
+        agent = config.agent
+        assert agent.cost_limit is not None
+        self._limit = agent.cost_limit
+        self.scaler = ReturnScaler(config.num_envs, agent.cost_gamma)
+        self.recent: collections.deque = collections.deque(maxlen=recent_episodes)
+        self.ended: EpisodeCost | None = None
+        self._metrics: dict[str, float] = {}
+
+    def batch(self, samples: Batch, rollout: Rollout) -> ConstrainedBatch:
+        """The samples with their costs.
+
+        Cost advantages are centred and not divided by their deviation: they have to
+        stay in the units of the excess. That is J - limit, of the mean cost J of an
+        episode or its upper bound, over the mean length of one: to the mean cost of a
+        step, which is what the cost surrogate is of, it is as J to the whole episode's
+        (as Ray et al. 2019, "Benchmarking Safe Exploration in Deep Reinforcement
+        Learning", have it).
+
+        Args:
+            samples: What the rollout became.
+            rollout: With its costs.
+        """
+        given, agent = rollout.costs, self._config.agent
+        assert given is not None
+        costs = given.costs
+        if self._config.scale_returns:
+            done = rollout.terminated | rollout.truncated
+            self.scaler.update(costs, done, rollout.valid)
+            costs = costs / self.scaler.scale
+        advantages, returns = generalized_advantages(
+            costs,
+            given.values,
+            given.next_values,
+            rollout.terminated,
+            rollout.truncated,
+            gamma=agent.cost_gamma,
+            gae_lambda=agent.cost_lambda,
+        )
+        chosen = advantages[rollout.valid]
+        episode = self._episode(rollout, given)
+        scale = self.scaler.scale if self._config.scale_returns else 1.0
+        bound = episode.cost + agent.cost_standard_errors * episode.error
+        excess = (bound - self._limit) / episode.length / scale
+        self._metrics = {
+            "cost/limit": self._limit,
+            "cost/episode_cost": episode.cost,
+            "cost/excess": excess,
+            "rollout/cost_scale": scale,
+        }
+        return ConstrainedBatch.of(
+            samples,
+            Costs(chosen - chosen.mean(), returns[rollout.valid], np.float64(excess)),
+        )
+
+    def _episode(self, rollout: Rollout, given: RolloutCosts) -> EpisodeCost:
+        """Of those that have ended in the rollout, or in the last in which any has.
+
+        Before any has, of those under way, as if they ended now.
+        """
+        if rollout.episodes:
+            costs = [episode.cost for episode in rollout.episodes]
+            lengths = [episode.length for episode in rollout.episodes]
+            count = len(costs)
+            error = np.std(costs, ddof=1) / count**0.5 if count > 1 else 0.0
+            self.ended = EpisodeCost(
+                float(np.mean(costs)), float(np.mean(lengths)), float(error)
+            )
+            self.recent.extend(costs)
+        if self.ended is not None:
+            return self.ended
+        return EpisodeCost(given.open_cost, max(given.open_length, 1.0))
+
+    def metrics(self) -> dict[str, float]:
+        """Of the last update, under `COST_LOOP_METRICS`."""
+        found = dict(self._metrics)
+        if self.recent:
+            found["rollout/episode_cost_mean"] = float(np.mean(self.recent))
+        return found
+
+    def mark(self) -> tuple:
+        """All that `get_state` is made of, to come back to; cheap."""
+        own = self.scaler.moments
+        moments = (own.count, own.mean, own.squared_deviations)
+        return moments, self.scaler.discounted, self.recent.copy(), self.ended
+
+    def return_to(self, mark: tuple) -> None:
+        """Make `get_state` what it was at `mark`."""
+        moments, self.scaler.discounted, self.recent, self.ended = mark
+        own = self.scaler.moments
+        own.count, own.mean, own.squared_deviations = moments
+
+    def get_state(self) -> dict[str, np.ndarray]:
+        """What the rest of the run depends on, under the names of a checkpoint."""
+        ended = self.ended or ()
+        return self.scaler.get_state() | {
+            "recent_episodes": np.array(self.recent, dtype=np.float64),
+            "ended": np.array(ended, dtype=np.float64),
+        }
+
+    def set_state(self, state: Mapping[str, Any]) -> None:
+        """Continue from what `get_state` returned."""
+        self.scaler.set_state(state)
+        self.recent.clear()
+        self.recent.extend(map(float, state["recent_episodes"]))
+        self.ended = (
+            EpisodeCost(*map(float, state["ended"])) if len(state["ended"]) else None
+        )

@@ -1,0 +1,102 @@
+"""The state of a training: its parts by name, and how to come back to it."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+
+from trpo.data.normalization import MOMENTS
+
+
+# Episodes that `rollout/episode_return_mean` averages over, as in Stable-Baselines3.
+RECENT_EPISODES = 100
+OTHERS = ("return_scaler.", "environment.", "training.", "costs.")
+
+
+def agent_state(state: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The agent's part of a training state."""
+    return {name: array for name, array in state.items() if not name.startswith(OTHERS)}
+
+
+def part_of(state: Mapping[str, np.ndarray], prefix: str) -> dict[str, Any]:
+    """The part of a training state that is called `prefix`, without that."""
+    prefix += "."
+    return {
+        name.removeprefix(prefix): array
+        for name, array in state.items()
+        if name.startswith(prefix)
+    }
+
+
+def unrecorded(state: Mapping[str, np.ndarray]) -> list[int]:
+    """Environments that can't be restored in the middle of their episode."""
+    environment = part_of(state, "environment")
+    lost = ~environment["replayable"] & (environment["episode_length"] > 0)
+    return [int(i) for i in np.flatnonzero(lost)]
+
+
+def mark(trainer: Any) -> tuple:
+    """All that a trainer's `get_state` is made of, to come back to; cheap."""
+    scaler, moments = trainer.return_scaler, trainer.return_scaler.moments
+    return (
+        trainer.agent.snapshot(),
+        trainer.collector.mark(),
+        (moments.count, moments.mean, moments.squared_deviations),
+        scaler.discounted,
+        (trainer.update_count, trainer.episode_count, trainer.recent.copy()),
+        None if trainer.costs is None else trainer.costs.mark(),
+    )
+
+
+def state_at(trainer: Any, marked: tuple) -> dict[str, np.ndarray]:
+    """The state at `mark`, under canonical names, whatever has come since.
+
+    Of a run without a limit on costs.
+    """
+    agent, collector, of_moments, discounted, (update, episodes, recent), _ = marked
+    state = trainer.agent.state_at(agent)
+    scaler = {n: np.array(a) for n, a in zip(MOMENTS, of_moments, strict=True)}
+    for prefix, part in (
+        ("return_scaler", {**scaler, "discounted": discounted.copy()}),
+        ("environment", trainer.collector.state_at(collector)),
+    ):
+        state |= {f"{prefix}.{name}": array for name, array in part.items()}
+    return state | counted(update, episodes, recent)
+
+
+def counted(
+    updates: int, episodes: int, recent: Iterable[tuple[float, int]]
+) -> dict[str, np.ndarray]:
+    """What a training has counted, and its recent episodes, by canonical names."""
+    return {
+        "training.update": np.array(updates, dtype=np.int64),
+        "training.episodes": np.array(episodes, dtype=np.int64),
+        "training.recent_episodes": np.array(list(recent), dtype=np.float64).reshape(
+            -1, 2
+        ),
+    }
+
+
+def counts_of(
+    state: Mapping[str, np.ndarray],
+) -> tuple[int, int, list[tuple[float, int]]]:
+    """What `counted` was given."""
+    recent = state["training.recent_episodes"]
+    return (
+        int(state["training.update"]),
+        int(state["training.episodes"]),
+        [(float(row[0]), int(row[1])) for row in recent],
+    )
+
+
+def return_to(trainer: Any, before: tuple) -> None:
+    """Make every byte of `get_state` what it was at `mark`."""
+    agent, collector, of_moments, discounted, counts, costs = before
+    trainer.return_scaler.discounted = discounted
+    if trainer.costs is not None:
+        trainer.costs.return_to(costs)
+    trainer.agent.restore(agent)
+    trainer.collector.return_to(collector)
+    moments = trainer.return_scaler.moments
+    moments.count, moments.mean, moments.squared_deviations = of_moments
+    trainer.update_count, trainer.episode_count, trainer.recent = counts
