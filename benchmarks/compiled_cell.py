@@ -25,7 +25,7 @@ def measure_compiled(cell: Cell, settings: dict[str, Any]) -> dict[str, Any]:
         seconds of the first call less those of a later one.
     """
     reserve_cpu_devices(SEEDS[cell.subject])
-    from trpo_jax.compiled_run import CompiledTrainer
+    from trpo_jax.loop.trainer import CompiledTrainer
 
     config = training_config(cell.env_id, cell.num_envs, device=cell.device)
     steps = config.num_envs * config.rollout_steps

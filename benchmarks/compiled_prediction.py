@@ -70,9 +70,9 @@ def predict(num_envs: int, number: int) -> Prediction:
 
 def iteration_program(env_id: str, num_envs: int) -> str:
     """XLA's optimised program of one iteration, noise included."""
-    from trpo_jax.compiled_iteration import iterate
-    from trpo_jax.compiled_rollout import draw_noise
-    from trpo_jax.compiled_run import CompiledTrainer
+    from trpo_jax.loop.iteration import iterate
+    from trpo_jax.loop.rollout import draw_noise
+    from trpo_jax.loop.trainer import CompiledTrainer
 
     config = training_config(env_id, num_envs)
     trainer = CompiledTrainer([config], longest_chunk=CHUNK, episodes=1)

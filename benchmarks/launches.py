@@ -33,7 +33,8 @@ TRIPS = re.compile(r'"known_trip_count":\{"n":"(\d+)"')
 
 def optimised_program(size: Size) -> str:
     """XLA's optimised program of one update, for the platform that JAX runs on."""
-    from trpo_jax import TRPOAgent, compiled
+    from trpo_jax import TRPOAgent
+    from trpo_jax.agent import update as compiled
 
     agent = TRPOAgent(
         size.obs_dim, size.act_dim, -1.0, 1.0, "cpu", size.layers, size.layers,

@@ -128,7 +128,7 @@ def _torch_product(
 ) -> Callable[[], Any]:
     import torch
 
-    from trpo_torch.device import resolve_device
+    from trpo_torch.devices.device import resolve_device
 
     on = resolve_device(device)
     a, b = torch.ones(left, device=on), torch.ones(right, device=on)
@@ -147,7 +147,7 @@ def _jax_product(
 ) -> Callable[[], Any]:
     import jax
 
-    from trpo_jax.device import matmul_precision, resolve_device
+    from trpo_jax.devices.device import matmul_precision, resolve_device
 
     on = resolve_device(device)
     a, b = (jax.device_put(np.ones(shape, np.float32), on) for shape in (left, right))
@@ -168,7 +168,7 @@ def _copy(device: str) -> Callable[[], Any]:
         return lambda: np.copyto(target, source)
     import torch
 
-    from trpo_torch.device import resolve_device
+    from trpo_torch.devices.device import resolve_device
 
     on = resolve_device(device)
     old = torch.ones(COPY_BYTES // 4, device=on)

@@ -129,7 +129,7 @@ def make_subject(cell: Cell, problem: Problem, epochs: int = EPOCHS) -> Subject:
 
 def precision_has_effect(backend: str, device: str, precision: str) -> bool:
     """Whether asking for `precision` changes a float32 matrix product at all."""
-    module = importlib.import_module(f"trpo_{backend}.device")
+    module = importlib.import_module(f"trpo_{backend}.devices.device")
     a = np.random.default_rng(0).standard_normal((512, 512)).astype(np.float32)
     results = []
     for name in ("float32", precision):

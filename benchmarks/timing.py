@@ -80,7 +80,7 @@ def device_peak_bytes(backend: str, device: str) -> int | None:
     if device == "cpu":
         return None
     if backend == "jax":
-        from trpo_jax.device import resolve_device
+        from trpo_jax.devices.device import resolve_device
 
         statistics: Any = resolve_device(device).memory_stats() or {}
         return statistics.get("peak_bytes_in_use")

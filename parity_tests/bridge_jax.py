@@ -18,23 +18,15 @@ from trpo.config.run import TRPOConfig
 from trpo.config.step_options import thinned
 from trpo.data.types import Batch
 from trpo.spaces.action_heads import Head
-from trpo_jax import (
-    TRPOAgent as TRPOAgent,
-    distributions,
-    fisher,
-    objective,
-    policy_update,
-    regression,
-    state,
-    step_memory,
-    step_parts,
-    value_update,
-)
-from trpo_jax.compiled import Functions, TRPOState
-from trpo_jax.device import matmul_precision as precision_of, resolve_device
+from trpo_jax import TRPOAgent as TRPOAgent, distributions, step_memory
+from trpo_jax.agent import state
+from trpo_jax.agent.update import Functions, TRPOState
+from trpo_jax.critic import regression, value_update
+from trpo_jax.devices.device import matmul_precision as precision_of, resolve_device
 from trpo_jax.distributions import Distribution
-from trpo_jax.flat_policy import flat_policy
-from trpo_jax.networks import critic_function, policy_function
+from trpo_jax.networks.feedforward import critic_function, policy_function
+from trpo_jax.policy_step import fisher, objective, step as policy_update, step_parts
+from trpo_jax.policy_step.flat_policy import flat_policy
 
 
 # What the policy's stages do not depend on.

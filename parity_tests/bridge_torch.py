@@ -11,21 +11,13 @@ from parity_tests.cases import Problem
 from parity_tests.reference_update import Teacher
 from trpo.config.step_options import thinned
 from trpo.data.types import Batch
-from trpo_torch import (
-    TRPOAgent as TRPOAgent,
-    distributions,
-    fisher,
-    objective,
-    policy_update,
-    regression,
-    state,
-    step_memory,
-    step_parts,
-    value_update,
-)
-from trpo_torch.device import matmul_precision as precision_of
-from trpo_torch.flat_policy import flat_policy
-from trpo_torch.networks import Critic, Policy
+from trpo_torch import TRPOAgent as TRPOAgent, distributions, step_memory
+from trpo_torch.agent import state
+from trpo_torch.critic import regression, value_update
+from trpo_torch.devices.device import matmul_precision as precision_of
+from trpo_torch.networks.feedforward import Critic, Policy
+from trpo_torch.policy_step import fisher, objective, step as policy_update, step_parts
+from trpo_torch.policy_step.flat_policy import flat_policy
 
 
 def stages(

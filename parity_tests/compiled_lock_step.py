@@ -24,10 +24,10 @@ from trpo.config.run import TrainConfig
 from trpo.data.types import Batch, Rates, Rollout
 from trpo.rollout.collector import RolloutCollector
 from trpo.training.trainer import Trainer
-from trpo_jax import compiled_iteration, compiled_rollout
-from trpo_jax.compiled_environment import functional_environment
-from trpo_jax.compiled_rollout import IterationNoise
-from trpo_jax.compiled_run import CompiledTrainer
+from trpo_jax.loop import iteration as compiled_iteration, rollout as compiled_rollout
+from trpo_jax.loop.environment import functional_environment
+from trpo_jax.loop.rollout import IterationNoise
+from trpo_jax.loop.trainer import CompiledTrainer
 
 
 # Fields that both loops' rollouts have.

@@ -11,8 +11,8 @@ import torch
 
 from parity_tests.tolerances import assert_parity
 from trpo.data.constrained_types import StepKind
-from trpo_jax import dual as jax_dual
-from trpo_torch import dual as torch_dual
+from trpo_jax.policy_step import constrained_dual as jax_dual
+from trpo_torch.policy_step import constrained_dual as torch_dual
 
 
 class Dense(NamedTuple):

@@ -45,10 +45,10 @@ def programs() -> Iterator[tuple[str, str]]:
     from trpo.common.random_streams import minibatch_orders
     from trpo.config.presets import preset_config
     from trpo.data.types import Batch, Rates
-    from trpo_jax import compiled
-    from trpo_jax.agent import TRPOAgent
-    from trpo_jax.compiled_run import CompiledTrainer
-    from trpo_jax.compiled_training import run_chunk
+    from trpo_jax.agent import update as compiled
+    from trpo_jax.agent.agent import TRPOAgent
+    from trpo_jax.loop.program import run_chunk
+    from trpo_jax.loop.trainer import CompiledTrainer
 
     agent = TRPOAgent(3, 1, -2.0, 2.0, "cpu", (64, 64), (64, 64))
     obs, column = np.zeros((256, 3), np.float32), np.zeros((256, 1), np.float32)

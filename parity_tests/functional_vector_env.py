@@ -1,7 +1,7 @@
 """A functional environment stepped from the host, on random words that are given.
 
 Written from Gymnasium's interfaces alone, one environment after the other, so that it
-shares nothing with `trpo_jax.compiled_environment` but the environment itself.
+shares nothing with `trpo_jax.loop.environment` but the environment itself.
 """
 
 from collections.abc import Iterator

@@ -18,19 +18,16 @@ from parity_tests.reference import Network
 from trpo.data.types import Batch
 from trpo.spaces.action_heads import GAUSSIAN
 from trpo.spaces.architecture import PLAIN
-from trpo_jax import (
-    fisher as jax_fisher,
-    policy_update as jax_update,
-    state as jax_state,
-)
+from trpo_jax.agent import state as jax_state
 from trpo_jax.distributions import kl_old_to_new as jax_kl
-from trpo_jax.flat_policy import flat_policy as jax_flat_policy
-from trpo_jax.networks import policy_function
-from trpo_jax.objective import surrogate as jax_surrogate
-from trpo_torch import fisher as torch_fisher, policy_update as torch_update
+from trpo_jax.networks.feedforward import policy_function
+from trpo_jax.policy_step import fisher as jax_fisher, step as jax_update
+from trpo_jax.policy_step.flat_policy import flat_policy as jax_flat_policy
+from trpo_jax.policy_step.objective import surrogate as jax_surrogate
 from trpo_torch.distributions import kl_old_to_new as torch_kl
-from trpo_torch.flat_policy import flat_policy as torch_flat_policy
-from trpo_torch.objective import surrogate as torch_surrogate
+from trpo_torch.policy_step import fisher as torch_fisher, step as torch_update
+from trpo_torch.policy_step.flat_policy import flat_policy as torch_flat_policy
+from trpo_torch.policy_step.objective import surrogate as torch_surrogate
 
 
 # The original's: added to both of CG's denominators.

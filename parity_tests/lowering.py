@@ -9,7 +9,7 @@ from jax import export
 from parity_tests import bridges, cases
 from trpo.common.random_streams import minibatch_orders
 from trpo.data.types import Batch, Rates
-from trpo_jax import compiled
+from trpo_jax.agent import update as compiled
 
 
 def arguments(dtype: str = "float32") -> tuple:

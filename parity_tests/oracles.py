@@ -31,8 +31,8 @@ from parity_tests.golden_probe import Probe
 from parity_tests.reference import Network
 from parity_tests.reference_distributions import of_problem
 from parity_tests.tolerances import assert_parity
-from trpo_jax import conjugate_gradient as jax_cg
-from trpo_torch import conjugate_gradient as torch_cg
+from trpo_jax.solvers import conjugate_gradient as jax_cg
+from trpo_torch.solvers import conjugate_gradient as torch_cg
 
 
 DIFFERENCE = 1e-5

@@ -17,20 +17,12 @@ from parity_tests.environment import QUICK
 from parity_tests.recurrent_problems import RecurrentProblem, agent, build
 from parity_tests.tolerances import assert_parity
 from trpo.rollout.collector import RolloutCollector
-from trpo_jax import (
-    fisher as jax_fisher,
-    policy_update as jax_update,
-    regression as jax_regression,
-    sequence_fit as jax_fit,
-    state as jax_state,
-)
-from trpo_jax.recurrent import RecurrentPolicyFunction as JaxFunction
-from trpo_torch import (
-    fisher as torch_fisher,
-    policy_update as torch_update,
-    regression as torch_regression,
-    sequence_fit as torch_fit,
-)
+from trpo_jax.agent import state as jax_state
+from trpo_jax.critic import fit_sequences as jax_fit, regression as jax_regression
+from trpo_jax.networks.recurrent import RecurrentPolicyFunction as JaxFunction
+from trpo_jax.policy_step import fisher as jax_fisher, step as jax_update
+from trpo_torch.critic import fit_sequences as torch_fit, regression as torch_regression
+from trpo_torch.policy_step import fisher as torch_fisher, step as torch_update
 
 
 KINDS = ("gru", "lstm")

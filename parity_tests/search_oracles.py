@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 
 from parity_tests.distribution_oracles import host, native
-from trpo_jax import line_search as jax_line_search
-from trpo_torch import line_search as torch_line_search
+from trpo_jax.solvers import line_search as jax_line_search
+from trpo_torch.solvers import line_search as torch_line_search
 
 
 def check_line_search(framework: str) -> None:

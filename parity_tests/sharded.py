@@ -100,7 +100,7 @@ def update(
     """A sharded update's results, and what each rank has learned, as bytes."""
     if framework == "jax":
         return _on_devices(problem, dtype, size)
-    with mock.patch("trpo_torch.reduction.distributed.all_reduce", _all_reduce):
+    with mock.patch("trpo_torch.devices.reduction.distributed.all_reduce", _all_reduce):
         found = run_ranks(size, lambda ranks: _of_rank(problem, dtype, ranks))
     return found[0][0], [digest for _, digest in found]
 
@@ -108,7 +108,7 @@ def update(
 def _on_devices(problem: Problem, dtype: str, size: int) -> tuple[Stages, list[bytes]]:
     import jax
 
-    from trpo_jax import agent as jax_agent
+    from trpo_jax.agent import agent as jax_agent
 
     devices = jax.local_devices()[:size]
     if len(devices) < size:

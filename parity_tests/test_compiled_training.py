@@ -16,14 +16,14 @@ from parity_tests.compiled_lock_step import (
 )
 from parity_tests.environment import QUICK
 from trpo.runs.members import members_of
-from trpo_jax import (
-    compiled_iteration,
-    compiled_rollout,
-    compiled_run,
-    compiled_statistics,
+from trpo_jax.loop import (
+    iteration as compiled_iteration,
+    rollout as compiled_rollout,
+    statistics as compiled_statistics,
+    trainer as compiled_run,
 )
-from trpo_jax.compiled_run import CompiledTrainer
-from trpo_jax.compiled_training import run_chunk
+from trpo_jax.loop.program import run_chunk
+from trpo_jax.loop.trainer import CompiledTrainer
 
 
 BOUND = 1e-9

@@ -14,21 +14,15 @@ from parity_tests.canonical import flatten
 from parity_tests.environment import QUICK
 from trpo.config.run import TRPOConfig
 from trpo.data.types import Batch
-from trpo_jax import (
-    lbfgs as jax_lbfgs,
-    state as jax_state,
-    value_loss as jax_loss,
-    value_update as jax_update,
-)
-from trpo_jax.compiled import build_value_optimizer
-from trpo_jax.networks import critic_function
-from trpo_torch import (
-    lbfgs as torch_lbfgs,
-    state as torch_state,
-    value_loss as torch_loss,
-    value_update as torch_update,
-)
-from trpo_torch.networks import Critic
+from trpo_jax import lbfgs as jax_lbfgs
+from trpo_jax.agent import state as jax_state
+from trpo_jax.agent.update import build_value_optimizer
+from trpo_jax.critic import loss as jax_loss, value_update as jax_update
+from trpo_jax.networks.feedforward import critic_function
+from trpo_torch import lbfgs as torch_lbfgs
+from trpo_torch.agent import state as torch_state
+from trpo_torch.critic import loss as torch_loss, value_update as torch_update
+from trpo_torch.networks.feedforward import Critic
 
 
 BACKENDS = ("torch", "jax")

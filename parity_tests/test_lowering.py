@@ -8,7 +8,7 @@ import torch
 from parity_tests import bridges, cases
 from parity_tests.lowering import arguments, check_full_precision, lower_for_cuda
 from trpo.data.types import Rates
-from trpo_jax import compiled
+from trpo_jax.agent import update as compiled
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,8 @@ import torch
 
 from parity_tests import cases, evidence, reference, rings
 from parity_tests.tolerances import BOUNDS, assert_parity, relative_error
-from trpo_torch import distributions, fisher
+from trpo_torch import distributions
+from trpo_torch.policy_step import fisher
 
 
 @pytest.fixture(scope="module")

@@ -7,8 +7,9 @@ import pytest
 
 from parity_tests import recurrent_problems
 from parity_tests.canonical import flatten
-from trpo_jax import state as jax_state
-from trpo_torch import sequence_fit as torch_sequences, state as torch_state
+from trpo_jax.agent import state as jax_state
+from trpo_torch.agent import state as torch_state
+from trpo_torch.critic import fit_sequences as torch_sequences
 
 
 @pytest.mark.parametrize(

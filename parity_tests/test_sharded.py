@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from parity_tests import sharded
-from trpo_torch import reduction
+from trpo_torch.devices import reduction
 
 
 @pytest.mark.parametrize(

@@ -68,7 +68,7 @@ def start(command: list[str], size: int, **variables: str) -> list[subprocess.Po
 def main(backend: str, directory: str) -> None:
     """Three updates together; then rank 1 dies in the middle of the fourth."""
     config = config_of(backend)
-    ranks = importlib.import_module(f"trpo_{backend}.distributed").start()
+    ranks = importlib.import_module(f"trpo_{backend}.devices.processes").start()
     watch = RankWatch(ranks, timeout=300.0)
     if ranks.rank:
         trainer = Dying(config, ranks=ranks)

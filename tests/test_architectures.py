@@ -8,8 +8,8 @@ from flax import nnx
 
 from tests.agents import BACKENDS, fingerprint, make_agent, make_batch
 from trpo.spaces.architecture import ACTIVATIONS
-from trpo_jax import mlp as jax_mlp
-from trpo_torch import mlp as torch_mlp
+from trpo_jax.networks import mlp as jax_mlp
+from trpo_torch.networks import mlp as torch_mlp
 
 
 @pytest.mark.parametrize("name", ACTIVATIONS)

@@ -34,7 +34,7 @@ def test_an_uneven_rest_counts_by_its_samples(backend, monkeypatch):
     """Where chunks are averaged, not added up, the last one weighs too much."""
     import importlib
 
-    reduction = importlib.import_module(f"trpo_{backend}.reduction")
+    reduction = importlib.import_module(f"trpo_{backend}.devices.reduction")
     monkeypatch.setattr(reduction, "weighted", lambda tangent: tangent)
     whole, chunked = make_agent(backend), make_agent(backend, **UNEVEN)
     batch = make_batch(whole, 41)
@@ -69,7 +69,7 @@ def test_torch_keeps_the_activations_of_one_chunk():
 
 
 def test_jax_needs_less_memory_for_chunks():
-    from trpo_jax.compiled import update
+    from trpo_jax.agent.update import update
 
     def temporary(rows: int | None) -> int:
         agent = make_agent(

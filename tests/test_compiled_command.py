@@ -228,7 +228,7 @@ def test_callbacks_between_chunks_and_a_figure_of_all_members(tmp_path, capsys):
 def test_all_is_saved_before_the_last_evaluation_which_a_signal_leaves_out(
     tmp_path, monkeypatch, capsys, seeds
 ):
-    from trpo_jax.compiled_run import CompiledTrainer
+    from trpo_jax.loop.trainer import CompiledTrainer
 
     run, config = tmp_path / "run", small(eval_interval=0)
     advance, cut = CompiledTrainer.advance, []

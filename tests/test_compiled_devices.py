@@ -43,7 +43,7 @@ import dataclasses, sys
 import jax, jax.numpy as jnp, numpy as np
 from jax.sharding import Mesh, PartitionSpec as P
 from trpo_jax import compiled_training, side_by_side
-from trpo_jax.compiled_run import CompiledTrainer
+from trpo_jax.loop.trainer import CompiledTrainer
 from tests.test_compiled_command import small
 
 def trained(limit, **changes):

@@ -14,8 +14,8 @@ from trpo.data.types import Rates
 from trpo.rollout.transitions import NonFiniteTransitionError
 from trpo.runs.members import SWEEPABLE
 from trpo.spaces.action_heads import Head
-from trpo_jax import compiled_statistics
-from trpo_jax.compiled_environment import (
+from trpo_jax.loop import statistics as compiled_statistics
+from trpo_jax.loop.environment import (
     FunctionalEnvironment,
     functional_environment,
     shipped_ids,
@@ -23,9 +23,9 @@ from trpo_jax.compiled_environment import (
     step,
     to_environment,
 )
-from trpo_jax.compiled_iteration import Hyperparameters
-from trpo_jax.compiled_rollout import DeviceRollout, draw_noise, newest_episodes
-from trpo_jax.compiled_run import CompiledTrainer
+from trpo_jax.loop.iteration import Hyperparameters
+from trpo_jax.loop.rollout import DeviceRollout, draw_noise, newest_episodes
+from trpo_jax.loop.trainer import CompiledTrainer
 
 
 def test_what_can_be_swept_is_what_the_program_takes_as_arrays():

@@ -26,7 +26,7 @@ SIZE = 120
 
 
 def make(backend, **changes):
-    module = __import__(f"trpo_{backend}.constrained_agent", fromlist=["x"])
+    module = __import__(f"trpo_{backend}.agent.constrained", fromlist=["x"])
     arguments = {
         "obs_dim": OBS_DIM, "act_dim": ACT_DIM, "action_low": -1.0, "action_high": 1.0,
         "device": "cpu", "policy_layer_sizes": (5, 4), "critic_layer_sizes": (6,),

@@ -19,8 +19,8 @@ from trpo.runs.directory import RunDirectory, load_agent
 from trpo.runs.train import train_run
 from trpo.training.trainer import Trainer
 from trpo_torch.agent import _flat_params
-from trpo_torch.fisher import FISHER_PRODUCTS
-from trpo_torch.flat_policy import flat_policy
+from trpo_torch.policy_step.fisher import FISHER_PRODUCTS
+from trpo_torch.policy_step.flat_policy import flat_policy
 
 
 EXAMPLES = Path(__file__).parent.parent / "examples"

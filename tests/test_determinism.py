@@ -52,7 +52,7 @@ def test_on_a_cpu_the_switch_changes_no_bit():
 def test_jax_that_started_on_a_gpu_without_it_is_an_error(monkeypatch):
     import jax
 
-    from trpo_jax.device import use_deterministic_kernels
+    from trpo_jax.devices.device import use_deterministic_kernels
 
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
     monkeypatch.setenv("XLA_FLAGS", "")

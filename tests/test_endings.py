@@ -170,7 +170,7 @@ def test_what_was_learned_is_scored_where_no_curve_can_be_drawn(tmp_path, capsys
 def test_a_compiled_runs_error_is_told_and_what_it_learned_is_saved(
     tmp_path, monkeypatch
 ):
-    from trpo_jax.compiled_run import CompiledTrainer
+    from trpo_jax.loop.trainer import CompiledTrainer
 
     config = preset_config(
         "phys2d/CartPole-v1", backend="jax", num_envs=2, rollout_steps=8,

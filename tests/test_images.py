@@ -23,11 +23,11 @@ from trpo.spaces.architecture import Architecture, Image
 from trpo.spaces.initialization import initial_weights
 from trpo.spaces.observations import flattened, images_of
 from trpo.spaces.spaces import UnsupportedSpaceError, policy_spec
-from trpo_jax.compiled_environment import FunctionalEnvironment
-from trpo_jax.encoder import Encoder as JaxEncoder
-from trpo_jax.state import load_network, network_arrays
-from trpo_torch.device import matmul_precision
-from trpo_torch.encoder import Encoder as TorchEncoder
+from trpo_jax.agent.state import load_network, network_arrays
+from trpo_jax.loop.environment import FunctionalEnvironment
+from trpo_jax.networks.encoder import Encoder as JaxEncoder
+from trpo_torch.devices.device import matmul_precision
+from trpo_torch.networks.encoder import Encoder as TorchEncoder
 
 
 ENV_ID = "TrpoTest/Spot-v0"

@@ -57,7 +57,7 @@ RUNS = """
 import jax
 from tests.agents import make_agent, make_batch
 from tests.test_compiled_command import small
-from trpo_jax.compiled_run import CompiledTrainer
+from trpo_jax.loop.trainer import CompiledTrainer
 
 first, second = jax.devices()
 where = lambda tree: {d for leaf in jax.tree.leaves(tree) for d in leaf.devices()}

@@ -24,7 +24,7 @@ both = pytest.mark.parametrize("backend", BACKENDS)
 def search_of(backend, kind, improvement, kl, target_kl=1.0):
     """Its result where improvement and KL are functions of the one parameter."""
     where = importlib.import_module("torch" if backend == "torch" else "jax.numpy")
-    functions = module(backend, "line_search").LINE_SEARCHES
+    functions = module(backend, "solvers.line_search").LINE_SEARCHES
 
     def evaluate(theta):
         return improvement(theta[0], where), kl(theta[0], where)
@@ -96,7 +96,7 @@ def test_without_a_search_a_step_that_overflows_is_not_taken(backend, bad):
 @pytest.mark.parametrize("kind", ["sequential", "batched", "none"])
 def test_a_step_in_trouble_tries_nothing(backend, kind):
     off = {"torch": {"backtrack_iters": 0}, "jax": {"enabled": False}}[backend]
-    found = module(backend, "line_search").LINE_SEARCHES[kind](
+    found = module(backend, "solvers.line_search").LINE_SEARCHES[kind](
         lambda theta: (theta[0], 0.0 * theta[0]),
         native(backend, np.float32([1.0])),
         native(backend, np.float32([0.0])),

@@ -12,16 +12,15 @@ from jax.flatten_util import ravel_pytree
 from tests.product_library import force_library
 from trpo import chunks
 from trpo.data.types import Batch
-from trpo_jax import TRPOAgent as JaxAgent, fisher as jax_fisher, mlp as jax_mlp
-from trpo_jax.flat_policy import FlatPolicy as JaxPolicy
-from trpo_torch import (
-    TRPOAgent as TorchAgent,
-    distributions,
-    fisher as torch_fisher,
-    mlp as torch_mlp,
-)
-from trpo_torch.agent import _flat_params
-from trpo_torch.flat_policy import FlatPolicy as TorchPolicy
+from trpo_jax import TRPOAgent as JaxAgent
+from trpo_jax.networks import mlp as jax_mlp
+from trpo_jax.policy_step import fisher as jax_fisher
+from trpo_jax.policy_step.flat_policy import FlatPolicy as JaxPolicy
+from trpo_torch import TRPOAgent as TorchAgent, distributions
+from trpo_torch.agent.agent import _flat_params
+from trpo_torch.networks import mlp as torch_mlp
+from trpo_torch.policy_step import fisher as torch_fisher
+from trpo_torch.policy_step.flat_policy import FlatPolicy as TorchPolicy
 
 
 ROWS = 103  # A prime: no chunk size but 1 divides it.

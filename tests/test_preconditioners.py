@@ -19,10 +19,10 @@ from tests.agents import (
 from trpo.agent.make import load_backend
 from trpo.config.presets import preset_config
 from trpo.training.trainer import Trainer
-from trpo_torch.agent import _flat_params
-from trpo_torch.fisher import gauss_newton_product
-from trpo_torch.flat_policy import FlatPolicy
-from trpo_torch.policy_update import policy_step
+from trpo_torch.agent.agent import _flat_params
+from trpo_torch.policy_step.fisher import gauss_newton_product
+from trpo_torch.policy_step.flat_policy import FlatPolicy
+from trpo_torch.policy_step.step import policy_step
 from trpo_torch.preconditioner import PRECONDITIONERS
 
 

@@ -23,7 +23,7 @@ def quick_updates():
     """Updates that take less time to compile, and run slower."""
     import jax
 
-    from trpo_jax import agent, compiled
+    from trpo_jax.agent import agent, update as compiled
 
     quick = jax.jit(
         compiled.pure_update,

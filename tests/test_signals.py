@@ -203,7 +203,7 @@ def test_faulthandler_still_has_its_signal_afterwards(tmp_path):
 
 @pytest.mark.parametrize("when", ["made", "advanced"])
 def test_signals_end_a_compiled_run(tmp_path, monkeypatch, when):
-    from trpo_jax import compiled_run
+    from trpo_jax.loop import trainer as compiled_run
 
     config = preset_config(
         "phys2d/CartPole-v1", backend="jax", num_envs=2, rollout_steps=8,

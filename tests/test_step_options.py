@@ -61,7 +61,10 @@ def test_a_recurrent_agent_refuses_a_part_of_its_samples(backend):
 
 @both
 def test_the_bonus_is_the_coefficient_times_the_mean_entropy(backend):
-    objective, gaussian = (module(backend, name) for name in ("objective", "gaussian"))
+    objective, gaussian = (
+        module(backend, name)
+        for name in ("policy_step.objective", "distributions.gaussian")
+    )
     generator = np.random.default_rng(0)
 
     def at(log_std):

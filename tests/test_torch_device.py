@@ -134,7 +134,7 @@ def test_a_snapshot_stays_on_the_device():
 
 @pytest.mark.parametrize("updates", [0, 1])
 def test_what_fails_within_an_update_is_undone_on_the_device(monkeypatch, updates):
-    module = importlib.import_module("trpo_torch.agent")
+    module = importlib.import_module("trpo_torch.agent.agent")
     real = module.fit_critic
 
     def fails(*arguments):

@@ -157,7 +157,7 @@ def test_each_wrong_entry_is_refused_by_name_and_changes_nothing(backend, kind):
 def compiled():
     config = preset_config("phys2d/CartPole-v1", **SMALL, gamma=0.9)
     members = [dataclasses.replace(config, seed=seed) for seed in (0, 1)]
-    module = importlib.import_module("trpo_jax.compiled_run")
+    module = importlib.import_module("trpo_jax.loop.trainer")
     trainer = module.CompiledTrainer(members, longest_chunk=2, episodes=1)
     trainer.advance(2)
     return trainer

@@ -1,8 +1,8 @@
 """JAX backend of `trpo`: the same agent, its whole update compiled."""
 
-from trpo_jax.agent import TRPOAgent as TRPOAgent
-from trpo_jax.constrained_agent import ConstrainedTRPOAgent as ConstrainedTRPOAgent
-from trpo_jax.recurrent_agent import RecurrentTRPOAgent as RecurrentTRPOAgent
+from trpo_jax.agent.agent import TRPOAgent as TRPOAgent
+from trpo_jax.agent.constrained import ConstrainedTRPOAgent as ConstrainedTRPOAgent
+from trpo_jax.agent.recurrent import RecurrentTRPOAgent as RecurrentTRPOAgent
 
 
 __all__ = ["ConstrainedTRPOAgent", "RecurrentTRPOAgent", "TRPOAgent"]

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Bool, Float, Int
 
-from trpo_jax.conjugate_gradient import inner
+from trpo_jax.solvers.conjugate_gradient import inner
 
 
 # Pairs that the inverse Hessian is made of; scipy's and Liu and Nocedal's (1989).

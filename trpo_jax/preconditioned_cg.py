@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Bool, Float, Int
 
-from trpo_jax.conjugate_gradient import CGResult, inner, is_sound
+from trpo_jax.solvers.conjugate_gradient import CGResult, inner, is_sound
 
 
 class _State(NamedTuple):

@@ -16,8 +16,8 @@ import jax.numpy as jnp
 from jax.scipy.linalg import cho_solve
 from jaxtyping import Float
 
-from trpo_jax.flat_policy import FlatPolicy
-from trpo_jax.mlp import Layer
+from trpo_jax.networks.mlp import Layer
+from trpo_jax.policy_step.flat_policy import FlatPolicy
 
 
 Precondition = Callable[[jax.Array], jax.Array]

@@ -11,11 +11,11 @@ from jaxtyping import Float
 
 from trpo.config.run import TRPOConfig
 from trpo_jax import lbfgs
-from trpo_jax.conjugate_gradient import conjugate_gradient, inner
-from trpo_jax.line_search import line_search
-from trpo_jax.networks import Parameters
-from trpo_jax.regression import Regression, descend, loss_and_gradient
-from trpo_jax.value_loss import mean, weights
+from trpo_jax.critic.loss import mean, weights
+from trpo_jax.critic.regression import Regression, descend, loss_and_gradient
+from trpo_jax.networks.feedforward import Parameters
+from trpo_jax.solvers.conjugate_gradient import conjugate_gradient, inner
+from trpo_jax.solvers.line_search import line_search
 
 
 class ValueJacobian(NamedTuple):

@@ -13,8 +13,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from trpo_torch.conjugate_gradient import inner
-from trpo_torch.device import _to_floats
+from trpo_torch.devices.device import _to_floats
+from trpo_torch.solvers.conjugate_gradient import inner
 
 
 # Pairs that the inverse Hessian is made of; scipy's and Liu and Nocedal's (1989).

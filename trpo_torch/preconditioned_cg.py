@@ -10,8 +10,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from trpo_torch.conjugate_gradient import CGResult, inner
-from trpo_torch.device import _to_floats
+from trpo_torch.devices.device import _to_floats
+from trpo_torch.solvers.conjugate_gradient import CGResult, inner
 
 
 def preconditioned_conjugate_gradient(

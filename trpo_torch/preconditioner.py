@@ -15,8 +15,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from trpo_torch.flat_policy import FlatPolicy
-from trpo_torch.mlp import Layer
+from trpo_torch.networks.mlp import Layer
+from trpo_torch.policy_step.flat_policy import FlatPolicy
 
 
 Precondition = Callable[[Tensor], Tensor]

@@ -8,11 +8,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from trpo.config.run import TRPOConfig
-from trpo_torch import lbfgs, mlp
-from trpo_torch.conjugate_gradient import conjugate_gradient, inner
-from trpo_torch.line_search import line_search
-from trpo_torch.networks import Critic
-from trpo_torch.regression import (
+from trpo_torch import lbfgs
+from trpo_torch.critic.loss import mean, weights
+from trpo_torch.critic.regression import (
     Regression,
     _assign,
     _flat,
@@ -20,7 +18,10 @@ from trpo_torch.regression import (
     descend,
     loss_and_gradient,
 )
-from trpo_torch.value_loss import mean, weights
+from trpo_torch.networks import mlp
+from trpo_torch.networks.feedforward import Critic
+from trpo_torch.solvers.conjugate_gradient import conjugate_gradient, inner
+from trpo_torch.solvers.line_search import line_search
 
 
 class ValueJacobian(NamedTuple):

@@ -45,7 +45,7 @@ def batch_of(agent: Any, samples: int, seed: int = 0) -> dict[str, np.ndarray]:
 def main() -> None:
     """Time updates, and what an all-reduce alone takes."""
     backend, samples, minibatch, rounds = sys.argv[1], *map(int, sys.argv[2:])
-    engine = importlib.import_module(f"trpo_{backend}.distributed")
+    engine = importlib.import_module(f"trpo_{backend}.devices.processes")
     size = int(os.environ["WORLD_SIZE"])
     ranks = engine.start()
     agent = make(backend, minibatch)

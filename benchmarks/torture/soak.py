@@ -19,7 +19,7 @@ def _now(backend: str) -> list[float]:
         resident = int(file.read().split()[1]) * KIB
     compiled = 0
     if backend == "jax":
-        from trpo_jax.compiled import act, update, value
+        from trpo_jax.agent.update import act, update, value
 
         functions: tuple[Any, ...] = (act, update, value)
         compiled = sum(function._cache_size() for function in functions)

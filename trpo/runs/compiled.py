@@ -129,7 +129,7 @@ class CompiledSession:
 
     def _make_trainer(self) -> None:
         config = self.config
-        module = importlib.import_module("trpo_jax.compiled_run")
+        module = importlib.import_module("trpo_jax.loop.trainer")
         self.trainer = module.CompiledTrainer(
             [member.config for member in self.members],
             longest_chunk=min([*self._intervals(), config.num_updates]),

@@ -54,7 +54,7 @@ def train_distributed(
     given = (arguments.coordinator, arguments.num_processes, arguments.process_id)
     rendezvous = Rendezvous.of_arguments(*given)
     load_backend(config.backend)
-    engine = importlib.import_module(f"trpo_{config.backend}.distributed")
+    engine = importlib.import_module(f"trpo_{config.backend}.devices.processes")
     ranks = engine.start(config.device, rendezvous)
     watch = RankWatch(ranks, arguments.rank_timeout)
     device = engine.local_device(config.device)

@@ -30,7 +30,7 @@ MOST_MEMBERS = 10_000
 def reserve_cpu_devices(members: int) -> None:
     """Have JAX divide a CPU into a device for each core, so that members use them all.
 
-    A single member may use two, see `trpo_jax.compiled_training.parts_mesh`. JAX reads
+    A single member may use two, see `trpo_jax.loop.program.parts_mesh`. JAX reads
     the setting once, when it is imported; one that the user has made stays.
     """
     if "jax" not in sys.modules:

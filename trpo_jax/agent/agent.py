@@ -1,0 +1,246 @@
+"""`TRPOAgent` in JAX: the stateful shell round the pure parts."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import nnx
+from jax.flatten_util import ravel_pytree
+
+from trpo.agent.base import AgentBase
+from trpo.agent.sharding import Minibatches, Shards
+from trpo.data.types import Batch, Rates, UpdateReport
+from trpo.ranks import Alone
+from trpo_jax.agent import state
+from trpo_jax.agent.update import (
+    Functions,
+    TRPOState,
+    act as compiled_act,
+    build_value_optimizer,
+    update,
+    value as compiled_value,
+)
+from trpo_jax.devices import processes as distributed
+from trpo_jax.devices.device import resolve_device
+from trpo_jax.distributions import Distribution
+from trpo_jax.networks.feedforward import (
+    Parameters,
+    as_function,
+    critic_function,
+    features_function,
+    policy_function,
+)
+from trpo_jax.networks.user_networks import CustomCritic, CustomPolicy, checked_network
+from trpo_jax.policy_step.objective import Surrogate, surrogate
+from trpo_jax.sharded_update import mesh_of, own_copy, place, sharded_update
+from trpo_jax.step_memory import initial_memory
+
+
+class TRPOAgent(AgentBase):
+    """Trust-region policy optimisation.
+
+    Schulman et al. 2015, "Trust Region Policy Optimization". Arguments and methods are
+    those of `trpo.agent.base.AgentBase`, the same in both backends.
+    """
+
+    framework = "jax"
+
+    def _build(self, device: Any, weights: dict[str, np.ndarray]) -> None:
+        if self.dtype == np.float64 and not jax.config.read("jax_enable_x64"):
+            raise ValueError(
+                "`dtype`: expected 'float32', got 'float64' while JAX's 64-bit mode is "
+                "off. Set the environment variable JAX_ENABLE_X64=1 before starting."
+            )
+        self.device = resolve_device(device)
+        # Nothing is made on another device first, which may have no room.
+        with jax.default_device(self.device):
+            self._functions, policy, critic = self._networks(weights)
+            optimizer = self._build_value_optimizer(critic).init(critic)
+            memory = initial_memory(self.config, ravel_pytree(policy)[0])
+        self.state: TRPOState = self._put(TRPOState(policy, critic, optimizer, memory))
+
+    def _networks(self, weights: dict[str, np.ndarray]) -> tuple[Any, Any, Any]:
+        """Policy and critic as pure functions, and their parameters."""
+        apply, policy, features = self._build_policy(weights)
+        value, critic = self._build_critic(weights)
+        own = self.custom_networks.policy is not None
+        architecture = None if own else self.architecture
+        functions = Functions(apply, value, self.head, architecture, features)
+        return functions, policy, critic
+
+    def _build_policy(self, weights: dict[str, np.ndarray]) -> tuple:
+        """Function and parameters, and a function of the features that are shared."""
+        config, own = self.config, self.custom_networks.policy
+        if own is not None:
+            outputs = self.head.output_dim
+            own = checked_network("policy_network", own, self.obs_dim, outputs)
+            log_std = {n: a for n, a in weights.items() if n == "policy.log_std"}
+            return *self._taken_over(CustomPolicy(own, self.head), log_std), None
+        kind = (self.obs_dim, config.policy_layer_sizes, self.head, self.architecture)
+        features = features_function(*kind) if config.share_encoder else None
+        return policy_function(*kind), state.load_network(weights, "policy."), features
+
+    def _build_critic(self, weights: dict[str, np.ndarray]) -> tuple:
+        """Function and parameters."""
+        config, own = self.config, self.custom_networks.value
+        if own is not None:
+            own = checked_network("value_network", own, self.obs_dim, 1)
+            return self._taken_over(CustomCritic(own), {})
+        input_dim, architecture = self.obs_dim, self.architecture
+        if config.share_encoder:
+            input_dim = config.policy_layer_sizes[-1]
+            architecture = architecture.after_encoder
+        function = critic_function(input_dim, config.critic_layer_sizes, architecture)
+        return function, state.load_network(weights, "value.")
+
+    def _taken_over(self, module: nnx.Module, more: dict[str, np.ndarray]) -> tuple:
+        """A custom module as function and parameters in the agent's dtype."""
+        tree = nnx.to_pure_dict(nnx.state(module))
+        tree |= state.load_network(more, "policy.")
+        cast = jax.tree.map(lambda leaf: np.asarray(leaf, self.dtype), tree)
+        return as_function(module), cast
+
+    def _build_value_optimizer(
+        self, params: Parameters
+    ) -> optax.GradientTransformation:
+        """A critic's optimiser, Adam or SGD with momentum: it is the same for any tree.
+
+        Args:
+            params: The critic's tree, as in the original agent; optax takes it later,
+                in `init` and `update` of what is returned.
+        """
+        del params
+        return build_value_optimizer(self.config, self.config.value_lr)
+
+    @property
+    def policy(self) -> Parameters:
+        """The policy's tree of arrays."""
+        return self.state.policy
+
+    @property
+    def critic(self) -> Parameters:
+        """The critic's tree of arrays."""
+        return self.state.critic
+
+    def _put(self, tree: Any) -> Any:
+        return jax.device_put(tree, self.device)
+
+    def _is_native(self, array: Any) -> bool:
+        return isinstance(array, jax.Array)
+
+    def _to_native(self, array: Any) -> jax.Array:
+        return self._put(array.astype(self.dtype))
+
+    def _here(self, array: Any) -> Any:
+        """`array` in the agent's dtype, and on its device if it is on any."""
+        # What is on none is moved by the program that takes it, which is faster.
+        native = self._is_native(array)
+        return self._to_native(array) if native else array.astype(self.dtype)
+
+    def _to_numpy(self, array: jax.Array) -> np.ndarray:
+        # A copy: JAX's own memory is read-only.
+        return np.array(array)
+
+    def _all_finite(self, array: jax.Array) -> bool:
+        return bool(jnp.isfinite(array).all())
+
+    def _forward(
+        self, obs: Any, noise: np.ndarray | None, mask: jax.Array | None = None
+    ) -> tuple[jax.Array, jax.Array, jax.Array]:
+        if noise is not None:
+            noise = noise.astype(self.dtype)
+        return compiled_act(
+            self._functions,
+            self.config.matmul_precision,
+            self.state.policy,
+            self.state.critic,
+            self._here(obs),
+            noise,
+            mask,
+        )
+
+    def _value(self, obs: Any) -> jax.Array:
+        return compiled_value(
+            self._functions,
+            self.config.matmul_precision,
+            self.state.policy,
+            self.state.critic,
+            self._here(obs),
+        )
+
+    def _policy_objective(
+        self,
+        obs: Any,
+        actions: jax.Array,
+        old_log_probs: Any,
+        advantages: jax.Array,
+    ) -> Surrogate:
+        """Surrogate [], ratio [N, 1] and log-ratio [N, 1] at the present policy."""
+        columns = (old_log_probs.reshape(-1, 1), advantages.reshape(-1, 1))
+        batch = Batch(obs, actions, columns[0], columns[1] * 0.0, columns[1])
+        return surrogate(self._distribution(obs), batch)
+
+    def _distribution(self, obs: Any) -> Distribution:
+        """Over the actions at these observations."""
+        return self._functions.policy(self.state.policy, obs)
+
+    def _update(self, batch: Batch, orders: np.ndarray, rates: Rates) -> UpdateReport:
+        self.state, report = update(
+            self._functions,
+            self.config,
+            self.state,
+            batch,
+            self._put(orders),
+            Rates(*(self.dtype.type(rate) for rate in rates)),
+        )
+        return UpdateReport(*np.asarray(report).tolist())
+
+    def _use_devices(self, ranks: Alone, devices: Sequence[Any]) -> int:
+        devices = distributed.devices_of(self.device, ranks, devices)
+        self._mesh = mesh_of(devices, ranks.size)
+        return len(devices)
+
+    def _update_sharded(
+        self, shards: Shards, batch: Batch, orders: list[Minibatches], rates: Rates
+    ) -> UpdateReport:
+        state, report = sharded_update(
+            self._functions,
+            self.config,
+            self._mesh,
+            *place(self._mesh, self.state, batch, shards, orders),
+            Rates(*(self.dtype.type(rate) for rate in rates)),
+        )
+        state, report = own_copy((state, report))
+        # The mesh may begin at another device, or not have the agent's.
+        self.state = self._put(state)
+        return UpdateReport(*np.asarray(report).tolist())
+
+    def _learned(self) -> TRPOState:
+        return self.state
+
+    def _restore_learned(self, learned: TRPOState) -> None:
+        self.state = learned
+
+    def _get_learned_state(self) -> dict[str, np.ndarray]:
+        return TRPOAgent._arrays_of(self, self.state)
+
+    def _arrays_of(self, learned: TRPOState) -> dict[str, np.ndarray]:
+        return {
+            **state.network_arrays(learned.policy, "policy."),
+            **state.network_arrays(learned.critic, "value."),
+            **state.optimizer_arrays(learned.optimizer),
+            **state.memory_arrays(learned.memory, learned.policy),
+        }
+
+    def _set_learned_state(self, arrays: dict[str, np.ndarray]) -> None:
+        with jax.default_device(self.device):
+            loaded = TRPOState(
+                state.load_network(arrays, "policy."),
+                state.load_network(arrays, "value."),
+                state.load_optimizer(self.state.optimizer, arrays),
+                state.load_memory(self.state.memory, arrays),
+            )
+        self.state = self._put(loaded)

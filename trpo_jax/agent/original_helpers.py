@@ -1,0 +1,57 @@
+"""The original agent's helpers, under its names and signatures, on trees."""
+
+from collections.abc import Callable, Sequence
+
+import jax
+import jax.numpy as jnp
+from jax.flatten_util import ravel_pytree
+
+from trpo_jax import distributions
+from trpo_jax.distributions import DiagonalGaussian
+from trpo_jax.networks.feedforward import (
+    Parameters,
+)
+from trpo_jax.solvers.conjugate_gradient import conjugate_gradient
+
+
+def _flat_params(module: Parameters) -> jax.Array:
+    """A tree's arrays as one vector [p], in the tree's own order."""
+    return ravel_pytree(module)[0]
+
+
+def _set_flat_params(module: Parameters, flat_params: jax.Array) -> Parameters:
+    """A tree like `module` with its arrays taken from a vector [p]."""
+    return ravel_pytree(module)[1](flat_params)
+
+
+def _flat_grads(grads: Sequence | Parameters, params: Parameters) -> jax.Array:
+    """Gradients as one vector [p]; zeros where a parameter has none."""
+    filled = jax.tree.map(
+        lambda param, grad: jnp.zeros_like(param) if grad is None else grad,
+        params,
+        grads,
+        is_leaf=lambda leaf: leaf is None,
+    )
+    return ravel_pytree(filled)[0]
+
+
+def _conjugate_gradient(
+    Avp: Callable[[jax.Array], jax.Array],
+    b: jax.Array,
+    nsteps: int,
+    residual_tol: float = 1e-10,
+) -> jax.Array:
+    """Solution [p] of A x = b; stops when the squared residual is at most the bound."""
+    return conjugate_gradient(Avp, b, nsteps, residual_tol).x
+
+
+def _kl_old_to_new(
+    old_mean: jax.Array,
+    old_log_std: jax.Array,
+    new_mean: jax.Array,
+    new_log_std: jax.Array,
+) -> jax.Array:
+    """KL(old || new) of each sample, [N, 1]."""
+    return distributions.kl_old_to_new(
+        DiagonalGaussian(old_mean, old_log_std), DiagonalGaussian(new_mean, new_log_std)
+    )

@@ -1,0 +1,121 @@
+"""`RecurrentTRPOAgent` in JAX: an agent whose networks remember."""
+
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from trpo.agent.recurrent import RecurrentAgentBase
+from trpo.data.sequences import Memory, Sequences
+from trpo_jax import distributions
+from trpo_jax.agent import state
+from trpo_jax.agent.agent import TRPOAgent
+from trpo_jax.devices.device import matmul_precision
+from trpo_jax.distributions import Distribution
+from trpo_jax.networks.feedforward import Parameters
+from trpo_jax.networks.recurrent import (
+    RecurrentFunctions,
+    recurrent_critic_function,
+    recurrent_policy_function,
+)
+
+
+class RecurrentTRPOAgent(RecurrentAgentBase, TRPOAgent):
+    """Trust-region policy optimisation of recurrent networks.
+
+    Arguments and methods are those of `trpo.agent.recurrent.RecurrentAgentBase`, the
+    same in both backends.
+    """
+
+    def _networks(
+        self, weights: dict[str, np.ndarray]
+    ) -> tuple[RecurrentFunctions, Parameters, Parameters]:
+        config, head = self.config, self.head
+        given = (self.obs_dim, config.recurrent, config.recurrent_size)
+        functions = RecurrentFunctions(
+            recurrent_policy_function(*given, config.policy_layer_sizes, head),
+            recurrent_critic_function(*given, config.critic_layer_sizes),
+            head,
+        )
+        trees = (state.load_network(weights, name) for name in ("policy.", "value."))
+        return functions, *trees
+
+    def _to_indices(self, array: np.ndarray) -> jax.Array:
+        return self._put(array)
+
+    def _forward(
+        self,
+        obs: Any,
+        noise: np.ndarray | None,
+        mask: jax.Array | None = None,
+        memory: Any = None,
+    ) -> tuple[jax.Array, jax.Array, jax.Array, Memory]:
+        if noise is not None:
+            noise = noise.astype(self.dtype)
+        return act(
+            self._functions,
+            self.config.matmul_precision,
+            self.state.policy,
+            self.state.critic,
+            self._here(obs),
+            memory,
+            noise,
+            mask,
+        )
+
+    def _value(self, obs: Any, memory: Any = None) -> jax.Array:
+        return value(
+            self._functions,
+            self.config.matmul_precision,
+            self.state.critic,
+            self._here(obs),
+            memory,
+        )
+
+    def _distribution(self, obs: Any) -> Distribution:
+        return self._functions.policy(self.state.policy, obs)[0]
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def act(
+    functions: RecurrentFunctions,
+    precision: str,
+    policy: Parameters,
+    critic: Parameters,
+    obs: jax.Array,
+    memory: Memory,
+    noise: jax.Array | None,
+    mask: jax.Array | None = None,
+) -> tuple[jax.Array, jax.Array, jax.Array, Memory]:
+    """Action [B, act_dim], log-probability [B, 1], value [B, 1] and new states."""
+    one = _one_step(obs, memory)
+    with matmul_precision(precision):
+        distribution, policy_state = functions.policy(policy, one, mask)
+        values, critic_state = functions.critic(critic, one)
+    if noise is None:
+        action = distributions.mode(distribution)
+    else:
+        action = distributions.sample(distribution, noise)
+    log_prob = distributions.log_prob(distribution, action)
+    return action, log_prob, values[0], Memory(policy_state, critic_state)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def value(
+    functions: RecurrentFunctions,
+    precision: str,
+    critic: Parameters,
+    obs: jax.Array,
+    memory: Memory,
+) -> jax.Array:
+    """The critic's value [B, 1], compiled."""
+    with matmul_precision(precision):
+        return functions.critic(critic, _one_step(obs, memory))[0][0]
+
+
+def _one_step(obs: jax.Array, memory: Memory) -> Sequences:
+    """One observation of each environment, going on from `memory`."""
+    ones = jnp.ones((1, len(obs), 1), obs.dtype)
+    return Sequences(obs[None], 0.0 * ones, ones, None, memory)

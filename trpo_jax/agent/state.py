@@ -1,0 +1,114 @@
+"""Canonical NumPy state <-> trees of arrays.
+
+A network's tree is {"layers": {i: {"kernel", "bias"}}, "norms": {i: {"scale", "bias"}},
+…}. Its kernels are [in, out], canonical weights [out, in]; those of a convolution are
+[rows, columns, in, out] and [out, in, rows, columns]. A scale is a weight too.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax.flatten_util import ravel_pytree
+
+from trpo_jax.networks.feedforward import Parameters
+from trpo_jax.step_memory import StepMemory
+
+
+WEIGHTS = ("kernel", "scale")
+# Axes of a weight, by their number, in the canonical order.
+TO_CANONICAL = {1: (0,), 2: (1, 0), 4: (3, 2, 0, 1)}
+
+# Canonical names of what a policy step leaves for the next one.
+CG_SOLUTION, DAMPING = "policy_step.cg_solution.", "policy_step.damping"
+
+
+def network_arrays(tree: Parameters, prefix: str) -> dict[str, np.ndarray]:
+    """Copies of a network-shaped tree's arrays under `prefix`."""
+    arrays = {}
+    # As PyTorch orders them: a module's own before its parts', weight before bias.
+    order = sorted(tree.items(), key=lambda i: (isinstance(i[1], dict), i[0] == "bias"))
+    for key, branch in order:
+        if isinstance(branch, dict):
+            arrays |= network_arrays(branch, f"{prefix}{key}.")
+        else:
+            array = np.array(branch)
+            if not _is_own(prefix) and key in WEIGHTS:
+                array = array.transpose(TO_CANONICAL[array.ndim]).copy()
+                key = "weight"
+            arrays[f"{prefix}{key}"] = array
+    return arrays
+
+
+def load_network(arrays: Mapping[str, np.ndarray], prefix: str) -> Parameters:
+    """The network-shaped tree, of NumPy arrays, that `network_arrays` named."""
+    tree: Parameters = {}
+    for name in (name for name in arrays if name.startswith(prefix)):
+        *path, last = name.removeprefix(prefix).split(".")
+        branch, array = tree, arrays[name]
+        for key in path:
+            branch = branch.setdefault(int(key) if key.isdigit() else key, {})
+        if last == "weight" and not _is_own(name):
+            last = "scale" if array.ndim == 1 else "kernel"
+            array = array.transpose(np.argsort(TO_CANONICAL[array.ndim])).copy()
+        branch[last] = array
+    return tree
+
+
+def _is_own(name: str) -> bool:
+    """Whether a name is in the user's own network, where nothing is renamed."""
+    return "network" in name.split(".")
+
+
+def optimizer_arrays(optimizer_state: Any) -> dict[str, np.ndarray]:
+    """Copies of an optimiser's state."""
+    inner = optimizer_state[0]
+    if isinstance(inner, optax.ScaleByAdamState):
+        return {
+            "value_optimizer.step": np.array(inner.count, dtype=np.int64),
+            **network_arrays(inner.mu, "value_optimizer.first_moment."),
+            **network_arrays(inner.nu, "value_optimizer.second_moment."),
+        }
+    if isinstance(inner, optax.TraceState):
+        return network_arrays(inner.trace, "value_optimizer.momentum.")
+    return {}
+
+
+def load_optimizer(template: Any, arrays: Mapping[str, np.ndarray]) -> Any:
+    """The state, shaped like `template`, that `optimizer_arrays` named."""
+    inner, *rest = template
+    if isinstance(inner, optax.ScaleByAdamState):
+        inner = optax.ScaleByAdamState(
+            count=arrays["value_optimizer.step"].astype(np.int32),
+            mu=load_network(arrays, "value_optimizer.first_moment."),
+            nu=load_network(arrays, "value_optimizer.second_moment."),
+        )
+    elif isinstance(inner, optax.TraceState):
+        inner = optax.TraceState(load_network(arrays, "value_optimizer.momentum."))
+    return jax.tree.unflatten(
+        jax.tree.structure(template), jax.tree.leaves((inner, *rest))
+    )
+
+
+def memory_arrays(memory: StepMemory, policy: Parameters) -> dict[str, np.ndarray]:
+    """Copies of what a policy step left; vectors [p] as the policy's parameters."""
+    arrays = {}
+    if memory.cg_solution is not None:
+        tree = ravel_pytree(policy)[1](memory.cg_solution)
+        arrays |= network_arrays(tree, CG_SOLUTION)
+    if memory.damping is not None:
+        arrays[DAMPING] = np.array(memory.damping)
+    return arrays
+
+
+def load_memory(template: StepMemory, arrays: Mapping[str, np.ndarray]) -> StepMemory:
+    """The memory, with what `template` has, that `memory_arrays` named."""
+    solution, damping = template
+    if solution is not None:
+        solution = ravel_pytree(load_network(arrays, CG_SOLUTION))[0]
+    if damping is not None:
+        damping = jnp.asarray(arrays[DAMPING])
+    return StepMemory(solution, damping)

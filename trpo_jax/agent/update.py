@@ -1,0 +1,211 @@
+"""The compiled functions of the agent: one jitted update, one jitted forward pass.
+
+PyTorch runs its update as it is written, so that backend has no such file.
+"""
+
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax.flatten_util import ravel_pytree
+
+from trpo.config.run import TRPOConfig
+from trpo.config.step_options import thinned
+from trpo.data.types import Batch, Rates, StepStatus
+from trpo.spaces.action_heads import Head
+from trpo.spaces.architecture import PLAIN, Architecture
+from trpo_jax import distributions
+from trpo_jax.agent.update_report import discard_unless, report_of
+from trpo_jax.critic.value_update import ValueFit, fit_critic
+from trpo_jax.devices.device import matmul_precision
+from trpo_jax.devices.two_devices import both
+from trpo_jax.distributions import Distribution
+from trpo_jax.networks.feedforward import Parameters
+from trpo_jax.policy_step.flat_policy import flat_policy
+from trpo_jax.policy_step.step import PolicyStep, policy_step
+from trpo_jax.step_memory import NO_MEMORY, StepMemory
+
+
+# torch's default of 1e-8 lets the first steps after a plateau grow too large.
+ADAM_EPSILON = 1e-5
+
+
+class TRPOState(NamedTuple):
+    """All arrays that an update reads and writes."""
+
+    policy: Parameters
+    critic: Parameters
+    optimizer: Any
+    memory: StepMemory = NO_MEMORY
+
+
+class Functions(NamedTuple):
+    """The networks as pure functions, hashed by identity, so cheap to jit on.
+
+    Attributes:
+        policy: (parameters, observations, mask) -> distribution.
+        critic: (parameters, what `encoded` returns) -> values.
+        head: of the policy.
+        architecture: of the policy; None if it is the user's own.
+        features: (policy's parameters, observations) -> what the critic is given, if
+            it shares the policy's encoder.
+    """
+
+    policy: Callable[..., Distribution]
+    critic: Callable[[Parameters, jax.Array], jax.Array]
+    head: Head
+    architecture: Architecture | None = PLAIN
+    features: Callable[[Parameters, jax.Array], jax.Array] | None = None
+
+    def encoded(self, policy: Parameters, obs: jax.Array) -> jax.Array:
+        """What the critic is given: observations, or the policy's features of them."""
+        return obs if self.features is None else self.features(policy, obs)
+
+    def policy_at(
+        self,
+        unravel: Callable[[jax.Array], Parameters],
+        obs: jax.Array,
+        mask: jax.Array | None,
+        rows: int | None = None,
+    ) -> Callable[[jax.Array], Distribution]:
+        """The policy as a function of its flat parameters [p], at these samples."""
+        given = (unravel, obs, self.head, mask, self.architecture, rows)
+        return flat_policy(self.policy, *given)
+
+    def fit_critic(
+        self, policy: Parameters, *given: Any, batch: Batch, **options: Any
+    ) -> tuple[Parameters, Any, ValueFit]:
+        """`value_update.fit_critic`, to what the critic is given under this policy."""
+        batch = batch._replace(obs=self.encoded(policy, batch.obs))
+        return fit_critic(self.critic, *given, batch=batch, **options)
+
+
+def build_value_optimizer(
+    config: TRPOConfig, value_lr: float | jax.Array
+) -> optax.GradientTransformation:
+    """The critic's optimiser: Adam, or SGD with momentum."""
+    if config.optimizer_type == "adam":
+        return optax.adam(value_lr, eps=ADAM_EPSILON)
+    return optax.sgd(value_lr, momentum=config.sgd_momentum or None)
+
+
+def fisher_policy(
+    functions: Any,
+    every: int,
+    unravel: Callable[[jax.Array], Parameters],
+    batch: Batch,
+    rows: int | None = None,
+) -> Callable[[jax.Array], Distribution] | None:
+    """The policy at every k-th sample; None where that is each of them."""
+    if every == 1:
+        return None
+    few = thinned(batch, every)
+    return functions.policy_at(unravel, few.obs, few.action_mask, rows)
+
+
+def pure_update(
+    functions: Any,
+    config: TRPOConfig,
+    state_before: TRPOState,
+    batch: Batch,
+    orders: Any,
+    rates: Rates,
+) -> tuple[TRPOState, jax.Array]:
+    """One update, a pure function that `update` and compiled training share.
+
+    Args:
+        functions: The networks: `Functions`, or `recurrent.RecurrentFunctions`.
+        config: Hyperparameters; what `compiled_training.Hyperparameters` names may be
+            arrays.
+        state_before: Weights and optimiser.
+        batch: Samples.
+        orders: [epochs, N] minibatch orders of the critic's epochs; of one device of
+            many, its `trpo.agent.sharding.Minibatches`.
+        rates: Of this update; arrays, so that a schedule compiles nothing anew.
+
+    Returns:
+        The new state, or the old one if it would not be finite; and the report, its
+        fields stacked in order so that they reach the host in one transfer.
+    """
+    with matmul_precision(config.matmul_precision):
+        theta, unravel = ravel_pytree(state_before.policy)
+        rows = config.batch_chunk_size
+
+        def improve() -> PolicyStep:
+            return policy_step(
+                functions.policy_at(unravel, batch.obs, batch.action_mask, rows),
+                theta,
+                batch,
+                config,
+                rates.target_kl,
+                state_before.memory,
+                fisher_policy(functions, config.fisher_every, unravel, batch, rows),
+            )
+
+        def fit_beside(policy: Parameters) -> tuple[Parameters, Any, ValueFit]:
+            return functions.fit_critic(
+                policy,
+                state_before.critic,
+                build_value_optimizer(config, rates.value_lr),
+                state_before.optimizer,
+                batch=batch,
+                orders=orders,
+                config=config,
+            )
+
+        if config.share_encoder:
+            step = improve()
+            # The encoder is the one that acts next.
+            fitted = fit_beside(unravel(step.theta))
+        else:
+            step, fitted = both(improve, lambda: fit_beside(state_before.policy))
+        policy = unravel(step.theta)
+        critic, optimizer_state, fit = fitted
+    new = TRPOState(policy, critic, optimizer_state, step.memory)
+    finite = [jnp.isfinite(leaf).all() for leaf in jax.tree.leaves((new, fit.loss))]
+    sound = jnp.stack(finite).all() & (step.status != StepStatus.NON_FINITE)
+    committed = jax.tree.map(
+        lambda after, before: jnp.where(sound, after, before), new, state_before
+    )
+    return committed, report_of(discard_unless(sound, step), fit)
+
+
+# Compiled whole: nothing returns to the host but the result.
+update = jax.jit(pure_update, static_argnums=(0, 1))
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def act(
+    functions: Functions,
+    precision: str,
+    policy: Parameters,
+    critic: Parameters,
+    obs: jax.Array,
+    noise: jax.Array | None,
+    mask: jax.Array | None = None,
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Action [B, act_dim], log-probability [B, 1] and value [B, 1], compiled."""
+    with matmul_precision(precision):
+        distribution = functions.policy(policy, obs, mask)
+        value = functions.critic(critic, functions.encoded(policy, obs))
+    if noise is None:
+        action = distributions.mode(distribution)
+    else:
+        action = distributions.sample(distribution, noise)
+    return action, distributions.log_prob(distribution, action), value
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def value(
+    functions: Functions,
+    precision: str,
+    policy: Parameters,
+    critic: Parameters,
+    obs: jax.Array,
+) -> jax.Array:
+    """The critic's value [B, 1], compiled."""
+    with matmul_precision(precision):
+        return functions.critic(critic, functions.encoded(policy, obs))

@@ -1,0 +1,118 @@
+"""Critic regression: the configured loss of its values against the returns, fitted."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Float, Int
+
+from trpo.agent.sharding import Minibatches
+from trpo.config.run import TRPOConfig
+from trpo.data.types import Batch
+from trpo_jax.critic.loss import Targets, value_loss
+from trpo_jax.critic.regression import Part, Regression
+from trpo_jax.devices import reduction
+from trpo_jax.devices.chunked import in_chunks
+from trpo_jax.networks.feedforward import Parameters
+from trpo_jax.value_fitters import FITTERS
+
+
+class ValueFit(NamedTuple):
+    """Outcome of the critic's fit.
+
+    Attributes:
+        loss: mean over all steps of the (minibatch's) loss before the step.
+        mae: mean absolute error over the batch after the fit.
+        explained_variance: 1 - var(returns - values) / var(returns) after the fit.
+    """
+
+    loss: jax.Array
+    mae: jax.Array
+    explained_variance: jax.Array
+
+
+def fit_critic(
+    critic: Callable[[Parameters, jax.Array], jax.Array],
+    parameters: Parameters,
+    optimizer: optax.GradientTransformation,
+    optimizer_state: Any,
+    batch: Batch,
+    orders: Int[jax.Array, "epochs n"] | Minibatches,
+    config: TRPOConfig,
+) -> tuple[Parameters, Any, ValueFit]:
+    """Fit the critic to the batch's returns.
+
+    Args:
+        critic: (Parameters, observations [n, obs_dim]) -> values [n, 1].
+        parameters: The critic's.
+        optimizer: Of the critic's parameters.
+        optimizer_state: The optimiser's.
+        batch: Samples.
+        orders: [epochs, N] order in which each epoch visits the samples.
+        config: Says which loss, how it is fitted, and the samples of a gradient step;
+            an epoch's last step takes the rest.
+
+    Returns:
+        New parameters, new optimiser state, and the fit's numbers.
+    """
+    regression = sample_regression(critic, parameters, batch, orders, config)
+    parameters, optimizer_state, losses = FITTERS[config.value_fit](
+        regression, parameters, optimizer, optimizer_state, config
+    )
+    rows = config.batch_chunk_size
+    values = in_chunks(lambda obs: critic(parameters, obs), rows, batch.obs)
+    errors = batch.returns - values
+    return parameters, optimizer_state, summary(losses, errors, batch.returns)
+
+
+def sample_regression(
+    critic: Callable[[Parameters, jax.Array], jax.Array],
+    parameters: Parameters,
+    batch: Batch,
+    orders: Int[jax.Array, "epochs n"] | Minibatches,
+    config: TRPOConfig,
+) -> Regression:
+    """What `fit_critic` fits."""
+    old = None if config.value_clip is None else critic(parameters, batch.obs)
+    whole = Part(batch.obs, Targets(batch.returns, old_values=old))
+
+    def part(chosen: jax.Array) -> Part:
+        # The whole batch needs no gathering: its order can't matter.
+        everything = chosen.shape[0] == batch.obs.shape[0]
+        if everything and reduction.current() is None:
+            return whole
+        return jax.tree.map(lambda array: _rows(array, chosen), whole)
+
+    return Regression(
+        critic,
+        value_loss(config),
+        whole,
+        part,
+        config.value_minibatch_size or len(batch.obs),
+        orders,
+    )
+
+
+def summary(
+    losses: jax.Array, errors: Float[jax.Array, "n 1"], returns: Float[jax.Array, "n 1"]
+) -> ValueFit:
+    """A fit's numbers, from the loss of each step and the errors after the last."""
+    return ValueFit(
+        loss=losses.mean(),
+        mae=reduction.mean(jnp.abs(errors)),
+        explained_variance=explained_variance(errors, returns),
+    )
+
+
+def explained_variance(errors: jax.Array, returns: jax.Array) -> jax.Array:
+    """1 - var(errors) / var(returns), population variances; 0 for constant returns."""
+    variance = reduction.variance(returns)
+    safe = jnp.where(variance > 0, variance, 1.0)
+    return jnp.where(variance > 0, 1.0 - reduction.variance(errors) / safe, 0.0)
+
+
+def _rows(array: jax.Array, indices: jax.Array) -> jax.Array:
+    # A permutation is in bounds by construction.
+    return array.at[indices].get(mode="promise_in_bounds")

@@ -1,0 +1,175 @@
+"""Independent categorical choices in closed form, free of cancellation.
+
+One `Discrete` action is one choice; `MultiDiscrete` has k of them, joint by product.
+Choices of fewer options than the widest are filled up with options that have `MASKED`
+for a logit: probability and gradient exactly zero. Actions are the options' indices as
+numbers of the network's dtype, [n, k].
+"""
+
+import itertools
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Float
+
+from trpo.spaces.action_heads import Head
+from trpo_jax.distributions.numerics import (
+    MAX_LOG_RATIO,
+    NEAR,
+    below_one,
+    expm1_minus_argument,
+)
+
+
+# exp of it less any real logit is exactly 0, and no infinity can become a NaN.
+MASKED = -1e9
+
+
+class Categorical(NamedTuple):
+    """Logits [n, k, m] of k choices among at most m options."""
+
+    logits: Float[jax.Array, "n k m"]
+
+
+TYPE = Categorical
+
+
+def from_network(
+    head: Head, outputs: Float[jax.Array, "n outputs"], log_std: None = None
+) -> Categorical:
+    """Outputs of the network are the logits of all choices in turn."""
+    return Categorical(_by_choice(head, outputs, MASKED))
+
+
+def jacobian(
+    head: Head, outputs: Float[jax.Array, "n outputs"], log_std: None = None
+) -> tuple[Callable, Callable]:
+    """Tangents of `from_network`: (d_outputs, d_log_std) -> tangent; the transpose."""
+
+    def push(d_outputs: jax.Array, d_log_std: None) -> Categorical:
+        return Categorical(_by_choice(head, d_outputs, 0.0))
+
+    def pull(u: Categorical) -> tuple[jax.Array, None]:
+        parts = [u.logits[:, j, :size] for j, size in enumerate(head.action_sizes)]
+        return jnp.concatenate(parts, axis=1), None
+
+    return push, pull
+
+
+def masked(
+    head: Head, categorical: Categorical, mask: Float[jax.Array, "n options"]
+) -> Categorical:
+    """The choices without the options where `mask` is 0, as if those were missing."""
+    allowed = _by_choice(head, mask, 0.0) > 0
+    return Categorical(jnp.where(allowed, categorical.logits, MASKED))
+
+
+def masked_tangent(
+    head: Head, tangent: Categorical, mask: Float[jax.Array, "n options"]
+) -> Categorical:
+    """How `masked` changes with the logits: not at all where `mask` is 0."""
+    return Categorical(tangent.logits * _by_choice(head, mask, 0.0))
+
+
+def log_probabilities(categorical: Categorical) -> Float[jax.Array, "n k m"]:
+    """Logarithm of each option's probability."""
+    return jax.nn.log_softmax(categorical.logits, axis=-1)
+
+
+def log_prob(
+    categorical: Categorical, actions: Float[jax.Array, "n k"]
+) -> Float[jax.Array, "n 1"]:
+    """Log-probability of `actions`, nats."""
+    return _chosen(log_probabilities(categorical), actions).sum(-1, keepdims=True)
+
+
+def log_ratio(
+    old: Categorical, new: Categorical, actions: Float[jax.Array, "n k"]
+) -> Float[jax.Array, "n 1"]:
+    """log(new / old probability) of `actions`, exact for tiny differences."""
+    return _chosen(_log_ratios(old, new), actions).sum(-1, keepdims=True)
+
+
+def entropy(categorical: Categorical) -> Float[jax.Array, "n 1"]:
+    """Entropy, nats."""
+    log_p = log_probabilities(categorical)
+    return -(jnp.exp(log_p) * log_p).sum((-2, -1))[:, None]
+
+
+def kl_old_to_new(old: Categorical, new: Categorical) -> Float[jax.Array, "n 1"]:
+    """KL(old || new), nats, accurate relative to itself however small.
+
+    With d = log(new / old probability): sum p (exp(d) - 1 - d), whose terms are all
+    positive; the added sum of p (exp(d) - 1) is zero.
+    """
+    p = jnp.exp(log_probabilities(old))
+    d = jnp.minimum(_log_ratios(old, new), MAX_LOG_RATIO)
+    return (p * expm1_minus_argument(d)).sum((-2, -1))[:, None]
+
+
+def sample(
+    categorical: Categorical, noise: Float[jax.Array, "n k"]
+) -> Float[jax.Array, "n k"]:
+    """Actions from uniform `noise` in [0, 1), by inversion."""
+    p = jnp.exp(log_probabilities(categorical))
+    cumulative = jnp.cumsum(p, axis=-1)
+    # Below the whole sum, after rounding too: some option's sum exceeds it.
+    threshold = below_one(noise)[..., None] * cumulative[..., -1:]
+    return (cumulative <= threshold).sum(-1).astype(noise.dtype)
+
+
+def mode(categorical: Categorical) -> Float[jax.Array, "n k"]:
+    """The most probable actions; of equals, the first."""
+    logits = categorical.logits
+    return jnp.argmax(logits, axis=-1).astype(logits.dtype)
+
+
+def fisher_metric(categorical: Categorical, tangent: Categorical) -> Categorical:
+    """The mean Fisher matrix over rows, in the logits, times a tangent.
+
+    It is diag(p) - p p' for each sample and choice.
+    """
+    p = jnp.exp(log_probabilities(categorical))
+    centered = tangent.logits - (p * tangent.logits).sum(-1, keepdims=True)
+    return Categorical(p * centered / p.shape[0])
+
+
+def _by_choice(
+    head: Head, outputs: Float[jax.Array, "n outputs"], fill: float
+) -> Float[jax.Array, "n k m"]:
+    """Outputs of all choices in turn, apart; missing options are `fill`."""
+    sizes, widest = head.action_sizes, max(head.action_sizes)
+    if min(sizes) == widest:
+        return outputs.reshape(-1, len(sizes), widest)
+    ends = list(itertools.accumulate(sizes))
+    parts = [
+        jnp.pad(part, ((0, 0), (0, widest - part.shape[1])), constant_values=fill)
+        for part in jnp.split(outputs, ends[:-1], axis=1)
+    ]
+    return jnp.stack(parts, axis=1)
+
+
+def _chosen(
+    values: Float[jax.Array, "n k m"], actions: Float[jax.Array, "n k"]
+) -> Float[jax.Array, "n k"]:
+    index = actions.astype(jnp.int32)[..., None]
+    return jnp.take_along_axis(values, index, axis=-1)[..., 0]
+
+
+def _log_ratios(old: Categorical, new: Categorical) -> Float[jax.Array, "n k m"]:
+    """log(new / old probability) of every option.
+
+    With p the old probabilities and c the change of the logits less its mean over p:
+    c - log(sum p exp(c)), and the sum is 1 + sum p (exp(c) - 1).
+    """
+    p = jnp.exp(log_probabilities(old))
+    change = new.logits - old.logits
+    change = change - (p * change).sum(-1, keepdims=True)
+    small = (jnp.abs(change) * (p > 0)).max(-1, keepdims=True) <= NEAR
+    # Both branches of `where` are differentiated: keep each finite everywhere.
+    near = jnp.where(small & (p > 0), change, 0.0)
+    normalizer = jnp.log1p((p * jnp.expm1(near)).sum(-1, keepdims=True))
+    far = log_probabilities(new) - log_probabilities(old)
+    return jnp.where(small, change - normalizer, far)

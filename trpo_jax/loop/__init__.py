@@ -1,0 +1,1 @@
+"""Training compiled whole: environment, rollout and update in one program."""

@@ -1,0 +1,329 @@
+"""The stateful shell round compiled training: members in, metrics and states out."""
+
+import dataclasses
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import NamedSharding, PartitionSpec
+
+from trpo.agent.make import make_agent
+from trpo.common.random_streams import Purpose, RandomStream, device_key, episode_seed
+from trpo.common.user_modules import import_modules
+from trpo.config.run import TrainConfig, TRPOConfig
+from trpo.data.sequences import NONE
+from trpo.data.types import Rates, UpdateReport
+from trpo.rollout.evaluation import EvaluationResult
+from trpo.rollout.transitions import NonFiniteTransitionError
+from trpo.runs.members import SWEEPABLE
+from trpo.training.state_checks import Layout
+from trpo.training.trainer import Progress
+from trpo_jax.agent.agent import TRPOAgent
+from trpo_jax.loop.environment import FunctionalEnvironment, functional_environment
+from trpo_jax.loop.iteration import (
+    Hyperparameters,
+    IterationMetrics,
+    LoopState,
+    Program,
+    initial_state,
+)
+from trpo_jax.loop.program import MEMBERS, Member, mesh_of, run_chunk
+from trpo_jax.loop.rollout import Policy
+from trpo_jax.loop.state import check_loop_state, loop_state, training_state
+
+
+ESTIMATES = ("gamma", "gae_lambda")
+# Samples that are computed at once; more members than that take turns. It bounds the
+# memory: a sample takes some kilobytes in the update.
+SAMPLES_AT_ONCE = 2**18
+_initial_state = jax.jit(initial_state, static_argnums=0)
+
+
+def members_at_once(device: Any, samples: int) -> int:
+    """Members that are computed together on a device.
+
+    One on a CPU: batched products of small matrices take two to three times as long
+    there as the same ones in turn. As many as fit elsewhere.
+
+    Args:
+        device: Where.
+        samples: Of one member's update.
+    """
+    return 1 if device.platform == "cpu" else max(1, SAMPLES_AT_ONCE // samples)
+
+
+class Chunk(NamedTuple):
+    """What some iterations left.
+
+    Attributes:
+        progress: of each member (outer) and each iteration.
+        evaluations: of each member; empty if there was none.
+        seconds: wall-clock time, compilation included.
+    """
+
+    progress: list[list[Progress]]
+    evaluations: list[EvaluationResult]
+    seconds: float
+
+
+class CompiledTrainer:
+    """Runs of equal shape trained by one program.
+
+    Args:
+        configs: One for each member; they differ in `seed` and `SWEEPABLE` alone.
+        longest_chunk: Most iterations between two returns to the host.
+        episodes: Of an evaluation.
+        environment: By default that of the configurations' `env_id`.
+
+    Raises:
+        ValueError: the environment is not functional, or an argument is out of range.
+    """
+
+    def __init__(
+        self,
+        configs: Sequence[TrainConfig],
+        *,
+        longest_chunk: int,
+        episodes: int,
+        environment: FunctionalEnvironment | None = None,
+    ) -> None:
+        self.configs = tuple(configs)
+        first = self.configs[0]
+        if any(_shared(c) != _shared(first) for c in self.configs):
+            raise ValueError(
+                "`configs`: expected members that differ in `seed`, "
+                f"{', '.join(SWEEPABLE)} alone."
+            )
+        if first.agent.recurrent != NONE:
+            raise ValueError(
+                f"`recurrent`: expected {NONE!r} for compiled training, whose loop on "
+                f"the device keeps no hidden states, got {first.agent.recurrent!r}. "
+                "Leave --compiled out."
+            )
+        if first.agent.cost_limit is not None:
+            raise ValueError(
+                "`cost_limit`: expected None for compiled training, whose loop on the "
+                f"device reads no costs, got {first.agent.cost_limit!r}. Leave "
+                "--compiled out."
+            )
+        import_modules(first.modules)
+        self.environment = environment or functional_environment(
+            first.env_id, policy_distribution=first.agent.policy_distribution
+        )
+        spec = self.environment.spec
+        self.agents: list[TRPOAgent] = [make_agent(c, spec) for c in self.configs]
+        agent = self.agents[0]
+        samples = first.num_envs * first.rollout_steps
+        mesh = mesh_of(agent.device, len(self.configs), first.agent, samples)
+        self.program = Program(
+            policy=Policy(
+                self.environment,
+                agent._functions,
+                first.agent.matmul_precision,
+                first.agent.dtype,
+                first.normalize_observations,
+                first.observation_clip,
+            ),
+            agent=_shared(first).agent,
+            num_envs=first.num_envs,
+            rollout_steps=first.rollout_steps,
+            scale_returns=first.scale_returns,
+            full_radius_advantage_std=first.full_radius_advantage_std,
+            members_at_once=members_at_once(agent.device, samples),
+            # Whoever names a device by its number has a use for the others.
+            mesh=None if ":" in first.device else mesh,
+        )
+        self.longest_chunk = longest_chunk
+        self._members = self._put([_member(c, episodes) for c in self.configs])
+        self._state: LoopState = self._put(
+            [
+                _initial_state(
+                    self.program,
+                    agent.state,
+                    device_key(config.seed, 1, (config.num_envs,)),
+                )
+                for agent, config in zip(self.agents, self.configs, strict=True)
+            ]
+        )
+        self.update_count = 0
+
+    @property
+    def many(self) -> bool:
+        """Whether arrays have the members' axis."""
+        return len(self.configs) > 1
+
+    @property
+    def step_count(self) -> int:
+        """Environment steps done by each member."""
+        return self.update_count * self._steps
+
+    @property
+    def _steps(self) -> int:
+        return self.program.num_envs * self.program.rollout_steps
+
+    def _put(self, trees: Sequence[Any]) -> Any:
+        """One tree on the device; of several members, each array [M, …]."""
+        tree, mesh = trees[0], self.program.mesh
+        if self.many:
+            tree = jax.tree.map(lambda *leaves: np.stack(leaves), *trees)
+        if mesh is None:
+            return jax.device_put(tree, self.agents[0].device)
+        spec = PartitionSpec(MEMBERS) if self.many else PartitionSpec()
+        return jax.device_put(tree, NamedSharding(mesh, spec))
+
+    def _of(self, tree: Any, index: int) -> Any:
+        """One member's part of a tree of NumPy arrays."""
+        return jax.tree.map(lambda leaf: leaf[index], tree) if self.many else tree
+
+    def advance(self, iterations: int, *, evaluate: bool = False) -> Chunk:
+        """Train `iterations` times, at most `longest_chunk`, and evaluate then.
+
+        Raises:
+            NonFiniteTransitionError: an environment returned a NaN or an infinity;
+                nothing of these iterations is kept.
+        """
+        assert 0 <= iterations <= self.longest_chunk, iterations
+        start = time.perf_counter()
+        state, metrics, scores = run_chunk(
+            self.program,
+            self._members,
+            self._state,
+            self._rates(),
+            np.int32(iterations),
+            np.bool_(evaluate),
+        )
+        metrics, scores = jax.device_get((metrics, scores))
+        seconds = time.perf_counter() - start
+        self._require_finite(metrics, iterations)
+        self._state = state
+        speed = len(self.configs) * iterations * self._steps / seconds
+        progress = [
+            self._progress(metrics, index, iterations, speed)
+            for index in range(len(self.configs))
+        ]
+        self.update_count += iterations
+        evaluations = []
+        if evaluate:
+            parts = [self._of(scores, index) for index in range(len(self.configs))]
+            evaluations = [EvaluationResult(*part) for part in parts]
+        return Chunk(progress, evaluations, seconds)
+
+    def _rates(self) -> Rates:
+        """Rates of the next updates, [chunk] or [chunk, M]."""
+        updates = range(self.update_count, self.update_count + self.longest_chunk)
+        table = np.array(
+            [[config.rates_at(update) for config in self.configs] for update in updates]
+        ).astype(self.program.policy.dtype)
+        target_kl, value_lr = np.moveaxis(table if self.many else table[:, 0], -1, 0)
+        return Rates(target_kl, value_lr)
+
+    def _require_finite(self, metrics: IterationMetrics, iterations: int) -> None:
+        bad = np.argwhere(~np.asarray(metrics.finite)[:iterations])
+        if len(bad):
+            raise NonFiniteTransitionError(
+                f"expected finite observations and rewards, whose squares and sums are "
+                f"finite too, got others in update "
+                f"{self.update_count + int(bad[0][0]) + 1} of "
+                f"{self.configs[0].env_id}. The newest checkpoint is from before it. "
+                "Look for a division by zero or an unstable simulation there."
+            )
+
+    def _progress(
+        self, metrics: IterationMetrics, index: int, iterations: int, speed: float
+    ) -> list[Progress]:
+        rows = []
+        for i in range(iterations):
+            at = self._of(jax.tree.map(lambda leaf, i=i: leaf[i], metrics), index)
+            row = UpdateReport(*at.report.tolist()).as_metrics()
+            row["rollout/episodes"] = float(at.episodes)
+            row["rollout/return_scale"] = float(at.return_scale)
+            row["rollout/advantage_std"] = float(at.advantage_std)
+            row["time/steps_per_second"] = speed
+            if at.episodes:
+                row["rollout/episode_return_mean"] = float(at.episode_return)
+                row["rollout/episode_length_mean"] = float(at.episode_length)
+            update = self.update_count + i + 1
+            rows.append(Progress(update, update * self._steps, row))
+        return rows
+
+    def get_state(self, index: int = 0) -> dict[str, np.ndarray]:
+        """A member's training state under canonical names; see `compiled_state`."""
+        host: LoopState = self._of(jax.device_get(self._state), index)
+        return training_state(
+            self.agents[index], host, self.update_count * self.program.rollout_steps
+        )
+
+    def set_state(self, states: Sequence[Mapping[str, np.ndarray]]) -> None:
+        """Continue from what `get_state` returned of each member.
+
+        Whatever it raises, `get_state` is what it was before.
+
+        Raises:
+            ValueError: a state is of another configuration, or the host loop's; names
+                the entry.
+        """
+        if len(states) != len(self.configs):
+            raise ValueError(
+                f"`states`: expected one of each of {len(self.configs)} members, got "
+                f"{len(states)}."
+            )
+        hosts = jax.device_get(self._state)
+        templates = [self._of(hosts, index) for index in range(len(states))]
+        checked = [
+            check_loop_state(self._layout(index), template, state)
+            for index, (template, state) in enumerate(
+                zip(templates, states, strict=True)
+            )
+        ]
+        updates = [int(state["training.update"]) for state in checked]
+        if len(set(updates)) > 1:
+            raise ValueError(
+                "`state['training.update']`: expected the same of all members, got "
+                f"{updates}."
+            )
+        before = [agent.snapshot() for agent in self.agents]
+        try:
+            restored = [
+                loop_state(*given)
+                for given in zip(self.agents, templates, checked, strict=True)
+            ]
+            self._state = self._put(restored)
+        except BaseException:
+            for agent, snapshot in zip(self.agents, before, strict=True):
+                agent.restore(snapshot)
+            raise
+        self.update_count = updates[0]
+
+    def _layout(self, index: int) -> Layout:
+        agent, environments = self.agents[index], self._state.environments
+        spec, obs = self.environment.spec, environments.obs.dtype.name
+        return Layout(self.configs[index], spec, obs, agent.get_state())
+
+
+def _shared(config: TrainConfig) -> TrainConfig:
+    """What all members have in common: the rest at its defaults."""
+    agent = dataclasses.replace(
+        config.agent, **{name: getattr(TRPOConfig, name) for name in SWEEPABLE}
+    )
+    return dataclasses.replace(config, seed=0, agent=agent)
+
+
+def _member(config: TrainConfig, episodes: int) -> Member:
+    stream = RandomStream(config.seed, Purpose.EVALUATION_RESET)
+    seeds = [episode_seed(stream, env_index=i, episode=0) for i in range(episodes)]
+    numbers = [
+        # Estimates are in JAX's default precision, the update in the agent's.
+        np.asarray(
+            getattr(config.agent, name),
+            jnp.result_type(float) if name in ESTIMATES else config.agent.dtype,
+        )
+        for name in Hyperparameters._fields
+    ]
+    return Member(
+        key=device_key(config.seed),
+        evaluation_seeds=np.array(seeds, np.uint32),
+        hyperparameters=Hyperparameters(*numbers),
+    )

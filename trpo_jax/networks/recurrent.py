@@ -1,0 +1,215 @@
+"""Recurrent actor and critic: a cell, then a multilayer perceptron.
+
+As in `networks.py`, modules leave Flax NNX at `as_function`.
+"""
+
+import functools
+import itertools
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Float
+
+from trpo.data.sequences import CELLS, Sequences
+from trpo.spaces.action_heads import Head
+from trpo_jax import distributions
+from trpo_jax.critic.fit_sequences import fit_recurrent_critic
+from trpo_jax.critic.value_update import ValueFit
+from trpo_jax.distributions import Distribution
+from trpo_jax.networks import mlp, recurrent_cells as cells
+from trpo_jax.networks.feedforward import Parameters, _layers, as_function
+from trpo_jax.networks.recurrent_cells import Cell
+
+
+class Weights(NamedTuple):
+    """Of a recurrent network; `log_std` is None where it has none."""
+
+    log_std: jax.Array | None
+    cell: Cell
+    layers: list[mlp.Layer]
+
+
+def forward(
+    kind: str,
+    weights: Weights,
+    inputs: Float[jax.Array, "t b in_"],
+    starts: Float[jax.Array, "t b 1"],
+    state: Float[jax.Array, "b states"],
+    rows: jax.Array | None = None,
+) -> tuple[Float[jax.Array, "n out"], Float[jax.Array, "b states"]]:
+    """The network's outputs at all T * B entries, or at `rows`, and the last state.
+
+    Args:
+        kind: Of the cell.
+        weights: Of the network.
+        inputs: Observations, in their order.
+        starts: 1 where the state is set to zeros before the step, else 0.
+        state: Before the first step.
+        rows: [n] numbers t * B + b; None for all.
+    """
+    outputs, state = cells.unroll(kind, weights.cell, inputs, starts, state)
+    outputs = outputs.reshape(-1, outputs.shape[-1])
+    if rows is not None:
+        outputs = outputs[rows]
+    return mlp.forward(weights.layers, outputs)[-1], state
+
+
+class RecurrentCell(nnx.Module):
+    """Parameters of a cell.
+
+    Args:
+        kind: A name in `trpo.data.sequences.CELLS`.
+        inputs: Entries of its input.
+        size: Units.
+    """
+
+    def __init__(self, kind: str, inputs: int, size: int) -> None:
+        # The weights are overwritten by `trpo.spaces.initialization`'s.
+        rngs, gates = nnx.Rngs(0), CELLS[kind].gates * size
+        self.input = nnx.Linear(inputs, gates, rngs=rngs)
+        self.hidden = nnx.Linear(size, gates, rngs=rngs)
+
+
+class RecurrentPolicy(nnx.Module):
+    """Sequences of observations -> distributions over actions.
+
+    Args:
+        obs_dim: Entries of an observation.
+        kind: Of the cell.
+        size: Units of the cell.
+        layer_sizes: Units of the hidden layers after it.
+        head: The distribution and its sizes; some have a free log_std.
+    """
+
+    def __init__(
+        self, obs_dim: int, kind: str, size: int, layer_sizes: Sequence[int], head: Head
+    ) -> None:
+        self.head, self.kind = head, kind
+        if head.family.free_log_std:
+            self.log_std = nnx.Param(jnp.zeros(head.reals))
+        self.cell = RecurrentCell(kind, obs_dim, size)
+        self.layers = _linear_layers((size, *layer_sizes, head.output_dim))
+
+    def __call__(
+        self, sequences: Sequences, mask: jax.Array | None = None
+    ) -> tuple[Distribution, jax.Array]:
+        """The distribution at each sample of the sequences, and the last state."""
+        free = self.log_std[...] if self.head.family.free_log_std else None
+        weights = _weights(free, self.cell, self.layers)
+        given = (sequences.obs, sequences.starts, sequences.memory.policy)
+        outputs, state = forward(self.kind, weights, *given, sequences.rows)
+        made = distributions.from_network(self.head, outputs, free, mask)
+        return made, state
+
+
+class RecurrentCritic(nnx.Module):
+    """Sequences of observations -> values.
+
+    Args:
+        obs_dim: Entries of an observation.
+        kind: Of the cell.
+        size: Units of the cell.
+        layer_sizes: Units of the hidden layers after it.
+    """
+
+    def __init__(
+        self, obs_dim: int, kind: str, size: int, layer_sizes: Sequence[int]
+    ) -> None:
+        self.kind = kind
+        self.cell = RecurrentCell(kind, obs_dim, size)
+        self.layers = _linear_layers((size, *layer_sizes, 1))
+
+    def __call__(self, sequences: Sequences) -> tuple[jax.Array, jax.Array]:
+        """The value [T, B, 1] of every observation, and the last state."""
+        weights = _weights(None, self.cell, self.layers)
+        given = (sequences.obs, sequences.starts, sequences.memory.critic)
+        values, state = forward(self.kind, weights, *given)
+        return values.reshape(*sequences.obs.shape[:2], 1), state
+
+
+class RecurrentPolicyFunction:
+    """A recurrent policy as a function of its flat parameters [p], at fixed sequences.
+
+    Args:
+        policy: (Parameters, sequences, mask) -> distributions and the last state.
+        unravel: Flat parameters -> tree of arrays.
+        sequences: Observations, and the hidden states to begin with.
+        mask: [n, options] 0 where an option can't be taken; None for no mask.
+    """
+
+    def __init__(
+        self,
+        policy: Callable[..., Any],
+        unravel: Callable[[jax.Array], Parameters],
+        sequences: Sequences,
+        mask: jax.Array | None = None,
+    ) -> None:
+        self._policy, self._unravel = policy, unravel
+        self._sequences, self._mask = sequences, mask
+
+    def __call__(self, theta: Float[jax.Array, " p"]) -> Distribution:
+        """The distribution at each sample of the sequences."""
+        return self._policy(self._unravel(theta), self._sequences, self._mask)[0]
+
+
+def _linear_layers(sizes: Sequence[int]) -> nnx.List:
+    rngs, pairs = nnx.Rngs(0), itertools.pairwise(sizes)
+    return nnx.List([nnx.Linear(*pair, rngs=rngs) for pair in pairs])
+
+
+def _weights(
+    log_std: jax.Array | None, cell: RecurrentCell, layers: nnx.List
+) -> Weights:
+    parts: tuple[Any, ...] = (cell.input, cell.hidden)
+    first, second = (mlp.Layer(p.kernel[...], p.bias[...]) for p in parts)
+    return Weights(log_std, Cell(first, second), _layers(layers))
+
+
+class RecurrentFunctions(NamedTuple):
+    """The networks as pure functions, hashed by identity, so cheap to jit on."""
+
+    policy: Callable[..., tuple[Distribution, jax.Array]]
+    critic: Callable[[Parameters, Sequences], tuple[jax.Array, jax.Array]]
+    head: Head
+
+    def policy_at(
+        self,
+        unravel: Callable[[jax.Array], Parameters],
+        sequences: Sequences,
+        mask: jax.Array | None,
+        _rows: int | None = None,
+    ) -> RecurrentPolicyFunction:
+        """The policy as a function of its flat parameters [p], at these samples."""
+        return RecurrentPolicyFunction(self.policy, unravel, sequences, mask)
+
+    def fit_critic(
+        self, _policy: Parameters, *given: Any, **options: Any
+    ) -> tuple[Parameters, Any, ValueFit]:
+        """`sequence_fit.fit_recurrent_critic`; it shares nothing with the policy."""
+        return fit_recurrent_critic(self.critic, *given, **options)
+
+
+# Cached, so that agents of equal sizes share one function and one compilation.
+
+
+@functools.lru_cache(maxsize=256)
+def recurrent_policy_function(
+    obs_dim: int, kind: str, size: int, layer_sizes: tuple[int, ...], head: Head
+) -> Callable[..., tuple[Distribution, jax.Array]]:
+    """A policy of these sizes as a pure function of parameters, sequences and mask."""
+    return as_function(
+        nnx.eval_shape(lambda: RecurrentPolicy(obs_dim, kind, size, layer_sizes, head))
+    )
+
+
+@functools.lru_cache(maxsize=256)
+def recurrent_critic_function(
+    obs_dim: int, kind: str, size: int, layer_sizes: tuple[int, ...]
+) -> Callable[[Parameters, Sequences], tuple[jax.Array, jax.Array]]:
+    """A critic of these sizes as a pure function of parameters and sequences."""
+    return as_function(
+        nnx.eval_shape(lambda: RecurrentCritic(obs_dim, kind, size, layer_sizes))
+    )

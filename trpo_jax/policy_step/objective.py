@@ -1,0 +1,96 @@
+"""Surrogate objective and mean KL (Schulman et al. 2015, eqs. 13 and 14)."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Float
+
+from trpo.config.run import TRPOConfig
+from trpo.data.types import Batch
+from trpo_jax import distributions
+from trpo_jax.devices import reduction
+from trpo_jax.distributions import Distribution
+
+
+class Surrogate(NamedTuple):
+    """Surrogate objective and the importance weights in it.
+
+    Attributes:
+        value: [] mean of ratio times advantage.
+        ratio: [n, 1] density now over density when the action was taken.
+        log_ratio: [n, 1] its logarithm.
+    """
+
+    value: Float[jax.Array, ""]
+    ratio: Float[jax.Array, "n 1"]
+    log_ratio: Float[jax.Array, "n 1"]
+
+
+def surrogate(distribution: Distribution, batch: Batch) -> Surrogate:
+    """L = mean(exp(log_prob - old_log_prob) * advantage)."""
+    log_ratio = distributions.log_prob(distribution, batch.actions) - batch.log_probs
+    ratio = jnp.exp(log_ratio)
+    return Surrogate(reduction.mean(ratio * batch.advantages), ratio, log_ratio)
+
+
+def surrogate_improvement(
+    old: Distribution, new: Distribution, batch: Batch, old_ratio: jax.Array
+) -> Float[jax.Array, ""]:
+    """L(new) - L(old) as one mean of differences, exact for tiny steps.
+
+    Args:
+        old: Policy at the old parameters.
+        new: Policy at the candidate's parameters.
+        batch: Samples.
+        old_ratio: [n, 1] ratio at the old parameters; 1 where log-probs are fresh.
+    """
+    log_ratio = distributions.log_ratio(old, new, batch.actions)
+    gains = old_ratio * jnp.expm1(log_ratio) * batch.advantages
+    return reduction.mean(gains)
+
+
+def mean_kl(old: Distribution, new: Distribution) -> Float[jax.Array, ""]:
+    """Mean over samples of KL(old || new), nats."""
+    return reduction.mean(distributions.kl_old_to_new(old, new))
+
+
+class Objective(NamedTuple):
+    """What a step improves.
+
+    Attributes:
+        value: as `surrogate`.
+        improvement: as `surrogate_improvement`.
+    """
+
+    value: Callable[[Distribution, Batch], Surrogate]
+    improvement: Callable[[Distribution, Distribution, Batch, jax.Array], jax.Array]
+
+
+SURROGATE = Objective(surrogate, surrogate_improvement)
+
+
+def with_entropy(coefficient: float) -> Objective:
+    """The surrogate plus `coefficient` times the mean entropy."""
+
+    def value(distribution: Distribution, batch: Batch) -> Surrogate:
+        found = surrogate(distribution, batch)
+        bonus = coefficient * reduction.mean(distributions.entropy(distribution))
+        return found._replace(value=found.value + bonus)
+
+    def improvement(
+        old: Distribution, new: Distribution, batch: Batch, old_ratio: jax.Array
+    ) -> jax.Array:
+        gain = surrogate_improvement(old, new, batch, old_ratio)
+        # Row by row: the difference of two means would lose digits.
+        change = distributions.entropy(new) - distributions.entropy(old)
+        return gain + coefficient * reduction.mean(change)
+
+    return Objective(value, improvement)
+
+
+def objective_of(config: TRPOConfig) -> Objective:
+    """What a configuration has steps improve."""
+    coefficient = config.entropy_coefficient
+    return with_entropy(coefficient) if coefficient else SURROGATE

@@ -1,0 +1,270 @@
+"""`TRPOAgent` in PyTorch: the stateful shell round the pure parts."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from trpo.agent.base import AgentBase
+from trpo.agent.sharding import Minibatches, Shards
+from trpo.config.step_options import thinned
+from trpo.data.types import Batch, Rates, StepStatus, UpdateReport
+from trpo.ranks import Alone
+from trpo_torch import distributions
+from trpo_torch.agent import state
+from trpo_torch.agent.original_helpers import _flat_params, _set_flat_params
+from trpo_torch.agent.update_report import discard_unless, report_of
+from trpo_torch.critic.value_update import ValueFit, fit_critic
+from trpo_torch.devices import processes as distributed, reduction
+from trpo_torch.devices.device import (
+    _require_dtype,
+    _to_array,
+    matmul_precision,
+    resolve_device,
+)
+from trpo_torch.distributions import Distribution
+from trpo_torch.networks.feedforward import Critic, Policy
+from trpo_torch.networks.user_networks import (
+    CustomCritic,
+    CustomPolicy,
+    checked_network,
+)
+from trpo_torch.policy_step.fisher import PolicyFunction
+from trpo_torch.policy_step.flat_policy import flat_policy
+from trpo_torch.policy_step.objective import Surrogate, surrogate
+from trpo_torch.policy_step.step import policy_step
+from trpo_torch.step_memory import initial_memory
+
+
+# torch's default of 1e-8 lets the first steps after a plateau grow too large.
+ADAM_EPSILON = 1e-5
+
+
+class TRPOAgent(AgentBase):
+    """Trust-region policy optimisation.
+
+    Schulman et al. 2015, "Trust Region Policy Optimization". Arguments and methods are
+    those of `trpo.agent.base.AgentBase`, the same in both backends.
+    """
+
+    framework = "torch"
+    policy: Any
+    critic: Any
+
+    def _build(self, device: Any, weights: dict[str, np.ndarray]) -> None:
+        self.device = resolve_device(device)
+        self._torch_dtype = getattr(torch, self.dtype.name)
+        _require_dtype(self._torch_dtype, self.device)
+        self.policy = self._build_policy(weights)
+        self.critic = self._build_critic(weights)
+        self.value_optimizer = self._build_value_optimizer(self.critic.parameters())
+        self.step_memory = initial_memory(self.config, _flat_params(self.policy))
+
+    def _build_policy(self, weights: dict[str, np.ndarray]) -> nn.Module:
+        own = self.custom_networks.policy
+        if own is None:
+            sizes = self.config.policy_layer_sizes
+            policy = Policy(self.obs_dim, sizes, self.head, self.architecture)
+        else:
+            outputs = self.head.output_dim
+            own = checked_network("policy_network", own, self.obs_dim, outputs)
+            policy = CustomPolicy(own, self.head)
+            weights = state.network_arrays(policy, "policy.") | {
+                name: a for name, a in weights.items() if name == "policy.log_std"
+            }
+        return self._loaded(policy, weights, "policy.")
+
+    def _build_critic(self, weights: dict[str, np.ndarray]) -> nn.Module:
+        config, own = self.config, self.custom_networks.value
+        if own is not None:
+            critic = CustomCritic(
+                checked_network("value_network", own, self.obs_dim, 1)
+            )
+            return critic.to(self.device, self._torch_dtype)
+        input_dim, architecture = self.obs_dim, self.architecture
+        if config.share_encoder:
+            input_dim = config.policy_layer_sizes[-1]
+            architecture = architecture.after_encoder
+        critic = Critic(input_dim, config.critic_layer_sizes, architecture)
+        return self._loaded(critic, weights, "value.")
+
+    def _loaded(
+        self, network: nn.Module, weights: dict[str, np.ndarray], prefix: str
+    ) -> nn.Module:
+        """The network on the agent's device, with these weights."""
+        # Loaded into the agent's own precision: torch makes modules in float32.
+        network = network.to(self.device, self._torch_dtype)
+        state.load_network(network, weights, prefix)
+        return network
+
+    def _build_value_optimizer(
+        self, params: Iterable[nn.Parameter]
+    ) -> torch.optim.Optimizer:
+        """A fresh optimiser of a critic's parameters: Adam, or SGD with momentum."""
+        config = self.config
+        if config.optimizer_type == "adam":
+            return torch.optim.Adam(
+                params, lr=config.value_lr, eps=ADAM_EPSILON, fused=True
+            )
+        return torch.optim.SGD(
+            params, lr=config.value_lr, momentum=config.sgd_momentum, fused=True
+        )
+
+    def _is_native(self, array: Any) -> bool:
+        return isinstance(array, Tensor)
+
+    def _to_native(self, array: Any) -> Tensor:
+        if isinstance(array, np.ndarray):
+            # torch refuses to share memory that it may not write to.
+            array = torch.from_numpy(np.require(array, self.dtype, ["C", "W"]))
+            return array if self.device.type == "cpu" else array.to(self.device)
+        return array.detach().to(self.device, self._torch_dtype)
+
+    def _to_numpy(self, array: Tensor) -> np.ndarray:
+        return array.detach().cpu().numpy()
+
+    def _all_finite(self, array: Tensor) -> bool:
+        return bool(torch.isfinite(array).all())
+
+    @torch.no_grad()
+    def _forward(
+        self, obs: Any, noise: np.ndarray | None, mask: Tensor | None = None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        obs = self._to_native(obs)
+        with matmul_precision(self.config.matmul_precision):
+            # Past nn.Module's hooks, of which there are none.
+            distribution = self.policy.forward(obs, mask)
+            value = self.critic.forward(self._encoded(obs))
+        if noise is None:
+            action = distributions.mode(distribution)
+        else:
+            action = distributions.sample(distribution, self._to_native(noise))
+        return action, distributions.log_prob(distribution, action), value
+
+    @torch.no_grad()
+    def _value(self, obs: Any) -> Tensor:
+        with matmul_precision(self.config.matmul_precision):
+            return self.critic(self._encoded(self._to_native(obs)))
+
+    @torch.no_grad()
+    def _encoded(self, obs: Tensor) -> Tensor:
+        """What the critic is given: observations, or the policy's features of them."""
+        if not self.config.share_encoder:
+            return obs
+        assert isinstance(self.policy, Policy)
+        return self.policy.features(obs)
+
+    def _policy_objective(
+        self, obs: Any, actions: Tensor, old_log_probs: Any, advantages: Tensor
+    ) -> Surrogate:
+        """Surrogate [], ratio [N, 1] and log-ratio [N, 1] at the present policy."""
+        columns = (old_log_probs.reshape(-1, 1), advantages.reshape(-1, 1))
+        batch = Batch(obs, actions, columns[0], columns[1] * 0.0, columns[1])
+        return surrogate(self._distribution(obs), batch)
+
+    def _distribution(self, obs: Any) -> Distribution:
+        """Over the actions at these observations."""
+        return self.policy(obs)
+
+    def _update(self, batch: Batch, orders: Any, rates: Rates) -> UpdateReport:
+        with matmul_precision(self.config.matmul_precision):
+            step = policy_step(
+                self._policy_function(batch),
+                _flat_params(self.policy),
+                batch,
+                self.config,
+                rates.target_kl,
+                self.step_memory,
+                self._fisher_policy(batch),
+            )
+            # Before the fit: a shared encoder is the one that acts next.
+            _set_flat_params(self.policy, step.theta)
+            self.step_memory = step.memory
+            for group in self.value_optimizer.param_groups:
+                group["lr"] = rates.value_lr
+            fit = self._fit_critic(batch, orders)
+        sound = step.status != StepStatus.NON_FINITE
+        if not (sound and self._is_sound(step.theta, fit.loss)):
+            step = discard_unless(False, step)
+        return report_of(step, fit)
+
+    def _use_devices(self, ranks: Alone, devices: Sequence[Any]) -> int:
+        return len(distributed.devices_of(self.device, ranks, devices))
+
+    def _update_sharded(
+        self, shards: Shards, batch: Batch, orders: list[Minibatches], rates: Rates
+    ) -> UpdateReport:
+        one = torch.full_like(batch.returns, 1.0 / shards.total)
+        with reduction.sharded(reduction.Shard(one, shards.processes > 1)):
+            return self._update(batch, orders[0], rates)
+
+    def _policy_function(self, batch: Batch) -> PolicyFunction:
+        given = (batch.obs, batch.action_mask, self.config.batch_chunk_size)
+        return flat_policy(self.policy, *given)
+
+    def _fisher_policy(self, batch: Batch) -> PolicyFunction | None:
+        """The same at the samples of Fisher products; None where they are over all."""
+        every = self.config.fisher_every
+        return self._policy_function(thinned(batch, every)) if every > 1 else None
+
+    def _fit_critic(self, batch: Batch, orders: Any) -> ValueFit:
+        """Fit the critic in place."""
+        return fit_critic(
+            self.critic,
+            self.value_optimizer,
+            batch._replace(obs=self._encoded(batch.obs)),
+            orders,
+            self.config,
+        )
+
+    def _is_sound(self, theta: Tensor, value_loss: Tensor) -> bool:
+        """Whether all that is about to be committed is finite."""
+        tensors = [theta, value_loss, *self._fitted()]
+        tensors += [kept for kept in self.step_memory if kept is not None]
+        # One answer for all: the host waits for each.
+        return bool(torch.stack([torch.isfinite(t).all() for t in tensors]).all())
+
+    def _fitted(self) -> list[Tensor]:
+        """What fitting the critic has changed."""
+        return _fitted(self.critic, self.value_optimizer)
+
+    def _learned(self) -> tuple[bool, dict[str, Tensor]]:
+        return torch.is_grad_enabled(), self._copies(_clone)
+
+    def _restore_learned(self, learned: tuple[bool, dict[str, Tensor]]) -> None:
+        # An interrupt inside `torch.no_grad` leaves gradients off for the process.
+        torch.set_grad_enabled(learned[0])
+        self._set_learned_state(learned[1])
+
+    def _get_learned_state(self) -> dict[str, np.ndarray]:
+        return self._copies(_to_array)
+
+    def _copies(self, copy: state.Copy) -> dict[str, Any]:
+        """Weights and optimiser under canonical names."""
+        return {
+            **state.network_arrays(self.policy, "policy.", copy),
+            **state.network_arrays(self.critic, "value.", copy),
+            **state.optimizer_arrays(self.value_optimizer, self.critic, copy),
+            **state.memory_arrays(self.step_memory, self.policy, copy),
+        }
+
+    def _arrays_of(self, learned: tuple) -> dict[str, np.ndarray]:
+        return {name: _to_array(tensor) for name, tensor in learned[1].items()}
+
+    def _set_learned_state(self, arrays: Mapping[str, Any]) -> None:
+        state.load_network(self.policy, arrays, "policy.")
+        state.load_network(self.critic, arrays, "value.")
+        state.load_optimizer(self.value_optimizer, self.critic, arrays)
+        self.step_memory = state.load_memory(self.step_memory, self.policy, arrays)
+
+
+def _fitted(critic: nn.Module, optimizer: torch.optim.Optimizer) -> list[Tensor]:
+    """A critic's parameters, and what its optimiser remembers of them."""
+    slots = [slot for of in optimizer.state.values() for slot in of.values()]
+    return [*critic.parameters(), *(slot for slot in slots if slot is not None)]
+
+
+def _clone(tensor: Tensor) -> Tensor:
+    return tensor.detach().clone()

@@ -1,0 +1,54 @@
+"""The original agent's helpers, under its names and signatures."""
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from trpo_torch import distributions
+from trpo_torch.distributions import DiagonalGaussian
+from trpo_torch.solvers.conjugate_gradient import conjugate_gradient
+
+
+def _flat_params(module: nn.Module) -> Tensor:
+    """A module's parameters as one vector [p], in `named_parameters` order."""
+    return torch.cat([p.detach().reshape(-1) for p in module.parameters()])
+
+
+@torch.no_grad()
+def _set_flat_params(module: nn.Module, flat_params: Tensor) -> None:
+    """Copy a vector [p] into a module's parameters."""
+    offset = 0
+    for parameter in module.parameters():
+        piece = flat_params[offset : offset + parameter.numel()]
+        parameter.copy_(piece.view_as(parameter))
+        offset += parameter.numel()
+
+
+def _flat_grads(grads: Sequence[Tensor | None], params: Sequence[Tensor]) -> Tensor:
+    """Gradients as one vector [p]; zeros where a parameter has none."""
+    return torch.cat(
+        [
+            (torch.zeros_like(param) if grad is None else grad).reshape(-1)
+            for grad, param in zip(grads, params, strict=True)
+        ]
+    )
+
+
+def _conjugate_gradient(
+    Avp: Callable[[Tensor], Tensor],
+    b: Tensor,
+    nsteps: int,
+    residual_tol: float = 1e-10,
+) -> Tensor:
+    """Solution [p] of A x = b; stops when the squared residual is at most the bound."""
+    return conjugate_gradient(Avp, b, nsteps, residual_tol).x
+
+
+def _kl_old_to_new(
+    old_mean: Tensor, old_log_std: Tensor, new_mean: Tensor, new_log_std: Tensor
+) -> Tensor:
+    """KL(old || new) of each sample, [N, 1]."""
+    return distributions.kl_old_to_new(
+        DiagonalGaussian(old_mean, old_log_std), DiagonalGaussian(new_mean, new_log_std)
+    )

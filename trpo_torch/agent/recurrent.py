@@ -1,0 +1,89 @@
+"""`RecurrentTRPOAgent` in PyTorch: an agent whose networks remember."""
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from trpo.agent.recurrent import RecurrentAgentBase
+from trpo.data.sequences import Memory
+from trpo.data.types import Batch
+from trpo_torch import distributions
+from trpo_torch.agent.agent import TRPOAgent
+from trpo_torch.critic.fit_sequences import fit_recurrent_critic
+from trpo_torch.critic.value_update import ValueFit
+from trpo_torch.devices.device import matmul_precision
+from trpo_torch.distributions import Distribution
+from trpo_torch.networks.recurrent import (
+    RecurrentCritic,
+    RecurrentPolicy,
+    RecurrentPolicyFunction,
+)
+from trpo_torch.policy_step.fisher import PolicyFunction
+
+
+class RecurrentTRPOAgent(RecurrentAgentBase, TRPOAgent):
+    """Trust-region policy optimisation of recurrent networks.
+
+    Arguments and methods are those of `trpo.agent.recurrent.RecurrentAgentBase`, the
+    same in both backends.
+    """
+
+    policy: RecurrentPolicy
+    critic: RecurrentCritic
+
+    def _build_policy(self, weights: dict[str, np.ndarray]) -> nn.Module:
+        config = self.config
+        given = (self.obs_dim, config.recurrent, config.recurrent_size)
+        policy = RecurrentPolicy(*given, config.policy_layer_sizes, self.head)
+        return self._loaded(policy, weights, "policy.")
+
+    def _build_critic(self, weights: dict[str, np.ndarray]) -> nn.Module:
+        config = self.config
+        given = (self.obs_dim, config.recurrent, config.recurrent_size)
+        critic = RecurrentCritic(*given, config.critic_layer_sizes)
+        return self._loaded(critic, weights, "value.")
+
+    def _to_indices(self, array: np.ndarray) -> Tensor:
+        return torch.as_tensor(array, device=self.device).long()
+
+    @torch.no_grad()
+    def _forward(
+        self,
+        obs: Any,
+        noise: np.ndarray | None,
+        mask: Tensor | None = None,
+        memory: Any = None,
+    ) -> tuple[Tensor, Tensor, Tensor, Memory]:
+        obs = self._to_native(obs)
+        with matmul_precision(self.config.matmul_precision):
+            distribution, policy_state = self.policy(obs, memory.policy, mask)
+            value, critic_state = self.critic(obs, memory.critic)
+        if noise is None:
+            action = distributions.mode(distribution)
+        else:
+            action = distributions.sample(distribution, self._to_native(noise))
+        log_prob = distributions.log_prob(distribution, action)
+        return action, log_prob, value, Memory(policy_state, critic_state)
+
+    @torch.no_grad()
+    def _value(self, obs: Any, memory: Any = None) -> Tensor:
+        with matmul_precision(self.config.matmul_precision):
+            return self.critic(self._to_native(obs), memory.critic)[0]
+
+    def _distribution(self, obs: Any) -> Distribution:
+        theta = torch.cat([p.reshape(-1) for p in self.policy.parameters()])
+        return RecurrentPolicyFunction(self.policy, obs)(theta)
+
+    def _policy_function(self, batch: Batch) -> PolicyFunction:
+        return RecurrentPolicyFunction(self.policy, batch.obs, batch.action_mask)
+
+    def _fit_critic(self, batch: Batch, orders: Any) -> ValueFit:
+        return fit_recurrent_critic(
+            self.critic,
+            self.value_optimizer,
+            batch,
+            orders,
+            self.config,
+        )

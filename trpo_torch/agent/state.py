@@ -1,0 +1,122 @@
+"""Canonical NumPy state <-> modules and optimiser.
+
+A module's own parameter names are the canonical ones, layout [out, in] included. What
+is to be restored soon stays on the device: then `copy` clones, and tensors are loaded.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from trpo_torch.devices.device import _to_array
+from trpo_torch.step_memory import StepMemory
+
+
+Copy = Callable[[Tensor], Any]
+
+# Canonical name of each slot of an optimiser's state -> torch's name.
+OPTIMIZER_SLOTS = {
+    "adam": {"first_moment": "exp_avg", "second_moment": "exp_avg_sq"},
+    "sgd": {"momentum": "momentum_buffer"},
+    # Without momentum there is nothing to remember.
+    "plain_sgd": {},
+}
+
+# Canonical names of what a policy step leaves for the next one.
+CG_SOLUTION, DAMPING = "policy_step.cg_solution.", "policy_step.damping"
+
+
+def network_arrays(
+    module: nn.Module, prefix: str, copy: Copy = _to_array
+) -> dict[str, Any]:
+    """Copies of a module's parameters under `prefix`."""
+    return {prefix + n: copy(parameter) for n, parameter in module.named_parameters()}
+
+
+@torch.no_grad()
+def load_network(module: nn.Module, arrays: Mapping[str, Any], prefix: str) -> None:
+    """Copy canonical arrays into a module's parameters."""
+    for name, parameter in module.named_parameters():
+        parameter.copy_(_as_tensor(arrays[prefix + name]))
+
+
+def optimizer_arrays(
+    optimizer: torch.optim.Optimizer, module: nn.Module, copy: Copy = _to_array
+) -> dict[str, Any]:
+    """Copies of an optimiser's state; zeros before its first step."""
+    kind = _kind(optimizer)
+    arrays, step = {}, torch.zeros(())
+    for name, parameter in module.named_parameters():
+        state = optimizer.state.get(parameter, {})
+        step = state.get("step", step)
+        for slot, torch_name in OPTIMIZER_SLOTS[kind].items():
+            value = state.get(torch_name)
+            value = torch.zeros_like(parameter) if value is None else value
+            arrays[f"value_optimizer.{slot}.{name}"] = copy(value)
+    if kind == "adam":
+        arrays["value_optimizer.step"] = copy(step.to(torch.int64))
+    return arrays
+
+
+def load_optimizer(
+    optimizer: torch.optim.Optimizer,
+    module: nn.Module,
+    arrays: Mapping[str, Any],
+) -> None:
+    """Copy canonical arrays into an optimiser."""
+    kind = _kind(optimizer)
+    for name, parameter in module.named_parameters():
+        device, state = parameter.device, {}
+        for slot, torch_name in OPTIMIZER_SLOTS[kind].items():
+            value = _as_tensor(arrays[f"value_optimizer.{slot}.{name}"])
+            state[torch_name] = value.to(device, copy=True)
+        if kind == "adam":
+            # On the device too, as fused kernels read it there.
+            step = _as_tensor(arrays["value_optimizer.step"])
+            state["step"] = step.to(device, torch.float32, copy=True)
+        optimizer.state[parameter] = state
+
+
+def memory_arrays(
+    memory: StepMemory, policy: nn.Module, copy: Copy = _to_array
+) -> dict[str, Any]:
+    """Copies of what a policy step left; vectors [p] as the policy's parameters."""
+    arrays = {}
+    if memory.cg_solution is not None:
+        named = dict(policy.named_parameters())
+        pieces = memory.cg_solution.split([p.numel() for p in named.values()])
+        for (name, parameter), piece in zip(named.items(), pieces, strict=True):
+            arrays[CG_SOLUTION + name] = copy(piece.view_as(parameter))
+    if memory.damping is not None:
+        arrays[DAMPING] = copy(memory.damping)
+    return arrays
+
+
+def load_memory(
+    template: StepMemory, policy: nn.Module, arrays: Mapping[str, Any]
+) -> StepMemory:
+    """The memory, with what `template` has, that `memory_arrays` named."""
+    solution, damping = template
+    if solution is not None:
+        names = (CG_SOLUTION + name for name, _ in policy.named_parameters())
+        flat = torch.cat([_as_tensor(arrays[name]).reshape(-1) for name in names])
+        solution = flat.to(solution.device)
+    if damping is not None:
+        damping = _as_tensor(arrays[DAMPING]).to(damping.device, copy=True)
+    return StepMemory(solution, damping)
+
+
+def _kind(optimizer: torch.optim.Optimizer) -> str:
+    if isinstance(optimizer, torch.optim.Adam):
+        return "adam"
+    return "sgd" if optimizer.defaults["momentum"] else "plain_sgd"
+
+
+def _as_tensor(array: Any) -> Tensor:
+    if isinstance(array, Tensor):
+        return array
+    # A copy: torch shares no memory that it may not write to, or that runs backwards.
+    return torch.from_numpy(np.array(array, order="C"))

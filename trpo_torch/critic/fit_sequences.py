@@ -1,0 +1,79 @@
+"""Regression of a recurrent critic: minibatches are of whole environments."""
+
+import numpy as np
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from trpo.config.run import TRPOConfig
+from trpo.data.sequences import Memory, Sequences
+from trpo.data.types import Batch
+from trpo_torch.critic.loss import Targets, value_loss
+from trpo_torch.critic.regression import Part, Regression
+from trpo_torch.critic.value_update import ValueFit, summary
+from trpo_torch.networks.recurrent import RecurrentCritic
+from trpo_torch.value_fitters import FITTERS
+
+
+@torch.no_grad()
+def fit_recurrent_critic(
+    critic: RecurrentCritic,
+    optimizer: torch.optim.Optimizer,
+    batch: Batch,
+    orders: np.ndarray,
+    config: TRPOConfig,
+) -> ValueFit:
+    """Fit `critic` to the returns of a batch of sequences, in place.
+
+    Args:
+        critic: The module, whose parameters are changed.
+        optimizer: Of the critic's parameters.
+        batch: Samples; its `obs` are `Sequences`.
+        orders: [epochs, B] order in which each epoch visits the environments.
+        config: Says which loss, how it is fitted, and the samples of a gradient step:
+            of as many environments as have no more, and of one at least; an epoch's
+            last step takes the rest.
+    """
+    sequences = batch.obs
+    regression = sequence_regression(critic, batch, orders, config)
+    losses = FITTERS[config.value_fit](regression, optimizer, config)
+    errors = (batch.returns - critic.values(sequences)).reshape(-1, 1)
+    returns = batch.returns.reshape(-1, 1)
+    if sequences.rows is not None:
+        errors, returns = errors[sequences.rows], returns[sequences.rows]
+    return summary(losses, errors, returns)
+
+
+def sequence_regression(
+    critic: RecurrentCritic, batch: Batch, orders: np.ndarray, config: TRPOConfig
+) -> Regression:
+    """What `fit_recurrent_critic` fits."""
+    sequences = batch.obs
+    steps, count, _ = sequences.obs.shape
+    envs = max(1, (config.value_minibatch_size or steps * count) // steps)
+    visited = torch.as_tensor(orders, device=sequences.obs.device).long()
+    old = None if config.value_clip is None else critic.values(sequences)
+    whole = Part(sequences, Targets(batch.returns, sequences.valid, old))
+    return Regression(
+        critic,
+        lambda parameters, inputs: critic.values(inputs, parameters),
+        value_loss(config),
+        whole,
+        (of_environments(whole, c) for order in visited for c in order.split(envs)),
+    )
+
+
+def of_environments(whole: Part, chosen: Int[Tensor, " b"]) -> Part:
+    """The sequences and targets of some environments, without `rows`."""
+    sequences = whole.inputs
+    some = Sequences(
+        sequences.obs[:, chosen],
+        sequences.starts[:, chosen],
+        sequences.valid[:, chosen],
+        None,
+        Memory(*(states[chosen] for states in sequences.memory)),
+    )
+    columns = {
+        n: c[:, chosen] for n, c in whole.targets._asdict().items() if c is not None
+    }
+    return Part(some, Targets(**columns))

@@ -1,0 +1,136 @@
+"""Critic regression: the configured loss of its values against the returns, fitted."""
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from trpo.agent.sharding import Minibatches
+from trpo.config.run import TRPOConfig
+from trpo.data.types import Batch
+from trpo_torch.critic.loss import Targets, value_loss
+from trpo_torch.critic.regression import Part, Regression
+from trpo_torch.devices import reduction
+from trpo_torch.devices.chunked import in_chunks
+from trpo_torch.value_fitters import FITTERS
+
+
+class ValueFit(NamedTuple):
+    """Outcome of the critic's fit.
+
+    Attributes:
+        loss: mean over all steps of the (minibatch's) loss before the step.
+        mae: mean absolute error over the batch after the fit.
+        explained_variance: 1 - var(returns - values) / var(returns) after the fit.
+    """
+
+    loss: Tensor
+    mae: Tensor
+    explained_variance: Tensor
+
+
+@torch.no_grad()
+def fit_critic(
+    critic: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    batch: Batch,
+    orders: np.ndarray | Minibatches,
+    config: TRPOConfig,
+) -> ValueFit:
+    """Fit `critic` to the batch's returns, in place.
+
+    Args:
+        critic: The module, whose parameters are changed.
+        optimizer: Of the critic's parameters.
+        batch: Samples.
+        orders: [epochs, N] order in which each epoch visits the samples.
+        config: Says which loss, how it is fitted, and the samples of a gradient step;
+            an epoch's last step takes the rest.
+    """
+    regression = sample_regression(critic, batch, orders, config)
+    losses = FITTERS[config.value_fit](regression, optimizer, config)
+    values = in_chunks(critic, config.batch_chunk_size, batch.obs)
+    errors = batch.returns - values
+    return summary(losses, errors, batch.returns)
+
+
+def sample_regression(
+    critic: nn.Module,
+    batch: Batch,
+    orders: np.ndarray | Minibatches,
+    config: TRPOConfig,
+) -> Regression:
+    """What `fit_critic` fits."""
+    names = [name for name, _ in critic.named_parameters()]
+
+    def values(parameters: Sequence[Tensor], obs: Tensor) -> Tensor:
+        named = dict(zip(names, parameters, strict=True))
+        return functional_call(critic, named, (obs,))
+
+    old = None if config.value_clip is None else critic(batch.obs)
+    whole = Part(batch.obs, Targets(batch.returns, old_values=old))
+    return Regression(
+        critic,
+        values,
+        value_loss(config),
+        whole,
+        _minibatches(whole, orders, config.value_minibatch_size or len(batch.obs)),
+    )
+
+
+def summary(
+    losses: Tensor, errors: Float[Tensor, "n 1"], returns: Float[Tensor, "n 1"]
+) -> ValueFit:
+    """A fit's numbers, from the loss of each step and the errors after the last."""
+    return ValueFit(
+        loss=losses.mean(),
+        mae=reduction.mean(errors.abs()),
+        explained_variance=explained_variance(errors, returns),
+    )
+
+
+def explained_variance(errors: Tensor, returns: Tensor) -> Tensor:
+    """1 - var(errors) / var(returns), population variances; 0 for constant returns."""
+    variance = reduction.variance(returns)
+    safe = torch.where(variance > 0, variance, 1.0)
+    return torch.where(variance > 0, 1.0 - reduction.variance(errors) / safe, 0.0)
+
+
+def _minibatches(
+    whole: Part, orders: np.ndarray | Minibatches, size: int
+) -> Iterator[Part]:
+    """The samples of each gradient step."""
+    if isinstance(orders, Minibatches):
+        yield from _own_minibatches(whole, orders)
+        return
+    obs, targets, _ = whole
+    arrays = [obs, *(column for column in targets if column is not None)]
+    fields = [n for n, column in targets._asdict().items() if column is not None]
+    # The whole batch needs no gathering: its order can't matter.
+    everything = size >= len(obs)
+    for order in torch.as_tensor(orders, device=obs.device):
+        # Once an epoch: gathering for each step takes longer.
+        chosen = arrays if everything else [array[order] for array in arrays]
+        for some, *columns in zip(*(a.split(size) for a in chosen), strict=True):
+            yield Part(some, Targets(**dict(zip(fields, columns, strict=True))))
+
+
+def _own_minibatches(whole: Part, own: Minibatches) -> Iterator[Part]:
+    """What this device has of them, where others have the rest."""
+    obs, targets, _ = whole
+    shard = reduction.current()
+    assert shard is not None
+    indices = torch.as_tensor(own.indices, device=obs.device).long()
+    weights = torch.as_tensor(own.weights).to(targets.returns)
+    for chosen, of_each in zip(
+        indices.flatten(0, 1), weights.flatten(0, 1), strict=True
+    ):
+        returns, *others = (
+            column if column is None else column[chosen] for column in targets
+        )
+        some = Targets(returns, *others)  # pyright: ignore[reportArgumentType]
+        yield Part(obs[chosen], some, shard._replace(weights=of_each))

@@ -1,0 +1,1 @@
+"""Where arrays are and who shares the work: devices, chunks, processes."""

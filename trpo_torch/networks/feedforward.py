@@ -1,0 +1,116 @@
+"""Actor and critic: multilayer perceptrons."""
+
+import itertools
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from trpo.spaces.action_heads import Head
+from trpo.spaces.architecture import LAYER_NORM_EPSILON, PLAIN, Architecture
+from trpo_torch import distributions
+from trpo_torch.distributions import Distribution
+from trpo_torch.networks import mlp
+from trpo_torch.networks.encoder import Encoder, encode
+
+
+class _Network(nn.Module):
+    """Encoders of images, if there are any, and layers."""
+
+    encoders: Iterable[Encoder]
+    layers: nn.ModuleList
+    norms: nn.ModuleList
+
+    def __init__(
+        self,
+        obs_dim: int,
+        layer_sizes: Sequence[int],
+        output_dim: int,
+        architecture: Architecture,
+    ) -> None:
+        super().__init__()
+        self.architecture = architecture
+        if architecture.images:
+            self.encoders = nn.ModuleList(map(Encoder, architecture.images))  # pyright: ignore[reportAttributeAccessIssue]
+        sizes = (architecture.input_dim(obs_dim), *layer_sizes, output_dim)
+        self.layers = nn.ModuleList(nn.Linear(*p) for p in itertools.pairwise(sizes))
+        if architecture.layer_norm:
+            norms = (nn.LayerNorm(size, LAYER_NORM_EPSILON) for size in layer_sizes)
+            self.norms = nn.ModuleList(norms)
+
+    def _values(self, obs: Tensor) -> list[Tensor]:
+        """The input of every layer, and the output [n, outputs] of the last."""
+        architecture = self.architecture
+        if architecture.images:
+            obs = encode(self.encoders, obs, architecture)
+        norms = _layers(self.norms) if architecture.layer_norm else ()
+        return mlp.forward(_layers(self.layers), obs, architecture.activation, norms)
+
+
+class Policy(_Network):
+    """Observations -> distribution over actions.
+
+    Args:
+        obs_dim: Entries of an observation.
+        layer_sizes: Units of the hidden layers; empty for a linear policy.
+        head: The distribution and its sizes; some have a free log_std.
+        architecture: What else it is built of.
+    """
+
+    log_std: nn.Parameter | None
+
+    def __init__(
+        self,
+        obs_dim: int,
+        layer_sizes: Sequence[int],
+        head: Head,
+        architecture: Architecture = PLAIN,
+    ) -> None:
+        super().__init__(obs_dim, layer_sizes, head.output_dim, architecture)
+        self.head = head
+        free = torch.zeros(head.reals) if head.family.free_log_std else None
+        self.register_parameter("log_std", None if free is None else nn.Parameter(free))
+
+    def forward(
+        self, obs: Float[Tensor, "n obs_dim"], mask: Tensor | None = None
+    ) -> Distribution:
+        """The distribution at each observation; of options that `mask` allows."""
+        outputs = self._values(obs)[-1]
+        return distributions.from_network(self.head, outputs, self.log_std, mask)
+
+    def features(self, obs: Float[Tensor, "n obs_dim"]) -> Float[Tensor, "n units"]:
+        """Values of the last hidden layer."""
+        return self._values(obs)[-2]
+
+
+class Critic(_Network):
+    """Observations -> value.
+
+    Args:
+        obs_dim: Entries of an observation.
+        layer_sizes: Units of the hidden layers; empty for a linear critic.
+        architecture: What else it is built of.
+    """
+
+    def __init__(
+        self,
+        obs_dim: int,
+        layer_sizes: Sequence[int],
+        architecture: Architecture = PLAIN,
+    ) -> None:
+        super().__init__(obs_dim, layer_sizes, 1, architecture)
+
+    def forward(self, obs: Float[Tensor, "n obs_dim"]) -> Float[Tensor, "n 1"]:
+        """Value of each observation."""
+        return self._values(obs)[-1]
+
+
+def _layers(layers: nn.ModuleList) -> list[mlp.Layer]:
+    # From torch's own dictionaries: by `layer.weight`, the look-up takes as long as a
+    # forward pass of a few observations. `functional_call` writes to them too.
+    tables: list[Any] = [
+        layer._parameters for layer in layers._modules.values() if layer
+    ]
+    return [mlp.Layer(table["weight"], table["bias"]) for table in tables]

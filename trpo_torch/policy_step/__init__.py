@@ -1,0 +1,1 @@
+"""The step of the policy: objective, Fisher products, constraint."""

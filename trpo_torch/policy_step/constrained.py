@@ -1,0 +1,274 @@
+"""One constrained trust-region step of the policy, a pure function of its arguments."""
+
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from trpo.config.run import TRPOConfig
+from trpo.data.constrained_types import Costs, StepKind
+from trpo.data.types import Batch, StepStatus
+from trpo_torch.distributions import Distribution
+from trpo_torch.policy_step.constrained_dual import DualSolution, solve_dual
+from trpo_torch.policy_step.fisher import PolicyFunction
+from trpo_torch.policy_step.objective import Objective, mean_kl, surrogate_improvement
+from trpo_torch.policy_step.step import (
+    ZERO_GRADIENT_NORM,
+    LocalModel,
+    PolicyStep,
+    local_model,
+    summary,
+    surrogate_and_gradient,
+    trouble_of,
+)
+from trpo_torch.policy_step.step_parts import LinearSystem, StepParts, step_parts
+from trpo_torch.solvers.conjugate_gradient import CGResult, inner
+from trpo_torch.step_memory import NO_MEMORY, StepMemory, damping_of, remember
+
+
+class ConstrainedStep(NamedTuple):
+    """Outcome of a constrained step; scalars are `CostReport`'s.
+
+    Attributes:
+        step: the policy's, as TRPO's.
+        cost_solution: [p] solution of (F + damping) v = b / |b|; 0 for no gradient b.
+    """
+
+    step: PolicyStep
+    cost_solution: Float[Tensor, " p"]
+    step_kind: StepKind
+    change: Tensor
+    predicted_change: Tensor
+    kl_multiplier: Tensor
+    cost_multiplier: Tensor
+    cg_iterations: int
+
+
+class Direction(NamedTuple):
+    """A gradient, and where its natural gradient points.
+
+    Attributes:
+        norm: Euclidean length of the gradient.
+        unit: [p] the gradient over its length; 0 where it has none.
+        cg: solution x of (F + damping) x = unit.
+        square: x'(F + damping)x.
+    """
+
+    norm: Tensor
+    unit: Float[Tensor, " p"]
+    cg: CGResult
+    square: Tensor
+
+
+class Candidates(NamedTuple):
+    """What the line search asks of parameters that it tries.
+
+    Attributes:
+        policy: flat parameters -> distribution at each sample.
+        old: at the old parameters.
+        batch: samples with the reward's advantages.
+        of_costs: the same samples with the cost's.
+        ratio: [n, 1] density before the step over density when the action was taken.
+        objective: what is improved.
+        excess: [] of the cost surrogate at the old parameters.
+        by_cost: whether the cost has to fall, whatever becomes of the objective.
+    """
+
+    policy: PolicyFunction
+    old: Distribution
+    batch: Batch
+    of_costs: Batch
+    ratio: Tensor
+    objective: Objective
+    excess: Tensor
+    by_cost: bool
+
+    @torch.no_grad()
+    def changes(self, new: Distribution) -> tuple[Tensor, Tensor]:
+        """Of the objective and of the cost surrogate, to a distribution."""
+        old, ratio = self.old, self.ratio
+        improvement = self.objective.improvement(old, new, self.batch, ratio)
+        return improvement, surrogate_improvement(old, new, self.of_costs, ratio)
+
+    @torch.no_grad()
+    def evaluate(self, theta: Tensor) -> tuple[Tensor, Tensor]:
+        """Merit [], above 0 if the candidate is wanted, and mean KL []."""
+        new = self.policy(theta)
+        improvement, change = self.changes(new)
+        merit = -change if self.by_cost else improvement
+        # Nothing is as bad as a limit that is not kept.
+        kept = (change <= torch.clamp(-self.excess, min=0.0)) | ~is_limited(self.excess)
+        return torch.where(kept, merit, -torch.inf), mean_kl(self.old, new)
+
+
+def constrained_step(
+    policy: PolicyFunction,
+    theta: Float[Tensor, " p"],
+    batch: Batch,
+    costs: Costs,
+    config: TRPOConfig,
+    target_kl: float | None = None,
+    memory: StepMemory = NO_MEMORY,
+    fisher_policy: PolicyFunction | None = None,
+) -> ConstrainedStep:
+    """The best step in the trust region that keeps the cost's limit, or lowers it.
+
+    Achiam et al. 2017, "Constrained Policy Optimization", eqs. 10 to 14. The line
+    search takes the first candidate in the trust region whose cost surrogate is within
+    max(excess, 0), and which improves the surrogate. Where the limit is broken and the
+    step is not TRPO's own, the cost surrogate must fall instead.
+
+    Differs from there: TRPO's own step is taken as it is, bit for bit, if it keeps the
+    linearised limit, or if the cost has no gradient.
+
+    Args:
+        policy: Flat parameters -> distribution at each sample of the batch.
+        theta: Old parameters.
+        batch: Samples.
+        costs: Of the samples.
+        config: Hyperparameters.
+        target_kl: Trust-region radius, nats; the configuration's if None.
+        memory: Of the step before.
+        fisher_policy: As of `policy_update.policy_step`.
+    """
+    parts = step_parts(config)
+    target_kl = config.target_kl if target_kl is None else target_kl
+    theta = theta.detach()
+    old, before, gradient = surrogate_and_gradient(
+        policy, theta, batch, parts.objective
+    )
+    of_costs = batch._replace(advantages=costs.advantages)
+    _, _, cost_gradient = surrogate_and_gradient(policy, theta, of_costs)
+    damping = damping_of(config, memory)
+    at = (fisher_policy or policy, theta)
+    actions = batch.actions[:: config.fisher_every]
+    system = LinearSystem(
+        parts.curvature(*at, damping),
+        gradient,
+        memory,
+        parts.preconditioner(*at, actions, damping),
+    )
+    reward = _direction(system, parts, config)
+    cost = _direction(system._replace(b=cost_gradient, memory=NO_MEMORY), parts, config)
+    dual = _solve(reward, cost, costs.excess, target_kl)
+    trouble = _first_trouble(reward, cost, costs.excess, dual.kind)
+    if trouble is not None:
+        dual, full_step = _no_dual(theta), torch.zeros_like(theta)
+    elif dual.kind == StepKind.FREE:
+        full_step = parts.scaling(reward.cg.x, reward.square, target_kl)
+    else:
+        full_step = dual.of_gradient * reward.cg.x + dual.of_cost * cost.cg.x
+    by_cost = dual.kind != StepKind.FREE and float(costs.excess) > 0.0
+    candidates = Candidates(
+        policy, old, batch, of_costs, before.ratio, parts.objective, costs.excess,
+        by_cost,
+    )  # fmt: skip
+    search = parts.search(
+        candidates.evaluate,
+        theta,
+        full_step,
+        target_kl=target_kl,
+        backtrack_coeff=config.backtrack_coeff,
+        backtrack_iters=config.backtrack_iters if trouble is None else 0,
+    )
+    if trouble is None and not search.accepted:
+        trouble = StepStatus.LINE_SEARCH_EXHAUSTED
+    with torch.no_grad():
+        new = policy(search.theta) if search.accepted else old
+    found, change = candidates.changes(new)
+    # Not the merit of a step that was taken for its cost.
+    improvement = found if by_cost else search.improvement
+    model = _model(full_step, reward, cost, dual, target_kl, damping)
+    status = StepStatus.ACCEPTED if trouble is None else trouble
+    step = summary(
+        new, batch, before, reward.cg, model, search._replace(improvement=improvement),
+        status,
+    )  # fmt: skip
+    predicted = search.frac * cost.norm * inner(cost.unit, full_step)
+    # Of a step that was taken for its cost, how well the cost was predicted.
+    agreement = change / predicted if by_cost and predicted < 0 else step.agreement
+    kept = remember(memory, config, reward.cg.x, agreement, status)
+    return ConstrainedStep(
+        step=step._replace(memory=kept),
+        cost_solution=cost.cg.x,
+        step_kind=dual.kind,
+        change=change,
+        predicted_change=predicted,
+        kl_multiplier=dual.kl_multiplier,
+        cost_multiplier=dual.cost_multiplier,
+        cg_iterations=cost.cg.num_steps,
+    )
+
+
+def is_limited(excess: Tensor) -> Tensor:
+    """Whether there is a limit: no excess is -inf otherwise."""
+    return excess > -torch.inf
+
+
+def _direction(system: LinearSystem, parts: StepParts, config: TRPOConfig) -> Direction:
+    """Of the gradient that is the system's right-hand side."""
+    gradient = system.b
+    norm = torch.sqrt(inner(gradient, gradient))
+    # As TRPO's own: of unit norm, so that the residual's tolerance is relative.
+    unit = gradient / torch.where(norm > 0, norm, 1.0)
+    cg = parts.solver(system._replace(b=unit), config)
+    return Direction(norm, unit, cg, inner(cg.x, unit - cg.residual))
+
+
+def _solve(
+    reward: Direction, cost: Direction, excess: Tensor, target_kl: float
+) -> DualSolution:
+    """The dual in gradients of unit norm; its multipliers in those of the gradients."""
+    has_reward = reward.norm > ZERO_GRADIENT_NORM
+    has_cost = cost.norm > ZERO_GRADIENT_NORM
+    # The cost's slope along the reward's direction: so the plane is met exactly.
+    slope = inner(cost.unit, reward.cg.x)
+    dual = solve_dual(
+        torch.where(has_reward, reward.square, 0.0),
+        torch.where(has_reward, slope, 0.0),
+        torch.where(has_cost, cost.square, 0.0),
+        excess / torch.where(has_cost, cost.norm, 1.0),
+        target_kl,
+    )
+    per_cost = reward.norm / torch.where(has_cost, cost.norm, 1.0)
+    return dual._replace(
+        kl_multiplier=dual.kl_multiplier * reward.norm,
+        cost_multiplier=dual.cost_multiplier * per_cost,
+    )
+
+
+def _first_trouble(
+    reward: Direction, cost: Direction, excess: Tensor, kind: StepKind
+) -> StepStatus | None:
+    """Why no step can be computed, or None."""
+    found = trouble_of(reward.norm, reward.cg, reward.square)
+    if found == StepStatus.ZERO_GRADIENT and kind != StepKind.FREE:
+        found = None  # There is a cost to lower.
+    if found is not None or not is_limited(excess):
+        return found
+    found = trouble_of(cost.norm, cost.cg, cost.square)
+    return None if found == StepStatus.ZERO_GRADIENT else found
+
+
+def _no_dual(theta: Tensor) -> DualSolution:
+    """What is reported where no step could be computed."""
+    zero = theta.new_zeros(())
+    return DualSolution(zero, zero, zero, zero, StepKind.FREE)
+
+
+def _model(
+    step: Tensor,
+    reward: Direction,
+    cost: Direction,
+    dual: DualSolution,
+    target_kl: float,
+    damping: float | Tensor,
+) -> LocalModel:
+    """TRPO's own, but for the KL of a step that need not reach the region's border."""
+    model = local_model(step, reward.norm, reward.unit, target_kl, damping)
+    mixed = inner(reward.cg.x, cost.unit - cost.cg.residual)
+    a, b = dual.of_gradient, dual.of_cost
+    damped = a * a * reward.square + 2.0 * a * b * mixed + b * b * cost.square
+    kl = 0.5 * (damped - damping * model.norm**2)
+    return model if dual.kind == StepKind.FREE else model._replace(kl=kl)

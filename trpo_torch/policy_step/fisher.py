@@ -1,0 +1,115 @@
+"""Products with the damped Fisher matrix, by two independent routes.
+
+Both linearise once and are then called for each conjugate-gradient iteration. They
+are equal at the old parameters, where the gradient of KL vanishes.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from trpo_torch import distributions
+from trpo_torch.devices import reduction
+from trpo_torch.devices.chunked import ChunkedPolicy
+from trpo_torch.distributions import Distribution
+from trpo_torch.policy_step import autodiff
+from trpo_torch.policy_step.flat_policy import FlatPolicy
+from trpo_torch.policy_step.objective import mean_kl
+
+
+PolicyFunction = Callable[[Tensor], Distribution]
+Product = Callable[[Tensor], Tensor]
+
+
+def metric_product(policy: PolicyFunction, theta: Float[Tensor, " p"]) -> Product:
+    """V -> J' M J v of the samples at hand, linearised once.
+
+    A `FlatPolicy` knows its own; of any other function it is made of `autodiff`'s.
+    """
+    if isinstance(policy, FlatPolicy):
+        return policy.metric_product(theta)
+    distribution, push, pull = autodiff.linearize(policy, theta)
+
+    def product(v: Tensor) -> Tensor:
+        # v -> J v -> M J v -> J' M J v
+        m_j_v = distributions.fisher_metric(distribution, push(v))
+        return pull(reduction.weighted(m_j_v))
+
+    return product
+
+
+def gauss_newton_product(
+    policy: PolicyFunction, theta: Float[Tensor, " p"], damping: float | Tensor
+) -> Product:
+    """V -> (J' M J + damping) v, with J the Jacobian of the policy's outputs.
+
+    M is the Fisher matrix of the distribution in its own parameters, so the product
+    is positive semidefinite by construction (Schulman et al. 2015, appendix C).
+
+    Args:
+        policy: Flat parameters -> distribution at each sample.
+        theta: Flat parameters.
+        damping: Multiple of the identity that is added.
+    """
+    times = metric_product(policy, theta)
+
+    def product(v: Tensor) -> Tensor:
+        return reduction.total(times(v)) + damping * v
+
+    return product
+
+
+def kl_hessian_product(
+    policy: PolicyFunction, theta: Float[Tensor, " p"], damping: float | Tensor
+) -> Product:
+    """V -> (H + damping) v, with H the Hessian of mean KL(old || new) at the old.
+
+    By double backward: the gradient of KL is built once, and v'grad differentiated.
+
+    Args:
+        policy: Flat parameters -> distribution at each sample.
+        theta: Flat parameters.
+        damping: Multiple of the identity that is added.
+    """
+    theta = theta.detach().requires_grad_()
+    distribution = policy(theta)
+    old = distribution._make(field.detach() for field in distribution)
+    (kl_grad,) = torch.autograd.grad(
+        mean_kl(old, distribution), theta, create_graph=True
+    )
+
+    def product(v: Tensor) -> Tensor:
+        (h_v,) = torch.autograd.grad(kl_grad, theta, v, retain_graph=True)
+        return reduction.total(h_v) + damping * v
+
+    return product
+
+
+def accumulated(build: Callable[..., Product]) -> Callable[..., Product]:
+    """`build`, a function above, also for a policy in chunks.
+
+    The product of each chunk is built anew each time, and only their sum is kept.
+    """
+
+    def build_for_any(
+        policy: PolicyFunction, theta: Float[Tensor, " p"], damping: Any
+    ) -> Product:
+        if not isinstance(policy, ChunkedPolicy):
+            return build(policy, theta, damping)
+
+        def product(v: Tensor) -> Tensor:
+            f_v = policy.total(lambda part: build(part, theta, 0.0)(v))
+            return reduction.total(f_v) + damping * v
+
+        return product
+
+    return build_for_any
+
+
+FISHER_PRODUCTS = {
+    "gauss_newton": accumulated(gauss_newton_product),
+    "kl_hessian": accumulated(kl_hessian_product),
+}

@@ -1,0 +1,100 @@
+"""The parts that a trust-region step is composed of, each a row of a table.
+
+`policy_update.policy_step` puts them together and asks for no option: another way to
+do one of them is another row, and the configuration says which row it is.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from trpo.config.run import TRPOConfig
+from trpo_torch.policy_step.fisher import FISHER_PRODUCTS, Product
+from trpo_torch.policy_step.objective import Objective, objective_of
+from trpo_torch.preconditioned_cg import preconditioned_conjugate_gradient
+from trpo_torch.preconditioner import PRECONDITIONERS, Precondition
+from trpo_torch.solvers.conjugate_gradient import CGResult, conjugate_gradient
+from trpo_torch.solvers.line_search import LINE_SEARCHES, LineSearchResult
+from trpo_torch.step_memory import StepMemory
+
+
+class LinearSystem(NamedTuple):
+    """(F + damping) x = b, and what a solver may begin with.
+
+    Attributes:
+        product: v -> (F + damping) v.
+        b: [p] gradient over its norm.
+        memory: of the step before.
+        precondition: v -> M^-1 v with M near F + damping; None for v.
+    """
+
+    product: Product
+    b: Float[Tensor, " p"]
+    memory: StepMemory
+    precondition: Precondition | None = None
+
+
+class StepParts(NamedTuple):
+    """What a step does, in this order.
+
+    Attributes:
+        objective: what is improved.
+        curvature: (policy, theta, damping) -> product with the damped Fisher matrix.
+        preconditioner: (policy, theta, actions, damping) -> M^-1, or None.
+        solver: solves the system of equations for the direction x.
+        scaling: (x, x'(F + damping)x, radius) -> the full step.
+        search: finds the fraction of the full step that is taken.
+    """
+
+    objective: Objective
+    curvature: Callable[..., Product]
+    preconditioner: Callable[..., Precondition | None]
+    solver: Callable[[LinearSystem, TRPOConfig], CGResult]
+    scaling: Callable[..., Tensor]
+    search: Callable[..., LineSearchResult]
+
+
+def step_parts(config: TRPOConfig) -> StepParts:
+    """The parts that a configuration asks for."""
+    as_ever = not config.cg_warm_start and config.preconditioner == "none"
+    return StepParts(
+        objective=objective_of(config),
+        curvature=FISHER_PRODUCTS[config.fisher_product],
+        preconditioner=PRECONDITIONERS[config.preconditioner],
+        solver=solve_from_zero if as_ever else solve_with_help,
+        scaling=to_the_border,
+        search=LINE_SEARCHES[config.line_search],
+    )
+
+
+def solve_from_zero(system: LinearSystem, config: TRPOConfig) -> CGResult:
+    """Plain conjugate gradient."""
+    return conjugate_gradient(
+        system.product, system.b, config.cg_iters, config.cg_residual_tol
+    )
+
+
+def solve_with_help(system: LinearSystem, config: TRPOConfig) -> CGResult:
+    """Conjugate gradient from a share of the last solution, or preconditioned."""
+    last, share = system.memory.cg_solution, config.cg_warm_start
+    return preconditioned_conjugate_gradient(
+        system.product,
+        system.b,
+        config.cg_iters,
+        config.cg_residual_tol,
+        start=None if last is None else share * last,
+        precondition=system.precondition,
+    )
+
+
+def to_the_border(
+    x: Float[Tensor, " p"], x_f_x: Tensor, target_kl: float
+) -> Float[Tensor, " p"]:
+    """S = x sqrt(2 target_kl / x'(F + damping)x), so that s'(F + damping)s / 2 is it.
+
+    Schulman et al. 2015, appendix C.
+    """
+    return x * torch.sqrt(2.0 * target_kl / x_f_x)

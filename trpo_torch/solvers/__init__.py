@@ -1,0 +1,1 @@
+"""Conjugate gradient and line search: they know no policy."""
