@@ -28,7 +28,7 @@ demo: install
 
 # Compiling takes most of the time of both suites: here it is done quickly, to slower
 # programs. `certificate` compiles as users do, and so does `pytest` called by itself.
-QUICK = $$($(BIN)/python -c 'import parity_tests.environment as e; print(e.QUICK_FLAGS)')
+QUICK = $$($(BIN)/python -c 'import parity_tests.common.process_setup as e; print(e.QUICK_FLAGS)')
 
 # Two processes, because JAX's 64-bit mode is one setting of a whole process; at the same
 # time, with one thread each, because PyTorch's threads spin while they wait for a core.

@@ -137,7 +137,7 @@ def throughput_table() -> Table:
 def show_parity() -> int:
     """The parity table, from a process of its own that computes in float64."""
     environment = {**os.environ, "JAX_ENABLE_X64": "1"}
-    command = [sys.executable, "-m", "parity_tests.lock_step"]
+    command = [sys.executable, "-m", "parity_tests.rings.lock_step"]
     return subprocess.run(command, check=False, env=environment).returncode
 
 

@@ -27,7 +27,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from parity_tests.environment import QUICK_FLAGS
+from parity_tests.common.process_setup import QUICK_FLAGS
 
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -60,7 +60,8 @@ def parts() -> Iterator[Part]:
     from benchmarks.scale import report as scale
     from benchmarks.targets import all_targets
     from benchmarks.torture import report as torture
-    from parity_tests import certificate, mutation
+    from parity_tests.certificate import run as certificate
+    from parity_tests.mutation import run as mutation
     from trpo.cli import spaces_table as comparison
 
     throughput, learning = COMMITTED / "throughput", COMMITTED / "compiled"

@@ -23,10 +23,10 @@ def measure_ring_b(cell: Cell, settings: dict[str, Any]) -> dict[str, Any]:
         another decision than the truth.
     """
     del settings
-    from parity_tests import environment
+    from parity_tests.common import process_setup as environment
 
     environment.prepare()
-    from parity_tests.evidence import gather
+    from parity_tests.rings.evidence import gather
 
     evidence = gather(CASE, 0, cell.device, cell.precision)
     ratios = {}

@@ -93,7 +93,9 @@ class Check(NamedTuple):
 
 
 IMPORTS = Check("imports, one update", ("-c", UPDATE, "trpo_torch", "trpo_jax"))
-RECORDED = Check("ten recorded cases", (*PYTEST, "parity_tests/test_golden.py"), True)
+RECORDED = Check(
+    "ten recorded cases", (*PYTEST, "parity_tests/tests/test_golden.py"), True
+)
 WHOLE = (
     IMPORTS,
     RECORDED,
@@ -190,7 +192,7 @@ def _checked(
     environment = {**os.environ, "OMP_NUM_THREADS": "1", **more}
     environment.pop("JAX_ENABLE_X64", None)
     # Compiled quickly, to slower programs, by options that each XLA has its own of.
-    flags = "import parity_tests.environment as e; print(e.QUICK_FLAGS)"
+    flags = "import parity_tests.common.process_setup as e; print(e.QUICK_FLAGS)"
     environment["XLA_FLAGS"] = subprocess.check_output(
         [python, "-c", flags], env=environment, cwd=ROOT, text=True
     ).strip()

@@ -6,7 +6,7 @@
 import argparse
 import sys
 
-from parity_tests import certificate
+from parity_tests.certificate import run as certificate
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -2,7 +2,7 @@
 
 import itertools
 
-from parity_tests import environment
+from parity_tests.common import process_setup as environment
 
 
 # At import, not in a fixture: test modules import JAX while they are collected.
@@ -36,7 +36,7 @@ def pytest_generate_tests(metafunc):
 
 
 def pytest_terminal_summary(terminalreporter):
-    from parity_tests import evidence, rings
+    from parity_tests.rings import evidence, rings
 
     rows = [row for item in evidence.GATHERED.values() for row in rings.ring_d(item)]
     if rows:

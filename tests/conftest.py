@@ -6,7 +6,7 @@ import signal
 
 from hypothesis import HealthCheck, settings
 
-from parity_tests.environment import QUICK_FLAGS, drop_compiled_programs
+from parity_tests.common.process_setup import QUICK_FLAGS, drop_compiled_programs
 from trpo.common.signals import ASKING
 
 

@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from parity_tests import environment
+from parity_tests.common import process_setup as environment
 
 
 def test_compiled_programs_are_dropped_before_there_is_no_room(monkeypatch):

@@ -46,7 +46,16 @@ def equality(_: Arguments, folder: Path) -> None:
     rows = []
     for backend, kind in (("torch", "ranks"), ("jax", "devices")):
         for dtype in ("float32", "float64"):
-            command = ["-m", "parity_tests.sharded", backend, dtype, "1", "2", "3", "4"]
+            command = [
+                "-m",
+                "parity_tests.rings.sharded",
+                backend,
+                dtype,
+                "1",
+                "2",
+                "3",
+                "4",
+            ]
             for size, worst, decisions, equal, ok in _json_of(command):
                 quantity = max(worst, key=worst.__getitem__)
                 row = (backend, kind, size, dtype, quantity, f"{worst[quantity]:.3f}")

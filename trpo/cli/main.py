@@ -311,7 +311,7 @@ def _parity(arguments: list[str]) -> int:
     os.environ.setdefault("JAX_ENABLE_X64", "1")
     import importlib
 
-    certificate = importlib.import_module("parity_tests.certificate")
+    certificate = importlib.import_module("parity_tests.certificate.run")
     mode = "full" if parsed.full else "quick"
     return certificate.run(devices=parsed.devices, mode=mode, out=parsed.out)
 

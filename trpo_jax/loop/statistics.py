@@ -2,7 +2,8 @@
 
 The same formulas as in `trpo.data.normalization` and `trpo.data.advantages`, which the
 host's loop uses for either backend, in JAX's default precision: float64 in 64-bit mode,
-as there, otherwise float32. `parity_tests/test_compiled_training.py` compares the two.
+as there, otherwise float32. `test_compiled_training` of the parity suite compares the
+two.
 """
 
 from typing import Any, NamedTuple

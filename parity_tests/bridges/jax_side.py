@@ -1,0 +1,235 @@
+"""Teacher-forced stages by the JAX backend, compiled into one function."""
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.flatten_util import ravel_pytree
+
+from parity_tests.common import process_setup as environment
+from parity_tests.common.canonical import Arrays, flatten, unflatten
+from parity_tests.problems.cases import Case, Problem
+from parity_tests.reference.update import Teacher
+from trpo.config.run import TRPOConfig
+from trpo.config.step_options import thinned
+from trpo.data.types import Batch
+from trpo.spaces.action_heads import Head
+from trpo_jax import TRPOAgent as TRPOAgent, distributions, step_memory
+from trpo_jax.agent import state
+from trpo_jax.agent.update import Functions, TRPOState
+from trpo_jax.critic import regression, value_update
+from trpo_jax.devices.device import matmul_precision as precision_of, resolve_device
+from trpo_jax.distributions import Distribution
+from trpo_jax.networks.feedforward import critic_function, policy_function
+from trpo_jax.policy_step import fisher, objective, step as policy_update, step_parts
+from trpo_jax.policy_step.flat_policy import flat_policy
+
+
+# What the policy's stages do not depend on.
+CRITIC_OPTIONS = tuple(
+    field.name
+    for field in dataclasses.fields(TRPOConfig)
+    if field.name.startswith(("value_", "huber_"))
+)
+
+
+def stages(
+    problem: Problem, teacher: Teacher, dtype: str, device: str, matmul_precision: str
+) -> tuple[Arrays, dict[str, int]]:
+    """Every teacher-forced stage, and the end-to-end solution and step."""
+    case, where = problem.case, resolve_device(device)
+
+    def put(array: np.ndarray) -> jax.Array:
+        return jax.device_put(np.asarray(array, dtype=dtype), where)
+
+    inputs = {
+        "policy": jax.tree.map(put, state.load_network(problem.state, "policy.")),
+        "critic": jax.tree.map(put, state.load_network(problem.state, "value.")),
+        "batch": Batch(**{n: put(array) for n, array in problem.batch.items()}),
+        "teacher": jax.tree.map(put, teacher),
+    }
+    to_own = functools.partial(_own_order, case, put)
+    fed = inputs["teacher"]._replace(
+        b=to_own(teacher.b), full_step=to_own(teacher.full_step)
+    )
+    inputs |= {"teacher": fed, "probe": to_own(problem.probe)}
+    memory = step_memory.initial_memory(
+        problem.config, ravel_pytree(inputs["policy"])[0]
+    )
+    memory = state.load_memory(memory, problem.state)
+    inputs["memory"] = jax.tree.map(put, memory)
+    sizes = (case.obs_dim, case.layers, case.head, case.architecture)
+    # Regimes of equal sizes and configuration share one compilation.
+    options = {name: getattr(TRPOConfig, name) for name in CRITIC_OPTIONS}
+    config = dataclasses.replace(problem.config, **options)
+    compiled = _compiled(_of_policy, 4, device)
+    given = (sizes, config, case.updates, matmul_precision, inputs)
+    trees, vectors, scalars = compiled(*given)
+    compiled = _compiled(_of_critic, 3, device)
+    of_critic = compiled(sizes, problem.config, matmul_precision, inputs)
+    trees, vectors = trees | of_critic[0], vectors | of_critic[1]
+    for leaf in jax.tree.leaves((trees, vectors)):
+        assert leaf.devices() == {where}, f"an array is on {leaf.devices()}"
+    values = {name: np.array(array) for name, array in vectors.items()}
+    for name, tree in trees.items():
+        values[name] = flatten(state.network_arrays(tree, "x."), "x.")
+    return values, {name: int(number) for name, number in scalars.items()}
+
+
+def make_linear(agent: TRPOAgent, arrays: Arrays) -> None:
+    """Give an agent networks without hidden layers."""
+    agent._functions = Functions(
+        policy_function(agent.obs_dim, (), agent.head),
+        critic_function(agent.obs_dim, ()),
+        agent.head,
+    )
+    critic = state.load_network(arrays, "value.")
+    agent.state = agent._put(
+        TRPOState(
+            state.load_network(arrays, "policy."),
+            critic,
+            agent._build_value_optimizer(critic).init(critic),
+        )
+    )
+
+
+def own_order(case: Case, vector: np.ndarray) -> np.ndarray:
+    """A policy's canonical flat vector in JAX's flat order."""
+    named = unflatten(
+        vector, case.policy_sizes, "policy.", case.free_log_std, case.architecture
+    )
+    return np.array(ravel_pytree(state.load_network(named, "policy."))[0])
+
+
+def _own_order(case: Case, put: Any, vector: np.ndarray) -> jax.Array:
+    return put(own_order(case, vector))
+
+
+@functools.cache
+def _compiled(function: Callable, statics: int, device: str) -> Callable:
+    """Compiled; on a CPU quickly, as it runs a few times."""
+    options: Any = environment.QUICK if device == "cpu" else None
+    return jax.jit(
+        function, static_argnums=tuple(range(statics)), compiler_options=options
+    )
+
+
+def _of_policy(
+    sizes: tuple, config: Any, updates: bool, matmul_precision: str, inputs: dict
+) -> tuple[dict, dict, dict]:
+    batch, teacher = inputs["batch"], inputs["teacher"]
+    theta, unravel = ravel_pytree(inputs["policy"])
+
+    def policy_of(samples: Batch) -> Any:
+        at = (samples.obs, sizes[2], samples.action_mask, sizes[3])
+        return flat_policy(policy_function(*sizes), unravel, *at)
+
+    policy = policy_of(batch)
+    fisher_policy = policy_of(thinned(batch, config.fisher_every))
+    trees: dict = {}
+    decisions: dict = {}
+    with precision_of(matmul_precision):
+        vectors = _distribution(policy(theta), sizes[2], batch, teacher)
+        if updates:
+            policies = (policy, fisher_policy)
+            flats = _solvers(*policies, theta, inputs, config, vectors, decisions)
+            trees |= {name: unravel(flat) for name, flat in flats.items()}
+    return trees, vectors, decisions
+
+
+def _distribution(at: Distribution, head: Head, batch: Batch, teacher: Teacher) -> dict:
+    old, new = (
+        distributions.from_network(
+            head, output, None if free is None else free[0], batch.action_mask
+        )
+        for output, free in (teacher[:2], teacher[2:4])
+    )
+    before = objective.surrogate(old, batch)
+    return {
+        **at._asdict(),
+        "log_prob": distributions.log_prob(old, batch.actions),
+        "entropy": distributions.entropy(old),
+        "kl": distributions.kl_old_to_new(old, new),
+        "log_ratio": distributions.log_ratio(old, new, batch.actions),
+        "surrogate": before.value,
+        "ratio": before.ratio,
+        "improvement": objective.surrogate_improvement(old, new, batch, before.ratio),
+    }
+
+
+def _of_critic(
+    sizes: tuple, config: TRPOConfig, matmul_precision: str, inputs: dict
+) -> tuple[dict, dict]:
+    critic, at = critic_function(sizes[0], sizes[1], sizes[3]), inputs["critic"]
+    batch, orders = inputs["batch"], jnp.zeros((0, 0), int)
+    with precision_of(matmul_precision):
+        fit = value_update.sample_regression(critic, at, batch, orders, config)
+        _, gradient = regression.loss_and_gradient(fit, fit.whole)(at)
+        clipped = regression.clip_by_norm(gradient, config.max_grad_norm)
+        values = critic(at, batch.obs)
+    trees = {"critic/gradient": gradient, "critic/clipped_gradient": clipped}
+    return trees, {"value": values}
+
+
+def _solvers(
+    policy: fisher.PolicyFunction,
+    fisher_policy: fisher.PolicyFunction,
+    theta: jax.Array,
+    inputs: dict,
+    config: Any,
+    vectors: dict,
+    decisions: dict,
+) -> dict[str, jax.Array]:
+    batch, teacher = inputs["batch"], inputs["teacher"]
+    parts, memory = step_parts.step_parts(config), inputs["memory"]
+    damping = step_memory.damping_of(config, memory)
+    old, before, gradient = policy_update.surrogate_and_gradient(
+        policy, theta, batch, parts.objective
+    )
+    flats = {"gradient": gradient}
+    for route, build in fisher.FISHER_PRODUCTS.items():
+        product = build(fisher_policy, theta, damping)
+        flats[f"fisher/{route}"] = product(inputs["probe"])
+        if route == config.fisher_product:
+            chosen = product
+    # As for a policy that does not know its own Jacobian.
+    automatic = fisher.gauss_newton_product(
+        lambda at: fisher_policy(at), theta, damping
+    )
+    flats["fisher/automatic"] = automatic(inputs["probe"])
+    actions = batch.actions[:: config.fisher_every]
+    precondition = parts.preconditioner(fisher_policy, theta, actions, damping)
+    system = step_parts.LinearSystem(chosen, teacher.b, memory, precondition)
+    cg = parts.solver(system, config)
+    flats["cg/solution"] = cg.x
+    decisions["cg/iterations"] = cg.num_steps
+
+    def evaluate(candidate: jax.Array) -> tuple[jax.Array, jax.Array]:
+        new = policy(candidate)
+        gain = parts.objective.improvement(old, new, batch, before.ratio)
+        return gain, objective.mean_kl(old, new)
+
+    search = parts.search(
+        evaluate,
+        theta,
+        teacher.full_step,
+        target_kl=config.target_kl,
+        backtrack_coeff=config.backtrack_coeff,
+        backtrack_iters=config.backtrack_iters,
+    )
+    flats["line_search/theta"] = search.theta
+    vectors["line_search/improvement"] = search.improvement
+    vectors["line_search/kl"] = search.kl
+    decisions["line_search/index"] = jnp.where(
+        search.accepted, search.num_candidates - 1, -1
+    )
+    step = policy_update.policy_step(
+        policy, theta, batch, config, None, memory, fisher_policy
+    )
+    flats["update/cg_solution"] = step.cg_solution
+    flats["update/full_step"] = step.full_step
+    return flats

@@ -1,0 +1,169 @@
+"""Teacher-forced stages by the PyTorch backend."""
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from parity_tests.common.canonical import Arrays, flatten
+from parity_tests.problems.cases import Problem
+from parity_tests.reference.update import Teacher
+from trpo.config.step_options import thinned
+from trpo.data.types import Batch
+from trpo_torch import TRPOAgent as TRPOAgent, distributions, step_memory
+from trpo_torch.agent import state
+from trpo_torch.critic import regression, value_update
+from trpo_torch.devices.device import matmul_precision as precision_of
+from trpo_torch.networks.feedforward import Critic, Policy
+from trpo_torch.policy_step import fisher, objective, step as policy_update, step_parts
+from trpo_torch.policy_step.flat_policy import flat_policy
+
+
+def stages(
+    problem: Problem, teacher: Teacher, dtype: str, device: str, matmul_precision: str
+) -> tuple[Arrays, dict[str, int]]:
+    """Every teacher-forced stage, and the end-to-end solution and step."""
+    runner = _Runner(problem, dtype, device)
+    with precision_of(matmul_precision):
+        values = {**runner.distribution(teacher), **runner.critic_values()}
+        decisions: dict[str, int] = {}
+        if problem.case.updates:
+            runner.solvers(teacher, values, decisions)
+    for name, tensor in values.items():
+        assert tensor.device.type == device, f"{name} is on {tensor.device}"
+    return {
+        name: tensor.detach().cpu().numpy().copy() for name, tensor in values.items()
+    }, decisions
+
+
+def make_linear(agent: TRPOAgent, arrays: Arrays) -> None:
+    """Give an agent networks without hidden layers."""
+    dtype = getattr(torch, agent.dtype.name)
+    agent.policy = Policy(agent.obs_dim, (), agent.head)
+    agent.critic = Critic(agent.obs_dim, ())
+    for module, prefix in ((agent.policy, "policy."), (agent.critic, "value.")):
+        module.to(agent.device, dtype)
+        state.load_network(module, arrays, prefix)
+    agent.value_optimizer = agent._build_value_optimizer(agent.critic.parameters())
+
+
+def make_policy(case: Any, dtype: str, device: str = "cpu") -> Policy:
+    """The case's policy module, weights not yet loaded."""
+    module = Policy(case.obs_dim, case.layers, case.head, case.architecture)
+    return module.to(device, getattr(torch, dtype))
+
+
+class _Runner:
+    def __init__(self, problem: Problem, dtype: str, device: str) -> None:
+        self.problem, self.dtype, self.device = problem, getattr(torch, dtype), device
+        case = problem.case
+        arrays = problem.batch.items()
+        self.batch = Batch(**{name: self.tensor(array) for name, array in arrays})
+        self.theta = self.tensor(flatten(problem.state, "policy."))
+        module = make_policy(case, dtype, device)
+        self.policy = flat_policy(module, self.batch.obs, self.batch.action_mask)
+        few = thinned(self.batch, problem.config.fisher_every)
+        self.fisher_policy = flat_policy(module, few.obs, few.action_mask)
+        memory = step_memory.initial_memory(problem.config, self.theta)
+        cast = {n: a.astype(dtype) for n, a in problem.state.items()}
+        self.memory = state.load_memory(memory, module, cast)
+        self.critic = Critic(case.obs_dim, case.layers, case.architecture)
+        self.critic.to(device, self.dtype)
+        arrays = {n: a.astype(dtype) for n, a in problem.state.items()}
+        state.load_network(self.critic, arrays, "value.")
+
+    def tensor(self, array: np.ndarray) -> Tensor:
+        array = np.ascontiguousarray(array)
+        return torch.from_numpy(array).to(self.device, self.dtype)
+
+    def _at(self, output: np.ndarray, log_std: np.ndarray | None) -> Any:
+        free = None if log_std is None else self.tensor(log_std[0])
+        head = self.problem.case.head
+        mask = self.batch.action_mask
+        return distributions.from_network(head, self.tensor(output), free, mask)
+
+    def distribution(self, teacher: Teacher) -> dict[str, Tensor]:
+        at = self.policy(self.theta)
+        old = self._at(teacher.output, teacher.log_std)
+        new = self._at(teacher.new_output, teacher.new_log_std)
+        before = objective.surrogate(old, self.batch)
+        return {
+            **at._asdict(),
+            "log_prob": distributions.log_prob(old, self.batch.actions),
+            "entropy": distributions.entropy(old),
+            "kl": distributions.kl_old_to_new(old, new),
+            "log_ratio": distributions.log_ratio(old, new, self.batch.actions),
+            "surrogate": before.value,
+            "ratio": before.ratio,
+            "improvement": objective.surrogate_improvement(
+                old, new, self.batch, before.ratio
+            ),
+        }
+
+    def critic_values(self) -> dict[str, Tensor]:
+        values = self.critic(self.batch.obs)
+        parameters = [p.detach() for p in self.critic.parameters()]
+        gradient = torch.cat([torch.zeros_like(p).reshape(-1) for p in parameters])
+        fit = value_update.sample_regression(
+            self.critic, self.batch, self.problem.orders, self.problem.config
+        )
+        regression.loss_and_gradient(fit, gradient)(fit.whole)
+        clipped = gradient.clone()
+        regression.clip_by_norm(clipped, self.problem.config.max_grad_norm)
+        named = {"critic/gradient": gradient, "critic/clipped_gradient": clipped}
+        return {"value": values, **named}
+
+    def solvers(
+        self, teacher: Teacher, values: dict[str, Tensor], decisions: dict[str, int]
+    ) -> None:
+        config, theta = self.problem.config, self.theta
+        parts, memory = step_parts.step_parts(config), self.memory
+        damping = step_memory.damping_of(config, memory)
+        old, before, gradient = policy_update.surrogate_and_gradient(
+            self.policy, theta, self.batch, parts.objective
+        )
+        values["gradient"] = gradient
+        probe = self.tensor(self.problem.probe)
+        for route, build in fisher.FISHER_PRODUCTS.items():
+            product = build(self.fisher_policy, theta, damping)
+            values[f"fisher/{route}"] = product(probe)
+            if route == config.fisher_product:
+                chosen = product
+        # As for a policy that does not know its own Jacobian.
+        automatic = fisher.gauss_newton_product(
+            lambda at: self.fisher_policy(at), theta, damping
+        )
+        values["fisher/automatic"] = automatic(probe)
+        b = self.tensor(teacher.b)
+        actions = self.batch.actions[:: config.fisher_every]
+        precondition = parts.preconditioner(self.fisher_policy, theta, actions, damping)
+        system = step_parts.LinearSystem(chosen, b, memory, precondition)
+        cg = parts.solver(system, config)
+        values["cg/solution"] = cg.x
+        decisions["cg/iterations"] = int(cg.num_steps)
+
+        @torch.no_grad()
+        def evaluate(candidate: Tensor) -> tuple[Tensor, Tensor]:
+            new = self.policy(candidate)
+            gain = parts.objective.improvement(old, new, self.batch, before.ratio)
+            return gain, objective.mean_kl(old, new)
+
+        search = parts.search(
+            evaluate,
+            theta,
+            self.tensor(teacher.full_step),
+            target_kl=config.target_kl,
+            backtrack_coeff=config.backtrack_coeff,
+            backtrack_iters=config.backtrack_iters,
+        )
+        values["line_search/theta"] = search.theta
+        values["line_search/improvement"] = search.improvement
+        values["line_search/kl"] = search.kl
+        found = search.num_candidates - 1 if search.accepted else -1
+        decisions["line_search/index"] = int(found)
+        step = policy_update.policy_step(
+            self.policy, theta, self.batch, config, None, memory, self.fisher_policy
+        )
+        values["update/cg_solution"] = step.cg_solution
+        values["update/full_step"] = step.full_step

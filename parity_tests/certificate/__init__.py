@@ -1,0 +1,1 @@
+"""The certificate that `trpo parity` writes."""

@@ -1,0 +1,1 @@
+"""Planted faults, and the command that plants them."""

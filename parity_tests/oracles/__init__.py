@@ -1,0 +1,247 @@
+"""Truth, not only agreement: each backend against something that knows the answer.
+
+Each check takes the backend's name and raises AssertionError; tests, certificate and
+mutation run share them.
+"""
+
+import functools
+from collections.abc import Callable
+
+import jax
+import numpy as np
+
+from parity_tests import bridges
+from parity_tests.bridges.probe import Probe
+from parity_tests.common.tolerances import assert_parity
+from parity_tests.oracles import (
+    discrete as discrete_oracles,
+    gaussians as gaussian_oracles,
+    line_search as search_oracles,
+    networks as network_oracles,
+)
+from parity_tests.oracles.distributions import (
+    check_extremes,
+    check_torch_distributions,
+    host,
+    native,
+)
+from parity_tests.problems import cases
+from parity_tests.problems.golden import GoldenCase
+from parity_tests.reference import critic as reference_critic, networks as reference
+from parity_tests.reference.distributions import of_problem
+from parity_tests.reference.networks import Network
+from trpo_jax.solvers import conjugate_gradient as jax_cg
+from trpo_torch.solvers import conjugate_gradient as torch_cg
+
+
+DIFFERENCE = 1e-5
+# One case of each distribution.
+DIFFERENTIATED = ("trained", "choices", "switches")
+# Left out of the quick certificate.
+ALSO_DIFFERENTIATED = ("mixed",)
+# Networks whose Jacobian is written by hand.
+BY_HAND = ("trained", "relu")
+
+
+@functools.lru_cache
+def probe_of(framework: str, name: str, dtype: str = "float64") -> Probe:
+    """A backend at a grid case's weights and samples."""
+    problem = cases.build(name)
+    case = problem.case
+    meta = {
+        "obs_dim": case.obs_dim,
+        "act_dim": case.act_dim,
+        "policy_layer_sizes": case.layers,
+        "distribution": case.distribution,
+        "action_sizes": case.action_sizes,
+        "dtype": dtype,
+        "config": {"cg_damping": 0.1},
+        "networks": case.config,
+        "images": case.images,
+    }
+    golden = GoldenCase(name, meta, ())
+    return Probe(framework, golden, problem.state, problem.batch)
+
+
+def check_dense_fisher(framework: str) -> None:
+    """Both Fisher routes against J'MJ, J written out column by column."""
+    for name in BY_HAND:
+        against_dense_fisher(cases.build(name), probe_of(framework, name))
+
+
+def against_dense_fisher(problem: cases.Problem, probe: Probe) -> None:
+    """The same of one case."""
+    policy = problem.policy()
+    at = reference.forward(policy, problem.batch["obs"])
+    flat = policy.flat()
+
+    def outputs(theta: np.ndarray) -> np.ndarray:
+        new = reference.forward(Network.from_flat(theta, policy), problem.batch["obs"])
+        return np.concatenate([new.output.reshape(-1), new.log_std.reshape(-1)])
+
+    columns = []
+    for direction in np.eye(flat.size):
+        columns.append(np.concatenate([d.reshape(-1) for d in reference.tangent(
+            policy, at, Network.from_flat(direction, policy))]))  # fmt: skip
+    jacobian = np.stack(columns, axis=1)
+    step = 1e-6 * problem.probe / np.linalg.norm(problem.probe)
+    slope = (outputs(flat + step) - outputs(flat - step)) / 2.0
+    # The Jacobian itself, by differences: nothing here trusts a derivative by hand.
+    assert np.linalg.norm(jacobian @ step - slope) < 1e-7 * np.linalg.norm(slope)
+    n = len(at.output)
+    weights = np.concatenate([
+        np.tile(np.exp(-2.0 * at.log_std[0]), n) / n, np.full(at.log_std.size, 2.0)
+    ])  # fmt: skip
+    dense = jacobian.T @ (weights[:, None] * jacobian) + 0.1 * np.eye(flat.size)
+    for route in ("gauss_newton", "kl_hessian"):
+        for vector in (problem.probe, np.ones(flat.size), np.eye(flat.size)[0]):
+            got = probe.fisher(vector, route)
+            assert_parity("oracle/fisher", got, dense @ vector)
+
+
+def check_conjugate_gradient(framework: str) -> None:
+    """CG against the best point of each Krylov space, by dense solves."""
+    solve = (torch_cg if framework == "torch" else jax_cg).conjugate_gradient
+    rng = np.random.default_rng(0)
+    size = 12
+    basis = rng.standard_normal((size, size))
+    a = basis @ basis.T + 0.5 * np.eye(size)
+    b = rng.standard_normal(size)
+    matrix = native(framework, a)
+    krylov = [b]
+    for _ in range(size - 1):
+        krylov.append(a @ krylov[-1] / np.linalg.norm(a @ krylov[-1]))
+    for steps in (1, 3, size):
+        q = np.linalg.qr(np.stack(krylov[:steps], axis=1))[0]
+        best = q @ np.linalg.solve(q.T @ a @ q, q.T @ b)
+        if steps == size:
+            best = np.linalg.solve(a, b)
+        result = solve(lambda v: matrix @ v, native(framework, b), steps, 0.0)
+        assert_parity("oracle/cg", host(result.x), best)
+        assert_parity(
+            "oracle/cg", host(result.residual), b - a @ best, np.linalg.norm(b)
+        )
+        assert int(result.num_steps) == steps
+    early = solve(lambda v: matrix @ v, native(framework, b), 50, 1e-6)
+    assert 0 < int(early.num_steps) <= size
+    assert float(early.residual_sq) <= 1e-6
+    bad = solve(lambda v: -(matrix @ v), native(framework, b), 5, 0.0)
+    assert float(bad.curvature) < 0.0
+    assert not host(bad.x).any()
+
+
+def check_library_cg(framework: str) -> None:
+    """CG against jax.scipy's after a fixed number of products."""
+    solve = (torch_cg if framework == "torch" else jax_cg).conjugate_gradient
+    a, b = _positive_definite(20)
+    matrix = native(framework, a)
+    for steps in (2, 5):
+        got = solve(lambda v: matrix @ v, native(framework, b), steps, 0.0).x
+        want, _ = jax.scipy.sparse.linalg.cg(
+            lambda v: jax.numpy.asarray(a) @ v, jax.numpy.asarray(b), tol=0.0,
+            maxiter=steps,
+        )  # fmt: skip
+        assert_parity("oracle/cg", host(got), np.array(want))
+
+
+def _positive_definite(size: int) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(1)
+    basis = rng.standard_normal((size, size))
+    return basis @ basis.T / size + np.eye(size), rng.standard_normal(size)
+
+
+def check_kl_derivatives(framework: str) -> None:
+    """KL's gradient at a nearby policy against central differences."""
+    for name in DIFFERENTIATED:
+        _check_kl_derivatives(cases.build(name), probe_of(framework, name))
+
+
+def _check_kl_derivatives(problem: cases.Problem, probe: Probe) -> None:
+    policy, obs = problem.policy(), problem.batch["obs"]
+    old = reference.forward(policy, obs)
+    distribution, actions = of_problem(problem), problem.batch["actions"]
+    likelihood = distribution.likelihood(old, actions)
+    rng = np.random.default_rng(2)
+    at = policy.flat() + 0.05 * rng.standard_normal(policy.flat().size)
+    direction = rng.standard_normal(at.size)
+    direction /= np.linalg.norm(direction)
+
+    def mean_kl(theta: np.ndarray) -> float:
+        new = reference.forward(Network.from_flat(theta, policy), obs)
+        return float(
+            distribution.compare(old, new, likelihood.residual, actions).kl.mean()
+        )
+
+    slope = mean_kl(at + DIFFERENCE * direction) - mean_kl(at - DIFFERENCE * direction)
+    got = probe.kl_gradient(at) @ direction
+    assert_parity("oracle/kl_gradient", np.float64(got), slope / (2.0 * DIFFERENCE))
+
+
+def check_other_gradients(framework: str) -> None:
+    """The same two of the other distributions."""
+    for name in ALSO_DIFFERENTIATED:
+        _check_kl_derivatives(cases.build(name), probe_of(framework, name))
+        against_differences(cases.build(name), probe_of(framework, name))
+
+
+def check_surrogate_gradient(framework: str) -> None:
+    """The surrogate's gradient against central differences."""
+    for name in DIFFERENTIATED:
+        against_differences(cases.build(name), probe_of(framework, name))
+
+
+def against_differences(
+    problem: cases.Problem, probe: Probe, size: float = 1.0
+) -> None:
+    """The same of one case, along its probe times `size`."""
+    policy, batch = problem.policy(), problem.batch
+    direction = size * problem.probe
+
+    def surrogate(theta: np.ndarray) -> float:
+        new = reference.forward(Network.from_flat(theta, policy), batch["obs"])
+        log_prob = of_problem(problem).likelihood(new, batch["actions"]).log_prob
+        return float(
+            (np.exp(log_prob - batch["log_probs"]) * batch["advantages"]).mean()
+        )
+
+    flat = policy.flat()
+    rise = surrogate(flat + DIFFERENCE * direction)
+    rise -= surrogate(flat - DIFFERENCE * direction)
+    got = probe.gradient() @ direction
+    assert_parity("oracle/gradient", np.float64(got), rise / (2.0 * DIFFERENCE))
+
+
+def check_critic_gradient(framework: str) -> None:
+    """The critic's gradient against central differences of its loss."""
+    problem, teacher = cases.build("trained"), bridges.teacher_of("trained", 0)
+    found, _ = bridges.BRIDGES[framework].stages(
+        problem, teacher, "float64", "cpu", "float32"
+    )
+    critic = problem.critic()
+    whole = reference_critic.CriticProblem(problem, reference.exact)
+    flat = critic.flat()
+    direction = np.random.default_rng(4).standard_normal(flat.size)
+
+    def loss(theta: np.ndarray) -> float:
+        return whole.loss_and_gradient(Network.from_flat(theta, critic))[0]
+
+    rise = loss(flat + DIFFERENCE * direction) - loss(flat - DIFFERENCE * direction)
+    got = np.float64(found["critic/gradient"] @ direction)
+    assert_parity("oracle/critic_gradient", got, np.float64(rise / (2.0 * DIFFERENCE)))
+
+
+CHECKS: dict[str, Callable[[str], None]] = {
+    "dense Fisher": check_dense_fisher,
+    "dense CG": check_conjugate_gradient,
+    "library CG": check_library_cg,
+    "KL gradient": check_kl_derivatives,
+    "surrogate gradient": check_surrogate_gradient,
+    "gradients of other distributions": check_other_gradients,
+    "60 digits": check_extremes,
+    "torch.distributions": check_torch_distributions,
+    "critic gradient": check_critic_gradient,
+    **discrete_oracles.CHECKS,
+    **gaussian_oracles.CHECKS,
+    **network_oracles.CHECKS,
+    **search_oracles.CHECKS,
+}

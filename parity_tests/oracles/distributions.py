@@ -1,0 +1,117 @@
+"""The Gaussian's closed forms against 60 digits and torch.distributions."""
+
+import jax
+import mpmath
+import numpy as np
+import torch
+
+from parity_tests.common.tolerances import assert_parity
+from trpo_jax import distributions as jax_distributions
+from trpo_torch import distributions as torch_distributions
+
+
+DISTRIBUTIONS = {"torch": torch_distributions, "jax": jax_distributions}
+
+
+def native(framework: str, array: np.ndarray):
+    """The array as the backend's own, dtype kept."""
+    array = np.array(array)
+    return torch.from_numpy(array) if framework == "torch" else jax.numpy.asarray(array)
+
+
+def host(array) -> np.ndarray:
+    """A backend's array as NumPy's."""
+    return (
+        array.detach().numpy() if isinstance(array, torch.Tensor) else np.array(array)
+    )
+
+
+def extreme_gaussians(dtype: str) -> list[tuple[np.ndarray, ...]]:
+    """(old mean, old log_std, new mean, new log_std, action): each [1, 2]."""
+    rows = []
+    for log_std in (-20.0, -3.0, 0.0, 2.0):
+        for change in (0.0, 1e-7, 1e-3, 0.3, 2.0):
+            for d in (0.0, 1e-8, -1e-4, 0.2, -0.26, 1.5):
+                mean = np.array([[0.5, -1.25]])
+                old = np.full((1, 2), log_std)
+                new_mean = mean + change * np.exp(log_std) * np.array([[1.0, -0.5]])
+                action = mean + np.exp(log_std) * np.array([[0.7, -2.0]])
+                rows.append((mean, old, new_mean, old + d, action))
+    return [tuple(a.astype(dtype) for a in row) for row in rows]
+
+
+def check_extremes(framework: str) -> None:
+    """KL, log-ratio and log-probability against 60-digit arithmetic."""
+    module = DISTRIBUTIONS[framework]
+    for dtype in ("float64", "float32"):
+        rows = extreme_gaussians(dtype)
+        stacked = [np.concatenate(column) for column in zip(*rows, strict=True)]
+        own = [native(framework, array) for array in stacked]
+        old = module.DiagonalGaussian(own[0], own[1])
+        new = module.DiagonalGaussian(own[2], own[3])
+        got = {
+            "kl": host(module.kl_old_to_new(old, new)),
+            "log_prob": host(module.log_prob(old, own[4])),
+            "log_ratio": host(module.log_ratio(old, new, own[4])),
+        }
+        for i, row in enumerate(rows):
+            for name, (want, scale) in _exactly(*row).items():
+                # Away from the range where float32's square of z is subnormal.
+                if dtype == "float32" and name == "kl" and 0 < want < 1e-30:
+                    continue
+                assert_parity(
+                    f"oracle/{name}", got[name][i, 0], np.dtype(dtype).type(want), scale
+                )
+
+
+def _exactly(mean, log_std, new_mean, new_log_std, action) -> dict:
+    """Name -> (value, sum of the absolute terms in it), to 60 digits."""
+    with mpmath.workdps(60):
+        kl = log_prob = log_ratio = mpmath.mpf(0)
+        kl_terms = prob_terms = ratio_terms = mpmath.mpf(0)
+        for j in range(mean.shape[1]):
+            m, s, n, k, a = (
+                mpmath.mpf(float(x[0, j]))
+                for x in (mean, log_std, new_mean, new_log_std, action)
+            )
+            z = (n - m) * mpmath.exp(-k)
+            term = (mpmath.exp(2 * (s - k)) - 1 + 2 * (k - s) + z**2) / 2
+            kl, kl_terms = kl + term, kl_terms + abs(term)
+            u, v = (a - m) * mpmath.exp(-s), (a - n) * mpmath.exp(-k)
+            constant = mpmath.log(2 * mpmath.pi) / 2
+            log_prob += -(u**2) / 2 - s - constant
+            prob_terms += u**2 / 2 + abs(s) + constant
+            log_ratio += (u**2 - v**2) / 2 - (k - s)
+            w = abs(mpmath.expm1(s - k) * u) + abs(z)
+            ratio_terms += w * (2 * abs(u) + w) / 2 + abs(k - s)
+        return {
+            "kl": (float(kl), float(kl_terms)),
+            "log_prob": (float(log_prob), float(prob_terms)),
+            "log_ratio": (float(log_ratio), float(ratio_terms)),
+        }
+
+
+def check_torch_distributions(framework: str) -> None:
+    """Log-probability, entropy and KL against torch.distributions."""
+    module, rng = DISTRIBUTIONS[framework], np.random.default_rng(3)
+    mean, new_mean, actions = rng.standard_normal((3, 40, 4))
+    log_std, new_log_std = 0.5 * rng.standard_normal((2, 1, 4))
+    old = module.DiagonalGaussian(native(framework, mean), native(framework, log_std))
+    new = module.DiagonalGaussian(
+        native(framework, new_mean), native(framework, new_log_std)
+    )
+    p, q = (
+        torch.distributions.Independent(
+            torch.distributions.Normal(torch.tensor(m), torch.tensor(s).exp()), 1
+        )
+        for m, s in ((mean, log_std), (new_mean, new_log_std))
+    )
+    pairs = {
+        "log_prob": (module.log_prob(old, native(framework, actions)),
+                     p.log_prob(torch.tensor(actions))),
+        "entropy": (module.entropy(old), p.entropy()[:1]),
+        "kl": (module.kl_old_to_new(old, new),
+               torch.distributions.kl_divergence(p, q)),
+    }  # fmt: skip
+    for got, want in pairs.values():
+        assert_parity("oracle/distribution", host(got)[:, 0], want.numpy())

@@ -1,0 +1,1 @@
+"""Problems that both backends are given."""

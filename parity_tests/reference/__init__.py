@@ -1,0 +1,1 @@
+"""The same mathematics in NumPy, in float64, written apart."""

@@ -1,0 +1,1 @@
+"""The rings of proof: identity, precision, fairness, decisions."""

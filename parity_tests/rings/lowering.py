@@ -1,0 +1,50 @@
+"""The JAX update as a CUDA machine would compile it: what shows without a GPU."""
+
+import functools
+
+import jax
+import numpy as np
+from jax import export
+
+from parity_tests import bridges
+from parity_tests.problems import cases
+from trpo.common.random_streams import minibatch_orders
+from trpo.data.types import Batch, Rates
+from trpo_jax.agent import update as compiled
+
+
+def arguments(dtype: str = "float32") -> tuple:
+    """The compiled update's arguments, as an agent passes them."""
+    problem = cases.build("trained")
+    agent = bridges.make_agent("jax", problem, dtype)
+    batch = Batch(**{name: a.astype(dtype) for name, a in problem.batch.items()})
+    rng = np.random.default_rng(0)
+    orders = minibatch_orders(rng, epochs=agent.config.value_epochs, size=33)
+    rates = Rates(*map(np.dtype(dtype).type, agent.config.rates()))
+    return agent._functions, agent.config, agent.state, batch, orders, rates
+
+
+@functools.lru_cache
+def lower_for_cuda() -> export.Exported:
+    """The float32 update, lowered for the platform `cuda`."""
+    functions, config, *arrays = arguments()
+    shapes = jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype),
+        tuple(arrays),
+    )
+    update = jax.jit(compiled.update, static_argnums=(0, 1))
+    # Without the suite's own setting, what the backend itself asks for remains.
+    with jax.default_matmul_precision("default"):
+        return export.export(update, platforms=["cuda"])(functions, config, *shapes)
+
+
+def check_full_precision() -> None:
+    """Every product asks for true float32: a CPU would not show the difference."""
+    products = [
+        line
+        for line in lower_for_cuda().mlir_module().splitlines()
+        if "stablehlo.dot_general" in line
+    ]
+    assert len(products) > 20
+    full = [line for line in products if "precision = [HIGHEST, HIGHEST]" in line]
+    assert len(full) == len(products), f"{len(full)} of {len(products)} products do"

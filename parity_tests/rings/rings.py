@@ -1,0 +1,298 @@
+"""The four rings: each turns evidence into rows, and a row says whether it passed."""
+
+import itertools
+import math
+from collections.abc import Container, Iterable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from parity_tests.common.tolerances import (
+    BOUNDS,
+    FAIRNESS,
+    MAX_TIE_SHARE,
+    UNSTABLE,
+    VACUOUS,
+    relative_error,
+)
+from parity_tests.reference.all_stages import EXACT
+from parity_tests.reference.update import Stages
+from parity_tests.rings.evidence import Evidence
+
+
+UNIT_ROUNDOFF_64 = 2.0**-53
+
+
+class Row(NamedTuple):
+    """One comparison.
+
+    Attributes:
+        ring: "A", "B", "C" or "D".
+        case: case of the grid, or "all" where cases are pooled.
+        quantity: what was compared.
+        subject: who was compared, such as "torch-jax".
+        value: the error, or the ratio.
+        bound: what it may be at most (for ring C: at most this, at least its inverse).
+        ok: whether it is.
+        note: what a reader of a failure has to know.
+    """
+
+    ring: str
+    case: str
+    quantity: str
+    subject: str
+    value: float
+    bound: float
+    ok: bool
+    note: str = ""
+
+
+def ring_a(evidence: Evidence) -> list[Row]:
+    """Float64 identity of both backends and the third implementation, pairwise."""
+    exact = evidence.truth
+    torch, jax = (evidence.results[name, "float64"] for name in ("torch", "jax"))
+    rows = _names_agree(evidence, torch, jax)
+    for quantity in exact.values:
+        pairs = {
+            "jax-torch": (jax.values[quantity], torch.values[quantity]),
+            "torch-truth": (torch.values[quantity], exact.values[quantity]),
+            "jax-truth": (jax.values[quantity], exact.values[quantity]),
+        }
+        if not evidence.comparable(quantity, torch, jax):
+            continue  # ring D's business
+        for subject, (got, want) in pairs.items():
+            rows.append(_identity(evidence, quantity, subject, got, want))
+    return rows
+
+
+def ring_a_across(here: Evidence, there: Evidence, *, places: tuple) -> list[Row]:
+    """Float64 identity of backends that ran on different devices.
+
+    Args:
+        here: results on the first device.
+        there: results on the second device, of the same problem.
+        places: the devices' names, for the rows.
+    """
+    rows = []
+    first, second = (
+        {name: item.results[name, "float64"] for name in ("torch", "jax")}
+        for item in (here, there)
+    )
+    for left, right in itertools.product(first, second):
+        subject = f"{left}-{places[0]} to {right}-{places[1]}"
+        for quantity in here.truth.values:
+            if here.comparable(quantity, first[left], second[right]):
+                got, want = first[left].values[quantity], second[right].values[quantity]
+                rows.append(_identity(here, quantity, subject, got, want))
+    return rows
+
+
+def _names_agree(evidence: Evidence, *subjects: Stages) -> list[Row]:
+    wanted = set(evidence.truth.values)
+    missing = set().union(*(wanted ^ set(subject.values) for subject in subjects))
+    return [
+        Row("A", evidence.name, name, "jax-torch", math.inf, 0.0, False, "not in both")
+        for name in sorted(missing)
+    ]
+
+
+def _identity(
+    evidence: Evidence, quantity: str, subject: str, got: np.ndarray, want: np.ndarray
+) -> Row:
+    got, want = np.asarray(got), np.asarray(want)
+    bound, note = BOUNDS[quantity, "float64"].value, ""
+    if got.dtype != np.float64 or want.dtype != np.float64 or got.shape != want.shape:
+        note = f"{got.dtype}{got.shape} against {want.dtype}{want.shape}"
+        return Row("A", evidence.name, quantity, subject, math.inf, bound, False, note)
+    scale = evidence.truth.scales.get(quantity, 0.0)
+    error = relative_error(got, want, scale)
+    if bound < error < 1e-4:
+        # Above the bound only as far as the measured condition number explains.
+        size = max(float(np.linalg.norm(want)), scale)
+        condition = evidence.condition(quantity) / size
+        explained = UNSTABLE * UNIT_ROUNDOFF_64 * condition
+        if explained > bound:
+            bound, note = explained, f"condition number {condition:.0e}"
+    ok = bool(error <= bound)
+    return Row("A", evidence.name, quantity, subject, error, bound, ok, note)
+
+
+def ring_b(
+    evidence: Sequence[Evidence],
+    shows_in: Container[str] | None = None,
+    unstable: float = UNSTABLE,
+) -> list[Row]:
+    """Float32 against the truth, in units of the spread that rounding predicts.
+
+    "Unstable" is judged case by case over its seeds; "vacuous" over all cases, since
+    one number of one case is often exact by luck.
+
+    Args:
+        evidence: Results, each case's seeds next to each other.
+        shows_in: Quantities in which the rounding must show; by default all. TF32
+            rounds in matrix products alone, the simulation everywhere.
+        unstable: Largest ratio.
+    """
+    rows = []
+    for framework in ("torch", "jax"):
+        pooled: dict[str, list[float]] = {}
+        for name, group in itertools.groupby(evidence, key=lambda e: e.name):
+            for quantity, ratios in _ratios(list(group), framework).items():
+                ratio = _root_mean_square(ratios)
+                pooled.setdefault(quantity, []).extend(ratios)
+                ok = ratio <= unstable
+                note = "" if ok else "unstable formula"
+                rows.append(
+                    Row("B", name, quantity, framework, ratio, unstable, ok, note)
+                )
+        for quantity, ratios in pooled.items():
+            ratio = _root_mean_square(ratios)
+            must_show = shows_in is None or quantity in shows_in
+            ok = ratio >= VACUOUS or not must_show
+            note = "" if ok else "vacuous: the noise predicts far more"
+            rows.append(Row("B", "all", quantity, framework, ratio, unstable, ok, note))
+    return rows
+
+
+def _ratios(group: Iterable[Evidence], framework: str) -> dict[str, list[float]]:
+    """Float32 error over predicted spread, for each quantity and seed."""
+    ratios: dict[str, list[float]] = {}
+    for evidence in group:
+        subject = evidence.results[framework, "float32"]
+        for quantity, want in evidence.truth.values.items():
+            got = np.asarray(subject.values[quantity])
+            if got.dtype != np.float32 or got.shape != np.shape(want):
+                ratios.setdefault(quantity, []).append(math.inf)
+                continue
+            if not evidence.comparable(quantity, subject):
+                continue
+            if quantity in EXACT:
+                if not np.array_equal(got, np.float32(want)):
+                    ratios.setdefault(quantity, []).append(math.inf)
+                continue
+            ratio = precision_ratio(evidence, framework, quantity)
+            if ratio is not None:
+                ratios.setdefault(quantity, []).append(ratio)
+    return ratios
+
+
+def precision_ratio(evidence: Evidence, framework: str, quantity: str) -> float | None:
+    """Float32 error over its predicted spread; None where both are 0 by construction.
+
+    Not finite numbers count as an infinite error.
+    """
+    got = evidence.results[framework, "float32"].values[quantity]
+    error = float(
+        np.linalg.norm(got.astype(np.float64) - evidence.truth.values[quantity])
+    )
+    spread = evidence.spread(quantity)
+    if error == 0.0 and spread == 0.0:
+        return None  # a clamp for example
+    ratio = error / spread if spread > 0 else math.inf
+    return math.inf if math.isnan(ratio) else ratio
+
+
+def _root_mean_square(numbers: Sequence[float]) -> float:
+    return float(np.sqrt(np.mean(np.square(numbers))))
+
+
+def ring_c(evidence: Sequence[Evidence]) -> list[Row]:
+    """JAX's float32 error over torch's: geometric mean over all cases and seeds.
+
+    Errors below a twentieth of the predicted spread count as that: how much luckier one
+    backend was with one number says nothing about either.
+    """
+    logs: dict[str, list[float]] = {}
+    for item in evidence:
+        torch, jax = (item.results[name, "float32"] for name in ("torch", "jax"))
+        for quantity, want in item.truth.values.items():
+            spread = item.spread(quantity)
+            if (
+                quantity in EXACT
+                or spread == 0.0
+                or not item.comparable(quantity, torch, jax)
+            ):
+                continue
+            errors = [
+                np.linalg.norm(subject.values[quantity] - want) + VACUOUS * spread
+                for subject in (jax, torch)
+            ]
+            logs.setdefault(quantity, []).append(math.log(errors[0] / errors[1]))
+    rows = []
+    for quantity, values in logs.items():
+        ratio = math.exp(np.mean(values))
+        ok = bool(FAIRNESS[0] <= ratio <= FAIRNESS[1])
+        rows.append(Row("C", "all", quantity, "jax/torch", ratio, FAIRNESS[1], ok))
+    return rows
+
+
+def ring_d(
+    evidence: Evidence, dtypes: Container[str] = ("float32", "float64")
+) -> list[Row]:
+    """Discrete decisions: equal to the truth's, or too close to call in float64."""
+    rows = []
+    for (framework, dtype), subject in evidence.results.items():
+        if dtype not in dtypes:
+            continue
+        for decision, want in evidence.truth.decisions.items():
+            got = subject.decisions.get(decision)
+            note, ok = "", got == want
+            if not ok:
+                tied = got is not None and _tied(evidence, decision, got, dtype)
+                # What follows from a tie is no second one.
+                caused = _caused_by_tie(evidence, decision, subject, dtype)
+                ok = tied or caused
+                note = "tie" if tied else "follows" if caused else f"{got}, not {want}"
+            rows.append(
+                Row("D", evidence.name, decision, f"{framework}-{dtype}",
+                    math.nan if got is None else float(got), float(want), ok, note)
+            )  # fmt: skip
+    return rows
+
+
+def ties(rows: Iterable[Row], share: float = MAX_TIE_SHARE) -> tuple[int, int, bool]:
+    """Ties, decisions, and whether the share of ties is within its bound."""
+    rows = [row for row in rows if row.ring == "D"]
+    count = sum(row.note == "tie" for row in rows)
+    return count, len(rows), count <= share * len(rows)
+
+
+def _tied(evidence: Evidence, decision: str, got: int, dtype: str) -> bool:
+    """Whether the truth's margin where `got` first differs is within its bar."""
+    want = evidence.truth.decisions[decision]
+    shrink = 1.0 if dtype == "float32" else UNIT_ROUNDOFF_64 / 2.0**-24
+    if decision in ("cg/iterations", "update/cg_iterations"):
+        trace = "cg" if decision.startswith("cg") else "update/cg"
+        k = min(got, want)
+        margins = {trace: evidence.config.cg_residual_tol}
+    elif decision in ("line_search/index", "update/index"):
+        name = decision.partition("/")[0]
+        k = min(i for i in (got, want) if i >= 0)
+        margins = {
+            f"{name}/improvement": 0.0,
+            f"{name}/kl": evidence.config.target_kl,
+        }
+    else:
+        return False
+    for trace, threshold in margins.items():
+        margin = abs(evidence.truth.traces[trace][k] - threshold)
+        if margin <= UNSTABLE * shrink * evidence.trace_spread(trace)[k]:
+            return True
+    return False
+
+
+def _caused_by_tie(
+    evidence: Evidence, decision: str, subject: Stages, dtype: str
+) -> bool:
+    causes = {
+        "update/index": ("update/cg_iterations",),
+        "update/accepted": ("update/cg_iterations", "update/index"),
+        "update/status": ("update/cg_iterations", "update/index"),
+    }
+    for cause in causes.get(decision, ()):
+        got = subject.decisions[cause]
+        if got != evidence.truth.decisions[cause] and _tied(
+            evidence, cause, got, dtype
+        ):
+            return True
+    return False

@@ -1,0 +1,39 @@
+"""Each backend against oracles that know the answer; see `oracles.py`."""
+
+import numpy as np
+import pytest
+
+from parity_tests import oracles
+from parity_tests.common.tolerances import assert_parity
+from parity_tests.oracles import shared_parts as shared_oracles
+
+
+@pytest.mark.parametrize("framework", ["torch", "jax"])
+@pytest.mark.parametrize("check", oracles.CHECKS)
+def test_a_backend_is_right(check, framework):
+    oracles.CHECKS[check](framework)
+
+
+@pytest.mark.parametrize("check", shared_oracles.CHECKS)
+def test_a_shared_part_is_right(check):
+    shared_oracles.CHECKS[check]()
+
+
+@pytest.mark.parametrize("framework", ["torch", "jax"])
+def test_cg_is_lineax_s(framework):
+    # Not one of the pinned dependencies, unlike the frameworks themselves.
+    lineax = pytest.importorskip("lineax")
+    import jax
+
+    a, b = oracles._positive_definite(20)
+    module = oracles.torch_cg if framework == "torch" else oracles.jax_cg
+    matrix = oracles.native(framework, a)
+    got = module.conjugate_gradient(
+        lambda v: matrix @ v, oracles.native(framework, b), 40, 1e-24
+    ).x
+    operator = lineax.MatrixLinearOperator(
+        jax.numpy.asarray(a), lineax.positive_semidefinite_tag
+    )
+    solver = lineax.CG(rtol=1e-12, atol=1e-12)
+    want = lineax.linear_solve(operator, jax.numpy.asarray(b), solver).value
+    assert_parity("oracle/cg", oracles.host(got), np.array(want))
