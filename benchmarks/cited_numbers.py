@@ -46,9 +46,9 @@ def _parity() -> Found:
 
 def _returns() -> Found:
     """Environments whose mean return reaches the best published one, and how many."""
-    from benchmarks.training_study_published import PUBLISHED
-    from benchmarks.training_study_report import final_returns
-    from benchmarks.training_study_rows import read_results
+    from benchmarks.learning.training.published import PUBLISHED
+    from benchmarks.learning.training.report import final_returns
+    from benchmarks.learning.training.rows import read_results
 
     compared = reached = 0
     for folder in ("training", "spaces"):
@@ -81,9 +81,9 @@ def _returns() -> Found:
 
 def _compiled() -> Found:
     """Steps per second, and the returns of all seeds."""
-    from benchmarks.compiled_report import TASKS
-    from benchmarks.samples import summarize
-    from benchmarks.store import Store, store_path
+    from benchmarks.learning.compiled.report import TASKS
+    from benchmarks.speed.samples import summarize
+    from benchmarks.speed.store import Store, store_path
 
     store = Store(store_path(COMMITTED / "compiled", "speed", "cpu"))
     for cell in store.cells():
@@ -101,7 +101,7 @@ def _compiled() -> Found:
 
 def _constrained() -> Found:
     """Range over backends and seeds of the mean cost in the second half of training."""
-    from benchmarks.cost_limit import late_costs, read
+    from benchmarks.learning.cost_limit import late_costs, read
 
     folder = COMMITTED / "constrained"
     rows, finals = read(folder / "curves.csv"), read(folder / "policies.csv")

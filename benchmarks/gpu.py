@@ -101,7 +101,7 @@ def groups(options: argparse.Namespace) -> list[list[Part]]:
     timed = ["--device", device, *short]
     timed += ["--note", REHEARSAL, "--threads", "1"] if rehearse else []
     update = [
-        *("-m", "benchmarks.update_throughput", "--grid", grid, *timed, "--peers"),
+        *("-m", "benchmarks.speed.update", "--grid", grid, *timed, "--peers"),
         *("--subjects", "jax", "torch", "sb3-contrib", "--out", f"{out}/throughput"),
     ]
     steps = ["--total-steps", "1600"] if rehearse else []
@@ -120,14 +120,14 @@ def groups(options: argparse.Namespace) -> list[list[Part]]:
                 "determinism", "two deterministic runs of each backend, byte by byte",
                 150,
                 [
-                    *("-m", "benchmarks.determinism", "--device", device, *steps),
-                    *("--out", f"{out}/determinism"),
+                    *("-m", "benchmarks.learning.determinism", "--device", device),
+                    *(*steps, "--out", f"{out}/determinism"),
                 ],
             ),
             Part(
                 "training", "Pendulum-v1 trained to its target on the device", 200,
                 [
-                    *("-m", "benchmarks.training_study", "--envs", "Pendulum-v1"),
+                    *("-m", "benchmarks.learning.training", "--envs", "Pendulum-v1"),
                     *("--backends", "jax", "torch", "--seeds", "0", *steps),
                     *("--device", device, "--out", f"{out}/training"),
                     *("--runs", f"{options.work}/study"),
@@ -144,7 +144,7 @@ def groups(options: argparse.Namespace) -> list[list[Part]]:
             Part(
                 "compiled", "the compiled loop, 2,048 environments, 16 seeds", 90,
                 [
-                    *("-m", "benchmarks.compiled_training", "--speed", *timed),
+                    *("-m", "benchmarks.learning.compiled", "--speed", *timed),
                     *("--num-envs", "16" if rehearse else "2048"),
                     *("--subjects", "compiled", *seeds),
                     *("--out", f"{out}/compiled"),
@@ -155,7 +155,7 @@ def groups(options: argparse.Namespace) -> list[list[Part]]:
             Part(
                 "memory", "peak memory of a million samples", 60,
                 [
-                    *("-m", "benchmarks.batch_scaling", *timed),
+                    *("-m", "benchmarks.speed.batch_scaling", *timed),
                     *("--samples", "16384" if rehearse else "1000000"),
                     *("--out", f"{out}/throughput"),
                 ],

@@ -6,13 +6,15 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from benchmarks import analysis, compiled_report, prediction, report_tables as tables
-from benchmarks.analysis import update_cell, update_seconds
 from benchmarks.command import COMMITTED
-from benchmarks.problems import SMALL_GRID
-from benchmarks.samples import summarize
-from benchmarks.store import Store, store_path
-from benchmarks.training_study_rows import read_rows
+from benchmarks.learning.compiled import report as compiled_report
+from benchmarks.learning.training.rows import read_rows
+from benchmarks.speed import prediction
+from benchmarks.speed.problems import SMALL_GRID
+from benchmarks.speed.report import analysis, tables
+from benchmarks.speed.report.analysis import update_cell, update_seconds
+from benchmarks.speed.samples import summarize
+from benchmarks.speed.store import Store, store_path
 
 
 def report(out: Path, device: str) -> str:

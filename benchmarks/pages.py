@@ -45,21 +45,18 @@ class Part(NamedTuple):
 def parts() -> Iterator[Part]:
     """Every part that is written from files."""
     # Each imports what it needs; two of them import this.
-    from benchmarks import (
-        ablation,
-        compiled_prediction,
-        compiled_report as compiled,
-        cost_limit,
-        fisher_over_time,
-        option_table,
-        prediction,
-        report,
-        report_tables,
-        training_study_report as study,
+    from benchmarks.faults import report as torture
+    from benchmarks.learning import ablation, cost_limit
+    from benchmarks.learning.compiled import (
+        prediction as compiled_prediction,
+        report as compiled,
     )
+    from benchmarks.learning.options import table as option_table
+    from benchmarks.learning.training import report as study
     from benchmarks.scale import report as scale
-    from benchmarks.targets import all_targets
-    from benchmarks.torture import report as torture
+    from benchmarks.speed import fisher_over_time, prediction
+    from benchmarks.speed.report import __main__ as report, tables as report_tables
+    from benchmarks.speed.report.targets import all_targets
     from parity_tests.certificate import run as certificate
     from parity_tests.mutation import run as mutation
     from trpo.cli import spaces_table as comparison
@@ -110,7 +107,7 @@ def parts() -> Iterator[Part]:
     yield Part(folder / "README.md", "", partial(torture.page, folder))
     folder = COMMITTED / "constrained"
     yield Part(folder / "cost_limit.md", "", partial(cost_limit.page, folder))
-    scaling = REPOSITORY / "benchmarks" / "scaling.md"
+    scaling = REPOSITORY / "benchmarks" / "scale" / "README.md"
     yield Part(scaling, "", partial(scale.page, COMMITTED / "scale"))
     folder = COMMITTED / "parity"
     yield Part(folder / "parity.md", "", partial(certificate.page, folder))

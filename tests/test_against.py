@@ -4,13 +4,13 @@ import shutil
 
 import pytest
 
-from benchmarks.against import ROOT, checked_out, timed
+from benchmarks.speed.against import ROOT, checked_out, timed
 
 
 def test_the_packages_of_a_tree_are_timed(tmp_path):
     for name in ("trpo", "trpo_torch"):
         shutil.copytree(ROOT / name, tmp_path / name)
-    slow = tmp_path / "trpo_torch" / "agent.py"
+    slow = tmp_path / "trpo_torch" / "agent" / "agent.py"
     text = slow.read_text()
     assert text.count("    def _fit_critic(self") == 1
     slow.write_text(

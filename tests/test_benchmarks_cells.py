@@ -5,11 +5,14 @@ import json
 import numpy as np
 import pytest
 
-from benchmarks import pages, report, runner, update_cell
-from benchmarks.cells import Cell, update_cells
-from benchmarks.problems import Size
-from benchmarks.store import Store, store_path
-from benchmarks.targets import all_targets
+from benchmarks import pages
+from benchmarks.speed import runner
+from benchmarks.speed.cell import Cell, update_cells
+from benchmarks.speed.measures import update as update_cell
+from benchmarks.speed.problems import Size
+from benchmarks.speed.report import __main__ as report
+from benchmarks.speed.report.targets import all_targets
+from benchmarks.speed.store import Store, store_path
 
 
 TINY = Size("HalfCheetah", 512, 17, 6, (16, 16))

@@ -3,8 +3,11 @@
 import pytest
 import torch
 
-from benchmarks import compiled_cell, compiled_training, timing, training_study
-from benchmarks.cells import Cell
+from benchmarks.learning.compiled import __main__ as compiled_training
+from benchmarks.learning.training import __main__ as training_study
+from benchmarks.speed import timing
+from benchmarks.speed.cell import Cell
+from benchmarks.speed.measures import compiled as compiled_cell
 
 
 def test_the_compiled_loop_is_timed_on_the_device_that_was_asked_for():

@@ -8,8 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from benchmarks import flops, samples
-from benchmarks.problems import Size, make_problem, policy_mean, size
+from benchmarks.speed import flops, samples
+from benchmarks.speed.problems import Size, make_problem, policy_mean, size
 
 
 def test_summary_is_median_and_quartile_distance():

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from benchmarks.torture.checkpoints import Touch, forge
+from benchmarks.faults.checkpoints import Touch, forge
 from trpo.runs.checkpoint import (
     MANIFEST_FILE,
     STATE_FILE,

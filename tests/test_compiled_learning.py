@@ -1,6 +1,6 @@
 """Compiled training learns, on each seed of a small study.
 
-`python -m benchmarks.compiled_training` is the whole one.
+`python -m benchmarks.learning.compiled` is the whole one.
 """
 
 import pytest

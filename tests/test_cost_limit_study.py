@@ -1,6 +1,6 @@
 """The study of a limit on costs: it runs, resumes, and says what its rows say."""
 
-from benchmarks import cost_limit
+from benchmarks.learning import cost_limit
 
 
 def test_rows_table_and_figure_of_a_short_study(tmp_path, capsys, monkeypatch):

@@ -5,7 +5,7 @@ import csv
 import numpy as np
 import pytest
 
-from benchmarks.fisher_over_time import Arguments, Turn, is_slow, main, summary
+from benchmarks.speed.fisher_over_time import Arguments, Turn, is_slow, main, summary
 
 
 def turns(times, backend="jax"):

@@ -2,8 +2,8 @@
 
 import pytest
 
-from benchmarks import flops, launches, prediction
-from benchmarks.problems import Size
+from benchmarks.speed import flops, launches, prediction
+from benchmarks.speed.problems import Size
 
 
 PROGRAM = """\

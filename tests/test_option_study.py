@@ -5,9 +5,9 @@ import csv
 import numpy as np
 import pytest
 
-from benchmarks import option_study
-from benchmarks.options import OPTIONS, PRESET
-from benchmarks.training_study_runs import RunSpec
+from benchmarks.learning.options import __main__ as option_study
+from benchmarks.learning.options.rows import OPTIONS, PRESET
+from benchmarks.learning.training.runs import RunSpec
 
 
 @pytest.mark.parametrize("name", OPTIONS)

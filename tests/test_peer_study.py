@@ -4,9 +4,9 @@ import importlib.util
 
 import pytest
 
-from benchmarks import peer_study
-from benchmarks.training_study_report import report, summary
-from benchmarks.training_study_rows import Row, read_rows, write_rows
+from benchmarks.learning.peers import __main__ as peer_study
+from benchmarks.learning.training.report import report, summary
+from benchmarks.learning.training.rows import Row, read_rows, write_rows
 
 
 OURS, THEIRS = (1010.0, 1000.0, 990.0), (510.0, 500.0, 490.0)

@@ -22,7 +22,10 @@ COMMANDS = sorted(
 # Those of a bare Python, without `benchmarks.command`'s packages; and what the commands
 # run in processes of their own.
 BARE = {"gpu", "gpu_report", "versions"}
-NO_COMMANDS = {"against_cell", "peer_run", "worker", "scale.trace", "scale.worker"}
+NO_COMMANDS = {
+    "learning.peers.run", "scale.trace", "scale.worker", "speed.measures.against",
+    "speed.worker",
+}  # fmt: skip
 
 
 def test_every_command_is_one_of_these():
@@ -32,8 +35,8 @@ def test_every_command_is_one_of_these():
         if '__name__ == "__main__"' in path.read_text()
     }
     found = {name.removeprefix("benchmarks.") for name in COMMANDS}
-    # Rows of `torture` have processes of their own.
-    rows = {name for name in started if name.startswith("torture.")} - found
+    # Rows of `faults` have processes of their own.
+    rows = {name for name in started if name.startswith("faults.")} - found
     assert started - NO_COMMANDS - BARE - rows == found
     assert len(found) >= 17
 
@@ -127,9 +130,9 @@ TINY = ("--rounds", "1", "--seconds", "0.01", "--threads", "1", "--backend", "to
 @pytest.mark.parametrize(
     ("command", "written"),
     [
-        (("batch_scaling", *TINY, "--samples", "8192"), "throughput/scaling-cpu.json"),
-        (("training_study", "--report-only"), "training/README.md"),
-        (("torture", "--fraction", "0.001", "--only", "truncated"),
+        (("speed.batch_scaling", *TINY, "--samples", "8192"), "throughput/scaling-cpu.json"),
+        (("learning.training", "--report-only"), "training/README.md"),
+        (("faults", "--fraction", "0.001", "--only", "truncated"),
          "reliability/torture.csv"),
         (("pages",), ""),
     ],
@@ -147,10 +150,10 @@ def test_a_run_leaves_a_clone_as_it_was(clone, command, written):
     "command",
     [
         # Those of the repository are of another machine.
-        ("update_throughput", "--publish", *TINY, "--peers"),
-        ("report", "--out", "nowhere"),
+        ("speed.update", "--publish", *TINY, "--peers"),
+        ("speed.report", "--out", "nowhere"),
         ("scale", "--only", "model"),
-        ("training_study", "--report-only", "--publish", "--out", "x"),
+        ("learning.training", "--report-only", "--publish", "--out", "x"),
     ],
     ids=lambda command: command[0],
 )

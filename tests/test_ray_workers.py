@@ -6,7 +6,7 @@ import os
 import numpy as np
 import pytest
 
-from benchmarks.torture import workers
+from benchmarks.faults import workers
 from tests.waiting import PATIENCE, until
 from trpo.cli.main import main
 from trpo.config.presets import preset_config

@@ -36,7 +36,9 @@ def test_a_checkpoint_says_what_its_bits_depend_on(run):
     _, path, config = run
     checkpoint, _ = RunDirectory(path).load()
     found = checkpoint.metadata
-    assert found["threads"] == load_backend(config.backend).device.threads() >= 1
+    assert (
+        found["threads"] == load_backend(config.backend).devices.device.threads() >= 1
+    )
     assert found["processor"] == processor_name() != ""
     assert found["versions"][config.backend]
     assert computed_otherwise(config, checkpoint) == []
@@ -86,7 +88,7 @@ def test_resuming_with_another_number_of_threads_warns(run, capsys):
     longer = preset_config(
         config.env_id, backend=backend, **SMALL | {"total_steps": 128}
     )
-    threads = load_backend(backend).device.threads()
+    threads = load_backend(backend).devices.device.threads()
     if kind == "torch":
         import torch
 

@@ -11,12 +11,12 @@ import sys
 
 import pytest
 
-from benchmarks.torture.spoilt_runs import made_run
+from benchmarks.faults.untrusted.spoilt_runs import made_run
 
 
 def run(module, *arguments, **environment):
     done = subprocess.run(
-        [sys.executable, "-m", f"benchmarks.torture.{module}", *map(str, arguments)],
+        [sys.executable, "-m", f"benchmarks.faults.{module}", *map(str, arguments)],
         capture_output=True,
         text=True,
         check=False,

@@ -401,7 +401,7 @@ PROTOCOLS = {"trpo/environments/ray_cluster.py"}
 def modules():
     folders = ("trpo", "trpo_jax", "trpo_torch")
     paths = [path for folder in folders for path in (ROOT / folder).rglob("*.py")]
-    return [*paths, *(ROOT / "parity_tests").glob("certificate*.py")]
+    return [*paths, *(ROOT / "parity_tests" / "certificate").glob("*.py")]
 
 
 def prints(tree):

@@ -6,9 +6,10 @@
 import numpy as np
 import pytest
 
-from benchmarks.torture import disks, places, runs, workers
-from benchmarks.torture.defects import DEFECTS, losses
-from benchmarks.torture.rows import Row
+from benchmarks.faults import disks, runs, workers
+from benchmarks.faults.planted_defects import DEFECTS, losses
+from benchmarks.faults.row import Row
+from benchmarks.faults.untrusted import places
 from trpo.rollout.collector import RolloutCollector
 
 

@@ -10,18 +10,15 @@ import gymnasium
 import numpy as np
 import pytest
 
-from benchmarks import ablation, training_study
-from benchmarks.training_study_rows import read_results, read_rows
-from benchmarks.training_study_runs import (
-    STOCHASTIC,
-    RunSpec,
-    command_arguments,
-)
-from benchmarks.training_study_statistics import (
+from benchmarks.learning import ablation
+from benchmarks.learning.statistics import (
     bootstrap_interval,
     difference_interval,
     interquartile_mean,
 )
+from benchmarks.learning.training import __main__ as training_study
+from benchmarks.learning.training.rows import read_results, read_rows
+from benchmarks.learning.training.runs import STOCHASTIC, RunSpec, command_arguments
 from tests.waiting import PATIENCE, holding, until
 from trpo.config.presets import preset_config
 from trpo.run_process import locked
@@ -85,7 +82,13 @@ def test_study_runs_reports_and_skips_what_is_done(arguments):
 @pytest.mark.slow
 def test_a_stopped_study_goes_on_to_the_same_result(tmp_path):
     command = [
-        *(sys.executable, "-m", "benchmarks.training_study", "--envs", "Pendulum-v1"),
+        *(
+            sys.executable,
+            "-m",
+            "benchmarks.learning.training",
+            "--envs",
+            "Pendulum-v1",
+        ),
         *("--seeds", "0", "--backends", "torch", "--total-steps", "8000"),
         *("--workers", "1", "--runs"),
     ]

@@ -9,8 +9,8 @@ import sys
 
 import pytest
 
-from benchmarks.torture import orphans
-from benchmarks.torture.workers import alive
+from benchmarks.faults import orphans
+from benchmarks.faults.workers import alive
 from tests.waiting import PATIENCE, until
 from trpo.environments.environment_worker import EnvironmentWorkerError
 from trpo.environments.process_workers import ProcessWorkers

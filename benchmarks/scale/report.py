@@ -1,4 +1,4 @@
-"""`benchmarks/scaling.md`, of the measurements and the cost model."""
+"""`benchmarks/scale/README.md`, of the measurements and the cost model."""
 
 import csv
 import itertools

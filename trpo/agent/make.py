@@ -67,7 +67,7 @@ def make_agent(  # noqa: ANN201
         set_environment()
     module = load_backend(config.backend)
     if config.deterministic:
-        module.device.use_deterministic_kernels()
+        module.devices.device.use_deterministic_kernels()
     kind = "TRPOAgent"
     if config.agent.recurrent != NONE:
         kind = "RecurrentTRPOAgent"

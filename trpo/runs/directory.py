@@ -439,7 +439,7 @@ def _metadata(
         "versions": installed_versions(),
         "platform": platform.platform(),
         "processor": processor_name(),
-        "threads": load_backend(config.backend).device.threads(),
+        "threads": load_backend(config.backend).devices.device.threads(),
         "policy": dataclasses.asdict(head),
         "episodes": episodes or {},
         **(note or {}),
@@ -535,7 +535,7 @@ def computed_otherwise(config: TrainConfig, checkpoint: Checkpoint) -> list[str]
     was = {name: version for name, version in found if name not in without}
     was |= {name: saved[name] for name in ("threads", "processor") if name in saved}
     now = installed_versions() | {
-        "threads": load_backend(config.backend).device.threads(),
+        "threads": load_backend(config.backend).devices.device.threads(),
         "processor": processor_name(),
     }
     return [

@@ -1,0 +1,1 @@
+"""Run directories that a stranger has made."""

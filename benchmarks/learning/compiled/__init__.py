@@ -1,0 +1,1 @@
+"""Compiled training: what it learns and how fast."""

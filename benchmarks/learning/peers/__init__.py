@@ -1,0 +1,1 @@
+"""Peers under the same protocol."""

@@ -1,0 +1,1 @@
+"""How fast updates, products and steps are."""
