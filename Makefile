@@ -47,7 +47,7 @@ proofs: install
 	$(MAKE) --no-print-directory certificate
 	$(BIN)/python -m benchmarks.gpu --rehearse --sizes 1 --minutes 5 --out runs/gpu-ci \
 		--parts doctor determinism update compiled memory
-	XLA_FLAGS="$(QUICK)" $(BIN)/python -m benchmarks.torture --fraction 0.1 --fresh \
+	XLA_FLAGS="$(QUICK)" $(BIN)/python -m benchmarks.faults --fraction 0.1 --fresh \
 		--runs runs/torture-tenth --out runs/torture-tenth
 
 # Parity as a user proves it: the quick certificate.
@@ -63,7 +63,7 @@ mutation: install
 # Every fault at full size; what is done is not run again.
 torture: export OMP_NUM_THREADS = 1
 torture: install
-	$(BIN)/python -m benchmarks.torture $(if $(PEER_PYTHON),--peer-python $(PEER_PYTHON))
+	$(BIN)/python -m benchmarks.faults $(if $(PEER_PYTHON),--peer-python $(PEER_PYTHON))
 
 # The suites with the oldest and the newest versions of every package, an hour or more;
 # what has run is not run again. `bounds`: the part of it that CI runs.

@@ -2,7 +2,7 @@
 
 A page names them in a comment behind the sentence, in the order of its numbers:
 `<!-- from: FILE KEY; FILE KEY -->`, FILE below `benchmarks/results`.
-`tests/test_numbers.py` compares them with what is here.
+`tests/project/test_numbers.py` compares them with what is here.
 """
 
 import csv

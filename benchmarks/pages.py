@@ -4,7 +4,7 @@
     python -m benchmarks.pages --publish    # write those that do not
 
 A part is a whole page, or what stands between `<!-- NAME:begin -->` and
-`<!-- NAME:end -->`. `tests/test_pages.py` requires that all are as written here.
+`<!-- NAME:end -->`. `test_pages.py` requires that all are as written here.
 """
 
 import csv

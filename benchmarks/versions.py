@@ -38,8 +38,12 @@ WITHOUT_TORCH = (
 # Packages of other years warn of each other; ours must not warn with pinned ones.
 PYTEST = (*("-m", "pytest", "-q", "-x"), "-W", "ignore::DeprecationWarning")
 TESTS = (
-    *("tests/test_agent_interface.py", "tests/test_agent_state.py"),
-    *("tests/test_checkpoint.py", "tests/test_spaces.py", "tests/test_training.py"),
+    *("tests/agent/test_agent_interface.py", "tests/agent/test_agent_state.py"),
+    *(
+        "tests/runs/test_checkpoint.py",
+        "tests/environments/test_spaces.py",
+        "tests/training/test_training.py",
+    ),
 )
 UPDATE = """
 import sys

@@ -115,7 +115,7 @@ def lost(_: Arguments, folder: Path) -> None:
 
 
 def model(arguments: Arguments, folder: Path) -> None:
-    """The page of what was measured; of the repository, `benchmarks/scale/README.md`."""
+    """The page of what was measured; of the repository, the README beside this."""
     if not (folder / "all_reduces.json").exists():
         raise ValueError(f"`only`: expected measurements in {folder}; do `time` first.")
     if arguments.publish:

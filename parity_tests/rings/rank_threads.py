@@ -1,7 +1,7 @@
 """Ranks as threads of this process, whose all-reduce is a sum at a barrier.
 
 What an update of many ranks computes is then tested without starting any process; that
-processes compute the same is tested in `tests/test_distributed.py`.
+processes compute the same is tested in `tests/distributed/test_distributed.py`.
 """
 
 import threading

@@ -1,0 +1,205 @@
+"""Options of the policy step: what each changes, what it leaves alone, its limits."""
+
+import numpy as np
+import pytest
+
+from tests.support.agents import (
+    BACKENDS,
+    as_array,
+    backend_module as module,
+    fingerprint,
+    make_agent,
+    native,
+    policy_of,
+    samples,
+    updated,
+)
+from trpo.agent.make import load_backend
+from trpo.data.types import Batch, StepStatus
+
+
+both = pytest.mark.parametrize("backend", BACKENDS)
+DENSE = np.array([[4.0, 1.0, 0.0], [1.0, 3.0, 0.5], [0.0, 0.5, 2.0]])
+B = np.array([1.0, -2.0, 0.5])
+
+
+# Fisher products on a part of the samples.
+
+
+def test_every_first_sample_is_all_of_them():
+    assert fingerprint(updated(fisher_every=1)[0]) == fingerprint(updated()[0])
+
+
+def test_of_repeated_samples_one_each_is_enough():
+    twice = {name: np.repeat(array, 2, axis=0) for name, array in samples().items()}
+    ours, all_of_them = updated(batch=twice, fisher_every=2), updated(batch=twice)
+    np.testing.assert_allclose(
+        policy_of(ours[0]), policy_of(all_of_them[0]), rtol=1e-3, atol=1e-5
+    )
+    # And of others it is not.
+    change = policy_of(updated(fisher_every=2)[0]) - policy_of(updated()[0])
+    assert abs(change).max() > 1e-3
+
+
+def test_a_stride_beyond_the_batch_leaves_the_first_sample():
+    _, report = updated(fisher_every=1000)
+    assert report["policy/status"] in (
+        StepStatus.ACCEPTED, StepStatus.LINE_SEARCH_EXHAUSTED
+    )  # fmt: skip
+
+
+@both
+def test_a_recurrent_agent_refuses_a_part_of_its_samples(backend):
+    with pytest.raises(ValueError, match=r"`fisher_every`: expected 1.*got 5\."):
+        load_backend(backend).RecurrentTRPOAgent(
+            3, 2, -1.0, 1.0, "cpu", (4,), (3,), fisher_every=5
+        )
+
+
+# An entropy bonus.
+
+
+@both
+def test_the_bonus_is_the_coefficient_times_the_mean_entropy(backend):
+    objective, gaussian = (
+        module(backend, name)
+        for name in ("policy_step.objective", "distributions.gaussian")
+    )
+    generator = np.random.default_rng(0)
+
+    def at(log_std):
+        mean = generator.standard_normal((6, 2)).astype(np.float32)
+        parts = (mean, np.float32([log_std]))
+        return gaussian.DiagonalGaussian(*(native(backend, part) for part in parts))
+
+    columns = (generator.standard_normal((6, 1)).astype(np.float32) for _ in range(3))
+    actions = generator.standard_normal((6, 2)).astype(np.float32)
+    batch = Batch(None, *(native(backend, array) for array in (actions, *columns)))
+    old, new = at([0.2, -0.5]), at([0.25, -0.4])
+    plain, with_it = objective.SURROGATE, objective.with_entropy(0.3)
+    before = plain.value(old, batch)
+    # Of log_std alone: a Gaussian's entropy is its sum and a constant.
+    entropy = 0.2 - 0.5 + np.log(2.0 * np.pi * np.e)
+    np.testing.assert_allclose(
+        as_array(with_it.value(old, batch).value - before.value), 0.3 * entropy,
+        rtol=1e-5,
+    )  # fmt: skip
+    gains = [o.improvement(old, new, batch, before.ratio) for o in (with_it, plain)]
+    np.testing.assert_allclose(as_array(gains[0] - gains[1]), 0.3 * 0.15, rtol=1e-4)
+
+
+def test_without_advantages_the_bonus_alone_is_followed():
+    batch = samples() | {"advantages": np.zeros(40, np.float32)}
+    agent, report = updated(batch=batch, entropy_coefficient=0.01)
+    assert report["policy/status"] == StepStatus.ACCEPTED
+    before, after = (a.get_state() for a in (make_agent("torch"), agent))
+    change = after["policy.log_std"] - before["policy.log_std"]
+    # The radius is KL's: -d + (exp(2d) - 1) / 2 twice, whose series begins with 2 d^2.
+    np.testing.assert_allclose(change, np.sqrt(0.01 / 2.0), rtol=0.1)
+    for name in (n for n in before if n.startswith("policy.layers")):
+        np.testing.assert_array_equal(after[name], before[name])
+    gained = 0.01 * change.sum()
+    np.testing.assert_allclose(report["policy/improvement"], gained, rtol=1e-4)
+    entropy = report["policy/entropy"]
+    np.testing.assert_allclose(
+        report["policy/surrogate_after"], 0.01 * entropy, rtol=1e-5
+    )
+
+
+# What a step remembers.
+
+
+@both
+def test_conjugate_gradient_from_the_solution_ends_at_once(backend):
+    solve = module(backend, "preconditioned_cg").preconditioned_conjugate_gradient
+    dense, b = (native(backend, a.astype(np.float32)) for a in (DENSE, B))
+    want = np.linalg.solve(DENSE, B)
+
+    def run(start, **options):
+        start = None if start is None else native(backend, start.astype(np.float32))
+        found = solve(lambda v: dense @ v, b, 9, 1e-10, start=start, **options)
+        np.testing.assert_allclose(as_array(found.x), want, rtol=1e-4)
+        np.testing.assert_allclose(
+            as_array(found.residual), B - DENSE @ as_array(found.x), atol=1e-5
+        )
+        return int(found.num_steps)
+
+    assert run(None) == 3
+    assert run(want) == 1
+    assert run(want + 1e-2 * np.array([1.0, 1.0, -1.0])) <= 4
+    # Worse than nothing: then it is nothing, but its product was spent.
+    assert run(-want) == 4
+
+
+@both
+def test_damping_follows_levenberg_and_marquardt(backend):
+    adapted = module(backend, "step_memory").adapted_damping
+    for agreement, before, after in (
+        (0.0, 0.2, 0.3),
+        (-1.0, 0.2, 0.3),
+        (0.2499, 0.2, 0.3),
+        (0.25, 0.2, 0.2),
+        (0.75, 0.2, 0.2),
+        (0.7501, 0.3, 0.2),
+        (5.0, 0.3, 0.2),
+        (0.0, 99.0, 100.0),
+        (1.0, 1.1e-4, 1e-4),
+    ):
+        numbers = (native(backend, np.float32(x)) for x in (before, agreement))
+        got = adapted(*numbers, 0.1)
+        np.testing.assert_allclose(as_array(got), after, rtol=1e-6)
+
+
+def test_an_update_begins_with_what_the_last_one_found():
+    # So small a step that the next system of equations is the same.
+    changes = {"target_kl": 1e-12, "cg_iters": 60, "cg_residual_tol": 1e-8}
+    agent, first = updated(cg_warm_start=1.0, **changes)
+    assert first["cg/iterations"] > 5
+    assert agent.update(samples())["cg/iterations"] <= 2
+    cold, again = updated(**changes)
+    assert cold.update(samples())["cg/iterations"] == again["cg/iterations"] > 5
+
+
+def test_damping_rises_after_a_rejected_step_and_falls_after_a_good_one():
+    agent, report = updated(adaptive_damping=True)
+    assert report["policy/agreement"] > 0.75
+    damping = agent.get_state()["policy_step.damping"]
+    assert damping == np.float32(0.1) / np.float32(1.5)
+    # The second step's Fisher matrix has it.
+    other = make_agent("torch", cg_damping=float(damping))
+    kept = {n: a for n, a in agent.get_state().items() if "policy_step" not in n}
+    other.set_state(kept)
+    mine, theirs = (one.update(samples()) for one in (agent, other))
+    assert mine["policy/step_norm"] == pytest.approx(theirs["policy/step_norm"], 1e-5)
+    assert mine["policy/predicted_kl"] == pytest.approx(
+        theirs["policy/predicted_kl"], 1e-5
+    )
+    rejected, report = updated(
+        adaptive_damping=True, target_kl=1e6, backtrack_iters=1, cg_damping=1e-3
+    )
+    assert report["policy/status"] == StepStatus.LINE_SEARCH_EXHAUSTED
+    damping = rejected.get_state()["policy_step.damping"]
+    assert damping == np.float32(1e-3) * np.float32(1.5)
+
+
+def test_a_zero_gradient_teaches_nothing():
+    agent, _ = updated(adaptive_damping=True, cg_warm_start=0.5)
+    before = agent.get_state()
+    zero = samples() | {"advantages": np.zeros(40, np.float32)}
+    assert agent.update(zero)["policy/status"] == StepStatus.ZERO_GRADIENT
+    after = agent.get_state()
+    for name in (n for n in before if n.startswith("policy_step.")):
+        np.testing.assert_array_equal(after[name], before[name])
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"cg_warm_start": 0.9, "cg_iters": 1}, "`cg_iters`: expected at least 2.*1"),
+        ({"adaptive_damping": True, "cg_damping": 0.0},
+         "`cg_damping`: expected a number above 0.*0"),
+    ],
+)  # fmt: skip
+def test_options_that_do_not_go_together(changes, message):
+    with pytest.raises(ValueError, match=message):
+        make_agent("torch", **changes)
