@@ -1,7 +1,7 @@
 """Conjugate gradient with a preconditioner, from any start (Hestenes and Stiefel 1952).
 
-Kept apart from `conjugate_gradient.py`, which is this without either: the default path
-pays for nothing that it does not use.
+Kept apart from `solvers/conjugate_gradient.py`, which is this without either: the
+default path pays for nothing that it does not use.
 """
 
 from collections.abc import Callable

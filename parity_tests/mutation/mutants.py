@@ -1,7 +1,7 @@
 # ruff: noqa: E501 - a fault shows the line that it changes, whole.
 """One-line faults, each of which some implementation of TRPO has had or could have.
 
-Here those of the agent with a plain Gaussian; `mutants_spaces.py` has the others.
+Here those of the agent with a plain Gaussian; `mutation/spaces.py` has the others.
 """
 
 from parity_tests.mutation.constrained import CONSTRAINED

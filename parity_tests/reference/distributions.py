@@ -2,7 +2,7 @@
 
 One class each; `of` gives the one of a head, and nothing else asks which it is. All
 take a policy's outputs [N, out] and, where there is one, its clamped log_std
-[1, act_dim]. `noise` simulates rounding, as in `reference.py`.
+[1, act_dim]. `noise` simulates rounding, as in `reference/networks.py`.
 """
 
 import functools

@@ -1,4 +1,4 @@
-"""The third implementation's Gaussians, in NumPy; see `reference_distributions.py`."""
+"""The third implementation's Gaussians, in NumPy; see `reference/distributions.py`."""
 
 import math
 

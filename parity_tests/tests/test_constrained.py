@@ -1,4 +1,4 @@
-"""Constrained updates against what knows the answer; see `constrained_oracles.py`."""
+"""Constrained updates against what knows the answer; see `oracles/constrained.py`."""
 
 import pytest
 

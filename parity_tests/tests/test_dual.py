@@ -1,4 +1,4 @@
-"""The two-multiplier problem of constrained updates; see `dual_oracles.py`."""
+"""The two-multiplier problem of constrained updates."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Failure parity; see `failures.py`."""
+"""Failure parity; see `oracles/failures.py`."""
 
 import pytest
 

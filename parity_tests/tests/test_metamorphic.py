@@ -1,4 +1,4 @@
-"""Known answers without an oracle; see `metamorphic.py`."""
+"""Known answers without an oracle; see `oracles/metamorphic.py`."""
 
 import pytest
 

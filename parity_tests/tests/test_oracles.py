@@ -1,4 +1,4 @@
-"""Each backend against oracles that know the answer; see `oracles.py`."""
+"""Each backend against oracles that know the answer; see `oracles/__init__.py`."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Recurrent agents against what knows the answer; see `recurrent_oracles.py`."""
+"""Recurrent agents against what knows the answer; see `oracles/recurrent.py`."""
 
 import pytest
 

@@ -1,6 +1,6 @@
 """Recurrent actor and critic: a cell, then a multilayer perceptron.
 
-As in `networks.py`, modules leave Flax NNX at `as_function`.
+As in `networks/feedforward.py`, modules leave Flax NNX at `as_function`.
 """
 
 import functools

@@ -21,7 +21,8 @@ from trpo_jax.networks.feedforward import Parameters
 class FlatPolicy:
     """A policy as a function of its flat parameters [p], at fixed observations.
 
-    Its Jacobian is written by hand, for the architectures of which `mlp.py` has it.
+    Its Jacobian is written by hand, for the architectures of which `networks/mlp.py`
+    has it.
 
     Args:
         unravel: Flat parameters -> tree of arrays.

@@ -1,7 +1,7 @@
 """The Jacobian of any policy, by automatic differentiation.
 
-That of the plain tanh network is written by hand (`mlp.py`), which is faster; this one
-serves every other.
+That of the plain tanh network is written by hand (`networks/mlp.py`), which is faster;
+this one serves every other.
 """
 
 from collections.abc import Callable

@@ -20,7 +20,8 @@ from trpo_torch.networks.feedforward import Policy
 class FlatPolicy:
     """A policy as a function of its flat parameters [p], at fixed observations.
 
-    Its Jacobian is written by hand, for the architectures of which `mlp.py` has it.
+    Its Jacobian is written by hand, for the architectures of which `networks/mlp.py`
+    has it.
 
     Args:
         policy: Module whose sizes it has; its weights are left alone.
