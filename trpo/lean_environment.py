@@ -9,6 +9,8 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from trpo.action_masks import KEY as ACTION_MASK
 from trpo.costs import FINAL_INFO, KEY as COST, cost_info
 from trpo.environment_worker import CLOSE, UNRESTORED, EnvironmentWorkerError
+from trpo.lasting_state import PROBED_ENVIRONMENTS
+from trpo.seeded_episodes import SeededEpisodes
 
 
 class LeanVectorEnv(SyncVectorEnv):
@@ -37,6 +39,13 @@ class LeanVectorEnv(SyncVectorEnv):
                 costs[FINAL_INFO] = final
             vector_infos = super()._add_info(vector_infos, costs, env_num)
         return vector_infos
+
+    def lasting(self, changed: bool) -> list[dict[str, str] | None]:
+        """Of the first environments, see `SeededEpisodes.lasting`."""
+        return [
+            env.lasting(changed) if isinstance(env, SeededEpisodes) else None
+            for env in self.envs[:PROBED_ENVIRONMENTS]
+        ]
 
     def close_extras(self, **_: Any) -> None:
         """Close all environments.

@@ -8,11 +8,15 @@ from trpo.checkpoint import Checkpoint
 from trpo.config import TrainConfig
 from trpo.cost_training import cost_columns
 from trpo.files import FileError
+from trpo.lasting_state import not_restored
 from trpo.run_directory import RunDirectory, RunDirectoryError, quoted_run
 from trpo.terminal import Terminal
 from trpo.training import COLUMNS, Progress, Trainer
 from trpo.types import StepStatus
 from trpo.validation import shown
+
+
+MOST_NAMED = 8
 
 
 class Saver:
@@ -63,7 +67,22 @@ class Saver:
                 "their episodes and start new ones",
                 style="yellow",
             )
+        self._name_what_lasted(checkpoint.metadata.get("lasting"))
         self.asked.set_state(checkpoint.metadata.get("callbacks", {}))
+
+    def _name_what_lasted(self, saved: object) -> None:
+        names = not_restored(saved, self.trainer.collector.replayed)
+        if not names:
+            return
+        listed = ", ".join(f"`{shown(n)[1:-1]}`" for n in names[:MOST_NAMED])
+        more = len(names) - MOST_NAMED
+        self.terminal.say(
+            f"not restored: {listed}{f' and {more} more' if more > 0 else ''}. What an "
+            "environment keeps beyond its episode is in no checkpoint, and is as in a "
+            "new one. If steps depend on it, the run is not what it would have been: "
+            "have `reset` set it, or leave it out",
+            style="yellow",
+        )
 
     @property
     def complete(self) -> bool:
@@ -91,6 +110,7 @@ class Saver:
             note: dict[str, Any] = {"callbacks": self.asked.get_state()}
             if self.due is not None:
                 note["due"] = encoded_state("due", self.due.metrics)
+            note["lasting"] = self.trainer.lasting()
             path = self.directory.save(self.trainer, note)
         except (OSError, FileError) as error:
             tell(self.terminal, "no checkpoint was written", error)
