@@ -128,6 +128,11 @@ class RolloutCollector:
         """
         return self._open.lengths == 0
 
+    @property
+    def episode_numbers(self) -> np.ndarray:
+        """[B] of each environment's open episode, from 0; those dropped count too."""
+        return self._open.numbers.copy()
+
     def _flatten(self, obs: np.ndarray) -> np.ndarray:
         return obs.reshape(self.env.num_envs, self.spec.obs_dim)
 
