@@ -1,8 +1,8 @@
 """The update on many devices, each of which has a shard of the samples.
 
 It is `agent.update.pure_update` in a `shard_map` over the samples: what of it is a mean
-of samples is summed over the devices (`devices/reduction.py`), all else each device does
-alike. PyTorch has one process for each device, and no such file.
+of samples is summed over the devices (`devices/reduction.py`), all else each device
+does alike. PyTorch has one process for each device, and no such file.
 """
 
 import functools

@@ -11,7 +11,8 @@ from benchmarks.faults.checkpoints import scratch
 from benchmarks.faults.row import Row, Scenario, require
 from benchmarks.faults.runs import BACKENDS, closing, config, digest, quiet, said_on
 from trpo.runs.checkpoint import load_checkpoint, newest_checkpoint, save_checkpoint
-from trpo.runs.directory import RunDirectoryError
+from trpo.runs.compiled_commands import resume_compiled, train_compiled
+from trpo.runs.directory import RunDirectory, RunDirectoryError
 from trpo.runs.metrics import read_metrics
 from trpo.runs.train import train_run
 from trpo.training.trainer import Trainer
@@ -30,7 +31,10 @@ def full_disk(row: Row) -> None:
                 return
             try:
                 with row.attempt(index):
-                    _full_once(root, BACKENDS[index % 2])
+                    if index % 3 == 2:
+                        _full_once_compiled(root)
+                    else:
+                        _full_once(root, BACKENDS[index % 2])
             finally:
                 subprocess.run(["umount", "-l", str(root)], check=True)
 
@@ -59,6 +63,25 @@ def _full_once(root: Path, backend: str) -> None:
     with closing(Trainer(settings)) as whole:
         whole.run()
         require(digest(whole.get_state()) == digest(state), "not resumed exactly")
+
+
+def _full_once_compiled(root: Path) -> None:
+    console = quiet()
+    settings = config("jax", env_id="phys2d/Pendulum-v0", total_steps=48 * 12)
+    (root / "filler").write_bytes(bytes(60 * 2**10))
+    try:
+        train_compiled(settings, root / "run", console=console)
+        require(False, "the disk was not full")
+    except RunDirectoryError as error:
+        require("room for the last checkpoint" in str(error), f"it said {error}")
+    said = said_on(console)
+    require("no checkpoint was written" in said, "the user was not told")
+    require(f"{settings.num_steps} of" in said.replace(",", ""), "training stopped")
+    subprocess.run(["mount", "-o", "remount,size=8m", str(root)], check=True)
+    resume_compiled(root / "run", console=console)
+    train_compiled(settings, root / "whole", console=console)
+    states = [RunDirectory(root / n).load()[0].arrays for n in ("run", "whole")]
+    require(digest(states[0]) == digest(states[1]), "not resumed exactly")
 
 
 AS_NOBODY = """
@@ -102,6 +125,6 @@ def no_permission(row: Row) -> None:
 
 
 SCENARIOS = [
-    Scenario("disk", "full (tmpfs)", 10, full_disk),
+    Scenario("disk", "full (tmpfs)", 10, full_disk, 3),
     Scenario("disk", "no permission, read-only file system", 20, no_permission, 2),
 ]

@@ -1,5 +1,6 @@
 """Faults of whole runs: bad data and kills; and what must never differ."""
 
+import dataclasses
 import hashlib
 import random
 import signal
@@ -66,7 +67,21 @@ def register(name: str, entry: Any, **options: Any) -> None:
         )
 
 
+class Levels(gymnasium.Wrapper):
+    """A curriculum: each episode is a level higher."""
+
+    level = 0
+
+    def reset(
+        self, *, seed: int | None = None, options: dict | None = None
+    ) -> tuple[Any, dict]:
+        """Begin an episode of the next level."""
+        self.level = self.level + 1
+        return super().reset(seed=seed, options=options)
+
+
 register("Walk-v0", Walk)
+register("Levels-v0", lambda: Levels(Walk()))
 register("PoisonedWalk-v0", Walk, poison=0.3)
 
 
@@ -231,7 +246,29 @@ def deterministic(row: Row) -> None:
             require(wanted.setdefault(backend, found) == found, "other bytes")
 
 
+def outlives(row: Row) -> None:
+    """What an environment keeps beyond its episode is named on resume, no more."""
+    draw = random.Random(0)
+    for index in range(row.tries):
+        backend, name = BACKENDS[index % 2], ("Levels", "Walk")[index // 2 % 2]
+        half, whole = (48 * draw.randint(*ends) for ends in ((2, 4), (5, 6)))
+        settings = config(
+            backend, f"{name}-v0", total_steps=half, seed=index,
+            vectorization=draw.choice(("sync", "async")),
+        )  # fmt: skip
+        with scratch() as root, row.attempt(f"{backend}, {name}, {half} steps"):
+            train_run(settings, root / "run", console=quiet())
+            settings = dataclasses.replace(settings, total_steps=whole)
+            console = quiet()
+            train_run(settings, root / "run", resume=True, console=console)
+            said = " ".join(said_on(console).split())
+            named = "not restored: `Levels.level`. " in said
+            require(named == (name == "Levels"), f"it said {said}")
+            require(said.count("not restored") == named, f"it said {said}")
+
+
 SCENARIOS = [
+    Scenario("run", "what outlives an episode is named on resume", 20, outlives, 4),
     Scenario("run", "NaN reward in the middle: stops, saved", 20, stops_saved, 2),
     Scenario("run", "NaN reward in the middle: dropped", 40, drops, 2),
     Scenario("run", "kill -9, resumed exactly", 10, killed_run(signal.SIGKILL)),

@@ -1,6 +1,9 @@
 """`trpo train --compiled`: files, members, resuming, what it says to mistakes."""
 
+import contextlib
 import csv
+import dataclasses
+import errno
 import json
 import os
 import re
@@ -10,10 +13,12 @@ import numpy as np
 import pytest
 
 from trpo.cli.main import main
+from trpo.common.terminal import Terminal
 from trpo.config.presets import preset_config
 from trpo.data.types import METRIC_NAMES
+from trpo.runs.compiled import LONGEST_CHUNK, CompiledSession
 from trpo.runs.compiled_commands import resume_compiled, train_compiled
-from trpo.runs.directory import RunDirectory, load_agent
+from trpo.runs.directory import RunDirectory, RunDirectoryError, load_agent
 from trpo.runs.metrics import read_metrics
 from trpo.runs.train import EVALUATION_COLUMNS
 from trpo.training.trainer import Trainer
@@ -254,6 +259,57 @@ def test_all_is_saved_before_the_last_evaluation_which_a_signal_leaves_out(
     found = resume_compiled(run)
     assert [len(result.returns) for result in found] == [3] * seeds
     assert all((member / "evaluation.json").is_file() for member in members)
+
+
+class FullDisk:
+    """Has no room for the chosen ones of the states that are written, from 0."""
+
+    def __init__(self, monkeypatch, *chosen):
+        self.count, real = 0, os.open
+
+        def opened(path, flags, *rest, **options):
+            if str(path).endswith("state.safetensors") and flags & os.O_CREAT:
+                self.count += 1
+                if self.count - 1 in chosen:
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            return real(path, flags, *rest, **options)
+
+        monkeypatch.setattr(os, "open", opened)
+
+
+@pytest.mark.parametrize("refused", [[3], [5], range(3, 99)])
+def test_a_full_disk_ends_no_run_of_many_members(tmp_path, capsys, refused):
+    # Three saves of two members: states 0 and 1 are of the first. The last is tried
+    # twice.
+    config = small(
+        total_steps=600, checkpoint_interval=1, keep_checkpoints=1, eval_interval=0,
+        eval_episodes=0,
+    )  # fmt: skip
+    for_ever = pytest.raises(RunDirectoryError, match="room for the last checkpoint")
+    with pytest.MonkeyPatch.context() as patch:
+        disk = FullDisk(patch, *refused)
+        with for_ever if 98 in refused else contextlib.nullcontext():
+            train_compiled(config, tmp_path / "run", num_seeds=2)
+    assert disk.count > max(set(refused) - {*range(6, 99)})
+    said = " ".join(capsys.readouterr().out.split())
+    assert "no checkpoint was written" in said
+    assert "training goes on" in said
+    run = tmp_path / "run"
+    rows = [read_metrics(run / f"seed={seed}" / "metrics.csv") for seed in (0, 1)]
+    assert [row["step"] for row in rows[0]] == [200.0, 400.0, 600.0]
+    resume_compiled(run)
+    train_compiled(config, tmp_path / "whole", num_seeds=2)
+    for name in ("seed=0", "seed=1"):
+        assert_states_equal(state_of(tmp_path / "whole" / name), state_of(run / name))
+
+
+def test_an_interval_without_end_takes_no_memory(tmp_path):
+    config = small(total_steps=10**12 - 10**6, checkpoint_interval=10**9)
+    session = CompiledSession(
+        dataclasses.replace(config, eval_interval=0), tmp_path, 1, {}, Terminal()
+    )
+    session._make_trainer()
+    assert session.trainer.longest_chunk == session._next_stop(0) == LONGEST_CHUNK
 
 
 def test_a_limit_of_steps_beside_the_environments_own_is_refused(tmp_path, capsys):

@@ -12,7 +12,7 @@ from tests.compiled.test_compiled_command import small
 from trpo.cli.main import main
 from trpo.common.files import FileError
 from trpo.common.terminal import Terminal
-from trpo.runs.compiled import CompiledSession
+from trpo.runs.compiled import CompiledSession, MembersSaver
 from trpo.runs.compiled_commands import resume_compiled, train_compiled
 from trpo.runs.directory import RunDirectory
 
@@ -40,12 +40,12 @@ class Snapshots:
         self.busy = False
 
     def save(self, save):
-        def saving(session, *rest):
+        def saving(saver):
             with contextlib.ExitStack() as stack:
                 for call in CALLS:
                     stack.enter_context(self._recorded(call))
-                result = save(session, *rest)
-            self.take(session.trainer.step_count)
+                result = save(saver)
+            self.take(saver.trainer.step_count)
             return result
 
         return saving
@@ -74,8 +74,8 @@ def killed(tmp_path_factory):
     """A whole run of two members, and all that a kill in a save may leave."""
     root = tmp_path_factory.mktemp("kills")
     snapshots = Snapshots(root / "run", root)
-    save = snapshots.save(CompiledSession._save)
-    with mock.patch.object(CompiledSession, "_save", save):
+    save = snapshots.save(MembersSaver._write)
+    with mock.patch.object(MembersSaver, "_write", save):
         train_compiled(CONFIG, root / "run", num_seeds=2)
     return root / "run", snapshots.taken
 

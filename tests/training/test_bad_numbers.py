@@ -166,6 +166,42 @@ def test_evaluation_names_them_too():
         evaluate(trainer.agent, "TrpoTest/Spoilt-v0", episodes=2, seed=0)
 
 
+@pytest.mark.parametrize("place", ["first reset", "obs", "last obs", "reward"])
+def test_evaluation_leaves_them_out_too_and_counts_them(place):
+    trainer = trainer_of("obs", 0.0)
+
+    def scored(value, bad_episodes, count):
+        Spoilt.made = 0
+        gymnasium.registry["TrpoTest/Spoilt-v0"].kwargs.update(
+            place=place, value=value, episodes=bad_episodes
+        )
+        return evaluate(
+            trainer.agent, "TrpoTest/Spoilt-v0", episodes=count, seed=0,
+            on_bad_data="drop",
+        )  # fmt: skip
+
+    whole = scored(0.0, 0, 4)
+    with pytest.warns(UserWarning, match="2 of 4 episodes .* left out"):
+        found = scored(np.nan, 1, 4)
+    assert found.dropped == 2
+    # Every second environment has them.
+    assert found.returns.tolist() == whole.returns[::2].tolist()
+    assert found.lengths.tolist() == whole.lengths[::2].tolist()
+    assert len(found.under_way) == 2
+
+
+def test_an_evaluation_that_nothing_is_left_of_says_so():
+    trainer = trainer_of("obs", 0.0)
+    gymnasium.registry["TrpoTest/Spoilt-v0"].kwargs.update(
+        place="obs", value=np.nan, episodes=1
+    )
+    Spoilt.made = 1
+    with pytest.raises(NonFiniteTransitionError, match=r"`on_bad_data`: .* got none"):
+        evaluate(
+            trainer.agent, "TrpoTest/Spoilt-v0", episodes=1, seed=0, on_bad_data="drop"
+        )
+
+
 @pytest.mark.parametrize(
     ("place", "options", "largest"),
     [

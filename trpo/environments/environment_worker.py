@@ -24,6 +24,8 @@ from trpo.environments.step_costs import FINAL_INFO, cost_info
 UNRESTORED = "unrestored"
 """In the infos of a reset whose actions could not be replayed."""
 CONSTRUCTOR, RESET, STEP, CLOSE = "constructor", "reset", "step", "close"
+PROBE = "probe"
+"""Asks for what `SeededEpisodes.lasting` says."""
 ADVICE = {
     CONSTRUCTOR: "Make it alone, by gymnasium.make, to see it fail there.",
     RESET: "Reset it alone with seeds of your own to see it fail there.",
@@ -120,12 +122,14 @@ def serve(
 
 
 def answer(env: gymnasium.Env, command: str, argument: Any) -> Any:
-    """What an environment is asked for by "reset", "step" or "close".
+    """What an environment is asked for by "reset", "step", "probe" or "close".
 
     A step that ends an episode also resets, as of Gymnasium's vectors in that mode.
     """
     if command == CLOSE:
         return env.close()
+    if command == PROBE:
+        return env.lasting(**argument)  # pyright: ignore[reportAttributeAccessIssue]
     if command == RESET:
         obs, info = env.reset(**argument)
         return obs, kept_infos(info)

@@ -13,6 +13,7 @@ from trpo.environments.environment_worker import (
     UNRESTORED,
     EnvironmentWorkerError,
 )
+from trpo.environments.lasting_state import PROBED_ENVIRONMENTS, lasting_values
 
 
 RESTORE = "restore_episode"
@@ -40,6 +41,18 @@ class SeededEpisodes(gymnasium.Wrapper):
         self._stream = RandomStream(seed, purpose)
         self._env_index = env_index
         self._episode = 0
+        self._probed = env_index < PROBED_ENVIRONMENTS
+        self._made = lasting_values(env) if self._probed else {}
+
+    def lasting(self, changed: bool) -> dict[str, str]:
+        """Digests of what the environment holds now, see `lasting_values`.
+
+        Args:
+            changed: Leave out what is as it was made: names, paths and the like.
+        """
+        found = lasting_values(self.env) if self._probed else {}
+        made = self._made if changed else {}
+        return {name: value for name, value in found.items() if made.get(name) != value}
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None

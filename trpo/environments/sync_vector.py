@@ -12,6 +12,8 @@ from trpo.environments.environment_worker import (
     UNRESTORED,
     EnvironmentWorkerError,
 )
+from trpo.environments.lasting_state import PROBED_ENVIRONMENTS
+from trpo.environments.seeded import SeededEpisodes
 from trpo.environments.step_costs import FINAL_INFO, KEY as COST, cost_info
 
 
@@ -41,6 +43,13 @@ class LeanVectorEnv(SyncVectorEnv):
                 costs[FINAL_INFO] = final
             vector_infos = super()._add_info(vector_infos, costs, env_num)
         return vector_infos
+
+    def lasting(self, changed: bool) -> list[dict[str, str] | None]:
+        """Of the first environments, see `SeededEpisodes.lasting`."""
+        return [
+            env.lasting(changed) if isinstance(env, SeededEpisodes) else None
+            for env in self.envs[:PROBED_ENVIRONMENTS]
+        ]
 
     def close_extras(self, **_: Any) -> None:
         """Close all environments.

@@ -15,10 +15,12 @@ from trpo.common.closing import noted
 from trpo.environments.environment_worker import (
     CLOSE,
     CONSTRUCTOR,
+    PROBE,
     RESET,
     STEP,
     EnvironmentWorkerError,
 )
+from trpo.environments.lasting_state import PROBED_ENVIRONMENTS
 from trpo.environments.process_workers import (
     CLOSE_SECONDS,
     Answer,
@@ -31,6 +33,8 @@ from trpo.environments.seeded import RESTORE
 
 RESTARTED = "restarted"
 """Info of a step: [B] where a worker failed and another took its place."""
+PROBE_SECONDS = 2.0
+"""What workers are given to answer a probe: a save waits for it."""
 
 
 class WorkerVectorEnv(VectorEnv):
@@ -113,6 +117,26 @@ class WorkerVectorEnv(VectorEnv):
             infos = self._add_info(infos, info, index)
         return self._stacked(), rewards, ended[0], ended[1], infos  # pyright: ignore
 
+    def lasting(self, changed: bool) -> list[dict[str, str] | None]:
+        """Of the first environments, see `SeededEpisodes.lasting`.
+
+        None of one that has ended, or does not answer at once; whoever needs its next
+        step will say so.
+        """
+        if self.closed:
+            return []
+        self._ticket += 1
+        indices = range(min(self.num_envs, PROBED_ENVIRONMENTS))
+        argument = {"changed": changed}
+        asked = [
+            index
+            for index in indices
+            if self._workers.send(index, self._ticket, PROBE, argument)
+        ]
+        answers = self._gather(asked, PROBE, seconds=PROBE_SECONDS)
+        found = [answers.get(index) for index in indices]
+        return [None if _failed(answer) else answer for answer in found]
+
     def close_extras(self, **_: Any) -> None:
         """Close all environments and end their workers, within two seconds.
 
@@ -151,7 +175,11 @@ class WorkerVectorEnv(VectorEnv):
         return answers
 
     def _gather(
-        self, indices: Iterable[int], phase: str, dead: Sequence[int] = ()
+        self,
+        indices: Iterable[int],
+        phase: str,
+        dead: Sequence[int] = (),
+        seconds: float | None = None,
     ) -> dict[int, Any]:
         """Answers, or errors, of these workers by index; of `dead` ones errors.
 
@@ -163,11 +191,12 @@ class WorkerVectorEnv(VectorEnv):
         answers: dict[int, Any] = {
             i: EnvironmentWorkerError(i, phase, how(i)) for i in dead
         }
-        deadline = time.monotonic() + self._timeout
+        seconds = self._timeout if seconds is None else seconds
+        deadline = time.monotonic() + seconds
         while waiting:
             ready = self._workers.receive(deadline - time.monotonic())
             if not ready:
-                reason = f"no answer within {self._timeout:g} s"
+                reason = f"no answer within {seconds:g} s"
                 late = {i: EnvironmentWorkerError(i, phase, reason) for i in waiting}
                 answers |= late
                 break

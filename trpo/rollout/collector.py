@@ -72,6 +72,9 @@ class RolloutCollector:
         self._stops = on_bad_data == STOP
         self.reads_costs = costs
         self.memory: Memory | None = None
+        self.replayed: list[dict[str, str] | None] = []
+        """Of the first environments, what `set_state` last brought back of what they
+        hold, before those that were lost began anew."""
         self._restart(OpenEpisodes.of(env.num_envs, costs))
         self._start(*env.reset())
 
@@ -124,6 +127,11 @@ class RolloutCollector:
         Also the last of one that has ended, where the next step only resets it.
         """
         return self._open.lengths == 0
+
+    @property
+    def episode_numbers(self) -> np.ndarray:
+        """[B] of each environment's open episode, from 0; those dropped count too."""
+        return self._open.numbers.copy()
 
     def _flatten(self, obs: np.ndarray) -> np.ndarray:
         return obs.reshape(self.env.num_envs, self.spec.obs_dim)
@@ -283,6 +291,11 @@ class RolloutCollector:
             dropped=bad,
         )
 
+    def lasting(self, changed: bool) -> list[dict[str, str] | None]:
+        """Of the first environments, see `SeededEpisodes.lasting`; [] where unknown."""
+        ask = getattr(self.env, "lasting", None)
+        return [] if ask is None else ask(changed)
+
     def forget(self) -> None:
         """Keep no actions and no episodes that have ended: nobody asks for them."""
         self._open.actions.clear()
@@ -312,9 +325,13 @@ class RolloutCollector:
         actions = [state.get(f"actions.{i}", ()) for i in range(size)]
         replay = {i: (int(numbers[i]), self._sent(actions[i])) for i in range(size)}
         obs, infos = self.env.reset(options={RESTORE: replay})
-        lost = ~np.asarray(state["replayable"])
-        lost |= np.any(self._flatten(obs) != state["obs"], axis=1)
-        lost |= np.array(infos.get(UNRESTORED, False), dtype=bool)
+        unreplayed = np.array(infos.get(UNRESTORED, np.zeros(size)), dtype=bool)
+        unreplayed |= ~np.asarray(state["replayable"])
+        self.replayed = [
+            None if unreplayed[i] else values
+            for i, values in enumerate(self.lasting(changed=False))
+        ]
+        lost = unreplayed | np.any(self._flatten(obs) != state["obs"], axis=1)
         if lost.any():
             numbers[lost] += 1
             for i in map(int, np.flatnonzero(lost)):

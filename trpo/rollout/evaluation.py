@@ -20,7 +20,7 @@ from trpo.environments.action_masks import KEY
 from trpo.environments.make import make_environment, make_vector_environment
 from trpo.rollout.acting import player_of
 from trpo.rollout.collector import RolloutCollector
-from trpo.rollout.transitions import Limits
+from trpo.rollout.transitions import STOP, Limits, NonFiniteTransitionError
 from trpo.run_process import Stop
 from trpo.spaces.spaces import policy_spec
 
@@ -44,6 +44,7 @@ class EvaluationResult(NamedTuple):
         cut: whether it had not ended when its limit of steps, or a request to stop,
             came; its return is that of the steps before. None: all have ended.
         interrupted: whether it was a request to stop; episodes may then be missing.
+        dropped: episodes that are left out, as their data can't be used.
     """
 
     returns: np.ndarray
@@ -51,6 +52,7 @@ class EvaluationResult(NamedTuple):
     costs: np.ndarray | None = None
     cut: np.ndarray | None = None
     interrupted: bool = False
+    dropped: int = 0
 
     @property
     def under_way(self) -> np.ndarray:
@@ -87,6 +89,7 @@ def evaluate(
     max_steps: int = 0,
     stop: Stop | None = None,
     show: Callable[[int, int], None] | None = None,
+    on_bad_data: str = STOP,
 ) -> EvaluationResult:
     """Play `episodes` episodes with the agent as it is; nothing is learned.
 
@@ -104,6 +107,12 @@ def evaluate(
         stop: Asked before each step; what is under way is cut once it is set.
         show: Called at each step with the episodes that have ended, and the steps of
             those under way.
+        on_bad_data: "stop" at an observation or reward that can't be used; or "drop"
+            its episode, with a warning: it is left out, and counted.
+
+    Raises:
+        NonFiniteTransitionError: an observation or reward can't be used, and is not to
+            be dropped; or no episode is left.
     """
     found: list[EvaluationResult] = []
     for first in range(0, episodes, AT_ONCE):
@@ -119,7 +128,7 @@ def evaluate(
             limited = agent.config.cost_limit is not None
             limits = Limits(agent.largest_observation, LARGEST[agent.config.dtype])
             collector = RolloutCollector(
-                env, distribution, costs=limited, limits=limits
+                env, distribution, on_bad_data, costs=limited, limits=limits
             )
             most = max_steps or _own_limit(env, MOST_STEPS)
 
@@ -131,6 +140,17 @@ def evaluate(
         if found[-1].interrupted:
             break
     result = _joined(found)
+    if result.dropped == episodes:
+        raise NonFiniteTransitionError(
+            f"`on_bad_data`: expected some episodes of {env_id} to score, got none: "
+            "each had a NaN, an infinity or a number too large in it."
+        )
+    if result.dropped:
+        warnings.warn(
+            f"`on_bad_data`: {result.dropped} of {episodes} episodes of {env_id} had a "
+            "NaN, an infinity or a number too large in them and are left out",
+            stacklevel=2,
+        )
     if not result.interrupted and result.under_way.any():
         warnings.warn(_cut(result.only(result.under_way), env_id), stacklevel=2)
     return result
@@ -157,7 +177,9 @@ def _play(
     size = collector.env.num_envs
     returns, lengths = np.zeros(size), np.zeros(size, dtype=np.int64)
     costs = np.zeros(size)
-    playing = np.ones(size, dtype=bool)
+    # One that began badly has been left for another, of the next number.
+    dropped = collector.episode_numbers > 0
+    playing = ~dropped
     player = player_of(agent, size)
     interrupted = False
     for steps in range(most):
@@ -174,19 +196,22 @@ def _play(
         if step.costs is not None:
             costs += np.where(playing, step.costs, 0.0)
         lengths += playing
+        dropped |= playing & step.dropped
         playing &= ~(step.terminated | step.truncated)
     of_costs = costs if collector.reads_costs else None
-    return EvaluationResult(returns, lengths, of_costs, playing, interrupted)
+    result = EvaluationResult(returns, lengths, of_costs, playing, interrupted)
+    return result.only(~dropped)._replace(dropped=int(dropped.sum()))
 
 
 def _joined(parts: list[EvaluationResult]) -> EvaluationResult:
-    returns, lengths, costs, cut, interrupted = zip(*parts, strict=True)
+    returns, lengths, costs, cut, interrupted, dropped = zip(*parts, strict=True)
     return EvaluationResult(
         np.concatenate(returns),
         np.concatenate(lengths),
         None if costs[0] is None else np.concatenate(costs),
         np.concatenate(cut),
         any(interrupted),
+        sum(dropped),
     )
 
 

@@ -23,6 +23,7 @@ from trpo.runs.members import members_of
 from trpo.runs.members_report import write_members
 from trpo.runs.metrics import MetricsWriter
 from trpo.runs.progress_bar import ProgressDisplay
+from trpo.runs.saver import Saves, tell
 from trpo.runs.train import (
     EVALUATION_COLUMNS,
     INTERIM_EPISODES,
@@ -34,6 +35,8 @@ from trpo.training.trainer import COLUMNS, Progress
 
 
 MANIFEST = "compiled.json"
+LONGEST_CHUNK = 1_000
+"""Updates between two returns to the host: each keeps its metrics, and signals wait."""
 
 
 class CompiledSession:
@@ -61,9 +64,6 @@ class CompiledSession:
     ) -> None:
         self.config, self.path, self.terminal = config, path, terminal
         self.members = members_of(config, num_seeds, sweep)
-        # Updates that all members' checkpoints have, as far as this process has written
-        # them.
-        self.saved: int | None = None
         self.manifest = {"num_seeds": num_seeds, "sweep": sweep}
         self.root = RunDirectory(path)
         self.directories = [self.root]
@@ -132,7 +132,7 @@ class CompiledSession:
         module = importlib.import_module("trpo_jax.loop.trainer")
         self.trainer = module.CompiledTrainer(
             [member.config for member in self.members],
-            longest_chunk=min([*self._intervals(), config.num_updates]),
+            longest_chunk=min([*self._intervals(), config.num_updates, LONGEST_CHUNK]),
             episodes=config.eval_episodes or INTERIM_EPISODES,
         )
 
@@ -192,6 +192,7 @@ class CompiledSession:
             ]
             for writer in writers:
                 stack.enter_context(closing(writer.close))
+            saver = MembersSaver(self)
             for index, asked in enumerate(self.callbacks):
                 stack.enter_context(closing(asked.end))
                 asked.start(self._run_of(index))
@@ -199,16 +200,14 @@ class CompiledSession:
                 while trainer.update_count < config.num_updates and not (
                     signals.is_set() or self.stopped
                 ):
-                    evaluations = self._advance(signals, writers, display)
+                    evaluations = self._advance(signals, saver, writers, display)
             except BaseException as cause:
                 with noted(cause):
-                    self._save_if_new()
-                    self.terminal.say(
-                        f"stopped at step {trainer.step_count:,}; continue: "
-                        f"trpo train --resume {quoted_run(self.path, config)}"
-                    )
+                    saver.save_if_new()
+                    at = f"stopped at step {trainer.step_count:,}"
+                    self.terminal.say(f"{at}; {saver.how_to_go_on}")
                 raise
-            self._save_if_new()
+            saver.save_last()
         if trainer.update_count < config.num_updates and not self.stopped:
             evaluations = []
         elif config.eval_episodes and signals.is_set():
@@ -222,6 +221,7 @@ class CompiledSession:
     def _advance(
         self,
         signals: StopRequest,
+        saver: "MembersSaver",
         writers: Sequence[MetricsWriter],
         display: ProgressDisplay,
     ) -> list[EvaluationResult]:
@@ -235,7 +235,7 @@ class CompiledSession:
         display.show(_average([rows[-1] for rows in chunk.progress]))
         ends = last or signals.is_set() or self.stopped
         if ends or target % config.checkpoint_interval == 0:
-            self._save([rows[-1] for rows in chunk.progress])
+            saver.save([rows[-1] for rows in chunk.progress])
         return chunk.evaluations
 
     def _next_stop(self, update: int) -> int:
@@ -266,7 +266,8 @@ class CompiledSession:
                     scores = (result.mean, result.std)
                     metrics |= dict(zip(EVALUATION_COLUMNS, scores, strict=False))
                 metrics["policy/target_kl"] = self._target_kl(index, row)
-                writer.write(row.step, metrics)
+                if (error := writer.write(row.step, metrics)) is not None:
+                    tell(self.terminal, "a row of metrics was left out", error)
                 told.append((index, Progress(row.update, row.step, metrics), result))
         # Only now: all rows are there if one of the callbacks fails.
         for index, row, result in told:
@@ -298,32 +299,6 @@ class CompiledSession:
 
         return Run(config, None, self.directories[index].path, save)
 
-    def _save_if_new(self) -> None:
-        if self.saved != self.trainer.update_count:
-            self._save()
-
-    def _save(self, progress: Sequence[Progress] = ()) -> None:
-        head = self.trainer.environment.spec.head
-        step = self.trainer.step_count
-        members = list(zip(self.directories, self.members, strict=True))
-        paths = [
-            directory.save_state(
-                member.config,
-                head,
-                step,
-                self.trainer.get_state(index),
-                note={"callbacks": self.callbacks[index].get_state()},
-                prune=False,
-            )
-            for index, (directory, member) in enumerate(members)
-        ]
-        # Only now: at every moment there is a step of which all have a checkpoint.
-        for directory, member in members:
-            directory.prune(member.config, step)
-        self.saved = self.trainer.update_count
-        for asked, row, path in zip(self.callbacks, progress, paths, strict=False):
-            asked.on_checkpoint(row, path)
-
     def _finish(self, evaluations: list[EvaluationResult]) -> list[EvaluationResult]:
         """Figures, tables and what to do next."""
         config, first = self.config, self.directories[0].path
@@ -352,6 +327,46 @@ class CompiledSession:
             f"--total-steps {(2 if done else 1) * config.total_steps}",
         )
         return evaluations
+
+
+class MembersSaver(Saves):
+    """Writes checkpoints of all members of a compiled run.
+
+    Args:
+        session: The run; its trainer is made.
+    """
+
+    def __init__(self, session: CompiledSession) -> None:
+        run = quoted_run(session.path, session.config)
+        super().__init__(session.trainer, session.terminal, run)
+        self.session = session
+
+    def _write(self) -> list[Path]:
+        trainer, session = self.trainer, self.session
+        step = trainer.step_count
+        members = list(zip(session.directories, session.members, strict=True))
+        paths = [
+            directory.save_state(
+                member.config,
+                trainer.environment.spec.head,
+                step,
+                trainer.get_state(index),
+                note={"callbacks": session.callbacks[index].get_state()},
+                prune=False,
+            )
+            for index, (directory, member) in enumerate(members)
+        ]
+        # Only now: at every moment there is a step of which all have a checkpoint.
+        for directory, member in members:
+            directory.prune(member.config, step)
+        return paths
+
+    def _tell_callbacks(
+        self, progress: Sequence[Progress], written: Sequence[Path]
+    ) -> None:
+        told = zip(self.session.callbacks, progress, written, strict=True)
+        for asked, row, path in told:
+            asked.on_checkpoint(row, path)
 
 
 def _average(members: Sequence[Progress]) -> Progress:

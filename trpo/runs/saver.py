@@ -1,5 +1,7 @@
 """Checkpoints of a run as it goes on, on a disk that may be full."""
 
+import abc
+from pathlib import Path
 from typing import Any
 
 from trpo.callbacks.base import Callbacks
@@ -9,14 +11,76 @@ from trpo.common.terminal import Terminal
 from trpo.common.validation import shown
 from trpo.config.run import TrainConfig
 from trpo.data.types import StepStatus
+from trpo.environments.lasting_state import not_restored
 from trpo.runs.checkpoint import Checkpoint
 from trpo.runs.directory import RunDirectory, RunDirectoryError, quoted_run
 from trpo.training.costs import cost_columns
 from trpo.training.trainer import COLUMNS, Progress, Trainer
 
 
-class Saver:
-    """Writes checkpoints of a run; a disk that is full does not end it.
+MOST_NAMED = 8
+
+
+class Saves(abc.ABC):
+    """When a run is saved, and that a disk that is full does not end it.
+
+    Args:
+        trainer: Whose updates are saved.
+        terminal: Where to say what could not be written.
+        run: Its directory, as `quoted_run` has it.
+    """
+
+    def __init__(self, trainer: Any, terminal: Terminal, run: str) -> None:
+        self.trainer, self.terminal, self.run = trainer, terminal, run
+        # Updates that the newest checkpoint has; None if there is none.
+        self.saved: int | None = trainer.update_count or None
+
+    @abc.abstractmethod
+    def _write(self) -> Any:
+        """Write what `_tell_callbacks` is then given."""
+
+    @abc.abstractmethod
+    def _tell_callbacks(self, progress: Any, written: Any) -> None: ...
+
+    @property
+    def how_to_go_on(self) -> str:
+        """The command that continues from what is saved."""
+        if self.saved is None:
+            return "nothing is saved yet"
+        return f"continue: trpo train --resume {self.run}"
+
+    def save(self, progress: Any = None) -> None:
+        """Write a checkpoint, and tell the callbacks if they are given the progress."""
+        try:
+            written = self._write()
+        except (OSError, FileError) as error:
+            tell(self.terminal, "no checkpoint was written", error)
+            return
+        self.saved = self.trainer.update_count
+        if progress is not None:
+            self._tell_callbacks(progress, written)
+
+    def save_if_new(self, progress: Any = None) -> None:
+        """Write a checkpoint unless the newest one has this state."""
+        if self.saved != self.trainer.update_count:
+            self.save(progress)
+
+    def save_last(self, progress: Any = None) -> None:
+        """Write the run's last checkpoint.
+
+        Raises:
+            RunDirectoryError: it could not be written.
+        """
+        self.save_if_new(progress)
+        if self.saved != self.trainer.update_count:
+            raise RunDirectoryError(
+                "`run_dir`: expected room for the last checkpoint, got none. Older "
+                f"ones are as they were. Free some space, then {self.how_to_go_on}"
+            )
+
+
+class Saver(Saves):
+    """Writes checkpoints of a run of one training.
 
     Args:
         trainer: Whose state is saved.
@@ -32,10 +96,9 @@ class Saver:
         terminal: Terminal,
         asked: Callbacks,
     ) -> None:
-        self.trainer, self.directory, self.terminal = trainer, directory, terminal
-        self.asked = asked
-        # Updates that the newest checkpoint has; None if there is none.
-        self.saved = trainer.update_count or None
+        run = quoted_run(directory.path, trainer.config)
+        super().__init__(trainer, terminal, run)
+        self.directory, self.asked = directory, asked
         self.due: Progress | None = None
         """The last update, as long as its evaluation, and so all that follows it, is
         still to come; part of a checkpoint, so that a resumed run makes up for it."""
@@ -63,7 +126,22 @@ class Saver:
                 "their episodes and start new ones",
                 style="yellow",
             )
+        self._name_what_lasted(checkpoint.metadata.get("lasting"))
         self.asked.set_state(checkpoint.metadata.get("callbacks", {}))
+
+    def _name_what_lasted(self, saved: object) -> None:
+        names = not_restored(saved, self.trainer.collector.replayed)
+        if not names:
+            return
+        listed = ", ".join(f"`{shown(n)[1:-1]}`" for n in names[:MOST_NAMED])
+        more = len(names) - MOST_NAMED
+        self.terminal.say(
+            f"not restored: {listed}{f' and {more} more' if more > 0 else ''}. What an "
+            "environment keeps beyond its episode is in no checkpoint, and is as in a "
+            "new one. If steps depend on it, the run is not what it would have been: "
+            "have `reset` set it, or leave it out",
+            style="yellow",
+        )
 
     @property
     def complete(self) -> bool:
@@ -77,45 +155,15 @@ class Saver:
         trainer = self.trainer
         return trainer.step_count - (trainer.steps_per_update if self.due else 0)
 
-    @property
-    def how_to_go_on(self) -> str:
-        """The command that continues from what is saved."""
-        if self.saved is None:
-            return "nothing is saved yet"
-        run = quoted_run(self.directory.path, self.trainer.config)
-        return f"continue: trpo train --resume {run}"
+    def _write(self) -> Path:
+        note: dict[str, Any] = {"callbacks": self.asked.get_state()}
+        if self.due is not None:
+            note["due"] = encoded_state("due", self.due.metrics)
+        note["lasting"] = self.trainer.lasting()
+        return self.directory.save(self.trainer, note)
 
-    def save(self, progress: Progress | None = None) -> None:
-        """Write a checkpoint, and tell the callbacks if they are given the progress."""
-        try:
-            note: dict[str, Any] = {"callbacks": self.asked.get_state()}
-            if self.due is not None:
-                note["due"] = encoded_state("due", self.due.metrics)
-            path = self.directory.save(self.trainer, note)
-        except (OSError, FileError) as error:
-            tell(self.terminal, "no checkpoint was written", error)
-            return
-        self.saved = self.trainer.update_count
-        if progress is not None:
-            self.asked.on_checkpoint(progress, path)
-
-    def save_if_new(self, progress: Progress | None = None) -> None:
-        """Write a checkpoint unless the newest one has this state."""
-        if self.saved != self.trainer.update_count:
-            self.save(progress)
-
-    def save_last(self, progress: Progress | None) -> None:
-        """Write the run's last checkpoint.
-
-        Raises:
-            RunDirectoryError: it could not be written.
-        """
-        self.save_if_new(progress)
-        if self.saved != self.trainer.update_count:
-            raise RunDirectoryError(
-                "`run_dir`: expected room for the last checkpoint, got none. Older "
-                f"ones are as they were. Free some space, then {self.how_to_go_on}"
-            )
+    def _tell_callbacks(self, progress: Progress, written: Path) -> None:
+        self.asked.on_checkpoint(progress, written)
 
 
 def _require_metrics(metrics: Any, config: TrainConfig) -> None:

@@ -228,6 +228,7 @@ def _evaluate(
         max_steps=config.eval_max_steps,
         stop=signals,
         show=EvaluationDisplay(terminal, episodes).show,
+        on_bad_data=config.on_bad_data,
     )
 
 
@@ -297,6 +298,7 @@ def evaluate_run(
             max_steps=most,
             stop=signals,
             show=EvaluationDisplay(Terminal(stderr=True), episodes).show,
+            on_bad_data=config.on_bad_data,
         )
         if video is not None and not result.interrupted:
             film = record_video(
@@ -346,6 +348,7 @@ def evaluation_json(result: EvaluationResult) -> str:
         "lengths": result.lengths.tolist(),
         "cut": result.under_way.tolist(),
         "interrupted": result.interrupted,
+        "dropped": result.dropped,
     }
     if result.costs is not None:
         values |= {"mean_cost": float(result.costs.mean())}

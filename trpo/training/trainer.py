@@ -301,6 +301,13 @@ class Trainer:
         self.committed = mark(self)
         return lost
 
+    def lasting(self) -> list[dict[str, str] | None]:
+        """What a probe saw in the first environments, for `not_restored`.
+
+        Only between updates are they where the state says.
+        """
+        return [] if self._interrupted else self.collector.lasting(changed=True)
+
     def check_state(self, state: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Copies of the arrays of a whole run's state, which is one of this run's.
 

@@ -10,8 +10,8 @@ from benchmarks.speed.timing import time_in_turns
 
 
 EXTRA_PRODUCTS = 10
-# A shared machine is slow for 5 to 20 s at a time (see `fisher_over_time`): a process has
-# to last longer than that, or it tells what its own moment was like.
+# A shared machine is slow for 5 to 20 s at a time (see `fisher_over_time`): a process
+# has to last longer than that, or it tells what its own moment was like.
 TIMES_AS_LONG = 10
 
 
