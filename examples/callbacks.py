@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from pathlib import Path
 
+from trpo import preset_config
 from trpo.callbacks import Callback, Stop
-from trpo.config.presets import preset_config
 from trpo.runs.train import train_run
 from trpo.training import Progress
 

@@ -10,7 +10,7 @@ no dropout, no batch normalisation.
 import jax
 from flax import nnx
 
-from trpo.config.presets import preset_config
+from trpo import preset_config
 from trpo.training import Progress, Trainer
 
 

@@ -10,7 +10,7 @@ and of each row alone: no dropout, no batch normalisation.
 import torch
 from torch import Tensor, nn
 
-from trpo.config.presets import preset_config
+from trpo import preset_config
 from trpo.training import Progress, Trainer
 
 

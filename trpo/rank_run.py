@@ -15,8 +15,9 @@ from trpo.config.run import TrainConfig
 from trpo.data.types import Rollout
 from trpo.rank_training import state_without_others
 from trpo.ranks import Ranks
+from trpo.training.progress import Progress
 from trpo.training.state import state_at
-from trpo.training.trainer import Progress, Trainer
+from trpo.training.trainer import Trainer
 
 
 ORDER = "order"

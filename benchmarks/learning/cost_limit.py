@@ -22,7 +22,8 @@ from benchmarks.command import Output, run_command
 from trpo.config.presets import preset_config
 from trpo.point_circle import ENV_ID
 from trpo.rollout.evaluation import evaluate
-from trpo.training.trainer import Progress, Trainer
+from trpo.training.progress import Progress
+from trpo.training.trainer import Trainer
 
 
 RESULTS = "constrained"

@@ -12,7 +12,8 @@ import numpy as np
 
 from parity_tests.bridges import jax_side as bridge_jax, torch_side as bridge_torch
 from parity_tests.common.canonical import Arrays, flat_logits, flatten
-from parity_tests.problems.cases import Problem, build
+from parity_tests.problems.cases import build
+from parity_tests.reference.problem import Problem
 from parity_tests.reference.step_options import DAMPING, SOLUTION
 from parity_tests.reference.update import Stages, Teacher, teach
 from trpo.data.advantages import generalized_advantages, normalize_advantages

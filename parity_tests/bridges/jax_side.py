@@ -12,7 +12,8 @@ from jax.flatten_util import ravel_pytree
 
 from parity_tests.common import process_setup as environment
 from parity_tests.common.canonical import Arrays, flatten, unflatten
-from parity_tests.problems.cases import Case, Problem
+from parity_tests.problems.cases import Case
+from parity_tests.reference.problem import Problem
 from parity_tests.reference.update import Teacher
 from trpo.config.run import TRPOConfig
 from trpo.config.step_options import thinned

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from parity_tests.common.canonical import Arrays, flatten
-from parity_tests.problems.cases import Problem
+from parity_tests.reference.problem import Problem
 from parity_tests.reference.update import Teacher
 from trpo.config.step_options import thinned
 from trpo.data.types import Batch

@@ -44,7 +44,7 @@ RECURRENT = looked_for(
          "state = step(x, keep * jax.lax.stop_gradient(state), cell.hidden)"),
     _jax("minibatch with the borders of others", "critic/fit_sequences:of_environments",
          "sequences.starts[:, chosen]", "sequences.starts[:, : len(chosen)]"),
-    _jax("recurrent update without the mask", "networks/recurrent:RecurrentFunctions.policy_at",
+    _jax("recurrent update without the mask", "agent/recurrent:RecurrentFunctions.policy_at",
          "RecurrentPolicyFunction(self.policy, unravel, sequences, mask)",
          "RecurrentPolicyFunction(self.policy, unravel, sequences)"),
     _shared("bootstrap after forgetting", "rollout/acting:RecurrentPlayer.value",

@@ -30,6 +30,7 @@ from parity_tests.problems.golden import GoldenCase
 from parity_tests.reference import critic as reference_critic, networks as reference
 from parity_tests.reference.distributions import of_problem
 from parity_tests.reference.networks import Network
+from parity_tests.reference.problem import Problem
 from trpo_jax.solvers import conjugate_gradient as jax_cg
 from trpo_torch.solvers import conjugate_gradient as torch_cg
 
@@ -69,7 +70,7 @@ def check_dense_fisher(framework: str) -> None:
         against_dense_fisher(cases.build(name), probe_of(framework, name))
 
 
-def against_dense_fisher(problem: cases.Problem, probe: Probe) -> None:
+def against_dense_fisher(problem: Problem, probe: Probe) -> None:
     """The same of one case."""
     policy = problem.policy()
     at = reference.forward(policy, problem.batch["obs"])
@@ -156,7 +157,7 @@ def check_kl_derivatives(framework: str) -> None:
         _check_kl_derivatives(cases.build(name), probe_of(framework, name))
 
 
-def _check_kl_derivatives(problem: cases.Problem, probe: Probe) -> None:
+def _check_kl_derivatives(problem: Problem, probe: Probe) -> None:
     policy, obs = problem.policy(), problem.batch["obs"]
     old = reference.forward(policy, obs)
     distribution, actions = of_problem(problem), problem.batch["actions"]
@@ -190,9 +191,7 @@ def check_surrogate_gradient(framework: str) -> None:
         against_differences(cases.build(name), probe_of(framework, name))
 
 
-def against_differences(
-    problem: cases.Problem, probe: Probe, size: float = 1.0
-) -> None:
+def against_differences(problem: Problem, probe: Probe, size: float = 1.0) -> None:
     """The same of one case, along its probe times `size`."""
     policy, batch = problem.policy(), problem.batch
     direction = size * problem.probe

@@ -6,11 +6,12 @@ from collections.abc import Callable
 import numpy as np
 
 from parity_tests import bridges
+from parity_tests.bridges import constrained as subjects
 from parity_tests.common.canonical import flatten
 from parity_tests.oracles import constrained_dual as dual_oracles
 from parity_tests.problems import constrained as problems
-from parity_tests.problems.constrained import ConstrainedProblem
 from parity_tests.reference import constrained as reference_constrained
+from parity_tests.reference.problem import ConstrainedProblem
 from parity_tests.reference.update import Stages
 from parity_tests.rings import rings
 from parity_tests.rings.evidence import Evidence, collect
@@ -24,12 +25,12 @@ DISCRETE = ("cost/step_kind", "cost/cg_iterations")
 
 def run(framework: str, problem: ConstrainedProblem, dtype: str) -> Stages:
     """The agent's own update, end to end."""
-    agent = problems.agent(framework, problem, dtype)
+    agent = subjects.agent(framework, problem, dtype)
     metrics: dict[str, float] = {}
     own = agent.update
 
     def update(_: dict) -> dict[str, float]:
-        metrics.update(own(problems.batch(problem, dtype)))
+        metrics.update(own(subjects.batch(problem, dtype)))
         return metrics
 
     agent.update = update
@@ -100,8 +101,8 @@ def check_steps(framework: str) -> None:
     for name in problems.EXCESSES:
         for seed in range(SEEDS):
             problem = problems.build(name, seed)
-            agent = problems.agent(framework, problem, "float64")
-            metrics = agent.update(problems.batch(problem, "float64"))
+            agent = subjects.agent(framework, problem, "float64")
+            metrics = agent.update(subjects.batch(problem, "float64"))
             excess = float(problem.costs["cost_excess"])
             change = metrics["cost/surrogate_change"]
             assert excess + change <= max(excess, 0.0)

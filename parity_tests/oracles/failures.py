@@ -8,7 +8,7 @@ from gymnasium import spaces
 
 from parity_tests import bridges
 from parity_tests.problems import cases
-from parity_tests.problems.cases import Problem
+from parity_tests.reference.problem import Problem
 from trpo.data.types import Rates, StepStatus
 from trpo.spaces.action_heads import SQUASHED_GAUSSIAN
 from trpo.spaces.spaces import policy_spec

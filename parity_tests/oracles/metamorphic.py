@@ -12,8 +12,8 @@ from parity_tests.common.tolerances import assert_parity
 from parity_tests.oracles import probe_of
 from parity_tests.oracles.distributions import DISTRIBUTIONS, host, native
 from parity_tests.problems import cases
-from parity_tests.problems.cases import Problem
 from parity_tests.problems.golden import GoldenCase
+from parity_tests.reference.problem import Problem
 
 
 def _probe(framework: str, state: dict, batch: dict, problem: Problem) -> Probe:

@@ -9,6 +9,7 @@ from parity_tests.common.tolerances import assert_parity
 from parity_tests.problems import cases
 from parity_tests.reference import all_stages as truth, networks as reference
 from parity_tests.reference.distributions import of_problem
+from parity_tests.reference.problem import Problem
 from trpo.common.random_streams import Purpose, RandomStream
 from trpo.data.advantages import generalized_advantages, normalize_advantages
 from trpo.data.normalization import ObservationNormalizer, ReturnScaler
@@ -91,7 +92,7 @@ def check_other_acts() -> None:
             _check_act(framework, cases.build(name))
 
 
-def _check_act(framework: str, problem: cases.Problem) -> None:
+def _check_act(framework: str, problem: Problem) -> None:
     obs, head = problem.batch["obs"], problem.case.head
     at = reference.forward(problem.policy(), obs)
     value = reference.forward(problem.critic(), obs).output

@@ -5,54 +5,18 @@ and not the rounding of its inputs.
 """
 
 import functools
-from typing import NamedTuple
 
 import numpy as np
 
 from parity_tests.common.canonical import Arrays, parameter_shapes, round32
-from parity_tests.problems.grid import BY_NAME, GRID, Case
-from parity_tests.reference.networks import Network
+from parity_tests.problems.grid import BY_NAME, GRID
+from parity_tests.reference.problem import Case, Problem
 from trpo.common.random_streams import Purpose, RandomStream, minibatch_orders
 from trpo.config.run import TRPOConfig
 
 
 # Every case's own `config` goes over these; few, so that a case takes little time.
 DEFAULTS = {"value_minibatch_size": 16, "value_epochs": 3, "cg_iters": 10}
-
-
-class Problem(NamedTuple):
-    """One case with its arrays drawn; float64, each number exact in float32.
-
-    Attributes:
-        case: the row of the grid.
-        seed: seed of everything drawn.
-        config: hyperparameters, but for dtype and layer sizes.
-        state: canonical weights and optimiser before the update.
-        batch: obs, actions, log_probs, returns, advantages, perhaps action_mask.
-        orders: [epochs, N] minibatch orders, as an agent of this seed draws them.
-        nearby: canonical weights of a policy a small step away.
-        probe: [p] a vector for Fisher products.
-        rollout: arrays [T, B] of a rollout for GAE, and raw observations.
-    """
-
-    case: Case
-    seed: int
-    config: TRPOConfig
-    state: Arrays
-    batch: Arrays
-    orders: np.ndarray
-    nearby: Arrays
-    probe: np.ndarray
-    rollout: Arrays
-
-    def policy(self, state: Arrays | None = None) -> Network:
-        """The policy at the problem's weights, or at others."""
-        chosen = self.state if state is None else state
-        return Network.policy(chosen, self.case.architecture)
-
-    def critic(self) -> Network:
-        """The critic at the problem's weights."""
-        return Network.critic(self.state, self.case.architecture)
 
 
 @functools.lru_cache(maxsize=256)

@@ -1,95 +1,15 @@
 """The rows of the grid: what each problem is like, and why it is there."""
 
-import dataclasses
-from typing import Any
-
+from parity_tests.reference.problem import Case
 from trpo.spaces.action_heads import (
     BERNOULLI,
     CATEGORICAL,
-    GAUSSIAN,
     GAUSSIAN_STATE_STD,
     MIXED,
     MIXED_STATE_STD,
     SQUASHED_GAUSSIAN,
-    Head,
 )
-from trpo.spaces.architecture import Architecture, Image
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Case:
-    """One row of the grid.
-
-    Attributes:
-        name: how reports call it.
-        why: what it is there to show.
-        batch: samples.
-        obs_dim: entries of an observation.
-        act_dim: entries of an action.
-        layers: hidden layers of policy and critic; () is a linear policy, which the
-            configuration refuses, so its networks are put in place by hand.
-        distribution: over actions, a name in `trpo.spaces.action_heads.FAMILIES`.
-        action_sizes: options of each choice, where actions are choices.
-        masked: whether half of all options can't be taken, at random.
-        regime: "fresh", "trained", "saturated", "dead_units", "constant_obs",
-            "log_std_low", "log_std_high" or "peaked" (probabilities near 0 and 1).
-        advantage_scale: factor of the advantages.
-        staleness: standard deviation of the noise on the old log-probabilities.
-        nearby: relative size of the parameter change whose KL is taken.
-        config: fields of `TRPOConfig` that differ from the grid's defaults.
-        updates: whether a step can be compared; not where cond(F) exceeds 1/u.
-        quick: whether it belongs to the quick selection.
-        images: parts of an observation that are pixels, 0 to 255 in the batch.
-        tested: whether the tests run it; the full certificate runs all.
-    """
-
-    name: str
-    why: str
-    batch: int = 33
-    obs_dim: int = 5
-    act_dim: int = 3
-    layers: tuple[int, ...] = (7, 4)
-    distribution: str = GAUSSIAN
-    action_sizes: tuple[int, ...] = ()
-    masked: bool = False
-    regime: str = "trained"
-    advantage_scale: float = 1.0
-    staleness: float = 0.1
-    nearby: float = 1e-2
-    config: tuple[tuple[str, Any], ...] = ()
-    updates: bool = True
-    quick: bool = False
-    images: tuple[Image, ...] = ()
-    tested: bool = True
-
-    @property
-    def head(self) -> Head:
-        """The distribution and its sizes."""
-        choices = self.distribution == CATEGORICAL
-        act_dim = len(self.action_sizes) if choices else self.act_dim
-        return Head(act_dim, self.distribution, self.action_sizes)
-
-    @property
-    def architecture(self) -> Architecture:
-        """What both networks are built of, by `config`."""
-        names = ("activation", "layer_norm")
-        named = {n: v for n, v in self.config if n in names}
-        return Architecture(**named, images=self.images)
-
-    @property
-    def free_log_std(self) -> int:
-        """Entries of the policy's free log_std; 0 where it has none."""
-        return self.head.reals * self.head.family.free_log_std
-
-    @property
-    def policy_sizes(self) -> tuple[int, ...]:
-        """Widths of the policy from input to output."""
-        return (self.obs_dim, *self.layers, self.head.output_dim)
-
-    @property
-    def critic_sizes(self) -> tuple[int, ...]:
-        """Widths of the critic from input to output."""
-        return (self.obs_dim, *self.layers, 1)
+from trpo.spaces.architecture import Image
 
 
 GRID = (

@@ -3,7 +3,6 @@
 import numpy as np
 
 from parity_tests.common.canonical import Arrays
-from parity_tests.problems.cases import Problem
 from parity_tests.reference import (
     critic as reference_critic,
     networks as reference,
@@ -12,6 +11,7 @@ from parity_tests.reference import (
 )
 from parity_tests.reference.distributions import of, of_problem
 from parity_tests.reference.networks import Forward, Network, Noise, exact
+from parity_tests.reference.problem import Problem
 from parity_tests.reference.update import Stages, Teacher
 
 

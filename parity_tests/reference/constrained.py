@@ -10,7 +10,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-from parity_tests.problems.constrained import ConstrainedProblem, forward
 from parity_tests.reference import (
     all_stages as truth,
     networks as reference,
@@ -18,6 +17,7 @@ from parity_tests.reference import (
 )
 from parity_tests.reference.distributions import of_problem
 from parity_tests.reference.networks import Noise, exact
+from parity_tests.reference.problem import ConstrainedProblem
 from parity_tests.reference.update import CGRun, Search, Stages
 from trpo.data.constrained_types import StepKind
 
@@ -261,3 +261,9 @@ def of_cost_critic(name: str) -> str:
             tail = name.removeprefix(old)
             return new + ("value_mae" if tail == "mae" else tail)
     raise KeyError(name)
+
+
+def forward(problem: ConstrainedProblem, theta: np.ndarray) -> reference.Forward:
+    """The policy at flat parameters."""
+    policy = reference.Network.from_flat(theta, problem.base.policy())
+    return reference.forward(policy, problem.base.batch["obs"])

@@ -8,9 +8,9 @@ two.
 import numpy as np
 
 from parity_tests.common.canonical import Arrays, flatten
-from parity_tests.problems.cases import Problem
 from parity_tests.reference import networks as reference
 from parity_tests.reference.networks import Network, Noise
+from parity_tests.reference.problem import Problem
 from trpo.config.run import TRPOConfig
 
 

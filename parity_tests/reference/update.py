@@ -11,10 +11,10 @@ from typing import NamedTuple
 import numpy as np
 
 from parity_tests.common.canonical import Arrays, round32
-from parity_tests.problems.cases import Problem
 from parity_tests.reference import networks as reference
 from parity_tests.reference.distributions import Likelihood, of_problem
 from parity_tests.reference.networks import Forward, Network, Noise, exact
+from parity_tests.reference.problem import Problem
 from parity_tests.reference.step_options import (
     CGRun,
     conjugate_gradient,

@@ -10,6 +10,7 @@ from parity_tests.common.canonical import Arrays
 from parity_tests.problems import cases
 from parity_tests.reference import all_stages as truth, networks as reference
 from parity_tests.reference.networks import Noise
+from parity_tests.reference.problem import Case
 from parity_tests.reference.update import Stages
 from trpo.config.run import TRPOConfig
 
@@ -123,7 +124,7 @@ def gather_all(
     ]
 
 
-def seeds_of(case: cases.Case, count: int) -> range:
+def seeds_of(case: Case, count: int) -> range:
     """Seeds of a case: large ones average enough by themselves."""
     return range(1 if case.batch * case.obs_dim > 5000 else count)
 

@@ -16,8 +16,8 @@ import numpy as np
 from parity_tests import bridges
 from parity_tests.common.canonical import round32
 from parity_tests.common.tolerances import relative_error
-from parity_tests.problems import cases
 from parity_tests.reference import all_stages as truth
+from parity_tests.reference.problem import Case, Problem
 from parity_tests.rings import rings
 from parity_tests.rings.evidence import Evidence, collect
 from trpo.common.random_streams import Purpose, RandomStream, minibatch_orders
@@ -115,10 +115,10 @@ def _train(env_id: str, updates: int) -> Iterator[Evidence]:
 
 def _problem(
     env_id: str, update: int, config: TRPOConfig, head: Head, state: dict, batch: dict
-) -> cases.Problem:
+) -> Problem:
     """One update of the run as a problem; numbers are rounded to float32 first."""
     size, obs_dim = batch["obs"].shape
-    case = cases.Case(
+    case = Case(
         name=env_id, why="a real rollout", batch=size, obs_dim=obs_dim,
         act_dim=head.act_dim, distribution=head.distribution,
         action_sizes=head.action_sizes, layers=LAYERS,
@@ -140,12 +140,10 @@ def _problem(
         size=size,
     ).copy()
     nothing = np.zeros(0)
-    return cases.Problem(
-        case, update, config, learned, columns, orders, {}, nothing, {}
-    )
+    return Problem(case, update, config, learned, columns, orders, {}, nothing, {})
 
 
-def _update_all(problem: cases.Problem) -> tuple[dict, dict[str, np.ndarray]]:
+def _update_all(problem: Problem) -> tuple[dict, dict[str, np.ndarray]]:
     """Every agent's results on the problem, and the leader's state after it."""
     results, after = {}, {}
     for framework, dtype in AGENTS:

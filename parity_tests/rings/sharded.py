@@ -18,10 +18,10 @@ import numpy as np
 from parity_tests import bridges
 from parity_tests.common.tolerances import BOUNDS, UNSTABLE, relative_error
 from parity_tests.problems import cases
-from parity_tests.problems.cases import Problem
 from parity_tests.reference import all_stages as truth
 from parity_tests.reference.all_stages import EXACT
 from parity_tests.reference.networks import Noise
+from parity_tests.reference.problem import Problem
 from parity_tests.reference.update import Stages
 from parity_tests.rings import evidence, rings
 from parity_tests.rings.rank_threads import ThreadRanks, run_ranks

@@ -1,11 +1,17 @@
-"""Each backend against oracles that know the answer; see `oracles/__init__.py`."""
+"""Each backend against what knows the answer; see `parity_tests/oracles/`."""
 
 import numpy as np
 import pytest
 
 from parity_tests import oracles
 from parity_tests.common.tolerances import assert_parity
-from parity_tests.oracles import shared_parts as shared_oracles
+from parity_tests.oracles import (
+    constrained as constrained_oracles,
+    failures,
+    metamorphic,
+    recurrent as recurrent_oracles,
+    shared_parts as shared_oracles,
+)
 
 
 @pytest.mark.parametrize("framework", ["torch", "jax"])
@@ -37,3 +43,36 @@ def test_cg_is_lineax_s(framework):
     solver = lineax.CG(rtol=1e-12, atol=1e-12)
     want = lineax.linear_solve(operator, jax.numpy.asarray(b), solver).value
     assert_parity("oracle/cg", oracles.host(got), np.array(want))
+
+
+@pytest.mark.parametrize("framework", ["torch", "jax"])
+@pytest.mark.parametrize("check", constrained_oracles.CHECKS)
+def test_a_constrained_backend_is_right(check, framework):
+    constrained_oracles.CHECKS[check](framework)
+
+
+@pytest.mark.parametrize("check", constrained_oracles.SHARED)
+def test_constrained_backends_are_equal(check):
+    constrained_oracles.SHARED[check]()
+
+
+@pytest.mark.parametrize("framework", ["torch", "jax"])
+@pytest.mark.parametrize("check", recurrent_oracles.CHECKS)
+def test_a_recurrent_backend_is_right(check, framework):
+    recurrent_oracles.CHECKS[check](framework)
+
+
+@pytest.mark.parametrize("check", recurrent_oracles.SHARED)
+def test_what_recurrent_backends_share_is_right(check):
+    recurrent_oracles.SHARED[check]()
+
+
+@pytest.mark.parametrize("check", failures.CHECKS)
+def test_both_backends_fail_alike_and_change_nothing(check):
+    failures.CHECKS[check]()
+
+
+@pytest.mark.parametrize("framework", ["torch", "jax"])
+@pytest.mark.parametrize("check", metamorphic.CHECKS)
+def test_a_transformed_problem_has_the_transformed_answer(check, framework):
+    metamorphic.CHECKS[check](framework)

@@ -16,7 +16,8 @@ from trpo.rollout.evaluation import EvaluationResult, evaluate
 from trpo.runs.directory import RunDirectory, load_agent
 from trpo.runs.metrics import read_metrics
 from trpo.runs.train import INTERIM_EPISODES, train_run
-from trpo.training.trainer import Progress, Trainer
+from trpo.training.progress import Progress
+from trpo.training.trainer import Trainer
 
 
 def test_the_best_model_is_the_best_and_loads(tmp_path, capsys):

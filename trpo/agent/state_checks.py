@@ -9,12 +9,6 @@ from trpo.agent.batch_checks import LARGEST
 from trpo.common.validation import LARGEST_COUNT, shown
 
 
-# What a state may hold: all numbers of Gymnasium's spaces that are the same on every
-# machine, which a longdouble is not.
-DTYPES = (
-    "bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64",
-    "float16", "float32", "float64",
-)  # fmt: skip
 # Draws that leave a run as many again; whole numbers that a float64 can count to.
 MOST_DRAWS, MOST_VECTORS = 2**62, 2**53
 _NEVER_NEGATIVE = (

@@ -1,1 +1,3 @@
 """What user code may do during training."""
+
+from trpo.callbacks.base import Callback as Callback, Run as Run, Stop as Stop

@@ -77,7 +77,7 @@ class Callback:
         """
 
     def on_update(self, progress: Any) -> Answer:
-        """An update is done; `trpo.training.trainer.Progress` has its metrics.
+        """An update is done; `trpo.training.progress.Progress` has its metrics.
 
         Where an evaluation was due they have its mean and standard deviation.
         """
@@ -107,7 +107,7 @@ class OnUpdate(Callback):
     """A function as a callback: called after each update.
 
     Args:
-        function: Takes a `trpo.training.trainer.Progress`.
+        function: Takes a `trpo.training.progress.Progress`.
     """
 
     def __init__(self, function: Callable[[Any], Answer]) -> None:

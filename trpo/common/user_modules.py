@@ -15,16 +15,29 @@ import sys
 import traceback
 from collections.abc import Iterator, Sequence
 from importlib.machinery import ModuleSpec
-from typing import TYPE_CHECKING
+from typing import Any, Protocol, TypeVar
 
 from trpo.common.validation import shown
 
 
-if TYPE_CHECKING:
-    from trpo.config.run import TrainConfig
-
-
 MOST_MODULES, LONGEST_NAME = 100, 4096
+
+
+class NamesModules(Protocol):
+    """The fields of a run's configuration that name code."""
+
+    @property
+    def env_id(self) -> str:
+        """Gymnasium's id of the environment, perhaps `module:Id`."""
+        ...
+
+    @property
+    def modules(self) -> tuple[str, ...]:
+        """Names and paths of modules."""
+        ...
+
+
+_Config = TypeVar("_Config", bound=Any)
 
 
 class UserModuleError(ValueError):
@@ -119,8 +132,8 @@ def import_modules(names: Sequence[str]) -> None:
 
 
 def admitted(
-    config: "TrainConfig", modules: Sequence[str], trust: bool, place: str
-) -> "TrainConfig":
+    config: _Config, modules: Sequence[str], trust: bool, place: str
+) -> _Config:
     """A configuration that was read from a run, if what it would import is trusted.
 
     Args:
@@ -143,7 +156,7 @@ def admitted(
     return config
 
 
-def needed_modules(config: "TrainConfig") -> tuple[str, ...]:
+def needed_modules(config: NamesModules) -> tuple[str, ...]:
     """What loading a run asks the user to name: its modules, and that of its id."""
     module, colon, _ = _partition(config.env_id)
     parts = [_located(name)[1] for name in config.modules]

@@ -11,6 +11,14 @@ from collections.abc import Collection, Sequence
 from typing import Any
 
 
+# What a state may hold: all numbers of Gymnasium's spaces that are the same on every
+# machine, which a longdouble is not.
+DTYPES = (
+    "bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64",
+    "float16", "float32", "float64",
+)  # fmt: skip
+
+
 # Sizes and indices of arrays are 32-bit numbers in XLA.
 LARGEST_COUNT = 2**31 - 1
 MOST_LAYERS, WIDEST_LAYER = 100, 65_536

@@ -8,6 +8,10 @@ from trpo.spaces.action_heads import POLICY_DISTRIBUTIONS
 from trpo.spaces.architecture import ACTIVATIONS
 
 
+STOP, DROP = "stop", "drop"
+ON_BAD_DATA = (STOP, DROP)
+
+
 # Checkpoints are named by steps of 12 digits.
 LARGEST_STEP = 10**12 - 1
 LARGEST_BATCH = 2**30

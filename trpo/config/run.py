@@ -29,12 +29,12 @@ from trpo.config.choices import (
     LARGEST_BATCH,
     LARGEST_STEP,
     LONGEST_WAIT,
+    ON_BAD_DATA,
     RUN_COUNTS,
     VECTORIZATIONS,
 )
 from trpo.config.schedules import scheduled_rates
 from trpo.data.types import Rates
-from trpo.rollout.transitions import ON_BAD_DATA
 
 
 PARTS = {"agent": TRPOConfig, "callbacks": CallbackConfig}

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from gymnasium.vector import AutoresetMode, VectorEnv
 
+from trpo.config.choices import STOP
 from trpo.data.sequences import Memory
 from trpo.data.types import Agent, Rollout
 from trpo.environments.action_masks import ActionMasks
@@ -19,7 +20,6 @@ from trpo.rollout.cost_recorder import CostRecorder, mended_with_costs
 from trpo.rollout.open_episodes import OpenEpisodes
 from trpo.rollout.repair import following_values
 from trpo.rollout.transitions import (
-    STOP,
     Limits,
     Transition,
     refusal,

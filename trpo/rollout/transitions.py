@@ -7,10 +7,6 @@ import numpy as np
 from trpo.agent.batch_checks import LARGEST, largest_observation, within
 
 
-STOP, DROP = "stop", "drop"
-ON_BAD_DATA = (STOP, DROP)
-
-
 class NonFiniteTransitionError(ValueError):
     """The environment returned a NaN, an infinity or a number too large to square.
 

@@ -17,11 +17,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import safetensors.numpy
 
-from trpo.agent.state_checks import DTYPES
 from trpo.common.closing import noted
 from trpo.common.files import TEMPORARY, FileError, Folder, opened
 from trpo.common.formats import CHECKPOINT, numbered, translated
-from trpo.common.validation import require_count, shown
+from trpo.common.validation import DTYPES, require_count, shown
 from trpo.config.choices import LARGEST_STEP
 
 

@@ -31,7 +31,7 @@ from trpo.runs.train import (
     evaluation_json,
     warn_of_other_bits,
 )
-from trpo.training.trainer import COLUMNS, Progress
+from trpo.training.progress import COLUMNS, Progress
 
 
 MANIFEST = "compiled.json"

@@ -12,11 +12,11 @@ from pathlib import Path
 import numpy as np
 
 from trpo.agent.make import load_backend
-from trpo.cli.arguments import RankArguments
 from trpo.common.closing import closing
 from trpo.common.signals import stop_signals
 from trpo.common.terminal import SafeStream, Terminal
 from trpo.common.validation import require_positive
+from trpo.config.ranks import RankArguments
 from trpo.config.run import TrainConfig
 from trpo.rank_run import LeadingTrainer, follow, rescued
 from trpo.rank_watch import RankWatch

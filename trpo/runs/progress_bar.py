@@ -4,7 +4,7 @@ import time
 
 from trpo.common.terminal import Terminal
 from trpo.data.types import StepStatus
-from trpo.training.trainer import Progress
+from trpo.training.progress import Progress
 
 
 # Seconds between lines where output is no terminal, a log file for example.

@@ -15,7 +15,8 @@ from trpo.environments.lasting_state import not_restored
 from trpo.runs.checkpoint import Checkpoint
 from trpo.runs.directory import RunDirectory, RunDirectoryError, quoted_run
 from trpo.training.costs import cost_columns
-from trpo.training.trainer import COLUMNS, Progress, Trainer
+from trpo.training.progress import COLUMNS, Progress
+from trpo.training.trainer import Trainer
 
 
 MOST_NAMED = 8

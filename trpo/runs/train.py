@@ -31,7 +31,8 @@ from trpo.runs.directory import (
 from trpo.runs.progress_bar import EvaluationDisplay, ProgressDisplay
 from trpo.runs.saver import Saver, tell
 from trpo.training.costs import cost_columns
-from trpo.training.trainer import COLUMNS, Progress, Trainer
+from trpo.training.progress import COLUMNS, Progress
+from trpo.training.trainer import Trainer
 
 
 EVALUATION_COLUMNS = (

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 from gymnasium import spaces
 
-from trpo.agent.state_checks import DTYPES
+from trpo.common.validation import DTYPES
 from trpo.spaces.architecture import Image
 
 

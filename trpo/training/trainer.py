@@ -3,7 +3,7 @@
 import collections
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -18,7 +18,7 @@ from trpo.data.advantages import (
     standard_deviation,
 )
 from trpo.data.normalization import ReturnScaler
-from trpo.data.types import METRIC_NAMES, Rollout
+from trpo.data.types import Rollout
 from trpo.environments.make import make_vector_environment
 from trpo.ranks import ALONE, Alone, share_of
 from trpo.rollout.collector import RolloutCollector
@@ -26,38 +26,9 @@ from trpo.rollout.transitions import Limits, NonFiniteTransitionError
 from trpo.training import state as training_state
 from trpo.training.costs import CostTraining
 from trpo.training.prepared import Prepared, batch_of
+from trpo.training.progress import Progress
 from trpo.training.state import RECENT_EPISODES, agent_state, mark, part_of, return_to
 from trpo.training.state_checks import Layout, check_training_state
-
-
-LOOP_METRICS = (
-    "rollout/episode_return_mean",
-    "rollout/episode_length_mean",
-    "rollout/episodes",
-    "rollout/return_scale",
-    "rollout/advantage_std",
-    "policy/target_kl",
-    "rollout/dropped_steps",
-    "rollout/environment_restarts",
-    "time/steps_per_second",
-    "time/acting_and_stepping_seconds",
-    "time/learning_seconds",
-)
-COLUMNS = ("step", "update", *LOOP_METRICS, *METRIC_NAMES)
-
-
-class Progress(NamedTuple):
-    """State of a run after an update.
-
-    Attributes:
-        update: updates done.
-        step: environment steps done, over all environments.
-        metrics: this update's metrics.
-    """
-
-    update: int
-    step: int
-    metrics: dict[str, float]
 
 
 class Trainer:

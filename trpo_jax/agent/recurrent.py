@@ -1,7 +1,8 @@
 """`RecurrentTRPOAgent` in JAX: an agent whose networks remember."""
 
 import functools
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -9,17 +10,44 @@ import numpy as np
 
 from trpo.agent.recurrent import RecurrentAgentBase
 from trpo.data.sequences import Memory, Sequences
+from trpo.spaces.action_heads import Head
 from trpo_jax import distributions
 from trpo_jax.agent import state
 from trpo_jax.agent.agent import TRPOAgent
+from trpo_jax.critic.fit_sequences import fit_recurrent_critic
+from trpo_jax.critic.value_update import ValueFit
 from trpo_jax.devices.device import matmul_precision
 from trpo_jax.distributions import Distribution
 from trpo_jax.networks.feedforward import Parameters
 from trpo_jax.networks.recurrent import (
-    RecurrentFunctions,
+    RecurrentPolicyFunction,
     recurrent_critic_function,
     recurrent_policy_function,
 )
+
+
+class RecurrentFunctions(NamedTuple):
+    """The networks as pure functions, hashed by identity, so cheap to jit on."""
+
+    policy: Callable[..., tuple[Distribution, jax.Array]]
+    critic: Callable[[Parameters, Sequences], tuple[jax.Array, jax.Array]]
+    head: Head
+
+    def policy_at(
+        self,
+        unravel: Callable[[jax.Array], Parameters],
+        sequences: Sequences,
+        mask: jax.Array | None,
+        _rows: int | None = None,
+    ) -> RecurrentPolicyFunction:
+        """The policy as a function of its flat parameters [p], at these samples."""
+        return RecurrentPolicyFunction(self.policy, unravel, sequences, mask)
+
+    def fit_critic(
+        self, _policy: Parameters, *given: Any, **options: Any
+    ) -> tuple[Parameters, Any, ValueFit]:
+        """`sequence_fit.fit_recurrent_critic`; it shares nothing with the policy."""
+        return fit_recurrent_critic(self.critic, *given, **options)
 
 
 class RecurrentTRPOAgent(RecurrentAgentBase, TRPOAgent):

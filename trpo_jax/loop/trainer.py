@@ -19,8 +19,8 @@ from trpo.data.types import Rates, UpdateReport
 from trpo.rollout.evaluation import EvaluationResult
 from trpo.rollout.transitions import NonFiniteTransitionError
 from trpo.runs.members import SWEEPABLE
+from trpo.training.progress import Progress
 from trpo.training.state_checks import Layout
-from trpo.training.trainer import Progress
 from trpo_jax.agent.agent import TRPOAgent
 from trpo_jax.loop.environment import FunctionalEnvironment, functional_environment
 from trpo_jax.loop.iteration import (

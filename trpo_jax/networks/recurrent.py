@@ -16,8 +16,6 @@ from jaxtyping import Float
 from trpo.data.sequences import CELLS, Sequences
 from trpo.spaces.action_heads import Head
 from trpo_jax import distributions
-from trpo_jax.critic.fit_sequences import fit_recurrent_critic
-from trpo_jax.critic.value_update import ValueFit
 from trpo_jax.distributions import Distribution
 from trpo_jax.networks import mlp, recurrent_cells as cells
 from trpo_jax.networks.feedforward import Parameters, _layers, as_function
@@ -166,30 +164,6 @@ def _weights(
     parts: tuple[Any, ...] = (cell.input, cell.hidden)
     first, second = (mlp.Layer(p.kernel[...], p.bias[...]) for p in parts)
     return Weights(log_std, Cell(first, second), _layers(layers))
-
-
-class RecurrentFunctions(NamedTuple):
-    """The networks as pure functions, hashed by identity, so cheap to jit on."""
-
-    policy: Callable[..., tuple[Distribution, jax.Array]]
-    critic: Callable[[Parameters, Sequences], tuple[jax.Array, jax.Array]]
-    head: Head
-
-    def policy_at(
-        self,
-        unravel: Callable[[jax.Array], Parameters],
-        sequences: Sequences,
-        mask: jax.Array | None,
-        _rows: int | None = None,
-    ) -> RecurrentPolicyFunction:
-        """The policy as a function of its flat parameters [p], at these samples."""
-        return RecurrentPolicyFunction(self.policy, unravel, sequences, mask)
-
-    def fit_critic(
-        self, _policy: Parameters, *given: Any, **options: Any
-    ) -> tuple[Parameters, Any, ValueFit]:
-        """`sequence_fit.fit_recurrent_critic`; it shares nothing with the policy."""
-        return fit_recurrent_critic(self.critic, *given, **options)
 
 
 # Cached, so that agents of equal sizes share one function and one compilation.

@@ -1,0 +1,126 @@
+"""The folder list is the architecture: a folder imports only folders before its own."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+
+ROOT = Path(__file__).resolve().parents[2]
+# A folder may import those before it in its package's list, never those after it.
+ORDER = {
+    "trpo": (
+        "common", "data", "spaces", "config", "environments", "agent", "rollout",
+        "callbacks", "training", "runs", "sweeps", "cli",
+    ),
+    "trpo_jax": (
+        "distributions", "devices", "networks", "solvers", "policy_step", "critic",
+        "agent", "loop",
+    ),
+    "trpo_torch": (
+        "distributions", "devices", "networks", "solvers", "policy_step", "critic",
+        "agent",
+    ),
+    "parity_tests": (
+        "common", "reference", "problems", "bridges", "rings", "oracles", "suite",
+        "mutation", "certificate", "tests",
+    ),
+    "benchmarks": ("speed", "learning", "scale", "faults"),
+}  # fmt: skip
+# Files that stay flat until their folder is made, or until they go; and what stands on
+# top of a package, and may import all of it.
+FLAT = {
+    "trpo": {
+        "chunks", "launchers", "point_circle", "rank_run", "rank_training",
+        "rank_watch", "ranks", "rendezvous", "run_pool", "run_process", "speed_limit",
+        "sweep_worker",
+    },
+    "trpo_jax": {
+        "lbfgs", "preconditioned_cg", "preconditioner", "sharded_update", "step_memory",
+        "value_fitters",
+    },
+    "trpo_torch": {
+        "lbfgs", "preconditioned_cg", "preconditioner", "products", "step_memory",
+        "value_fitters",
+    },
+    "parity_tests": set(),
+    "benchmarks": set(),
+}  # fmt: skip
+TOP = {
+    "trpo": {"__init__", "__main__"},
+    "trpo_jax": {"__init__"},
+    "trpo_torch": {"__init__"},
+    "parity_tests": {"__init__", "__main__", "conftest", "fingerprint"},
+    "benchmarks": {
+        "__init__", "cited_numbers", "command", "demo", "gpu", "gpu_report", "machine",
+        "pages", "versions",
+    },
+}  # fmt: skip
+
+
+def imported(tree: ast.Module, package: str) -> list[tuple[int, str]]:
+    """Line and module of each import from the package, deferred ones included."""
+    lines = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            lines += [(node.lineno, alias.name) for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module == package:
+            names = [f"{package}.{alias.name}" for alias in node.names]
+            lines += [(node.lineno, name) for name in names]
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            lines.append((node.lineno, node.module))
+    return [(line, name) for line, name in lines if name.startswith(f"{package}.")]
+
+
+def upward(text: str, package: str, folder: str) -> list[str]:
+    """Imports of a file in `folder` that reach a folder after it."""
+    order = ORDER[package]
+    lines = []
+    for line, name in imported(ast.parse(text), package):
+        other = name.split(".")[1]
+        if other in order and order.index(other) > order.index(folder):
+            lines.append(f"line {line}: {name}")
+    return lines
+
+
+@pytest.mark.parametrize("package", ORDER)
+def test_no_import_goes_upward(package):
+    found = {
+        str(path.relative_to(ROOT)): lines
+        for folder in ORDER[package]
+        for path in sorted((ROOT / package / folder).rglob("*.py"))
+        if (lines := upward(path.read_text(), package, folder))
+    }
+    assert found == {}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "from trpo.agent.base import AgentBase",
+        "import trpo.agent.base",
+        "def f():\n    from trpo import agent",
+        "if TYPE_CHECKING:\n    from trpo.cli import main",
+    ],
+)
+def test_an_import_upward_is_seen(text):
+    assert upward(text, "trpo", "config") != []
+    assert upward(text, "trpo", "cli") == []
+
+
+@pytest.mark.parametrize("package", ORDER)
+def test_every_file_has_its_place(package):
+    folder = ROOT / package
+    assert {path.stem for path in folder.glob("*.py")} == FLAT[package] | TOP[package]
+    folders = {path.parent.name for path in folder.glob("*/__init__.py")}
+    assert folders == set(ORDER[package])
+
+
+def test_a_folder_can_be_held_in_mind():
+    for package in ORDER:
+        for folder in {path.parent for path in (ROOT / package).rglob("*.py")}:
+            if folder != ROOT / package:
+                assert len(list(folder.glob("*.py"))) <= 18, folder
+    most = {"trpo": 13, "trpo_jax": 9, "trpo_torch": 9, "parity_tests": 11}
+    for package, number in most.items():
+        assert len(ORDER[package]) <= number
