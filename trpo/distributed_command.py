@@ -20,7 +20,7 @@ from trpo.rank_run import LeadingTrainer, follow, rescued
 from trpo.rank_watch import RankWatch
 from trpo.ranks import Ranks
 from trpo.rendezvous import Rendezvous
-from trpo.run_directory import RunDirectory, directory_of, quoted_run
+from trpo.run_directory import RunDirectory, directory_of, to_resume
 from trpo.signals import stop_signals
 from trpo.terminal import SafeStream, Terminal
 from trpo.training import Trainer
@@ -123,5 +123,5 @@ def _rescue(trainer: Trainer, run_dir: Path) -> str:
         path = RunDirectory(run_dir).save_state(trainer.config, head, step, state)
     except Exception as error:
         return f"nothing was saved ({type(error).__name__}: {error})"
-    run = quoted_run(run_dir, trainer.config)
-    return f"saved {path}; continue: trpo train --resume {run} --distributed"
+    command = to_resume(run_dir, trainer.config)
+    return f"saved {path}; continue: {command} --distributed"

@@ -11,7 +11,7 @@ from trpo.config import TrainConfig
 from trpo.cost_training import cost_columns
 from trpo.files import FileError
 from trpo.lasting_state import not_restored
-from trpo.run_directory import RunDirectory, RunDirectoryError, quoted_run
+from trpo.run_directory import RunDirectory, RunDirectoryError, to_resume
 from trpo.terminal import Terminal
 from trpo.training import COLUMNS, Progress, Trainer
 from trpo.types import StepStatus
@@ -27,11 +27,11 @@ class Saves(abc.ABC):
     Args:
         trainer: Whose updates are saved.
         terminal: Where to say what could not be written.
-        run: Its directory, as `quoted_run` has it.
+        command: That goes on with the run.
     """
 
-    def __init__(self, trainer: Any, terminal: Terminal, run: str) -> None:
-        self.trainer, self.terminal, self.run = trainer, terminal, run
+    def __init__(self, trainer: Any, terminal: Terminal, command: str) -> None:
+        self.trainer, self.terminal, self.command = trainer, terminal, command
         # Updates that the newest checkpoint has; None if there is none.
         self.saved: int | None = trainer.update_count or None
 
@@ -47,7 +47,7 @@ class Saves(abc.ABC):
         """The command that continues from what is saved."""
         if self.saved is None:
             return "nothing is saved yet"
-        return f"continue: trpo train --resume {self.run}"
+        return f"continue: {self.command}"
 
     def save(self, progress: Any = None) -> None:
         """Write a checkpoint, and tell the callbacks if they are given the progress."""
@@ -96,8 +96,8 @@ class Saver(Saves):
         terminal: Terminal,
         asked: Callbacks,
     ) -> None:
-        run = quoted_run(directory.path, trainer.config)
-        super().__init__(trainer, terminal, run)
+        command = to_resume(directory.path, trainer.config)
+        super().__init__(trainer, terminal, command)
         self.directory, self.asked = directory, asked
         self.due: Progress | None = None
         """The last update, as long as its evaluation, and so all that follows it, is
