@@ -60,7 +60,10 @@ def train_distributed(
     device = engine.local_device(config.device)
     try:
         # Only here: who waits for the others to come can be ended as usual.
-        with _same_on_all(config, run_dir, ranks) as (config, path), stop_signals():
+        with (
+            _same_on_all(config, run_dir, ranks) as (config, path),
+            stop_signals() as watch.asked,
+        ):
             config = dataclasses.replace(config, device=device)
             if ranks.rank:
                 _follow(config, path, ranks, watch)
@@ -91,7 +94,7 @@ def _lead(
 
 
 def _follow(config: TrainConfig, run_dir: Path, ranks: Ranks, watch: RankWatch) -> None:
-    # Signals go to all processes; it is rank 0 that ends the run.
+    # It is rank 0 that ends the run: the watch tells it of a signal that came here.
     trainer = Trainer(config, ranks=ranks)
     with closing(trainer.close):
         watch.rescue = lambda: _rescue(trainer, run_dir)
