@@ -10,12 +10,14 @@ is gone).
 
 import contextlib
 import os
+import signal
 import sys
 import threading
 import time
 from collections.abc import Callable
 from multiprocessing.connection import wait
 
+from trpo.common.signals import StopRequest
 from trpo.common.terminal import SafeStream, Terminal
 from trpo.ranks import Ranks
 
@@ -26,6 +28,8 @@ BEAT_SECONDS = 1.0
 # What a rank that meets an error waits for news of another that caused it.
 GRACE_SECONDS = 3.0
 ALIVE, FAREWELL = b"alive", b"farewell"
+# A sign of life of a rank that a signal has asked for the end of the run.
+ASKED = b"asked"
 FAILED = b"failed "
 
 
@@ -41,6 +45,8 @@ class RankWatch:
         self.ranks, self.timeout = ranks, timeout
         self.rescue: Callable[[], str] | None = None
         """Saves what there is, and says where; called by one of the ranks left."""
+        self.asked: StopRequest | None = None
+        """What signals to this process set; those to the others set rank 0's."""
         self.lost = threading.Event()
         self._parting = False
         self._lock = threading.Lock()
@@ -78,7 +84,8 @@ class RankWatch:
             # Not at each turn: signs that answer signs would go on for ever, and fill
             # the buffer of a rank that is stopped, so that to send to it waits.
             if now >= next_beat:
-                self._send(ALIVE)
+                asked = self.asked is not None and self.asked.is_set()
+                self._send(ASKED if asked else ALIVE)
                 next_beat = now + BEAT_SECONDS
             numbers = {connection: rank for rank, connection in living.items()}
             for ready in wait(list(living.values()), max(0.0, next_beat - now)):
@@ -101,6 +108,8 @@ class RankWatch:
         if message.startswith(FAILED):
             number, _, reason = message.removeprefix(FAILED).partition(b" ")
             self._lose(int(number), reason.decode(errors="replace"))
+        if message == ASKED and self.ranks.rank == 0 and self.asked is not None:
+            self.asked.take(signal.SIGTERM, None)
         return message == FAREWELL
 
     def _lose(self, rank: int, reason: str) -> None:

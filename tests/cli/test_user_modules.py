@@ -14,6 +14,7 @@ import pytest
 from trpo.cli.main import main
 from trpo.common.user_modules import (
     UntrustedModuleError,
+    UntrustedProjectError,
     UserModuleError,
     import_modules,
     module_names,
@@ -23,7 +24,9 @@ from trpo.common.user_modules import (
 from trpo.config.presets import preset_config
 from trpo.config.run import TrainConfig
 from trpo.environments.make import UnknownEnvironmentError, make_environment
-from trpo.runs.directory import RunDirectory, load_agent
+from trpo.runs.compiled_commands import resume_compiled
+from trpo.runs.directory import RunDirectory, load_agent, to_resume
+from trpo.runs.train import resumed_config
 from trpo.sweeps.sweep import sweep_runs
 from trpo.training.trainer import Trainer
 
@@ -198,6 +201,66 @@ def test_what_a_run_names_is_not_imported(
     with pytest.raises(ValueError, match="checkpoint"):
         load_agent(run, trust=True)
     assert mark.exists() == (kind != "id")
+
+
+def test_a_run_uploads_to_no_project_that_the_user_has_not_named(tmp_path, capsys):
+    run = tmp_path / "a run's"
+    strangers_run(run, callbacks={"wandb_project": "a stranger's"})
+    command = ["train", "--resume", str(run)]
+    assert main(command) == 2
+    message = capsys.readouterr().err
+    assert shlex.join(["trpo", *command, "--wandb-project", "a stranger's"]) in message
+    assert "--trust" in message
+    with pytest.raises(UntrustedProjectError, match=r"wandb_project=.*trust=True"):
+        resumed_config(run, None)
+    # Of the one that is named, or of a run that is trusted, no more is asked.
+    assert resumed_config(run, None, wandb_project="mine").callbacks.wandb_project == (
+        "mine"
+    )
+    assert resumed_config(run, None, trust=True).callbacks.wandb_project == (
+        "a stranger's"
+    )
+    # To look at it uploads nothing.
+    assert main(["evaluate", str(run)]) == 2
+    assert "no valid checkpoint" in capsys.readouterr().err
+    config = RunDirectory(run).shown_config()
+    words = shlex.split(to_resume(run, config))
+    assert words == ["trpo", *command, "--wandb-project", "a stranger's"]
+
+
+def test_a_compiled_run_neither(tmp_path):
+    strangers_run(tmp_path / "run", callbacks={"wandb_project": "a stranger's"})
+    (tmp_path / "run" / "compiled.json").write_text('{"num_seeds": 1, "sweep": {}}')
+    with pytest.raises(UntrustedProjectError):
+        resume_compiled(tmp_path / "run")
+
+
+SETTINGS = """
+import os, sys
+os.environ["HOME"] = sys.argv[1]
+os.chdir(sys.argv[1] + "/run")
+from trpo.user_modules import import_wandb
+settings = import_wandb().setup().settings
+print(settings.base_url, settings.entity, settings.project, os.getcwd())
+"""
+
+
+def test_settings_of_wandb_in_a_run_directory_are_not_read(tmp_path):
+    pytest.importorskip("wandb")
+    for folder, name in (("run/wandb", "stranger"), (".config/wandb", "user")):
+        (tmp_path / folder).mkdir(parents=True)
+        (tmp_path / folder / "settings").write_text(
+            f"[default]\nbase_url = http://{name}.invalid\nentity = {name}\n"
+        )
+    (tmp_path / "run" / ".wandb").symlink_to(tmp_path / "run" / "wandb")
+    environment = {n: v for n, v in os.environ.items() if not n.startswith("WANDB_")}
+    ended = subprocess.run(
+        [sys.executable, "-c", SETTINGS, str(tmp_path)],
+        env={**environment, "WANDB_MODE": "offline", "WANDB_SILENT": "true"},
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    wanted = f"http://user.invalid user None {tmp_path / 'run'}"
+    assert ended.stdout.strip() == wanted
 
 
 def test_an_id_given_in_python_is_the_users_word(tmp_path, monkeypatch, forget):

@@ -10,8 +10,7 @@ import pytest
 
 from tests.support.agents import BACKENDS
 from tests.support.rank_processes import UPDATES, config_of, one_process, start
-from tests.support.waiting import PATIENCE
-from trpo.agent.sharding import Sharding, require_shardable
+from tests.support.waiting import PATIENCE, until
 from trpo.cli.main import main
 from trpo.config.run import TrainConfig, TRPOConfig
 from trpo.rank_training import part_of_state, state_without_others
@@ -19,6 +18,7 @@ from trpo.rank_watch import LOST_RANK
 from trpo.ranks import share_of
 from trpo.rendezvous import Rendezvous
 from trpo.runs.directory import RunDirectory
+from trpo.runs.metrics import read_metrics
 from trpo.training.trainer import Trainer
 
 
@@ -217,6 +217,39 @@ def test_one_process_goes_on_with_what_two_have_left(two):
         assert trainer.train_once().update == UPDATES + 1
     finally:
         trainer.close()
+
+
+@pytest.mark.parametrize(
+    ("backend", "rank", "number"),
+    [("torch", 1, signal.SIGHUP), ("jax", 0, signal.SIGTERM)],
+)
+def test_a_signal_to_any_one_rank_ends_all_with_a_checkpoint(
+    tmp_path, backend, rank, number
+):
+    run = tmp_path / "run"
+    command = [
+        *("-m", "trpo", "train", "Pendulum-v1", "--distributed", "--backend", backend),
+        *("--num-envs", "2", "--rollout-steps", "20", "--total-steps", "100000000"),
+        *("--policy-layer-sizes", "4", "--critic-layer-sizes", "4"),
+        *("--eval-episodes", "0", "--checkpoint-interval", "1"),
+        *("--run-dir", str(run)),
+    ]
+    processes = start(command, 2)
+    try:
+        until(lambda: [*run.glob("checkpoints/checkpoint-*")], *processes)
+        processes[rank].send_signal(number)
+        outcomes = [process.communicate(timeout=PATIENCE) for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+            process.communicate()
+    assert [process.returncode for process in processes] == [0, 0], outcomes
+    assert "everything is saved" in outcomes[0][0]
+    checkpoint, broken = RunDirectory(run).load()
+    assert not broken
+    # The last of all updates: no row of metrics is newer.
+    rows = read_metrics(run / "metrics.csv")
+    assert rows[-1]["step"] == checkpoint.step < 10**8
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

@@ -1,6 +1,5 @@
 """Metrics of each update to Weights & Biases."""
 
-import importlib
 import os
 import re
 import uuid
@@ -9,6 +8,7 @@ from typing import Any
 
 from trpo.callbacks.base import Callback, Run
 from trpo.common.files import Folder
+from trpo.common.user_modules import import_wandb
 
 
 _ID = re.compile("[0-9a-f]{32}")
@@ -30,7 +30,7 @@ class WandbWriter(Callback):
 
     def __init__(self, project: str) -> None:
         try:
-            self._wandb: Any = importlib.import_module("wandb")
+            self._wandb: Any = import_wandb()
         except ImportError as error:
             raise ValueError(
                 f'`wandb_project`: {error}. Install it by: pip install "trpo[wandb]".'
@@ -50,15 +50,15 @@ class WandbWriter(Callback):
 
     def on_start(self, run: Run) -> None:
         """Open the run, or go on with it."""
-        path = place = run.directory
+        path, place = run.directory, os.environ.get("WANDB_DIR", os.getcwd())
         if path is not None:
             with Folder(path) as folder, folder.folder("wandb", make=True) as inside:
-                place = inside.fresh("start")
+                place = str(inside.fresh("start"))
         self._run = self._wandb.init(
             project=self.project,
             id=self.run_id,
             name=None if path is None else path.name,
-            dir=None if place is None else str(place),
+            dir=place,
             config=run.config.to_dict(),
             resume="allow",
             # Members of a compiled run have one each.

@@ -59,7 +59,7 @@ class TrainArguments:
     run_dir: Path | None = None
     """Directory to write to; by default a new one under runs/."""
     resume: Path | None = None
-    """Continue this run directory instead; takes --total-steps and nothing else."""
+    """Continue this run directory instead; takes --total-steps and little else."""
     compiled: bool = False
     """Train in one JAX program; for functional environments such as phys2d/…"""
     num_seeds: int = 1
@@ -80,8 +80,10 @@ class ResumeArguments:
     """New budget of environment steps; by default the run's own."""
     modules: Modules = ()
     """Your own code that the run needs, in place of what it names."""
+    wandb_project: str | None = None
+    """Log to this Weights & Biases project, in place of the one that the run names."""
     trust: bool = False
-    """Import whatever code the run names."""
+    """Import whatever code the run names, and upload to the project that it names."""
     ranks: RankArguments = dataclasses.field(default_factory=RankArguments)
     """Many processes, of any number."""
 

@@ -26,7 +26,7 @@ from trpo.common.determinism import set_environment
 from trpo.common.signals import stop_signals
 from trpo.common.terminal import Terminal, safe_streams, word
 from trpo.common.user_modules import (
-    UntrustedModuleError,
+    UntrustedError,
     import_modules,
     safe_path,
     typed_modules,
@@ -98,8 +98,8 @@ def _status(arguments: list[str]) -> int:
         return _fail("expected --module once, with all names behind it.")
     try:
         return commands[arguments[0]](arguments[1:])
-    except UntrustedModuleError as error:
-        command = _with_modules(arguments, error.modules)
+    except UntrustedError as error:
+        command = " ".join(map(word, error.typed(arguments)))
         return _fail(error.told(f"trpo {command} (or --trust, whatever it names)"))
     except (ValueError, ImportError, OSError, EnvironmentWorkerError) as error:
         return _fail(error)
@@ -114,14 +114,6 @@ def _apart(arguments: Sequence[str]) -> list[str]:
     """The arguments, with the name in `--module=NAME` one of its own."""
     parts = [a.split("=", 1) if a.startswith("--module=") else [a] for a in arguments]
     return list(itertools.chain.from_iterable(parts))
-
-
-def _with_modules(arguments: list[str], modules: Sequence[str]) -> str:
-    """The same command, to be copied from the terminal, with these modules named."""
-    command = arguments if "--module" in arguments else [*arguments, "--module"]
-    behind = command.index("--module") + 1
-    words = [*command[:behind], *modules, *command[behind:]]
-    return " ".join(map(word, words))
 
 
 def _fail(error: BaseException | str) -> int:
@@ -211,6 +203,7 @@ def _resume(parsed: ResumeArguments) -> int:
     admission = {
         "modules": typed_modules(parsed.modules, []),
         "trust": parsed.trust,
+        "wandb_project": parsed.wandb_project,
     }
     config = resumed_config(parsed.resume, parsed.total_steps, **admission)
     _prepare_jax(config)

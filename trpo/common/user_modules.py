@@ -5,6 +5,7 @@ is what the user has named for this command; the names that a run's configuratio
 are imported only if the user says so, once for each command.
 """
 
+import abc
 import contextlib
 import dataclasses
 import importlib
@@ -12,9 +13,11 @@ import importlib.util
 import json
 import os
 import sys
+import tempfile
 import traceback
 from collections.abc import Iterator, Sequence
 from importlib.machinery import ModuleSpec
+from types import ModuleType
 from typing import Any, Protocol, TypeVar
 
 from trpo.common.validation import shown
@@ -44,7 +47,26 @@ class UserModuleError(ValueError):
     """A module that the user has named can't be imported."""
 
 
-class UntrustedModuleError(ValueError):
+class UntrustedError(ValueError, abc.ABC):
+    """A run asks for what the user has not asked for."""
+
+    def __str__(self) -> str:
+        return self.told(self.in_python())
+
+    @abc.abstractmethod
+    def told(self, how: str) -> str:
+        """The message that ends with what to do."""
+
+    @abc.abstractmethod
+    def in_python(self) -> str:
+        """The arguments of a function that ask for it."""
+
+    @abc.abstractmethod
+    def typed(self, arguments: list[str]) -> list[str]:
+        """The same command, which asks for it."""
+
+
+class UntrustedModuleError(UntrustedError):
     """A run names code that the user has not named.
 
     Args:
@@ -56,15 +78,47 @@ class UntrustedModuleError(ValueError):
         super().__init__(place, modules)
         self.place, self.modules = place, tuple(modules)
 
-    def __str__(self) -> str:
-        return self.told(f"modules={list(self.modules)}, or trust=True.")
+    def in_python(self) -> str:
+        """See `UntrustedError`, as of the others."""
+        return f"modules={list(self.modules)}, or trust=True."
 
-    def told(self, how: str) -> str:
-        """The message that ends with what to do."""
+    def typed(self, arguments: list[str]) -> list[str]:  # noqa: D102
+        command = arguments if "--module" in arguments else [*arguments, "--module"]
+        behind = command.index("--module") + 1
+        return [*command[:behind], *self.modules, *command[behind:]]
+
+    def told(self, how: str) -> str:  # noqa: D102
         return (
             f"{self.place}: expected code that you have named, got a run that names "
             f"{', '.join(self.modules)} itself. If you trust it, have it imported: "
             f"{how}"
+        )
+
+
+class UntrustedProjectError(UntrustedError):
+    """A run would upload to a project that the user has not named.
+
+    Args:
+        place: The run directory.
+        project: Of Weights & Biases.
+    """
+
+    def __init__(self, place: str, project: str) -> None:
+        super().__init__(place, project)
+        self.place, self.project = place, project
+
+    def in_python(self) -> str:
+        """See `UntrustedError`, as of the others."""
+        return f"wandb_project={self.project!r}, or trust=True."
+
+    def typed(self, arguments: list[str]) -> list[str]:  # noqa: D102
+        return [*arguments, "--wandb-project", self.project]
+
+    def told(self, how: str) -> str:  # noqa: D102
+        return (
+            f"{self.place}: expected a Weights & Biases project that you have named, "
+            f"got a run that names {self.project!r} itself. If you want your login to "
+            f"upload there: {how}"
         )
 
 
@@ -153,6 +207,28 @@ def admitted(
     strange = [n for n in needed if n not in given and not _is_imported(n)]
     if strange and not trust:
         raise UntrustedModuleError(place, strange)
+    return config
+
+
+def with_project(
+    config: _Config, project: str | None, trust: bool, place: str
+) -> _Config:
+    """A configuration that was read from a run, to train on with the user's project.
+
+    Args:
+        config: As it was read.
+        project: That the user has named; in place of the run's.
+        trust: Upload wherever the run says.
+        place: The run directory.
+
+    Raises:
+        UntrustedProjectError: it would upload to another's.
+    """
+    if project is not None:
+        callbacks = dataclasses.replace(config.callbacks, wandb_project=project)
+        return dataclasses.replace(config, callbacks=callbacks)
+    if (named := config.callbacks.wandb_project) is not None and not trust:
+        raise UntrustedProjectError(place, named)
     return config
 
 
@@ -276,6 +352,26 @@ def import_moviepy() -> None:
         del sys.modules["dotenv"]
         if before is not None:
             sys.modules["dotenv"] = before
+
+
+def import_wandb() -> ModuleType:
+    """Import it without `./wandb/settings`, which may name another server.
+
+    That gets the user's key; the user's own settings, in the home folder and in
+    variables, hold.
+
+    Raises:
+        ImportError: it is not installed.
+    """
+    wandb: Any = importlib.import_module("wandb")
+    getcwd = os.getcwd
+    with tempfile.TemporaryDirectory() as empty:
+        os.getcwd = lambda: empty
+        try:
+            wandb.setup()  # Once in a process: it reads them as it begins.
+        finally:
+            os.getcwd = getcwd
+    return wandb
 
 
 START = """\

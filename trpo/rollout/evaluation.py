@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import gymnasium
 import numpy as np
+from gymnasium.vector import VectorEnv
 
 from trpo.agent.batch_checks import LARGEST
 from trpo.common.closing import closing
@@ -125,12 +126,7 @@ def evaluate(
             own=slice(first, first + AT_ONCE),
         )
         with closing(env.close):
-            distribution = agent.config.policy_distribution
-            limited = agent.config.cost_limit is not None
-            limits = Limits(agent.largest_observation, LARGEST[agent.config.dtype])
-            collector = RolloutCollector(
-                env, distribution, on_bad_data, costs=limited, limits=limits
-            )
+            collector = _collector(env, agent, on_bad_data)
             most = max_steps or _own_limit(env, MOST_STEPS)
 
             def now(ended: int, steps: int, before: int = first) -> None:
@@ -140,21 +136,20 @@ def evaluate(
             found.append(_play(agent, collector, deterministic, most, stop, now))
         if found[-1].interrupted:
             break
-    result = _joined(found)
-    if result.dropped == episodes:
-        raise NonFiniteTransitionError(
-            f"`on_bad_data`: expected some episodes of {env_id} to score, got none: "
-            "each had a NaN, an infinity or a number too large in it."
-        )
-    if result.dropped:
-        warnings.warn(
-            f"`on_bad_data`: {result.dropped} of {episodes} episodes of {env_id} had a "
-            "NaN, an infinity or a number too large in them and are left out",
-            stacklevel=2,
-        )
-    if not result.interrupted and result.under_way.any():
-        warnings.warn(_cut(result.only(result.under_way), env_id), stacklevel=2)
+    result = _joined(found, env_id)
+    for message in _warnings_of(result, env_id, episodes):
+        warnings.warn(message, stacklevel=2)
     return result
+
+
+def _collector(env: VectorEnv, agent: Agent, on_bad_data: str) -> RolloutCollector:
+    return RolloutCollector(
+        env,
+        agent.config.policy_distribution,
+        on_bad_data,
+        costs=agent.config.cost_limit is not None,
+        limits=Limits(agent.largest_observation, LARGEST[agent.config.dtype]),
+    )
 
 
 def _own_limit(env: Any, otherwise: int) -> int:
@@ -204,8 +199,18 @@ def _play(
     return result.only(~dropped)._replace(dropped=int(dropped.sum()))
 
 
-def _joined(parts: list[EvaluationResult]) -> EvaluationResult:
+def _joined(parts: list[EvaluationResult], env_id: str) -> EvaluationResult:
+    """All parts' episodes.
+
+    Raises:
+        NonFiniteTransitionError: each of them was dropped.
+    """
     returns, lengths, costs, cut, interrupted, dropped = zip(*parts, strict=True)
+    if any(dropped) and not any(map(len, returns)):
+        raise NonFiniteTransitionError(
+            f"`on_bad_data`: expected some episodes of {env_id} to score, got none: "
+            "each had a NaN, an infinity or a number too large in it."
+        )
     return EvaluationResult(
         np.concatenate(returns),
         np.concatenate(lengths),
@@ -216,13 +221,23 @@ def _joined(parts: list[EvaluationResult]) -> EvaluationResult:
     )
 
 
-def _cut(cut: EvaluationResult, env_id: str) -> str:
-    return (
-        f"`eval_max_steps`: {len(cut.returns)} episodes of {env_id} had not ended "
-        f"after {cut.lengths.max():,} steps and were cut: their returns until then, "
-        f"from {cut.returns.min():.2f} to {cut.returns.max():.2f}, count. Give another "
-        "limit, or the environment a TimeLimit"
-    )
+def _warnings_of(result: EvaluationResult, env_id: str, episodes: int) -> list[str]:
+    """What is to be said of an evaluation's episodes that are not as they should be."""
+    said = []
+    if result.dropped:
+        said.append(
+            f"`on_bad_data`: {result.dropped} of {episodes} episodes of {env_id} had a "
+            "NaN, an infinity or a number too large in them and are left out"
+        )
+    if not result.interrupted and result.under_way.any():
+        cut = result.only(result.under_way)
+        said.append(
+            f"`eval_max_steps`: {len(cut.returns)} episodes of {env_id} had not ended "
+            f"after {cut.lengths.max():,} steps and were cut: their returns until "
+            f"then, from {cut.returns.min():.2f} to {cut.returns.max():.2f}, count. "
+            "Give another limit, or the environment a TimeLimit"
+        )
+    return said
 
 
 def record_video(

@@ -18,7 +18,7 @@ from trpo.config.run import TrainConfig
 from trpo.rollout.evaluation import EvaluationResult
 from trpo.runs.checkpoint import Checkpoint
 from trpo.runs.checkpoint_fit import require_fit, restoring
-from trpo.runs.directory import EVALUATION, RunDirectory, quoted_run
+from trpo.runs.directory import EVALUATION, RunDirectory, quoted_run, to_resume
 from trpo.runs.members import members_of
 from trpo.runs.members_report import write_members
 from trpo.runs.metrics import MetricsWriter
@@ -323,7 +323,7 @@ class CompiledSession:
             f"{'saved' if done else 'stopped and saved'} in {self.path}, a run "
             f"directory{' for each member' if self.many else ''}",
             f"  evaluate:   trpo evaluate {quoted_run(first, config)}",
-            f"  train on:   trpo train --resume {quoted_run(self.path, config)} "
+            f"  train on:   {to_resume(self.path, config)} "
             f"--total-steps {(2 if done else 1) * config.total_steps}",
         )
         return evaluations
@@ -337,8 +337,8 @@ class MembersSaver(Saves):
     """
 
     def __init__(self, session: CompiledSession) -> None:
-        run = quoted_run(session.path, session.config)
-        super().__init__(session.trainer, session.terminal, run)
+        command = to_resume(session.path, session.config)
+        super().__init__(session.trainer, session.terminal, command)
         self.session = session
 
     def _write(self) -> list[Path]:

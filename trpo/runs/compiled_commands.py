@@ -1,6 +1,5 @@
 """What the command line's `train --compiled` does: one program, one or many members."""
 
-import dataclasses
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,8 +13,9 @@ from trpo.common.validation import plain, shown
 from trpo.config.run import TrainConfig
 from trpo.rollout.evaluation import EvaluationResult
 from trpo.runs.compiled import MANIFEST, CompiledSession
-from trpo.runs.directory import LARGEST_CONFIG, RunDirectory, RunDirectoryError
+from trpo.runs.directory import LARGEST_CONFIG, RunDirectoryError
 from trpo.runs.members import SWEEPABLE, members_of, reserve_cpu_devices
+from trpo.runs.train import resumed_config
 
 
 def is_compiled_run(run_dir: Path) -> bool:
@@ -103,6 +103,7 @@ def resume_compiled(
     console: Console | None = None,
     modules: Sequence[str] = (),
     trust: bool = False,
+    wandb_project: str | None = None,
 ) -> list[EvaluationResult]:
     """Continue a compiled run from the newest step that all members have saved.
 
@@ -111,17 +112,17 @@ def resume_compiled(
         total_steps: New budget of each member; by default the run's own.
         console: Where to print.
         modules: The user's own code that it needs, in place of what it names.
-        trust: Let it import whatever it names.
+        trust: Let it import whatever it names, and upload to where it does.
+        wandb_project: Of Weights & Biases, in place of what it names.
 
     Raises:
         UntrustedModuleError: it names code that the user has not named.
+        UntrustedProjectError: or such a project of Weights & Biases.
         RunDirectoryError: it is no compiled run.
         CheckpointError: a member has no valid checkpoint.
     """
     run_dir = Path(run_dir)
-    config = RunDirectory(run_dir).read_config(modules, trust=trust)
-    if total_steps is not None:
-        config = dataclasses.replace(config, total_steps=total_steps)
+    config = resumed_config(run_dir, total_steps, modules, trust, wandb_project)
     num_seeds, sweep = read_members(run_dir, config)
     reserve_cpu_devices(len(members_of(config, num_seeds, sweep)))
     terminal = Terminal(console)

@@ -496,10 +496,18 @@ def load_agent(
 
 
 def quoted_run(run_dir: Path, config: TrainConfig) -> str:
-    """A run as the words of a shell's command that goes on with it or loads it."""
+    """A run as the words of a shell's command that loads it."""
     modules = needed_modules(config)
     option = ["--module"] if modules else []
     return " ".join([quoted(run_dir), *option, *map(quoted, modules)])
+
+
+def to_resume(run_dir: Path, config: TrainConfig) -> str:
+    """The shell's command that goes on with a run."""
+    words = ["trpo train --resume", quoted_run(run_dir, config)]
+    if (project := config.callbacks.wandb_project) is not None:
+        words += ["--wandb-project", quoted(project)]
+    return " ".join(words)
 
 
 def _require_head(head: Head, checkpoint: Checkpoint) -> None:

@@ -22,7 +22,7 @@ from trpo.rank_run import LeadingTrainer, follow, rescued
 from trpo.rank_watch import RankWatch
 from trpo.ranks import Ranks
 from trpo.rendezvous import Rendezvous
-from trpo.runs.directory import RunDirectory, directory_of, quoted_run
+from trpo.runs.directory import RunDirectory, directory_of, to_resume
 from trpo.runs.train import train_run
 from trpo.training.trainer import Trainer
 
@@ -60,7 +60,10 @@ def train_distributed(
     device = engine.local_device(config.device)
     try:
         # Only here: who waits for the others to come can be ended as usual.
-        with _same_on_all(config, run_dir, ranks) as (config, path), stop_signals():
+        with (
+            _same_on_all(config, run_dir, ranks) as (config, path),
+            stop_signals() as watch.asked,
+        ):
             config = dataclasses.replace(config, device=device)
             if ranks.rank:
                 _follow(config, path, ranks, watch)
@@ -91,7 +94,7 @@ def _lead(
 
 
 def _follow(config: TrainConfig, run_dir: Path, ranks: Ranks, watch: RankWatch) -> None:
-    # Signals go to all processes; it is rank 0 that ends the run.
+    # It is rank 0 that ends the run: the watch tells it of a signal that came here.
     trainer = Trainer(config, ranks=ranks)
     with closing(trainer.close):
         watch.rescue = lambda: _rescue(trainer, run_dir)
@@ -123,5 +126,5 @@ def _rescue(trainer: Trainer, run_dir: Path) -> str:
         path = RunDirectory(run_dir).save_state(trainer.config, head, step, state)
     except Exception as error:
         return f"nothing was saved ({type(error).__name__}: {error})"
-    run = quoted_run(run_dir, trainer.config)
-    return f"saved {path}; continue: trpo train --resume {run} --distributed"
+    command = to_resume(run_dir, trainer.config)
+    return f"saved {path}; continue: {command} --distributed"

@@ -13,7 +13,7 @@ from trpo.config.run import TrainConfig
 from trpo.data.types import StepStatus
 from trpo.environments.lasting_state import not_restored
 from trpo.runs.checkpoint import Checkpoint
-from trpo.runs.directory import RunDirectory, RunDirectoryError, quoted_run
+from trpo.runs.directory import RunDirectory, RunDirectoryError, to_resume
 from trpo.training.costs import cost_columns
 from trpo.training.progress import COLUMNS, Progress
 from trpo.training.trainer import Trainer
@@ -28,11 +28,11 @@ class Saves(abc.ABC):
     Args:
         trainer: Whose updates are saved.
         terminal: Where to say what could not be written.
-        run: Its directory, as `quoted_run` has it.
+        command: That goes on with the run.
     """
 
-    def __init__(self, trainer: Any, terminal: Terminal, run: str) -> None:
-        self.trainer, self.terminal, self.run = trainer, terminal, run
+    def __init__(self, trainer: Any, terminal: Terminal, command: str) -> None:
+        self.trainer, self.terminal, self.command = trainer, terminal, command
         # Updates that the newest checkpoint has; None if there is none.
         self.saved: int | None = trainer.update_count or None
 
@@ -48,7 +48,7 @@ class Saves(abc.ABC):
         """The command that continues from what is saved."""
         if self.saved is None:
             return "nothing is saved yet"
-        return f"continue: trpo train --resume {self.run}"
+        return f"continue: {self.command}"
 
     def save(self, progress: Any = None) -> None:
         """Write a checkpoint, and tell the callbacks if they are given the progress."""
@@ -97,8 +97,8 @@ class Saver(Saves):
         terminal: Terminal,
         asked: Callbacks,
     ) -> None:
-        run = quoted_run(directory.path, trainer.config)
-        super().__init__(trainer, terminal, run)
+        command = to_resume(directory.path, trainer.config)
+        super().__init__(trainer, terminal, command)
         self.directory, self.asked = directory, asked
         self.due: Progress | None = None
         """The last update, as long as its evaluation, and so all that follows it, is

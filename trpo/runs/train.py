@@ -14,7 +14,7 @@ from trpo.callbacks.configured import configured_callbacks
 from trpo.common.closing import closing, noted
 from trpo.common.signals import StopRequest, stop_signals
 from trpo.common.terminal import Terminal, quoted
-from trpo.common.user_modules import import_modules
+from trpo.common.user_modules import import_modules, with_project
 from trpo.common.validation import shown
 from trpo.config.run import TrainConfig
 from trpo.rollout.evaluation import EvaluationResult, evaluate, record_video
@@ -27,6 +27,7 @@ from trpo.runs.directory import (
     load_agent,
     networks_note,
     quoted_run,
+    to_resume,
 )
 from trpo.runs.progress_bar import EvaluationDisplay, ProgressDisplay
 from trpo.runs.saver import Saver, tell
@@ -246,7 +247,7 @@ def _finish(saver: Saver, signals: StopRequest) -> EvaluationResult | None:
     elif not saver.complete:
         terminal.say(
             f"stopped at step {trainer.step_count:,}; everything is saved in {path}",
-            f"  continue:   trpo train --resume {quoted_run(path, config)}",
+            f"  continue:   {to_resume(path, config)}",
         )
         return None
     result = None
@@ -259,7 +260,7 @@ def _finish(saver: Saver, signals: StopRequest) -> EvaluationResult | None:
         f"saved in {path}: config.json, metrics.csv, tensorboard/, checkpoints/, "
         "learning_curve.png",
         f"  evaluate:   trpo evaluate {quoted_run(path, config)}",
-        f"  train on:   trpo train --resume {quoted_run(path, config)} --total-steps "
+        f"  train on:   {to_resume(path, config)} --total-steps "
         f"{2 * config.total_steps}",
         f"  watch:      tensorboard --logdir {quoted(path / 'tensorboard')}",
     )
@@ -362,12 +363,15 @@ def resumed_config(
     total_steps: int | None,
     modules: Sequence[str] = (),
     trust: bool = False,
+    wandb_project: str | None = None,
 ) -> TrainConfig:
-    """The configuration of a run, with another budget if one is given.
+    """The configuration of a run to go on with, with another budget if one is given.
 
-    `modules` and `trust` are those of `RunDirectory.read_config`.
+    `modules` and `trust` are those of `RunDirectory.read_config`; `wandb_project` is
+    that of `user_modules.with_project`.
     """
     config = RunDirectory(run_dir).read_config(modules, trust=trust)
+    config = with_project(config, wandb_project, trust, str(run_dir))
     if total_steps is None:
         return config
     return dataclasses.replace(config, total_steps=total_steps)

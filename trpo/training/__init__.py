@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 
 def __getattr__(name: str):  # noqa: ANN202
-    """Import a public name when it is first used: a backend reads states, not the loop."""
+    """Import a name when it is first used: a backend reads states, not the loop."""
     if name == "Progress":
         from trpo.training.progress import Progress
 
