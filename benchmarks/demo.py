@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.command import COMMITTED, run_command
-from benchmarks.speed.quick_table import SIZES, time_update
+from benchmarks.speed.report.quick_table import SIZES, time_update
 from trpo.config.presets import preset_config
 from trpo.runs.learning_curves import learning_curves_png
 from trpo.runs.metrics import read_metrics

@@ -1,6 +1,6 @@
 """The throughput table times both backends on the same work."""
 
-from benchmarks.speed.quick_table import Size, time_update
+from benchmarks.speed.report.quick_table import Size, time_update
 
 
 def test_both_backends_are_timed_on_the_same_work():

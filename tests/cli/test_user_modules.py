@@ -239,7 +239,7 @@ SETTINGS = """
 import os, sys
 os.environ["HOME"] = sys.argv[1]
 os.chdir(sys.argv[1] + "/run")
-from trpo.user_modules import import_wandb
+from trpo.common.user_modules import import_wandb
 settings = import_wandb().setup().settings
 print(settings.base_url, settings.entity, settings.project, os.getcwd())
 """

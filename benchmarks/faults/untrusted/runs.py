@@ -116,7 +116,7 @@ def commanded(row: Row) -> None:
 
 def _counted(row: Row, part: str, what: str, tries: int, seed: int) -> None:
     """Tries in a process of their own, which ends at the first that is lost."""
-    module = f"benchmarks.faults.spoilt_{part}"
+    module = f"benchmarks.faults.untrusted.spoilt_{part}"
     command = [sys.executable, "-m", module, what, str(tries), str(seed)]
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     if result.returncode == 0:
