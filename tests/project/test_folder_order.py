@@ -1,4 +1,7 @@
-"""The folder list is the architecture: a folder imports only folders before its own."""
+"""The folder list is the architecture: a folder imports only folders before its own.
+
+`python -m tests.project.test_folder_order` prints the README's picture of it.
+"""
 
 import ast
 from pathlib import Path
@@ -56,6 +59,34 @@ TOP = {
         "pages", "versions",
     },
 }  # fmt: skip
+
+
+PACKAGES = {
+    "trpo": "neither framework: settings, data, environments, rollouts, loop, runs",
+    "trpo_jax": "JAX/Flax backend",
+    "trpo_torch": "PyTorch backend, the reference: the same folders and files",
+    "parity_tests": "the two compared, as a pytest suite and as `trpo parity`",
+    "benchmarks": "speed, learning, scale, faults",
+}
+
+
+def picture() -> str:
+    """Packages and their folders in the order of import, each with its first line."""
+    lines = ["```"]
+    for package, text in PACKAGES.items():
+        lines.append(f"{package + '/':17}{text}")
+        if package == "trpo_torch":
+            continue
+        for folder in ORDER[package]:
+            module = ast.parse((ROOT / package / folder / "__init__.py").read_text())
+            first = (ast.get_docstring(module) or "").splitlines()[0].rstrip(".")
+            lines.append(f"  {folder + '/':15}{first[0].lower()}{first[1:]}")
+    lines += [
+        f"{'tests/':17}tests of one package at a time, in folders like its own",
+        f"{'examples/':17}networks and callbacks of your own; tests run them",
+        "```",
+    ]
+    return "\n".join(lines)
 
 
 def imported(tree: ast.Module, package: str) -> list[tuple[int, str]]:
@@ -124,3 +155,12 @@ def test_a_folder_can_be_held_in_mind():
     most = {"trpo": 13, "trpo_jax": 9, "trpo_torch": 9, "parity_tests": 11}
     for package, number in most.items():
         assert len(ORDER[package]) <= number
+
+
+def test_the_readme_s_picture_is_of_these_folders():
+    text = (ROOT / "README.md").read_text()
+    assert picture() in text
+
+
+if __name__ == "__main__":
+    print(picture())  # noqa: T201
