@@ -11,7 +11,7 @@ from benchmarks.faults.checkpoints import scratch
 from benchmarks.faults.row import Row, Scenario, require
 from benchmarks.faults.runs import quiet
 from trpo.config.callbacks import CallbackConfig
-from trpo.config.choices import BOOLS, CHOICES, COUNTS, POSITIVE, RANGES
+from trpo.config.choices import BOOLS, COUNTS, POSITIVE, RANGES, choices_of
 from trpo.config.run import TrainConfig, TRPOConfig
 from trpo.point_circle import ENV_ID
 from trpo.runs.directory import RunDirectory
@@ -24,7 +24,7 @@ ENVIRONMENTS = (
 )  # fmt: skip
 # Small enough to train in a moment, else as far out as a field allows.
 AGENT: dict[str, tuple[Any, ...]] = {
-    **CHOICES,
+    **choices_of(TRPOConfig),
     **dict.fromkeys(BOOLS, (False, True)),
     **dict.fromkeys(COUNTS, (0, 1, 2, 3, 17)),
     **dict.fromkeys(POSITIVE, (1e-30, 1e-12, 1e-3, 1.0, 10.0, 1e6, 1e30)),

@@ -8,7 +8,7 @@ import pytest
 from tests.support.agents import (
     BACKENDS,
     OBS_DIM,
-    agent_module,
+    backend_module,
     fingerprint,
     make_agent,
     make_batch,
@@ -220,7 +220,8 @@ def test_zero_advantages_move_the_critic_alone(backend):
 def test_an_exception_in_the_critics_fit_undoes_the_update(
     monkeypatch, kind, error, updates
 ):
-    module, agent = agent_module("torch"), trained("torch", updates, **kind)
+    module = backend_module("torch", "agent.agent")
+    agent = trained("torch", updates, **kind)
     batch, real = make_batch(agent), module.fit_critic
     before = fingerprint(agent)
 
@@ -242,7 +243,7 @@ def test_an_exception_in_the_critics_fit_undoes_the_update(
 
 
 def test_the_jax_update_is_compiled_once_for_each_batch_shape():
-    update = agent_module("jax").update
+    update = backend_module("jax", "agent.update").update
     jnp = importlib.import_module("jax.numpy")
     # Sizes that no other test has, since agents of equal sizes share a compilation.
     sizes = {"policy_layer_sizes": (7,), "critic_layer_sizes": (3,)}

@@ -7,12 +7,13 @@ import torch
 from flax import nnx
 
 from tests.support.agents import BACKENDS, fingerprint, make_agent, make_batch
-from trpo.spaces.architecture import ACTIVATIONS
+from trpo.config.agent import TRPOConfig
+from trpo.config.choices import choices_of
 from trpo_jax.networks import mlp as jax_mlp
 from trpo_torch.networks import mlp as torch_mlp
 
 
-@pytest.mark.parametrize("name", ACTIVATIONS)
+@pytest.mark.parametrize("name", choices_of(TRPOConfig)["activation"])
 def test_an_activation_is_its_definition_and_alike_in_both(name):
     x = np.array([-90.0, -6.0, -0.7, -1e-3, 0.0, 1e-3, 0.7, 6.0, 90.0], np.float32)
     exact = torch.from_numpy(x.astype(np.float64))

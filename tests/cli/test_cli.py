@@ -74,7 +74,7 @@ def test_command_line_trains_evaluates_and_resumes(tmp_path, capsys, backend):
         (["train", "Pendulum-v1", "--num-envs", "0"], "num_envs"),
         (["train", "Pendulum-v1", "--target-kl", "-1"], "target_kl"),
         (["train", "Pendulum-v1", "--gamma", "1.5"], "gamma"),
-        (["train", "Pendulum-v1", "--optimizer-type", "rmsprop"], "optimizer_type"),
+        (["train", "Pendulum-v1", "--optimizer-type", "rmsprop"], "--optimizer-type"),
         (["train", "Pendulum-v1", "--policy-layer-sizes"], "policy_layer_sizes"),
     ],
 )

@@ -115,7 +115,7 @@ class AgentBase(AgentState):
             policy_layer_sizes=policy_layer_sizes,  # pyright: ignore[reportArgumentType]
             critic_layer_sizes=critic_layer_sizes,  # pyright: ignore[reportArgumentType]
             share_encoder=share_encoder,
-            recurrent=recurrent,
+            recurrent=recurrent,  # pyright: ignore[reportArgumentType]
             recurrent_size=recurrent_size,
             gamma=gamma,
             gae_lambda=gae_lambda,
@@ -129,12 +129,12 @@ class AgentBase(AgentState):
             value_minibatch_size=value_minibatch_size,
             max_grad_norm=max_grad_norm,
             normalize_advantages=normalize_advantages,
-            optimizer_type=optimizer_type,
+            optimizer_type=optimizer_type,  # pyright: ignore[reportArgumentType]
             sgd_momentum=sgd_momentum,
-            policy_distribution=self.head.of_reals,
-            initialization=initialization,
+            policy_distribution=self.head.of_reals,  # pyright: ignore[reportArgumentType]
+            initialization=initialization,  # pyright: ignore[reportArgumentType]
             initial_log_std=initial_log_std,
-            dtype=dtype,
+            dtype=dtype,  # pyright: ignore[reportArgumentType]
             **options,
         )
         self.custom_networks = CustomNetworks(policy_network, value_network)
@@ -165,10 +165,10 @@ class AgentBase(AgentState):
             policy_layer_sizes=self.config.policy_layer_sizes,
             critic_layer_sizes=self.config.critic_layer_sizes,
             initial_log_std=initial_log_std,
-            initialization=initialization,
+            initialization=initialization,  # pyright: ignore[reportArgumentType]
             architecture=self.architecture,
             share_encoder=share_encoder,
-            recurrent=recurrent,
+            recurrent=recurrent,  # pyright: ignore[reportArgumentType]
             recurrent_size=recurrent_size,
             seed=self.seed,
         )  # fmt: skip

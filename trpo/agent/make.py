@@ -3,11 +3,12 @@
 import dataclasses
 import importlib
 from types import ModuleType
-from typing import Any
+from typing import Any, get_args
 
 from trpo.common.determinism import set_environment
 from trpo.common.validation import require_choice
-from trpo.config.run import BACKENDS, TrainConfig
+from trpo.config.choices import Backend
+from trpo.config.run import TrainConfig
 from trpo.data.sequences import NONE
 from trpo.spaces.spaces import PolicySpec
 
@@ -29,7 +30,7 @@ def load_backend(name: str) -> ModuleType:
         ValueError: there is no such backend.
         MissingBackendError: its framework is not installed.
     """
-    require_choice("backend", name, BACKENDS)
+    require_choice("backend", name, get_args(Backend))
     module, needs = MODULES[name]
     try:
         return importlib.import_module(module)

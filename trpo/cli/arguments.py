@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
+from trpo.config.choices import Backend
 from trpo.config.ranks import RankArguments
 from trpo.config.run import TrainConfig
 
@@ -102,7 +103,7 @@ class EvaluateArguments:
     """Your own code that the run needs, in place of what it names."""
     trust: bool = False
     """Import whatever code the run names."""
-    backend: Literal["jax", "torch"] | None = None
+    backend: Backend | None = None
     """Framework to run in; by default the one that trained it."""
     device: str = "cpu"
     """Device of the framework."""

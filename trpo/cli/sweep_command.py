@@ -2,13 +2,14 @@
 
 import dataclasses
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import tyro
 
 from trpo.cli.arguments import Modules
 from trpo.common.user_modules import import_modules, typed_modules
 from trpo.common.validation import require_count
+from trpo.config.choices import Backend
 from trpo.sweeps.sweep import parse_values, run_sweep, sweep_runs
 
 
@@ -28,7 +29,7 @@ class SweepArguments:
     """NAME=VALUE,VALUE,… …: any options of `trpo train`; layer widths as 64x64."""
     seeds: int = 3
     """Seeds of each, from 0 up."""
-    backend: Literal["jax", "torch"] = "jax"
+    backend: Backend = "jax"
     """Framework that computes the agents."""
     total_steps: int | None = None
     """Environment steps of each run; by default the preset's."""

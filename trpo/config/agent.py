@@ -7,20 +7,20 @@ Generalized Advantage Estimation" (GAE).
 
 import dataclasses
 import math
+from typing import Literal
 
 from trpo.common.validation import (
     layer_sizes,
     make_plain,
     require_between,
     require_bool,
-    require_choice,
     require_count,
     require_positive,
     require_positive_or_none,
 )
-from trpo.config.choices import BOOLS, CHOICES, COUNTS, POSITIVE, RANGES
+from trpo.config.choices import BOOLS, COUNTS, POSITIVE, RANGES, require_choices
 from trpo.data.types import Rates
-from trpo.spaces.action_heads import GAUSSIAN
+from trpo.spaces.action_heads import PolicyDistribution
 from trpo.spaces.architecture import Architecture, Image
 
 
@@ -37,13 +37,13 @@ class TRPOConfig:
     """Units of each hidden layer of the policy network."""
     critic_layer_sizes: tuple[int, ...] = (64, 64)
     """Units of each hidden layer of the critic network."""
-    activation: str = "tanh"
+    activation: Literal["tanh", "relu", "elu", "gelu", "silu"] = "tanh"
     """Of the hidden layers: tanh, relu, elu, gelu (exact, by erf) or silu."""
     layer_norm: bool = False
     """Layer normalisation, with scale and shift, before each hidden activation."""
     share_encoder: bool = False
     """Critic of the policy's last hidden layer, which it sees and does not train."""
-    recurrent: str = "none"
+    recurrent: Literal["none", "gru", "lstm"] = "none"
     """Memory of policy and critic, each its own, before the layers: none, gru, lstm."""
     recurrent_size: int = 64
     """Units of a recurrent cell."""
@@ -65,7 +65,7 @@ class TRPOConfig:
     """Begin with this share of the last update's solution, in [0, 1], unless 0 is the
     better guess (Martens 2010, section 4.5, takes all; a share, as in Martens and
     Sutskever 2012, lets old directions fade). Costs one product. 0: begin with 0."""
-    preconditioner: str = "none"
+    preconditioner: Literal["none", "diagonal", "kronecker"] = "none"
     """Of conjugate gradient, for policies of dense layers: "diagonal" or "kronecker"
     (Martens and Grosse 2015's blocks), both damped; the same solution in fewer
     products. See `preconditioner.py`."""
@@ -75,7 +75,7 @@ class TRPOConfig:
     """Factor between consecutive line-search candidates, in (0, 1)."""
     backtrack_iters: int = 10
     """Most line-search candidates; the first is the full step."""
-    line_search: str = "sequential"
+    line_search: Literal["sequential", "batched", "none"] = "sequential"
     """Candidates "sequential", until one is good; "batched", all in one pass; "none":
     the full step s, s'(F + damping)s / 2 = target_kl, is taken if it is finite (natural
     policy gradient: Kakade 2001, "A Natural Policy Gradient")."""
@@ -88,13 +88,13 @@ class TRPOConfig:
     Of a recurrent critic, as many whole sequences as have that many, at least one."""
     max_grad_norm: float = 0.5
     """The critic's gradient is scaled down to this Euclidean norm."""
-    value_loss: str = "squared_error"
+    value_loss: Literal["squared_error", "huber"] = "squared_error"
     """Of the critic: "squared_error", or "huber" (linear beyond `huber_delta`)."""
     huber_delta: float = 1.0
     """Error, in scaled returns, beyond which "huber" is linear (Huber 1964)."""
     value_clip: float | None = None
     """Change of a value beyond which the loss gains nothing (PPO2). None: no bound."""
-    value_fit: str = "gradient"
+    value_fit: Literal["gradient", "gauss_newton", "lbfgs"] = "gradient"
     """How the critic is fitted: "gradient" (minibatches, `optimizer_type`), or by one
     step an epoch on the whole batch: "gauss_newton" (GAE, eq. 30) or "lbfgs"."""
     value_damping: float = 0.1
@@ -103,17 +103,17 @@ class TRPOConfig:
     """Of "gauss_newton": radius epsilon of the values' trust region (GAE, eq. 30)."""
     normalize_advantages: bool = True
     """Subtract mean and divide by population standard deviation, once per batch."""
-    optimizer_type: str = "adam"
+    optimizer_type: Literal["adam", "sgd"] = "adam"
     """Critic's optimiser: "adam" (epsilon 1e-5) or "sgd" (with momentum)."""
     sgd_momentum: float = 0.9
     """Momentum of "sgd", in [0, 1)."""
-    policy_distribution: str = GAUSSIAN
+    policy_distribution: PolicyDistribution = "gaussian"
     """Of Box actions: gaussian, squashed_gaussian, either with _state_std appended."""
-    initialization: str = "orthogonal"
+    initialization: Literal["orthogonal", "torch", "flax"] = "orthogonal"
     """Of weights: orthogonal, or as a framework's own linear layers, torch or flax."""
     initial_log_std: float = 0.0
     """Initial log standard deviation of every action dimension, in [-20, 2]."""
-    fisher_product: str = "gauss_newton"
+    fisher_product: Literal["gauss_newton", "kl_hessian"] = "gauss_newton"
     """Fisher-vector product: "gauss_newton" (J' M J) or "kl_hessian" (of mean KL)."""
     fisher_every: int = 1
     """Fisher products are means over every k-th sample, the first one included, as
@@ -137,9 +137,9 @@ class TRPOConfig:
     batch_chunk_size: int | None = None
     """Samples of which policy and critic keep activations at a time, computing them
     anew for each product, so that memory does not grow with the batch. None: all."""
-    dtype: str = "float32"
+    dtype: Literal["float32", "float64"] = "float32"
     """Precision of weights and arithmetic: "float32" or "float64"."""
-    matmul_precision: str = "float32"
+    matmul_precision: Literal["float32", "tf32", "bfloat16"] = "float32"
     """Matrix products on accelerators: "float32", or the faster "tf32", "bfloat16"."""
 
     def __post_init__(self) -> None:
@@ -152,8 +152,7 @@ class TRPOConfig:
         self._check_numbers()
         for name in BOOLS:
             require_bool(name, getattr(self, name))
-        for name, choices in CHOICES.items():
-            require_choice(name, getattr(self, name), choices)
+        require_choices(self)
 
     def _check_numbers(self) -> None:
         for name, (low, high) in RANGES.items():

@@ -1,17 +1,13 @@
-"""What a configuration's fields may be: named choices, counts, ranges."""
+"""Counts, ranges and choices that the fields of a configuration may have."""
 
+import functools
 import math
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
-from trpo.common.validation import LARGEST_COUNT
-from trpo.data.sequences import RECURRENT
-from trpo.spaces.action_heads import POLICY_DISTRIBUTIONS
-from trpo.spaces.architecture import ACTIVATIONS
+from trpo.common.validation import LARGEST_COUNT, require_choice
 
 
 STOP, DROP = "stop", "drop"
-ON_BAD_DATA = (STOP, DROP)
-
-
 # Checkpoints are named by steps of 12 digits.
 LARGEST_STEP = 10**12 - 1
 LARGEST_BATCH = 2**30
@@ -20,20 +16,6 @@ MOST_EPISODES = 100_000
 # Seconds; beyond, the system's own clocks overflow.
 LONGEST_WAIT = 1e6
 
-CHOICES = {
-    "activation": ACTIVATIONS,
-    "recurrent": RECURRENT,
-    "optimizer_type": ("adam", "sgd"),
-    "value_loss": ("squared_error", "huber"),
-    "value_fit": ("gradient", "gauss_newton", "lbfgs"),
-    "policy_distribution": POLICY_DISTRIBUTIONS,
-    "initialization": ("orthogonal", "torch", "flax"),
-    "fisher_product": ("gauss_newton", "kl_hessian"),
-    "preconditioner": ("none", "diagonal", "kronecker"),
-    "line_search": ("sequential", "batched", "none"),
-    "dtype": ("float32", "float64"),
-    "matmul_precision": ("float32", "tf32", "bfloat16"),
-}
 # Lowest and highest that is allowed: the highest is far above what anyone trains with,
 # and below what would take a machine's memory or never return.
 COUNTS = {
@@ -76,5 +58,21 @@ RUN_COUNTS = {
     "eval_interval": (0, LARGEST_COUNT),
     "environment_restarts": (0, LARGEST_COUNT),
 }
-BACKENDS = ("jax", "torch")
-VECTORIZATIONS = ("sync", "async", "ray", "envpool")
+Backend = Literal["jax", "torch"]
+
+
+@functools.cache
+def choices_of(kind: type) -> dict[str, tuple[str, ...]]:
+    """Fields whose annotation is a `Literal`, by name, with their values."""
+    hints = get_type_hints(kind).items()
+    return {n: get_args(hint) for n, hint in hints if get_origin(hint) is Literal}
+
+
+def require_choices(config: Any) -> None:
+    """Raise ValueError, naming field and choices, unless each such field has one.
+
+    Args:
+        config: A dataclass.
+    """
+    for name, choices in choices_of(type(config)).items():
+        require_choice(name, getattr(config, name), choices)

@@ -14,7 +14,6 @@ from trpo.common.validation import (
     make_plain,
     require_between,
     require_bool,
-    require_choice,
     require_count,
     require_positive,
     require_positive_or_none,
@@ -25,13 +24,12 @@ from trpo.common.validation import (
 from trpo.config.agent import TRPOConfig as TRPOConfig
 from trpo.config.callbacks import CallbackConfig
 from trpo.config.choices import (
-    BACKENDS,
     LARGEST_BATCH,
     LARGEST_STEP,
     LONGEST_WAIT,
-    ON_BAD_DATA,
     RUN_COUNTS,
-    VECTORIZATIONS,
+    Backend,
+    require_choices,
 )
 from trpo.config.schedules import scheduled_rates
 from trpo.data.types import Rates
@@ -53,7 +51,7 @@ class TrainConfig:
     modules: tuple[str, ...] = ()
     """Your own code, imported first: it registers the environment. Dotted names, or
     paths of .py files or packages, whose folder goes to the end of sys.path."""
-    backend: Literal["jax", "torch"] = "jax"
+    backend: Backend = "jax"
     """Framework that computes the agent."""
     device: str = "cpu"
     """Device of the framework: cpu, cuda, cuda:1, or tpu (JAX)."""
@@ -109,9 +107,7 @@ class TrainConfig:
         make_plain(self)
         require_text("env_id", self.env_id, "the id of an environment")
         object.__setattr__(self, "modules", module_names(self.modules))
-        require_choice("backend", self.backend, BACKENDS)
-        require_choice("vectorization", self.vectorization, VECTORIZATIONS)
-        require_choice("on_bad_data", self.on_bad_data, ON_BAD_DATA)
+        require_choices(self)
         require_positive("environment_timeout", self.environment_timeout)
         require_between(
             "environment_timeout", self.environment_timeout, 0.0, LONGEST_WAIT

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 
 
 NONE, GRU, LSTM = "none", "gru", "lstm"
-RECURRENT = (NONE, GRU, LSTM)
 
 
 class CellKind(NamedTuple):

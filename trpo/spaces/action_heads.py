@@ -5,7 +5,7 @@ Each distribution is a file of this name in either backend and a row of `FAMILIE
 
 import dataclasses
 import functools
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 
@@ -52,12 +52,13 @@ FAMILIES = {
     MIXED_STATE_STD: Family(discrete=False, free_log_std=False),
 }
 # Those that a Box of actions can have.
-POLICY_DISTRIBUTIONS = (
-    GAUSSIAN,
-    GAUSSIAN_STATE_STD,
-    SQUASHED_GAUSSIAN,
-    SQUASHED_GAUSSIAN_STATE_STD,
-)
+PolicyDistribution = Literal[
+    "gaussian",
+    "gaussian_state_std",
+    "squashed_gaussian",
+    "squashed_gaussian_state_std",
+]
+POLICY_DISTRIBUTIONS = get_args(PolicyDistribution)
 # Real entries together with choices, and what their reals alone would have.
 MIXTURES = {MIXED: GAUSSIAN, MIXED_STATE_STD: GAUSSIAN_STATE_STD}
 

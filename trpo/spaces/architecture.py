@@ -4,7 +4,6 @@ import dataclasses
 from typing import NamedTuple
 
 
-ACTIVATIONS = ("tanh", "relu", "elu", "gelu", "silu")
 # Those whose slope is a function of their value: `mlp.py` differentiates by hand.
 BY_HAND = ("tanh", "relu", "elu")
 LAYER_NORM_EPSILON = 1e-5
@@ -95,7 +94,7 @@ class Architecture:
     """How a network is built; hashable, so that JAX may jit on it.
 
     Args:
-        activation: Of the hidden layers, one of `ACTIVATIONS`.
+        activation: Of the hidden layers, a name of `TRPOConfig.activation`.
         layer_norm: Normalise each hidden layer's sums over its units, before the
             activation, then scale and shift each unit by learned numbers (Ba et al.
             2016, "Layer Normalization", eq. 4; 1e-5 is added to the variance).
