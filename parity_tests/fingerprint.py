@@ -44,7 +44,7 @@ def programs() -> Iterator[tuple[str, str]]:
 
     from trpo.common.random_streams import minibatch_orders
     from trpo.config.presets import preset_config
-    from trpo.data.types import Batch, Rates
+    from trpo.data.batch import Batch, Rates
     from trpo_jax.agent import update as compiled
     from trpo_jax.agent.agent import TRPOAgent
     from trpo_jax.loop.program import run_chunk

@@ -13,7 +13,7 @@ _EXPORTS = {
     "evaluate": "trpo.rollout.evaluation",
     "load_agent": "trpo.runs.directory",
     "make_agent": "trpo.agent.make",
-    "StepStatus": "trpo.data.types",
+    "StepStatus": "trpo.data.report",
 }
 
 __all__ = list(_EXPORTS)  # pyright: ignore[reportUnsupportedDunderAll]

@@ -12,7 +12,7 @@ import numpy as np
 
 from trpo.common.closing import closing
 from trpo.config.run import TrainConfig
-from trpo.data.types import Rollout
+from trpo.data.rollout import Rollout
 from trpo.rank_training import state_without_others
 from trpo.ranks import Ranks
 from trpo.training.progress import Progress

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from trpo.data.types import Episode, Rollout
+from trpo.data.rollout import Episode, Rollout
 from trpo.ranks import Alone, concatenated
 
 

@@ -1,11 +1,10 @@
 """The process of one run of a sweep; started by `trpo.sweeps.sweep`, not for users."""
 
 import json
-import os
 import sys
 from pathlib import Path
 
-from trpo.common.compilation_cache import enable_compilation_cache
+from trpo.common.framework_settings import prepare_frameworks
 from trpo.common.signals import stop_signals
 from trpo.common.terminal import Terminal, safe_streams
 from trpo.config.run import TrainConfig
@@ -29,9 +28,7 @@ def main() -> None:
 
 def make(run_dir: Path, config: TrainConfig) -> None:
     """Make the run, or continue it from its newest checkpoint, if it has one."""
-    if config.agent.dtype == "float64":
-        os.environ.setdefault("JAX_ENABLE_X64", "1")
-    enable_compilation_cache()
+    prepare_frameworks(config.agent.dtype, config.deterministic)
     from trpo.runs.directory import RunDirectory
     from trpo.runs.train import train_run
 

@@ -15,7 +15,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from trpo.agent.sharding import Minibatches, Shards
 from trpo.config.run import TRPOConfig
-from trpo.data.types import Batch, Rates
+from trpo.data.batch import Batch, Rates
 from trpo_jax.agent.update import TRPOState, pure_update
 from trpo_jax.devices import reduction
 from trpo_jax.devices.reduction import AXIS, Shard

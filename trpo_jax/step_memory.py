@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Float
 
 from trpo.config.run import TRPOConfig
-from trpo.data.types import StepStatus
+from trpo.data.report import StepStatus
 
 
 class StepMemory(NamedTuple):

@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from trpo.config.run import TRPOConfig
-from trpo.data.types import StepStatus
+from trpo.data.report import StepStatus
 
 
 class StepMemory(NamedTuple):

@@ -11,7 +11,7 @@ from benchmarks.faults.checkpoints import scratch
 from benchmarks.faults.row import Row, Scenario, require
 from benchmarks.faults.runs import BACKENDS, closing, config, digest, quiet, said_on
 from trpo.runs.checkpoint import load_checkpoint, newest_checkpoint, save_checkpoint
-from trpo.runs.compiled_commands import resume_compiled, train_compiled
+from trpo.runs.compiled import resume_compiled, train_compiled
 from trpo.runs.directory import RunDirectory, RunDirectoryError
 from trpo.runs.metrics import read_metrics
 from trpo.runs.train import train_run

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 from unittest import mock
 
-import trpo.agent.checks
+import trpo.agent.base
 import trpo.agent.state
 import trpo.common.files
 import trpo.config.agent
@@ -65,7 +65,7 @@ DEFECTS = {
         updates.at_each_line("torch"), 30,
     ),
     "validation of batches removed": Defect(
-        lambda: mock.patch.object(trpo.agent.checks, "require_finite", _nothing),
+        lambda: mock.patch.object(trpo.agent.base, "require_finite", _nothing),
         updates.poisoned, 20,
     ),
     "validation of checkpoints removed": Defect(

@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, Phase, given, settings, strategies as st
 
 from benchmarks.faults.row import Row, Scenario, require
 from trpo.agent.make import load_backend
-from trpo.data.types import StepStatus
+from trpo.data.report import StepStatus
 
 
 BACKENDS = ("torch", "jax")

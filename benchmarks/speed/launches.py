@@ -14,7 +14,7 @@ import numpy as np
 from benchmarks.speed.problems import Size, make_problem
 from benchmarks.speed.subjects import CG_ITERATIONS, EPOCHS, MINIBATCH
 from trpo.common.random_streams import minibatch_orders
-from trpo.data.types import Batch, Rates
+from trpo.data.batch import Batch, Rates
 
 
 # Instructions that name, regroup or repeat data, and start nothing.

@@ -18,7 +18,7 @@ from parity_tests.reference.step_options import DAMPING, SOLUTION
 from parity_tests.reference.update import Stages, Teacher, teach
 from trpo.data.advantages import generalized_advantages, normalize_advantages
 from trpo.data.normalization import ObservationNormalizer
-from trpo.data.types import METRIC_NAMES
+from trpo.data.report import METRIC_NAMES
 
 
 BRIDGES = {"torch": bridge_torch, "jax": bridge_jax}

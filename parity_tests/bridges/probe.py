@@ -16,7 +16,7 @@ from parity_tests.problems.cases import Case
 from parity_tests.problems.golden import GoldenCase
 from parity_tests.reference import networks as reference
 from parity_tests.reference.networks import Network
-from trpo.data.types import Batch
+from trpo.data.batch import Batch
 from trpo.spaces.action_heads import GAUSSIAN
 from trpo.spaces.architecture import PLAIN
 from trpo_jax.agent import state as jax_state

@@ -16,7 +16,7 @@ from parity_tests.reference.update import Stages
 from parity_tests.rings import rings
 from parity_tests.rings.evidence import Evidence, collect
 from trpo.agent.constrained import without_prefix
-from trpo.data.constrained_types import COST_METRICS, StepKind
+from trpo.data.report import COST_METRICS, StepKind
 
 
 SEEDS = 3

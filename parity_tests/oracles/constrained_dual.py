@@ -10,7 +10,7 @@ import scipy.optimize
 import torch
 
 from parity_tests.common.tolerances import assert_parity
-from trpo.data.constrained_types import StepKind
+from trpo.data.report import StepKind
 from trpo_jax.policy_step import constrained_dual as jax_dual
 from trpo_torch.policy_step import constrained_dual as torch_dual
 

@@ -9,7 +9,8 @@ from gymnasium import spaces
 from parity_tests import bridges
 from parity_tests.problems import cases
 from parity_tests.reference.problem import Problem
-from trpo.data.types import Rates, StepStatus
+from trpo.data.batch import Rates
+from trpo.data.report import StepStatus
 from trpo.spaces.action_heads import SQUASHED_GAUSSIAN
 from trpo.spaces.spaces import policy_spec
 

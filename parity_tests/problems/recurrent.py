@@ -8,8 +8,9 @@ import numpy as np
 from parity_tests.common.canonical import Arrays, round32
 from parity_tests.reference import recurrent as reference
 from trpo.agent.make import load_backend
-from trpo.data.sequences import CELLS, Memory
+from trpo.data.hidden_state import Memory
 from trpo.spaces.action_heads import CATEGORICAL, GAUSSIAN
+from trpo.spaces.architecture import CELLS
 
 
 STEPS, ENVS, OBS_DIM, SIZE = 6, 3, 3, 4
@@ -28,7 +29,7 @@ class RecurrentProblem(NamedTuple):
         kind: of the cell.
         options: of the agent, beside `OPTIONS`.
         state: canonical weights.
-        batch: fields of `trpo.data.sequences.SequenceBatch`.
+        batch: fields of `trpo.data.batch.SequenceBatch`.
         probe: [p] a vector for Fisher products.
     """
 

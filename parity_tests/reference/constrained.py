@@ -19,7 +19,7 @@ from parity_tests.reference.distributions import of_problem
 from parity_tests.reference.networks import Noise, exact
 from parity_tests.reference.problem import ConstrainedProblem
 from parity_tests.reference.update import CGRun, Search, Stages
-from trpo.data.constrained_types import StepKind
+from trpo.data.report import StepKind
 
 
 # The cost critic's names for what the critic's stages are called.

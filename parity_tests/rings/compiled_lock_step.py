@@ -21,7 +21,8 @@ from trpo.common.random_streams import (
 )
 from trpo.config.presets import preset_config
 from trpo.config.run import TrainConfig
-from trpo.data.types import Batch, Rates, Rollout
+from trpo.data.batch import Batch, Rates
+from trpo.data.rollout import Rollout
 from trpo.rollout.collector import RolloutCollector
 from trpo.training.trainer import Trainer
 from trpo_jax.loop import iteration as compiled_iteration, rollout as compiled_rollout

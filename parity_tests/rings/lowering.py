@@ -9,7 +9,7 @@ from jax import export
 from parity_tests import bridges
 from parity_tests.problems import cases
 from trpo.common.random_streams import minibatch_orders
-from trpo.data.types import Batch, Rates
+from trpo.data.batch import Batch, Rates
 from trpo_jax.agent import update as compiled
 
 

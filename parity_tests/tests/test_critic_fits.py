@@ -14,7 +14,7 @@ from parity_tests.common.process_setup import QUICK
 from parity_tests.problems import cases
 from parity_tests.reference import critic as reference_critic
 from trpo.config.run import TRPOConfig
-from trpo.data.types import Batch
+from trpo.data.batch import Batch
 from trpo_jax import lbfgs as jax_lbfgs
 from trpo_jax.agent import state as jax_state
 from trpo_jax.agent.update import build_value_optimizer

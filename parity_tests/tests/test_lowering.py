@@ -8,7 +8,7 @@ import torch
 from parity_tests import bridges
 from parity_tests.problems import cases
 from parity_tests.rings.lowering import arguments, check_full_precision, lower_for_cuda
-from trpo.data.types import Rates
+from trpo.data.batch import Rates
 from trpo_jax.agent import update as compiled
 
 

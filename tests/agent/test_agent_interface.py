@@ -13,7 +13,8 @@ from tests.support.agents import (
     make_batch,
     native,
 )
-from trpo.data.types import METRIC_NAMES, Batch, StepStatus
+from trpo.data.batch import Batch
+from trpo.data.report import METRIC_NAMES, StepStatus
 
 
 pytestmark = pytest.mark.parametrize("backend", BACKENDS)

@@ -13,7 +13,7 @@ from tests.support.agents import (
     make_agent,
     make_batch,
 )
-from trpo.data.types import StepStatus
+from trpo.data.report import StepStatus
 
 
 both = pytest.mark.parametrize("backend", BACKENDS)

@@ -16,8 +16,7 @@ from tests.support.agents import (
     make_agent,
     make_batch,
 )
-from trpo.data.constrained_types import COST_METRICS, StepKind
-from trpo.data.types import StepStatus
+from trpo.data.report import COST_METRICS, StepKind, StepStatus
 
 
 NO_LIMIT = -np.inf

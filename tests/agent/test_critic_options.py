@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from tests.support.agents import BACKENDS, fingerprint, make_agent
-from trpo.data.types import StepStatus
+from trpo.data.report import StepStatus
 
 
 OPTIONS = {

@@ -14,12 +14,12 @@ import tests.support.memory_environments  # noqa: F401  (registers TrpoTest/…)
 from tests.support.agents import BACKENDS, as_array, fingerprint, native
 from trpo.agent.make import load_backend
 from trpo.config.presets import preset_config
-from trpo.data.sequences import Memory
+from trpo.data.hidden_state import Memory
 from trpo.environments.make import make_environment
 from trpo.rollout.acting import player_of
 from trpo.rollout.collector import RolloutCollector
 from trpo.rollout.evaluation import record_video
-from trpo.runs.compiled_commands import train_compiled
+from trpo.runs.compiled import train_compiled
 from trpo.training.trainer import Trainer
 
 

@@ -15,7 +15,8 @@ from tests.support.agents import (
     updated,
 )
 from trpo.agent.make import load_backend
-from trpo.data.types import Batch, StepStatus
+from trpo.data.batch import Batch
+from trpo.data.report import StepStatus
 
 
 both = pytest.mark.parametrize("backend", BACKENDS)

@@ -11,7 +11,7 @@ from jax.flatten_util import ravel_pytree
 
 from tests.support.product_library import force_library
 from trpo import chunks
-from trpo.data.types import Batch
+from trpo.data.batch import Batch
 from trpo_jax import TRPOAgent as JaxAgent
 from trpo_jax.networks import mlp as jax_mlp
 from trpo_jax.policy_step import fisher as jax_fisher

@@ -18,7 +18,7 @@ from tests.support.agents import (
     make_batch,
     native,
 )
-from trpo.data.types import METRIC_NAMES
+from trpo.data.report import METRIC_NAMES
 
 
 pytestmark = pytest.mark.parametrize("backend", BACKENDS)

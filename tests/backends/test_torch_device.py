@@ -12,7 +12,7 @@ from tests.support.agents import as_array, fingerprint, make_agent, make_batch
 from tests.support.device_agents import KINDS, batch_of, make, mask_of, observations
 from tests.support.simulated_device import DEVICE, SimulatedDevice
 from trpo.config.run import TrainConfig, TRPOConfig
-from trpo.data.types import StepStatus
+from trpo.data.report import StepStatus
 from trpo.rollout.evaluation import evaluate
 from trpo.training.trainer import Trainer
 

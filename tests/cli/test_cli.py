@@ -13,7 +13,7 @@ import pytest
 import tests.support.counting_environments  # noqa: F401  (registers TrpoTest/…)
 from trpo.cli import spaces_table as comparison
 from trpo.cli.main import main
-from trpo.data.types import METRIC_NAMES
+from trpo.data.report import METRIC_NAMES
 from trpo.runs.metrics import read_metrics
 
 

@@ -15,9 +15,13 @@ import pytest
 from trpo.cli.main import main
 from trpo.common.terminal import Terminal
 from trpo.config.presets import preset_config
-from trpo.data.types import METRIC_NAMES
-from trpo.runs.compiled import LONGEST_CHUNK, CompiledSession
-from trpo.runs.compiled_commands import resume_compiled, train_compiled
+from trpo.data.report import METRIC_NAMES
+from trpo.runs.compiled import (
+    LONGEST_CHUNK,
+    CompiledSession,
+    resume_compiled,
+    train_compiled,
+)
 from trpo.runs.directory import RunDirectory, RunDirectoryError, load_agent
 from trpo.runs.metrics import read_metrics
 from trpo.runs.train import EVALUATION_COLUMNS

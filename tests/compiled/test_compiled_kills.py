@@ -12,8 +12,12 @@ from tests.compiled.test_compiled_command import small
 from trpo.cli.main import main
 from trpo.common.files import FileError
 from trpo.common.terminal import Terminal
-from trpo.runs.compiled import CompiledSession, MembersSaver
-from trpo.runs.compiled_commands import resume_compiled, train_compiled
+from trpo.runs.compiled import (
+    CompiledSession,
+    MembersSaver,
+    resume_compiled,
+    train_compiled,
+)
 from trpo.runs.directory import RunDirectory
 
 

@@ -6,7 +6,7 @@
 import pytest
 
 from trpo.config.presets import preset_config
-from trpo.runs.compiled_commands import train_compiled
+from trpo.runs.compiled import train_compiled
 
 
 @pytest.mark.slow

@@ -10,9 +10,9 @@ import pytest
 
 from tests.compiled.test_compiled_command import small
 from trpo.common.random_streams import device_key
-from trpo.data.types import Rates
+from trpo.config.agent import SWEEPABLE
+from trpo.data.batch import Rates
 from trpo.rollout.transitions import NonFiniteTransitionError
-from trpo.runs.members import SWEEPABLE
 from trpo.spaces.action_heads import Head
 from trpo_jax.loop import statistics as compiled_statistics
 from trpo_jax.loop.environment import (

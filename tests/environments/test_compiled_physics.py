@@ -10,7 +10,7 @@ import pytest
 
 from trpo.config.presets import preset_config
 from trpo.environments.make import UnknownEnvironmentError, make_environment
-from trpo.runs.compiled_commands import train_compiled
+from trpo.runs.compiled import train_compiled
 from trpo.runs.directory import RunDirectory
 
 

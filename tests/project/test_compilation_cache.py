@@ -10,12 +10,12 @@ import pytest
 
 SHOW = """
 import os
-from trpo.common.compilation_cache import enable_compilation_cache
+from trpo.common.framework_settings import enable_compilation_cache
 enable_compilation_cache()
 print(os.environ.get("JAX_COMPILATION_CACHE_DIR"))
 """
 COMPILE = """
-from trpo.common.compilation_cache import enable_compilation_cache
+from trpo.common.framework_settings import enable_compilation_cache
 enable_compilation_cache()
 import trpo_jax
 agent = trpo_jax.TRPOAgent(3, 1, -1, 1, "cpu", (8,), (8,))

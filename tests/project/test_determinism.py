@@ -9,7 +9,7 @@ from typing import Literal
 
 import pytest
 
-from trpo.common.determinism import CUBLAS, XLA_FLAG
+from trpo.common.framework_settings import CUBLAS, XLA_FLAG
 from trpo.config.run import TrainConfig, TRPOConfig
 from trpo.training.trainer import Trainer
 

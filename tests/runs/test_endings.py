@@ -13,7 +13,7 @@ from trpo.callbacks.base import Callback
 from trpo.cli.main import main
 from trpo.common.closing import closing, noted
 from trpo.config.presets import preset_config
-from trpo.runs.compiled_commands import train_compiled
+from trpo.runs.compiled import train_compiled
 from trpo.runs.directory import RunDirectory
 from trpo.runs.metrics import MetricsWriter
 from trpo.runs.train import train_run

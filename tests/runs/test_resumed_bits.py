@@ -8,7 +8,7 @@ from trpo.agent.make import load_backend
 from trpo.common.machine import available_cores, processor_name
 from trpo.config.presets import preset_config
 from trpo.runs import directory as run_directory
-from trpo.runs.compiled_commands import resume_compiled, train_compiled
+from trpo.runs.compiled import resume_compiled, train_compiled
 from trpo.runs.directory import RunDirectory, computed_otherwise
 from trpo.runs.train import train_run
 

@@ -16,7 +16,7 @@ from tests.support.waiting import PATIENCE, until
 from trpo.callbacks.base import Callback
 from trpo.common.signals import ASKING, stop_signals
 from trpo.config.presets import preset_config
-from trpo.runs.compiled_commands import resume_compiled, train_compiled
+from trpo.runs.compiled import resume_compiled, train_compiled
 from trpo.runs.directory import RunDirectory
 from trpo.runs.metrics import read_metrics
 from trpo.runs.train import train_run

@@ -10,7 +10,7 @@ from tests.support.agents import BACKENDS
 from tests.support.training_runs import assert_resumes_exactly
 from trpo.cli.main import main
 from trpo.config.presets import preset_config
-from trpo.data.constrained_types import StepKind
+from trpo.data.report import StepKind
 from trpo.environments.step_costs import CostError
 from trpo.point_circle import ENV_ID
 from trpo.runs.curves import COST_PANEL, load_runs, panels_of, points

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from trpo.agent.sharding import Minibatches, Shards
-from trpo.data.types import Batch, Rates, UpdateReport
+from trpo.data.batch import Batch, Rates
+from trpo.data.report import UpdateReport
 from trpo.ranks import Alone
 
 

@@ -5,7 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from trpo.data.types import Batch
+from trpo.data.batch import Batch, SequenceBatch
+from trpo.data.hidden_state import Memory
 
 
 # Largest absolute value of what enters arithmetic in a dtype. In float32: that whose
@@ -14,7 +15,7 @@ from trpo.data.types import Batch
 # return of rewards up to x is 10^12 x at most, and the sum of squared deviations of as
 # many of them 10^12 (2 * 10^12 x)^2, which overflows above 6 * 10^135.
 LARGEST = {"float32": 2.0**64, "float64": 1e130}
-REQUIRED = tuple(n for n in Batch._fields if n not in Batch._field_defaults)
+REQUIRED_SAMPLES = tuple(n for n in Batch._fields if n not in Batch._field_defaults)
 
 
 def real_array(name: str, array: Any) -> np.ndarray:
@@ -86,15 +87,18 @@ def batch_fields(batch: Mapping[str, Any] | Batch) -> dict[str, Any]:
     """
     if isinstance(batch, Batch):
         return {
-            n: a for n, a in batch._asdict().items() if n in REQUIRED or a is not None
+            n: a
+            for n, a in batch._asdict().items()
+            if n in REQUIRED_SAMPLES or a is not None
         }
     if not isinstance(batch, Mapping):
         raise ValueError(f"`batch`: expected a mapping or a Batch, got {type(batch)}.")
-    if missing := [name for name in REQUIRED if name not in batch]:
+    if missing := [name for name in REQUIRED_SAMPLES if name not in batch]:
         raise ValueError(
-            f"`batch`: expected the fields {list(REQUIRED)}, got no {missing[0]!r}."
+            f"`batch`: expected the fields {list(REQUIRED_SAMPLES)}, got no "
+            f"{missing[0]!r}."
         )
-    fields = {name: batch[name] for name in REQUIRED}
+    fields = {name: batch[name] for name in REQUIRED_SAMPLES}
     if batch.get("action_mask") is not None:
         fields["action_mask"] = batch["action_mask"]
     return fields
@@ -136,3 +140,61 @@ def action_bounds(low: Any, high: Any, act_dim: int) -> tuple[np.ndarray, np.nda
             f"and {arrays[1]}."
         )
     return arrays[0], arrays[1]
+
+
+REQUIRED_SEQUENCES = tuple(
+    n for n in SequenceBatch._fields if n not in SequenceBatch._field_defaults
+)
+
+
+def sequence_fields(batch: Mapping[str, Any] | SequenceBatch) -> SequenceBatch:
+    """The batch's fields.
+
+    Raises:
+        ValueError: one is missing, or `batch` is no mapping.
+    """
+    if isinstance(batch, SequenceBatch):
+        return batch
+    if not isinstance(batch, Mapping):
+        raise ValueError(
+            f"`batch`: expected a mapping or a SequenceBatch, got {type(batch)}."
+        )
+    if missing := [name for name in REQUIRED_SEQUENCES if name not in batch]:
+        raise ValueError(
+            f"`batch`: expected the fields {list(REQUIRED_SEQUENCES)}, got no "
+            f"{missing[0]!r}."
+        )
+    return SequenceBatch(*(batch.get(name) for name in SequenceBatch._fields))
+
+
+def marks(name: str, given: Any, shape: tuple[int, int]) -> np.ndarray:
+    """`given` as bool [T, B].
+
+    Raises:
+        ValueError: it has another shape, or entries that are neither 0 nor 1.
+    """
+    array = real_array(name, given)
+    require_shape(name, array, shape)
+    if not np.isin(array, (0, 1)).all():
+        raise ValueError(f"`{name}`: expected True and False alone, or 1 and 0.")
+    return array.astype(bool)
+
+
+def check_memory(name: str, given: Any, rows: int, size: int) -> Memory:
+    """`given` as a Memory of `rows` environments, unconverted.
+
+    Raises:
+        ValueError: it is no pair of finite arrays [rows, size].
+    """
+    if not (isinstance(given, tuple | list) and len(given) == 2):
+        raise ValueError(
+            f"`{name}`: expected a trpo.data.hidden_state.Memory, as `act` returns it, "
+            f"got {given!r}."
+        )
+    for field, array in zip(Memory._fields, given, strict=True):
+        label = f"{name}.{field}"
+        shaped = array if hasattr(array, "shape") else real_array(label, array)
+        require_shape(label, shaped, (rows, size))
+        if isinstance(shaped, np.ndarray):
+            require_finite(label, real_array(label, shaped))
+    return Memory(*given)

@@ -8,8 +8,8 @@ import numpy as np
 
 from trpo.agent.base import AgentBase
 from trpo.common.random_streams import Purpose
-from trpo.data.constrained_types import ConstrainedBatch, Costs
-from trpo.data.sequences import NONE
+from trpo.data.batch import ConstrainedBatch, Costs
+from trpo.spaces.architecture import NONE
 from trpo.spaces.initialization import initial_weights
 
 
@@ -60,13 +60,13 @@ class ConstrainedAgentBase(AgentBase):
 
         Args:
             batch: Also `cost_advantages` and `cost_returns`, each [N] or [N, 1], and
-                the number `cost_excess`; see `trpo.data.constrained_types.Costs`.
+                the number `cost_excess`; see `trpo.data.batch.Costs`.
             target_kl: This update's trust-region radius; the configuration's if None.
             value_lr: This update's learning rate of both critics; likewise.
 
         Returns:
-            The metrics, under `trpo.data.types.METRIC_NAMES` and
-            `trpo.data.constrained_types.COST_METRICS`.
+            The metrics, under `trpo.data.report.METRIC_NAMES` and
+            `trpo.data.report.COST_METRICS`.
 
         Raises:
             ValueError: a field is missing, empty, wrongly shaped or not finite (the

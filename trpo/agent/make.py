@@ -5,11 +5,11 @@ import importlib
 from types import ModuleType
 from typing import Any, get_args
 
-from trpo.common.determinism import set_environment
+from trpo.common.framework_settings import set_deterministic_flags
 from trpo.common.validation import require_choice
 from trpo.config.choices import Backend
 from trpo.config.run import TrainConfig
-from trpo.data.sequences import NONE
+from trpo.spaces.architecture import NONE
 from trpo.spaces.spaces import PolicySpec
 
 
@@ -65,7 +65,7 @@ def make_agent(  # noqa: ANN201
     # The spec's head is what that and the action space have made.
     del hyperparameters["policy_distribution"]
     if config.deterministic:
-        set_environment()
+        set_deterministic_flags()
     module = load_backend(config.backend)
     if config.deterministic:
         module.devices.device.use_deterministic_kernels()

@@ -7,10 +7,16 @@ from typing import Any
 import numpy as np
 
 from trpo.agent.base import AgentBase
-from trpo.agent.batch_checks import real_array, require_shape
-from trpo.agent.sequence_checks import check_memory, marks, sequence_fields
-from trpo.data.sequences import CELLS, GRU, NONE, Memory, SequenceBatch, Sequences
-from trpo.data.types import Batch
+from trpo.agent.batch_checks import (
+    check_memory,
+    marks,
+    real_array,
+    require_shape,
+    sequence_fields,
+)
+from trpo.data.batch import Batch, SequenceBatch, Sequences
+from trpo.data.hidden_state import Memory
+from trpo.spaces.architecture import CELLS, GRU, NONE
 
 
 class RecurrentAgentBase(AgentBase):
@@ -114,12 +120,12 @@ class RecurrentAgentBase(AgentBase):
         Minibatches of the critic are of whole environments.
 
         Args:
-            batch: The fields of `trpo.data.sequences.SequenceBatch`, arrays [T, B, …].
+            batch: The fields of `trpo.data.batch.SequenceBatch`, arrays [T, B, …].
             target_kl: This update's trust-region radius; the configuration's if None.
             value_lr: This update's learning rate of the critic; likewise.
 
         Returns:
-            The metrics, under the names of `trpo.data.types.METRIC_NAMES`.
+            The metrics, under the names of `trpo.data.report.METRIC_NAMES`.
 
         Raises:
             ValueError: a field is missing, empty, wrongly shaped or not finite; it is
@@ -138,7 +144,7 @@ class RecurrentAgentBase(AgentBase):
         return array if self._is_native(array) else np.asarray(array, self.dtype)
 
     def _check_batch(self, batch: Mapping[str, Any] | SequenceBatch) -> Batch:
-        """The batch as native arrays; its `obs` are `trpo.data.sequences.Sequences`."""
+        """The batch as native arrays; its `obs` are `trpo.data.batch.Sequences`."""
         fields = sequence_fields(batch)
         obs = fields.obs
         obs = obs if self._is_native(obs) else real_array("batch['obs']", obs)

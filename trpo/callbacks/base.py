@@ -17,7 +17,7 @@ import numpy as np
 from trpo.callbacks.state import CallbackStateError, decoded_state, encoded_state
 from trpo.common.closing import closing
 from trpo.common.validation import shown
-from trpo.data.types import Rollout
+from trpo.data.rollout import Rollout
 
 
 class Stop(NamedTuple):

@@ -21,8 +21,7 @@ from trpo.cli.arguments import (
     TrainArguments,
     TypedConfig,
 )
-from trpo.common.compilation_cache import enable_compilation_cache
-from trpo.common.determinism import set_environment
+from trpo.common.framework_settings import prepare_frameworks, reserve_cpu_devices
 from trpo.common.signals import stop_signals
 from trpo.common.terminal import Terminal, safe_streams, word
 from trpo.common.user_modules import (
@@ -33,7 +32,6 @@ from trpo.common.user_modules import (
 )
 from trpo.common.validation import require_count
 from trpo.config.choices import MOST_EPISODES
-from trpo.config.run import TrainConfig
 from trpo.environments.environment_worker import EnvironmentWorkerError
 
 
@@ -155,7 +153,7 @@ def _train(arguments: list[str]) -> int:
 def _start(arguments: list[str]) -> int:
     from trpo.config.presets import preset_config
     from trpo.runs.directory import directory_of
-    from trpo.runs.members import members_of, parse_sweep, reserve_cpu_devices
+    from trpo.runs.members import members_of, parse_sweep
     from trpo.runs.train import train_run
 
     # Twice: the first pass finds the environment, whose preset the second starts
@@ -169,9 +167,9 @@ def _start(arguments: list[str]) -> int:
     default = TrainArguments(start, preset)
     parsed = _parse(TrainArguments, arguments, "train", default=default)
     config = dataclasses.replace(parsed.config.plain, modules=modules)
-    _prepare_jax(config)
+    prepare_frameworks(config.agent.dtype, config.deterministic)
     if parsed.compiled:
-        from trpo.runs.compiled_commands import train_compiled
+        from trpo.runs.compiled import train_compiled
 
         sweep = parse_sweep(parsed.sweep)
         reserve_cpu_devices(len(members_of(config, parsed.num_seeds, sweep)))
@@ -195,7 +193,7 @@ def _start(arguments: list[str]) -> int:
 
 
 def _resume(parsed: ResumeArguments) -> int:
-    from trpo.runs.compiled_commands import is_compiled_run, resume_compiled
+    from trpo.runs.compiled import is_compiled_run, resume_compiled
     from trpo.runs.train import resumed_config, train_run
 
     if parsed.total_steps is not None:
@@ -206,7 +204,7 @@ def _resume(parsed: ResumeArguments) -> int:
         "wandb_project": parsed.wandb_project,
     }
     config = resumed_config(parsed.resume, parsed.total_steps, **admission)
-    _prepare_jax(config)
+    prepare_frameworks(config.agent.dtype, config.deterministic)
     if parsed.ranks.distributed:
         from trpo.runs.distributed import train_distributed
 
@@ -226,20 +224,6 @@ def _sweep(arguments: list[str]) -> int:
         return sweep(parsed)
 
 
-def _prepare_jax(config: TrainConfig) -> None:
-    """Settings that JAX reads when it is imported."""
-    _enable_x64(config)
-    if config.deterministic:
-        set_environment()
-    enable_compilation_cache()
-
-
-def _enable_x64(config: TrainConfig) -> None:
-    """Turn on JAX's 64-bit mode for a float64 run, while JAX is not yet imported."""
-    if config.agent.dtype == "float64" and "jax" not in sys.modules:
-        os.environ.setdefault("JAX_ENABLE_X64", "1")
-
-
 def _evaluate(arguments: list[str]) -> int:
     from trpo.runs.directory import RunDirectory
     from trpo.runs.train import describe, evaluate_run, evaluation_json
@@ -248,7 +232,8 @@ def _evaluate(arguments: list[str]) -> int:
     require_count("episodes", parsed.episodes, maximum=MOST_EPISODES)
     if parsed.eval_max_steps is not None:
         require_count("eval_max_steps", parsed.eval_max_steps, 0)
-    _prepare_jax(RunDirectory(parsed.run_dir).shown_config())
+    config = RunDirectory(parsed.run_dir).shown_config()
+    prepare_frameworks(config.agent.dtype, config.deterministic)
     result, film = evaluate_run(
         parsed.run_dir,
         episodes=parsed.episodes,

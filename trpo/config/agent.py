@@ -19,7 +19,7 @@ from trpo.common.validation import (
     require_positive_or_none,
 )
 from trpo.config.choices import BOOLS, COUNTS, POSITIVE, RANGES, require_choices
-from trpo.data.types import Rates
+from trpo.data.batch import Rates
 from trpo.spaces.action_heads import PolicyDistribution
 from trpo.spaces.architecture import Architecture, Image
 
@@ -211,3 +211,16 @@ class TRPOConfig:
         for name, value in rates._asdict().items():
             require_positive(name, value)
         return rates
+
+
+SWEEPABLE = (
+    "target_kl",
+    "value_lr",
+    "gamma",
+    "gae_lambda",
+    "cg_damping",
+    "cg_residual_tol",
+    "max_grad_norm",
+    "initial_log_std",
+)
+"""Fields of `TRPOConfig` that members may differ in; arrays in the compiled program."""

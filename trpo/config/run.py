@@ -32,7 +32,7 @@ from trpo.config.choices import (
     require_choices,
 )
 from trpo.config.schedules import scheduled_rates
-from trpo.data.types import Rates
+from trpo.data.batch import Rates
 
 
 PARTS = {"agent": TRPOConfig, "callbacks": CallbackConfig}

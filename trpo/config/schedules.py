@@ -3,7 +3,7 @@
 import math
 from typing import Any
 
-from trpo.data.types import Rates
+from trpo.data.batch import Rates
 
 
 # A radius must stay above zero; equal advantages take no step at any radius.

@@ -1,9 +1,8 @@
 """Options of the policy step that not every agent can have, and thinned batches."""
 
 from trpo.config.run import TRPOConfig
-from trpo.data.sequences import NONE
-from trpo.data.types import Batch
-from trpo.spaces.architecture import BY_HAND
+from trpo.data.batch import Batch
+from trpo.spaces.architecture import BY_HAND, NONE
 
 
 def require_step_options(config: TRPOConfig, dense: bool) -> None:

@@ -12,10 +12,9 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from trpo.common.closing import closing
 from trpo.common.random_streams import Purpose
 from trpo.common.user_modules import import_modules
-from trpo.environments.cost_environments import register_cost_environments
 from trpo.environments.environment_worker import CONSTRUCTOR, EnvironmentWorkerError
 from trpo.environments.envpool_vector import PooledVectorEnv
-from trpo.environments.physics_ids import register_physics
+from trpo.environments.ids import register_cost_environments, register_physics
 from trpo.environments.ray_workers import RayWorkers
 from trpo.environments.seeded import SeededEpisodes
 from trpo.environments.sync_vector import LeanVectorEnv

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from trpo.data.sequences import Memory
+from trpo.data.hidden_state import Memory
 
 
 class Player:

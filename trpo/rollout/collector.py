@@ -6,9 +6,10 @@ from typing import Any
 import numpy as np
 from gymnasium.vector import AutoresetMode, VectorEnv
 
+from trpo.agent.interface import Agent
 from trpo.config.choices import STOP
-from trpo.data.sequences import Memory
-from trpo.data.types import Agent, Rollout
+from trpo.data.hidden_state import Memory
+from trpo.data.rollout import Rollout
 from trpo.environments.action_masks import ActionMasks
 from trpo.environments.environment_worker import UNRESTORED
 from trpo.environments.make import autoreset_mode, final_observations

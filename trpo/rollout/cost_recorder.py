@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from trpo.data.types import Rollout, RolloutCosts
+from trpo.data.rollout import Rollout, RolloutCosts
 from trpo.rollout.open_episodes import OpenEpisodes
 from trpo.rollout.repair import following_values, mended
 from trpo.rollout.transitions import Transition

@@ -12,12 +12,12 @@ import numpy as np
 from gymnasium.vector import VectorEnv
 
 from trpo.agent.batch_checks import LARGEST
+from trpo.agent.interface import Agent
 from trpo.common.closing import closing
 from trpo.common.files import Folder, opened
 from trpo.common.random_streams import Purpose
 from trpo.common.user_modules import import_moviepy
 from trpo.config.choices import STOP
-from trpo.data.types import Agent
 from trpo.environments.action_masks import KEY
 from trpo.environments.make import make_environment, make_vector_environment
 from trpo.rollout.acting import player_of

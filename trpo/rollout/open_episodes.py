@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from trpo.data.types import Episode
+from trpo.data.rollout import Episode
 from trpo.rollout.transitions import Transition
 from trpo.spaces.spaces import PolicySpec
 

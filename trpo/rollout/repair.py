@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from trpo.data.types import Rollout
+from trpo.data.rollout import Rollout
 
 
 def following_values(rollout: Rollout, last_values: np.ndarray) -> np.ndarray:

@@ -9,8 +9,8 @@ import numpy as np
 
 from trpo.common.validation import shown
 from trpo.config.run import TrainConfig
-from trpo.data.sequences import CELLS, NONE
 from trpo.runs.checkpoint import MANIFEST_FILE, Checkpoint, CheckpointError
+from trpo.spaces.architecture import CELLS, NONE
 
 
 # What a resumed run may do otherwise than the run that was saved. All else is what the

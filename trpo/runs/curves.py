@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 from trpo.common.files import FileError
 from trpo.config.run import TrainConfig
-from trpo.data.types import StepStatus
+from trpo.data.report import StepStatus
 from trpo.runs.directory import RunDirectory, RunDirectoryError
 from trpo.runs.learning_curves import can_be_drawn
 from trpo.runs.metrics import read_metrics

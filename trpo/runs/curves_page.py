@@ -8,7 +8,7 @@ from typing import Any
 
 from trpo.common.files import Folder
 from trpo.common.terminal import visible
-from trpo.data.types import StepStatus
+from trpo.data.report import StepStatus
 from trpo.runs.curves import LoggedRun, load_runs, time_split
 from trpo.runs.curves_figure import draw
 from trpo.runs.learning_curves import png

@@ -1,41 +1,23 @@
 """The members of a compiled run: seeds times the values of a sweep."""
 
+import csv
 import dataclasses
+import io
 import itertools
 import math
-import os
-import sys
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from trpo.common.machine import available_cores
 from trpo.common.validation import assignments, require_count
+from trpo.config.agent import SWEEPABLE
 from trpo.config.run import TrainConfig
+from trpo.rollout.evaluation import EvaluationResult
+from trpo.runs.directory import RunDirectory
+from trpo.runs.learning_curves import learning_curves_png
+from trpo.runs.metrics import METRICS, read_metrics
 
 
-SWEEPABLE = (
-    "target_kl",
-    "value_lr",
-    "gamma",
-    "gae_lambda",
-    "cg_damping",
-    "cg_residual_tol",
-    "max_grad_norm",
-    "initial_log_std",
-)
-"""Fields of `TRPOConfig` that members may differ in; arrays in the compiled program."""
 MOST_MEMBERS = 10_000
-
-
-def reserve_cpu_devices(members: int) -> None:
-    """Have JAX divide a CPU into a device for each core, so that members use them all.
-
-    A single member may use two, see `trpo_jax.loop.program.parts_mesh`. JAX reads
-    the setting once, when it is imported; one that the user has made stays.
-    """
-    if "jax" not in sys.modules:
-        devices = min(available_cores(), max(members, 2))
-        os.environ.setdefault("JAX_NUM_CPU_DEVICES", str(devices))
 
 
 class NamedMember(NamedTuple):
@@ -109,3 +91,42 @@ def members_of(
             "members' directories are named."
         )
     return members
+
+
+TABLE = "members.csv"
+
+
+def write_members(
+    directory: RunDirectory,
+    title: str,
+    members: Sequence[NamedMember],
+    steps: int,
+    evaluations: Sequence[EvaluationResult],
+) -> None:
+    """Write `members.csv` and one figure of all members into the run's directory.
+
+    Args:
+        directory: Of the run, with one of each member in it.
+        title: Of the figure.
+        members: Of the run.
+        steps: Environment steps that each has done.
+        evaluations: Final one of each member; none if there was none.
+    """
+    rows = [
+        {"member": member.name, "seed": member.config.seed, **member.values}
+        | ({"steps": steps})
+        for member in members
+    ]
+    for row, result in zip(rows, evaluations, strict=False):
+        row |= {"return_mean": result.mean, "return_std": result.std}
+        row |= {"episodes": len(result.returns)}
+    table = io.StringIO(newline="")
+    writer = csv.DictWriter(table, list(rows[0]))
+    writer.writeheader()
+    writer.writerows(rows)
+    directory.write(TABLE, table.getvalue().encode())
+    curves = {
+        member.name: read_metrics(directory.path / member.name / METRICS)
+        for member in members
+    }
+    directory.write("learning_curves.png", learning_curves_png(curves, title))

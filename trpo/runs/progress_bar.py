@@ -3,7 +3,7 @@
 import time
 
 from trpo.common.terminal import Terminal
-from trpo.data.types import StepStatus
+from trpo.data.report import StepStatus
 from trpo.training.progress import Progress
 
 

@@ -10,7 +10,7 @@ from trpo.common.files import FileError
 from trpo.common.terminal import Terminal
 from trpo.common.validation import shown
 from trpo.config.run import TrainConfig
-from trpo.data.types import StepStatus
+from trpo.data.report import StepStatus
 from trpo.environments.lasting_state import not_restored
 from trpo.runs.checkpoint import Checkpoint
 from trpo.runs.directory import RunDirectory, RunDirectoryError, to_resume

@@ -4,6 +4,24 @@ import dataclasses
 from typing import NamedTuple
 
 
+NONE, GRU, LSTM = "none", "gru", "lstm"
+
+
+class CellKind(NamedTuple):
+    """Sizes of a recurrent cell of `size` units.
+
+    Attributes:
+        gates: rows of its weights, in multiples of `size`.
+        states: entries of its hidden state, likewise; the first `size` are its output.
+    """
+
+    gates: int
+    states: int
+
+
+CELLS = {GRU: CellKind(gates=3, states=1), LSTM: CellKind(gates=4, states=2)}
+
+
 # Those whose slope is a function of their value: `mlp.py` differentiates by hand.
 BY_HAND = ("tanh", "relu", "elu")
 LAYER_NORM_EPSILON = 1e-5

@@ -7,9 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from trpo.common.random_streams import Purpose, RandomStream
-from trpo.data.sequences import CELLS, NONE
 from trpo.spaces.action_heads import Head
-from trpo.spaces.architecture import PLAIN, Architecture, Image
+from trpo.spaces.architecture import CELLS, NONE, PLAIN, Architecture, Image
 
 
 HIDDEN_GAIN = 2.0**0.5
@@ -144,7 +143,7 @@ def cell_weights(
 
     Args:
         stream: Source of randomness.
-        kind: Of the cell, a name in `trpo.data.sequences.CELLS`.
+        kind: Of the cell, a name in `trpo.spaces.architecture.CELLS`.
         inputs: Entries of the cell's input.
         size: Units.
         initialization: See `trpo.config.run.TRPOConfig`.

@@ -1,6 +1,7 @@
 """Gymnasium spaces -> what a policy has to put out, and how actions come from it."""
 
 import dataclasses
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -8,7 +9,6 @@ from gymnasium import spaces
 
 from trpo.spaces.action_heads import BERNOULLI, CATEGORICAL, GAUSSIAN, MIXTURES, Head
 from trpo.spaces.architecture import Image
-from trpo.spaces.joint_actions import filled, first, leaves
 from trpo.spaces.observations import images_of, is_image, is_numbers, is_vector
 
 
@@ -275,3 +275,28 @@ def _fields(
         "action_low": np.reshape(low, -1),
         "action_high": np.reshape(high, -1),
     }
+
+
+def leaves(space: spaces.Space) -> Iterator[spaces.Space]:
+    """The spaces in a Dict or Tuple, those in its own Dicts and Tuples included."""
+    if not isinstance(space, spaces.Dict | spaces.Tuple):
+        yield space
+        return
+    for part in space.values() if isinstance(space, spaces.Dict) else space:
+        yield from leaves(part)
+
+
+def filled(space: spaces.Space, parts: Iterator[Any]) -> Any:
+    """A Dict's or Tuple's action from those of its `leaves`, in order."""
+    if isinstance(space, spaces.Dict):
+        return {name: filled(part, parts) for name, part in space.items()}
+    if isinstance(space, spaces.Tuple):
+        return tuple(filled(part, parts) for part in space)
+    return next(parts)
+
+
+def first(sent: Any) -> Any:
+    """The first environment's action."""
+    if isinstance(sent, dict):
+        return {name: first(part) for name, part in sent.items()}
+    return tuple(map(first, sent)) if isinstance(sent, tuple) else sent[0]

@@ -8,9 +8,10 @@ import numpy as np
 
 from trpo.config.run import TrainConfig
 from trpo.data.advantages import generalized_advantages
-from trpo.data.constrained_types import COST_METRICS, ConstrainedBatch, Costs
+from trpo.data.batch import Batch, ConstrainedBatch, Costs
 from trpo.data.normalization import ReturnScaler
-from trpo.data.types import Batch, Rollout, RolloutCosts
+from trpo.data.report import COST_METRICS
+from trpo.data.rollout import Rollout, RolloutCosts
 
 
 COST_LOOP_METRICS = (

@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from trpo.data.types import METRIC_NAMES
+from trpo.data.report import METRIC_NAMES
 
 
 LOOP_METRICS = (

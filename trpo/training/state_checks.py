@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from trpo.agent.state_checks import (
+from trpo.agent.state import (
     Entry,
     agent_entries,
     check_entry,
@@ -23,10 +23,10 @@ from trpo.agent.state_checks import (
 )
 from trpo.config.choices import LARGEST_STEP
 from trpo.config.run import TrainConfig
-from trpo.data.sequences import CELLS, NONE
 from trpo.rollout.collector import MAX_BAD_RESETS
 from trpo.rollout.open_episodes import MAX_REPLAY_STEPS
 from trpo.rollout.transitions import Limits
+from trpo.spaces.architecture import CELLS, NONE
 from trpo.spaces.spaces import PolicySpec
 from trpo.training.state import RECENT_EPISODES
 

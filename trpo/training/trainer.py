@@ -3,7 +3,7 @@
 import collections
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -17,18 +17,36 @@ from trpo.data.advantages import (
     normalize_advantages,
     standard_deviation,
 )
+from trpo.data.batch import (
+    Batch,
+    ConstrainedBatch,
+    SequenceBatch,
+    batch_of,
+)
 from trpo.data.normalization import ReturnScaler
-from trpo.data.types import Rollout
+from trpo.data.rollout import Rollout
 from trpo.environments.make import make_vector_environment
 from trpo.ranks import ALONE, Alone, share_of
 from trpo.rollout.collector import RolloutCollector
 from trpo.rollout.transitions import Limits, NonFiniteTransitionError
 from trpo.training import state as training_state
 from trpo.training.costs import CostTraining
-from trpo.training.prepared import Prepared, batch_of
 from trpo.training.progress import Progress
 from trpo.training.state import RECENT_EPISODES, agent_state, mark, part_of, return_to
 from trpo.training.state_checks import Layout, check_training_state
+
+
+class Prepared(NamedTuple):
+    """What a rollout becomes.
+
+    Attributes:
+        batch: for the update; flattened, or [T, B] for an agent with a memory.
+        advantage_std: standard deviation of advantages before they are normalised, in
+            units of scaled returns.
+    """
+
+    batch: Batch | SequenceBatch | ConstrainedBatch
+    advantage_std: float
 
 
 class Trainer:

@@ -12,7 +12,8 @@ from jax.flatten_util import ravel_pytree
 
 from trpo.agent.base import AgentBase
 from trpo.agent.sharding import Minibatches, Shards
-from trpo.data.types import Batch, Rates, UpdateReport
+from trpo.data.batch import Batch, Rates
+from trpo.data.report import UpdateReport
 from trpo.ranks import Alone
 from trpo_jax.agent import state
 from trpo_jax.agent.update import (

@@ -10,13 +10,15 @@ from jax.flatten_util import ravel_pytree
 
 from trpo.agent.constrained import ConstrainedAgentBase, with_prefix, without_prefix
 from trpo.config.run import TRPOConfig
-from trpo.data.constrained_types import (
+from trpo.data.batch import ConstrainedBatch, Rates
+from trpo.data.report import (
     DISCARDED_COST_FIELDS,
-    ConstrainedBatch,
     ConstrainedReport,
     CostReport,
+    StepStatus,
+    UpdateReport,
+    report_fields,
 )
-from trpo.data.types import Rates, StepStatus, UpdateReport, report_fields
 from trpo_jax.agent import state
 from trpo_jax.agent.agent import TRPOAgent
 from trpo_jax.agent.update import (

@@ -9,7 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from trpo.agent.recurrent import RecurrentAgentBase
-from trpo.data.sequences import Memory, Sequences
+from trpo.data.batch import Sequences
+from trpo.data.hidden_state import Memory
 from trpo.spaces.action_heads import Head
 from trpo_jax import distributions
 from trpo_jax.agent import state

@@ -14,7 +14,8 @@ from jax.flatten_util import ravel_pytree
 
 from trpo.config.run import TRPOConfig
 from trpo.config.step_options import thinned
-from trpo.data.types import Batch, Rates, StepStatus
+from trpo.data.batch import Batch, Rates
+from trpo.data.report import StepStatus
 from trpo.spaces.action_heads import Head
 from trpo.spaces.architecture import PLAIN, Architecture
 from trpo_jax import distributions

@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from trpo.data.types import DISCARDED_FIELDS, StepStatus, UpdateReport, report_fields
+from trpo.data.report import DISCARDED_FIELDS, StepStatus, UpdateReport, report_fields
 from trpo_jax.critic.value_update import ValueFit
 from trpo_jax.policy_step.step import PolicyStep
 

@@ -8,8 +8,8 @@ import optax
 from jaxtyping import Int
 
 from trpo.config.run import TRPOConfig
-from trpo.data.sequences import Memory, Sequences
-from trpo.data.types import Batch
+from trpo.data.batch import Batch, Sequences
+from trpo.data.hidden_state import Memory
 from trpo_jax.critic.loss import Targets, value_loss
 from trpo_jax.critic.regression import Part, Regression
 from trpo_jax.critic.value_update import ValueFit, summary

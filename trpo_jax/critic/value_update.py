@@ -10,7 +10,7 @@ from jaxtyping import Float, Int
 
 from trpo.agent.sharding import Minibatches
 from trpo.config.run import TRPOConfig
-from trpo.data.types import Batch
+from trpo.data.batch import Batch
 from trpo_jax.critic.loss import Targets, value_loss
 from trpo_jax.critic.regression import Part, Regression
 from trpo_jax.devices import reduction

@@ -5,7 +5,7 @@ from typing import Any
 
 import jax
 
-from trpo.common.determinism import XLA_FLAG
+from trpo.common.framework_settings import XLA_FLAG
 from trpo.common.machine import available_cores
 
 
@@ -57,5 +57,5 @@ def use_deterministic_kernels() -> None:
     raise ValueError(
         f"`deterministic`: expected {XLA_FLAG} in XLA_FLAGS when JAX is imported, as "
         "`trpo train` sees to; got none. Call "
-        "`trpo.common.determinism.set_environment()` before that import."
+        "`trpo.common.framework_settings.set_deterministic_flags()` before that import."
     )

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 
 from trpo.config.run import TRPOConfig
-from trpo.data.types import Batch, Rates
+from trpo.data.batch import Batch, Rates
 from trpo.rollout.transitions import Limits
 from trpo.training.state import RECENT_EPISODES
 from trpo_jax.agent.update import TRPOState, pure_update
@@ -88,7 +88,7 @@ class IterationMetrics(NamedTuple):
     """What one iteration reports; everything in `trpo.training.trainer`'s units.
 
     Attributes:
-        report: [20] the fields of `trpo.data.types.UpdateReport`.
+        report: [20] the fields of `trpo.data.report.UpdateReport`.
         episode_return: mean raw return of the last 100 episodes.
         episode_length: mean length of the last 100 episodes.
         episodes: episodes finished so far.

@@ -74,7 +74,7 @@ class PhysicsEnv(FunctionalJaxEnv, EzPickle):
     """The same as a Gymnasium environment, so that the host can step it too.
 
     Args:
-        library: A name in `trpo.environments.physics_ids.LIBRARIES`.
+        library: A name in `trpo.environments.ids.LIBRARIES`.
         name: The environment's, in that package.
         render_mode: None; neither package renders in the loop.
         options: Passed on, such as Brax's `backend`.

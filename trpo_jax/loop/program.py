@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jax.sharding import Mesh, PartitionSpec as P
 
 from trpo.config.run import TRPOConfig
-from trpo.data.types import Rates
+from trpo.data.batch import Rates
 from trpo_jax.devices.two_devices import divided, zeros_of
 from trpo_jax.loop import rollout as rollouts
 from trpo_jax.loop.iteration import (

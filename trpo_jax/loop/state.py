@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import jax
 import numpy as np
 
-from trpo.agent.state_checks import (
+from trpo.agent.state import (
     check_entry,
     check_state,
     count_entry,

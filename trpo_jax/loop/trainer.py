@@ -13,12 +13,13 @@ from jax.sharding import NamedSharding, PartitionSpec
 from trpo.agent.make import make_agent
 from trpo.common.random_streams import Purpose, RandomStream, device_key, episode_seed
 from trpo.common.user_modules import import_modules
+from trpo.config.agent import SWEEPABLE
 from trpo.config.run import TrainConfig, TRPOConfig
-from trpo.data.sequences import NONE
-from trpo.data.types import Rates, UpdateReport
+from trpo.data.batch import Rates
+from trpo.data.report import UpdateReport
 from trpo.rollout.evaluation import EvaluationResult
 from trpo.rollout.transitions import NonFiniteTransitionError
-from trpo.runs.members import SWEEPABLE
+from trpo.spaces.architecture import NONE
 from trpo.training.progress import Progress
 from trpo.training.state_checks import Layout
 from trpo_jax.agent.agent import TRPOAgent

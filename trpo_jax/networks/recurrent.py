@@ -13,8 +13,9 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Float
 
-from trpo.data.sequences import CELLS, Sequences
+from trpo.data.batch import Sequences
 from trpo.spaces.action_heads import Head
+from trpo.spaces.architecture import CELLS
 from trpo_jax import distributions
 from trpo_jax.distributions import Distribution
 from trpo_jax.networks import mlp, recurrent_cells as cells
@@ -59,7 +60,7 @@ class RecurrentCell(nnx.Module):
     """Parameters of a cell.
 
     Args:
-        kind: A name in `trpo.data.sequences.CELLS`.
+        kind: A name in `trpo.spaces.architecture.CELLS`.
         inputs: Entries of its input.
         size: Units.
     """

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Float
 
-from trpo.data.sequences import GRU, LSTM
+from trpo.spaces.architecture import GRU, LSTM
 from trpo_jax.networks.mlp import Layer
 
 

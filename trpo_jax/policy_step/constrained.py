@@ -7,8 +7,8 @@ import jax.numpy as jnp
 from jaxtyping import Float
 
 from trpo.config.run import TRPOConfig
-from trpo.data.constrained_types import Costs, StepKind
-from trpo.data.types import Batch, StepStatus
+from trpo.data.batch import Batch, Costs
+from trpo.data.report import StepKind, StepStatus
 from trpo_jax.distributions import Distribution
 from trpo_jax.policy_step.constrained_dual import DualSolution, solve_dual
 from trpo_jax.policy_step.fisher import PolicyFunction

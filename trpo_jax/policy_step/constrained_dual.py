@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Float, Int
 
-from trpo.data.constrained_types import StepKind
+from trpo.data.report import StepKind
 
 
 class DualSolution(NamedTuple):
@@ -19,7 +19,7 @@ class DualSolution(NamedTuple):
         of_cost: [] coefficient of H^-1 b.
         kl_multiplier: [] lambda, of the trust region; 0 in recovery.
         cost_multiplier: [] nu, of the limit; 0 unless the step is BOUND.
-        kind: [] `trpo.data.constrained_types.StepKind`.
+        kind: [] `trpo.data.report.StepKind`.
     """
 
     of_gradient: Float[jax.Array, ""]

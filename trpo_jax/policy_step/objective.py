@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Float
 
 from trpo.config.run import TRPOConfig
-from trpo.data.types import Batch
+from trpo.data.batch import Batch
 from trpo_jax import distributions
 from trpo_jax.devices import reduction
 from trpo_jax.distributions import Distribution

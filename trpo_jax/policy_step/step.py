@@ -8,7 +8,8 @@ import jax.numpy as jnp
 from jaxtyping import Float
 
 from trpo.config.run import TRPOConfig
-from trpo.data.types import Batch, StepStatus
+from trpo.data.batch import Batch
+from trpo.data.report import StepStatus
 from trpo_jax import distributions
 from trpo_jax.devices import reduction
 from trpo_jax.distributions import Distribution
@@ -31,7 +32,7 @@ ZERO_GRADIENT_NORM = 1e-12
 
 
 class PolicyStep(NamedTuple):
-    """Outcome of a trust-region step; scalars are `trpo.data.types.UpdateReport`'s.
+    """Outcome of a trust-region step; scalars are `trpo.data.report.UpdateReport`'s.
 
     Attributes:
         theta: [p] new parameters; the old ones, bit for bit, unless ACCEPTED.

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from trpo.agent.base import AgentBase
 from trpo.agent.sharding import Minibatches, Shards
 from trpo.config.step_options import thinned
-from trpo.data.types import Batch, Rates, StepStatus, UpdateReport
+from trpo.data.batch import Batch, Rates
+from trpo.data.report import StepStatus, UpdateReport
 from trpo.ranks import Alone
 from trpo_torch import distributions
 from trpo_torch.agent import state

@@ -8,13 +8,14 @@ import torch
 from torch import Tensor, nn
 
 from trpo.agent.constrained import ConstrainedAgentBase, with_prefix, without_prefix
-from trpo.data.constrained_types import (
+from trpo.data.batch import Batch, ConstrainedBatch, Rates
+from trpo.data.report import (
     DISCARDED_COST_FIELDS,
-    ConstrainedBatch,
     ConstrainedReport,
     CostReport,
+    StepStatus,
+    report_fields,
 )
-from trpo.data.types import Batch, Rates, StepStatus, report_fields
 from trpo_torch.agent import state
 from trpo_torch.agent.agent import TRPOAgent, _fitted
 from trpo_torch.agent.original_helpers import _flat_params, _set_flat_params

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from trpo.agent.recurrent import RecurrentAgentBase
-from trpo.data.sequences import Memory
-from trpo.data.types import Batch
+from trpo.data.batch import Batch
+from trpo.data.hidden_state import Memory
 from trpo_torch import distributions
 from trpo_torch.agent.agent import TRPOAgent
 from trpo_torch.critic.fit_sequences import fit_recurrent_critic

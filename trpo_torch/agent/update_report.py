@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from trpo.data.types import DISCARDED_FIELDS, StepStatus, UpdateReport, report_fields
+from trpo.data.report import DISCARDED_FIELDS, StepStatus, UpdateReport, report_fields
 from trpo_torch.critic.value_update import ValueFit
 from trpo_torch.devices.device import _to_numbers
 from trpo_torch.policy_step.step import PolicyStep

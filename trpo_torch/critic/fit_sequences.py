@@ -6,8 +6,8 @@ from jaxtyping import Int
 from torch import Tensor
 
 from trpo.config.run import TRPOConfig
-from trpo.data.sequences import Memory, Sequences
-from trpo.data.types import Batch
+from trpo.data.batch import Batch, Sequences
+from trpo.data.hidden_state import Memory
 from trpo_torch.critic.loss import Targets, value_loss
 from trpo_torch.critic.regression import Part, Regression
 from trpo_torch.critic.value_update import ValueFit, summary

@@ -19,7 +19,7 @@ class Part(NamedTuple):
     """Samples, all or some.
 
     Attributes:
-        inputs: of the critic: observations, or `trpo.data.sequences.Sequences`.
+        inputs: of the critic: observations, or `trpo.data.batch.Sequences`.
         targets: of its values.
         shard: what they are of the samples, where other devices have more; else None.
     """

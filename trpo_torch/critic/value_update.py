@@ -11,7 +11,7 @@ from torch.func import functional_call
 
 from trpo.agent.sharding import Minibatches
 from trpo.config.run import TRPOConfig
-from trpo.data.types import Batch
+from trpo.data.batch import Batch
 from trpo_torch.critic.loss import Targets, value_loss
 from trpo_torch.critic.regression import Part, Regression
 from trpo_torch.devices import reduction

@@ -8,8 +8,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from trpo.data.sequences import CELLS, Sequences
+from trpo.data.batch import Sequences
 from trpo.spaces.action_heads import Head
+from trpo.spaces.architecture import CELLS
 from trpo_torch import distributions
 from trpo_torch.distributions import Distribution
 from trpo_torch.networks import mlp, recurrent_cells as cells
@@ -53,7 +54,7 @@ class RecurrentCell(nn.Module):
     """Parameters of a cell.
 
     Args:
-        kind: A name in `trpo.data.sequences.CELLS`.
+        kind: A name in `trpo.spaces.architecture.CELLS`.
         inputs: Entries of its input.
         size: Units.
     """

@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import linear
 
-from trpo.data.sequences import GRU, LSTM
+from trpo.spaces.architecture import GRU, LSTM
 from trpo_torch.networks.mlp import Layer
 
 

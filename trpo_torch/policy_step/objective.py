@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from trpo.config.run import TRPOConfig
-from trpo.data.types import Batch
+from trpo.data.batch import Batch
 from trpo_torch import distributions
 from trpo_torch.devices import reduction
 from trpo_torch.distributions import Distribution

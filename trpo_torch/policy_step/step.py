@@ -8,7 +8,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from trpo.config.run import TRPOConfig
-from trpo.data.types import Batch, StepStatus
+from trpo.data.batch import Batch
+from trpo.data.report import StepStatus
 from trpo_torch import distributions
 from trpo_torch.devices import reduction
 from trpo_torch.devices.device import _to_floats
@@ -33,7 +34,7 @@ ZERO_GRADIENT_NORM = 1e-12
 
 
 class PolicyStep(NamedTuple):
-    """Outcome of a trust-region step; scalars are `trpo.data.types.UpdateReport`'s.
+    """Outcome of a trust-region step; scalars are `trpo.data.report.UpdateReport`'s.
 
     Attributes:
         theta: [p] new parameters; the old ones, bit for bit, unless ACCEPTED.

@@ -28,7 +28,7 @@ from benchmarks.faults.untrusted.spoilt_runs import (
 )
 from trpo.config.run import TrainConfig
 from trpo.runs.checkpoint_fit import require_fit
-from trpo.runs.compiled_commands import is_compiled_run, read_members
+from trpo.runs.compiled import is_compiled_run, read_members
 from trpo.runs.curves import load_runs, panels_of, points
 from trpo.runs.curves_page import _page
 from trpo.runs.directory import RunDirectory

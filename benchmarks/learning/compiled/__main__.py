@@ -16,10 +16,10 @@ from benchmarks.learning.compiled.report import RESULTS, TASKS, Task
 from benchmarks.speed.cell import SUBJECTS, Cell
 from benchmarks.speed.runner import run
 from benchmarks.speed.update import Timed
+from trpo.common.framework_settings import reserve_cpu_devices
 from trpo.config.presets import preset_config
-from trpo.runs.compiled_commands import is_compiled_run, resume_compiled, train_compiled
-from trpo.runs.members import reserve_cpu_devices
-from trpo.runs.members_report import TABLE
+from trpo.runs.compiled import is_compiled_run, resume_compiled, train_compiled
+from trpo.runs.members import TABLE
 from trpo.runs.metrics import read_metrics
 
 

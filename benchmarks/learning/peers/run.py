@@ -18,7 +18,7 @@ import numpy as np
 
 from benchmarks.learning.training.rows import Row, write_rows
 from benchmarks.learning.training.runs import FINAL_EPISODES
-from trpo.data.types import StepStatus
+from trpo.data.report import StepStatus
 from trpo.runs.train import INTERIM_EPISODES
 
 

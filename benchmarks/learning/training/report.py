@@ -15,7 +15,7 @@ from benchmarks.learning.statistics import (
 from benchmarks.learning.training.published import PROTOCOLS, PUBLISHED
 from benchmarks.learning.training.rows import Row, read_results
 from benchmarks.learning.training.runs import RunSpec
-from trpo.data.types import StepStatus
+from trpo.data.report import StepStatus
 
 
 Curves = dict[int, list[Row]]

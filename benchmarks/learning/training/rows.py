@@ -4,7 +4,7 @@ import csv
 from pathlib import Path
 from typing import NamedTuple
 
-from trpo.data.types import StepStatus
+from trpo.data.report import StepStatus
 
 
 SUBJECTS = ("jax", "torch", "sb3-contrib")

@@ -9,7 +9,7 @@ from typing import Any
 from benchmarks.learning.training.rows import Row
 from trpo.config.presets import preset_config
 from trpo.config.run import TrainConfig
-from trpo.data.types import StepStatus
+from trpo.data.report import StepStatus
 from trpo.run_process import Stop, execute
 from trpo.runs.directory import RunDirectory
 from trpo.runs.metrics import logged_steps, read_metrics

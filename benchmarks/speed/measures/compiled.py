@@ -9,7 +9,8 @@ from benchmarks.speed.measures.training import (
     WARM_UP,
     training_config,
 )
-from trpo.runs.members import members_of, reserve_cpu_devices
+from trpo.common.framework_settings import reserve_cpu_devices
+from trpo.runs.members import members_of
 
 
 # Iterations between two returns to the host, as with the default checkpoint interval.
