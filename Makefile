@@ -40,15 +40,15 @@ test: install
 	$(BIN)/python -m pytest tests; status=$$?; \
 	wait $$proofs || status=1; cat "$$log"; exit $$status
 
-# The parity suite, the quick certificate, a rehearsal of `gpu`, a tenth of `torture`.
+# The parity suite, the quick certificate, a rehearsal of `gpu`, a twentieth of `torture`.
 proofs: export OMP_NUM_THREADS = 1
 proofs: install
 	XLA_FLAGS="$(QUICK)" JAX_ENABLE_X64=1 $(BIN)/python -m pytest parity_tests
 	$(MAKE) --no-print-directory certificate
 	$(BIN)/python -m benchmarks.gpu --rehearse --sizes 1 --minutes 5 --out runs/gpu-ci \
 		--parts doctor determinism update compiled memory
-	XLA_FLAGS="$(QUICK)" $(BIN)/python -m benchmarks.faults --fraction 0.1 --fresh \
-		--runs runs/torture-tenth --out runs/torture-tenth
+	XLA_FLAGS="$(QUICK)" $(BIN)/python -m benchmarks.faults --fraction 0.05 --fresh \
+		--runs runs/torture-part --out runs/torture-part
 
 # Parity as a user proves it: the quick certificate.
 certificate: export OMP_NUM_THREADS = 1

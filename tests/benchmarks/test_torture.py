@@ -1,6 +1,6 @@
 """Faults of updates, disks and workers, and the defects that their rows have to see.
 
-`make test` also runs a tenth of `make torture`.
+`make test` also runs a twentieth of `make torture`.
 """
 
 import numpy as np
