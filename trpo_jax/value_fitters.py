@@ -1,4 +1,4 @@
-"""Ways to fit a critic, by the name that the configuration gives."""
+"""Fits of a critic by steps on the whole batch, by their names in `value_fit`."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -11,8 +11,7 @@ from jaxtyping import Float
 
 from trpo.config.run import TRPOConfig
 from trpo_jax import lbfgs
-from trpo_jax.critic.loss import mean, weights
-from trpo_jax.critic.regression import Regression, descend, loss_and_gradient
+from trpo_jax.critic.loss import Regression, loss_and_gradient, mean, weights
 from trpo_jax.networks.feedforward import Parameters
 from trpo_jax.solvers.conjugate_gradient import conjugate_gradient, inner
 from trpo_jax.solvers.line_search import line_search
@@ -112,12 +111,11 @@ def quasi_newton(
         loss, gradient = find(unravel(x))
         return loss, ravel_pytree(gradient)[0]
 
-    found = lbfgs.minimize(function, theta, config.value_epochs)
-    return unravel(found.point.x), optimizer_state, found.mean_loss.reshape(1)
+    minimum = lbfgs.minimize(function, theta, config.value_epochs)
+    return unravel(minimum.point.x), optimizer_state, minimum.mean_loss.reshape(1)
 
 
-FITTERS = {
-    "gradient": descend,
+WHOLE_BATCH_FITTERS = {
     "gauss_newton": gauss_newton,
     "lbfgs": quasi_newton,
 }

@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from trpo_torch.devices.device import _to_floats
+from trpo_torch.devices.device import to_floats
 from trpo_torch.solvers.conjugate_gradient import inner
 
 
@@ -76,7 +76,7 @@ def minimize(
             break
         total, num_steps = total + point.loss, num_steps + 1
         s, y = found.x - point.x, found.gradient - point.gradient
-        s_y, y_y = _to_floats(inner(s, y), inner(y, y))
+        s_y, y_y = to_floats(inner(s, y), inner(y, y))
         if s_y > CURVATURE * y_y:
             pairs.append((s, y))
         point = found

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from trpo_torch.devices.device import _to_floats
+from trpo_torch.devices.device import to_floats
 from trpo_torch.solvers.conjugate_gradient import CGResult, inner
 
 
@@ -52,7 +52,7 @@ def preconditioned_conjugate_gradient(
         alpha = rz / p_a_p
         r_next = r - alpha * a_p
         r_next = r_next - (dual[:num_steps] @ r_next) @ basis[:num_steps]
-        curvature, residual_sq_next = _to_floats(p_a_p, inner(r_next, r_next))
+        curvature, residual_sq_next = to_floats(p_a_p, inner(r_next, r_next))
         if not 0.0 < curvature < float("inf"):
             break
         x, r, residual_sq = x + alpha * p, r_next, residual_sq_next

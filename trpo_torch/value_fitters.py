@@ -1,4 +1,4 @@
-"""Ways to fit a critic, by the name that the configuration gives."""
+"""Fits of a critic by steps on the whole batch, by their names in `value_fit`."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -9,15 +9,7 @@ from torch import Tensor
 
 from trpo.config.run import TRPOConfig
 from trpo_torch import lbfgs
-from trpo_torch.critic.loss import mean, weights
-from trpo_torch.critic.regression import (
-    Regression,
-    _assign,
-    _flat,
-    _views,
-    descend,
-    loss_and_gradient,
-)
+from trpo_torch.critic.loss import Regression, loss_and_gradient, mean, weights
 from trpo_torch.networks import mlp
 from trpo_torch.networks.feedforward import Critic
 from trpo_torch.solvers.conjugate_gradient import conjugate_gradient, inner
@@ -83,11 +75,11 @@ def gauss_newton(
     Returns:
         The loss before each step.
     """
-    theta, losses = _flat(regression), []
+    theta, losses = regression.flat(), []
     for _ in range(config.value_epochs):
         theta, before = _gauss_newton_step(regression, theta, config)
         losses.append(before)
-    _assign(regression, theta)
+    regression.assign(theta)
     return torch.stack(losses)
 
 
@@ -107,21 +99,20 @@ def quasi_newton(
     Returns:
         The mean of the losses before each step.
     """
-    theta = _flat(regression)
+    theta = regression.flat()
     gradient = torch.empty_like(theta)
     find = loss_and_gradient(regression, gradient)
 
     def function(x: Tensor) -> tuple[Tensor, Tensor]:
-        _assign(regression, x)
+        regression.assign(x)
         return find(regression.whole), gradient.clone()
 
-    found = lbfgs.minimize(function, theta, config.value_epochs)
-    _assign(regression, found.point.x)
-    return found.mean_loss.reshape(1)
+    minimum = lbfgs.minimize(function, theta, config.value_epochs)
+    regression.assign(minimum.point.x)
+    return minimum.mean_loss.reshape(1)
 
 
-FITTERS = {
-    "gradient": descend,
+WHOLE_BATCH_FITTERS = {
     "gauss_newton": gauss_newton,
     "lbfgs": quasi_newton,
 }
@@ -172,19 +163,19 @@ def _gauss_newton_step(
 def _by_hand(
     critic: Critic, regression: Regression, theta: Float[Tensor, " p"]
 ) -> ValueJacobian:
-    parameters, activation = regression.parameters, critic.architecture.activation
-    layers = mlp.layers_of(_views(theta, parameters))
+    activation = critic.architecture.activation
+    layers = mlp.layers_of(regression.views(theta))
     values, (inputs, transposed) = mlp.record(
         layers, regression.whole.inputs, activation
     )
 
     def push(v: Tensor) -> Tensor:
-        tangents = mlp.layers_of(_views(v, parameters))
+        tangents = mlp.layers_of(regression.views(v))
         return mlp.push(layers, inputs, tangents, activation)
 
     def pull(cotangent: Tensor) -> Tensor:
         flat = torch.empty_like(theta)
-        into = mlp.layers_of(_views(flat, parameters))
+        into = mlp.layers_of(regression.views(flat))
         mlp.pull(layers, inputs, cotangent, into, activation, transposed)
         return flat
 
@@ -192,5 +183,4 @@ def _by_hand(
 
 
 def _values_at(regression: Regression, theta: Float[Tensor, " p"]) -> Tensor:
-    parameters = _views(theta, regression.parameters)
-    return regression.values(parameters, regression.whole.inputs)
+    return regression.values(regression.views(theta), regression.whole.inputs)

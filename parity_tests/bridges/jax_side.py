@@ -22,7 +22,7 @@ from trpo.spaces.action_heads import Head
 from trpo_jax import TRPOAgent as TRPOAgent, distributions, step_memory
 from trpo_jax.agent import state
 from trpo_jax.agent.update import Functions, TRPOState
-from trpo_jax.critic import regression, value_update
+from trpo_jax.critic import fit as critic_fit, loss as critic_loss
 from trpo_jax.devices.device import matmul_precision as precision_of, resolve_device
 from trpo_jax.distributions import Distribution
 from trpo_jax.networks.feedforward import critic_function, policy_function
@@ -168,9 +168,9 @@ def _of_critic(
     critic, at = critic_function(sizes[0], sizes[1], sizes[3]), inputs["critic"]
     batch, orders = inputs["batch"], jnp.zeros((0, 0), int)
     with precision_of(matmul_precision):
-        fit = value_update.sample_regression(critic, at, batch, orders, config)
-        _, gradient = regression.loss_and_gradient(fit, fit.whole)(at)
-        clipped = regression.clip_by_norm(gradient, config.max_grad_norm)
+        fit = critic_fit.sample_regression(critic, at, batch, orders, config)
+        _, gradient = critic_loss.loss_and_gradient(fit, fit.whole)(at)
+        clipped = critic_fit.clip_by_norm(gradient, config.max_grad_norm)
         values = critic(at, batch.obs)
     trees = {"critic/gradient": gradient, "critic/clipped_gradient": clipped}
     return trees, {"value": values}

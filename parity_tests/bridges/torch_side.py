@@ -13,7 +13,7 @@ from trpo.config.step_options import thinned
 from trpo.data.batch import Batch
 from trpo_torch import TRPOAgent as TRPOAgent, distributions, step_memory
 from trpo_torch.agent import state
-from trpo_torch.critic import regression, value_update
+from trpo_torch.critic import fit as critic_fit, loss as critic_loss
 from trpo_torch.devices.device import matmul_precision as precision_of
 from trpo_torch.networks.feedforward import Critic, Policy
 from trpo_torch.policy_step import fisher, objective, step as policy_update, step_parts
@@ -105,12 +105,12 @@ class _Runner:
         values = self.critic(self.batch.obs)
         parameters = [p.detach() for p in self.critic.parameters()]
         gradient = torch.cat([torch.zeros_like(p).reshape(-1) for p in parameters])
-        fit = value_update.sample_regression(
+        fit = critic_fit.sample_regression(
             self.critic, self.batch, self.problem.orders, self.problem.config
         )
-        regression.loss_and_gradient(fit, gradient)(fit.whole)
+        critic_loss.loss_and_gradient(fit, gradient)(fit.whole)
         clipped = gradient.clone()
-        regression.clip_by_norm(clipped, self.problem.config.max_grad_norm)
+        critic_fit.clip_by_norm(clipped, self.problem.config.max_grad_norm)
         named = {"critic/gradient": gradient, "critic/clipped_gradient": clipped}
         return {"value": values, **named}
 

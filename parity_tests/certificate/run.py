@@ -83,7 +83,6 @@ def run(
     import_matplotlib()
     from parity_tests.certificate import (
         figure as certificate_figure,
-        json_text as certificate_json,
         page as certificate_page,
         text as certificate_text,
     )
@@ -92,7 +91,7 @@ def run(
     certificate = _gather(tuple(devices), mode, terminal)
     folder = pathlib.Path(out)
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "parity.json").write_text(certificate_json.document(certificate))
+    (folder / "parity.json").write_text(certificate_text.document(certificate))
     (folder / "parity.md").write_text(page(folder), "utf-8")
     (folder / "parity.html").write_text(certificate_page.html(certificate), "utf-8")
     certificate_figure.draw(certificate, folder / "parity.png")
@@ -104,11 +103,10 @@ def run(
 def page(folder: pathlib.Path) -> str:
     """The Markdown of a folder's `parity.json`."""
     from parity_tests.certificate import (
-        json_text as certificate_json,
         text as certificate_text,
     )
 
-    fields = certificate_json.read((folder / "parity.json").read_text())
+    fields = certificate_text.read((folder / "parity.json").read_text())
     return certificate_text.markdown(Certificate(**fields))
 
 

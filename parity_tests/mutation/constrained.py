@@ -36,6 +36,5 @@ CONSTRAINED = looked_for(
          "rest = q - r * r / safe_s", "rest = q"),
     _jax("no recovery", "policy_step/constrained_dual:solve_dual", "recovers = room <= 0", "recovers = room < -1e9"),
     _jax("cost critic with the critic's optimiser", "agent/constrained:update",
-         "given = (policy, costs.critic, optimizer, costs.optimizer)",
-         "given = (policy, costs.critic, optimizer, own.optimizer)"),
+         "costs_before.optimizer", "before.optimizer"),
 )  # fmt: skip

@@ -19,10 +19,10 @@ from parity_tests.problems.recurrent import RecurrentProblem, agent, build
 from parity_tests.reference import recurrent as reference
 from trpo.rollout.collector import RolloutCollector
 from trpo_jax.agent import state as jax_state
-from trpo_jax.critic import fit_sequences as jax_fit, regression as jax_regression
+from trpo_jax.critic import fit_sequences as jax_fit, loss as jax_loss
 from trpo_jax.networks.recurrent import RecurrentPolicyFunction as JaxFunction
 from trpo_jax.policy_step import fisher as jax_fisher, step as jax_update
-from trpo_torch.critic import fit_sequences as torch_fit, regression as torch_regression
+from trpo_torch.critic import fit_sequences as torch_fit, loss as torch_loss
 from trpo_torch.policy_step import fisher as torch_fisher, step as torch_update
 
 
@@ -98,7 +98,7 @@ def _of_torch(problem: RecurrentProblem) -> Arrays:
     fit = torch_fit.sequence_regression(made.critic, batch, ORDERS, made.config)
     some = torch_fit.of_environments(fit.whole, torch.as_tensor(CHOSEN).long())
     of_critic = torch.cat([p.detach().reshape(-1) for p in fit.parameters])
-    error = torch_regression.loss_and_gradient(fit, of_critic)(some)
+    error = torch_loss.loss_and_gradient(fit, of_critic)(some)
     found = {
         "outputs": old[0],
         "values": made.critic.values(batch.obs),
@@ -134,7 +134,7 @@ def _of_jax(problem: RecurrentProblem) -> Arrays:
         given = (functions.critic, critic, batch, orders, made.config)
         fit = jax_fit.sequence_regression(*given)
         some = jax_fit.of_environments(fit.whole, jax.numpy.asarray(CHOSEN))
-        error, of_critic = jax_regression.loss_and_gradient(fit, some)(critic)
+        error, of_critic = jax_loss.loss_and_gradient(fit, some)(critic)
         trees = {"gradient": unravel(gradient), "critic/gradient": of_critic}
         for route, build_product in jax_fisher.FISHER_PRODUCTS.items():
             trees[route] = unravel(build_product(policy, theta, damping)(probe))

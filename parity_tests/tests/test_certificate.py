@@ -9,7 +9,6 @@ import pytest
 from parity_tests import __main__ as command
 from parity_tests.certificate import (
     figure as certificate_figure,
-    json_text as certificate_json,
     page as certificate_page,
     run as certificate,
     text as certificate_text,
@@ -68,7 +67,7 @@ def test_what_was_recorded_is_not_said_to_be_of_this_run(example):
     ):
         assert text.count("98765") == text.count("98764") == 1
         assert f"planted faults: none in this run; {recorded}" in text
-    found = json.loads(certificate_json.document(example))
+    found = json.loads(certificate_text.document(example))
     assert found["recorded_faults"] == example.recorded_faults
     assert not {"mutation", "planted", "caught"} & set(found)
 
@@ -123,7 +122,7 @@ def test_absent_devices_are_not_run_and_never_passed(example):
 
 def test_json_is_json_whatever_the_numbers(example):
     rows = [{**row, "value": value} for row in example.rows[:1] for value in NUMBERS]
-    document = certificate_json.document(example._replace(rows=rows))
+    document = certificate_text.document(example._replace(rows=rows))
     found = json.loads(document, parse_constant=pytest.fail)["rows"]
     read = [dict(zip(found["columns"], row, strict=True)) for row in found["values"]]
     assert [row["value"] for row in read] == ["inf", "nan", 1.235e-16]

@@ -18,11 +18,11 @@ from trpo.data.batch import Batch
 from trpo_jax import lbfgs as jax_lbfgs
 from trpo_jax.agent import state as jax_state
 from trpo_jax.agent.update import build_value_optimizer
-from trpo_jax.critic import loss as jax_loss, value_update as jax_update
+from trpo_jax.critic import fit as jax_fit, loss as jax_loss
 from trpo_jax.networks.feedforward import critic_function
 from trpo_torch import lbfgs as torch_lbfgs
 from trpo_torch.agent import state as torch_state
-from trpo_torch.critic import loss as torch_loss, value_update as torch_update
+from trpo_torch.critic import fit as torch_fit, loss as torch_loss
 from trpo_torch.networks.feedforward import Critic
 
 
@@ -50,7 +50,7 @@ def fit(backend, obs, returns, weights, layers=(), **options):
         torch_state.load_network(critic, weights, "value.")
         before = critic(batch.obs).detach().numpy()
         optimizer = torch.optim.Adam(critic.parameters(), config.value_lr, eps=1e-5)
-        torch_update.fit_critic(critic, optimizer, batch, orders, config)
+        torch_fit.fit_critic(critic, optimizer, batch, orders, config)
         after = torch_state.network_arrays(critic, "value.")
         return before, critic(batch.obs).detach().numpy(), flatten(after, "value.")
     batch = Batch(*map(jnp.asarray, (obs, returns, *[returns] * 3)))
@@ -61,7 +61,7 @@ def fit(backend, obs, returns, weights, layers=(), **options):
     @functools.partial(jax.jit, compiler_options=QUICK)
     def run(tree):
         given = (optimizer, optimizer.init(tree), batch, jnp.asarray(orders), config)
-        return jax_update.fit_critic(critic, tree, *given)[0]
+        return jax_fit.fit_critic(critic, tree, *given)[0]
 
     new = run(tree)
     before, after = (np.asarray(critic(t, batch.obs)) for t in (tree, new))

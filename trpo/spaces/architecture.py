@@ -126,7 +126,7 @@ class Architecture:
 
     @property
     def by_hand(self) -> bool:
-        """Whether `mlp.py` has its derivatives; `autodiff.py` has those of others."""
+        """Whether `mlp.py` has its derivatives; those of others are automatic."""
         plain = not (self.layer_norm or self.images)
         return self.activation in BY_HAND and plain
 

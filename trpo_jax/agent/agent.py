@@ -25,7 +25,12 @@ from trpo_jax.agent.update import (
     value as compiled_value,
 )
 from trpo_jax.devices import processes as distributed
-from trpo_jax.devices.device import resolve_device
+from trpo_jax.devices.device import (
+    require_dtype,
+    resolve_device,
+    to_array,
+    to_floats,
+)
 from trpo_jax.distributions import Distribution
 from trpo_jax.networks.feedforward import (
     Parameters,
@@ -50,11 +55,7 @@ class TRPOAgent(AgentBase):
     framework = "jax"
 
     def _build(self, device: Any, weights: dict[str, np.ndarray]) -> None:
-        if self.dtype == np.float64 and not jax.config.read("jax_enable_x64"):
-            raise ValueError(
-                "`dtype`: expected 'float32', got 'float64' while JAX's 64-bit mode is "
-                "off. Set the environment variable JAX_ENABLE_X64=1 before starting."
-            )
+        require_dtype(self.dtype)
         self.device = resolve_device(device)
         # Nothing is made on another device first, which may have no room.
         with jax.default_device(self.device):
@@ -142,8 +143,7 @@ class TRPOAgent(AgentBase):
         return self._to_native(array) if native else array.astype(self.dtype)
 
     def _to_numpy(self, array: jax.Array) -> np.ndarray:
-        # A copy: JAX's own memory is read-only.
-        return np.array(array)
+        return to_array(array)
 
     def _all_finite(self, array: jax.Array) -> bool:
         return bool(jnp.isfinite(array).all())
@@ -197,7 +197,7 @@ class TRPOAgent(AgentBase):
             self._put(orders),
             Rates(*(self.dtype.type(rate) for rate in rates)),
         )
-        return UpdateReport(*np.asarray(report).tolist())
+        return UpdateReport(*to_floats(report))
 
     def _use_devices(self, ranks: Alone, devices: Sequence[Any]) -> int:
         devices = distributed.devices_of(self.device, ranks, devices)
@@ -217,7 +217,7 @@ class TRPOAgent(AgentBase):
         state, report = own_copy((state, report))
         # The mesh may begin at another device, or not have the agent's.
         self.state = self._put(state)
-        return UpdateReport(*np.asarray(report).tolist())
+        return UpdateReport(*to_floats(report))
 
     def _learned(self) -> TRPOState:
         return self.state

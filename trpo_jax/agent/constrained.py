@@ -10,14 +10,13 @@ from jax.flatten_util import ravel_pytree
 
 from trpo.agent.constrained import ConstrainedAgentBase, with_prefix, without_prefix
 from trpo.config.run import TRPOConfig
-from trpo.data.batch import ConstrainedBatch, Rates
+from trpo.data.batch import Batch, ConstrainedBatch, Rates
 from trpo.data.report import (
     DISCARDED_COST_FIELDS,
     ConstrainedReport,
     CostReport,
     StepStatus,
     UpdateReport,
-    report_fields,
 )
 from trpo_jax.agent import state
 from trpo_jax.agent.agent import TRPOAgent
@@ -25,14 +24,14 @@ from trpo_jax.agent.update import (
     Functions,
     TRPOState,
     build_value_optimizer,
+    discard_unless,
     fisher_policy,
+    report_of,
     value,
 )
-from trpo_jax.agent.update_report import discard_unless, report_of, stacked
-from trpo_jax.critic.value_update import ValueFit
 from trpo_jax.devices.device import matmul_precision
 from trpo_jax.networks.feedforward import Parameters
-from trpo_jax.policy_step.constrained import ConstrainedStep, constrained_step
+from trpo_jax.policy_step.constrained import constrained_step
 
 
 class CostState(NamedTuple):
@@ -98,11 +97,11 @@ class ConstrainedTRPOAgent(ConstrainedAgentBase, TRPOAgent):
 
     def _set_learned_state(self, arrays: dict[str, np.ndarray]) -> None:
         super()._set_learned_state(arrays)
-        own = without_prefix(arrays)
+        cost_arrays = without_prefix(arrays)
         self.costs = self._put(
             CostState(
-                state.load_network(own, "value."),
-                state.load_optimizer(self.costs.optimizer, own),
+                state.load_network(cost_arrays, "value."),
+                state.load_optimizer(self.costs.optimizer, cost_arrays),
             )
         )
 
@@ -111,51 +110,66 @@ class ConstrainedTRPOAgent(ConstrainedAgentBase, TRPOAgent):
 def update(
     functions: Functions,
     config: TRPOConfig,
-    before: tuple[TRPOState, CostState],
+    before_update: tuple[TRPOState, CostState],
     batch: ConstrainedBatch,
     orders: jax.Array,
     rates: Rates,
 ) -> tuple[tuple[TRPOState, CostState], jax.Array]:
-    """One constrained update, compiled whole; see `compiled.pure_update`.
+    """One constrained update, compiled whole; see `agent.update.pure_update`.
 
     Returns:
         The new states, or the old ones if they would not be finite; and both reports,
         their fields stacked in order.
     """
-    own, costs = before
+    before, costs_before = before_update
     samples = batch.samples
-    options: dict[str, Any] = {"orders": orders, "config": config}
     with matmul_precision(config.matmul_precision):
-        theta, unravel = ravel_pytree(own.policy)
-        found = constrained_step(
+        theta, unravel = ravel_pytree(before.policy)
+        outcome = constrained_step(
             functions.policy_at(unravel, samples.obs, samples.action_mask),
             theta,
             samples,
             batch.costs,
             config,
             rates.target_kl,
-            own.memory,
+            before.memory,
             fisher_policy(functions, config.fisher_every, unravel, samples),
         )
-        policy = unravel(found.step.theta)
+        policy = unravel(outcome.step.theta)
         optimizer = build_value_optimizer(config, rates.value_lr)
-        given = (policy, own.critic, optimizer, own.optimizer)
-        critic, state_, fit = functions.fit_critic(*given, batch=samples, **options)
-        of_costs = samples._replace(returns=batch.cost_returns)
-        given = (policy, costs.critic, optimizer, costs.optimizer)
-        *costs, cost_fit = functions.fit_critic(*given, batch=of_costs, **options)
-    after = TRPOState(policy, critic, state_, found.step.memory), CostState(*costs)
+
+        def fit_to(samples: Batch, critic: Parameters, optimizer_state: Any) -> tuple:
+            return functions.fit_critic(
+                policy,
+                critic,
+                optimizer,
+                optimizer_state,
+                batch=samples,
+                orders=orders,
+                config=config,
+            )
+
+        critic, optimizer_state, fit = fit_to(samples, before.critic, before.optimizer)
+        *costs, cost_fit = fit_to(
+            samples._replace(returns=batch.cost_returns),
+            costs_before.critic,
+            costs_before.optimizer,
+        )
+    after = (
+        TRPOState(policy, critic, optimizer_state, outcome.step.memory),
+        CostState(*costs),
+    )
     leaves = jax.tree.leaves((after, fit.loss, cost_fit.loss))
     finite = jnp.stack([jnp.isfinite(leaf).all() for leaf in leaves]).all()
-    sound = finite & (found.step.status != StepStatus.NON_FINITE)
-    committed = jax.tree.map(lambda new, old: jnp.where(sound, new, old), after, before)
-    report = report_of(discard_unless(sound, found.step), fit)
-    return committed, jnp.append(report, _cost_report(sound, found, cost_fit))
-
-
-def _cost_report(sound: jax.Array, found: ConstrainedStep, fit: ValueFit) -> jax.Array:
-    """One update's numbers about costs, from its two parts, in `CostReport`'s order."""
-    named = report_fields(CostReport, found, fit)
-    for name in DISCARDED_COST_FIELDS:
-        named[name] = jnp.where(sound, named[name], 0)
-    return stacked(named, found.step.theta.dtype)
+    sound = finite & (outcome.step.status != StepStatus.NON_FINITE)
+    committed = jax.tree.map(
+        lambda new, old: jnp.where(sound, new, old), after, before_update
+    )
+    undone = {
+        name: jnp.where(sound, getattr(outcome, name), 0)
+        for name in DISCARDED_COST_FIELDS
+    }
+    kept = discard_unless(sound, outcome.step)
+    report = report_of(UpdateReport, kept, fit, theta.dtype)
+    costs = report_of(CostReport, outcome._replace(**undone), cost_fit, theta.dtype)
+    return committed, jnp.append(report, costs)

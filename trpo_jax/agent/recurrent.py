@@ -15,8 +15,8 @@ from trpo.spaces.action_heads import Head
 from trpo_jax import distributions
 from trpo_jax.agent import state
 from trpo_jax.agent.agent import TRPOAgent
+from trpo_jax.critic.fit import ValueFit
 from trpo_jax.critic.fit_sequences import fit_recurrent_critic
-from trpo_jax.critic.value_update import ValueFit
 from trpo_jax.devices.device import matmul_precision
 from trpo_jax.distributions import Distribution
 from trpo_jax.networks.feedforward import Parameters
@@ -47,7 +47,7 @@ class RecurrentFunctions(NamedTuple):
     def fit_critic(
         self, _policy: Parameters, *given: Any, **options: Any
     ) -> tuple[Parameters, Any, ValueFit]:
-        """`sequence_fit.fit_recurrent_critic`; it shares nothing with the policy."""
+        """Fit the critic, which shares nothing with the policy."""
         return fit_recurrent_critic(self.critic, *given, **options)
 
 

@@ -14,6 +14,7 @@ import numpy as np
 import optax
 from jax.flatten_util import ravel_pytree
 
+from trpo_jax.devices.device import to_array
 from trpo_jax.networks.feedforward import Parameters
 from trpo_jax.step_memory import StepMemory
 
@@ -35,7 +36,7 @@ def network_arrays(tree: Parameters, prefix: str) -> dict[str, np.ndarray]:
         if isinstance(branch, dict):
             arrays |= network_arrays(branch, f"{prefix}{key}.")
         else:
-            array = np.array(branch)
+            array = to_array(branch)
             if not _is_own(prefix) and key in WEIGHTS:
                 array = array.transpose(TO_CANONICAL[array.ndim]).copy()
                 key = "weight"
@@ -100,7 +101,7 @@ def memory_arrays(memory: StepMemory, policy: Parameters) -> dict[str, np.ndarra
         tree = ravel_pytree(policy)[1](memory.cg_solution)
         arrays |= network_arrays(tree, CG_SOLUTION)
     if memory.damping is not None:
-        arrays[DAMPING] = np.array(memory.damping)
+        arrays[DAMPING] = to_array(memory.damping)
     return arrays
 
 

@@ -15,12 +15,11 @@ from jax.flatten_util import ravel_pytree
 from trpo.config.run import TRPOConfig
 from trpo.config.step_options import thinned
 from trpo.data.batch import Batch, Rates
-from trpo.data.report import StepStatus
+from trpo.data.report import DISCARDED_FIELDS, StepStatus, UpdateReport, report_fields
 from trpo.spaces.action_heads import Head
 from trpo.spaces.architecture import PLAIN, Architecture
 from trpo_jax import distributions
-from trpo_jax.agent.update_report import discard_unless, report_of
-from trpo_jax.critic.value_update import ValueFit, fit_critic
+from trpo_jax.critic.fit import ValueFit, fit_critic
 from trpo_jax.devices.device import matmul_precision
 from trpo_jax.devices.two_devices import both
 from trpo_jax.distributions import Distribution
@@ -79,7 +78,7 @@ class Functions(NamedTuple):
     def fit_critic(
         self, policy: Parameters, *given: Any, batch: Batch, **options: Any
     ) -> tuple[Parameters, Any, ValueFit]:
-        """`value_update.fit_critic`, to what the critic is given under this policy."""
+        """`critic.fit.fit_critic`, to what the critic is given under this policy."""
         batch = batch._replace(obs=self.encoded(policy, batch.obs))
         return fit_critic(self.critic, *given, batch=batch, **options)
 
@@ -171,7 +170,8 @@ def pure_update(
     committed = jax.tree.map(
         lambda after, before: jnp.where(sound, after, before), new, state_before
     )
-    return committed, report_of(discard_unless(sound, step), fit)
+    step = discard_unless(sound, step)
+    return committed, report_of(UpdateReport, step, fit, theta.dtype)
 
 
 # Compiled whole: nothing returns to the host but the result.
@@ -210,3 +210,28 @@ def value(
     """The critic's value [B, 1], compiled."""
     with matmul_precision(precision):
         return functions.critic(critic, functions.encoded(policy, obs))
+
+
+def discard_unless(sound: jax.Array, step: PolicyStep) -> PolicyStep:
+    """A step's numbers as they are reported: zeros unless it was `sound`, and kept."""
+    undone = {
+        name: jnp.where(sound, getattr(step, name), 0) for name in DISCARDED_FIELDS
+    }
+    return step._replace(
+        status=jnp.where(sound, step.status, StepStatus.NON_FINITE),
+        surrogate_after=jnp.where(sound, step.surrogate_after, step.surrogate_before),
+        **undone,
+    )
+
+
+def report_of(kind: Any, step: Any, fit: ValueFit, dtype: jnp.dtype) -> jax.Array:
+    """One update's numbers as a vector, which leaves the device at once.
+
+    Args:
+        kind: `UpdateReport`, or another of whose fields there is to be a number each.
+        step: The step, which has the fields that are not the fit's.
+        fit: The critic's.
+        dtype: Of the vector.
+    """
+    fields = report_fields(kind, step, fit)
+    return jnp.stack([jnp.asarray(field, dtype) for field in fields.values()])

@@ -10,11 +10,9 @@ from jaxtyping import Int
 from trpo.config.run import TRPOConfig
 from trpo.data.batch import Batch, Sequences
 from trpo.data.hidden_state import Memory
-from trpo_jax.critic.loss import Targets, value_loss
-from trpo_jax.critic.regression import Part, Regression
-from trpo_jax.critic.value_update import ValueFit, summary
+from trpo_jax.critic.fit import FITTERS, ValueFit, summary
+from trpo_jax.critic.loss import Part, Regression, Targets, value_loss
 from trpo_jax.networks.feedforward import Parameters
-from trpo_jax.value_fitters import FITTERS
 
 
 def fit_recurrent_critic(

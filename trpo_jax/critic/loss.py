@@ -6,14 +6,16 @@ squared error, they are e and 1.
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
+from trpo.agent.sharding import Minibatches
 from trpo.config.run import TRPOConfig
 from trpo_jax.devices import reduction
+from trpo_jax.networks.feedforward import Parameters
 
 
 class Targets(NamedTuple):
@@ -133,3 +135,49 @@ def weights(targets: Targets) -> jax.Array | float:
     if targets.valid is None:
         return reduction.row_weight(len(targets.returns))
     return targets.valid / jnp.maximum(targets.valid.sum(), 1.0)
+
+
+class Part(NamedTuple):
+    """Samples, all or some.
+
+    Attributes:
+        inputs: of the critic: observations, or `trpo.data.batch.Sequences`.
+        targets: of its values.
+    """
+
+    inputs: Any
+    targets: Targets
+
+
+class Regression(NamedTuple):
+    """A critic's fit to one batch.
+
+    Attributes:
+        values: (Parameters, inputs) -> values, shaped like the returns.
+        loss: of single samples.
+        whole: the batch.
+        part: [m] numbers of a minibatch's members -> their samples.
+        minibatch_size: members per gradient step.
+        orders: [epochs, N] order in which each epoch visits the members; or what this
+            device has of the minibatches, where others have the rest.
+    """
+
+    values: Callable[[Parameters, Any], jax.Array]
+    loss: Loss
+    whole: Part
+    part: Callable[[jax.Array], Part]
+    minibatch_size: int
+    orders: Int[jax.Array, "epochs n"] | Minibatches
+
+
+def loss_and_gradient(
+    regression: Regression, part: Part
+) -> Callable[[Parameters], tuple[jax.Array, Parameters]]:
+    """Parameters -> mean loss of a part, and its gradient."""
+
+    def loss(parameters: Parameters) -> jax.Array:
+        values = regression.values(parameters, part.inputs)
+        terms, _ = regression.loss.of(values, part.targets)
+        return mean(terms, part.targets.valid)
+
+    return jax.value_and_grad(loss)

@@ -4,6 +4,7 @@ import os
 from typing import Any
 
 import jax
+import numpy as np
 
 from trpo.common.framework_settings import XLA_FLAG
 from trpo.common.machine import available_cores
@@ -26,11 +27,20 @@ def resolve_device(device: Any) -> Any:
     try:
         return jax.local_devices(backend=kind)[int(index or 0)]
     except (RuntimeError, IndexError, ValueError) as error:
-        found = [f"{d.platform}:{d.id}" for d in jax.devices()]
+        names = [f"{d.platform}:{d.id}" for d in jax.devices()]
         raise ValueError(
             f"`device`: expected one that JAX {jax.__version__} finds "
-            f"({', '.join(found)}), got {device!r}. Run `trpo doctor`."
+            f"({', '.join(names)}), got {device!r}. Run `trpo doctor`."
         ) from error
+
+
+def require_dtype(dtype: np.dtype) -> None:
+    """Raise ValueError unless JAX computes in this dtype."""
+    if dtype == np.float64 and not jax.config.read("jax_enable_x64"):
+        raise ValueError(
+            "`dtype`: expected 'float32', got 'float64' while JAX's 64-bit mode is "
+            "off. Set the environment variable JAX_ENABLE_X64=1 before starting."
+        )
 
 
 def matmul_precision(name: str):  # noqa: ANN201
@@ -59,3 +69,13 @@ def use_deterministic_kernels() -> None:
         "`trpo train` sees to; got none. Call "
         "`trpo.common.framework_settings.set_deterministic_flags()` before that import."
     )
+
+
+def to_floats(vector: jax.Array) -> list[float]:
+    """A vector [n] as Python's numbers, in one transfer."""
+    return np.asarray(vector).tolist()
+
+
+def to_array(array: jax.Array) -> np.ndarray:
+    """A copy as a NumPy array: JAX's own memory is read-only."""
+    return np.array(array)

@@ -54,7 +54,9 @@ class _Network(nnx.Module):
         if architecture.images:
             obs = encode(self.encoders, obs, architecture)
         norms = _norms(self.norms) if architecture.layer_norm else ()
-        return mlp.forward(_layers(self.layers), obs, architecture.activation, norms)
+        return mlp.forward(
+            kernels_and_biases(self.layers), obs, architecture.activation, norms
+        )
 
 
 class Policy(_Network):
@@ -116,7 +118,8 @@ class Critic(_Network):
         return self._values(obs)[-1]
 
 
-def _layers(layers: nnx.List) -> list[mlp.Layer]:
+def kernels_and_biases(layers: nnx.List) -> list[mlp.Layer]:
+    """The arrays of Flax's linear layers."""
     return [mlp.Layer(layer.kernel[...], layer.bias[...]) for layer in layers]
 
 

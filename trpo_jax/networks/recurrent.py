@@ -19,7 +19,7 @@ from trpo.spaces.architecture import CELLS
 from trpo_jax import distributions
 from trpo_jax.distributions import Distribution
 from trpo_jax.networks import mlp, recurrent_cells as cells
-from trpo_jax.networks.feedforward import Parameters, _layers, as_function
+from trpo_jax.networks.feedforward import Parameters, as_function, kernels_and_biases
 from trpo_jax.networks.recurrent_cells import Cell
 
 
@@ -164,7 +164,7 @@ def _weights(
 ) -> Weights:
     parts: tuple[Any, ...] = (cell.input, cell.hidden)
     first, second = (mlp.Layer(p.kernel[...], p.bias[...]) for p in parts)
-    return Weights(log_std, Cell(first, second), _layers(layers))
+    return Weights(log_std, Cell(first, second), kernels_and_biases(layers))
 
 
 # Cached, so that agents of equal sizes share one function and one compilation.

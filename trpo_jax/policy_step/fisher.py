@@ -5,7 +5,7 @@ are equal at the old parameters, where the gradient of KL vanishes.
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 from jaxtyping import Float
@@ -14,9 +14,38 @@ from trpo_jax import distributions
 from trpo_jax.devices import reduction
 from trpo_jax.devices.chunked import ChunkedPolicy
 from trpo_jax.distributions import Distribution
-from trpo_jax.policy_step import autodiff
 from trpo_jax.policy_step.flat_policy import FlatPolicy
 from trpo_jax.policy_step.objective import mean_kl
+
+
+class Linearization(NamedTuple):
+    """A policy at its parameters, and the Jacobian J of its outputs there.
+
+    Attributes:
+        distribution: at each sample.
+        push: v [p] -> J v, shaped like `distribution`.
+        pull: u, shaped like `distribution` -> J'u [p].
+    """
+
+    distribution: Distribution
+    push: Callable[[jax.Array], Distribution]
+    pull: Callable[[Distribution], jax.Array]
+
+
+def linearize(
+    policy: Callable[[jax.Array], Distribution], theta: Float[jax.Array, " p"]
+) -> Linearization:
+    """The policy's outputs at `theta` and their Jacobian, kept for all products.
+
+    `jvp` with the forward pass done once, and its transpose.
+
+    Args:
+        policy: Flat parameters -> distribution at each sample.
+        theta: Flat parameters.
+    """
+    distribution, push = jax.linearize(policy, theta)
+    transpose = jax.linear_transpose(push, theta)
+    return Linearization(distribution, push, lambda u: transpose(u)[0])
 
 
 PolicyFunction = Callable[[jax.Array], Distribution]
@@ -26,11 +55,11 @@ Product = Callable[[jax.Array], jax.Array]
 def metric_product(policy: PolicyFunction, theta: Float[jax.Array, " p"]) -> Product:
     """V -> J' M J v of the samples at hand, linearised once.
 
-    A `FlatPolicy` knows its own; of any other function it is made of `autodiff`'s.
+    A `FlatPolicy` knows its own; that of any other function is made of `linearize`'s.
     """
     if isinstance(policy, FlatPolicy):
         return policy.metric_product(theta)
-    distribution, push, pull = autodiff.linearize(policy, theta)
+    distribution, push, pull = linearize(policy, theta)
 
     def product(v: jax.Array) -> jax.Array:
         # v -> J v -> M J v -> J' M J v

@@ -16,14 +16,14 @@ from trpo.ranks import Alone
 from trpo_torch import distributions
 from trpo_torch.agent import state
 from trpo_torch.agent.original_helpers import _flat_params, _set_flat_params
-from trpo_torch.agent.update_report import discard_unless, report_of
-from trpo_torch.critic.value_update import ValueFit, fit_critic
+from trpo_torch.agent.update import discard_unless, report_of
+from trpo_torch.critic.fit import ValueFit, fit_critic
 from trpo_torch.devices import processes as distributed, reduction
 from trpo_torch.devices.device import (
-    _require_dtype,
-    _to_array,
     matmul_precision,
+    require_dtype,
     resolve_device,
+    to_array,
 )
 from trpo_torch.distributions import Distribution
 from trpo_torch.networks.feedforward import Critic, Policy
@@ -57,7 +57,7 @@ class TRPOAgent(AgentBase):
     def _build(self, device: Any, weights: dict[str, np.ndarray]) -> None:
         self.device = resolve_device(device)
         self._torch_dtype = getattr(torch, self.dtype.name)
-        _require_dtype(self._torch_dtype, self.device)
+        require_dtype(self._torch_dtype, self.device)
         self.policy = self._build_policy(weights)
         self.critic = self._build_critic(weights)
         self.value_optimizer = self._build_value_optimizer(self.critic.parameters())
@@ -189,7 +189,7 @@ class TRPOAgent(AgentBase):
         sound = step.status != StepStatus.NON_FINITE
         if not (sound and self._is_sound(step.theta, fit.loss)):
             step = discard_unless(False, step)
-        return report_of(step, fit)
+        return report_of(UpdateReport, step, fit)
 
     def _use_devices(self, ranks: Alone, devices: Sequence[Any]) -> int:
         return len(distributed.devices_of(self.device, ranks, devices))
@@ -228,8 +228,14 @@ class TRPOAgent(AgentBase):
         return bool(torch.stack([torch.isfinite(t).all() for t in tensors]).all())
 
     def _fitted(self) -> list[Tensor]:
-        """What fitting the critic has changed."""
-        return _fitted(self.critic, self.value_optimizer)
+        """All tensors that fitting the critic changes."""
+        return self._fitted_of(self.critic, self.value_optimizer)
+
+    @staticmethod
+    def _fitted_of(critic: nn.Module, optimizer: torch.optim.Optimizer) -> list[Tensor]:
+        """A critic's parameters, and the state that its optimiser keeps of them."""
+        slots = [slot for of in optimizer.state.values() for slot in of.values()]
+        return [*critic.parameters(), *(slot for slot in slots if slot is not None)]
 
     def _learned(self) -> tuple[bool, dict[str, Tensor]]:
         return torch.is_grad_enabled(), self._copies(_clone)
@@ -240,7 +246,7 @@ class TRPOAgent(AgentBase):
         self._set_learned_state(learned[1])
 
     def _get_learned_state(self) -> dict[str, np.ndarray]:
-        return self._copies(_to_array)
+        return self._copies(to_array)
 
     def _copies(self, copy: state.Copy) -> dict[str, Any]:
         """Weights and optimiser under canonical names."""
@@ -252,19 +258,13 @@ class TRPOAgent(AgentBase):
         }
 
     def _arrays_of(self, learned: tuple) -> dict[str, np.ndarray]:
-        return {name: _to_array(tensor) for name, tensor in learned[1].items()}
+        return {name: to_array(tensor) for name, tensor in learned[1].items()}
 
     def _set_learned_state(self, arrays: Mapping[str, Any]) -> None:
         state.load_network(self.policy, arrays, "policy.")
         state.load_network(self.critic, arrays, "value.")
         state.load_optimizer(self.value_optimizer, self.critic, arrays)
         self.step_memory = state.load_memory(self.step_memory, self.policy, arrays)
-
-
-def _fitted(critic: nn.Module, optimizer: torch.optim.Optimizer) -> list[Tensor]:
-    """A critic's parameters, and what its optimiser remembers of them."""
-    slots = [slot for of in optimizer.state.values() for slot in of.values()]
-    return [*critic.parameters(), *(slot for slot in slots if slot is not None)]
 
 
 def _clone(tensor: Tensor) -> Tensor:

@@ -14,15 +14,15 @@ from trpo.data.report import (
     ConstrainedReport,
     CostReport,
     StepStatus,
-    report_fields,
+    UpdateReport,
 )
 from trpo_torch.agent import state
-from trpo_torch.agent.agent import TRPOAgent, _fitted
+from trpo_torch.agent.agent import TRPOAgent
 from trpo_torch.agent.original_helpers import _flat_params, _set_flat_params
-from trpo_torch.agent.update_report import discard_unless, report_of
-from trpo_torch.critic.value_update import ValueFit, fit_critic
-from trpo_torch.devices.device import _to_numbers, matmul_precision
-from trpo_torch.policy_step.constrained import ConstrainedStep, constrained_step
+from trpo_torch.agent.update import discard_unless, report_of
+from trpo_torch.critic.fit import ValueFit, fit_critic
+from trpo_torch.devices.device import matmul_precision
+from trpo_torch.policy_step.constrained import constrained_step
 
 
 class ConstrainedTRPOAgent(ConstrainedAgentBase, TRPOAgent):
@@ -51,7 +51,7 @@ class ConstrainedTRPOAgent(ConstrainedAgentBase, TRPOAgent):
     ) -> ConstrainedReport:
         samples = batch.samples
         with matmul_precision(self.config.matmul_precision):
-            found = constrained_step(
+            outcome = constrained_step(
                 self._policy_function(samples),
                 _flat_params(self.policy),
                 samples,
@@ -61,7 +61,7 @@ class ConstrainedTRPOAgent(ConstrainedAgentBase, TRPOAgent):
                 self.step_memory,
                 self._fisher_policy(samples),
             )
-            step = found.step
+            step = outcome.step
             # Before the fits: a shared encoder is the one that acts next.
             _set_flat_params(self.policy, step.theta)
             self.step_memory = step.memory
@@ -73,9 +73,10 @@ class ConstrainedTRPOAgent(ConstrainedAgentBase, TRPOAgent):
         sound = step.status != StepStatus.NON_FINITE
         if not (sound and self._is_sound(step.theta, fit.loss + cost_fit.loss)):
             zeros: dict[str, Any] = dict.fromkeys(DISCARDED_COST_FIELDS, 0.0)
-            found = found._replace(step=discard_unless(False, step), **zeros)
+            outcome = outcome._replace(step=discard_unless(False, step), **zeros)
         return ConstrainedReport(
-            report_of(found.step, fit), _cost_report(found, cost_fit)
+            report_of(UpdateReport, outcome.step, fit),
+            report_of(CostReport, outcome, cost_fit),
         )
 
     def _fit_cost_critic(
@@ -91,7 +92,9 @@ class ConstrainedTRPOAgent(ConstrainedAgentBase, TRPOAgent):
         )
 
     def _fitted(self) -> list[Tensor]:
-        return super()._fitted() + _fitted(self.cost_critic, self.cost_optimizer)
+        return super()._fitted() + self._fitted_of(
+            self.cost_critic, self.cost_optimizer
+        )
 
     def _copies(self, copy: state.Copy) -> dict[str, Any]:
         critic = self.cost_critic
@@ -104,11 +107,6 @@ class ConstrainedTRPOAgent(ConstrainedAgentBase, TRPOAgent):
 
     def _set_learned_state(self, arrays: Mapping[str, Any]) -> None:
         super()._set_learned_state(arrays)
-        own = without_prefix(arrays)
-        state.load_network(self.cost_critic, own, "value.")
-        state.load_optimizer(self.cost_optimizer, self.cost_critic, own)
-
-
-def _cost_report(found: ConstrainedStep, fit: ValueFit) -> CostReport:
-    """One update's numbers about costs, from its two parts."""
-    return CostReport(**_to_numbers(report_fields(CostReport, found, fit)))
+        cost_arrays = without_prefix(arrays)
+        state.load_network(self.cost_critic, cost_arrays, "value.")
+        state.load_optimizer(self.cost_optimizer, self.cost_critic, cost_arrays)

@@ -11,8 +11,8 @@ from trpo.data.batch import Batch
 from trpo.data.hidden_state import Memory
 from trpo_torch import distributions
 from trpo_torch.agent.agent import TRPOAgent
+from trpo_torch.critic.fit import ValueFit
 from trpo_torch.critic.fit_sequences import fit_recurrent_critic
-from trpo_torch.critic.value_update import ValueFit
 from trpo_torch.devices.device import matmul_precision
 from trpo_torch.distributions import Distribution
 from trpo_torch.networks.recurrent import (

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from trpo_torch.devices.device import _to_array
+from trpo_torch.devices.device import to_array
 from trpo_torch.step_memory import StepMemory
 
 
@@ -30,7 +30,7 @@ CG_SOLUTION, DAMPING = "policy_step.cg_solution.", "policy_step.damping"
 
 
 def network_arrays(
-    module: nn.Module, prefix: str, copy: Copy = _to_array
+    module: nn.Module, prefix: str, copy: Copy = to_array
 ) -> dict[str, Any]:
     """Copies of a module's parameters under `prefix`."""
     return {prefix + n: copy(parameter) for n, parameter in module.named_parameters()}
@@ -44,7 +44,7 @@ def load_network(module: nn.Module, arrays: Mapping[str, Any], prefix: str) -> N
 
 
 def optimizer_arrays(
-    optimizer: torch.optim.Optimizer, module: nn.Module, copy: Copy = _to_array
+    optimizer: torch.optim.Optimizer, module: nn.Module, copy: Copy = to_array
 ) -> dict[str, Any]:
     """Copies of an optimiser's state; zeros before its first step."""
     kind = _kind(optimizer)
@@ -81,7 +81,7 @@ def load_optimizer(
 
 
 def memory_arrays(
-    memory: StepMemory, policy: nn.Module, copy: Copy = _to_array
+    memory: StepMemory, policy: nn.Module, copy: Copy = to_array
 ) -> dict[str, Any]:
     """Copies of what a policy step left; vectors [p] as the policy's parameters."""
     arrays = {}

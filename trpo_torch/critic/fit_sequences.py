@@ -8,11 +8,9 @@ from torch import Tensor
 from trpo.config.run import TRPOConfig
 from trpo.data.batch import Batch, Sequences
 from trpo.data.hidden_state import Memory
-from trpo_torch.critic.loss import Targets, value_loss
-from trpo_torch.critic.regression import Part, Regression
-from trpo_torch.critic.value_update import ValueFit, summary
+from trpo_torch.critic.fit import FITTERS, ValueFit, summary
+from trpo_torch.critic.loss import Part, Regression, Targets, value_loss
 from trpo_torch.networks.recurrent import RecurrentCritic
-from trpo_torch.value_fitters import FITTERS
 
 
 @torch.no_grad()

@@ -5,15 +5,18 @@ samples of rho(e), of which rho' / 2 is called slope and rho'' / 2 curvature: of
 squared error, they are e and 1.
 """
 
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from trpo.config.run import TRPOConfig
 from trpo_torch.devices import reduction
+from trpo_torch.devices.reduction import Shard
+from trpo_torch.networks import mlp
+from trpo_torch.networks.feedforward import Critic
 
 
 class Targets(NamedTuple):
@@ -133,3 +136,118 @@ def weights(targets: Targets) -> Tensor | float:
     if targets.valid is None:
         return reduction.row_weight(len(targets.returns))
     return targets.valid / targets.valid.sum().clamp(min=1.0)
+
+
+class Part(NamedTuple):
+    """Samples, all or some.
+
+    Attributes:
+        inputs: of the critic: observations, or `trpo.data.batch.Sequences`.
+        targets: of its values.
+        shard: what they are of the samples, where other devices have more; else None.
+    """
+
+    inputs: Any
+    targets: Targets
+    shard: Shard | None = None
+
+
+class Regression(NamedTuple):
+    """A critic's fit to one batch.
+
+    Attributes:
+        critic: the module, whose parameters are changed.
+        values: (parameters in their order, inputs) -> values, shaped like the returns.
+        loss: of single samples.
+        whole: the batch.
+        minibatches: of each gradient step, as the epochs' orders have them.
+    """
+
+    critic: nn.Module
+    values: Callable[[Sequence[Tensor], Any], Tensor]
+    loss: Loss
+    whole: Part
+    minibatches: Iterable[Part]
+
+    @property
+    def parameters(self) -> list[nn.Parameter]:
+        """The critic's."""
+        return list(self.critic.parameters())
+
+    def flat(self) -> Float[Tensor, " p"]:
+        """A copy of the critic's parameters as one vector."""
+        return torch.cat([p.detach().reshape(-1) for p in self.parameters])
+
+    def views(self, flat: Float[Tensor, " p"]) -> list[Tensor]:
+        """Pieces of a vector, shaped like the critic's parameters."""
+        return _views(flat, self.parameters)
+
+    @torch.no_grad()
+    def assign(self, theta: Float[Tensor, " p"]) -> None:
+        """Copy a vector into the critic's parameters."""
+        for parameter, piece in zip(self.parameters, self.views(theta), strict=True):
+            parameter.copy_(piece)
+
+
+def loss_and_gradient(
+    regression: Regression,
+    gradient: Float[Tensor, " p"],
+    parameters: Sequence[Tensor] | None = None,
+) -> Callable[[Part], Tensor]:
+    """Part -> mean loss at the critic's parameters, its gradient put in `gradient`.
+
+    At others like them if `parameters` are given. They are read at each call, so they
+    may change in place.
+    """
+    critic = regression.critic
+    parameters = regression.parameters if parameters is None else parameters
+    if isinstance(critic, Critic) and critic.architecture.by_hand:
+        activation = critic.architecture.activation
+        return _by_hand(regression.loss, parameters, activation, gradient)
+    return _automatic(regression, parameters, gradient)
+
+
+def _by_hand(
+    loss: Loss,
+    parameters: Sequence[Tensor],
+    activation: str,
+    gradient: Float[Tensor, " p"],
+) -> Callable[[Part], Tensor]:
+    layers = mlp.layers_of([parameter.detach() for parameter in parameters])
+    gradients = mlp.layers_of(_views(gradient, parameters))
+
+    @torch.no_grad()
+    def find(part: Part) -> Tensor:
+        obs, targets, _ = part
+        *inputs, values = mlp.forward(layers, obs, activation)
+        terms, slopes = loss.of(values, targets)
+        cotangent = slopes * (2.0 * weights(targets))
+        mlp.pull(layers, inputs, cotangent, gradients, activation)
+        return mean(terms, targets.valid)
+
+    return find
+
+
+def _automatic(
+    regression: Regression, parameters: Sequence[Tensor], gradient: Float[Tensor, " p"]
+) -> Callable[[Part], Tensor]:
+    leaves = [parameter.detach().requires_grad_() for parameter in parameters]
+
+    def find(part: Part) -> Tensor:
+        with torch.enable_grad():
+            values = regression.values(leaves, part.inputs)
+            terms, _ = regression.loss.of(values, part.targets)
+            mean_loss = mean(terms, part.targets.valid)
+            pieces = torch.autograd.grad(
+                mean_loss, leaves, allow_unused=True, materialize_grads=True
+            )
+        torch.cat([piece.reshape(-1) for piece in pieces], out=gradient)
+        return mean_loss.detach()
+
+    return find
+
+
+def _views(flat: Tensor, like: Sequence[Tensor]) -> list[Tensor]:
+    """Pieces of a vector, shaped like other tensors."""
+    pieces = flat.split([tensor.numel() for tensor in like])
+    return [piece.view_as(tensor) for piece, tensor in zip(pieces, like, strict=True)]

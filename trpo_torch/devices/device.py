@@ -1,7 +1,7 @@
 """Devices by name, and the precision of matrix products on them."""
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -24,16 +24,16 @@ def resolve_device(device: torch.device | str) -> torch.device:
         resolved = torch.device(name)
         torch.empty(0, device=resolved)
     except (RuntimeError, AssertionError) as error:
-        found = ["cpu"] + [f"cuda:{i}" for i in range(torch.cuda.device_count())]
+        names = ["cpu"] + [f"cuda:{i}" for i in range(torch.cuda.device_count())]
         raise ValueError(
             f"`device`: expected one that PyTorch {torch.__version__} finds "
-            f"({', '.join(found)}), got {device!r}. Run `trpo doctor`."
+            f"({', '.join(names)}), got {device!r}. Run `trpo doctor`."
         ) from error
     return resolved
 
 
-def _require_dtype(dtype: torch.dtype, device: torch.device) -> None:
-    """Raise ValueError unless there are such numbers on the device."""
+def require_dtype(dtype: torch.dtype, device: torch.device) -> None:
+    """Raise ValueError unless the device computes in this dtype."""
     try:
         torch.empty(0, dtype=dtype, device=device)
     except (RuntimeError, TypeError) as error:
@@ -78,21 +78,11 @@ def use_deterministic_kernels() -> None:
         cudnn.benchmark = False
 
 
-def _to_floats(*numbers: Tensor) -> list[float]:
-    """Tensors [] as Python's numbers, in one transfer: the host waits at each.
-
-    JAX's update is one program, whose results arrive together.
-    """
+def to_floats(*numbers: Tensor) -> list[float]:
+    """Tensors [] as Python's numbers, in one transfer: the host waits at each."""
     return torch.stack(numbers).tolist()
 
 
-def _to_numbers(fields: Mapping[str, Any]) -> dict[str, float]:
-    """Fields, tensors [] among them, as Python's numbers, in one transfer."""
-    tensors = {name: x for name, x in fields.items() if isinstance(x, Tensor)}
-    found = dict(zip(tensors, _to_floats(*tensors.values()), strict=True))
-    return {name: float(value) for name, value in ({**fields, **found}).items()}
-
-
-def _to_array(tensor: Tensor) -> np.ndarray:
+def to_array(tensor: Tensor) -> np.ndarray:
     """A copy as a NumPy array."""
     return tensor.detach().cpu().numpy().copy()

@@ -5,7 +5,7 @@ are equal at the old parameters, where the gradient of KL vanishes.
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -15,9 +15,51 @@ from trpo_torch import distributions
 from trpo_torch.devices import reduction
 from trpo_torch.devices.chunked import ChunkedPolicy
 from trpo_torch.distributions import Distribution
-from trpo_torch.policy_step import autodiff
 from trpo_torch.policy_step.flat_policy import FlatPolicy
 from trpo_torch.policy_step.objective import mean_kl
+
+
+class Linearization(NamedTuple):
+    """A policy at its parameters, and the Jacobian J of its outputs there.
+
+    Attributes:
+        distribution: at each sample.
+        push: v [p] -> J v, shaped like `distribution`.
+        pull: u, shaped like `distribution` -> J'u [p].
+    """
+
+    distribution: Distribution
+    push: Callable[[Tensor], Distribution]
+    pull: Callable[[Distribution], Tensor]
+
+
+def linearize(
+    policy: Callable[[Tensor], Distribution], theta: Float[Tensor, " p"]
+) -> Linearization:
+    """The policy's outputs at `theta` and their Jacobian, kept for all products.
+
+    The forward pass and the graph of J'u are built once. u -> J'u is linear, so its own
+    derivative is the v -> Jv that reverse mode lacks.
+
+    Args:
+        policy: Flat parameters -> distribution at each sample; twice differentiable.
+        theta: Flat parameters.
+    """
+    theta = theta.detach().requires_grad_()
+    distribution = policy(theta)
+    u = distribution._make(torch.zeros_like(o).requires_grad_() for o in distribution)
+    (jt_u,) = torch.autograd.grad(distribution, theta, u, create_graph=True)
+
+    def push(v: Tensor) -> Distribution:
+        return distribution._make(
+            torch.autograd.grad(jt_u, tuple(u), v, retain_graph=True)
+        )
+
+    def pull(cotangent: Distribution) -> Tensor:
+        return torch.autograd.grad(distribution, theta, cotangent, retain_graph=True)[0]
+
+    at = distribution._make(field.detach() for field in distribution)
+    return Linearization(at, push, pull)
 
 
 PolicyFunction = Callable[[Tensor], Distribution]
@@ -27,11 +69,11 @@ Product = Callable[[Tensor], Tensor]
 def metric_product(policy: PolicyFunction, theta: Float[Tensor, " p"]) -> Product:
     """V -> J' M J v of the samples at hand, linearised once.
 
-    A `FlatPolicy` knows its own; of any other function it is made of `autodiff`'s.
+    A `FlatPolicy` knows its own; that of any other function is made of `linearize`'s.
     """
     if isinstance(policy, FlatPolicy):
         return policy.metric_product(theta)
-    distribution, push, pull = autodiff.linearize(policy, theta)
+    distribution, push, pull = linearize(policy, theta)
 
     def product(v: Tensor) -> Tensor:
         # v -> J v -> M J v -> J' M J v

@@ -12,7 +12,7 @@ from trpo.data.batch import Batch
 from trpo.data.report import StepStatus
 from trpo_torch import distributions
 from trpo_torch.devices import reduction
-from trpo_torch.devices.device import _to_floats
+from trpo_torch.devices.device import to_floats
 from trpo_torch.distributions import Distribution
 from trpo_torch.policy_step.fisher import PolicyFunction
 from trpo_torch.policy_step.flat_policy import FlatPolicy
@@ -226,7 +226,7 @@ def local_model(
 
 def trouble_of(grad_norm: Tensor, cg: CGResult, x_f_x: Tensor) -> StepStatus | None:
     """Why no step can be computed, or None."""
-    norm, product = _to_floats(grad_norm, x_f_x)
+    norm, product = to_floats(grad_norm, x_f_x)
     if not all(map(_is_finite, (norm, cg.residual_sq, cg.curvature, product))):
         return StepStatus.NON_FINITE
     if norm <= ZERO_GRADIENT_NORM:

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from trpo_torch.devices.device import _to_floats
+from trpo_torch.devices.device import to_floats
 
 
 class CGResult(NamedTuple):
@@ -59,7 +59,7 @@ def conjugate_gradient(
         r_next = r - alpha * a_p
         r_next = r_next - (basis[:num_steps] @ r_next) @ basis[:num_steps]
         rr_next = inner(r_next, r_next)
-        curvature, residual_sq_next = _to_floats(p_a_p, rr_next)
+        curvature, residual_sq_next = to_floats(p_a_p, rr_next)
         if not 0.0 < curvature < float("inf"):
             break
         x, r = x + alpha * p, r_next

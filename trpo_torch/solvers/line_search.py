@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from trpo_torch.devices.device import _to_floats
+from trpo_torch.devices.device import to_floats
 
 
 class LineSearchResult(NamedTuple):
@@ -58,7 +58,7 @@ def line_search(
     for j in range(backtrack_iters):
         candidate = theta + frac * full_step
         improvement, kl = evaluate(candidate)
-        gain, distance = _to_floats(improvement, kl)
+        gain, distance = to_floats(improvement, kl)
         if gain > 0.0 and distance <= target_kl:
             return LineSearchResult(candidate, frac, improvement, kl, True, j + 1)
         frac *= backtrack_coeff

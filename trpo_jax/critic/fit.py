@@ -1,4 +1,4 @@
-"""Critic regression: the configured loss of its values against the returns, fitted."""
+"""The critic's fit to a batch's returns: minibatch descent on the configured loss."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -11,12 +11,18 @@ from jaxtyping import Float, Int
 from trpo.agent.sharding import Minibatches
 from trpo.config.run import TRPOConfig
 from trpo.data.batch import Batch
-from trpo_jax.critic.loss import Targets, value_loss
-from trpo_jax.critic.regression import Part, Regression
+from trpo_jax.critic.loss import (
+    Part,
+    Regression,
+    Targets,
+    loss_and_gradient,
+    value_loss,
+)
 from trpo_jax.devices import reduction
 from trpo_jax.devices.chunked import in_chunks
+from trpo_jax.devices.reduction import Shard
 from trpo_jax.networks.feedforward import Parameters
-from trpo_jax.value_fitters import FITTERS
+from trpo_jax.value_fitters import WHOLE_BATCH_FITTERS
 
 
 class ValueFit(NamedTuple):
@@ -116,3 +122,81 @@ def explained_variance(errors: jax.Array, returns: jax.Array) -> jax.Array:
 def _rows(array: jax.Array, indices: jax.Array) -> jax.Array:
     # A permutation is in bounds by construction.
     return array.at[indices].get(mode="promise_in_bounds")
+
+
+def descend(
+    regression: Regression,
+    parameters: Parameters,
+    optimizer: optax.GradientTransformation,
+    optimizer_state: Any,
+    config: TRPOConfig,
+) -> tuple[Parameters, Any, Float[jax.Array, "epochs steps"]]:
+    """Minibatch gradient descent.
+
+    Args:
+        regression: What to fit; an epoch's last step takes the rest of its members.
+        parameters: To begin with.
+        optimizer: Of the parameters.
+        optimizer_state: The optimiser's.
+        config: Gradients are scaled by min(1, max_grad_norm / (norm + 1e-6)).
+
+    Returns:
+        New parameters, new optimiser state, and the loss before each step.
+    """
+
+    def step(carry: tuple, chosen: jax.Array) -> tuple[tuple, jax.Array]:
+        candidate, state = carry
+        find = loss_and_gradient(regression, regression.part(chosen))
+        before, gradient = reduction.together(lambda: find(candidate))
+        gradient = clip_by_norm(gradient, config.max_grad_norm)
+        updates, state = optimizer.update(gradient, state, candidate)
+        return (optax.apply_updates(candidate, updates), state), before
+
+    start = (parameters, optimizer_state)
+    if isinstance(regression.orders, Minibatches):
+        (parameters, optimizer_state), losses = _steps_of_own(
+            step, start, regression.orders
+        )
+        return parameters, optimizer_state, losses
+    orders = regression.orders
+    size = orders.shape[1]
+    minibatch_size = min(regression.minibatch_size, size)
+    whole_steps, rest = divmod(size, minibatch_size)
+
+    def epoch(carry: tuple, order: jax.Array) -> tuple[tuple, jax.Array]:
+        head = order[: whole_steps * minibatch_size].reshape(whole_steps, -1)
+        carry, losses = jax.lax.scan(step, carry, head)
+        if rest:
+            carry, last = step(carry, order[-rest:])
+            losses = jnp.append(losses, last)
+        return carry, losses
+
+    (parameters, optimizer_state), losses = jax.lax.scan(epoch, start, orders)
+    return parameters, optimizer_state, losses
+
+
+def _steps_of_own(
+    step: Callable[[tuple, jax.Array], tuple], start: tuple, own: Minibatches
+) -> tuple[tuple, jax.Array]:
+    """The steps of all epochs, with what this device has of each minibatch."""
+
+    def of_minibatch(carry: tuple, part: Minibatches) -> tuple[tuple, jax.Array]:
+        with reduction.sharded(Shard(part.weights)):
+            return step(carry, part.indices)
+
+    def epoch(carry: tuple, parts: Minibatches) -> tuple[tuple, jax.Array]:
+        return jax.lax.scan(of_minibatch, carry, parts)
+
+    return jax.lax.scan(epoch, start, own)
+
+
+def clip_by_norm(gradient: Parameters, max_norm: float | jax.Array) -> Parameters:
+    """Scale a tree by torch's coefficient, min(1, max_norm / (norm + 1e-6)).
+
+    optax.clip_by_global_norm has no 1e-6 and so differs by about that much.
+    """
+    coefficient = jnp.minimum(1.0, max_norm / (optax.tree.norm(gradient) + 1e-6))
+    return jax.tree.map(lambda leaf: leaf * coefficient, gradient)
+
+
+FITTERS = {"gradient": descend, **WHOLE_BATCH_FITTERS}

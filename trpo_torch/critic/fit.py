@@ -1,6 +1,6 @@
-"""Critic regression: the configured loss of its values against the returns, fitted."""
+"""The critic's fit to a batch's returns: minibatch descent on the configured loss."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -12,11 +12,16 @@ from torch.func import functional_call
 from trpo.agent.sharding import Minibatches
 from trpo.config.run import TRPOConfig
 from trpo.data.batch import Batch
-from trpo_torch.critic.loss import Targets, value_loss
-from trpo_torch.critic.regression import Part, Regression
+from trpo_torch.critic.loss import (
+    Part,
+    Regression,
+    Targets,
+    loss_and_gradient,
+    value_loss,
+)
 from trpo_torch.devices import reduction
 from trpo_torch.devices.chunked import in_chunks
-from trpo_torch.value_fitters import FITTERS
+from trpo_torch.value_fitters import WHOLE_BATCH_FITTERS
 
 
 class ValueFit(NamedTuple):
@@ -134,3 +139,94 @@ def _own_minibatches(whole: Part, own: Minibatches) -> Iterator[Part]:
         )
         some = Targets(returns, *others)  # pyright: ignore[reportArgumentType]
         yield Part(obs[chosen], some, shard._replace(weights=of_each))
+
+
+@torch.no_grad()
+def descend(
+    regression: Regression, optimizer: torch.optim.Optimizer, config: TRPOConfig
+) -> Float[Tensor, " steps"]:
+    """Minibatch gradient descent, in place.
+
+    Args:
+        regression: What to fit.
+        optimizer: Of the critic's parameters.
+        config: Gradients are scaled by min(1, max_grad_norm / (norm + 1e-6)).
+
+    Returns:
+        The loss before each step.
+    """
+    parameters = regression.parameters
+    theta = regression.flat()
+    gradient = torch.empty_like(theta)
+    find = loss_and_gradient(regression, gradient, regression.views(theta))
+    of_theta = _of_vector(optimizer, parameters, theta)
+    theta.grad = gradient
+    losses = []
+    for minibatch in regression.minibatches:
+        losses.append(_summed(find, minibatch, gradient))
+        clip_by_norm(gradient, config.max_grad_norm)
+        of_theta.step()
+    regression.assign(theta)
+    _put_state(optimizer, regression, of_theta.state[theta])
+    return torch.stack(losses)
+
+
+def _summed(
+    find: Callable[[Part], Tensor], part: Part, gradient: Float[Tensor, " p"]
+) -> Tensor:
+    """The mean loss on all devices, and its gradient in `gradient`."""
+    if part.shard is None:
+        return find(part)
+    with reduction.sharded(part.shard):
+        loss, summed = reduction.together(lambda: (find(part), gradient))
+    gradient.copy_(summed)
+    return loss
+
+
+def clip_by_norm(gradient: Float[Tensor, " p"], max_norm: float) -> None:
+    """Scale a flat gradient in place by min(1, max_norm / (norm + 1e-6)).
+
+    As torch.nn.utils.clip_grad_norm_ does, in a third of its time on a CPU.
+    """
+    norm = torch.sqrt((gradient * gradient).sum())
+    gradient *= (max_norm / (norm + 1e-6)).clamp(max=1.0)
+
+
+def _of_vector(
+    optimizer: torch.optim.Optimizer,
+    parameters: Sequence[Tensor],
+    theta: Float[Tensor, " p"],
+) -> torch.optim.Optimizer:
+    """An optimiser of a vector, set and grown like one of the parameters in it.
+
+    Its step is one operation, where one of each array takes a tenth of the time of a
+    small critic's fit.
+    """
+    (group,) = optimizer.param_groups
+    settings = {name: group[name] for name in optimizer.defaults}
+    of_theta = type(optimizer)([theta], **settings)
+    states = [optimizer.state.get(parameter, {}) for parameter in parameters]
+    for name, value in states[0].items():
+        if name == "step":
+            of_theta.state[theta][name] = value.clone()
+        else:
+            pieces = [state[name].reshape(-1) for state in states]
+            of_theta.state[theta][name] = torch.cat(pieces)
+    return of_theta
+
+
+def _put_state(
+    optimizer: torch.optim.Optimizer,
+    regression: Regression,
+    state: Mapping[str, Tensor],
+) -> None:
+    """Cut the state of a vector's optimiser into that of the parameters' optimiser."""
+    parameters = regression.parameters
+    for name, value in state.items():
+        of_each = [value] * len(parameters)
+        pieces = of_each if name == "step" else regression.views(value)
+        for parameter, piece in zip(parameters, pieces, strict=True):
+            optimizer.state[parameter][name] = piece.clone()
+
+
+FITTERS = {"gradient": descend, **WHOLE_BATCH_FITTERS}
