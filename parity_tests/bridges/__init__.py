@@ -1,7 +1,7 @@
 """Canonical problems in, canonical NumPy results out, for either backend.
 
-`run` gives each stage's result under the names of `truth.run`. Everything a stage needs
-enters as an array, so nothing but arithmetic can differ.
+`run` gives each stage's result under the names of `all_stages.run`. Everything a stage
+needs enters as an array, so nothing but arithmetic can differ.
 """
 
 import dataclasses
@@ -35,7 +35,7 @@ DISCRETE_METRICS = ("cg/iterations", "policy/status")
 
 @functools.lru_cache(maxsize=64)
 def teacher_of(name: str, seed: int) -> Teacher:
-    """The truth's intermediate results for case `name` and `seed`."""
+    """The reference's intermediate results for case `name` and `seed`."""
     return teach(build(name, seed))
 
 

@@ -26,7 +26,7 @@ from trpo_jax.critic import fit as critic_fit, loss as critic_loss
 from trpo_jax.devices.device import matmul_precision as precision_of, resolve_device
 from trpo_jax.distributions import Distribution
 from trpo_jax.networks.feedforward import critic_function, policy_function
-from trpo_jax.policy_step import fisher, objective, step as policy_update, step_parts
+from trpo_jax.policy_step import fisher, objective, step as policy_step, step_parts
 from trpo_jax.policy_step.flat_policy import flat_policy
 
 
@@ -188,7 +188,7 @@ def _solvers(
     batch, teacher = inputs["batch"], inputs["teacher"]
     parts, memory = step_parts.step_parts(config), inputs["memory"]
     damping = step_memory.damping_of(config, memory)
-    old, before, gradient = policy_update.surrogate_and_gradient(
+    old, before, gradient = policy_step.surrogate_and_gradient(
         policy, theta, batch, parts.objective
     )
     flats = {"gradient": gradient}
@@ -228,7 +228,7 @@ def _solvers(
     decisions["line_search/index"] = jnp.where(
         search.accepted, search.num_candidates - 1, -1
     )
-    step = policy_update.policy_step(
+    step = policy_step.policy_step(
         policy, theta, batch, config, None, memory, fisher_policy
     )
     flats["update/cg_solution"] = step.cg_solution

@@ -138,7 +138,7 @@ class Probe:
 
     @functools.lru_cache  # noqa: B019 - a probe lives as long as the tests
     def product(self, route: str = "gauss_newton") -> Callable:
-        """V -> (F + damping) v on the backend's own vectors."""
+        """v -> (F + damping) v on the backend's own vectors."""
         products = (torch_fisher if self.torch else jax_fisher).FISHER_PRODUCTS
         theta = self._flat_in(self.theta)
         if self.torch:

@@ -16,7 +16,7 @@ from trpo_torch.agent import state
 from trpo_torch.critic import fit as critic_fit, loss as critic_loss
 from trpo_torch.devices.device import matmul_precision as precision_of
 from trpo_torch.networks.feedforward import Critic, Policy
-from trpo_torch.policy_step import fisher, objective, step as policy_update, step_parts
+from trpo_torch.policy_step import fisher, objective, step as policy_step, step_parts
 from trpo_torch.policy_step.flat_policy import flat_policy
 
 
@@ -120,7 +120,7 @@ class _Runner:
         config, theta = self.problem.config, self.theta
         parts, memory = step_parts.step_parts(config), self.memory
         damping = step_memory.damping_of(config, memory)
-        old, before, gradient = policy_update.surrogate_and_gradient(
+        old, before, gradient = policy_step.surrogate_and_gradient(
             self.policy, theta, self.batch, parts.objective
         )
         values["gradient"] = gradient
@@ -162,7 +162,7 @@ class _Runner:
         values["line_search/kl"] = search.kl
         found = search.num_candidates - 1 if search.accepted else -1
         decisions["line_search/index"] = int(found)
-        step = policy_update.policy_step(
+        step = policy_step.policy_step(
             self.policy, theta, self.batch, config, None, memory, self.fisher_policy
         )
         values["update/cg_solution"] = step.cg_solution

@@ -198,7 +198,7 @@ def _rings(
         if name == "cuda":
             on_cpu = _evidence("cpu", mode, terminal)
             for here, there in zip(on_cpu, gathered, strict=True):
-                found += rings.ring_a_across(here, there, places=("cpu", "cuda"))
+                found += rings.identity_across(here, there, places=("cpu", "cuda"))
     share = tolerances.TF32_MAX_TIE_SHARE if short else tolerances.MAX_TIE_SHARE
     count, total, few = rings.ties(found, share)
     for ring in "ABCD":

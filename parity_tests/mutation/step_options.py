@@ -25,7 +25,7 @@ STEP = looked_for(
            "return start, residual, 1", "return start, b, 1"),
     _jax("start's product not counted", "preconditioned_cg:_begin",
          "jnp.where(useful, residual, b), 1", "jnp.where(useful, residual, b), 0"),
-    _jax("whole solution for a share", "policy_step/step_parts:solve_with_help",
+    _jax("whole solution for a share", "policy_step/step_parts:solve_preconditioned",
          "else share * last", "else last"),
     _torch("solution not remembered", "step_memory:remember", "kept = solution", "kept = kept"),
     _torch("damping lowered where the model was wrong", "step_memory:adapted_damping",

@@ -70,14 +70,14 @@ def everything() -> list[Evidence]:
 
 def check_identity() -> None:
     """Ring A: both backends and the third implementation, in float64."""
-    rows = [row for item in everything() for row in rings.ring_a(item)]
+    rows = [row for item in everything() for row in rings.identity(item)]
     assert len(rows) > 12 * 3 * 25
     _require(rows)
 
 
 def check_float32() -> None:
     """Rings B and C: float32's errors are those that rounding predicts, in both."""
-    rows = [*rings.ring_b(everything()), *rings.ring_c(everything())]
+    rows = [*rings.precision(everything()), *rings.fairness(everything())]
     assert len(rows) > 200
     _require(rows)
 
@@ -85,10 +85,10 @@ def check_float32() -> None:
 def check_decisions() -> None:
     """Ring D: kinds of step, products, candidates; each kind is taken."""
     gathered = everything()
-    _require([row for item in gathered for row in rings.ring_d(item)])
-    kinds = [item.truth.decisions["update/kind"] for item in gathered]
+    _require([row for item in gathered for row in rings.decisions(item)])
+    kinds = [item.reference.decisions["update/kind"] for item in gathered]
     assert {*kinds} == {*map(int, StepKind)}
-    assert sum(item.truth.decisions["update/accepted"] for item in gathered) >= 10
+    assert sum(item.reference.decisions["update/accepted"] for item in gathered) >= 10
 
 
 def _require(rows: list[rings.Row]) -> None:

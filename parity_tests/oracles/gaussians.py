@@ -1,4 +1,4 @@
-"""Gaussians with a log_std for each row, and squashed ones, against the truth."""
+"""Gaussians with a log_std for each row, and squashed ones, against the reference."""
 
 import itertools
 

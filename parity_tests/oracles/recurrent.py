@@ -36,7 +36,7 @@ ORDERS = np.zeros((0, recurrent_problems.ENVS), dtype=np.int32)
 
 @functools.lru_cache
 def wanted(kind: str) -> Arrays:
-    """The truth of a problem; derivatives [p] in the order of canonical names."""
+    """The reference of a problem; derivatives [p] in the order of canonical names."""
     problem = build(kind)
     policy, critic = problem.weights("policy"), problem.weights("value")
     actions, mask = problem.samples("actions"), problem.samples("action_mask")

@@ -7,7 +7,7 @@ import numpy as np
 from parity_tests import bridges
 from parity_tests.common.tolerances import assert_parity
 from parity_tests.problems import cases
-from parity_tests.reference import all_stages as truth, networks as reference
+from parity_tests.reference import all_stages, networks as reference
 from parity_tests.reference.distributions import of_problem
 from parity_tests.reference.problem import Problem
 from trpo.common.random_streams import Purpose, RandomStream
@@ -55,7 +55,7 @@ def check_normalizer() -> None:
     assert_parity("oracle/moments", normalizer.moments.mean, obs.mean(0))
     assert_parity("oracle/moments", normalizer.moments.std, np.sqrt(obs.var(0) + 1e-8))
     got = normalizer.normalize(obs, np.dtype("float64"))
-    assert_parity("oracle/moments", got, truth.normalized(obs))
+    assert_parity("oracle/moments", got, all_stages.normalized(obs))
     far = normalizer.normalize(obs + 1e6, np.dtype("float64"))
     assert (far == 10.0).all()
 

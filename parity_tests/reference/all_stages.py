@@ -139,7 +139,7 @@ def _solver_stages(
     policy, batch = problem.policy(), problem.batch
     at = reference.forward(policy, batch["obs"], noise)
     product = parts._product(problem, policy, at, noise)
-    given = parts.help_of(problem, policy, at, noise)
+    given = parts.start_and_preconditioner(problem, policy, at, noise)
     count = told.get("cg/iterations")
     cg = parts.conjugate_gradient(
         product, teacher.b, problem.config, count, noise, *given
@@ -177,7 +177,7 @@ def _update_stages(
     cg = parts.conjugate_gradient(
         parts._product(problem, policy, at, noise), b, config,
         told.get("update/cg_iterations"), noise,
-        *parts.help_of(problem, policy, at, noise),
+        *parts.start_and_preconditioner(problem, policy, at, noise),
     )  # fmt: skip
     full_step = parts.scaled_step(cg, b, config, noise)
     ratio = parts.surrogate_terms(problem, at, noise).ratio

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from parity_tests.reference import (
-    all_stages as truth,
+    all_stages,
     networks as reference,
     update as parts,
 )
@@ -77,12 +77,12 @@ def run(
     stages.traces["update/improvement"] = search.improvements
     stages.traces["update/kl"] = search.kls
     summary = (reward.norm, reward.unit, reward.cg, step)
-    truth._policy_metrics(stages, base, summary, ratio, search, noise)
+    all_stages._policy_metrics(stages, base, summary, ratio, search, noise)
     frac = base.config.backtrack_coeff**search.index if search.index >= 0 else 0.0
     damped = 0.5 * (of_step - base.config.cg_damping * step @ step)
     stages.values["metric/policy/predicted_kl"] = noise(frac**2 * damped)
     _cost_metrics(stages, problem, (reward, cost, step, found), changes, search, noise)
-    truth._fit_stages(stages, base, noise)
+    all_stages._fit_stages(stages, base, noise)
     _cost_critic(stages, problem, noise)
     return stages
 
@@ -101,7 +101,7 @@ def directions(
         norm = float(np.linalg.norm(gradient))
         unit = noise(gradient / norm)
         count = told.get(f"update/{name}_iterations")
-        start, split = parts.help_of(base, policy, at, noise)
+        start, split = parts.start_and_preconditioner(base, policy, at, noise)
         given = (start if own is base else None, split)
         cg = parts.conjugate_gradient(product, unit, base.config, count, noise, *given)
         found.append(Direction(norm, unit, cg))
@@ -242,12 +242,12 @@ def _cost_metrics(
         "cost/cost_multiplier": found.of_cost,
     }
     scales = {"cost/surrogate_change": changes[1][j] if taken else 0.0}
-    truth._record_metrics(stages, metrics, scales, noise)
+    all_stages._record_metrics(stages, metrics, scales, noise)
 
 
 def _cost_critic(stages: Stages, problem: ConstrainedProblem, noise: Noise) -> None:
     own = Stages({}, {}, {}, {})
-    truth._fit_stages(own, problem.of_costs, noise)
+    all_stages._fit_stages(own, problem.of_costs, noise)
     for name, array in own.values.items():
         stages.values[of_cost_critic(name)] = array
     for name, scale in own.scales.items():

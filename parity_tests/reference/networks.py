@@ -1,7 +1,7 @@
 """The third implementation: networks in NumPy, without autodiff.
 
 Derivatives are written out by hand, so nothing here is shared with either backend. It
-is the float64 truth of every ring. Each function takes `noise`, which perturbs every
+is every ring's float64 reference. Each function takes `noise`, which perturbs every
 layer's output: run with it, the reference tells how far rounding errors carry
 (Monte-Carlo arithmetic; Parker 1997).
 """

@@ -48,7 +48,9 @@ def sampled(problem: Any, policy: Network, at: Forward, noise: Noise) -> tuple:
     return reference.forward(policy, kept["obs"], noise), few
 
 
-def help_of(problem: Any, policy: Network, at: Forward, noise: Noise) -> tuple:
+def start_and_preconditioner(
+    problem: Any, policy: Network, at: Forward, noise: Noise
+) -> tuple:
     """What conjugate gradient begins with, and the factor of its preconditioner."""
     at, few = sampled(problem, policy, at, noise)
     return start_of(problem), split_of(few, policy, at, damping_of(problem), noise)

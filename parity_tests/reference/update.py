@@ -20,8 +20,8 @@ from parity_tests.reference.step_options import (
     conjugate_gradient,
     damping_of,
     entropy_bonus,
-    help_of,
     sampled,
+    start_and_preconditioner,
 )
 
 
@@ -46,7 +46,7 @@ class Stages(NamedTuple):
 
 
 class Teacher(NamedTuple):
-    """The truth's intermediate results, that every implementation is fed with.
+    """The reference's intermediate results, that every implementation is fed with.
 
     Attributes:
         output, log_std: of the policy; None for a log_std that it does not have.
@@ -64,7 +64,7 @@ class Teacher(NamedTuple):
 
 
 def teach(problem: Problem) -> Teacher:
-    """The truth's intermediate results for a problem, exact in float32."""
+    """The reference's intermediate results for a problem, exact in float32."""
     policy, batch = problem.policy(), problem.batch
     at = reference.forward(policy, batch["obs"])
     new = reference.forward(problem.policy(problem.nearby), batch["obs"])
@@ -72,7 +72,7 @@ def teach(problem: Problem) -> Teacher:
     full_step = np.zeros_like(b)
     if problem.case.updates:
         product = _product(problem, policy, at, exact)
-        given = help_of(problem, policy, at, exact)
+        given = start_and_preconditioner(problem, policy, at, exact)
         cg = conjugate_gradient(product, b, problem.config, None, exact, *given)
         full_step = scaled_step(cg, b, problem.config, exact)
     teacher = Teacher(*at[:2], *new[:2], b, full_step)
@@ -131,7 +131,7 @@ def unit_gradient(
 
 
 def _product(problem: Problem, policy: Network, at: Forward, noise: Noise):
-    """V -> (F + damping) v by J'MJ."""
+    """v -> (F + damping) v by J'MJ."""
     damping = damping_of(problem)
     at, few = sampled(problem, policy, at, noise)
     distribution = of_problem(few)

@@ -8,14 +8,14 @@ import numpy as np
 from parity_tests import bridges
 from parity_tests.common.canonical import Arrays
 from parity_tests.problems import cases
-from parity_tests.reference import all_stages as truth, networks as reference
+from parity_tests.reference import all_stages, networks as reference
 from parity_tests.reference.networks import Noise
 from parity_tests.reference.problem import Case
 from parity_tests.reference.update import Stages
 from trpo.config.run import TRPOConfig
 
 
-Truth = Callable[[Noise, dict[str, int] | None], Stages]
+Rerun = Callable[[Noise, dict[str, int] | None], Stages]
 
 
 # Simulated float32 runs per problem.
@@ -48,7 +48,7 @@ class Evidence(NamedTuple):
     Attributes:
         name: the case.
         seed: the problem's seed.
-        truth: the third implementation in float64.
+        reference: the third implementation in float64.
         noisy: the same with simulated rounding, `RUNS` times.
         results: (framework, dtype) -> that backend's results.
         config: the problem's hyperparameters.
@@ -58,41 +58,43 @@ class Evidence(NamedTuple):
 
     name: str
     seed: int
-    truth: Stages
+    reference: Stages
     noisy: tuple[Stages, ...]
     results: dict[tuple[str, str], Stages]
     config: TRPOConfig
-    rerun: Truth
+    rerun: Rerun
 
     def spread(self, quantity: str) -> float:
         """Root mean square norm of the simulated error."""
-        return _spread([run.values for run in self.noisy], self.truth.values, quantity)
+        return _spread(
+            [run.values for run in self.noisy], self.reference.values, quantity
+        )
 
     def trace_spread(self, trace: str) -> np.ndarray:
         """The simulated error of each entry of a trace."""
-        exact = self.truth.traces[trace]
+        exact = self.reference.traces[trace]
         errors = [run.traces[trace] - exact for run in self.noisy]
         return np.sqrt(np.mean(np.square(errors), axis=0))
 
     def condition(self, quantity: str) -> float:
         """Error norm per unit of relative rounding, in the limit of none."""
-        key = id(self.truth)
+        key = id(self.reference)
         if key not in _PROBES:
             runs = [
                 self.rerun(
                     reference.rounding_noise(100 + k, PROBING_UNIT),
-                    self.truth.decisions,
+                    self.reference.decisions,
                 ).values
                 for k in range(RUNS)
             ]
-            _PROBES[key] = (self.truth, runs)  # Kept, or its id could come again.
-        return _spread(_PROBES[key][1], self.truth.values, quantity) / PROBING_UNIT
+            _PROBES[key] = (self.reference, runs)  # Kept, or its id could come again.
+        return _spread(_PROBES[key][1], self.reference.values, quantity) / PROBING_UNIT
 
     def comparable(self, quantity: str, *subjects: Stages) -> bool:
-        """Whether all subjects took the truth's decisions that `quantity` rests on."""
+        """Whether all took the reference's decisions that `quantity` rests on."""
         for decision, prefixes in CONSEQUENCES.items():
             if quantity.startswith(prefixes):
-                want = self.truth.decisions[decision]
+                want = self.reference.decisions[decision]
                 if any(subject.decisions[decision] != want for subject in subjects):
                     return False
         return True
@@ -147,7 +149,7 @@ def _gather(name: str, seed: int, device: str, precision: str) -> Evidence:
     problem, teacher = cases.build(name, seed), bridges.teacher_of(name, seed)
 
     def rerun(noise: Noise, told: dict[str, int] | None) -> Stages:
-        return truth.run(problem, teacher, noise, told)
+        return all_stages.run(problem, teacher, noise, told)
 
     results = {
         (framework, dtype): bridges.run(
@@ -162,12 +164,12 @@ def _gather(name: str, seed: int, device: str, precision: str) -> Evidence:
 def collect(
     name: str,
     seed: int,
-    rerun: Truth,
+    rerun: Rerun,
     results: dict[tuple[str, str], Stages],
     config: TRPOConfig,
     unit: float = reference.UNIT_ROUNDOFF_32,
 ) -> Evidence:
-    """Evidence from the backends' results: the truth and its noisy runs are added."""
+    """Add the reference and its noisy runs to the backends' results."""
     exact = rerun(reference.exact, None)
     noisy = tuple(
         rerun(reference.rounding_noise(k, unit), exact.decisions) for k in range(RUNS)

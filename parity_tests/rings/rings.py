@@ -47,9 +47,9 @@ class Row(NamedTuple):
     note: str = ""
 
 
-def ring_a(evidence: Evidence) -> list[Row]:
+def identity(evidence: Evidence) -> list[Row]:
     """Float64 identity of both backends and the third implementation, pairwise."""
-    exact = evidence.truth
+    exact = evidence.reference
     torch, jax = (evidence.results[name, "float64"] for name in ("torch", "jax"))
     rows = _names_agree(evidence, torch, jax)
     for quantity in exact.values:
@@ -61,11 +61,11 @@ def ring_a(evidence: Evidence) -> list[Row]:
         if not evidence.comparable(quantity, torch, jax):
             continue  # ring D's business
         for subject, (got, want) in pairs.items():
-            rows.append(_identity(evidence, quantity, subject, got, want))
+            rows.append(_identity_row(evidence, quantity, subject, got, want))
     return rows
 
 
-def ring_a_across(here: Evidence, there: Evidence, *, places: tuple) -> list[Row]:
+def identity_across(here: Evidence, there: Evidence, *, places: tuple) -> list[Row]:
     """Float64 identity of backends that ran on different devices.
 
     Args:
@@ -80,15 +80,15 @@ def ring_a_across(here: Evidence, there: Evidence, *, places: tuple) -> list[Row
     )
     for left, right in itertools.product(first, second):
         subject = f"{left}-{places[0]} to {right}-{places[1]}"
-        for quantity in here.truth.values:
+        for quantity in here.reference.values:
             if here.comparable(quantity, first[left], second[right]):
                 got, want = first[left].values[quantity], second[right].values[quantity]
-                rows.append(_identity(here, quantity, subject, got, want))
+                rows.append(_identity_row(here, quantity, subject, got, want))
     return rows
 
 
 def _names_agree(evidence: Evidence, *subjects: Stages) -> list[Row]:
-    wanted = set(evidence.truth.values)
+    wanted = set(evidence.reference.values)
     missing = set().union(*(wanted ^ set(subject.values) for subject in subjects))
     return [
         Row("A", evidence.name, name, "jax-torch", math.inf, 0.0, False, "not in both")
@@ -96,7 +96,7 @@ def _names_agree(evidence: Evidence, *subjects: Stages) -> list[Row]:
     ]
 
 
-def _identity(
+def _identity_row(
     evidence: Evidence, quantity: str, subject: str, got: np.ndarray, want: np.ndarray
 ) -> Row:
     got, want = np.asarray(got), np.asarray(want)
@@ -104,7 +104,7 @@ def _identity(
     if got.dtype != np.float64 or want.dtype != np.float64 or got.shape != want.shape:
         note = f"{got.dtype}{got.shape} against {want.dtype}{want.shape}"
         return Row("A", evidence.name, quantity, subject, math.inf, bound, False, note)
-    scale = evidence.truth.scales.get(quantity, 0.0)
+    scale = evidence.reference.scales.get(quantity, 0.0)
     error = relative_error(got, want, scale)
     if bound < error < 1e-4:
         # Above the bound only as far as the measured condition number explains.
@@ -117,12 +117,12 @@ def _identity(
     return Row("A", evidence.name, quantity, subject, error, bound, ok, note)
 
 
-def ring_b(
+def precision(
     evidence: Sequence[Evidence],
     shows_in: Container[str] | None = None,
     unstable: float = UNSTABLE,
 ) -> list[Row]:
-    """Float32 against the truth, in units of the spread that rounding predicts.
+    """Float32 against the float64 reference, in units of rounding's predicted spread.
 
     "Unstable" is judged case by case over its seeds; "vacuous" over all cases, since
     one number of one case is often exact by luck.
@@ -159,7 +159,7 @@ def _ratios(group: Iterable[Evidence], framework: str) -> dict[str, list[float]]
     ratios: dict[str, list[float]] = {}
     for evidence in group:
         subject = evidence.results[framework, "float32"]
-        for quantity, want in evidence.truth.values.items():
+        for quantity, want in evidence.reference.values.items():
             got = np.asarray(subject.values[quantity])
             if got.dtype != np.float32 or got.shape != np.shape(want):
                 ratios.setdefault(quantity, []).append(math.inf)
@@ -183,7 +183,7 @@ def precision_ratio(evidence: Evidence, framework: str, quantity: str) -> float 
     """
     got = evidence.results[framework, "float32"].values[quantity]
     error = float(
-        np.linalg.norm(got.astype(np.float64) - evidence.truth.values[quantity])
+        np.linalg.norm(got.astype(np.float64) - evidence.reference.values[quantity])
     )
     spread = evidence.spread(quantity)
     if error == 0.0 and spread == 0.0:
@@ -196,7 +196,7 @@ def _root_mean_square(numbers: Sequence[float]) -> float:
     return float(np.sqrt(np.mean(np.square(numbers))))
 
 
-def ring_c(evidence: Sequence[Evidence]) -> list[Row]:
+def fairness(evidence: Sequence[Evidence]) -> list[Row]:
     """JAX's float32 error over torch's: geometric mean over all cases and seeds.
 
     Errors below a twentieth of the predicted spread count as that: how much luckier one
@@ -205,7 +205,7 @@ def ring_c(evidence: Sequence[Evidence]) -> list[Row]:
     logs: dict[str, list[float]] = {}
     for item in evidence:
         torch, jax = (item.results[name, "float32"] for name in ("torch", "jax"))
-        for quantity, want in item.truth.values.items():
+        for quantity, want in item.reference.values.items():
             spread = item.spread(quantity)
             if (
                 quantity in EXACT
@@ -226,15 +226,15 @@ def ring_c(evidence: Sequence[Evidence]) -> list[Row]:
     return rows
 
 
-def ring_d(
+def decisions(
     evidence: Evidence, dtypes: Container[str] = ("float32", "float64")
 ) -> list[Row]:
-    """Discrete decisions: equal to the truth's, or too close to call in float64."""
+    """Discrete decisions: equal to the reference's, or too close to call in float64."""
     rows = []
     for (framework, dtype), subject in evidence.results.items():
         if dtype not in dtypes:
             continue
-        for decision, want in evidence.truth.decisions.items():
+        for decision, want in evidence.reference.decisions.items():
             got = subject.decisions.get(decision)
             note, ok = "", got == want
             if not ok:
@@ -258,8 +258,8 @@ def ties(rows: Iterable[Row], share: float = MAX_TIE_SHARE) -> tuple[int, int, b
 
 
 def _tied(evidence: Evidence, decision: str, got: int, dtype: str) -> bool:
-    """Whether the truth's margin where `got` first differs is within its bar."""
-    want = evidence.truth.decisions[decision]
+    """Whether the reference's margin where `got` first differs is within its bar."""
+    want = evidence.reference.decisions[decision]
     shrink = 1.0 if dtype == "float32" else UNIT_ROUNDOFF_64 / 2.0**-24
     if decision in ("cg/iterations", "update/cg_iterations"):
         trace = "cg" if decision.startswith("cg") else "update/cg"
@@ -275,7 +275,7 @@ def _tied(evidence: Evidence, decision: str, got: int, dtype: str) -> bool:
     else:
         return False
     for trace, threshold in margins.items():
-        margin = abs(evidence.truth.traces[trace][k] - threshold)
+        margin = abs(evidence.reference.traces[trace][k] - threshold)
         if margin <= UNSTABLE * shrink * evidence.trace_spread(trace)[k]:
             return True
     return False
@@ -291,7 +291,7 @@ def _caused_by_tie(
     }
     for cause in causes.get(decision, ()):
         got = subject.decisions[cause]
-        if got != evidence.truth.decisions[cause] and _tied(
+        if got != evidence.reference.decisions[cause] and _tied(
             evidence, cause, got, dtype
         ):
             return True

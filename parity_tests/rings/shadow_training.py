@@ -16,7 +16,7 @@ import numpy as np
 from parity_tests import bridges
 from parity_tests.common.canonical import round32
 from parity_tests.common.tolerances import relative_error
-from parity_tests.reference import all_stages as truth
+from parity_tests.reference import all_stages
 from parity_tests.reference.problem import Case, Problem
 from parity_tests.rings import rings
 from parity_tests.rings.evidence import Evidence, collect
@@ -67,9 +67,9 @@ def run(env_id: str, updates: int) -> list[Evidence]:
 
 def judge(evidence: list[Evidence]) -> list[rings.Row]:
     """Rings A, B and D on the updates of one run."""
-    rows = [row for item in evidence for row in rings.ring_a(item)]
-    rows += rings.ring_b(evidence)
-    return rows + [row for item in evidence for row in rings.ring_d(item)]
+    rows = [row for item in evidence for row in rings.identity(item)]
+    rows += rings.precision(evidence)
+    return rows + [row for item in evidence for row in rings.decisions(item)]
 
 
 def history(evidence: list[Evidence]) -> list[ShadowUpdate]:
@@ -101,7 +101,7 @@ def _train(env_id: str, updates: int) -> Iterator[Evidence]:
             yield collect(
                 env_id,
                 update,
-                lambda noise, told, problem=problem: truth.run_update(
+                lambda noise, told, problem=problem: all_stages.run_update(
                     problem, noise, told
                 ),
                 results,

@@ -18,7 +18,7 @@ import numpy as np
 from parity_tests import bridges
 from parity_tests.common.tolerances import BOUNDS, UNSTABLE, relative_error
 from parity_tests.problems import cases
-from parity_tests.reference import all_stages as truth
+from parity_tests.reference import all_stages
 from parity_tests.reference.all_stages import EXACT
 from parity_tests.reference.networks import Noise
 from parity_tests.reference.problem import Problem
@@ -32,12 +32,12 @@ CASE = "trained"
 
 
 class Judged(NamedTuple):
-    """An update of many against the truth.
+    """An update of many against the reference.
 
     Attributes:
         size: ranks or devices.
         worst: quantity -> error over its bound; more than 1 is too much.
-        decisions: whether all were the truth's.
+        decisions: whether all were the reference's.
         equal: whether all ranks had the same bytes of weights and optimiser after it.
     """
 
@@ -58,12 +58,12 @@ def judge(framework: str, dtype: str, size: int, seeds: Sequence[int]) -> Judged
     decisions = equal = True
     for seed in seeds:
         problem = cases.build(CASE, seed)
-        item = _truth(seed)
+        item = _evidence_of(seed)
         stages, digests = update(framework, problem, dtype, size)
         equal &= len(set(digests)) == 1
         got = item._replace(results={(framework, dtype): stages})
         decisions &= all(
-            stages.decisions[name] == item.truth.decisions[name]
+            stages.decisions[name] == item.reference.decisions[name]
             for name in stages.decisions
         )
         for name in stages.values:
@@ -73,12 +73,12 @@ def judge(framework: str, dtype: str, size: int, seeds: Sequence[int]) -> Judged
 
 
 @functools.lru_cache
-def _truth(seed: int) -> evidence.Evidence:
-    """What is right, and how far rounding may be from it."""
+def _evidence_of(seed: int) -> evidence.Evidence:
+    """The reference for one problem, and how far rounding may be from it."""
     problem, teacher = cases.build(CASE, seed), bridges.teacher_of(CASE, seed)
 
     def rerun(noise: Noise, told: dict[str, int] | None) -> Stages:
-        return truth.run(problem, teacher, noise, told)
+        return all_stages.run(problem, teacher, noise, told)
 
     return evidence.collect(CASE, seed, rerun, {}, problem.config)
 
@@ -86,14 +86,14 @@ def _truth(seed: int) -> evidence.Evidence:
 def _over_bound(
     item: evidence.Evidence, framework: str, dtype: str, quantity: str
 ) -> float:
-    got, want = item.results[framework, dtype].values, item.truth.values
+    got, want = item.results[framework, dtype].values, item.reference.values
     if quantity in EXACT:
         same = np.array_equal(got[quantity], want[quantity].astype(dtype))
         return 0.0 if same else np.inf
     if dtype == "float32":
         ratio = rings.precision_ratio(item, framework, quantity)
         return 0.0 if ratio is None else ratio / UNSTABLE
-    scale = item.truth.scales.get(quantity, 0.0)
+    scale = item.reference.scales.get(quantity, 0.0)
     error = relative_error(got[quantity], want[quantity], scale)
     return error / BOUNDS[quantity, dtype].value
 

@@ -114,11 +114,11 @@ def perform(check: Check) -> Outcome:
 def judge(evidence: list[Evidence]) -> Iterator[rings.Row]:
     """The rows of all four rings."""
     for item in evidence:
-        yield from rings.ring_a(item)
-    yield from rings.ring_b(evidence)
-    yield from rings.ring_c(evidence)
+        yield from rings.identity(item)
+    yield from rings.precision(evidence)
+    yield from rings.fairness(evidence)
     for item in evidence:
-        yield from rings.ring_d(item)
+        yield from rings.decisions(item)
 
 
 def judge_tf32(evidence: list[Evidence]) -> Iterator[rings.Row]:
@@ -127,6 +127,6 @@ def judge_tf32(evidence: list[Evidence]) -> Iterator[rings.Row]:
     Float64 knows no TF32, so there is no ring A; and each library chooses for which
     shapes it uses TF32, so there is no ring C.
     """
-    yield from rings.ring_b(evidence, TF32_SHOWS_IN, TF32_UNSTABLE)
+    yield from rings.precision(evidence, TF32_SHOWS_IN, TF32_UNSTABLE)
     for item in evidence:
-        yield from rings.ring_d(item, dtypes=("float32",))
+        yield from rings.decisions(item, dtypes=("float32",))

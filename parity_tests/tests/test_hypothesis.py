@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from parity_tests import bridges
 from parity_tests.common.canonical import round32
 from parity_tests.problems import cases
-from parity_tests.reference import all_stages as truth
+from parity_tests.reference import all_stages
 from parity_tests.reference.update import teach
 from parity_tests.rings import rings
 from parity_tests.rings.evidence import Evidence
@@ -46,7 +46,7 @@ def test_ring_a_holds_all_over_the_space(problem):
     # The ratio may overflow where the policy has moved far from its own samples.
     with np.errstate(over="ignore", invalid="ignore"):
         teacher = teach(problem)
-        exact = truth.run(problem, teacher)
+        exact = all_stages.run(problem, teacher)
     hypothesis.assume(all(np.isfinite(a).all() for a in exact.values.values()))
     results = {
         (name, "float64"): bridges.run(name, problem, teacher, "float64")
@@ -54,9 +54,9 @@ def test_ring_a_holds_all_over_the_space(problem):
     }
     item = Evidence(
         "trained", problem.seed, exact, (), results, problem.config,
-        lambda noise, told: truth.run(problem, teacher, noise, told),
+        lambda noise, told: all_stages.run(problem, teacher, noise, told),
     )  # fmt: skip
-    bad = [row for row in rings.ring_a(item) if not row.ok]
+    bad = [row for row in rings.identity(item) if not row.ok]
     assert not bad
     decisions = [found.decisions for found in results.values()]
     assert decisions[0] == decisions[1] == exact.decisions

@@ -72,9 +72,9 @@ def test_ring_a_rejects_each_stage_s_perturbation(trained):
     for quantity, want in trained.results["jax", "float64"].values.items():
         if not np.any(want):
             continue
-        scale = trained.truth.scales.get(quantity, 0.0)
+        scale = trained.reference.scales.get(quantity, 0.0)
         shift = 1e-8 * max(np.linalg.norm(want), scale) / np.sqrt(want.size)
-        rows = rings.ring_a(
+        rows = rings.identity(
             changed(trained, "jax", "float64", **{quantity: want + shift})
         )
         assert {row.quantity for row in rows if not row.ok} == {quantity}
@@ -82,10 +82,12 @@ def test_ring_a_rejects_each_stage_s_perturbation(trained):
 
 def test_ring_b_calls_tf32_unstable(trained):
     """Layers rounded to TF32's 11 bits: thousands of times float32's error."""
-    exact = trained.truth.values["mean"]
+    exact = trained.reference.values["mean"]
     noise = reference.rounding_noise(1, 2.0**-11)
     wrong = changed(trained, "jax", "float32", mean=noise(exact).astype(np.float32))
-    bad = {row.quantity for row in rings.ring_b([wrong]) if row.note.startswith("unst")}
+    bad = {
+        row.quantity for row in rings.precision([wrong]) if row.note.startswith("unst")
+    }
     assert bad == {"mean"}
 
 
@@ -98,29 +100,29 @@ def test_ring_b_calls_the_usual_kl_unstable():
     square = np.exp(2 * log_std) + (mean - new_mean) ** 2
     usual = new_log_std - log_std + square / (2 * np.exp(2 * new_log_std))
     kl = (usual - np.float32(0.5)).sum(-1, keepdims=True, dtype=np.float32)
-    bad = rings.ring_b([changed(item, "torch", "float32", kl=kl)])
+    bad = rings.precision([changed(item, "torch", "float32", kl=kl)])
     assert "kl" in {row.quantity for row in bad if row.note == "unstable formula"}
 
 
 def test_ring_b_calls_exact_results_vacuous(trained):
-    exact = np.asarray(trained.truth.values["gradient"])
+    exact = np.asarray(trained.reference.values["gradient"])
     perfect = exact + 1e-3 * (
         trained.results["jax", "float32"].values["gradient"] - exact
     )
     # As float64, so that the result can be better than float32 allows.
     item = changed(trained, "jax", "float32", gradient=perfect)
-    rows = [row for row in rings.ring_b([item]) if row.quantity == "gradient"]
+    rows = [row for row in rings.precision([item]) if row.quantity == "gradient"]
     assert any(not row.ok for row in rows)
 
 
 def test_ring_c_rejects_one_backend_s_larger_error(trained):
-    exact = trained.truth.values["gradient"]
+    exact = trained.reference.values["gradient"]
     got = trained.results["jax", "float32"].values["gradient"]
     worse = exact + 10.0 * (got - exact)
     item = changed(trained, "jax", "float32", gradient=worse)
     # One problem alone says little about other quantities: only this one's row counts.
     before, after = (
-        {row.quantity: row.ok for row in rings.ring_c([found])}["gradient"]
+        {row.quantity: row.ok for row in rings.fairness([found])}["gradient"]
         for found in (trained, item)
     )
     assert before
@@ -137,7 +139,7 @@ def test_ring_d_rejects_another_decision(trained, decision, value):
     found = trained.results[key]
     decisions = {**found.decisions, decision: value}
     results = {**trained.results, key: found._replace(decisions=decisions)}
-    rows = rings.ring_d(trained._replace(results=results))
+    rows = rings.decisions(trained._replace(results=results))
     assert decision in {row.quantity for row in rows if not row.ok}
 
 
@@ -173,7 +175,7 @@ def test_the_fisher_bound_rejects(fault, monkeypatch):
     )
     problem, teacher = cases.build("trained"), bridges.teacher_of("trained", 0)
     wrong = bridges.run("torch", problem, teacher, "float64")
-    want = evidence.gather("trained", 0).truth.values["fisher/gauss_newton"]
+    want = evidence.gather("trained", 0).reference.values["fisher/gauss_newton"]
     with pytest.raises(AssertionError, match="fisher/gauss_newton"):
         assert_parity("fisher/gauss_newton", wrong.values["fisher/gauss_newton"], want)
 

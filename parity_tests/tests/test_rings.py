@@ -12,7 +12,7 @@ import pytest
 from parity_tests import bridges
 from parity_tests.common.tolerances import FAIRNESS, UNSTABLE, VACUOUS
 from parity_tests.problems import cases
-from parity_tests.reference import all_stages as truth, networks as reference
+from parity_tests.reference import all_stages, networks as reference
 from parity_tests.rings import evidence, rings
 
 
@@ -26,7 +26,7 @@ def failures(rows):
 @pytest.mark.parametrize("name", evidence.test_cases())
 def test_every_stage_is_identical_in_float64(name, device):
     for seed in evidence.seeds_of(cases.BY_NAME[name], SEEDS):
-        rows = rings.ring_a(evidence.gather(name, seed, device))
+        rows = rings.identity(evidence.gather(name, seed, device))
         assert len(rows) >= 3 * 15
         assert not failures(rows)
 
@@ -56,7 +56,7 @@ def test_a_state_survives_the_other_backend_bit_for_bit(framework, dtype, device
 
 
 def test_only_a_measured_condition_number_excuses_an_error():
-    rows = rings.ring_a(evidence.gather("stale", 0))
+    rows = rings.identity(evidence.gather("stale", 0))
     excused = [row for row in rows if row.value > 1e-10]
     assert all("condition number" in row.note for row in excused)
     assert all(row.value < 1e-8 for row in rows)
@@ -66,7 +66,7 @@ def test_only_a_measured_condition_number_excuses_an_error():
 def test_devices_agree_with_each_other(name, device):
     # On a machine without a GPU this compares the backends on one device.
     here, there = evidence.gather(name, 0, "cpu"), evidence.gather(name, 0, device)
-    rows = rings.ring_a_across(here, there, places=("cpu", device))
+    rows = rings.identity_across(here, there, places=("cpu", device))
     assert len(rows) >= 4 * 40
     assert not failures(rows)
 
@@ -77,7 +77,7 @@ def test_one_device_s_error_is_seen_across_devices():
     found = here.results[key]
     values = {**found.values, "gradient": found.values["gradient"] * (1 + 1e-9)}
     there = here._replace(results={**here.results, key: found._replace(values=values)})
-    rows = rings.ring_a_across(here, there, places=("cpu", "cuda"))
+    rows = rings.identity_across(here, there, places=("cpu", "cuda"))
     assert {(row.quantity, row.subject) for row in failures(rows)} == {
         ("gradient", "torch-cpu to jax-cuda"),
         ("gradient", "jax-cpu to jax-cuda"),
@@ -86,7 +86,7 @@ def test_one_device_s_error_is_seen_across_devices():
 
 @pytest.fixture(scope="module")
 def precision_rows():
-    return rings.ring_b(evidence.gather_all(evidence.test_cases(), SEEDS))
+    return rings.precision(evidence.gather_all(evidence.test_cases(), SEEDS))
 
 
 @pytest.mark.parametrize("framework", ["torch", "jax"])
@@ -110,18 +110,18 @@ def test_no_quantity_s_test_is_vacuous(precision_rows, framework):
 
 def test_noise_of_twice_the_size_makes_twice_the_spread():
     problem, teacher = cases.build("trained", 0), bridges.teacher_of("trained", 0)
-    exact = truth.run(problem, teacher)
+    exact = all_stages.run(problem, teacher)
     spreads = []
     for unit in (2.0**-30, 2.0**-29):
         noise = reference.rounding_noise(0, unit)
-        run = truth.run(problem, teacher, noise, exact.decisions)
+        run = all_stages.run(problem, teacher, noise, exact.decisions)
         spreads.append(abs(run.values["gradient"] - exact.values["gradient"]).sum())
     assert spreads[1] == pytest.approx(2.0 * spreads[0], rel=1e-5)
 
 
 @pytest.fixture(scope="module")
 def fairness_rows():
-    return rings.ring_c(evidence.gather_all(evidence.test_cases(), SEEDS))
+    return rings.fairness(evidence.gather_all(evidence.test_cases(), SEEDS))
 
 
 def test_every_quantity_is_as_accurate_in_both_backends(fairness_rows):
@@ -134,24 +134,24 @@ def test_every_quantity_is_as_accurate_in_both_backends(fairness_rows):
 @pytest.mark.parametrize("name", evidence.test_cases())
 def test_decisions_are_equal_or_too_close_to_call(name, device):
     if not cases.BY_NAME[name].updates:
-        assert not evidence.gather(name, 0, device).truth.decisions
+        assert not evidence.gather(name, 0, device).reference.decisions
         return
     for seed in evidence.seeds_of(cases.BY_NAME[name], SEEDS):
-        rows = rings.ring_d(evidence.gather(name, seed, device))
+        rows = rings.decisions(evidence.gather(name, seed, device))
         assert len(rows) >= 4 * 6
         assert not [row for row in rows if not row.ok]
 
 
 def test_ties_are_rare():
     found = evidence.gather_all(evidence.test_cases(), SEEDS)
-    rows = [row for item in found for row in rings.ring_d(item)]
+    rows = [row for item in found for row in rings.decisions(item)]
     count, total, few = rings.ties(rows)
     assert few, f"{count} ties in {total} decisions"
 
 
 def test_the_grid_takes_every_kind_of_decision():
     found = evidence.gather_all(evidence.test_cases(), 1)
-    statuses = {item.truth.decisions.get("update/status") for item in found}
-    indices = {item.truth.decisions.get("update/index") for item in found}
+    statuses = {item.reference.decisions.get("update/status") for item in found}
+    indices = {item.reference.decisions.get("update/index") for item in found}
     assert {0, 1, 4} <= statuses
     assert {-1, 0, 1} <= indices

@@ -23,7 +23,7 @@ def test_ten_updates_keep_to_the_bounds_of_every_ring(trained):
     # Real updates, not refusals that agree; and one after another.
     assert all(update.kl > 1e-4 for update in history)
     assert max(update.step_64 for update in history) <= 1e-10
-    policies = [item.truth.values["update/policy"] for item in trained]
+    policies = [item.reference.values["update/policy"] for item in trained]
     assert all(np.any(a != b) for a, b in itertools.pairwise(policies))
 
 

@@ -3,7 +3,7 @@
 from parity_tests import bridges
 from parity_tests.common.tolerances import TF32_MAX_TIE_SHARE, TF32_SHOWS_IN
 from parity_tests.problems import cases
-from parity_tests.reference import all_stages as truth
+from parity_tests.reference import all_stages
 from parity_tests.rings import evidence, rings
 from parity_tests.rings.simulated_tf32 import ShortProducts
 from parity_tests.suite import all_checks as inspection
@@ -22,7 +22,7 @@ def simulated(name, bits):
     return evidence.collect(
         name,
         0,
-        lambda noise, told: truth.run(problem, teacher, noise, told),
+        lambda noise, told: all_stages.run(problem, teacher, noise, told),
         {("torch", "float32"): found, ("jax", "float32"): found},
         problem.config,
         evidence.UNITS["tf32"],

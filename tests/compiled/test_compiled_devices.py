@@ -10,12 +10,12 @@ import pytest
 
 SCRIPT = """
 import jax, numpy as np
-from trpo_jax import compiled_run
+from trpo_jax.loop.trainer import CompiledTrainer
 from tests.compiled.test_compiled_command import small
 
 configs = [small(seed=seed) for seed in range(4)]
 def trained(configs):
-    trainer = compiled_run.CompiledTrainer(configs, longest_chunk=2, episodes=2)
+    trainer = CompiledTrainer(configs, longest_chunk=2, episodes=2)
     return trainer, trainer.advance(2, evaluate=True)
 together, many = trained(configs)
 assert together.program.mesh.size == 2, together.program.mesh
@@ -32,7 +32,7 @@ for index in (0, 3):
         one.evaluations[0].returns, many.evaluations[index].returns, rtol=1e-4
     )
 # Three members don't divide by two devices.
-three = compiled_run.CompiledTrainer(configs[:3], longest_chunk=2, episodes=2)
+three = CompiledTrainer(configs[:3], longest_chunk=2, episodes=2)
 assert three.program.mesh is None
 print("equal")
 """
@@ -42,12 +42,13 @@ DIVIDED = """
 import dataclasses, sys
 import jax, jax.numpy as jnp, numpy as np
 from jax.sharding import Mesh, PartitionSpec as P
-from trpo_jax import compiled_training, side_by_side
+from trpo_jax.devices import two_devices
+from trpo_jax.loop import program
 from trpo_jax.loop.trainer import CompiledTrainer
 from tests.compiled.test_compiled_command import small
 
 def trained(limit, **changes):
-    compiled_training.SAMPLES_IN_PARTS = limit
+    program.SAMPLES_IN_PARTS = limit
     config = small(seed=3)
     config = dataclasses.replace(
         config, agent=dataclasses.replace(config.agent, dtype="float64", **changes)
@@ -81,18 +82,18 @@ def second():
     return {"count": jnp.int32(-7), "rest": jnp.array([[-0.0, jnp.inf]])}
 
 def divided():
-    with side_by_side.divided("two"):
-        return side_by_side.both(first, second)
+    with two_devices.divided("two"):
+        return two_devices.run_both(first, second)
 
 mesh = Mesh(jax.devices()[:2], ("two",))
 run = jax.shard_map(divided, mesh=mesh, in_specs=(), out_specs=P(), check_vma=False)
 got, wanted = (jax.tree.leaves(f()) for f in (jax.jit(run), jax.jit(
-    lambda: side_by_side.both(first, second))))
+    lambda: two_devices.run_both(first, second))))
 for left, right in zip(got, wanted, strict=True):
     assert left.dtype == right.dtype
     assert np.asarray(left).tobytes() == np.asarray(right).tobytes()
 # Wider networks, of which XLA divides the products themselves.
-assert compiled_training.parts_mesh(
+assert program.parts_mesh(
     jax.devices()[0], dataclasses.replace(small().agent, critic_layer_sizes=(65,)), 2
 ) is None
 print("equal")

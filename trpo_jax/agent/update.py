@@ -21,7 +21,7 @@ from trpo.spaces.architecture import PLAIN, Architecture
 from trpo_jax import distributions
 from trpo_jax.critic.fit import ValueFit, fit_critic
 from trpo_jax.devices.device import matmul_precision
-from trpo_jax.devices.two_devices import both
+from trpo_jax.devices.two_devices import run_both
 from trpo_jax.distributions import Distribution
 from trpo_jax.networks.feedforward import Parameters
 from trpo_jax.policy_step.flat_policy import flat_policy
@@ -161,7 +161,7 @@ def pure_update(
             # The encoder is the one that acts next.
             fitted = fit_beside(unravel(step.theta))
         else:
-            step, fitted = both(improve, lambda: fit_beside(state_before.policy))
+            step, fitted = run_both(improve, lambda: fit_beside(state_before.policy))
         policy = unravel(step.theta)
         critic, optimizer_state, fit = fitted
     new = TRPOState(policy, critic, optimizer_state, step.memory)

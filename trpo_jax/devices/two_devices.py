@@ -24,7 +24,7 @@ _axis: contextvars.ContextVar[str | None] = contextvars.ContextVar("axis", defau
 
 @contextlib.contextmanager
 def divided(axis: str) -> Iterator[None]:
-    """Context in which `both` divides its work, inside a `shard_map`.
+    """Context in which `run_both` divides its work, inside a `shard_map`.
 
     Args:
         axis: Of the mesh, of two devices on which all arrays are the same.
@@ -36,10 +36,10 @@ def divided(axis: str) -> Iterator[None]:
         _axis.reset(token)
 
 
-def both(
+def run_both(
     first: Callable[[], First], second: Callable[[], Second]
 ) -> tuple[First, Second]:
-    """What two functions return; of another device, to the bit as it is there."""
+    """Run `first` and `second` on two devices and gather both results, bit for bit."""
     axis = _axis.get()
     if axis is None:
         return first(), second()

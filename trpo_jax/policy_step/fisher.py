@@ -53,7 +53,7 @@ Product = Callable[[jax.Array], jax.Array]
 
 
 def metric_product(policy: PolicyFunction, theta: Float[jax.Array, " p"]) -> Product:
-    """V -> J' M J v of the samples at hand, linearised once.
+    """v -> J' M J v of the samples at hand, linearised once.
 
     A `FlatPolicy` knows its own; that of any other function is made of `linearize`'s.
     """
@@ -74,7 +74,7 @@ def gauss_newton_product(
     theta: Float[jax.Array, " p"],
     damping: float | jax.Array,
 ) -> Product:
-    """V -> (J' M J + damping) v, with J the Jacobian of the policy's outputs.
+    """v -> (J' M J + damping) v, with J the Jacobian of the policy's outputs.
 
     M is the Fisher matrix of the distribution in its own parameters, so the product
     is positive semidefinite by construction (Schulman et al. 2015, appendix C).
@@ -97,7 +97,7 @@ def kl_hessian_product(
     theta: Float[jax.Array, " p"],
     damping: float | jax.Array,
 ) -> Product:
-    """V -> (H + damping) v, with H the Hessian of mean KL(old || new) at the old.
+    """v -> (H + damping) v, with H the Hessian of mean KL(old || new) at the old.
 
     Forward over reverse: the derivative along v of the gradient of KL.
 

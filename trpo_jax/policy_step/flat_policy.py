@@ -55,7 +55,7 @@ class FlatPolicy:
     def metric_product(
         self, theta: Float[jax.Array, " p"]
     ) -> Callable[[jax.Array], jax.Array]:
-        """V -> J' M J v, J the Jacobian at `theta` and M the distribution's metric.
+        """v -> J' M J v, J the Jacobian at `theta` and M the distribution's metric.
 
         What the samples at hand add to it; see `fisher.py`.
         """

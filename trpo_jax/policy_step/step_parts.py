@@ -1,7 +1,7 @@
 """The parts that a trust-region step is composed of, each a row of a table.
 
-`policy_update.policy_step` puts them together and asks for no option: another way to
-do one of them is another row, and the configuration says which row it is.
+`policy_step` in `step.py` puts them together. Each way to do one of them is a row of a
+table, and the configuration names the row.
 """
 
 from collections.abc import Callable
@@ -38,7 +38,7 @@ class LinearSystem(NamedTuple):
 
 
 class StepParts(NamedTuple):
-    """What a step does, in this order.
+    """The parts of a step, in the order in which it uses them.
 
     Attributes:
         objective: what is improved.
@@ -59,25 +59,25 @@ class StepParts(NamedTuple):
 
 def step_parts(config: TRPOConfig) -> StepParts:
     """The parts that a configuration asks for."""
-    as_ever = not config.cg_warm_start and config.preconditioner == "none"
+    plain = not config.cg_warm_start and config.preconditioner == "none"
     return StepParts(
         objective=objective_of(config),
         curvature=FISHER_PRODUCTS[config.fisher_product],
         preconditioner=PRECONDITIONERS[config.preconditioner],
-        solver=solve_from_zero if as_ever else solve_with_help,
-        scaling=to_the_border,
+        solver=solve_plain if plain else solve_preconditioned,
+        scaling=scale_to_radius,
         search=LINE_SEARCHES[config.line_search],
     )
 
 
-def solve_from_zero(system: LinearSystem, config: TRPOConfig) -> CGResult:
+def solve_plain(system: LinearSystem, config: TRPOConfig) -> CGResult:
     """Plain conjugate gradient."""
     return conjugate_gradient(
         system.product, system.b, config.cg_iters, config.cg_residual_tol
     )
 
 
-def solve_with_help(system: LinearSystem, config: TRPOConfig) -> CGResult:
+def solve_preconditioned(system: LinearSystem, config: TRPOConfig) -> CGResult:
     """Conjugate gradient from a share of the last solution, or preconditioned."""
     last, share = system.memory.cg_solution, config.cg_warm_start
     return preconditioned_conjugate_gradient(
@@ -90,10 +90,10 @@ def solve_with_help(system: LinearSystem, config: TRPOConfig) -> CGResult:
     )
 
 
-def to_the_border(
+def scale_to_radius(
     x: Float[jax.Array, " p"], x_f_x: jax.Array, target_kl: float | jax.Array
 ) -> Float[jax.Array, " p"]:
-    """S = x sqrt(2 target_kl / x'(F + damping)x), so that s'(F + damping)s / 2 is it.
+    """s = x sqrt(2 target_kl / x'(F + damping)x): s'(F + damping)s / 2 is target_kl.
 
     Schulman et al. 2015, appendix C.
     """

@@ -130,7 +130,7 @@ def constrained_step(
         config: Hyperparameters.
         target_kl: Trust-region radius, nats; the configuration's if None.
         memory: Of the step before.
-        fisher_policy: As of `policy_update.policy_step`.
+        fisher_policy: As of `step.policy_step`.
     """
     parts = step_parts(config)
     target_kl = config.target_kl if target_kl is None else target_kl

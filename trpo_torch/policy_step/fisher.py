@@ -67,7 +67,7 @@ Product = Callable[[Tensor], Tensor]
 
 
 def metric_product(policy: PolicyFunction, theta: Float[Tensor, " p"]) -> Product:
-    """V -> J' M J v of the samples at hand, linearised once.
+    """v -> J' M J v of the samples at hand, linearised once.
 
     A `FlatPolicy` knows its own; that of any other function is made of `linearize`'s.
     """
@@ -86,7 +86,7 @@ def metric_product(policy: PolicyFunction, theta: Float[Tensor, " p"]) -> Produc
 def gauss_newton_product(
     policy: PolicyFunction, theta: Float[Tensor, " p"], damping: float | Tensor
 ) -> Product:
-    """V -> (J' M J + damping) v, with J the Jacobian of the policy's outputs.
+    """v -> (J' M J + damping) v, with J the Jacobian of the policy's outputs.
 
     M is the Fisher matrix of the distribution in its own parameters, so the product
     is positive semidefinite by construction (Schulman et al. 2015, appendix C).
@@ -107,7 +107,7 @@ def gauss_newton_product(
 def kl_hessian_product(
     policy: PolicyFunction, theta: Float[Tensor, " p"], damping: float | Tensor
 ) -> Product:
-    """V -> (H + damping) v, with H the Hessian of mean KL(old || new) at the old.
+    """v -> (H + damping) v, with H the Hessian of mean KL(old || new) at the old.
 
     By double backward: the gradient of KL is built once, and v'grad differentiated.
 

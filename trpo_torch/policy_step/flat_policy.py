@@ -48,7 +48,7 @@ class FlatPolicy:
         return distributions.from_network(self._head, outputs, log_std, self._mask)
 
     def metric_product(self, theta: Float[Tensor, " p"]) -> Callable[[Tensor], Tensor]:
-        """V -> J' M J v, J the Jacobian at `theta` and M the distribution's metric.
+        """v -> J' M J v, J the Jacobian at `theta` and M the distribution's metric.
 
         What the samples at hand add to it; see `fisher.py`.
         """

@@ -20,7 +20,7 @@ def measure_ring_b(cell: Cell, settings: dict[str, Any]) -> dict[str, Any]:
 
     Returns:
         `<backend>_policy` and `<backend>_value`; nothing where the float32 update took
-        another decision than the truth.
+        another decision than the reference.
     """
     del settings
     from parity_tests.common import process_setup as environment
@@ -35,6 +35,6 @@ def measure_ring_b(cell: Cell, settings: dict[str, Any]) -> dict[str, Any]:
         for name, quantity in QUANTITIES.items():
             if evidence.comparable(quantity, subject):
                 got = np.asarray(subject.values[quantity], np.float64)
-                error = np.linalg.norm(got - evidence.truth.values[quantity])
+                error = np.linalg.norm(got - evidence.reference.values[quantity])
                 ratios[f"{backend}_{name}"] = float(error / evidence.spread(quantity))
     return ratios

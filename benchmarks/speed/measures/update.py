@@ -41,7 +41,7 @@ def measure_update(cell: Cell, settings: dict[str, Any]) -> dict[str, Any]:
 
     Returns:
         `first_seconds` and whether the compilation cache was `cold`; `seconds` and
-        `seconds_one_epoch`, raw; `work`; peaks of memory; errors against the truth.
+        `seconds_one_epoch`, raw; `work`; peaks of memory; errors against the reference.
     """
     assert cell.size is not None
     backend = "torch" if cell.subject in PEERS else cell.subject.partition("-")[0]
