@@ -15,13 +15,13 @@ def _leave_current_directory() -> None:
     if sys.flags.safe_path:
         return
     del sys.path[0]
-    own = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    package_root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
     spec = importlib.util.find_spec("trpo_torch")
     origin = spec.origin if spec is not None else None
     other = origin and os.path.dirname(os.path.dirname(origin))
-    if other != own:
+    if other != package_root:
         behind = sys.path.index(other) if other in sys.path else len(sys.path)
-        sys.path.insert(behind, own)
+        sys.path.insert(behind, package_root)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What a launcher says to each of its processes, and MPI where it says too little."""
+"""Rank and size that a launcher tells each process, by variables or by MPI."""
 
 import importlib.util
 import os
@@ -52,8 +52,8 @@ class Place(NamedTuple):
 
         srun may set MPICH's variables too; where it did, Slurm's say where.
         """
-        own = (str(self.rank), str(self.size))
-        by_srun = tuple(os.environ.get(name) for name in SRUN[:2]) == own
+        place = (str(self.rank), str(self.size))
+        by_srun = tuple(os.environ.get(name) for name in SRUN[:2]) == place
         return bool(self.launcher.mpi) and not by_srun
 
 

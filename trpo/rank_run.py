@@ -24,7 +24,7 @@ ORDER = "order"
 
 
 class Order(enum.IntEnum):
-    """What all ranks do next."""
+    """The next thing that all ranks do."""
 
     TRAIN = 0
     GIVE_STATE = 1
@@ -103,10 +103,10 @@ def rescued(trainer: Trainer) -> tuple[int, dict[str, Any]]:
     Returns:
         Environment steps done, and the state.
     """
-    own = state_at(trainer, trainer.committed)
-    updates = int(own["training.update"])
+    state_here = state_at(trainer, trainer.committed)
+    updates = int(state_here["training.update"])
     config = trainer.config
     # An episode has one step at least.
     most = updates * config.rollout_steps + 1
-    state = state_without_others(own, trainer.own, config.num_envs, most)
+    state = state_without_others(state_here, trainer.share, config.num_envs, most)
     return updates * trainer.steps_per_update, state

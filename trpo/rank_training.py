@@ -1,4 +1,4 @@
-"""What the ranks of a run put together on the host, beside their updates.
+"""Rollouts and states of all ranks of a run, put together on the host.
 
 A training state is of the whole run, however many ranks there are: rank 0 saves it,
 and any number of ranks goes on from it, each with its own environments.
@@ -34,12 +34,12 @@ def together(rollout: Rollout, ranks: Alone) -> Rollout:
     if ranks.size == 1:
         return rollout
     width = len(Episode._fields)
-    own = {
+    columns = {
         "episodes": np.array(rollout.episodes, dtype=np.float64).reshape(-1, width),
         "steps": np.array(rollout.episode_steps, dtype=np.int64),
         "counts": np.array([rollout.dropped_steps, rollout.restarts]),
     }
-    parts = ranks.gather(own)
+    parts = ranks.gather(columns)
     steps = concatenated(parts, "steps")
     # Of one step, environments in order: so they are in the ranks, and ranks in turn.
     order = np.argsort(steps, kind="stable")
@@ -55,14 +55,16 @@ def together(rollout: Rollout, ranks: Alone) -> Rollout:
     )
 
 
-def rows_of(valid: np.ndarray, own: slice, ranks: Alone) -> dict[str, np.ndarray]:
+def rows_of(
+    valid: np.ndarray, environments: slice, ranks: Alone
+) -> dict[str, np.ndarray]:
     """Number of each of this rank's samples among all, as in a run of one process.
 
     By the name under which `update` takes them; none where there is one process.
 
     Args:
         valid: [T, B] which steps of this rank's environments are samples.
-        own: This rank's environments among all.
+        environments: This rank's among all.
         ranks: All.
     """
     if ranks.size == 1:
@@ -70,21 +72,21 @@ def rows_of(valid: np.ndarray, own: slice, ranks: Alone) -> dict[str, np.ndarray
     parts = ranks.gather({"valid": valid})
     everywhere = np.concatenate([part["valid"] for part in parts], axis=1)
     numbers = np.cumsum(everywhere.reshape(-1)) - 1
-    return {"rows": numbers.reshape(everywhere.shape)[:, own][valid]}
+    return {"rows": numbers.reshape(everywhere.shape)[:, environments][valid]}
 
 
 def whole_state(
-    own: Arrays, first: int, digest: np.ndarray, ranks: Alone
+    local_state: Arrays, first: int, digest: np.ndarray, ranks: Alone
 ) -> dict[str, np.ndarray]:
     """The state of the whole run from those of all ranks.
 
     Args:
-        own: Of this rank; what is not of its environments is the same on all.
+        local_state: Of this rank; what is not of its environments is the same on all.
         first: Number of its first environment.
         digest: Of its weights, which are the same on all.
         ranks: All.
     """
-    local = {n: a for n, a in own.items() if n in COLUMNS or _is_history(n)}
+    local = {n: a for n, a in local_state.items() if n in COLUMNS or _is_history(n)}
     parts = ranks.gather({**local, "first": np.array(first), "digest": digest})
     different = [
         rank
@@ -93,7 +95,7 @@ def whole_state(
     ]
     # By construction they can't: all that a rank decides by is summed over all.
     assert not different, f"ranks {different} have other weights than rank 0"
-    state = dict(own)
+    state = dict(local_state)
     for name in list(state):
         if name in COLUMNS:
             state[name] = concatenated(parts, name)
@@ -110,17 +112,20 @@ def every_rank(indices: tuple[int, ...], first: int, ranks: Alone) -> tuple[int,
     return tuple(int(number) for number in concatenated(parts, "numbers"))
 
 
-def part_of_state(state: Arrays, own: slice) -> dict[str, np.ndarray]:
+def part_of_state(state: Arrays, environments: slice) -> dict[str, np.ndarray]:
     """A rank's part of the state of a whole run."""
     part = {n: a for n, a in state.items() if not _is_history(n)}
-    part |= {name: state[name][own] for name in COLUMNS}
-    histories = _renumbered(state, -own.start)
-    wanted = {f"{ENVIRONMENT}{ACTIONS}{i}" for i in range(own.stop - own.start)}
-    return part | {n: a for n, a in histories.items() if n in wanted}
+    part |= {name: state[name][environments] for name in COLUMNS}
+    histories = _renumbered(state, -environments.start)
+    kept = {
+        f"{ENVIRONMENT}{ACTIONS}{i}"
+        for i in range(environments.stop - environments.start)
+    }
+    return part | {n: a for n, a in histories.items() if n in kept}
 
 
 def state_without_others(
-    own: Arrays, mine: slice, num_envs: int, most_episodes: int
+    local_state: Arrays, mine: slice, num_envs: int, most_episodes: int
 ) -> dict[str, np.ndarray]:
     """The state of the whole run where other ranks can't be asked.
 
@@ -128,20 +133,20 @@ def state_without_others(
     has had.
 
     Args:
-        own: Of this rank.
+        local_state: Of this rank.
         mine: Its environments.
         num_envs: Of all ranks.
         most_episodes: No environment has begun more.
     """
-    state = {n: a for n, a in own.items() if not _is_history(n)}
+    state = {n: a for n, a in local_state.items() if not _is_history(n)}
     for name in COLUMNS:
-        array = own[name]
+        array = local_state[name]
         state[name] = np.zeros((num_envs, *array.shape[1:]), array.dtype)
         state[name][mine] = array
     numbers = np.full(num_envs, most_episodes, dtype=np.int64)
-    numbers[mine] = own[f"{ENVIRONMENT}episode"]
+    numbers[mine] = local_state[f"{ENVIRONMENT}episode"]
     state[f"{ENVIRONMENT}episode"] = numbers
-    return state | _renumbered(own, mine.start)
+    return state | _renumbered(local_state, mine.start)
 
 
 def _is_history(name: str) -> bool:

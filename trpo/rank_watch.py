@@ -46,7 +46,7 @@ class RankWatch:
         self.rescue: Callable[[], str] | None = None
         """Saves what there is, and says where; called by one of the ranks left."""
         self.asked: StopRequest | None = None
-        """What signals to this process set; those to the others set rank 0's."""
+        """Set by signals to this process; signals to the others set rank 0's."""
         self.lost = threading.Event()
         self._parting = False
         self._lock = threading.Lock()
@@ -116,11 +116,11 @@ class RankWatch:
         """Tell the others, save and end."""
         self.lost.set()
         self._send(FAILED + f"{rank} {reason}".encode())
-        own, where = self.ranks.rank, ""
+        rank_here, where = self.ranks.rank, ""
         # The lowest rank that is left; of two lost at once, what was saved last counts.
-        if own == (1 if rank == 0 else 0) and self.rescue is not None:
+        if rank_here == (1 if rank == 0 else 0) and self.rescue is not None:
             where = f"; {self.rescue()}"
-        _end(f"rank {own}: lost rank {rank}: {reason}{where}")
+        _end(f"rank {rank_here}: lost rank {rank}: {reason}{where}")
 
     def _send(self, message: bytes) -> None:
         with self._lock:

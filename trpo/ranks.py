@@ -32,12 +32,12 @@ class Meeting(NamedTuple):
     key: bytes
 
     def encoded(self) -> bytes:
-        """As bytes, of fewer than `MEETING_BYTES`."""
+        """The meeting in fewer than `MEETING_BYTES` bytes."""
         return f"{self.host} {self.port} {self.key.hex()}".encode()
 
     @classmethod
     def decoded(cls, message: bytes) -> "Meeting":
-        """What `encoded` returned."""
+        """Inverse of `encoded`."""
         host, port, key = message.decode().split()
         return cls(host, int(port), bytes.fromhex(key))
 
@@ -55,7 +55,7 @@ class Alone:
     rank, size = 0, 1
 
     def gather(self, arrays: Arrays) -> list[dict[str, np.ndarray]]:
-        """What each rank has given, in the order of ranks; all ranks must call it."""
+        """Arrays of every rank, in the order of ranks; all ranks must call it."""
         return [dict(arrays)]
 
     def mean(self, values: np.ndarray) -> float:
@@ -118,11 +118,11 @@ class Ranks(Alone):
 
     def gather(self, arrays: Arrays) -> list[dict[str, np.ndarray]]:
         """See `Alone.gather`."""
-        own = _encoded(arrays)
+        packed = _encoded(arrays)
         if self.rank:
-            self._send(0, own)
+            self._send(0, packed)
             return [_decoded(self._receive(0)) for _ in range(self.size)]
-        messages = [own, *map(self._receive, range(1, self.size))]
+        messages = [packed, *map(self._receive, range(1, self.size))]
         for rank in range(1, self.size):
             for message in messages:
                 self._send(rank, message)

@@ -32,7 +32,7 @@ class Rendezvous(NamedTuple):
 
     @classmethod
     def of_environment(cls) -> "Rendezvous | None":
-        """What a launcher has set; None where nothing says where processes meet.
+        """The meeting that a launcher has set; None where nothing says it.
 
         That is MASTER_ADDR and MASTER_PORT, as torchrun sets them, or a user for any
         launcher; without them processes of an MPI meet by mpi4py.
@@ -54,23 +54,23 @@ class Rendezvous(NamedTuple):
     def of_arguments(
         cls, coordinator: str | None, num_processes: int | None, process_id: int | None
     ) -> "Rendezvous | None":
-        """What a command line says; None if it says nothing.
+        """The meeting that a command line names; None if it names none.
 
         Raises:
             ValueError: it says something, but not all, or what can't be.
         """
-        given = {
+        options = {
             "coordinator": coordinator,
             "num_processes": num_processes,
             "process_id": process_id,
         }
-        missing = [name for name, value in given.items() if value is None]
-        if len(missing) == len(given):
+        missing = [name for name, value in options.items() if value is None]
+        if len(missing) == len(options):
             return None
         if coordinator is None or num_processes is None or process_id is None:
             raise ValueError(
-                f"`{missing[0]}`: expected all of {', '.join(given)} or none of them, "
-                "got some."
+                f"`{missing[0]}`: expected all of {', '.join(options)} or none of "
+                "them, got some."
             )
         host, _, port = coordinator.rpartition(":")
         if not (host and port.isdecimal()):

@@ -37,7 +37,7 @@ class Stop(Protocol):
 
 
 class Launch(Protocol):
-    """What `execute` does, on this machine or another."""
+    """A function like `execute`, for this machine or another."""
 
     def __call__(self, command: list[str], log: Path, stop: Stop) -> None:
         """Run a command with its output in `log`; let it save and exit on `stop`."""
@@ -66,15 +66,15 @@ def execute(command: list[str], log: Path, stop: Stop) -> None:
             stderr=subprocess.STDOUT,
             close_fds=False,  # the lock is inherited
         )
-        told = False
+        asked_to_stop = False
         while True:
             try:
                 status = process.wait(timeout=0.5)
                 break
             except subprocess.TimeoutExpired:
-                if stop.is_set() and not told:
+                if stop.is_set() and not asked_to_stop:
                     process.terminate()
-                    told = True
+                    asked_to_stop = True
     if status != 0 and not stop.is_set():
         failure = RuntimeError(
             f"{' '.join(map(word, command))}: exit status {status}, see {log}:"

@@ -16,7 +16,7 @@ from trpo.agent.make import load_backend
 from trpo.config.presets import preset_config
 from trpo.data.hidden_state import Memory
 from trpo.environments.make import make_environment
-from trpo.rollout.acting import player_of
+from trpo.rollout.acting import actor_of
 from trpo.rollout.collector import RolloutCollector
 from trpo.rollout.evaluation import record_video
 from trpo.runs.compiled import train_compiled
@@ -178,10 +178,10 @@ def test_what_is_no_sample_changes_nothing():
 
 def test_a_player_forgets_what_the_last_episode_showed():
     agent = make("torch")
-    player = player_of(agent, 2)
+    actor = actor_of(agent, 2)
     obs = observations(2, 2)
-    player.act(obs[0], np.array([True, True]))
-    value = player.act(obs[1], np.array([True, False]))[2]
+    actor.act(obs[0], np.array([True, True]))
+    value = actor.act(obs[1], np.array([True, False]))[2]
     blank = agent.value(obs[1])
     assert value[0] == pytest.approx(blank[0])
     assert abs(value[1] - blank[1]) > 1e-4

@@ -118,8 +118,8 @@ def test_cuda_wheels(installed, torch_cuda, level):
     finding = doctor.check_cuda_wheels(installed, torch_cuda)
     assert finding.level == level
     if level == "problem":
-        assert "CUDA 12: " in finding.found
-        assert "CUDA 13: " in finding.found
+        assert "CUDA 12: " in finding.facts
+        assert "CUDA 13: " in finding.facts
         assert "trpo[cuda12]" in finding.advice
         assert "trpo[cuda13]" in finding.advice
 
@@ -131,7 +131,7 @@ def test_threads():
     assert finding.level == "warning"
     assert "OMP_NUM_THREADS=2" in finding.advice
     for fact in ("2 cores", "8 torch threads", "OMP_NUM_THREADS=8", "XLA_FLAGS=--a"):
-        assert fact in finding.found
+        assert fact in finding.facts
 
 
 @pytest.mark.parametrize(
@@ -147,15 +147,15 @@ def test_threads():
 def test_gpu_memory(environment, level):
     finding = doctor.check_gpu_memory(GPU, environment)
     assert finding.level == level
-    assert all(name in finding.found for name in environment)
+    assert all(name in finding.facts for name in environment)
     assert doctor.check_gpu_memory([], environment).level == "ok"
 
 
 def test_precision_and_x64_are_explained():
     finding = doctor.check_precision({"torch matmul": "high"})
-    assert "torch matmul=high" in finding.found
+    assert "torch matmul=high" in finding.facts
     assert "true float32 whatever" in finding.advice
-    assert (doctor.check_x64(True).found, doctor.check_x64(True).advice) == ("on", "")
+    assert (doctor.check_x64(True).facts, doctor.check_x64(True).advice) == ("on", "")
     advice = doctor.check_x64(False).advice
     assert "`trpo` turns it on itself" in advice
     assert "in Python, set JAX_ENABLE_X64=1" in advice
@@ -180,10 +180,10 @@ def test_diagnosis_of_this_machine(monkeypatch):
     subjects = by_subject(findings)
     assert len(subjects) == len(findings)
     for subject in ("Python", "torch devices", "jax devices", "threads", "CUDA wheels"):
-        assert subjects[subject].found
+        assert subjects[subject].facts
     for name in doctor.TESTED:
-        assert re.match(r"\d+\.\d", subjects[name].found), name
-    assert subjects["JAX 64-bit mode"].found == "off"
+        assert re.match(r"\d+\.\d", subjects[name].facts), name
+    assert subjects["JAX 64-bit mode"].facts == "off"
     expected = int(any(finding.level == "problem" for finding in findings))
     assert doctor.main() == expected
 
@@ -205,7 +205,7 @@ def test_a_missing_and_a_broken_framework(monkeypatch):
     torch, *broken = (f for f in findings if f.subject in ("torch", "jax"))
     assert (torch.level, torch.advice) == ("warning", 'pip install "trpo[torch]"')
     assert broken[-1].level == "problem"
-    assert "libcudnn.so.9" in broken[-1].found
+    assert "libcudnn.so.9" in broken[-1].facts
     assert '"trpo[jax]"' in broken[-1].advice
     assert doctor.main() == 1
 

@@ -109,7 +109,7 @@ def test_seeds_are_of_run_environment_and_purpose():
     assert np.all(whole != first(seed=4))
     assert np.all(whole != first(purpose=Purpose.EVALUATION_RESET))
     # Processes that share a run's environments have the same ones.
-    np.testing.assert_array_equal(whole[2:], first(own=slice(2, 4)))
+    np.testing.assert_array_equal(whole[2:], first(share=slice(2, 4)))
 
 
 def test_a_run_repeats_and_goes_on_with_new_episodes_after_a_resume():

@@ -11,7 +11,7 @@ from tests.support.rank_processes import start
 from tests.support.waiting import PATIENCE
 from trpo.callbacks.base import Callback
 from trpo.cli.main import main
-from trpo.common.closing import closing, noted
+from trpo.common.closing import closing, noting_failure
 from trpo.config.presets import preset_config
 from trpo.runs.compiled import train_compiled
 from trpo.runs.directory import RunDirectory
@@ -70,7 +70,7 @@ def test_the_error_of_a_block_is_told_and_what_came_after_is_a_note():
     with pytest.raises(KeyError), closing(fail):
         pass
     cause = ValueError("cause")
-    with pytest.raises(KeyboardInterrupt), noted(cause):
+    with pytest.raises(KeyboardInterrupt), noting_failure(cause):
         raise KeyboardInterrupt  # The user's own word, at once.
 
 

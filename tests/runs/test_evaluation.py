@@ -151,7 +151,7 @@ def test_many_episodes_are_played_in_parts_with_the_same_results(monkeypatch):
     agent = agent_of(small(env_id=env_id))
     at_once = evaluate(agent, env_id, episodes=11, seed=3)
     shown = []
-    monkeypatch.setattr(trpo.rollout.evaluation, "AT_ONCE", 4)
+    monkeypatch.setattr(trpo.rollout.evaluation, "ENVIRONMENTS_AT_ONCE", 4)
     in_parts = evaluate(
         agent, env_id, episodes=11, seed=3, show=lambda *now: shown.append(now)
     )
@@ -193,7 +193,7 @@ class Stops:
 
 
 def test_a_stop_gives_what_there_is(monkeypatch):
-    monkeypatch.setattr(trpo.rollout.evaluation, "AT_ONCE", 2)
+    monkeypatch.setattr(trpo.rollout.evaluation, "ENVIRONMENTS_AT_ONCE", 2)
     agent = agent_of(small())
     with pytest.warns(UserWarning, match="had not ended after 9 steps"):
         evaluate(agent, ENDLESS, episodes=2, seed=0, max_steps=9)

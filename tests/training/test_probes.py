@@ -12,7 +12,7 @@ import trpo.training.trainer
 from tests.support.probes import BEST_ACTION
 from trpo.config.presets import preset_config
 from trpo.data.advantages import generalized_advantages
-from trpo.training.trainer import Prepared, Trainer
+from trpo.training.trainer import Trainer, UpdateInputs
 
 
 BACKENDS = ("torch", "jax")
@@ -141,7 +141,9 @@ def observations_are_misaligned(monkeypatch):
 
     def faulty(self, rollout):
         batch, deviation = prepare(self, rollout)
-        return Prepared(batch._replace(obs=np.roll(batch.obs, 1, axis=0)), deviation)
+        return UpdateInputs(
+            batch._replace(obs=np.roll(batch.obs, 1, axis=0)), deviation
+        )
 
     monkeypatch.setattr(Trainer, "prepare_batch", faulty)
 

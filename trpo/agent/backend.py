@@ -1,4 +1,4 @@
-"""What a backend supplies to `trpo.agent.base.AgentBase`."""
+"""The methods that a backend supplies to `trpo.agent.base.AgentBase`."""
 
 import abc
 from collections.abc import Sequence

@@ -68,7 +68,7 @@ class AgentBase(AgentState):
     """
 
     architecture: Architecture
-    """What both networks are built of."""
+    """Layers of both networks but the last."""
     spec: PolicySpec
     """Sizes; `spec.to_environment` makes the environment's actions of the agent's."""
 

@@ -37,12 +37,12 @@ def require_shape(name: str, array: Any, shape: tuple[int | None, ...]) -> None:
     """Raise ValueError unless `array` has this shape; None stands for 1 or more."""
     got = tuple(array.shape)
     fits = len(got) == len(shape) and all(
-        size == wanted or (wanted is None and size >= 1)
-        for size, wanted in zip(got, shape, strict=True)
+        size == expected or (expected is None and size >= 1)
+        for size, expected in zip(got, shape, strict=True)
     )
     if not fits:
-        wanted = ", ".join("N" if size is None else str(size) for size in shape)
-        raise ValueError(f"`{name}`: expected shape [{wanted}], got {list(got)}.")
+        expected = ", ".join("N" if size is None else str(size) for size in shape)
+        raise ValueError(f"`{name}`: expected shape [{expected}], got {list(got)}.")
 
 
 def largest_observation(dtype: Any, normalized: bool) -> float:
@@ -63,7 +63,7 @@ def require_finite(name: str, array: np.ndarray, largest: float | None = None) -
         array: Of numbers.
         largest: Absolute value above which an entry is as bad.
     """
-    finite = np.isfinite(array) if largest is None else within(array, largest)
+    finite = np.isfinite(array) if largest is None else is_within(array, largest)
     if not finite.all():
         index = tuple(np.argwhere(~finite)[0].tolist())
         most = "" if largest is None else f" of {largest:.2g} at most"
@@ -73,7 +73,7 @@ def require_finite(name: str, array: np.ndarray, largest: float | None = None) -
         )
 
 
-def within(array: np.ndarray, largest: float) -> np.ndarray:
+def is_within(array: np.ndarray, largest: float) -> np.ndarray:
     """Whether each entry's absolute value is `largest` at most; of a NaN it is not."""
     # Not a Python float, which would become one of the array's dtype, perhaps inf.
     return np.abs(array) <= np.float64(largest)
@@ -112,8 +112,8 @@ def as_rows(name: str, array: Any, rows: int, *, width: int) -> Any:
     """
     shape = tuple(array.shape)
     if shape != (rows, width) and not (width == 1 and shape == (rows,)):
-        wanted = f"[{rows}] or [{rows}, 1]" if width == 1 else f"[{rows}, {width}]"
-        raise ValueError(f"`{name}`: expected shape {wanted}, got {list(shape)}.")
+        expected = f"[{rows}] or [{rows}, 1]" if width == 1 else f"[{rows}, {width}]"
+        raise ValueError(f"`{name}`: expected shape {expected}, got {list(shape)}.")
     return array.reshape(rows, width)
 
 
@@ -167,34 +167,34 @@ def sequence_fields(batch: Mapping[str, Any] | SequenceBatch) -> SequenceBatch:
     return SequenceBatch(*(batch.get(name) for name in SequenceBatch._fields))
 
 
-def marks(name: str, given: Any, shape: tuple[int, int]) -> np.ndarray:
+def flag_array(name: str, flags: Any, shape: tuple[int, int]) -> np.ndarray:
     """`given` as bool [T, B].
 
     Raises:
         ValueError: it has another shape, or entries that are neither 0 nor 1.
     """
-    array = real_array(name, given)
+    array = real_array(name, flags)
     require_shape(name, array, shape)
     if not np.isin(array, (0, 1)).all():
         raise ValueError(f"`{name}`: expected True and False alone, or 1 and 0.")
     return array.astype(bool)
 
 
-def check_memory(name: str, given: Any, rows: int, size: int) -> Memory:
+def check_memory(name: str, memory: Any, rows: int, size: int) -> Memory:
     """`given` as a Memory of `rows` environments, unconverted.
 
     Raises:
         ValueError: it is no pair of finite arrays [rows, size].
     """
-    if not (isinstance(given, tuple | list) and len(given) == 2):
+    if not (isinstance(memory, tuple | list) and len(memory) == 2):
         raise ValueError(
             f"`{name}`: expected a trpo.data.hidden_state.Memory, as `act` returns it, "
-            f"got {given!r}."
+            f"got {memory!r}."
         )
-    for field, array in zip(Memory._fields, given, strict=True):
+    for field, array in zip(Memory._fields, memory, strict=True):
         label = f"{name}.{field}"
         shaped = array if hasattr(array, "shape") else real_array(label, array)
         require_shape(label, shaped, (rows, size))
         if isinstance(shaped, np.ndarray):
             require_finite(label, real_array(label, shaped))
-    return Memory(*given)
+    return Memory(*memory)

@@ -15,7 +15,7 @@ from trpo.spaces.initialization import initial_weights
 
 COST_PREFIX = "cost_"
 """Before the canonical names of the cost critic and its optimiser: cost_value.…"""
-GIVEN = tuple(f"cost_{name}" for name in Costs._fields)
+COST_FIELDS = tuple(f"cost_{name}" for name in Costs._fields)
 
 
 class ConstrainedAgentBase(AgentBase):
@@ -79,34 +79,36 @@ class ConstrainedAgentBase(AgentBase):
         if isinstance(batch, ConstrainedBatch):
             batch = batch._asdict()
         samples = super()._check_batch(batch)
-        if missing := [name for name in GIVEN if batch.get(name) is None]:
+        if missing := [name for name in COST_FIELDS if batch.get(name) is None]:
             raise ValueError(
-                f"`batch`: expected the fields {list(GIVEN)} too, as `cost_limit` is "
-                f"set, got no {missing[0]!r}."
+                f"`batch`: expected the fields {list(COST_FIELDS)} too, as "
+                f"`cost_limit` is set, got no {missing[0]!r}."
             )
         rows = samples.obs.shape[0]
         advantages, returns = (
             self._checked_rows(f"batch['{name}']", batch[name], rows, 1)
-            for name in GIVEN[:2]
+            for name in COST_FIELDS[:2]
         )
-        excess = self._checked_excess(batch[GIVEN[2]])
+        excess = self._checked_excess(batch[COST_FIELDS[2]])
         return ConstrainedBatch.of(samples, Costs(advantages, returns, excess))
 
-    def _checked_excess(self, given: Any) -> Any:
+    def _checked_excess(self, excess: Any) -> Any:
         """The excess as a native number.
 
         Raises:
             ValueError: it is no number, NaN or +inf.
         """
-        given = self._to_numpy(given) if self._is_native(given) else np.asarray(given)
-        number = given.dtype.kind in "fiu" and given.size == 1
-        if not (number and float(given.reshape(())) < np.inf):
+        excess = (
+            self._to_numpy(excess) if self._is_native(excess) else np.asarray(excess)
+        )
+        number = excess.dtype.kind in "fiu" and excess.size == 1
+        if not (number and float(excess.reshape(())) < np.inf):
             raise ValueError(
                 "`batch['cost_excess']`: expected a number, or -inf for no limit, got "
-                f"{given!r}."
+                f"{excess!r}."
             )
         with np.errstate(over="ignore"):
-            return self._to_native(given.reshape(()).astype(self.dtype))
+            return self._to_native(excess.reshape(()).astype(self.dtype))
 
     def _cost_weights(self) -> dict[str, np.ndarray]:
         """Initial weights of the cost critic, under the names of the critic's."""

@@ -7,7 +7,7 @@ import numpy as np
 
 
 class Agent(Protocol):
-    """What the training loop needs of a backend."""
+    """An agent as the training loop uses it; both backends have one."""
 
     obs_dim: int
     act_dim: int

@@ -9,7 +9,7 @@ import numpy as np
 from trpo.agent.base import AgentBase
 from trpo.agent.batch_checks import (
     check_memory,
-    marks,
+    flag_array,
     real_array,
     require_shape,
     sequence_fields,
@@ -154,10 +154,10 @@ class RecurrentAgentBase(AgentBase):
         for name in ("actions", "log_probs", "returns", "advantages", "action_mask"):
             if (array := getattr(fields, name)) is not None:
                 flat[name] = self._flattened(f"batch['{name}']", array, shape)
-        starts = marks("batch['starts']", self._on_host(fields.starts), shape)
+        starts = flag_array("batch['starts']", self._on_host(fields.starts), shape)
         valid = np.ones(shape, dtype=bool)
         if fields.valid is not None:
-            valid = marks("batch['valid']", self._on_host(fields.valid), shape)
+            valid = flag_array("batch['valid']", self._on_host(fields.valid), shape)
         if not valid.any():
             raise ValueError(
                 "`batch['valid']`: expected at least one sample, got none."
@@ -220,15 +220,15 @@ class RecurrentAgentBase(AgentBase):
                 f"`recurrent`: expected {' or '.join(map(repr, CELLS))} for "
                 f"{type(self).__name__}, got {NONE!r}. TRPOAgent has no memory."
             )
-        own = self.custom_networks
+        networks = self.custom_networks
         unsupported = {
             "activation": self.config.activation != "tanh",
             "layer_norm": self.config.layer_norm,
             "share_encoder": self.config.share_encoder,
             "cost_limit": self.config.cost_limit is not None,
             "images": bool(self.spec.images),
-            "policy_network": own.policy is not None,
-            "value_network": own.value is not None,
+            "policy_network": networks.policy is not None,
+            "value_network": networks.value is not None,
         }
         for name in (name for name, asked in unsupported.items() if asked):
             raise ValueError(

@@ -51,7 +51,7 @@ class Shards(NamedTuple):
 
 
 class Minibatches(NamedTuple):
-    """What one device has of each minibatch of the critic's fit; a tree of arrays.
+    """One device's samples of each minibatch of the critic's fit; a tree of arrays.
 
     Attributes:
         indices: [epochs, steps, k] of its own samples; where it has fewer than k of a
@@ -82,8 +82,8 @@ class Sharding:
     ) -> None:
         self.ranks, self.devices = ranks, devices
         if num_envs is not None:
-            own = share_of(num_envs, ranks.rank, ranks.size)
-            self.environments = (num_envs, own)
+            share = share_of(num_envs, ranks.rank, ranks.size)
+            self.environments = (num_envs, share)
 
     def divide(self, size: int, rows: np.ndarray | None = None) -> Shards:
         """The shards of an update to which this process brings `size` samples.
@@ -119,14 +119,14 @@ class Sharding:
                 takes the rest. 0: all of them.
         """
         minibatch_size = min(minibatch_size or shards.total, shards.total)
-        own = [_own(rows, orders, minibatch_size) for rows in shards.rows]
-        fullest = max(int((part >= 0).sum(-1).max(initial=1)) for part in own)
+        members = [_own(rows, orders, minibatch_size) for rows in shards.rows]
+        fullest = max(int((part >= 0).sum(-1).max(initial=1)) for part in members)
         fullest = int(self.ranks.largest(fullest))
         # A few sizes only: each is compiled once.
         step = max(1, minibatch_size // 8)
-        width = min(-(-fullest // step) * step, own[0].shape[-1])
-        counts = _counts(orders.shape[1], own[0].shape[1], minibatch_size)
-        return [_packed(part, width, counts) for part in own]
+        width = min(-(-fullest // step) * step, members[0].shape[-1])
+        counts = _counts(orders.shape[1], members[0].shape[1], minibatch_size)
+        return [_packed(part, width, counts) for part in members]
 
 
 def _own(rows: np.ndarray, orders: np.ndarray, minibatch_size: int) -> np.ndarray:
@@ -147,9 +147,9 @@ def _counts(total: int, steps: int, minibatch_size: int) -> np.ndarray:
     return np.minimum(minibatch_size, total - starts)
 
 
-def _packed(own: np.ndarray, width: int, counts: np.ndarray) -> Minibatches:
+def _packed(members: np.ndarray, width: int, counts: np.ndarray) -> Minibatches:
     """The members that are here first, and as many of them as any device has."""
-    order = np.argsort(own < 0, axis=-1, kind="stable")[..., :width]
-    indices = np.take_along_axis(own, order, -1)
+    order = np.argsort(members < 0, axis=-1, kind="stable")[..., :width]
+    indices = np.take_along_axis(members, order, -1)
     weights = (indices >= 0) / counts[:, None]
     return Minibatches(np.maximum(indices, 0), weights[..., None])

@@ -1,4 +1,4 @@
-"""The state of an agent under canonical names: what of it knows no framework."""
+"""State of an agent under canonical names: snapshots, saving, checks of a state."""
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -28,7 +28,7 @@ _NEVER_NEGATIVE = (
 
 
 class Entry(NamedTuple):
-    """What an array of a state has to be; every number finite.
+    """The dtype, shape and range that an array of a state has to have; finite, too.
 
     Attributes:
         dtype: its name.
@@ -45,20 +45,20 @@ class Entry(NamedTuple):
     whole: Any = False
 
 
-def like(array: np.ndarray) -> Entry:
-    """The entry that this array is one of."""
+def entry_like(array: np.ndarray) -> Entry:
+    """An entry of any finite values, with dtype and shape of this array."""
     return Entry(array.dtype.name, array.shape)
 
 
 def count_entry(high: int, low: int = 0) -> Entry:
-    """That of a counter."""
+    """The entry of a counter."""
     return Entry("int64", (), low, high)
 
 
 def moments_entries(
     size: int, largest: float, most: int = MOST_VECTORS
 ) -> dict[str, Entry]:
-    """Those of `trpo.data.normalization.RunningMoments`, by name.
+    """Entries of `trpo.data.normalization.RunningMoments`, by name.
 
     Args:
         size: Of its vectors.
@@ -82,12 +82,12 @@ def require_moments(state: Mapping[str, np.ndarray], prefix: str) -> None:
 
 
 def agent_entries(template: Mapping[str, np.ndarray]) -> dict[str, Entry]:
-    """Those of an agent's state.
+    """Entries of an agent's state, by name.
 
     Args:
         template: A state of an agent of the same configuration.
     """
-    entries = {name: like(array) for name, array in template.items()}
+    entries = {name: entry_like(array) for name, array in template.items()}
     for name, entry in entries.items():
         if name.startswith("random."):
             high = 2**63 - 1 if name.endswith("seed") else MOST_DRAWS
@@ -149,23 +149,23 @@ def check_entry(state: Mapping[str, np.ndarray], name: str, entry: Entry) -> np.
             f"`state[{name!r}]`: expected {entry.dtype} {list(entry.shape)}, "
             f"got {array.dtype} {list(array.shape)}."
         )
-    bad, wanted = ~np.isfinite(array), "finite numbers"
+    bad, expected = ~np.isfinite(array), "finite numbers"
     if not bad.any() and entry.low is not None:
         # Not Python's numbers, which would become ones of the array's dtype.
         bad = array < np.asarray(entry.low)
-        wanted = f"{shown(entry.low)} at least"
+        expected = f"{shown(entry.low)} at least"
     if not bad.any() and entry.high is not None:
-        bad, wanted = array > np.asarray(entry.high), f"{shown(entry.high)} at most"
+        bad, expected = array > np.asarray(entry.high), f"{shown(entry.high)} at most"
     if not bad.any() and np.any(entry.whole):
-        bad, wanted = (array != np.floor(array)) & entry.whole, "whole numbers"
+        bad, expected = (array != np.floor(array)) & entry.whole, "whole numbers"
     if bad.any():
         got = array[tuple(np.argwhere(bad)[0])]
-        raise ValueError(f"`state[{name!r}]`: expected {wanted}, got {got}.")
+        raise ValueError(f"`state[{name!r}]`: expected {expected}, got {got}.")
     return array
 
 
 class Snapshot(NamedTuple):
-    """What an agent's `restore` brings back; kept in memory, in the backend's arrays.
+    """An agent's state in memory, in the backend's arrays; `restore` brings it back.
 
     Attributes:
         learned: weights and optimiser.
@@ -197,14 +197,14 @@ class AgentState(BackendHooks):
     """How updates are divided over devices and processes; None if they are not."""
 
     def _draw_noise(self, rows: int) -> np.ndarray:
-        """What `rows` actions are sampled from, each time another."""
+        """The next noise, from which `rows` actions are sampled."""
         generator = self._action_stream.at(self._action_draws)
         self._action_draws += 1
         if self.sharding is None or self.sharding.environments is None:
             return self.head.draw_noise(generator, rows)
         # Every environment's, so that each has what it has in a run of one process.
-        count, own = self.sharding.environments
-        return self.head.draw_noise(generator, count)[own]
+        count, share = self.sharding.environments
+        return self.head.draw_noise(generator, count)[share]
 
     def shard(
         self,
@@ -241,8 +241,8 @@ class AgentState(BackendHooks):
     def _snapshot_with(self, learned: Any) -> Snapshot:
         moments = None
         if self.observation_normalizer is not None:
-            own = self.observation_normalizer.moments
-            moments = (own.count, own.mean, own.squared_deviations)
+            running = self.observation_normalizer.moments
+            moments = (running.count, running.mean, running.squared_deviations)
         draws = self._action_draws, self._minibatch_draws
         return Snapshot(learned, moments, *draws, self.seed)
 
@@ -250,8 +250,8 @@ class AgentState(BackendHooks):
         """Make every byte of the state what it was when `snapshot` was taken."""
         self._restore_learned(snapshot.learned)
         if self.observation_normalizer is not None and snapshot.moments is not None:
-            own = self.observation_normalizer.moments
-            own.count, own.mean, own.squared_deviations = snapshot.moments
+            running = self.observation_normalizer.moments
+            running.count, running.mean, running.squared_deviations = snapshot.moments
         self._action_draws = snapshot.action_draws
         self._minibatch_draws = snapshot.minibatch_draws
         if self.seed != snapshot.seed:
@@ -279,7 +279,7 @@ class AgentState(BackendHooks):
         return self._named(self._get_learned_state(), self._snapshot_with(None))
 
     def state_at(self, snapshot: Snapshot) -> dict[str, np.ndarray]:
-        """What `get_state` was when `snapshot` was taken, whatever has come since."""
+        """The state, as `get_state` returns it, at the time of `snapshot`."""
         return self._named(self._arrays_of(snapshot.learned), snapshot)
 
     def _named(
@@ -298,10 +298,10 @@ class AgentState(BackendHooks):
 
     def digest(self) -> np.ndarray:
         """SHA-256 [32] of every byte of weights and optimiser; equal on all ranks."""
-        found = hashlib.sha256()
+        digest = hashlib.sha256()
         for name, array in self._get_learned_state().items():
-            found.update(name.encode() + array.tobytes())
-        return np.frombuffer(found.digest(), dtype=np.uint8)
+            digest.update(name.encode() + array.tobytes())
+        return np.frombuffer(digest.digest(), dtype=np.uint8)
 
     def set_state(self, state: Mapping[str, np.ndarray]) -> None:
         """Continue from `state`, as `get_state` of either backend returned it.

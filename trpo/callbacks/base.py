@@ -1,4 +1,4 @@
-"""What a user's code may do during training: watch, write, stop.
+"""Callbacks: user code that watches, writes and stops during training.
 
 A callback watches through the `on_...` methods and may stop training from each. As in
 Stable-Baselines3, False stops and None or True goes on; `Stop("why")` stops and says
@@ -30,7 +30,7 @@ Answer: TypeAlias = bool | Stop | None
 
 
 class Run(NamedTuple):
-    """What a callback sees of the run that it is part of.
+    """The run that a callback is part of, as the callback sees it.
 
     Attributes:
         config: a `trpo.config.run.TrainConfig`.
@@ -96,7 +96,7 @@ class Callback:
         """Training has ended or failed; called once for each `on_start`."""
 
     def get_state(self) -> dict[str, Any]:
-        """What the rest of the run depends on; {} of a callback without state."""
+        """State to be saved in checkpoints; {} of a callback without state."""
         return {}
 
     def set_state(self, state: Mapping[str, Any]) -> None:
@@ -123,21 +123,21 @@ class OnUpdate(Callback):
         return self._function(progress)
 
 
-Given: TypeAlias = Callback | Callable[[Any], Answer]
+CallbackLike: TypeAlias = Callback | Callable[[Any], Answer]
 
 
 class Callbacks:
     """The callbacks of a run, asked in order; all are asked even if one has stopped.
 
     Args:
-        given: Callbacks, and functions to be called after each update.
+        callbacks: Callbacks, and functions to be called after each update.
 
     Raises:
         ValueError: one is no callback, or two have the same name.
     """
 
-    def __init__(self, given: Given | Sequence[Given] = ()) -> None:
-        parts = given if isinstance(given, Sequence) else (given,)
+    def __init__(self, callbacks: CallbackLike | Sequence[CallbackLike] = ()) -> None:
+        parts = callbacks if isinstance(callbacks, Sequence) else (callbacks,)
         self._parts = [_callback(part) for part in parts]
         self._started: list[Callback] = []
         self.stop: Stop | None = None
@@ -240,7 +240,7 @@ class Callbacks:
             self.stop = self.stop or stop
 
 
-def _callback(part: Given) -> Callback:
+def _callback(part: CallbackLike) -> Callback:
     if isinstance(part, Callback):
         return part
     if isinstance(part, type) or not callable(part):

@@ -1,4 +1,4 @@
-"""What callbacks remember, as JSON can hold it and gives it back.
+"""State of callbacks as JSON, from which it comes back as it was.
 
 JSON knows neither tuples nor infinities nor keys that are no text. They are written as
 a dictionary of one key that begins with `$`, as is a dictionary that has such a key; a
@@ -48,7 +48,7 @@ def encoded_state(name: str, state: Any) -> dict[str, Any]:
 
 
 def decoded_state(state: Any) -> Any:
-    """What `encoded_state` was given."""
+    """Inverse of `encoded_state`."""
     if isinstance(state, list):
         return [decoded_state(part) for part in state]
     if not isinstance(state, dict):

@@ -1,4 +1,4 @@
-"""What is wrong with this machine's set-up, and what to do about it.
+"""Checks of this machine's set-up, with advice where something is wrong.
 
 Facts are gathered in `diagnose`; each `check_…` is a pure function of facts, so that
 a machine with two GPUs and clashing wheels can be tested on one that has neither.
@@ -51,13 +51,13 @@ class Finding(NamedTuple):
     Attributes:
         level: "ok", "warning" (works, but read the advice) or "problem".
         subject: what was looked at.
-        found: what it is.
+        facts: what was seen.
         advice: what to do; empty if nothing.
     """
 
     level: Literal["ok", "warning", "problem"]
     subject: str
-    found: str
+    facts: str
     advice: str = ""
 
 
@@ -70,15 +70,15 @@ def check_versions(installed: Mapping[str, str]) -> list[Finding]:
     findings = []
     for name, (oldest, tested) in TESTED.items():
         version, extra = installed.get(name), EXTRAS.get(name)
-        wanted = f'"trpo[{extra}]"' if extra else '"trpo"'
+        requirement = f'"trpo[{extra}]"' if extra else '"trpo"'
         if version is None:
             spare = extra in ("torch", "jax") and extra not in backends and backends
             level = "warning" if spare or name == "mujoco" else "problem"
             findings.append(
-                Finding(level, name, "not installed", f"pip install {wanted}")
+                Finding(level, name, "not installed", f"pip install {requirement}")
             )
         elif _release(version) < _release(oldest):
-            advice = f"Needs {oldest} or newer: pip install --upgrade {wanted}"
+            advice = f"Needs {oldest} or newer: pip install --upgrade {requirement}"
             findings.append(Finding("problem", name, version, advice))
         else:
             newer = _release(version)[:2] > _release(tested)[:2]
@@ -99,24 +99,24 @@ def check_devices(
     environment: Mapping[str, str],
 ) -> Finding:
     """Whether `framework`'s devices, such as "cpu:0", include the machine's GPUs."""
-    found = ", ".join(devices)
+    listed = ", ".join(devices)
     if not gpus or any(not device.startswith("cpu") for device in devices):
-        return Finding("ok", f"{framework} devices", found)
-    found = f"{found}, beside {', '.join(gpus)}"
+        return Finding("ok", f"{framework} devices", listed)
+    listed = f"{listed}, beside {', '.join(gpus)}"
     chosen = {"CUDA_VISIBLE_DEVICES": ("", "-1")}
     if framework == "jax":
         chosen |= {"JAX_PLATFORMS": ("cpu",), "JAX_PLATFORM_NAME": ("cpu",)}
     for name, values in chosen.items():
         if environment.get(name) in values:
             advice = f"{name}={environment[name]!r} hides the GPU: unset it to use it."
-            return Finding("warning", f"{framework} devices", found, advice)
+            return Finding("warning", f"{framework} devices", listed, advice)
     advice = f"{framework} silently runs on the CPU. {ONE_CUDA}"
-    return Finding("problem", f"{framework} devices", found, advice)
+    return Finding("problem", f"{framework} devices", listed, advice)
 
 
-def check_precision(found: Mapping[str, str]) -> Finding:
-    """What float32 matrix products are by default, and that trpo sets its own."""
-    listed = ", ".join(f"{name}={value}" for name, value in found.items())
+def check_precision(precisions: Mapping[str, str]) -> Finding:
+    """Report the default precision of float32 products; trpo sets its own."""
+    listed = ", ".join(f"{name}={value}" for name, value in precisions.items())
     advice = (
         "For your own code only: trpo computes its products in true float32 whatever "
         "these say, unless `--matmul-precision tf32` asks otherwise. JAX's default "
@@ -140,30 +140,30 @@ def check_threads(
     cores: int, torch_threads: int | None, environment: Mapping[str, str]
 ) -> Finding:
     """Whether there are no more threads than cores."""
-    found = f"{cores} cores"
+    facts = f"{cores} cores"
     if torch_threads:
-        found += f", {torch_threads} torch threads"
+        facts += f", {torch_threads} torch threads"
     for name in ("OMP_NUM_THREADS", "XLA_FLAGS"):
-        found += f", {name}={environment.get(name, 'unset')}"
+        facts += f", {name}={environment.get(name, 'unset')}"
     if torch_threads and torch_threads > cores:
         advice = f"Threads wait for each other: set OMP_NUM_THREADS={cores}."
-        return Finding("warning", "threads", found, advice)
-    return Finding("ok", "threads", found)
+        return Finding("warning", "threads", facts, advice)
+    return Finding("ok", "threads", facts)
 
 
 def check_gpu_memory(gpus: Sequence[str], environment: Mapping[str, str]) -> Finding:
     """Whether JAX leaves GPU memory for others."""
     names = [name for name in environment if re.match(r"XLA_(PYTHON_)?CLIENT_", name)]
     listed = ", ".join(f"{name}={environment[name]}" for name in sorted(names))
-    found = listed or "no XLA_PYTHON_CLIENT_… is set"
+    facts = listed or "no XLA_PYTHON_CLIENT_… is set"
     off = environment.get("XLA_PYTHON_CLIENT_PREALLOCATE", "").lower() in ("false", "0")
     if not gpus or off or any(name.endswith("MEM_FRACTION") for name in names):
-        return Finding("ok", "GPU memory", found)
+        return Finding("ok", "GPU memory", facts)
     advice = (
         "JAX takes 75 % of the GPU's memory at its first operation. To share the GPU "
         "with PyTorch, set XLA_PYTHON_CLIENT_PREALLOCATE=false before starting."
     )
-    return Finding("warning", "GPU memory", found, advice)
+    return Finding("warning", "GPU memory", facts, advice)
 
 
 def check_cuda_wheels(installed: Mapping[str, str], torch_cuda: str | None) -> Finding:
@@ -185,9 +185,9 @@ def check_cuda_wheels(installed: Mapping[str, str], torch_cuda: str | None) -> F
         users.setdefault(major, []).append(f"torch for CUDA {torch_cuda}")
     if len(users) <= 1:
         return Finding("ok", "CUDA wheels", f"CUDA {next(iter(users), 'none')}")
-    found = "; ".join(f"CUDA {major}: {', '.join(users[major])}" for major in users)
+    facts = "; ".join(f"CUDA {major}: {', '.join(users[major])}" for major in users)
     reason = "Both install into one folder (nvidia/cudnn): the last one there wins. "
-    return Finding("problem", "CUDA wheels", found, reason + ONE_CUDA)
+    return Finding("problem", "CUDA wheels", facts, reason + ONE_CUDA)
 
 
 def diagnose() -> list[Finding]:
@@ -231,9 +231,9 @@ def _import(
     try:
         return importlib.import_module(name)
     except Exception as error:  # A broken CUDA library raises OSError, among others.
-        found = f"installed, but can't be imported: {error}"
+        fact = f"installed, but can't be imported: {error}"
         advice = f'pip install --force-reinstall "trpo[{name}]"'
-        findings.append(Finding("problem", name, found, advice))
+        findings.append(Finding("problem", name, fact, advice))
         return None
 
 
@@ -258,17 +258,17 @@ def _gpus(torch: ModuleType | None) -> list[str]:
             return re.findall(r"^(GPU \d+: .+?)(?: \(|$)", listing.stdout, re.M)
         except (OSError, subprocess.SubprocessError):
             pass
-    if found := [str(path) for path in Path("/proc/driver/nvidia/gpus").glob("*")]:
-        return found
+    if devices := [str(path) for path in Path("/proc/driver/nvidia/gpus").glob("*")]:
+        return devices
     return ["a CUDA device"] if torch is not None and torch.cuda.is_available() else []
 
 
 def print_report(findings: Sequence[Finding], console: Console | None = None) -> None:
     """Print findings, the advice under each; unwrapped, so it can be pasted."""
     terminal = Terminal(console)
-    for level, subject, found, advice in findings:
+    for level, subject, facts, advice in findings:
         terminal.say(
-            [(f"{level:8}", STYLES[level]), (subject, "bold"), f": {found}"],
+            [(f"{level:8}", STYLES[level]), (subject, "bold"), f": {facts}"],
             *([(f"{'':8}{advice}", "dim")] if advice else []),
         )
     problems = sum(finding.level == "problem" for finding in findings)

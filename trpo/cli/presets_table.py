@@ -1,4 +1,4 @@
-"""What `trpo presets` prints."""
+"""The tables that `trpo presets` prints."""
 
 import dataclasses
 from typing import Any

@@ -36,8 +36,8 @@ class SweepArguments:
     workers: int | None = None
     """Processes at a time, one thread each; by default one for each core there is."""
     ray_address: str | None = None
-    """Of a Ray cluster that sees --run-dir under the same path: auto, ray://HOST:10001,
-    or local for a new one; without it, this machine makes the runs."""
+    """Ray cluster that sees --run-dir under the same path: auto, ray://HOST:10001, or
+    local for a new one; without it, this machine makes the runs."""
     run_dir: Path = Path("runs/sweep")
     """Directory of all runs, the table and the figure; what is done there stays."""
 

@@ -1,11 +1,11 @@
-"""What is done as something ends, and the error that is told if that fails too."""
+"""Closing what has failed: the first error is raised, a second becomes its note."""
 
 import contextlib
 from collections.abc import Callable, Iterator
 
 
 @contextlib.contextmanager
-def noted(cause: BaseException) -> Iterator[None]:
+def noting_failure(cause: BaseException) -> Iterator[None]:
     """Have an error of this block be a note of its cause, which is told instead."""
     try:
         yield
@@ -21,7 +21,7 @@ def closing(action: Callable[[], object]) -> Iterator[None]:
     try:
         yield
     except BaseException as cause:
-        with noted(cause):
+        with noting_failure(cause):
             action()
         raise
     action()

@@ -161,7 +161,7 @@ class Folder:
         self.write(name, content)
 
     def names(self) -> list[str]:
-        """Of all that is in the directory, sorted."""
+        """Names of all that is in the directory, sorted."""
         return sorted(os.listdir(self.descriptor))
 
     def has(self, name: str) -> bool:
@@ -174,10 +174,10 @@ class Folder:
 
     def _mode(self, name: str) -> int:
         try:
-            found = os.stat(name, dir_fd=self.descriptor, follow_symlinks=False)
+            status = os.stat(name, dir_fd=self.descriptor, follow_symlinks=False)
         except FileNotFoundError:
             return 0
-        return found.st_mode
+        return status.st_mode
 
     def read(self, name: str, limit: int = LARGEST_TEXT) -> bytes:
         """The content of a regular file of at most `limit` bytes.
@@ -233,7 +233,7 @@ class Folder:
         return descriptor
 
     def read_json(self, name: str, limit: int = LARGEST_TEXT) -> Any:
-        """What a JSON file holds, without numbers that JSON does not know.
+        """Content of a JSON file; numbers that JSON does not know are refused.
 
         Raises:
             FileError: see `read`; or it is no JSON.
@@ -294,9 +294,9 @@ class Folder:
 
     def rename(self, old: str, new: str) -> None:
         """Rename; what is called `new` goes, unless it is a directory with content."""
-        own = self.descriptor
+        directory = self.descriptor
         with self._at(new):
-            os.rename(old, new, src_dir_fd=own, dst_dir_fd=own)
+            os.rename(old, new, src_dir_fd=directory, dst_dir_fd=directory)
 
     def remove(self, name: str) -> None:
         """Remove a file, or a link but not what it names, if it is there.

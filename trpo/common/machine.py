@@ -1,4 +1,4 @@
-"""What this machine's processor is, and how much of it is ours."""
+"""This machine's processor, and the cores that this process may use."""
 
 import os
 import platform
@@ -19,7 +19,7 @@ def is_amd() -> bool:
 
 
 def processor_name() -> str:
-    """What its maker calls it; else what is known of it."""
+    """The maker's name of the processor; else the architecture."""
     if CPU_INFO.exists():
         with CPU_INFO.open() as lines:
             for line in lines:

@@ -13,7 +13,7 @@ import numpy as np
 
 
 class Purpose(enum.IntEnum):
-    """What a stream is for; different purposes never share a draw."""
+    """Purpose of a stream; different purposes never share a draw."""
 
     POLICY_WEIGHTS = 1
     CRITIC_WEIGHTS = 2

@@ -41,7 +41,7 @@ _open: StopRequest | None = None
 
 @contextlib.contextmanager
 def stop_signals() -> Iterator[StopRequest]:
-    """What a signal of `ASKING` sets, while the block lasts.
+    """A request to stop, which a signal of `ASKING` sets while the block lasts.
 
     A signal that is ignored, as SIGHUP under nohup, stays so. Blocks may be inside each
     other, and in other threads than the main one, which alone can handle signals.

@@ -66,7 +66,7 @@ def readable(text: str, encoding: str) -> str:
 
 
 def lines_of(error: BaseException) -> list[str]:
-    """What is told of an error: what it says, and then each line of its notes."""
+    """Lines that tell an error: its message, and then its notes."""
     notes = getattr(error, "__notes__", ())
     return [str(error), *(line for note in notes for line in note.splitlines())]
 
@@ -107,7 +107,7 @@ class Terminal:
         self.say(*"".join(traceback.format_exception(error)).splitlines())
 
     @contextlib.contextmanager
-    def excusing(self, what: str) -> Iterator[None]:
+    def warning_if_it_fails(self, what: str) -> Iterator[None]:
         """Only say what went wrong in this block: what was learned is saved."""
         try:
             yield
@@ -200,7 +200,7 @@ class SafeStream:
 
     @property
     def encoding(self) -> str:
-        """Of the stream."""
+        """Encoding of the stream."""
         return _encoding_of(self._stream)
 
     def write(self, text: str) -> int:
@@ -220,7 +220,7 @@ class SafeStream:
             return False
 
     def fileno(self) -> int:
-        """Of the stream."""
+        """File descriptor of the stream."""
         if self._stream is None:
             raise io.UnsupportedOperation("closed as the process started")
         return self._stream.fileno()

@@ -144,7 +144,7 @@ def module_names(names: Sequence[str]) -> tuple[str, ...]:
 
 
 def typed_modules(names: Sequence[str], env_ids: Sequence[str]) -> tuple[str, ...]:
-    """What a user has named on the command line, also by typing the id `module:Id`.
+    """Modules that a user has named on the command line, or by an id `module:Id`.
 
     A name that Python doesn't find may be that of a file in the current directory.
 
@@ -152,7 +152,7 @@ def typed_modules(names: Sequence[str], env_ids: Sequence[str]) -> tuple[str, ..
         ValueError: see `module_names`.
     """
     by_id = [module for module, colon, _ in map(_partition, env_ids) if colon]
-    beside = [found for name in by_id if (found := _beside(name)) != name]
+    beside = [path for name in by_id if (path := _beside(name)) != name]
     return tuple(dict.fromkeys([*map(_beside, module_names(names)), *beside]))
 
 
@@ -177,11 +177,11 @@ def import_modules(names: Sequence[str]) -> None:
             failed = UserModuleError(f"`module`: importing {name} failed: {error!r}.")
             failed.add_note("".join(traceback.format_exception(error)).rstrip())
             raise failed from error
-        there = "no such module" if spec is None else f"one there, {spec.origin}"
+        other = "no such module" if spec is None else f"one there, {spec.origin}"
         raise UserModuleError(
             "`module`: expected the dotted name of a module that Python finds, or the "
             f"path of a .py file or a package whose name no other module has, got "
-            f"{name}: there is {there}."
+            f"{name}: there is {other}."
         )
 
 
@@ -200,11 +200,11 @@ def admitted(
         UntrustedModuleError: it names more, of what this process has not imported yet.
         ValueError: `modules` are no names.
     """
-    given = module_names(modules)
-    if given:
-        config = dataclasses.replace(config, modules=given)
+    named = module_names(modules)
+    if named:
+        config = dataclasses.replace(config, modules=named)
     needed = needed_modules(config)
-    strange = [n for n in needed if n not in given and not _is_imported(n)]
+    strange = [n for n in needed if n not in named and not _is_imported(n)]
     if strange and not trust:
         raise UntrustedModuleError(place, strange)
     return config
@@ -233,7 +233,7 @@ def with_project(
 
 
 def needed_modules(config: NamesModules) -> tuple[str, ...]:
-    """What loading a run asks the user to name: its modules, and that of its id."""
+    """Modules that the user has to name to load a run: its own, and that of its id."""
     module, colon, _ = _partition(config.env_id)
     parts = [_located(name)[1] for name in config.modules]
     if colon and not any(f"{module}.".startswith(f"{part}.") for part in parts):
@@ -242,7 +242,7 @@ def needed_modules(config: NamesModules) -> tuple[str, ...]:
 
 
 def _partition(env_id: str) -> tuple[str, str, str]:
-    """What Gymnasium imports for an id, and what is looked up then."""
+    """Module that Gymnasium imports for an id, the colon, and the id it looks up."""
     return env_id.partition(":")
 
 

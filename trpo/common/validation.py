@@ -173,14 +173,14 @@ def layer_sizes(name: str, sizes: Sequence[int]) -> tuple[int, ...]:
         )
     for size in sizes:
         require_count(name, size, maximum=WIDEST_LAYER)
-    found = tuple(int(size) for size in sizes)
-    weights = sum(a * b for a, b in itertools.pairwise(found))
+    layers = tuple(int(size) for size in sizes)
+    weights = sum(a * b for a, b in itertools.pairwise(layers))
     if weights > LARGEST_COUNT:
         raise ValueError(
             f"`{name}`: expected at most {LARGEST_COUNT:,} weights between hidden "
             f"layers, got {weights:,}."
         )
-    return found
+    return layers
 
 
 def assignments(
@@ -197,7 +197,7 @@ def assignments(
     Raises:
         ValueError: no such name, no value, or a name that comes twice.
     """
-    found: dict[str, list[str]] = {}
+    values_of: dict[str, list[str]] = {}
     for argument in arguments:
         name, equals, values = argument.partition("=")
         name = name.strip().removeprefix("--").replace("-", "_")
@@ -206,10 +206,10 @@ def assignments(
                 f"`{option}`: expected NAME=VALUE,VALUE,… with a name among "
                 f"{', '.join(names)}, got {argument!r}.{advice}"
             )
-        if name in found:
+        if name in values_of:
             raise ValueError(f"`{option}`: expected {name!r} once, got it twice.")
-        found[name] = [value.strip() for value in values.split(",")]
-    return found
+        values_of[name] = [value.strip() for value in values.split(",")]
+    return values_of
 
 
 def from_fields(kind: type, values: dict):  # noqa: ANN201

@@ -38,7 +38,7 @@ class TRPOConfig:
     critic_layer_sizes: tuple[int, ...] = (64, 64)
     """Units of each hidden layer of the critic network."""
     activation: Literal["tanh", "relu", "elu", "gelu", "silu"] = "tanh"
-    """Of the hidden layers: tanh, relu, elu, gelu (exact, by erf) or silu."""
+    """Activation of hidden layers: tanh, relu, elu, gelu (exact, by erf) or silu."""
     layer_norm: bool = False
     """Layer normalisation, with scale and shift, before each hidden activation."""
     share_encoder: bool = False
@@ -66,9 +66,9 @@ class TRPOConfig:
     better guess (Martens 2010, section 4.5, takes all; a share, as in Martens and
     Sutskever 2012, lets old directions fade). Costs one product. 0: begin with 0."""
     preconditioner: Literal["none", "diagonal", "kronecker"] = "none"
-    """Of conjugate gradient, for policies of dense layers: "diagonal" or "kronecker"
-    (Martens and Grosse 2015's blocks), both damped; the same solution in fewer
-    products. See `preconditioner.py`."""
+    """Preconditioner of conjugate gradient, for policies of dense layers: "diagonal" or
+    "kronecker" (Martens and Grosse 2015's blocks), both damped; the same solution in
+    fewer products. See `preconditioner.py`."""
     cg_residual_tol: float = 1e-10
     """Conjugate gradient stops when the squared residual of F x = g / |g| is below."""
     backtrack_coeff: float = 0.8
@@ -89,7 +89,7 @@ class TRPOConfig:
     max_grad_norm: float = 0.5
     """The critic's gradient is scaled down to this Euclidean norm."""
     value_loss: Literal["squared_error", "huber"] = "squared_error"
-    """Of the critic: "squared_error", or "huber" (linear beyond `huber_delta`)."""
+    """Loss of the critic: "squared_error", or "huber" (linear beyond `huber_delta`)."""
     huber_delta: float = 1.0
     """Error, in scaled returns, beyond which "huber" is linear (Huber 1964)."""
     value_clip: float | None = None
@@ -98,9 +98,9 @@ class TRPOConfig:
     """How the critic is fitted: "gradient" (minibatches, `optimizer_type`), or by one
     step an epoch on the whole batch: "gauss_newton" (GAE, eq. 30) or "lbfgs"."""
     value_damping: float = 0.1
-    """Of "gauss_newton": multiple of the identity added to J'J / N."""
+    """Damping of "gauss_newton": multiple of the identity added to J'J / N."""
     value_target_kl: float = 0.01
-    """Of "gauss_newton": radius epsilon of the values' trust region (GAE, eq. 30)."""
+    """Radius epsilon of the values' trust region, for "gauss_newton" (GAE, eq. 30)."""
     normalize_advantages: bool = True
     """Subtract mean and divide by population standard deviation, once per batch."""
     optimizer_type: Literal["adam", "sgd"] = "adam"
@@ -108,9 +108,10 @@ class TRPOConfig:
     sgd_momentum: float = 0.9
     """Momentum of "sgd", in [0, 1)."""
     policy_distribution: PolicyDistribution = "gaussian"
-    """Of Box actions: gaussian, squashed_gaussian, either with _state_std appended."""
+    """Distribution of Box actions: gaussian or squashed_gaussian; with _state_std
+    appended, the network puts out the standard deviations too."""
     initialization: Literal["orthogonal", "torch", "flax"] = "orthogonal"
-    """Of weights: orthogonal, or as a framework's own linear layers, torch or flax."""
+    """Initial weights: orthogonal, or as a framework's linear layers, torch or flax."""
     initial_log_std: float = 0.0
     """Initial log standard deviation of every action dimension, in [-20, 2]."""
     fisher_product: Literal["gauss_newton", "kl_hessian"] = "gauss_newton"
@@ -193,7 +194,7 @@ class TRPOConfig:
             raise ValueError("`sgd_momentum`: expected a value below 1, got 1.0.")
 
     def architecture(self, images: tuple[Image, ...] = ()) -> Architecture:
-        """What both networks are built of, for observations with these images."""
+        """Layers of both networks but the last, for observations with these images."""
         return Architecture(self.activation, self.layer_norm, images)
 
     def rates(

@@ -141,7 +141,7 @@ POINT_CIRCLE = Preset(
     },
 )
 # Of environments that come with this package; the training study has the others.
-OWN = {"trpo/PointCircle-v0": POINT_CIRCLE}
+OF_THIS_PACKAGE = {"trpo/PointCircle-v0": POINT_CIRCLE}
 BY_ENVIRONMENT = {
     "HalfCheetah-v5": HALF_CHEETAH,
     "Hopper-v5": HOPPER,

@@ -1,4 +1,4 @@
-"""What a preset is, and what several of them share."""
+"""Type of a preset, and settings that several presets share."""
 
 from typing import Any, NamedTuple
 

@@ -6,7 +6,12 @@ from typing import Any
 import gymnasium
 
 from trpo.config.callbacks import CallbackConfig
-from trpo.config.classic_presets import BY_ENVIRONMENT, DEFAULT, OWN, PENDULUM
+from trpo.config.classic_presets import (
+    BY_ENVIRONMENT,
+    DEFAULT,
+    OF_THIS_PACKAGE,
+    PENDULUM,
+)
 from trpo.config.mujoco_presets import MUJOCO
 from trpo.config.preset import Preset, Setting
 from trpo.config.run import TrainConfig, TRPOConfig
@@ -31,8 +36,8 @@ BY_MODULE = {"gymnasium.envs.mujoco": MUJOCO}
 
 def all_presets() -> dict[str, Preset]:
     """Every preset by name."""
-    own = (*BY_ENVIRONMENT.values(), *OWN.values())
-    presets = (*own, *BY_MODULE.values(), DEFAULT)
+    for_environments = (*BY_ENVIRONMENT.values(), *OF_THIS_PACKAGE.values())
+    presets = (*for_environments, *BY_MODULE.values(), DEFAULT)
     return {preset.name: preset for preset in presets}
 
 
@@ -54,7 +59,7 @@ def preset_for(env_id: str) -> Preset:
     """The preset of an environment, of its family, or the default; never fails."""
     # A speed limit changes neither rewards nor dynamics.
     env_id, _ = LIMITS.get(env_id, (env_id, None))
-    for table in (BY_ENVIRONMENT, OWN):
+    for table in (BY_ENVIRONMENT, OF_THIS_PACKAGE):
         if env_id in table:
             return table[env_id]
     spec = gymnasium.registry.get(env_id)

@@ -5,7 +5,7 @@ import dataclasses
 
 @dataclasses.dataclass
 class RankArguments:
-    """Of a run of many processes; without a launcher that says it, where they meet."""
+    """Processes of one run, and where they meet if no launcher says so."""
 
     distributed: bool = False
     """Be one of many processes that make each update together: started by torchrun,

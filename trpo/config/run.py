@@ -180,12 +180,12 @@ class TrainConfig:
             raise ValueError(
                 f"`TrainConfig`: expected a dictionary, got {shown(values)}."
             )
-        values, made = translated(CONFIG, values), {}
+        values, parts = translated(CONFIG, values), {}
         for name, kind in PARTS.items():
             fields = values.get(name, {})
             if not isinstance(fields, dict):
                 raise ValueError(
                     f"`{name}`: expected a dictionary, got {shown(fields)}."
                 )
-            made[name] = from_fields(kind, fields)
-        return from_fields(cls, {**values, **made})
+            parts[name] = from_fields(kind, fields)
+        return from_fields(cls, {**values, **parts})

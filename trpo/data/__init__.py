@@ -1,1 +1,1 @@
-"""What flows: batches, rollouts, reports; GAE and running moments."""
+"""Rollouts, batches and reports; GAE and running moments."""

@@ -14,7 +14,7 @@ from trpo.data.rollout import Rollout
 
 
 class Rates(NamedTuple):
-    """What a schedule may change from one update to the next.
+    """Settings of one update that a schedule may change.
 
     Attributes:
         target_kl: trust-region radius, nats.
@@ -49,7 +49,7 @@ class Batch(NamedTuple):
 
 
 class Costs(NamedTuple):
-    """What a constrained update knows of the costs of its N samples.
+    """Costs of the N samples of a constrained update.
 
     Attributes:
         advantages: [N, 1] cost advantages, in units of scaled cost; centred, if at
@@ -96,7 +96,7 @@ class ConstrainedBatch(NamedTuple):
 
 
 class Sequences(NamedTuple):
-    """What a recurrent network sees of a batch, as the backend's arrays.
+    """Observations of a batch as a recurrent network takes them, in native arrays.
 
     In `trpo.data.batch.Batch` it stands for `obs`, while `returns` stay [T, B, 1].
 

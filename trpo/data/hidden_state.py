@@ -28,7 +28,7 @@ class Memory(NamedTuple):
 
     @classmethod
     def from_state(cls, state: Mapping[str, np.ndarray]) -> "Memory | None":
-        """What `get_state` named; None if it is not there."""
+        """Hidden states from a checkpoint's arrays; None if they are not there."""
         names = [f"{name}_memory" for name in cls._fields]
-        found = [np.array(state[name]) for name in names if name in state]
-        return cls(*found) if len(found) == len(names) else None
+        states = [np.array(state[name]) for name in names if name in state]
+        return cls(*states) if len(states) == len(names) else None

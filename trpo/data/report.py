@@ -15,7 +15,7 @@ class StepStatus(enum.IntEnum):
 
     @property
     def message(self) -> str:
-        """What happened, what was kept, and what to do about it."""
+        """One or two sentences: outcome, state that was kept, advice."""
         return _MESSAGES[self]
 
 
@@ -39,7 +39,7 @@ _MESSAGES = {
 
 
 class UpdateReport(NamedTuple):
-    """What one update did; `METRIC_NAMES` gives each field's name in logs.
+    """Metrics of one update; `METRIC_NAMES` gives each field's name in logs.
 
     "Before" and "after" refer to the policy step. `step_norm` and `expected_improve`
     are of the full step; `entropy` and the ratios are of the policy after the update;
@@ -136,7 +136,7 @@ class StepKind(enum.IntEnum):
 
 
 class CostReport(NamedTuple):
-    """What one update did about costs; `COST_METRICS` names its fields in logs.
+    """Metrics of one update's costs; `COST_METRICS` names its fields in logs.
 
     Attributes:
         step_kind: `StepKind`; FREE where no step could be computed.
@@ -176,7 +176,7 @@ COST_METRICS = (
 
 
 class ConstrainedReport(NamedTuple):
-    """What one constrained update did."""
+    """Metrics of one constrained update."""
 
     policy: UpdateReport
     costs: CostReport
@@ -188,5 +188,5 @@ class ConstrainedReport(NamedTuple):
 
     def as_metrics(self) -> dict[str, float]:
         """Both reports under their metric names."""
-        own = dict(zip(COST_METRICS, map(float, self.costs), strict=True))
-        return self.policy.as_metrics() | own
+        cost_metrics = dict(zip(COST_METRICS, map(float, self.costs), strict=True))
+        return self.policy.as_metrics() | cost_metrics

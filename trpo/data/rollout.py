@@ -28,7 +28,7 @@ class Rollout(NamedTuple):
         memory: a recurrent agent's hidden states when the rollout began; else None.
         dropped_steps: steps left out because their episode had numbers not finite.
         restarts: environments that failed and were replaced.
-        costs: what only an agent with a limit on costs needs; else None.
+        costs: for an agent with a limit on costs; else None.
         episode_steps: of each finished episode, the step that ended it.
     """
 
@@ -52,7 +52,7 @@ class Rollout(NamedTuple):
 
 
 class RolloutCosts(NamedTuple):
-    """What the steps of a rollout cost, and what the cost critic says of them.
+    """Costs of a rollout's steps, and the cost critic's values of them.
 
     Attributes:
         costs: [T, B] raw costs.

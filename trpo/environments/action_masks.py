@@ -58,9 +58,9 @@ class ActionMasks:
             return
         # A new array: rollouts keep the last.
         masks = self.current.copy()
-        given = infos.get(f"_{KEY}", np.zeros(len(masks), dtype=bool))
+        present = infos.get(f"_{KEY}", np.zeros(len(masks), dtype=bool))
         for i in np.flatnonzero(acting):
-            if not given[i]:
+            if not present[i]:
                 raise ActionMaskError(
                     f"`info[{KEY!r}]`: expected one of each step and reset, as the "
                     f"first reset had it, got none from environment {i}."
@@ -76,14 +76,14 @@ class ActionMasks:
         if self.current is not None and ended.any():
             self.current = self.current | ended[:, None]
 
-    def of(self, given: Any, whose: str) -> np.ndarray:
+    def of(self, mask_info: Any, whose: str) -> np.ndarray:
         """The mask [options] that an environment gave, which leaves it something.
 
         Raises:
             ActionMaskError: see the class.
         """
         try:
-            mask = self._head.flat_mask(given)
+            mask = self._head.flat_mask(mask_info)
             self._head.check_mask(KEY, mask[None])
         except ValueError as error:
             raise ActionMaskError(f"{error} It came from {whose}.") from error

@@ -75,7 +75,7 @@ class EnvironmentWorkerError(RuntimeError):
 
 
 def kept_infos(info: dict[str, Any]) -> dict[str, Any]:
-    """Of an environment's infos those that are read; others may be of any size."""
+    """The infos that are read; others, which may be of any size, are left out."""
     names = ("final_obs", ACTION_MASK, UNRESTORED)
     kept = {name: info[name] for name in names if name in info}
     return kept | cost_info(info)
@@ -112,9 +112,9 @@ def serve(
     except (EOFError, ConnectionError):
         return  # Nobody listens any more.
     except BaseException as error:
-        found = EnvironmentWorkerError.of(index, phase, error)
+        failure = EnvironmentWorkerError.of(index, phase, error)
         with contextlib.suppress(OSError):
-            pipe.send((ticket, found, None))
+            pipe.send((ticket, failure, None))
     finally:
         if env is not None and phase != CLOSE:
             with contextlib.suppress(BaseException):
@@ -122,7 +122,7 @@ def serve(
 
 
 def answer(env: gymnasium.Env, command: str, argument: Any) -> Any:
-    """What an environment is asked for by "reset", "step", "probe" or "close".
+    """Do an environment's "reset", "step", "probe" or "close", and return the result.
 
     A step that ends an episode also resets, as of Gymnasium's vectors in that mode.
     """

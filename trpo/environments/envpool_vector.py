@@ -83,17 +83,17 @@ class PooledVectorEnv(VectorEnv):
             # of bounds in float64 for a space of float32.
             warnings.simplefilter("ignore", UserWarning)
             pool = self._pool.observation_space, self._pool.action_space
-        own = self.single_observation_space, self.single_action_space
-        for name, given, wanted in zip(
-            ("observations", "actions"), pool, own, strict=True
+        registered = self.single_observation_space, self.single_action_space
+        for name, pool_space, space in zip(
+            ("observations", "actions"), pool, registered, strict=True
         ):
             # Bounds may differ in dtype, as rewards do; a Discrete has its number `n`.
-            alike = type(given) is type(wanted) and given.shape == wanted.shape
-            alike = alike and getattr(given, "n", 0) == getattr(wanted, "n", 0)
+            alike = type(pool_space) is type(space) and pool_space.shape == space.shape
+            alike = alike and getattr(pool_space, "n", 0) == getattr(space, "n", 0)
             if not alike:
                 raise ValueError(
                     f"`vectorization`: expected EnvPool's {name} of {self._env_id} to "
-                    f"be Gymnasium's, {wanted}, got {given}. Use 'sync' or 'async'."
+                    f"be Gymnasium's, {space}, got {pool_space}. Use 'sync' or 'async'."
                 )
 
     def reset(

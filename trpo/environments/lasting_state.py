@@ -51,7 +51,7 @@ def lasting_values(env: gymnasium.Env) -> dict[str, str]:
     generators' states, and lists, tuples, dictionaries, sets and objects of these. All
     else, what is too large, and the time of a clock, count as equal whatever they are.
     """
-    found: dict[str, str] = {}
+    values: dict[str, str] = {}
     seen = collections.Counter[str]()
     for layer in _layers(env):
         kind = type(layer)
@@ -60,9 +60,9 @@ def lasting_values(env: gymnasium.Env) -> dict[str, str]:
         seen[kind.__name__] += 1
         again = "" if seen[kind.__name__] == 1 else f"({seen[kind.__name__]})"
         for name, value in _fields(layer):
-            if name not in BASE and len(found) < MOST_VALUES:
-                found[f"{kind.__name__}{again}.{name}"] = _digest(name, value)
-    return found
+            if name not in BASE and len(values) < MOST_VALUES:
+                values[f"{kind.__name__}{again}.{name}"] = _digest(name, value)
+    return values
 
 
 def not_restored(saved: object, replayed: Iterable[dict[str, str] | None]) -> list[str]:
@@ -74,8 +74,8 @@ def not_restored(saved: object, replayed: Iterable[dict[str, str] | None]) -> li
         replayed: What each of them holds now; None of those that can't be compared.
     """
     names: dict[str, None] = {}
-    found: list[object] = saved if isinstance(saved, list) else []
-    for before, now in zip(found, replayed, strict=False):
+    saved_values: list[object] = saved if isinstance(saved, list) else []
+    for before, now in zip(saved_values, replayed, strict=False):
         if now is not None and isinstance(before, dict):
             names |= {n: None for n in before if now.get(n) != before[n]}
     return list(names)
@@ -89,7 +89,7 @@ def _layers(env: Any) -> Iterator[Any]:
 
 
 def _fields(value: Any) -> list[tuple[str, Any]]:
-    """What is in an object's `__dict__`; nothing if that can't be read."""
+    """Items of an object's `__dict__`; none if that can't be read."""
     try:
         fields = object.__getattribute__(value, "__dict__")
         return [(n, v) for n, v in list(fields.items()) if type(n) is str]

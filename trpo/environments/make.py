@@ -125,7 +125,7 @@ def make_vector_environment(
     purpose: Purpose = Purpose.TRAINING_RESET,
     timeout: float = 60.0,
     max_restarts: int = 0,
-    own: slice | None = None,
+    share: slice | None = None,
     modules: Sequence[str] = (),
 ) -> VectorEnv:
     """`num_envs` environments with seeded episodes, resetting in the same step.
@@ -142,7 +142,7 @@ def make_vector_environment(
         timeout: Of workers: seconds that an environment has to answer.
         max_restarts: Of workers: environments that may fail and be replaced, see
             `trpo.environments.worker_vector.WorkerVectorEnv`.
-        own: Which of them are made here, if other processes have the others.
+        share: Which of them are made here, if other processes have the others.
         modules: Imported first, in all processes that make environments.
 
     Raises:
@@ -152,7 +152,7 @@ def make_vector_environment(
         ValueError: "ray" without Ray, or without the cluster; "envpool" without
             EnvPool, or for an environment that it has not.
     """
-    indices = range(num_envs)[own or slice(None)]
+    indices = range(num_envs)[share or slice(None)]
     import_modules(modules)
     make = functools.partial(
         make_environment, env_id, seed=seed, purpose=purpose, modules=modules

@@ -22,11 +22,11 @@ from trpo.environments.environment_worker import EnvironmentWorkerError, serve
 
 Maker = Callable[[], gymnasium.Env]
 CLOSE_SECONDS = 1.0
-"""What workers are given to close their environments, before they are killed."""
+"""Seconds that workers have to close their environments, before they are killed."""
 
 
 class Answer(NamedTuple):
-    """What has come from a worker.
+    """A worker's answer to a request, or news that it has started or ended.
 
     Attributes:
         index: the worker's.
@@ -61,7 +61,7 @@ class Workers(Protocol):
         ...
 
     def living(self) -> list[int]:
-        """Those that have been started and have not ended."""
+        """Indices of the workers that have been started and have not ended."""
         ...
 
     def end(self, index: int) -> None:
@@ -149,7 +149,7 @@ class ProcessWorkers:
         return [i for i, process in enumerate(self._processes) if process]
 
     def pid(self, index: int) -> int:
-        """Of a worker's process."""
+        """Process id of a worker."""
         return self._processes[index].pid
 
     def end(self, index: int) -> None:

@@ -29,7 +29,7 @@ def require_ray(field: str) -> None:
 
 
 class _OwnPaths(list):
-    """Of what Ray would put on its workers' `sys.path`, what is on this process's."""
+    """The part of Ray's path for its workers that is on this process's `sys.path`."""
 
     def extend(self, paths: Iterable[str]) -> None:
         """See `list`."""

@@ -149,6 +149,6 @@ def _connected() -> Any:
 
 
 def _how(error: Exception) -> str:
-    """What became of an actor, in a line."""
+    """One line that says how an actor failed."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return f"its actor was lost: {' '.join(lines[:1])}".rstrip(".: ")

@@ -50,9 +50,13 @@ class SeededEpisodes(gymnasium.Wrapper):
         Args:
             changed: Leave out what is as it was made: names, paths and the like.
         """
-        found = lasting_values(self.env) if self._probed else {}
-        made = self._made if changed else {}
-        return {name: value for name, value in found.items() if made.get(name) != value}
+        values = lasting_values(self.env) if self._probed else {}
+        first_values = self._made if changed else {}
+        return {
+            name: value
+            for name, value in values.items()
+            if first_values.get(name) != value
+        }
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -88,7 +92,7 @@ class SeededEpisodes(gymnasium.Wrapper):
             raise EnvironmentWorkerError.of(self._env_index, RESET, error) from error
 
     def _replayed(self, actions: Sequence[Any]) -> tuple[Any, dict[str, Any]] | None:
-        """What the last action led to; None if one fails, or ends the episode."""
+        """Observation and infos after these actions; None if one fails or ends it."""
         obs, info = None, {}
         try:
             for action in actions:
@@ -139,8 +143,8 @@ class SeededEpisodes(gymnasium.Wrapper):
         return array
 
 
-def _fits(given: np.dtype, wanted: np.dtype) -> bool:
+def _fits(dtype: np.dtype, space_dtype: np.dtype) -> bool:
     """Whether numbers of one dtype may stand for another's, rounded at most."""
-    return np.can_cast(given, wanted, "same_kind") or (
-        given.kind in "iu" and wanted.kind in "iu"
+    return np.can_cast(dtype, space_dtype, "same_kind") or (
+        dtype.kind in "iu" and space_dtype.kind in "iu"
     )

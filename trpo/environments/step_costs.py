@@ -1,4 +1,4 @@
-"""What the steps of an environment cost, from `info["cost"]`.
+"""Costs of an environment's steps, from `info["cost"]`.
 
 As in Safety-Gymnasium and OmniSafe: a number of each step, apart from its reward.
 """
@@ -46,9 +46,9 @@ def step_costs(
     costs = np.zeros(len(asked))
     final = infos.get(FINAL_INFO, {})
     for i in np.flatnonzero(asked):
-        own = final if ended[i] else infos
-        given = own.get(f"_{KEY}") if KEY in own else None
-        if given is None or not given[i]:
+        source = final if ended[i] else infos
+        present = source.get(f"_{KEY}") if KEY in source else None
+        if present is None or not present[i]:
             raise CostError(
                 f"`info[{KEY!r}]`: expected the cost of each step, as `cost_limit` is "
                 f"set, got none from environment {i}. Add it to the environment's "
@@ -56,10 +56,10 @@ def step_costs(
             )
         try:
             # An array of one number is as good as the number.
-            (costs[i],) = np.asarray(own[KEY][i], dtype=np.float64).reshape(-1)
+            (costs[i],) = np.asarray(source[KEY][i], dtype=np.float64).reshape(-1)
         except (TypeError, ValueError) as error:
             raise CostError(
-                f"`info[{KEY!r}]`: expected a number, got {own[KEY][i]!r} from "
+                f"`info[{KEY!r}]`: expected a number, got {source[KEY][i]!r} from "
                 f"environment {i}."
             ) from error
     return costs

@@ -45,7 +45,7 @@ class LeanVectorEnv(SyncVectorEnv):
         return vector_infos
 
     def lasting(self, changed: bool) -> list[dict[str, str] | None]:
-        """Of the first environments, see `SeededEpisodes.lasting`."""
+        """Lasting values of the first environments, see `SeededEpisodes.lasting`."""
         return [
             env.lasting(changed) if isinstance(env, SeededEpisodes) else None
             for env in self.envs[:PROBED_ENVIRONMENTS]

@@ -11,7 +11,7 @@ import numpy as np
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space, iterate
 
-from trpo.common.closing import noted
+from trpo.common.closing import noting_failure
 from trpo.environments.environment_worker import (
     CLOSE,
     CONSTRUCTOR,
@@ -34,7 +34,7 @@ from trpo.environments.seeded import RESTORE
 RESTARTED = "restarted"
 """Info of a step: [B] where a worker failed and another took its place."""
 PROBE_SECONDS = 2.0
-"""What workers are given to answer a probe: a save waits for it."""
+"""Seconds that workers have to answer a probe, for which a save waits."""
 
 
 class WorkerVectorEnv(VectorEnv):
@@ -72,7 +72,7 @@ class WorkerVectorEnv(VectorEnv):
                 self._workers.start(index)
             spaces = self._gather(range(self.num_envs), CONSTRUCTOR)
         except BaseException as cause:
-            with noted(cause):
+            with noting_failure(cause):
                 self._stop()
             raise
         self.single_observation_space, self.single_action_space = spaces[0]
@@ -118,7 +118,7 @@ class WorkerVectorEnv(VectorEnv):
         return self._stacked(), rewards, ended[0], ended[1], infos  # pyright: ignore
 
     def lasting(self, changed: bool) -> list[dict[str, str] | None]:
-        """Of the first environments, see `SeededEpisodes.lasting`.
+        """Lasting values of the first environments, see `SeededEpisodes.lasting`.
 
         None of one that has ended, or does not answer at once; whoever needs its next
         step will say so.
@@ -134,8 +134,8 @@ class WorkerVectorEnv(VectorEnv):
             if self._workers.send(index, self._ticket, PROBE, argument)
         ]
         answers = self._gather(asked, PROBE, seconds=PROBE_SECONDS)
-        found = [answers.get(index) for index in indices]
-        return [None if _failed(answer) else answer for answer in found]
+        values = [answers.get(index) for index in indices]
+        return [None if _failed(answer) else answer for answer in values]
 
     def close_extras(self, **_: Any) -> None:
         """Close all environments and end their workers, within two seconds.
@@ -212,7 +212,7 @@ class WorkerVectorEnv(VectorEnv):
         return answers
 
     def _replaced(self, index: int) -> tuple:
-        """What a step is of a worker that failed, and has been replaced.
+        """Replace a worker that has failed, and return a result for its step.
 
         Raises:
             EnvironmentWorkerError: the new one failed too; no worker is left.
@@ -233,7 +233,7 @@ class WorkerVectorEnv(VectorEnv):
             if _failed(answer):
                 raise answer
         except BaseException as cause:
-            with noted(cause):
+            with noting_failure(cause):
                 self._stop()
             raise
         obs, info = answer

@@ -1,4 +1,4 @@
-"""Who acts in a vector of environments: an agent, and the memory that it may need."""
+"""An agent that acts in a vector of environments, with its memory if it has one."""
 
 from typing import Any
 
@@ -7,7 +7,7 @@ import numpy as np
 from trpo.data.hidden_state import Memory
 
 
-class Player:
+class Actor:
     """An agent that acts on the present observation alone.
 
     Args:
@@ -44,7 +44,7 @@ class Player:
         return self.agent.value(obs)
 
 
-class RecurrentPlayer(Player):
+class RecurrentActor(Actor):
     """An agent whose hidden states are carried from each action to the next.
 
     Args:
@@ -65,22 +65,22 @@ class RecurrentPlayer(Player):
         mask: np.ndarray | None = None,
         deterministic: bool = False,
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """See `Player`; episodes that start have nothing to remember."""
+        """See `Actor`; episodes that start have nothing to remember."""
         *answer, self.memory = self.agent.act(
             obs, deterministic, mask, self.memory.forget(starts)
         )
         return answer[0], answer[1], answer[2]
 
     def value(self, obs: np.ndarray) -> np.ndarray:
-        """See `Player`; also of an episode's final observation, before it is forgotten.
+        """See `Actor`; also of an episode's final observation, before it is forgotten.
 
         What an episode that was cut off is worth depends on what it has shown.
         """
         return self.agent.value(obs, self.memory)
 
 
-def player_of(agent: Any, num_envs: int, memory: Memory | None = None) -> Player:
-    """The player of `agent` in `num_envs` environments.
+def actor_of(agent: Any, num_envs: int, memory: Memory | None = None) -> Actor:
+    """The actor of `agent` in `num_envs` environments.
 
     Args:
         agent: Either backend's, recurrent or not.
@@ -89,7 +89,5 @@ def player_of(agent: Any, num_envs: int, memory: Memory | None = None) -> Player
     """
     initial_memory = getattr(agent, "initial_memory", None)
     if initial_memory is None:
-        return Player(agent)
-    return RecurrentPlayer(
-        agent, initial_memory(num_envs) if memory is None else memory
-    )
+        return Actor(agent)
+    return RecurrentActor(agent, initial_memory(num_envs) if memory is None else memory)

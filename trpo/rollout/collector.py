@@ -16,8 +16,8 @@ from trpo.environments.make import autoreset_mode, final_observations
 from trpo.environments.seeded import RESTORE
 from trpo.environments.step_costs import step_costs
 from trpo.environments.worker_vector import RESTARTED
-from trpo.rollout.acting import player_of
-from trpo.rollout.cost_recorder import CostRecorder, mended_with_costs
+from trpo.rollout.acting import actor_of
+from trpo.rollout.cost_recorder import CostRecorder, without_bad_segments_of_costs
 from trpo.rollout.open_episodes import OpenEpisodes
 from trpo.rollout.repair import following_values
 from trpo.rollout.transitions import (
@@ -74,8 +74,8 @@ class RolloutCollector:
         self.reads_costs = costs
         self.memory: Memory | None = None
         self.replayed: list[dict[str, str] | None] = []
-        """Of the first environments, what `set_state` last brought back of what they
-        hold, before those that were lost began anew."""
+        """Lasting values of the first environments after the last `set_state`, before
+        those that were lost began anew."""
         self._restart(OpenEpisodes.of(env.num_envs, costs))
         self._start(*env.reset())
 
@@ -159,12 +159,12 @@ class RolloutCollector:
         masks: list[np.ndarray] = []
         self._open.ended.clear()
         recorder = CostRecorder(agent) if self.reads_costs else None
-        player = player_of(agent, self.env.num_envs, self.memory)
-        memory = player.memory
+        actor = actor_of(agent, self.env.num_envs, self.memory)
+        memory = actor.memory
         ended_at: list[int] = []
         for t in range(num_steps):
             obs, starts, mask = self.obs, self.starts, self.action_mask
-            actions, log_probs, values = player.act(obs, starts, mask)
+            actions, log_probs, values = actor.act(obs, starts, mask)
             masks += [] if mask is None else [mask]
             step = self.advance(actions)
             if recorder is not None:
@@ -173,7 +173,7 @@ class RolloutCollector:
             next_values = np.zeros(len(obs))
             if (step.truncated > step.terminated).any():  # Cut off, not ended.
                 # All rows, not those cut alone: a compiled critic has one shape.
-                next_values = player.value(step.final_obs)[:, 0]
+                next_values = actor.value(step.final_obs)[:, 0]
             columns.append(
                 (
                     obs,
@@ -201,13 +201,15 @@ class RolloutCollector:
             episode_steps=tuple(ended_at),
         )
         self._open.forget_finished()
-        self.memory = player.memory
-        last_values = player.value(self.obs)[:, 0]
+        self.memory = actor.memory
+        last_values = actor.value(self.obs)[:, 0]
         rollout = rollout._replace(next_values=following_values(rollout, last_values))
         costs = (
             None if recorder is None else recorder.finish(rollout, self.obs, self._open)
         )
-        return mended_with_costs(rollout._replace(costs=costs), dropped, restarted)
+        return without_bad_segments_of_costs(
+            rollout._replace(costs=costs), dropped, restarted
+        )
 
     def advance(self, actions: np.ndarray) -> Transition:
         """Send actions [B, act_dim] as the environment takes them; follow episodes.
@@ -293,7 +295,7 @@ class RolloutCollector:
         )
 
     def lasting(self, changed: bool) -> list[dict[str, str] | None]:
-        """Of the first environments, see `SeededEpisodes.lasting`; [] where unknown."""
+        """Lasting values of the first environments; [] where unknown."""
         ask = getattr(self.env, "lasting", None)
         return [] if ask is None else ask(changed)
 
@@ -307,7 +309,7 @@ class RolloutCollector:
         return self.state_at(self.mark())
 
     def state_at(self, mark: tuple) -> dict[str, np.ndarray]:
-        """What `get_state` was at `mark`, whatever has come since."""
+        """The state, as `get_state` returns it, at the time of `mark`."""
         obs, _, _, episodes, memory = mark
         state = episodes.get_state() | {"obs": obs.copy()}
         return state if memory is None else state | memory.get_state()
@@ -339,8 +341,12 @@ class RolloutCollector:
                 replay[i] = (int(numbers[i]), ())
                 actions[i] = ()
             obs, infos = self.env.reset(options={RESTORE: replay})
-        given = (numbers, lost, actions, self.spec, self.reads_costs)
-        self._restart(OpenEpisodes.from_state(state, *given))
+        self._restart(
+            OpenEpisodes.from_state(
+                state, numbers=numbers, lost=lost, histories=actions,
+                spec=self.spec, costs=self.reads_costs,
+            )
+        )  # fmt: skip
         self._start(obs, infos)
         # An episode that was lost starts anew, with nothing to remember.
         self.memory = Memory.from_state(state)

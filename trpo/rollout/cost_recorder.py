@@ -6,7 +6,7 @@ import numpy as np
 
 from trpo.data.rollout import Rollout, RolloutCosts
 from trpo.rollout.open_episodes import OpenEpisodes
-from trpo.rollout.repair import following_values, mended
+from trpo.rollout.repair import following_values, without_bad_segments
 from trpo.rollout.transitions import Transition
 
 
@@ -38,36 +38,36 @@ class CostRecorder:
         """The costs of a rollout, with values as the reward's critic has them.
 
         Args:
-            rollout: Not yet mended.
+            rollout: With its bad segments.
             last_obs: [B, obs_dim] observations after its last step.
             open_: Episodes under way there.
         """
         # Row by row of time: other lengths of rollouts compile nothing anew.
         rows = [self._agent.cost_value(obs)[:, 0] for obs in (*rollout.obs, last_obs)]
         values = np.stack(rows)
-        own = rollout._replace(
+        cost_rollout = rollout._replace(
             values=values[:-1], next_values=np.stack(self._next_values)
         )
-        following = following_values(own, values[-1])
+        following = following_values(cost_rollout, values[-1])
         assert open_.costs is not None
         return RolloutCosts(
             np.stack(self._costs),
-            own.values,
+            cost_rollout.values,
             following,
             float(open_.costs.mean()),
             float(open_.lengths.mean()),
         )
 
 
-def mended_with_costs(
+def without_bad_segments_of_costs(
     rollout: Rollout, dropped: np.ndarray, restarted: np.ndarray
 ) -> Rollout:
-    """`segments.mended` where there is need, also of the cost critic's values."""
+    """The rollout and its costs as `without_bad_segments` leaves them."""
     if not (dropped.any() or restarted.any()):
         return rollout
-    whole = mended(rollout, dropped, restarted)
+    whole = without_bad_segments(rollout, dropped, restarted)
     if (costs := rollout.costs) is None:
         return whole
-    own = rollout._replace(values=costs.values, next_values=costs.next_values)
-    next_values = mended(own, dropped, restarted).next_values
+    cost_rollout = rollout._replace(values=costs.values, next_values=costs.next_values)
+    next_values = without_bad_segments(cost_rollout, dropped, restarted).next_values
     return whole._replace(costs=costs._replace(next_values=next_values))

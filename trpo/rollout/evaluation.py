@@ -20,7 +20,7 @@ from trpo.common.user_modules import import_moviepy
 from trpo.config.choices import STOP
 from trpo.environments.action_masks import KEY
 from trpo.environments.make import make_environment, make_vector_environment
-from trpo.rollout.acting import player_of
+from trpo.rollout.acting import actor_of
 from trpo.rollout.collector import RolloutCollector
 from trpo.rollout.transitions import Limits, NonFiniteTransitionError
 from trpo.run_process import Stop
@@ -33,7 +33,7 @@ MOST_STEPS = 27_000
 # Likewise of an episode that is filmed, whose pictures are all in memory.
 MOST_FILMED_STEPS = 2_000
 # Environments that are made at a time: whole evaluations of the usual sizes.
-AT_ONCE = 128
+ENVIRONMENTS_AT_ONCE = 128
 
 
 class EvaluationResult(NamedTuple):
@@ -116,27 +116,29 @@ def evaluate(
         NonFiniteTransitionError: an observation or reward can't be used, and is not to
             be dropped; or no episode is left.
     """
-    found: list[EvaluationResult] = []
-    for first in range(0, episodes, AT_ONCE):
+    parts: list[EvaluationResult] = []
+    for first in range(0, episodes, ENVIRONMENTS_AT_ONCE):
         env = make_vector_environment(
             env_id,
             episodes,
             seed=seed,
             purpose=Purpose.EVALUATION_RESET,
-            own=slice(first, first + AT_ONCE),
+            share=slice(first, first + ENVIRONMENTS_AT_ONCE),
         )
         with closing(env.close):
             collector = _collector(env, agent, on_bad_data)
-            most = max_steps or _own_limit(env, MOST_STEPS)
+            most = max_steps or _time_limit(env, MOST_STEPS)
 
             def now(ended: int, steps: int, before: int = first) -> None:
                 if show is not None:
                     show(before + ended, steps)
 
-            found.append(_play(agent, collector, deterministic, most, stop, now))
-        if found[-1].interrupted:
+            parts.append(
+                _run_episodes(agent, collector, deterministic, most, stop, now)
+            )
+        if parts[-1].interrupted:
             break
-    result = _joined(found, env_id)
+    result = _merged(parts, env_id)
     for message in _warnings_of(result, env_id, episodes):
         warnings.warn(message, stacklevel=2)
     return result
@@ -152,7 +154,7 @@ def _collector(env: VectorEnv, agent: Agent, on_bad_data: str) -> RolloutCollect
     )
 
 
-def _own_limit(env: Any, otherwise: int) -> int:
+def _time_limit(env: Any, otherwise: int) -> int:
     """Steps after which the environment itself ends an episode, if it says so."""
     one = env.envs[0] if isinstance(env, gymnasium.vector.SyncVectorEnv) else env
     while isinstance(one, gymnasium.Wrapper):
@@ -162,7 +164,7 @@ def _own_limit(env: Any, otherwise: int) -> int:
     return otherwise
 
 
-def _play(
+def _run_episodes(
     agent: Agent,
     collector: RolloutCollector,
     deterministic: bool,
@@ -176,14 +178,14 @@ def _play(
     # One that began badly has been left for another, of the next number.
     dropped = collector.episode_numbers > 0
     playing = ~dropped
-    player = player_of(agent, size)
+    actor = actor_of(agent, size)
     interrupted = False
     for steps in range(most):
         interrupted = stop is not None and stop.is_set()
         if interrupted or not playing.any():
             break
         show(size - int(playing.sum()), steps)
-        actions, _, _ = player.act(
+        actions, _, _ = actor.act(
             collector.obs, collector.starts, collector.action_mask, deterministic
         )
         step = collector.advance(actions)
@@ -199,7 +201,7 @@ def _play(
     return result.only(~dropped)._replace(dropped=int(dropped.sum()))
 
 
-def _joined(parts: list[EvaluationResult], env_id: str) -> EvaluationResult:
+def _merged(parts: list[EvaluationResult], env_id: str) -> EvaluationResult:
     """All parts' episodes.
 
     Raises:
@@ -222,7 +224,7 @@ def _joined(parts: list[EvaluationResult], env_id: str) -> EvaluationResult:
 
 
 def _warnings_of(result: EvaluationResult, env_id: str, episodes: int) -> list[str]:
-    """What is to be said of an evaluation's episodes that are not as they should be."""
+    """Warnings of episodes that were cut off, left out or are missing."""
     said = []
     if result.dropped:
         said.append(
@@ -264,9 +266,9 @@ def record_video(
         ValueError: the packages that rendering needs are not installed.
     """
     # Of its own: what lies in `directory` may be a stranger's links.
-    with tempfile.TemporaryDirectory() as made:
-        ended = _record(agent, env_id, seed, f"{made}/film", max_steps, stop)
-        (film,) = Path(made).glob("film/*.mp4")
+    with tempfile.TemporaryDirectory() as parent:
+        ended = _record(agent, env_id, seed, f"{parent}/film", max_steps, stop)
+        (film,) = Path(parent).glob("film/*.mp4")
         with opened(directory, make=True) as folder:
             folder.write(film.name, film.read_bytes())
             path = folder.path / film.name
@@ -314,12 +316,12 @@ def _act(agent: Agent, env: gymnasium.Env, max_steps: int, stop: Stop | None) ->
     distribution = agent.config.policy_distribution
     spec = policy_spec(env.observation_space, env.action_space, distribution)
     masked = KEY in info
-    player, starts = player_of(agent, 1), np.ones(1, dtype=bool)
-    for _ in range(max_steps or _own_limit(env, MOST_FILMED_STEPS)):
+    actor, starts = actor_of(agent, 1), np.ones(1, dtype=bool)
+    for _ in range(max_steps or _time_limit(env, MOST_FILMED_STEPS)):
         if stop is not None and stop.is_set():
             break
         mask = spec.head.flat_mask(info[KEY])[None] if masked else None
-        action, _, _ = player.act(np.reshape(obs, (1, -1)), starts, mask, True)
+        action, _, _ = actor.act(np.reshape(obs, (1, -1)), starts, mask, True)
         starts = np.zeros(1, dtype=bool)
         sent = spec.one_to_environment(action[0])
         obs, _, terminated, truncated, info = env.step(sent)

@@ -15,7 +15,7 @@ MAX_REPLAY_STEPS = 10_000
 
 
 class OpenEpisodes(NamedTuple):
-    """Of B environments; arrays are written to in place.
+    """Episodes under way in B environments; arrays are written to in place.
 
     Attributes:
         numbers: [B] of each environment's episode, from 0.
@@ -101,7 +101,7 @@ class OpenEpisodes(NamedTuple):
         spec: PolicySpec,
         costs: bool = False,
     ) -> "OpenEpisodes":
-        """What `get_state` returned, with the episodes that were `lost` [B] anew."""
+        """Episodes from a state, with those that were `lost` [B] begun anew."""
         return cls(
             numbers,
             np.where(lost, 0.0, state["episode_return"]),

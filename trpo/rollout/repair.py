@@ -12,7 +12,9 @@ def following_values(rollout: Rollout, last_values: np.ndarray) -> np.ndarray:
     return np.where(ended, rollout.next_values, following)
 
 
-def mended(rollout: Rollout, dropped: np.ndarray, restarted: np.ndarray) -> Rollout:
+def without_bad_segments(
+    rollout: Rollout, dropped: np.ndarray, restarted: np.ndarray
+) -> Rollout:
     """The rollout without dropped segments, cut off where an environment failed."""
     assert rollout.starts is not None
     truncated, next_values = rollout.truncated.copy(), rollout.next_values.copy()

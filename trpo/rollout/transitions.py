@@ -1,10 +1,10 @@
-"""What one step of a vector of environments leaves, and what is wrong with it."""
+"""One step of a vector of environments, and checks of its numbers."""
 
 from typing import NamedTuple
 
 import numpy as np
 
-from trpo.agent.batch_checks import LARGEST, largest_observation, within
+from trpo.agent.batch_checks import LARGEST, is_within, largest_observation
 
 
 class NonFiniteTransitionError(ValueError):
@@ -15,7 +15,7 @@ class NonFiniteTransitionError(ValueError):
 
 
 class Limits(NamedTuple):
-    """Largest absolute values of an environment's numbers, see `batch_check.LARGEST`.
+    """Largest absolute values of an environment's numbers, see `batch_checks.LARGEST`.
 
     Attributes:
         obs: of an entry of an observation.
@@ -27,12 +27,12 @@ class Limits(NamedTuple):
 
     @classmethod
     def of(cls, dtype: str, normalized: bool) -> "Limits":
-        """Those of an agent, see `batch_check.largest_observation`."""
+        """Limits of an agent, see `batch_checks.largest_observation`."""
         return cls(largest_observation(dtype, normalized), LARGEST[dtype])
 
 
 class Transition(NamedTuple):
-    """What one step of the environment left; rows are environments.
+    """Result of one step; rows are environments.
 
     Attributes:
         obs: [B, obs_dim] observation to act on next.
@@ -63,16 +63,16 @@ def unusable_rows(obs: np.ndarray, largest: float) -> np.ndarray:
     """[B] environments whose observation [B, obs_dim] is not finite, or too large."""
     sizes = np.abs(obs)
     # A maximum is NaN if one entry is; that of all is found in a third of the time.
-    if within(sizes.max(), largest):
+    if is_within(sizes.max(), largest):
         return np.zeros(len(obs), dtype=bool)
-    return ~within(sizes.max(axis=1), largest)
+    return ~is_within(sizes.max(axis=1), largest)
 
 
 def unusable(step: Transition, limits: Limits) -> np.ndarray:
     """[B] environments whose observations, reward or cost can't be learned from."""
-    bad = ~within(step.rewards, limits.rewards)
+    bad = ~is_within(step.rewards, limits.rewards)
     if step.costs is not None:
-        bad |= ~within(step.costs, limits.rewards)
+        bad |= ~is_within(step.costs, limits.rewards)
     bad |= unusable_rows(step.obs, limits.obs)
     if (step.terminated | step.truncated).any():  # Else it is the same.
         bad |= unusable_rows(step.final_obs, limits.obs)
@@ -92,7 +92,7 @@ def refusal(step: Transition, limits: Limits, lengths: np.ndarray) -> ValueError
     for name in ("final_obs", "rewards", "costs") if step.valid[index] else ():
         numbers = getattr(step, name)
         largest = limits.obs if name == "final_obs" else limits.rewards
-        if numbers is not None and not within(numbers[index], largest).all():
+        if numbers is not None and not is_within(numbers[index], largest).all():
             where = f"at step {lengths[index]} of its episode"
             return _refusal(name.removeprefix("final_"), numbers, index, largest, where)
     return reset_refusal(step.obs, index, limits)
@@ -107,7 +107,7 @@ def _refusal(
     name: str, numbers: np.ndarray, index: int, largest: float, where: str
 ) -> ValueError:
     numbers, entry = np.atleast_1d(numbers[index]), ""
-    column = int((~within(numbers, largest)).argmax())
+    column = int((~is_within(numbers, largest)).argmax())
     if name == "obs":
         entry = f" in entry {column}"
     return NonFiniteTransitionError(

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import safetensors.numpy
 
-from trpo.common.closing import noted
+from trpo.common.closing import noting_failure
 from trpo.common.files import TEMPORARY, FileError, Folder, opened
 from trpo.common.formats import CHECKPOINT, numbered, translated
 from trpo.common.validation import DTYPES, require_count, shown
@@ -97,7 +97,7 @@ def save_checkpoint(
                 new.put(MANIFEST_FILE, encoded)
                 new.sync()
         except BaseException as cause:
-            with noted(cause):
+            with noting_failure(cause):
                 folder.discard(temporary, _FILES)
             raise
         if folder.has(final):
@@ -197,9 +197,9 @@ def newest_checkpoint(
     try:
         with opened(directory) as folder:
             # A training run may prune what was listed before it is read: list again.
-            while seen != (found := _scan(folder)):
-                errors, seen = [], found
-                for number, name in found:
+            while seen != (checkpoints := _scan(folder)):
+                errors, seen = [], checkpoints
+                for number, name in checkpoints:
                     if step not in (None, number):
                         continue
                     try:
@@ -289,12 +289,12 @@ def _sweep(folder: Folder) -> None:
 def _scan(folder: Folder) -> list[tuple[int, str]]:
     """Step and name of each checkpoint, newest first, broken or not."""
     names = folder.names()
-    found = [
+    checkpoints = [
         (int(match[3]), match[0])
         for match in filter(None, map(_NAME.fullmatch, names))
         if not match[1] or (match[1] == _REPLACED and match[2] not in names)
     ]
-    return sorted(found, reverse=True)
+    return sorted(checkpoints, reverse=True)
 
 
 def _read(folder: Folder, name: str, limit: int) -> bytes:
@@ -366,12 +366,12 @@ def _read_state(folder: Folder, manifest: dict[str, Any]) -> dict[str, np.ndarra
     except (safetensors.SafetensorError, KeyError, ValueError) as error:
         reason = shown(str(error))
         raise CheckpointError(f"{path}: not safetensors: {reason}.") from error
-    found, expected = _describe(arrays), manifest["tensors"]
-    for name in sorted({*found, *expected}):
-        if found.get(name) != expected.get(name):
+    contents, expected = _describe(arrays), manifest["tensors"]
+    for name in sorted({*contents, *expected}):
+        if contents.get(name) != expected.get(name):
             raise CheckpointError(
                 f"{path}: tensor {shown(name)}: expected {shown(expected.get(name))}, "
-                f"got {shown(found.get(name))}."
+                f"got {shown(contents.get(name))}."
             )
         if not np.isfinite(arrays[name]).all():
             raise CheckpointError(

@@ -72,11 +72,11 @@ def require_fit(
     Raises:
         CheckpointError: names each field that may not change, with both its values.
     """
-    found = changes(config, checkpoint)
-    if refused := [name for name in found if name not in OPERATION | LEARNING]:
+    changed = changes(config, checkpoint)
+    if refused := [name for name in changed if name not in OPERATION | LEARNING]:
         listed = " ".join(
-            f"`{name}`: expected {shown(found[name][0])}, got {shown(found[name][1])}."
-            for name in refused
+            f"`{name}`: expected {shown(before)}, got {shown(now)}."
+            for name, (before, now) in ((name, changed[name]) for name in refused)
         )
         raise CheckpointError(
             f"{checkpoint.path}: does not fit config.json. {listed} Set that back, or "
@@ -87,12 +87,12 @@ def require_fit(
         for network in ("policy", "value"):
             _require_network(config, checkpoint, network)
     _require_counts(config, checkpoint)
-    return {name: found[name] for name in found if name in LEARNING}
+    return {name: changed[name] for name in changed if name in LEARNING}
 
 
 @contextlib.contextmanager
 def restoring(checkpoint: Checkpoint) -> Iterator[None]:
-    """What is refused of a checkpoint's content names the checkpoint."""
+    """Raise ValueErrors of the block as CheckpointErrors that name the checkpoint."""
     try:
         yield
     except ValueError as error:
@@ -100,12 +100,12 @@ def restoring(checkpoint: Checkpoint) -> Iterator[None]:
 
 
 def _require_no_networks(checkpoint: Checkpoint) -> None:
-    if given := checkpoint.metadata.get("networks"):
+    if networks := checkpoint.metadata.get("networks"):
         raise CheckpointError(
             f"{checkpoint.path}: expected the networks that the run was given in "
-            f"Python, {shown(given)}, got none. Give them again, to trpo.load_agent as "
-            "`policy_network` and `value_network`, or to the Trainer that "
-            "`make_trainer` of trpo.runs.train.train_run makes."
+            f"Python, {shown(networks)}, got none. Give them again, to "
+            "trpo.load_agent as `policy_network` and `value_network`, or to the "
+            "Trainer that `make_trainer` of trpo.runs.train.train_run makes."
         )
 
 

@@ -14,7 +14,7 @@ from rich.console import Console
 from trpo.agent.make import load_backend
 from trpo.callbacks.base import Callbacks, Run
 from trpo.callbacks.configured import configured_callbacks, require_compilable
-from trpo.common.closing import closing, noted
+from trpo.common.closing import closing, noting_failure
 from trpo.common.files import Folder
 from trpo.common.framework_settings import reserve_cpu_devices
 from trpo.common.signals import StopRequest, stop_signals
@@ -36,7 +36,7 @@ from trpo.runs.directory import (
 from trpo.runs.members import members_of, write_members
 from trpo.runs.metrics import MetricsWriter
 from trpo.runs.progress_bar import ProgressDisplay
-from trpo.runs.saver import Saves, tell
+from trpo.runs.saver import Saves, warn_of
 from trpo.runs.train import (
     EVALUATION_COLUMNS,
     INTERIM_EPISODES,
@@ -119,18 +119,20 @@ class CompiledSession:
         """
         with self._held(resume=True):
             # Before anything is made, of sizes that may be a stranger's.
-            found = self._found()
+            checkpoints = self._checkpoints_to_resume()
             self._make_trainer()
-            if found:
-                with restoring(found[0]):
-                    self.trainer.set_state([checkpoint.arrays for checkpoint in found])
-            for asked, checkpoint in zip(self.callbacks, found, strict=False):
+            if checkpoints:
+                with restoring(checkpoints[0]):
+                    self.trainer.set_state(
+                        [checkpoint.arrays for checkpoint in checkpoints]
+                    )
+            for asked, checkpoint in zip(self.callbacks, checkpoints, strict=False):
                 with restoring(checkpoint):
                     asked.set_state(checkpoint.metadata.get("callbacks", {}))
             self._describe()
             at = f"continuing {len(self.members)} member(s)"
             self.terminal.say(f"{at} at step {self.trainer.step_count:,}")
-            for checkpoint in found[:1]:
+            for checkpoint in checkpoints[:1]:
                 warn_of_other_bits(self.config, checkpoint, self.terminal)
             yield
 
@@ -169,24 +171,26 @@ class CompiledSession:
         for directory, member in zip(self.directories, self.members, strict=True):
             directory.write_config(member.config)
 
-    def _found(self) -> list[Checkpoint]:
-        """Of each member, the checkpoint of the newest step that all have.
+    def _checkpoints_to_resume(self) -> list[Checkpoint]:
+        """Each member's checkpoint of the newest step that all members have.
 
-        None if the run was killed before all had their first: it begins again.
+        Empty if the run was killed before all had their first: it begins again.
         """
         saved = [d for d in self.directories if d.has_checkpoint()]
-        found = [directory.load()[0] for directory in saved]
+        checkpoints = [directory.load()[0] for directory in saved]
         config = self.config
         first = config.checkpoint_interval * config.num_envs * config.rollout_steps
-        if len(saved) < len(self.directories) and all(c.step <= first for c in found):
+        if len(saved) < len(self.directories) and all(
+            c.step <= first for c in checkpoints
+        ):
             return []
-        found = [directory.load()[0] for directory in self.directories]
-        step = min(checkpoint.step for checkpoint in found)
+        checkpoints = [directory.load()[0] for directory in self.directories]
+        step = min(checkpoint.step for checkpoint in checkpoints)
         # Later ones are of before the members that are behind had saved.
-        found = [directory.load(step)[0] for directory in self.directories]
-        for member, checkpoint in zip(self.members, found, strict=True):
+        checkpoints = [directory.load(step)[0] for directory in self.directories]
+        for member, checkpoint in zip(self.members, checkpoints, strict=True):
             require_fit(member.config, checkpoint)
-        return found
+        return checkpoints
 
     def train(self, signals: StopRequest) -> list[EvaluationResult]:
         """Train to the end or until a signal comes, write everything, evaluate."""
@@ -216,7 +220,7 @@ class CompiledSession:
                 ):
                     evaluations = self._advance(signals, saver, writers, display)
             except BaseException as cause:
-                with noted(cause):
+                with noting_failure(cause):
                     saver.save_if_new()
                     at = f"stopped at step {trainer.step_count:,}"
                     self.terminal.say(f"{at}; {saver.how_to_go_on}")
@@ -269,7 +273,7 @@ class CompiledSession:
         progress: Sequence[Sequence[Progress]],
         evaluations: Sequence[EvaluationResult],
     ) -> None:
-        told: list[tuple[int, Progress, EvaluationResult | None]] = []
+        events: list[tuple[int, Progress, EvaluationResult | None]] = []
         for index, (writer, rows) in enumerate(zip(writers, progress, strict=True)):
             for row in rows:
                 result = None
@@ -281,10 +285,10 @@ class CompiledSession:
                     metrics |= dict(zip(EVALUATION_COLUMNS, scores, strict=False))
                 metrics["policy/target_kl"] = self._target_kl(index, row)
                 if (error := writer.write(row.step, metrics)) is not None:
-                    tell(self.terminal, "a row of metrics was left out", error)
-                told.append((index, Progress(row.update, row.step, metrics), result))
+                    warn_of(self.terminal, "a row of metrics was left out", error)
+                events.append((index, Progress(row.update, row.step, metrics), result))
         # Only now: all rows are there if one of the callbacks fails.
-        for index, row, result in told:
+        for index, row, result in events:
             self.callbacks[index].on_update(row)
             if result is not None:
                 self.callbacks[index].on_evaluation(row, result)
@@ -295,7 +299,7 @@ class CompiledSession:
         return self.members[index].config.rates_at(row.update - 1, spread).target_kl
 
     def _run_of(self, index: int) -> Run:
-        """What a member's callbacks see."""
+        """The run of a member, for its callbacks."""
         config, trainer = self.members[index].config, self.trainer
 
         def save(path: Path, note: dict) -> Path:
@@ -318,13 +322,13 @@ class CompiledSession:
         config, first = self.config, self.directories[0].path
         name = config.env_id
         for directory, member in zip(self.directories, self.members, strict=True):
-            with self.terminal.excusing("no learning curve was drawn"):
+            with self.terminal.warning_if_it_fails("no learning curve was drawn"):
                 directory.draw_learning_curve(f"{name}, jax, compiled, {member.name}")
         for directory, result in zip(self.directories, evaluations, strict=False):
             directory.write(EVALUATION, f"{evaluation_json(result)}\n".encode())
         if self.many:
             steps = self.trainer.step_count
-            with self.terminal.excusing("no table or figure of all members"):
+            with self.terminal.warning_if_it_fails("no table or figure of all members"):
                 write_members(self.root, name, self.members, steps, evaluations)
         for member, result in zip(self.members, evaluations, strict=False):
             label = f"{member.name}: " if self.many else ""
@@ -378,13 +382,13 @@ class MembersSaver(Saves):
     def _tell_callbacks(
         self, progress: Sequence[Progress], written: Sequence[Path]
     ) -> None:
-        told = zip(self.session.callbacks, progress, written, strict=True)
-        for asked, row, path in told:
+        events = zip(self.session.callbacks, progress, written, strict=True)
+        for asked, row, path in events:
             asked.on_checkpoint(row, path)
 
 
 def _average(members: Sequence[Progress]) -> Progress:
-    """What the progress line shows of many members: means, and the worst status."""
+    """Progress of many members for one line: means, and the worst status."""
     first = members[0]
     names = ("rollout/episode_return_mean", "policy/kl")
     metrics = {
@@ -413,16 +417,18 @@ def read_members(
     path = run_dir / MANIFEST
     try:
         with Folder(run_dir) as folder:
-            found = folder.read_json(MANIFEST, LARGEST_CONFIG)
+            manifest = folder.read_json(MANIFEST, LARGEST_CONFIG)
     except OSError as error:
         raise RunDirectoryError(
             f"`run_dir`: expected the directory of a compiled run, with a {MANIFEST}, "
             f"got {run_dir} ({error.strerror})."
         ) from error
     try:
-        if not isinstance(found, dict) or set(found) != {"num_seeds", "sweep"}:
-            raise ValueError(f"expected `num_seeds` and `sweep`, got {shown(found)}.")
-        sweep = found["sweep"]
+        if not isinstance(manifest, dict) or set(manifest) != {"num_seeds", "sweep"}:
+            raise ValueError(
+                f"expected `num_seeds` and `sweep`, got {shown(manifest)}."
+            )
+        sweep = manifest["sweep"]
         if not isinstance(sweep, dict) or not set(sweep) <= set(SWEEPABLE):
             raise ValueError(
                 f"`sweep`: expected names among {', '.join(SWEEPABLE)}, got "
@@ -431,10 +437,10 @@ def read_members(
         for name, values in sweep.items():
             if not isinstance(values, list) or not values:
                 raise ValueError(f"`{name}`: expected numbers, got {shown(values)}.")
-        members_of(config, found["num_seeds"], sweep)
+        members_of(config, manifest["num_seeds"], sweep)
     except ValueError as error:
         raise RunDirectoryError(f"{path}: {error}") from error
-    return found["num_seeds"], {name: tuple(sweep[name]) for name in sweep}
+    return manifest["num_seeds"], {name: tuple(sweep[name]) for name in sweep}
 
 
 def train_compiled(

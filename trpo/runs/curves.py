@@ -1,4 +1,4 @@
-"""What a run directory tells of its training, as curves over environment steps."""
+"""Metrics of a run directory as curves over environment steps."""
 
 import math
 import os
@@ -74,18 +74,18 @@ def load_runs(paths: Sequence[Path]) -> list[LoggedRun]:
     """
     if not paths:
         raise RunDirectoryError("`run_dirs`: expected a run directory, got none.")
-    found: list[Path] = []
+    run_paths: list[Path] = []
     for path in paths:
         # A run's own metrics first: what lies below it is part of it.
-        here = os.path.lexists(path / "metrics.csv")
-        files = [path / "metrics.csv"] if here else sorted(path.rglob("metrics.csv"))
+        is_run = os.path.lexists(path / "metrics.csv")
+        files = [path / "metrics.csv"] if is_run else sorted(path.rglob("metrics.csv"))
         if not files:
             raise RunDirectoryError(
                 f"`run_dirs`: expected the directory of a run, with a metrics.csv, or "
                 f"of many, got {path}."
             )
-        found += [file.parent for file in files]
-    found = list(dict.fromkeys(found))
+        run_paths += [file.parent for file in files]
+    run_paths = list(dict.fromkeys(run_paths))
     return [
         LoggedRun(
             label,
@@ -94,7 +94,7 @@ def load_runs(paths: Sequence[Path]) -> list[LoggedRun]:
             read_metrics(path / "metrics.csv"),
             _evaluation(RunDirectory(path)),
         )
-        for label, path in zip(_labels(found), found, strict=True)
+        for label, path in zip(_labels(run_paths), run_paths, strict=True)
     ]
 
 

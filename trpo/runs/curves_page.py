@@ -104,14 +104,14 @@ def _final_numbers(runs: Sequence[LoggedRun]) -> str:
 
 
 def _score(run: LoggedRun) -> str:
-    found = run.evaluation
-    if found is None:
+    evaluation = run.evaluation
+    if evaluation is None:
         return "-"
-    return f"{found['mean']:.2f} ± {found['std']:.2f} over {found['episodes']}"
+    return "{mean:.2f} ± {std:.2f} over {episodes}".format(**evaluation)
 
 
 def _configurations(runs: Sequence[LoggedRun]) -> str:
-    """What differs between the runs; of a single one, everything."""
+    """Table of the settings that differ between runs; of a single run, all."""
     flat = [_flat(run.config.to_dict()) for run in runs]
     names = list(dict.fromkeys(name for values in flat for name in values))
     if len(runs) > 1:

@@ -87,10 +87,10 @@ class RunDirectory:
         """Another run directory, which may lie in this one."""
         if not path.is_relative_to(self.path):
             return RunDirectory(path)
-        found = self
+        directory = self
         for name in path.relative_to(self.path).parts:
-            found = RunDirectory(found.path / name, found)
-        return found
+            directory = RunDirectory(directory.path / name, directory)
+        return directory
 
     @contextlib.contextmanager
     def opened(self, *, make: bool = False) -> Iterator[Folder]:
@@ -237,20 +237,22 @@ class RunDirectory:
         """
         try:
             with self.opened() as folder:
-                found = folder.read_json(EVALUATION)
+                evaluation = folder.read_json(EVALUATION)
         except OSError:
             return None
         try:
-            if not isinstance(found, dict):
-                raise ValueError(f"expected a dictionary, got {shown(found)}.")
-            numbers: list[Any] = [found.get(n) for n in ("mean", "std", "episodes")]
+            if not isinstance(evaluation, dict):
+                raise ValueError(f"expected a dictionary, got {shown(evaluation)}.")
+            numbers: list[Any] = [
+                evaluation.get(n) for n in ("mean", "std", "episodes")
+            ]
             mean, std, episodes = numbers
             require_between("mean", mean, -math.inf, math.inf)
             require_between("std", std, 0.0, math.inf)
             require_count("episodes", episodes, maximum=MOST_EPISODES)
         except ValueError as error:
             raise FileError(f"{self.path / EVALUATION}: {error}") from error
-        return found
+        return evaluation
 
     def save(self, trainer: Trainer, note: dict | None = None) -> Path:
         """Write a checkpoint of the trainer; see `save_state`."""
@@ -345,7 +347,7 @@ class RunDirectory:
             FileError: a directory on the way is a link, or none.
         """
         checkpoint, errors = self._with_checkpoints(
-            lambda found: newest_checkpoint(found, step)
+            lambda folder: newest_checkpoint(folder, step)
         )
         return checkpoint, [str(error) for error in errors]
 
@@ -386,24 +388,24 @@ def _require_free(folder: Folder) -> None:
 
 @contextlib.contextmanager
 def directory_of(
-    given: Path | None, config: TrainConfig, kind: str = ""
+    run_dir: Path | None, config: TrainConfig, kind: str = ""
 ) -> Iterator[Path]:
     """The directory of a new run: the given one, or one in `runs/` of a new name.
 
     Nothing is left of that if the block writes nothing there.
 
     Args:
-        given: By the user.
+        run_dir: The user's choice; None for a new one.
         config: Of the run.
         kind: Of the training, as a part of the name.
     """
     env_id = config.env_id.replace("/", "-")
     name = f"{env_id}-{config.backend}-seed{config.seed}{kind}"
-    path = given or new_directory(name)
+    path = run_dir or new_directory(name)
     try:
         yield path
     finally:
-        if given is None:
+        if run_dir is None:
             with contextlib.suppress(OSError):
                 path.rmdir()
 
@@ -422,9 +424,9 @@ def new_directory(name: str) -> Path:
 
 
 def networks_note(agent: Any) -> dict[str, Any]:
-    """What a checkpoint says of networks that the user has brought; none if none."""
-    given = agent.custom_networks.described()
-    return {"networks": given} if given else {}
+    """A checkpoint's note of networks that the user has brought; {} if none."""
+    networks = agent.custom_networks.described()
+    return {"networks": networks} if networks else {}
 
 
 def _metadata(
@@ -433,7 +435,7 @@ def _metadata(
     episodes: dict[str, list[int]] | None = None,
     note: dict | None = None,
 ) -> dict[str, Any]:
-    """What a checkpoint holds beside a state; see `RunDirectory.save_state`."""
+    """Metadata of a checkpoint; see `RunDirectory.save_state`."""
     return {
         "config": config.to_dict(),
         "versions": installed_versions(),
@@ -482,14 +484,14 @@ def load_agent(
         config, backend=backend or config.backend, device=device
     )
     checkpoint, _ = directory.load()
-    own = CustomNetworks(policy_network, value_network)
-    require_fit(config, checkpoint, own != CustomNetworks())
+    networks = CustomNetworks(policy_network, value_network)
+    require_fit(config, checkpoint, networks != CustomNetworks())
     env = make_environment(config.env_id, seed=config.seed)
     distribution = config.agent.policy_distribution
     spec = policy_spec(env.observation_space, env.action_space, distribution)
     env.close()
     _require_head(spec.head, checkpoint)
-    agent = make_agent(config, spec, *own)
+    agent = make_agent(config, spec, *networks)
     with restoring(checkpoint):
         agent.set_state(agent_state(checkpoint.arrays))
     return agent, config
@@ -519,11 +521,11 @@ def _require_head(head: Head, checkpoint: Checkpoint) -> None:
         CheckpointError: the environment's actions are not those it was trained for.
     """
     saved = checkpoint.metadata.get("policy")
-    wanted = json.loads(json.dumps(dataclasses.asdict(head)))
+    expected = json.loads(json.dumps(dataclasses.asdict(head)))
     # Checkpoints of before there were other distributions don't say.
-    if saved is not None and saved != wanted:
+    if saved is not None and saved != expected:
         raise CheckpointError(
-            f"{checkpoint.path}: expected a policy of {wanted}, as the environment "
+            f"{checkpoint.path}: expected a policy of {expected}, as the environment "
             f"needs, got one of {saved}."
         )
 
@@ -539,8 +541,8 @@ def computed_otherwise(config: TrainConfig, checkpoint: Checkpoint) -> list[str]
     saved, versions = checkpoint.metadata, checkpoint.metadata.get("versions")
     of_any = {name for _, needs in MODULES.values() for name in needs}
     without = {"python", *(of_any - {*MODULES[config.backend][1]})}
-    found = versions.items() if isinstance(versions, dict) else ()
-    was = {name: version for name, version in found if name not in without}
+    saved_versions = versions.items() if isinstance(versions, dict) else ()
+    was = {name: version for name, version in saved_versions if name not in without}
     was |= {name: saved[name] for name in ("threads", "processor") if name in saved}
     now = installed_versions() | {
         "threads": load_backend(config.backend).devices.device.threads(),

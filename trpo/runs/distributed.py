@@ -1,4 +1,4 @@
-"""What `trpo train --distributed` does in each of its processes."""
+"""`trpo train --distributed`, in each of its processes."""
 
 import contextlib
 import dataclasses
@@ -51,8 +51,11 @@ def train_distributed(
         Exit status.
     """
     require_positive("rank_timeout", arguments.rank_timeout)
-    given = (arguments.coordinator, arguments.num_processes, arguments.process_id)
-    rendezvous = Rendezvous.of_arguments(*given)
+    rendezvous = Rendezvous.of_arguments(
+        coordinator=arguments.coordinator,
+        num_processes=arguments.num_processes,
+        process_id=arguments.process_id,
+    )
     load_backend(config.backend)
     engine = importlib.import_module(f"trpo_{config.backend}.devices.processes")
     ranks = engine.start(config.device, rendezvous)
@@ -114,8 +117,8 @@ def _same_on_all(
     else:
         values, path = json.loads(bytes(ranks.hear()["run"]))
         # Each has been told itself what to import, and from where.
-        told = TrainConfig.from_dict(values)
-        yield dataclasses.replace(told, modules=config.modules), Path(path)
+        leaders = TrainConfig.from_dict(values)
+        yield dataclasses.replace(leaders, modules=config.modules), Path(path)
 
 
 def _rescue(trainer: Trainer, run_dir: Path) -> str:

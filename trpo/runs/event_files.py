@@ -19,7 +19,7 @@ PREFIX, SUFFIX = "events.out.tfevents.", ".trpo"
 
 
 class _Old(NamedTuple):
-    """What files of earlier starts hold.
+    """Event files of earlier starts.
 
     Attributes:
         names: of the files.
@@ -107,24 +107,24 @@ def _event_kind() -> Any:
 
 
 def _old(folder: Folder, columns: frozenset[str]) -> _Old:
-    """What earlier starts wrote; a file with values of other names is the user's."""
+    """Event files of earlier starts; one with values of other names is the user's."""
     old = _Old([], {}, {})
     for name in folder.names():
         if not name.startswith(PREFIX):
             continue
         try:
             with folder.open(name) as file:
-                found = [(event, record) for event, record in _events(file)]
+                events = [(event, record) for event, record in _events(file)]
         except (FileError, OSError):
             continue
-        tags = [frozenset(v.tag for v in event.summary.value) for event, _ in found]
+        tags = [frozenset(v.tag for v in event.summary.value) for event, _ in events]
         if not name.endswith(SUFFIX):
             # Of a version before this one, which named it as the library does.
             all_tags = frozenset().union(*tags)
             if not all_tags or not all_tags <= columns:
                 continue
         old.names.append(name)
-        for (event, record), names in zip(found, tags, strict=True):
+        for (event, record), names in zip(events, tags, strict=True):
             old.times[event.step] = event.wall_time
             old.records[event.step, names] = record
     return old

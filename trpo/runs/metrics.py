@@ -115,10 +115,12 @@ def _parsed(folder: Folder, name: str) -> tuple[list[dict[str, Any]], str]:
     names = _cells(lines[0])
     if "step" not in names or len(set(names)) < len(names):
         return [], f"{path}: left out, as line 1 does not name its columns"
-    found = [(number, _row(names, line)) for number, line in enumerate(lines, 1)][1:]
-    rows = [row for _, row in found if row]
+    numbered_rows = [
+        (number, _row(names, line)) for number, line in enumerate(lines, 1)
+    ][1:]
+    rows = [row for _, row in numbered_rows if row]
     complaints = []
-    if bad := [number for number, row in found if row is None]:
+    if bad := [number for number, row in numbered_rows if row is None]:
         complaints.append(
             f"left out {len(bad):,} of its rows, the first in line {bad[0]:,}, which "
             f"are not {len(names)} numbers as the header names them"

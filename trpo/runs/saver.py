@@ -55,7 +55,7 @@ class Saves(abc.ABC):
         try:
             written = self._write()
         except (OSError, FileError) as error:
-            tell(self.terminal, "no checkpoint was written", error)
+            warn_of(self.terminal, "no checkpoint was written", error)
             return
         self.saved = self.trainer.update_count
         if progress is not None:
@@ -179,7 +179,7 @@ def _require_metrics(metrics: Any, config: TrainConfig) -> None:
         raise ValueError(f"`due`: expected an update's metrics, got {shown(metrics)}.")
 
 
-def tell(terminal: Terminal, what: str, error: Exception) -> None:
+def warn_of(terminal: Terminal, what: str, error: Exception) -> None:
     """Warn of what could not be written."""
     terminal.say(
         f"{what} ({error}): training goes on, what was saved before is kept, and the "

@@ -1,4 +1,4 @@
-"""What the command line's `train` and `evaluate` do."""
+"""`trpo train` and `trpo evaluate`."""
 
 import contextlib
 import dataclasses
@@ -9,9 +9,9 @@ from pathlib import Path
 
 from rich.console import Console
 
-from trpo.callbacks.base import Callbacks, Given, Run
+from trpo.callbacks.base import CallbackLike, Callbacks, Run
 from trpo.callbacks.configured import configured_callbacks
-from trpo.common.closing import closing, noted
+from trpo.common.closing import closing, noting_failure
 from trpo.common.signals import StopRequest, stop_signals
 from trpo.common.terminal import Terminal, quoted
 from trpo.common.user_modules import import_modules, with_project
@@ -30,7 +30,7 @@ from trpo.runs.directory import (
     to_resume,
 )
 from trpo.runs.progress_bar import EvaluationDisplay, ProgressDisplay
-from trpo.runs.saver import Saver, tell
+from trpo.runs.saver import Saver, warn_of
 from trpo.training.costs import cost_columns
 from trpo.training.progress import COLUMNS, Progress
 from trpo.training.trainer import Trainer
@@ -51,7 +51,7 @@ def train_run(
     *,
     resume: bool | None = False,
     console: Console | None = None,
-    callbacks: Sequence[Given] = (),
+    callbacks: Sequence[CallbackLike] = (),
     make_trainer: Callable[[TrainConfig], Trainer] = Trainer,
 ) -> EvaluationResult | None:
     """Train into a run directory; continue it if `resume`.
@@ -83,23 +83,25 @@ def train_run(
     directory = run_dir if isinstance(run_dir, RunDirectory) else RunDirectory(run_dir)
     asked = Callbacks([*configured_callbacks(config), *callbacks])
     with stop_signals() as signals, directory.held_for(resume):
-        found = None
+        checkpoint = None
         if resume or (resume is None and directory.has_checkpoint()):
             # Before anything is made, of sizes that may be a stranger's.
-            found = _found(config, directory, terminal, make_trainer is not Trainer)
+            checkpoint = _checkpoint_to_resume(
+                config, directory, terminal, make_trainer is not Trainer
+            )
         else:
             directory.write_config(config)
-        with _beginning(directory, found is None):
+        with _beginning(directory, checkpoint is None):
             trainer = make_trainer(config)
         with closing(trainer.close):
             saver = Saver(trainer, directory, terminal, asked)
-            if found is not None:
-                with restoring(found):
-                    saver.restore(found)
-                warn_of_other_bits(config, found, terminal)
+            if checkpoint is not None:
+                with restoring(checkpoint):
+                    saver.restore(checkpoint)
+                warn_of_other_bits(config, checkpoint, terminal)
                 directory.write_config(config)
             with closing(asked.end):
-                with _beginning(directory, found is None):
+                with _beginning(directory, checkpoint is None):
                     asked.start(_run_of(trainer, directory, asked))
                     note = {"callbacks": asked.get_state()}
                     directory.require_saveable(trainer, note)
@@ -114,13 +116,13 @@ def _beginning(directory: RunDirectory, new: bool) -> Iterator[None]:
         yield
     except BaseException as cause:
         if new:
-            with noted(cause):
+            with noting_failure(cause):
                 directory.discard()
         raise
 
 
 def _run_of(trainer: Trainer, directory: RunDirectory, asked: Callbacks) -> Run:
-    """What callbacks see of this run."""
+    """This run, for its callbacks."""
 
     def save(path: Path, note: dict) -> Path:
         return directory.at(path).keep_only(
@@ -138,14 +140,14 @@ def _run_of(trainer: Trainer, directory: RunDirectory, asked: Callbacks) -> Run:
     return Run(trainer.config, trainer.agent, directory.path, save)
 
 
-def _found(
-    config: TrainConfig, directory: RunDirectory, terminal: Terminal, own: bool
+def _checkpoint_to_resume(
+    config: TrainConfig, directory: RunDirectory, terminal: Terminal, own_networks: bool
 ) -> Checkpoint:
     """The checkpoint to continue from, which fits."""
     checkpoint, broken = directory.load()
     for message in broken:
         terminal.say(f"skipped a broken checkpoint: {message}", style="yellow")
-    for name, (before, now) in require_fit(config, checkpoint, own).items():
+    for name, (before, now) in require_fit(config, checkpoint, own_networks).items():
         terminal.say(f"goes on with {name} {shown(now)}, and no more {shown(before)}")
     return checkpoint
 
@@ -186,7 +188,7 @@ def _train(trainer: Trainer, saver: Saver, signals: StopRequest) -> None:
                 saver.due = None
                 row = {"update": progress.update, **progress.metrics}
                 if (error := writer.write(progress.step, row)) is not None:
-                    tell(terminal, "a row of metrics was left out", error)
+                    warn_of(terminal, "a row of metrics was left out", error)
                 display.show(progress)
                 asked.on_update(progress)
                 if result is not None:
@@ -194,7 +196,7 @@ def _train(trainer: Trainer, saver: Saver, signals: StopRequest) -> None:
                 if ended() or progress.update % config.checkpoint_interval == 0:
                     saver.save(progress)
         except BaseException as cause:
-            with noted(cause):
+            with noting_failure(cause):
                 saver.save_if_new()  # The state after the last whole update.
             at = f"stopped at step {trainer.step_count:,}"
             terminal.say(f"{at}; {saver.how_to_go_on}")
@@ -239,7 +241,7 @@ def _finish(saver: Saver, signals: StopRequest) -> EvaluationResult | None:
     trainer, directory, terminal = saver.trainer, saver.directory, saver.terminal
     config, path, stop = trainer.config, directory.path, saver.asked.stop
     title = f"{config.env_id}, {config.backend}, seed {config.seed}"
-    with terminal.excusing("no learning curve was drawn"):
+    with terminal.warning_if_it_fails("no learning curve was drawn"):
         directory.draw_learning_curve(title)
     if stop is not None:
         # By a callback: the run is as long as was wanted, so it is scored.

@@ -1,4 +1,4 @@
-"""What a policy's network puts out, and which distribution over actions is made of it.
+"""Output layers of a policy, and the distribution over actions that each stands for.
 
 Each distribution is a file of this name in either backend and a row of `FAMILIES` here.
 """
@@ -13,7 +13,7 @@ from trpo.common.validation import require_choice, require_count
 
 
 class Family(NamedTuple):
-    """What the framework-free half has to know of a distribution.
+    """Properties of a distribution that both backends share.
 
     Attributes:
         discrete: actions are whole numbers from 0 on, sampled from uniform noise by
@@ -85,13 +85,13 @@ class Head:
         require_choice("distribution", self.distribution, tuple(FAMILIES))
         object.__setattr__(self, "act_dim", int(self.act_dim))
         object.__setattr__(self, "action_sizes", tuple(map(int, self.action_sizes)))
-        wanted = {self.act_dim if self.distribution == CATEGORICAL else 0}
+        counts = {self.act_dim if self.distribution == CATEGORICAL else 0}
         if self.distribution in MIXTURES:
-            wanted = set(range(1, self.act_dim))
+            counts = set(range(1, self.act_dim))
         count = len(self.action_sizes)
-        if count not in wanted or min(self.action_sizes, default=1) < 1:
+        if count not in counts or min(self.action_sizes, default=1) < 1:
             raise ValueError(
-                f"`action_sizes`: expected {' or '.join(map(str, wanted))} sizes of at "
+                f"`action_sizes`: expected {' or '.join(map(str, counts))} sizes of at "
                 f"least 1 for {self.act_dim} entries of {self.distribution!r}, got "
                 f"{list(self.action_sizes)}."
             )
@@ -125,7 +125,7 @@ class Head:
         return self.reals * (2 if self.family.outputs_log_std else 1)
 
     def draw_noise(self, generator: np.random.Generator, rows: int) -> np.ndarray:
-        """What `rows` actions are sampled from: [rows, act_dim], float64."""
+        """Noise from which `rows` actions are sampled: [rows, act_dim], float64."""
         if self.reals == self.act_dim:
             return generator.standard_normal((rows, self.act_dim))
         choices = generator.random((rows, self.act_dim - self.reals))
@@ -152,22 +152,22 @@ class Head:
         """
         return self.action_sizes or (2,) * self.act_dim * self.family.discrete
 
-    def flat_mask(self, given: Any) -> np.ndarray:
+    def flat_mask(self, mask: Any) -> np.ndarray:
         """The mask of one action, [sum(options)] bool, from an environment's.
 
         Args:
-            given: One array of that many entries in any shape, or a sequence of one
+            mask: One array of that many entries in any shape, or a sequence of one
                 array for each choice, as Gymnasium's `sample` takes.
 
         Raises:
             ValueError: it has another number of entries, or one is neither 0 nor 1.
         """
-        parts = given if isinstance(given, list | tuple) else [given]
+        parts = mask if isinstance(mask, list | tuple) else [mask]
         flat = np.concatenate([np.reshape(part, -1) for part in parts])
         if flat.size != sum(self.options) or not np.isin(flat, (0, 1)).all():
             raise ValueError(
                 f"`action_mask`: expected {sum(self.options)} entries, 0 or 1, one for "
-                f"each option of {self.distribution!r} actions, got {given!r}."
+                f"each option of {self.distribution!r} actions, got {mask!r}."
             )
         return flat.astype(bool)
 

@@ -1,4 +1,4 @@
-"""What lies between an observation and a network's last layer."""
+"""Layers between an observation and a network's last layer."""
 
 import dataclasses
 from typing import NamedTuple
@@ -72,7 +72,7 @@ class Image:
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """As observed."""
+        """Shape of the image as it is observed."""
         pixels = (self.height, self.width)
         if self.channels_first:
             return (self.channels, *pixels)
@@ -132,7 +132,7 @@ class Architecture:
 
     @property
     def after_encoder(self) -> "Architecture":
-        """Of a critic that is given the policy's last hidden layer."""
+        """Architecture of a critic whose input is the policy's last hidden layer."""
         return dataclasses.replace(self, images=())
 
     def vector_parts(self, obs_dim: int) -> tuple[slice, ...]:

@@ -15,7 +15,7 @@ HIDDEN_GAIN = 2.0**0.5
 POLICY_OUTPUT_GAIN = 0.01
 CRITIC_OUTPUT_GAIN = 1.0
 # A normal distribution cut off here has this standard deviation.
-CUT, CUT_STD = 2.0, 0.87962566103423978
+TRUNCATION, TRUNCATED_STD = 2.0, 0.87962566103423978
 
 
 def orthogonal(
@@ -54,9 +54,9 @@ def flax_layer(
     normal distribution cut off at 2 of its standard deviations. Biases are zero.
     """
     weight = generator.standard_normal((rows, columns))
-    while (outside := np.abs(weight) > CUT).any():
+    while (outside := np.abs(weight) > TRUNCATION).any():
         weight[outside] = generator.standard_normal(int(outside.sum()))
-    return weight / (CUT_STD * math.sqrt(columns)), np.zeros(rows)
+    return weight / (TRUNCATED_STD * math.sqrt(columns)), np.zeros(rows)
 
 
 def mlp_weights(

@@ -27,7 +27,7 @@ class UnsupportedSpaceError(ValueError):
 
 
 class PolicySpec(NamedTuple):
-    """What an agent needs to know of an environment's spaces.
+    """Sizes and bounds of observations and actions, and how actions are converted.
 
     Attributes:
         obs_dim: entries of one flattened observation.
@@ -66,7 +66,9 @@ class PolicySpec(NamedTuple):
         shape and dtype; of a Dict or Tuple, one of such arrays.
         """
         if self.structure is not None:
-            parts = (spec.to_environment(actions[:, own]) for own, spec in self.parts)
+            parts = (
+                spec.to_environment(actions[:, columns]) for columns, spec in self.parts
+            )
             return filled(self.structure, parts)
         if self.action_start is not None:
             # Not as floats, which have no digits left for a start of 2**60.
@@ -89,7 +91,7 @@ def policy_spec(
     action_space: spaces.Space,
     policy_distribution: str = GAUSSIAN,
 ) -> PolicySpec:
-    """What the spaces of one (not vectorised) environment ask of a policy.
+    """Specification of a policy for the spaces of one (not vectorised) environment.
 
     Observations have to be arrays here; `trpo.environments.make.make_environment` makes
     arrays of Discrete ones, of Dict ones and so on.
@@ -168,7 +170,7 @@ def _joint(
         start = ends[not is_real]
         ends[not is_real] += spec.act_dim
         parts.append((np.arange(start, start + spec.act_dim), spec))
-    order = np.argsort(np.concatenate([own for own, _ in parts]))
+    order = np.argsort(np.concatenate([columns for columns, _ in parts]))
     low, high = (
         np.concatenate([getattr(s, n) for _, s in parts]).astype(np.float64)[order]
         for n in ("action_low", "action_high")

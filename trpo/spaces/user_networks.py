@@ -1,4 +1,4 @@
-"""What is refused of a network that the user brings, in either framework."""
+"""Checks of a network that the user brings, in either framework."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -7,7 +7,7 @@ import numpy as np
 
 
 # Far above rounding, far below what another row of a batch would change.
-SAME = 1e-4
+TOLERANCE = 1e-4
 
 
 class CustomNetworks(NamedTuple):
@@ -17,12 +17,14 @@ class CustomNetworks(NamedTuple):
     value: Any = None
 
     def described(self) -> dict[str, str]:
-        """What a checkpoint says of the policy and the value network that were brought.
+        """Names of the policy and the value network's classes, for a checkpoint.
 
         That is `module:name` of its class, where that can be imported.
         """
-        given = {name: one for name, one in self._asdict().items() if one is not None}
-        return {name: _described(type(one)) for name, one in given.items()}
+        networks = {
+            name: one for name, one in self._asdict().items() if one is not None
+        }
+        return {name: _described(type(one)) for name, one in networks.items()}
 
     def require_unshared(self, share_encoder: bool) -> None:
         """Raise ValueError if one was brought and the encoder is to be shared."""
@@ -40,11 +42,11 @@ def _described(kind: type) -> str:
     return f"{module}:{name}" if importable else "given in Python"
 
 
-def require_stateless(name: str, found: Sequence[str]) -> None:
+def require_stateless(name: str, states: Sequence[str]) -> None:
     """Raise ValueError if anything but parameters was found, named by its type."""
-    if found:
+    if states:
         raise ValueError(
-            f"`{name}`: expected a function of its parameters alone, got {found[0]}. "
+            f"`{name}`: expected a function of its parameters alone, got {states[0]}. "
             "The trust region compares a policy with itself, so a network may neither "
             "be random nor keep a state: leave dropout out, and replace batch by layer "
             "normalisation."
@@ -52,7 +54,7 @@ def require_stateless(name: str, found: Sequence[str]) -> None:
 
 
 def run_or_refuse(name: str, network: Callable, obs: Any) -> Any:
-    """What the network puts out; its error as a ValueError that names it."""
+    """Output of the network; its error becomes a ValueError that names it."""
     try:
         return network(obs)
     except Exception as error:
@@ -79,5 +81,5 @@ def require_same(
     """Raise ValueError unless a second call, and each row alone, gave the same."""
     if not np.array_equal(whole, again):
         require_stateless(name, ["other outputs in a second call"])
-    if not np.allclose(whole, alone, rtol=SAME, atol=SAME):
+    if not np.allclose(whole, alone, rtol=TOLERANCE, atol=TOLERANCE):
         require_stateless(name, ["outputs that depend on the other rows of a batch"])

@@ -73,15 +73,15 @@ class SweepRun:
             ValueError: see above.
         """
         path = root / self.name
-        there = os.path.lexists(path / "config.json")
-        if there and self._config_in(path) != self.config:
+        exists = os.path.lexists(path / "config.json")
+        if exists and self._config_in(path) != self.config:
             raise ValueError(
                 f"`run_dir`: expected {path} to be of this sweep, got a run of another "
                 "configuration. Give another --run-dir."
             )
 
     def _config_in(self, path: Path) -> TrainConfig:
-        """What is there, but for where the user's own code lies now."""
+        """Configuration of the run there, with the paths of the user's code of now."""
         config = RunDirectory(path).shown_config()
         return dataclasses.replace(config, modules=self.config.modules)
 
@@ -116,15 +116,15 @@ class SweepRun:
     def result(self, root: Path) -> SweepRow:
         """The row of a run that is done."""
         path = root / self.name
-        found = RunDirectory(path).read_evaluation()
-        assert found is not None, path
+        evaluation = RunDirectory(path).read_evaluation()
+        assert evaluation is not None, path
         setting = ", ".join(f"{k}={_short(v)}" for k, v in self.values.items())
         return SweepRow(
             env_id=self.env_id,
             setting=setting or "preset",
             seed=self.seed,
-            mean=found["mean"],
-            std=found["std"],
+            mean=evaluation["mean"],
+            std=evaluation["std"],
             path=path,
         )
 
@@ -234,8 +234,8 @@ def run_sweep(
         status = run_all(runs, root, workers or os.cpu_count() or 1, console, line)
     else:
         with ray_launch(ray_address, root) as (launch, cores):
-            there = [dataclasses.replace(run, launch=launch) for run in runs]
-            status = run_all(there, root, workers or cores, console, line)
+            launched = [dataclasses.replace(run, launch=launch) for run in runs]
+            status = run_all(launched, root, workers or cores, console, line)
     rows = [run.result(root) for run in runs if run.is_done(root)]
     Terminal(console).say(*write_report(rows, root).splitlines())
     return status

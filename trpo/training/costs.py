@@ -30,7 +30,7 @@ def cost_columns(config: TrainConfig) -> tuple[str, ...]:
 
 
 class EpisodeCost(NamedTuple):
-    """Of the episodes that the limit is compared with.
+    """Means over the episodes that the limit is compared with.
 
     Attributes:
         cost: mean cost.
@@ -44,7 +44,7 @@ class EpisodeCost(NamedTuple):
 
 
 class CostTraining:
-    """What a training with a limit on costs knows of them.
+    """Running statistics of costs, for training with a limit on them.
 
     Args:
         config: Of the run, whose agent has a `cost_limit`.
@@ -75,24 +75,24 @@ class CostTraining:
             samples: What the rollout became.
             rollout: With its costs.
         """
-        given, agent = rollout.costs, self._config.agent
-        assert given is not None
-        costs = given.costs
+        rollout_costs, agent = rollout.costs, self._config.agent
+        assert rollout_costs is not None
+        costs = rollout_costs.costs
         if self._config.scale_returns:
             done = rollout.terminated | rollout.truncated
             self.scaler.update(costs, done, rollout.valid)
             costs = costs / self.scaler.scale
         advantages, returns = generalized_advantages(
             costs,
-            given.values,
-            given.next_values,
+            rollout_costs.values,
+            rollout_costs.next_values,
             rollout.terminated,
             rollout.truncated,
             gamma=agent.cost_gamma,
             gae_lambda=agent.cost_lambda,
         )
         chosen = advantages[rollout.valid]
-        episode = self._episode(rollout, given)
+        episode = self._episode(rollout, rollout_costs)
         scale = self.scaler.scale if self._config.scale_returns else 1.0
         bound = episode.cost + agent.cost_standard_errors * episode.error
         excess = (bound - self._limit) / episode.length / scale
@@ -107,10 +107,10 @@ class CostTraining:
             Costs(chosen - chosen.mean(), returns[rollout.valid], np.float64(excess)),
         )
 
-    def _episode(self, rollout: Rollout, given: RolloutCosts) -> EpisodeCost:
-        """Of those that have ended in the rollout, or in the last in which any has.
+    def _episode(self, rollout: Rollout, rollout_costs: RolloutCosts) -> EpisodeCost:
+        """Means over episodes that ended in the newest rollout in which any did.
 
-        Before any has, of those under way, as if they ended now.
+        Before any has, over those under way, as if they ended now.
         """
         if rollout.episodes:
             costs = [episode.cost for episode in rollout.episodes]
@@ -123,29 +123,29 @@ class CostTraining:
             self.recent.extend(costs)
         if self.ended is not None:
             return self.ended
-        return EpisodeCost(given.open_cost, max(given.open_length, 1.0))
+        return EpisodeCost(rollout_costs.open_cost, max(rollout_costs.open_length, 1.0))
 
     def metrics(self) -> dict[str, float]:
-        """Of the last update, under `COST_LOOP_METRICS`."""
-        found = dict(self._metrics)
+        """Metrics of the last update, under `COST_LOOP_METRICS`."""
+        metrics = dict(self._metrics)
         if self.recent:
-            found["rollout/episode_cost_mean"] = float(np.mean(self.recent))
-        return found
+            metrics["rollout/episode_cost_mean"] = float(np.mean(self.recent))
+        return metrics
 
     def mark(self) -> tuple:
         """All that `get_state` is made of, to come back to; cheap."""
-        own = self.scaler.moments
-        moments = (own.count, own.mean, own.squared_deviations)
+        scale = self.scaler.moments
+        moments = (scale.count, scale.mean, scale.squared_deviations)
         return moments, self.scaler.discounted, self.recent.copy(), self.ended
 
     def return_to(self, mark: tuple) -> None:
         """Make `get_state` what it was at `mark`."""
         moments, self.scaler.discounted, self.recent, self.ended = mark
-        own = self.scaler.moments
-        own.count, own.mean, own.squared_deviations = moments
+        scale = self.scaler.moments
+        scale.count, scale.mean, scale.squared_deviations = moments
 
     def get_state(self) -> dict[str, np.ndarray]:
-        """What the rest of the run depends on, under the names of a checkpoint."""
+        """State to be saved, under the names of a checkpoint."""
         ended = self.ended or ()
         return self.scaler.get_state() | {
             "recent_episodes": np.array(self.recent, dtype=np.float64),

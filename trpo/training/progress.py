@@ -1,4 +1,4 @@
-"""What is known of a training after each update."""
+"""Progress of a training after each update."""
 
 from typing import NamedTuple
 

@@ -61,13 +61,13 @@ def state_at(trainer: Any, marked: tuple) -> dict[str, np.ndarray]:
         ("environment", trainer.collector.state_at(collector)),
     ):
         state |= {f"{prefix}.{name}": array for name, array in part.items()}
-    return state | counted(update, episodes, recent)
+    return state | counters_state(update, episodes, recent)
 
 
-def counted(
+def counters_state(
     updates: int, episodes: int, recent: Iterable[tuple[float, int]]
 ) -> dict[str, np.ndarray]:
-    """What a training has counted, and its recent episodes, by canonical names."""
+    """Counters of a training, and its recent episodes, by canonical names."""
     return {
         "training.update": np.array(updates, dtype=np.int64),
         "training.episodes": np.array(episodes, dtype=np.int64),
@@ -77,10 +77,10 @@ def counted(
     }
 
 
-def counts_of(
+def counters_from_state(
     state: Mapping[str, np.ndarray],
 ) -> tuple[int, int, list[tuple[float, int]]]:
-    """What `counted` was given."""
+    """Inverse of `counters_state`."""
     recent = state["training.recent_episodes"]
     return (
         int(state["training.update"]),

@@ -41,7 +41,7 @@ Arrays = Mapping[str, np.ndarray]
 
 
 class Layout(NamedTuple):
-    """What the state of a run has to fit.
+    """Configuration and sizes that the state of a run has to fit.
 
     Attributes:
         config: of the run.
@@ -62,16 +62,16 @@ class Layout(NamedTuple):
 
 
 class _Counts(NamedTuple):
-    """What bounds all else.
+    """Numbers of steps and episodes, which bound all else in a state.
 
     Attributes:
         steps: of all environments.
-        own: of each of them.
+        per_environment: of each of them.
         episodes: that have ended.
     """
 
     steps: int
-    own: int
+    per_environment: int
     episodes: int
 
 
@@ -118,8 +118,8 @@ def training_entries(state: Arrays, layout: Layout) -> dict[str, Entry]:
     entries = agent_entries(layout.agent)
     entries["random.seed"] = count_entry(config.seed, config.seed)
     draws = entries["random.action_draws"]
-    entries["random.action_draws"] = draws._replace(low=counts.own)
-    largest_sum = limits.rewards * max(counts.own, 1) * SLACK
+    entries["random.action_draws"] = draws._replace(low=counts.per_environment)
+    largest_sum = limits.rewards * max(counts.per_environment, 1) * SLACK
     known = min(counts.episodes, RECENT_EPISODES)
     entries |= {
         "training.update": count_entry(LARGEST_STEP),
@@ -128,7 +128,7 @@ def training_entries(state: Arrays, layout: Layout) -> dict[str, Entry]:
             "float64",
             (known, 2),
             [-largest_sum, 1],
-            [largest_sum, counts.own],
+            [largest_sum, counts.per_environment],
             whole=[False, True],
         ),
     }
@@ -138,7 +138,10 @@ def training_entries(state: Arrays, layout: Layout) -> dict[str, Entry]:
     parts["environment"] = _environment(state, layout, counts, largest_sum)
     if config.agent.cost_limit is not None:
         sums = Entry("float64", (known,), -largest_sum, largest_sum)
-        low, high = [-largest_sum, 1, 0], [largest_sum, counts.own, largest_sum]
+        low, high = (
+            [-largest_sum, 1, 0],
+            [largest_sum, counts.per_environment, largest_sum],
+        )
         ended = 3 if counts.episodes else 0
         parts["costs"] = _scaler(config, scaled, largest_sum) | {
             "recent_episodes": sums,
@@ -146,8 +149,8 @@ def training_entries(state: Arrays, layout: Layout) -> dict[str, Entry]:
         }
     return entries | {
         f"{part}.{name}": entry
-        for part, own in parts.items()
-        for name, entry in own.items()
+        for part, part_entries in parts.items()
+        for name, entry in part_entries.items()
     }
 
 
@@ -155,9 +158,9 @@ def _counts(state: Arrays, config: TrainConfig) -> _Counts:
     per_update = config.num_envs * config.rollout_steps
     most = count_entry(LARGEST_STEP // per_update)
     updates = int(check_entry(state, "training.update", most))
-    steps, own = updates * per_update, updates * config.rollout_steps
+    steps, per_environment = updates * per_update, updates * config.rollout_steps
     episodes = int(check_entry(state, "training.episodes", count_entry(steps)))
-    return _Counts(steps, own, episodes)
+    return _Counts(steps, per_environment, episodes)
 
 
 def _scaler(config: TrainConfig, vectors: int, largest: float) -> dict[str, Entry]:
@@ -177,16 +180,16 @@ def _environment(
     entries = {
         "episode": Entry("int64", (size,), 0, most_begun),
         "episode_return": sums,
-        "episode_length": Entry("int64", (size,), 0, counts.own),
+        "episode_length": Entry("int64", (size,), 0, counts.per_environment),
         "replayable": Entry("bool", (size,)),
         "obs": Entry(layout.obs, (size, layout.spec.obs_dim), -largest, largest),
     }
     if agent.cost_limit is not None:
         entries["episode_cost"] = sums
-    if agent.recurrent != NONE and counts.own:
+    if agent.recurrent != NONE and counts.per_environment:
         # What a cell puts out is within 1; the rest of an LSTM's state gains 1 a step.
         units = CELLS[agent.recurrent].states * agent.recurrent_size
-        most = np.full(units, counts.own * SLACK)
+        most = np.full(units, counts.per_environment * SLACK)
         most[: agent.recurrent_size] = SLACK
         for name in ("policy_memory", "critic_memory"):
             entries[name] = Entry(agent.dtype, (size, units), -most, most)

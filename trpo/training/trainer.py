@@ -9,8 +9,8 @@ import numpy as np
 
 from trpo import rank_training
 from trpo.agent.make import make_agent
-from trpo.callbacks.base import Callbacks, Given, Run, Stop
-from trpo.common.closing import closing, noted
+from trpo.callbacks.base import CallbackLike, Callbacks, Run, Stop
+from trpo.common.closing import closing, noting_failure
 from trpo.config.run import TrainConfig
 from trpo.data.advantages import (
     generalized_advantages,
@@ -36,8 +36,8 @@ from trpo.training.state import RECENT_EPISODES, agent_state, mark, part_of, ret
 from trpo.training.state_checks import Layout, check_training_state
 
 
-class Prepared(NamedTuple):
-    """What a rollout becomes.
+class UpdateInputs(NamedTuple):
+    """The batch of an update, made from a rollout.
 
     Attributes:
         batch: for the update; flattened, or [T, B] for an agent with a memory.
@@ -72,7 +72,7 @@ class Trainer:
         ranks: Alone = ALONE,
     ) -> None:
         self.config, self.ranks = config, ranks
-        self.own = share_of(config.num_envs, ranks.rank, ranks.size)
+        self.share = share_of(config.num_envs, ranks.rank, ranks.size)
         self.env = make_vector_environment(
             config.env_id,
             config.num_envs,
@@ -80,7 +80,7 @@ class Trainer:
             vectorization=config.vectorization,
             timeout=config.environment_timeout,
             max_restarts=config.environment_restarts,
-            own=self.own,
+            share=self.share,
             modules=config.modules,
         )
         try:
@@ -96,7 +96,7 @@ class Trainer:
             if ranks.size > 1:
                 self.agent.shard(ranks, config.num_envs)
         except BaseException as cause:
-            with noted(cause):
+            with noting_failure(cause):
                 self.env.close()
             raise
         self.return_scaler = ReturnScaler(self.env.num_envs, config.agent.gamma)
@@ -121,7 +121,7 @@ class Trainer:
 
     def run(
         self,
-        callbacks: Given | Sequence[Given] = (),
+        callbacks: CallbackLike | Sequence[CallbackLike] = (),
         num_updates: int | None = None,
     ) -> Stop | None:
         """Train until the configured number of updates (or `num_updates`) is done.
@@ -185,7 +185,7 @@ class Trainer:
         collected = time.perf_counter()
         batch, advantage_std = self.prepare_batch(rollout)
         rates = self.config.rates_at(self.update_count, advantage_std)
-        more = rank_training.rows_of(rollout.valid, self.own, self.ranks)
+        more = rank_training.rows_of(rollout.valid, self.share, self.ranks)
         metrics = self.agent.update(batch, **rates._asdict(), **more)
         # Only now: during rollout and update the statistics are frozen, so that the
         # policy that acted is the policy that is improved, and the ratio starts at 1.
@@ -213,8 +213,8 @@ class Trainer:
             metrics["rollout/episode_length_mean"] = float(lengths.mean())
         return Progress(self.update_count, self.step_count, metrics)
 
-    def prepare_batch(self, rollout: Rollout) -> Prepared:
-        """What a rollout becomes: scaled rewards, advantages and returns."""
+    def prepare_batch(self, rollout: Rollout) -> UpdateInputs:
+        """The update's batch: rewards scaled, advantages and returns estimated."""
         config = self.config
         rewards = rollout.rewards
         if not self.ranks.largest(float(rollout.valid.any())):
@@ -242,7 +242,7 @@ class Trainer:
         batch = batch_of(rollout, returns, advantages, samples)
         if self.costs is not None:
             batch = self.costs.batch(batch, rollout)
-        return Prepared(batch, deviation)
+        return UpdateInputs(batch, deviation)
 
     def get_state(self) -> dict[str, np.ndarray]:
         """Everything that the rest of the run depends on, under canonical names."""
@@ -253,13 +253,13 @@ class Trainer:
             ("costs", {} if self.costs is None else self.costs.get_state()),
         ):
             state |= {f"{prefix}.{name}": array for name, array in part.items()}
-        state |= training_state.counted(
+        state |= training_state.counters_state(
             self.update_count, self.episode_count, self.recent
         )
         if self.ranks.size == 1:
             return state
         return rank_training.whole_state(
-            state, self.own.start, self.agent.digest(), self.ranks
+            state, self.share.start, self.agent.digest(), self.ranks
         )
 
     def set_state(self, state: Mapping[str, np.ndarray]) -> tuple[int, ...]:
@@ -277,12 +277,12 @@ class Trainer:
         """
         state = self.check_state(state)
         if self.ranks.size > 1:
-            state = rank_training.part_of_state(state, self.own)
+            state = rank_training.part_of_state(state, self.share)
         before = mark(self)
         # Environments are moved: what fails meanwhile brings them back later.
         self._interrupted = True
         try:
-            lost = self._take_over(state)
+            lost = self._load_state(state)
         except BaseException:
             return_to(self, before)
             raise
@@ -291,7 +291,7 @@ class Trainer:
         return lost
 
     def lasting(self) -> list[dict[str, str] | None]:
-        """What a probe saw in the first environments, for `not_restored`.
+        """Lasting values of the first environments, for `not_restored`.
 
         Only between updates are they where the state says.
         """
@@ -307,17 +307,19 @@ class Trainer:
         layout = Layout(self.config, self.collector.spec, obs, self.agent.get_state())
         return check_training_state(state, layout)
 
-    def _take_over(self, state: Mapping[str, np.ndarray]) -> tuple[int, ...]:
+    def _load_state(self, state: Mapping[str, np.ndarray]) -> tuple[int, ...]:
         # Environments first: they are the ones that may fail.
         lost = self.collector.set_state(part_of(state, "environment"))
         self.agent.set_state(agent_state(state))
         self.return_scaler.set_state(part_of(state, "return_scaler"))
         if self.costs is not None:
             self.costs.set_state(part_of(state, "costs"))
-        self.update_count, self.episode_count, recent = training_state.counts_of(state)
+        self.update_count, self.episode_count, recent = (
+            training_state.counters_from_state(state)
+        )
         self.recent.clear()
         self.recent.extend(recent)
-        return rank_training.every_rank(lost, self.own.start, self.ranks)
+        return rank_training.every_rank(lost, self.share.start, self.ranks)
 
     def close(self) -> None:
         """Close the environments."""

@@ -9,7 +9,7 @@ from trpo.agent.state import (
     check_entry,
     check_state,
     count_entry,
-    like,
+    entry_like,
     require_mapping,
 )
 from trpo.common.validation import LARGEST_COUNT
@@ -81,7 +81,7 @@ def check_loop_state(
         # 32-bit numbers on the device.
         check_entry(state, name, count_entry(LARGEST_COUNT))
     leaves = jax.tree.leaves(template.environments)
-    entries = {f"{COMPILED}{i}": like(leaf) for i, leaf in enumerate(leaves)}
+    entries = {f"{COMPILED}{i}": entry_like(leaf) for i, leaf in enumerate(leaves)}
     mine = [n for n in state if str(n).startswith(COMPILED)]
     found = check_state({n: state[n] for n in mine}, entries)
     rest = {n: state[n] for n in state if n not in mine}
