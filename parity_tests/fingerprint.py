@@ -1,4 +1,4 @@
-"""What a change that only moves or renames code leaves as it is.
+"""Hashes that a change which only moves or renames code leaves as they are.
 
     python -m parity_tests.fingerprint                     # print it
     python -m parity_tests.fingerprint --out before.json   # keep it

@@ -1,4 +1,4 @@
-"""What a policy step leaves for the next one."""
+"""State that a policy step leaves for the next one."""
 
 from typing import NamedTuple
 
@@ -46,7 +46,7 @@ def initial_memory(config: TRPOConfig, theta: Float[jax.Array, " p"]) -> StepMem
 
 
 def damping_of(config: TRPOConfig, memory: StepMemory) -> float | jax.Array:
-    """What a step adds to the Fisher matrix: what is remembered, or configured."""
+    """Damping of the Fisher matrix: the adapted one, or the configured one."""
     return config.cg_damping if memory.damping is None else memory.damping
 
 

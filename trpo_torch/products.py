@@ -53,7 +53,7 @@ class Products(NamedTuple):
 
 
 def products(x: Tensor, weights: int) -> Products:
-    """Those for rows x [n, in] and layers of at most `weights` weights."""
+    """The products for rows x [n, in] and layers of at most `weights` weights."""
     fast = ONEDNN and x.shape[0] * weights >= ONEDNN_FROM and x.dtype == torch.float32
     # `torch.compile` can't take the operator, which it puts in by itself.
     usable = x.is_cpu and not torch.compiler.is_compiling()

@@ -1,4 +1,4 @@
-"""What a policy step leaves for the next one."""
+"""State that a policy step leaves for the next one."""
 
 from typing import NamedTuple
 
@@ -44,7 +44,7 @@ def initial_memory(config: TRPOConfig, theta: Float[Tensor, " p"]) -> StepMemory
 
 
 def damping_of(config: TRPOConfig, memory: StepMemory) -> float | Tensor:
-    """What a step adds to the Fisher matrix: what is remembered, or configured."""
+    """Damping of the Fisher matrix: the adapted one, or the configured one."""
     return config.cg_damping if memory.damping is None else memory.damping
 
 

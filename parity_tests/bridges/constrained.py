@@ -28,6 +28,6 @@ def agent(framework: str, problem: ConstrainedProblem, dtype: str) -> Any:
 
 
 def batch(problem: ConstrainedProblem, dtype: str) -> dict[str, np.ndarray]:
-    """What `update` is given."""
+    """The batch for `update`."""
     arrays = problem.base.batch | problem.costs
     return {name: array.astype(dtype) for name, array in arrays.items()}

@@ -211,7 +211,7 @@ class Probe:
 
 
 class OriginalTerms:
-    """What the original's epsilon adds to KL and Fisher products.
+    """Effect of the original's epsilon on KL and Fisher products.
 
     Its KL is log(s'/s) + (s^2 + (m - m')^2) / (2 s'^2 + 1e-8) - 1/2 in each dimension;
     ours has no epsilon.

@@ -79,7 +79,7 @@ def lock_step_summary(run: dict[str, Any]) -> str:
 
 
 def code(facts: dict[str, Any]) -> str:
-    """What was certified: a commit, or more than that."""
+    """The certified commit, and whether it has changes."""
     commit, dirty, _ = facts["commit"].partition("-dirty")
     return f"commit {commit}{' with changes that are not committed' if dirty else ''}"
 

@@ -1,1 +1,1 @@
-"""What all parts of the suite use: tolerances, types, the process."""
+"""Shared by all parts of the suite: tolerances, types, the process."""

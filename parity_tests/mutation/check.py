@@ -1,4 +1,4 @@
-"""What one mutant is tried on: few problems, every ring, in seconds.
+"""Quick checks that a mutant has to pass: few problems, every ring, in seconds.
 
 Run as a process of its own, in a copy of the packages; prints one line of JSON: ring ->
 what it found. The problems are small and of one size, so that JAX compiles little.

@@ -1,4 +1,4 @@
-"""What a planted fault is, and where it goes."""
+"""A planted fault, and the place it goes to."""
 
 import ast
 import re

@@ -62,7 +62,7 @@ def copy_packages(target: pathlib.Path) -> None:
 def check(
     folder: pathlib.Path, frameworks: tuple[str, ...], group: str
 ) -> dict[str, list[str]]:
-    """What the suite finds in the copy: ring -> notes."""
+    """Run the suite in the copy and return its failures: ring -> notes."""
     settings = {
         "PYTHONPATH": str(folder),
         "PYTHONDONTWRITEBYTECODE": "1",

@@ -97,7 +97,7 @@ def _require(rows: list[rings.Row]) -> None:
 
 
 def check_steps(framework: str) -> None:
-    """What a step promises: a kept limit, a falling cost, the region, no less."""
+    """Check a step: the limit kept, a falling cost, the trust region kept."""
     for name in problems.EXCESSES:
         for seed in range(SEEDS):
             problem = problems.build(name, seed)

@@ -253,7 +253,7 @@ def check_rollouts() -> None:
     critic, blank = problem.weights("value"), np.zeros((1, recurrent_problems.SIZE))
 
     def value(length: int, counts: int) -> float:
-        """Of an episode's observation number `counts`, all those before it seen."""
+        """Outputs at observation number `counts` of an episode, the rest seen."""
         seen = np.array([[stair(length, count)] for count in range(counts + 1)])
         nothing = np.zeros((counts + 1, 1), dtype=bool)
         return reference.forward("gru", critic, seen, nothing, blank)[-1, 0, 0]

@@ -86,7 +86,7 @@ def agent(framework: str, problem: RecurrentProblem) -> Any:
 
 @functools.lru_cache
 def build(kind: str) -> RecurrentProblem:
-    """Of "gru": real actions, and entries that are no samples; of "lstm": a choice
+    """For "gru": real actions, and entries that are no samples; for "lstm": a choice
     with masks, and the Hessian of KL."""
     rng = np.random.default_rng([7, len(kind)])
     options: dict[str, Any] = {"distribution": GAUSSIAN}

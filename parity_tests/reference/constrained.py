@@ -90,7 +90,7 @@ def run(
 def directions(
     problem: ConstrainedProblem, noise: Noise, told: dict[str, int]
 ) -> tuple[Direction, Direction]:
-    """Of reward and cost."""
+    """Directions of reward and cost."""
     base = problem.base
     policy = base.policy()
     at = reference.forward(policy, base.batch["obs"], noise)
@@ -116,7 +116,7 @@ def reach(problem: ConstrainedProblem) -> float:
 
 
 def multipliers(q: float, r: float, s: float, c: float, radius: float) -> Multipliers:
-    """Of max g'x where c + b'x <= 0 and x'Hx / 2 <= radius (appendix 10.2).
+    """Multipliers of max g'x where c + b'x <= 0, x'Hx / 2 <= radius (appendix 10.2).
 
     For each lambda the best nu is max(0, (r + lambda c) / s). Where that is above 0 the
     dual is (q - r^2 / s) / (2 lambda) + lambda (radius - c^2 / (2 s)) - r c / s, and

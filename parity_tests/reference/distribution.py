@@ -1,4 +1,4 @@
-"""What a distribution of the third implementation computes, and of what."""
+"""Interface of the third implementation's distributions, and its arguments."""
 
 from typing import NamedTuple, Protocol
 
@@ -9,7 +9,7 @@ from parity_tests.reference.networks import Forward, Noise, exact
 
 
 class Likelihood(NamedTuple):
-    """Of the actions taken.
+    """Quantities of the actions taken.
 
     Attributes:
         log_prob: [N, 1] log-probability.
@@ -23,7 +23,7 @@ class Likelihood(NamedTuple):
 
 
 class Comparison(NamedTuple):
-    """Of two policies: KL(old || new), log-ratio of the actions, its terms; [N, 1]."""
+    """Comparison of two policies: KL(old || new), log-ratio, its terms; [N, 1]."""
 
     kl: np.ndarray
     log_ratio: np.ndarray
@@ -31,7 +31,7 @@ class Comparison(NamedTuple):
 
 
 class Reference(Protocol):
-    """What a distribution of the third implementation computes."""
+    """Interface of the third implementation's distributions."""
 
     def masked(self, mask: np.ndarray) -> "Reference":
         """The same of rows that have a mask [N, options]."""
@@ -76,7 +76,7 @@ class Reference(Protocol):
         ...
 
     def deterministic(self, at: Forward, noise: Noise = exact) -> Arrays:
-        """What is continuous of the most likely action, by name."""
+        """Continuous parts of the most likely action, by name."""
         ...
 
 

@@ -54,7 +54,7 @@ class Mixture:
         return Forward(first, at.log_std, ()), Forward(last, None, ())
 
     def fields(self, at):
-        """Of both."""
+        """Fields of both parts, by name."""
         reals, choices = self._of(at)
         return {**self.reals.fields(reals), **self.choices.fields(choices)}
 

@@ -95,11 +95,11 @@ class StateGaussian(Gaussian):
         return super().sample(self._of(at)[0], draws)
 
     def likelihood(self, at, actions, noise=exact):
-        """As with a free log_std, row by row."""
+        """Like the one with a free log_std, row by row."""
         return super().likelihood(self._of(at)[0], actions, noise)
 
     def pull(self, at, residual, weight, noise):
-        """As with a free log_std, but each row for itself."""
+        """Like the one with a free log_std, with each row for itself."""
         own, inside = self._of(at)
         for_mean = noise(weight * residual / np.exp(own.log_std))
         for_log_std = noise(weight * (residual * residual - 1.0))
@@ -114,12 +114,12 @@ class StateGaussian(Gaussian):
         return np.concatenate(moved, 1) / len(own.output), None
 
     def compare(self, old, new, residual, actions, noise=exact):
-        """As with a free log_std, row by row."""
+        """Like the one with a free log_std, row by row."""
         before, after = self._of(old)[0], self._of(new)[0]
         return super().compare(before, after, residual, actions, noise)
 
     def entropy(self, at, noise=exact):
-        """As with a free log_std, row by row."""
+        """Like the one with a free log_std, row by row."""
         return super().entropy(self._of(at)[0], noise)
 
     def entropy_pull(self, at, noise):

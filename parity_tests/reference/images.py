@@ -14,7 +14,7 @@ from trpo.spaces.architecture import Architecture, Image
 
 
 class Tape(NamedTuple):
-    """What the derivatives of one encoder need: each convolution's input, and the rest.
+    """Kept for one encoder's derivatives: each convolution's input, and the rest.
 
     Attributes:
         inputs: of each convolution, and the last one's output.
@@ -30,7 +30,7 @@ class Tape(NamedTuple):
 def encode(
     arrays: Mapping[str, np.ndarray], kind: Architecture, obs: np.ndarray, noise: Noise
 ) -> tuple[np.ndarray, list[Tape]]:
-    """What a network's first layer is given, and the tapes of its encoders."""
+    """Input of a network's first layer, and the tapes of its encoders."""
     pixels = np.zeros(obs.shape[1], dtype=bool)
     tapes = []
     for k, image in enumerate(kind.images):

@@ -53,7 +53,7 @@ def split_of(
 def _scores(
     problem: Any, policy: Network, at: Forward, noise: Noise
 ) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Of each layer: its inputs with a 1, and the scores by its sums."""
+    """For each layer: its inputs with a 1, and the scores by its sums."""
     distribution, ones = of_problem(problem), np.ones((len(at.output), 1))
     residual = distribution.likelihood(at, problem.batch["actions"], noise).residual
     delta, _ = distribution.pull(at, residual, ones, noise)

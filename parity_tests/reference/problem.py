@@ -1,4 +1,4 @@
-"""What a problem is: a row of the grid, and its arrays."""
+"""A problem: a row of the grid, and its arrays."""
 
 import dataclasses
 from typing import Any, NamedTuple
@@ -71,7 +71,7 @@ class Case:
 
     @property
     def architecture(self) -> Architecture:
-        """What both networks are built of, by `config`."""
+        """Architecture of both networks, from `config`."""
         names = ("activation", "layer_norm")
         named = {n: v for n, v in self.config if n in names}
         return Architecture(**named, images=self.images)

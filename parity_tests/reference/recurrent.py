@@ -46,7 +46,7 @@ CELLS = {"gru": gru, "lstm": lstm}
 def products(
     weights: Arrays, x: np.ndarray, h: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """What all gates take of the input and of the state."""
+    """Terms of all gates from the input and from the state."""
     return (
         weights["cell.input.weight"] @ x + weights["cell.input.bias"],
         weights["cell.hidden.weight"] @ h + weights["cell.hidden.bias"],

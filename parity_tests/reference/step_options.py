@@ -18,7 +18,7 @@ SOLUTION, DAMPING = "policy_step.cg_solution.", "policy_step.damping"
 
 
 def damping_of(problem: Any) -> float:
-    """What is added to the Fisher matrix."""
+    """Damping of the Fisher matrix."""
     return float(problem.state.get(DAMPING, problem.config.cg_damping))
 
 
@@ -32,7 +32,7 @@ def next_damping(problem: Any, agreement: float, status: int) -> float:
 
 
 def start_of(problem: Any) -> np.ndarray | None:
-    """What conjugate gradient begins with; None for 0."""
+    """Start of conjugate gradient; None for 0."""
     if not problem.config.cg_warm_start:
         return None
     return problem.config.cg_warm_start * flatten(problem.state, SOLUTION)
@@ -51,7 +51,7 @@ def sampled(problem: Any, policy: Network, at: Forward, noise: Noise) -> tuple:
 def start_and_preconditioner(
     problem: Any, policy: Network, at: Forward, noise: Noise
 ) -> tuple:
-    """What conjugate gradient begins with, and the factor of its preconditioner."""
+    """Start of conjugate gradient, and the factor of its preconditioner."""
     at, few = sampled(problem, policy, at, noise)
     return start_of(problem), split_of(few, policy, at, damping_of(problem), noise)
 
@@ -113,7 +113,7 @@ def entropy_bonus(problem: Any, at: Forward, noise: Noise) -> float:
 
 
 def memory_near_solution(problem: Any, rng: np.random.Generator) -> Arrays:
-    """What an update some way back may have left: half a solution, and damping."""
+    """Memory as an earlier update may have left it: half a solution, and damping."""
     from parity_tests.reference import update as parts
 
     config, found = problem.config, {}

@@ -30,7 +30,7 @@ OBSERVATION_CLIP = 10.0
 
 
 class Stages(NamedTuple):
-    """What one implementation made of one problem.
+    """Results of one implementation on one problem.
 
     Attributes:
         values: canonical name of a quantity -> array.
@@ -96,7 +96,7 @@ class Terms(NamedTuple):
 
 
 def surrogate_terms(problem: Problem, at: Forward, noise: Noise) -> Terms:
-    """What the surrogate is made of, at a policy's outputs."""
+    """Terms of the surrogate at a policy's outputs."""
     batch = problem.batch
     found = of_problem(problem).likelihood(at, batch["actions"], noise)
     log_ratio = found.log_prob - batch["log_probs"]

@@ -1,4 +1,4 @@
-"""What all implementations make of one problem: gathered once, judged by every ring."""
+"""Results of all implementations on one problem, which every ring judges."""
 
 from collections.abc import Callable
 from typing import NamedTuple

@@ -50,13 +50,13 @@ class ThreadRanks(Ranks):
         return self.meeting.exchange(dict(arrays))
 
     def all_reduce(self, tensor: Any) -> None:
-        """As `torch.distributed.all_reduce`, in place."""
+        """Sum over ranks in place, like `torch.distributed.all_reduce`."""
         total = sum(self.meeting.exchange(tensor.clone()))
         tensor.copy_(total)
 
 
 def run_ranks(size: int, run: Callable[[ThreadRanks], Any]) -> list[Any]:
-    """What `run` returns on each of `size` ranks.
+    """Call `run` on each of `size` ranks and return all results.
 
     Raises:
         Exception: the first that a rank raised.

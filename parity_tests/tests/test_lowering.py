@@ -1,4 +1,4 @@
-"""What of the GPU can be shown without one, and that an update is compiled once."""
+"""Lowering for a GPU, shown without one; an update is compiled once."""
 
 import jax
 import numpy as np

@@ -68,29 +68,29 @@ class TRPOAgent(AgentBase):
         """Policy and critic as pure functions, and their parameters."""
         apply, policy, features = self._build_policy(weights)
         value, critic = self._build_critic(weights)
-        own = self.custom_networks.policy is not None
-        architecture = None if own else self.architecture
+        custom = self.custom_networks.policy is not None
+        architecture = None if custom else self.architecture
         functions = Functions(apply, value, self.head, architecture, features)
         return functions, policy, critic
 
     def _build_policy(self, weights: dict[str, np.ndarray]) -> tuple:
         """Function and parameters, and a function of the features that are shared."""
-        config, own = self.config, self.custom_networks.policy
-        if own is not None:
+        config, network = self.config, self.custom_networks.policy
+        if network is not None:
             outputs = self.head.output_dim
-            own = checked_network("policy_network", own, self.obs_dim, outputs)
+            network = checked_network("policy_network", network, self.obs_dim, outputs)
             log_std = {n: a for n, a in weights.items() if n == "policy.log_std"}
-            return *self._taken_over(CustomPolicy(own, self.head), log_std), None
+            return *self._taken_over(CustomPolicy(network, self.head), log_std), None
         kind = (self.obs_dim, config.policy_layer_sizes, self.head, self.architecture)
         features = features_function(*kind) if config.share_encoder else None
         return policy_function(*kind), state.load_network(weights, "policy."), features
 
     def _build_critic(self, weights: dict[str, np.ndarray]) -> tuple:
         """Function and parameters."""
-        config, own = self.config, self.custom_networks.value
-        if own is not None:
-            own = checked_network("value_network", own, self.obs_dim, 1)
-            return self._taken_over(CustomCritic(own), {})
+        config, network = self.config, self.custom_networks.value
+        if network is not None:
+            network = checked_network("value_network", network, self.obs_dim, 1)
+            return self._taken_over(CustomCritic(network), {})
         input_dim, architecture = self.obs_dim, self.architecture
         if config.share_encoder:
             input_dim = config.policy_layer_sizes[-1]

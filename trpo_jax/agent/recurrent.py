@@ -45,10 +45,10 @@ class RecurrentFunctions(NamedTuple):
         return RecurrentPolicyFunction(self.policy, unravel, sequences, mask)
 
     def fit_critic(
-        self, _policy: Parameters, *given: Any, **options: Any
+        self, _policy: Parameters, *arguments: Any, **options: Any
     ) -> tuple[Parameters, Any, ValueFit]:
         """Fit the critic, which shares nothing with the policy."""
-        return fit_recurrent_critic(self.critic, *given, **options)
+        return fit_recurrent_critic(self.critic, *arguments, **options)
 
 
 class RecurrentTRPOAgent(RecurrentAgentBase, TRPOAgent):
@@ -62,10 +62,10 @@ class RecurrentTRPOAgent(RecurrentAgentBase, TRPOAgent):
         self, weights: dict[str, np.ndarray]
     ) -> tuple[RecurrentFunctions, Parameters, Parameters]:
         config, head = self.config, self.head
-        given = (self.obs_dim, config.recurrent, config.recurrent_size)
+        cell = (self.obs_dim, config.recurrent, config.recurrent_size)
         functions = RecurrentFunctions(
-            recurrent_policy_function(*given, config.policy_layer_sizes, head),
-            recurrent_critic_function(*given, config.critic_layer_sizes),
+            recurrent_policy_function(*cell, config.policy_layer_sizes, head),
+            recurrent_critic_function(*cell, config.critic_layer_sizes),
             head,
         )
         trees = (state.load_network(weights, name) for name in ("policy.", "value."))

@@ -61,7 +61,7 @@ class Functions(NamedTuple):
     features: Callable[[Parameters, jax.Array], jax.Array] | None = None
 
     def encoded(self, policy: Parameters, obs: jax.Array) -> jax.Array:
-        """What the critic is given: observations, or the policy's features of them."""
+        """The critic's input: observations, or the policy's features of them."""
         return obs if self.features is None else self.features(policy, obs)
 
     def policy_at(
@@ -72,15 +72,16 @@ class Functions(NamedTuple):
         rows: int | None = None,
     ) -> Callable[[jax.Array], Distribution]:
         """The policy as a function of its flat parameters [p], at these samples."""
-        given = (unravel, obs, self.head, mask, self.architecture, rows)
-        return flat_policy(self.policy, *given)
+        return flat_policy(
+            self.policy, unravel, obs, self.head, mask, self.architecture, rows
+        )
 
     def fit_critic(
-        self, policy: Parameters, *given: Any, batch: Batch, **options: Any
+        self, policy: Parameters, *arguments: Any, batch: Batch, **options: Any
     ) -> tuple[Parameters, Any, ValueFit]:
         """`critic.fit.fit_critic`, to what the critic is given under this policy."""
         batch = batch._replace(obs=self.encoded(policy, batch.obs))
-        return fit_critic(self.critic, *given, batch=batch, **options)
+        return fit_critic(self.critic, *arguments, batch=batch, **options)
 
 
 def build_value_optimizer(

@@ -80,7 +80,7 @@ def sample_regression(
     orders: Int[jax.Array, "epochs n"] | Minibatches,
     config: TRPOConfig,
 ) -> Regression:
-    """What `fit_critic` fits."""
+    """The regression problem that `fit_critic` solves."""
     old = None if config.value_clip is None else critic(parameters, batch.obs)
     whole = Part(batch.obs, Targets(batch.returns, old_values=old))
 

@@ -59,7 +59,7 @@ def sequence_regression(
     orders: Int[jax.Array, "epochs b"],
     config: TRPOConfig,
 ) -> Regression:
-    """What `fit_recurrent_critic` fits."""
+    """The regression problem that `fit_recurrent_critic` solves."""
     sequences = batch.obs
     steps, envs, _ = sequences.obs.shape
 

@@ -19,7 +19,7 @@ from trpo_jax.networks.feedforward import Parameters
 
 
 class Targets(NamedTuple):
-    """What the critic's values are compared with, each [n, 1] or [T, B, 1].
+    """Targets of the critic's values, each [n, 1] or [T, B, 1].
 
     Attributes:
         returns: y.

@@ -82,7 +82,7 @@ def local_device(device: str) -> str:
 
 
 def devices_of(device: Any, ranks: Alone, devices: Sequence[Any]) -> list[Any]:
-    """What a process of these ranks computes sharded updates on.
+    """Devices on which a process of these ranks computes sharded updates.
 
     Those asked for; else, of many processes, all of the device's kind that this one
     has, and of one the device.

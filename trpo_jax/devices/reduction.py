@@ -20,7 +20,7 @@ from trpo_jax.distributions import Distribution
 
 
 AXIS = "shards"
-"""Of the mesh, and of `shard_map`, that the shards lie along."""
+"""Axis of the mesh, and of `shard_map`, along which the shards lie."""
 
 
 class Shard(NamedTuple):
@@ -58,7 +58,7 @@ def current() -> Shard | None:
 
 
 def share(values: Float[jax.Array, "m 1"]) -> Float[jax.Array, ""]:
-    """What the samples at hand add to the mean over all samples.
+    """The local samples' contribution to the mean over all samples.
 
     Args:
         values: Of each sample, or one row that is the same for all.
@@ -86,7 +86,7 @@ def total(part: Any) -> Any:
 
 
 def together(parts: Callable[[], Any]) -> Any:
-    """What `parts` returns, a tree of means and of shares, summed in one all-reduce.
+    """Sum a tree of means and of shares over all devices in one all-reduce.
 
     Args:
         parts: Called so that its means are the device's shares of them.
@@ -100,7 +100,7 @@ def together(parts: Callable[[], Any]) -> Any:
 
 
 def row_weight(rows: int) -> jax.Array | float:
-    """Of each row at hand in a mean over all samples."""
+    """Weight of each local row in a mean over all samples."""
     shard = _shard.get()
     return 1.0 / rows if shard is None else shard.weights
 

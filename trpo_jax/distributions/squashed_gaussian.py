@@ -28,7 +28,7 @@ from trpo_jax.distributions.numerics import (
 
 
 class SquashedGaussian(NamedTuple):
-    """Of u: mean [n, act_dim] and log standard deviation, [1 or n, act_dim]."""
+    """Mean [n, act_dim] and log standard deviation [1 or n, act_dim] of u."""
 
     mean: Float[jax.Array, "n act_dim"]
     log_std: Float[jax.Array, "m act_dim"]
@@ -42,7 +42,7 @@ def from_network(
     outputs: Float[jax.Array, "n outputs"],
     log_std: Float[jax.Array, " act_dim"] | None,
 ) -> SquashedGaussian:
-    """As the Gaussian's: of each row its own log_std where there is no free one."""
+    """The Gaussian's split; each row has its own log_std where none is free."""
     return SquashedGaussian(*gaussian.from_network(head, outputs, log_std))
 
 
@@ -108,7 +108,7 @@ def kl_old_to_new(
 def sample(
     squashed: SquashedGaussian, noise: Float[jax.Array, "n act_dim"]
 ) -> Float[jax.Array, "n act_dim"]:
-    """What tanh is taken of, from standard normal `noise`."""
+    """Sample u, before tanh, from standard normal `noise`."""
     return gaussian.sample(_base(squashed), noise)
 
 

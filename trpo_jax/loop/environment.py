@@ -38,7 +38,7 @@ class EnvironmentState(NamedTuple):
 
 
 class Transition(NamedTuple):
-    """What one step led to; rows are environments.
+    """Result of one step; rows are environments.
 
     Attributes:
         final_obs: [B, obs_dim] observation that the step led to; not the one to act on

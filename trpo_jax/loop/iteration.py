@@ -26,7 +26,7 @@ from trpo_jax.loop.statistics import Moments
 
 
 class Program(NamedTuple):
-    """What is compiled for; two runs with equal ones share one compilation.
+    """Static arguments of the compiled loop; runs with equal ones share a compilation.
 
     Attributes:
         policy: how to act.
@@ -85,7 +85,7 @@ class LoopState(NamedTuple):
 
 
 class IterationMetrics(NamedTuple):
-    """What one iteration reports; everything in `trpo.training.trainer`'s units.
+    """Metrics of one iteration, in the units of `trpo.training.trainer`.
 
     Attributes:
         report: [20] the fields of `trpo.data.report.UpdateReport`.
@@ -107,7 +107,7 @@ class IterationMetrics(NamedTuple):
 
 
 class Prepared(NamedTuple):
-    """What a rollout becomes.
+    """A rollout made ready for an update.
 
     Attributes:
         batch: for the update.

@@ -71,7 +71,7 @@ def mesh_of(device: Any, count: int, config: TRPOConfig, samples: int) -> Mesh |
 
 
 class Member(NamedTuple):
-    """What is fixed of one run of many; with a leading axis, of all of them.
+    """Constants of one run of many; with a leading axis, of all of them.
 
     Attributes:
         key: [2] random words (uint32) that its noise is drawn from.
@@ -158,8 +158,8 @@ def _chunk(
             epochs=program.agent.value_epochs,
             dtype=policy.dtype,
         )
-        found = iterate(program, member.hyperparameters, state, rates, noise)
-        return found.state, found.metrics
+        iterated = iterate(program, member.hyperparameters, state, rates, noise)
+        return iterated.state, iterated.metrics
 
     def score(state: LoopState, member: Member) -> tuple[jax.Array, jax.Array]:
         return rollouts.play(

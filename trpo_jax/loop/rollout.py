@@ -29,7 +29,7 @@ MOST_NUMBER_BITS = 16
 
 
 class Policy(NamedTuple):
-    """What acting needs beside weights; hashable, so that JAX may jit on it.
+    """Static settings of acting; hashable, so that JAX may jit on them.
 
     Attributes:
         environment: the environment's functions.
@@ -219,14 +219,14 @@ def newest_episodes(
         rollout: In order of time, and of environments at one time.
     """
     done = (rollout.terminated | rollout.truncated).reshape(-1)
-    found = jnp.stack([rollout.episode_return, rollout.episode_length], axis=-1)
+    episodes = jnp.stack([rollout.episode_return, rollout.episode_length], axis=-1)
     count, size = done.sum(), recent.shape[0]
     newer = count - jnp.cumsum(done)  # Episodes that ended after this one.
     # A place past the end is dropped.
     places = jnp.where(done & (newer < size), size - 1 - newer, size)
     kept = jnp.roll(recent, -jnp.minimum(count, size), axis=0)
-    found = found.reshape(-1, 2).astype(recent.dtype)
-    return kept.at[places].set(found, mode="drop"), count.astype(jnp.int32)
+    episodes = episodes.reshape(-1, 2).astype(recent.dtype)
+    return kept.at[places].set(episodes, mode="drop"), count.astype(jnp.int32)
 
 
 def play(

@@ -83,12 +83,12 @@ def check_loop_state(
     leaves = jax.tree.leaves(template.environments)
     entries = {f"{COMPILED}{i}": entry_like(leaf) for i, leaf in enumerate(leaves)}
     mine = [n for n in state if str(n).startswith(COMPILED)]
-    found = check_state({n: state[n] for n in mine}, entries)
+    compiled = check_state({n: state[n] for n in mine}, entries)
     rest = {n: state[n] for n in state if n not in mine}
-    checked = check_training_state(rest, layout) | found
+    checked = check_training_state(rest, layout) | compiled
     same = ("obs", "episode_length", "episode_return")
     for i, name in enumerate(same, len(leaves) - len(same)):
-        if (found[f"{COMPILED}{i}"] != checked[f"environment.{name}"]).any():
+        if (compiled[f"{COMPILED}{i}"] != checked[f"environment.{name}"]).any():
             raise ValueError(
                 f"`state['{COMPILED}{i}']`: expected what 'environment.{name}' is, got "
                 "another."
@@ -99,7 +99,7 @@ def check_loop_state(
 def loop_state(
     agent: TRPOAgent, template: LoopState, state: Mapping[str, np.ndarray]
 ) -> LoopState:
-    """What `check_loop_state` has found right.
+    """The loop's state from arrays that `check_loop_state` has accepted.
 
     Args:
         agent: Of the run; takes over what was learned.
@@ -108,7 +108,7 @@ def loop_state(
     """
     agent.set_state(agent_state(state))
     leaves, structure = jax.tree.flatten(template.environments)
-    found = [state[f"{COMPILED}{i}"] for i in range(len(leaves))]
+    environment_leaves = [state[f"{COMPILED}{i}"] for i in range(len(leaves))]
     real = template.discounted.dtype
     observation_moments = template.observation_moments
     if agent.observation_normalizer is not None:
@@ -123,7 +123,7 @@ def loop_state(
         observation_moments=observation_moments,
         return_moments=_moments(scaler, real),
         discounted=state["return_scaler.discounted"].astype(real),
-        environments=jax.tree.unflatten(structure, found),
+        environments=jax.tree.unflatten(structure, environment_leaves),
         recent=recent,
         update=np.array(state["training.update"], np.int32),
         episodes=np.array(state["training.episodes"], np.int32),
@@ -131,7 +131,7 @@ def loop_state(
 
 
 def _named(moments: Moments) -> dict[str, np.ndarray]:
-    """As `trpo.data.normalization.RunningMoments.get_state` names them, float64."""
+    """Moments in float64, named as by `trpo.data.normalization.RunningMoments`."""
     return {k: np.array(v, dtype=np.float64) for k, v in moments._asdict().items()}
 
 

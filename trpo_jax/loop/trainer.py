@@ -57,7 +57,7 @@ def members_at_once(device: Any, samples: int) -> int:
 
 
 class Chunk(NamedTuple):
-    """What some iterations left.
+    """Results of some iterations.
 
     Attributes:
         progress: of each member (outer) and each iteration.
@@ -305,7 +305,7 @@ class CompiledTrainer:
 
 
 def _shared(config: TrainConfig) -> TrainConfig:
-    """What all members have in common: the rest at its defaults."""
+    """The settings that all members share; those of each are at their defaults."""
     agent = dataclasses.replace(
         config.agent, **{name: getattr(TRPOConfig, name) for name in SWEEPABLE}
     )

@@ -37,7 +37,7 @@ class Layer(NamedTuple):
 
 
 class Tape(NamedTuple):
-    """What a forward pass leaves for the derivatives, in chunks of rows.
+    """Activations of a forward pass, kept for the derivatives, in chunks of rows.
 
     Attributes:
         inputs: [chunks, rows, in] of each layer; rows beyond the batch's are zero.
@@ -199,10 +199,10 @@ def sum_cotangents(
         cotangent: Of the outputs.
         activation: Of the hidden layers, one of `trpo.spaces.architecture.BY_HAND`.
     """
-    slope, found = _SLOPES[activation], [cotangent]
+    slope, cotangents = _SLOPES[activation], [cotangent]
     for i in range(len(layers) - 1, 0, -1):
-        found.insert(0, (found[0] @ layers[i].weight.T) * slope(inputs[i]))
-    return found
+        cotangents.insert(0, (cotangents[0] @ layers[i].weight.T) * slope(inputs[i]))
+    return cotangents
 
 
 def _layer_norm(x: jax.Array, scale: jax.Array, shift: jax.Array) -> jax.Array:

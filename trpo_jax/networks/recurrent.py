@@ -24,7 +24,7 @@ from trpo_jax.networks.recurrent_cells import Cell
 
 
 class Weights(NamedTuple):
-    """Of a recurrent network; `log_std` is None where it has none."""
+    """Weights of a recurrent network; `log_std` is None where it has none."""
 
     log_std: jax.Array | None
     cell: Cell
@@ -98,10 +98,15 @@ class RecurrentPolicy(nnx.Module):
         """The distribution at each sample of the sequences, and the last state."""
         free = self.log_std[...] if self.head.family.free_log_std else None
         weights = _weights(free, self.cell, self.layers)
-        given = (sequences.obs, sequences.starts, sequences.memory.policy)
-        outputs, state = forward(self.kind, weights, *given, sequences.rows)
-        made = distributions.from_network(self.head, outputs, free, mask)
-        return made, state
+        outputs, state = forward(
+            self.kind,
+            weights,
+            inputs=sequences.obs,
+            starts=sequences.starts,
+            state=sequences.memory.policy,
+            rows=sequences.rows,
+        )
+        return distributions.from_network(self.head, outputs, free, mask), state
 
 
 class RecurrentCritic(nnx.Module):
@@ -124,8 +129,13 @@ class RecurrentCritic(nnx.Module):
     def __call__(self, sequences: Sequences) -> tuple[jax.Array, jax.Array]:
         """The value [T, B, 1] of every observation, and the last state."""
         weights = _weights(None, self.cell, self.layers)
-        given = (sequences.obs, sequences.starts, sequences.memory.critic)
-        values, state = forward(self.kind, weights, *given)
+        values, state = forward(
+            self.kind,
+            weights,
+            inputs=sequences.obs,
+            starts=sequences.starts,
+            state=sequences.memory.critic,
+        )
         return values.reshape(*sequences.obs.shape[:2], 1), state
 
 

@@ -62,7 +62,7 @@ class Direction(NamedTuple):
 
 
 class Candidates(NamedTuple):
-    """What the line search asks of parameters that it tries.
+    """Improvement and KL of the parameters that the line search tries.
 
     Attributes:
         policy: flat parameters -> distribution at each sample.
@@ -85,7 +85,7 @@ class Candidates(NamedTuple):
     by_cost: jax.Array
 
     def changes(self, new: Distribution) -> tuple[jax.Array, jax.Array]:
-        """Of the objective and of the cost surrogate, to a distribution."""
+        """Changes of the objective and of the cost surrogate, to a distribution."""
         old, ratio = self.old, self.ratio
         improvement = self.objective.improvement(old, new, self.batch, ratio)
         return improvement, surrogate_improvement(old, new, self.of_costs, ratio)
@@ -209,7 +209,7 @@ def is_limited(excess: jax.Array) -> jax.Array:
 
 
 def _direction(system: LinearSystem, parts: StepParts, config: TRPOConfig) -> Direction:
-    """Of the gradient that is the system's right-hand side."""
+    """Solve for the direction of the gradient that is the right-hand side."""
     gradient = system.b
     norm = jnp.sqrt(inner(gradient, gradient))
     # As TRPO's own: of unit norm, so that the residual's tolerance is relative.
@@ -258,7 +258,7 @@ def _first_trouble(
 
 
 def _unless(sound: jax.Array, dual: DualSolution) -> DualSolution:
-    """What is reported: zeros, and FREE, where no step could be computed."""
+    """The report: zeros, and FREE, where no step could be computed."""
     return DualSolution(*(jnp.where(sound, field, 0) for field in dual))
 
 

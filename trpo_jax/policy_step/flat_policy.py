@@ -97,7 +97,7 @@ class FlatPolicy:
     def scores(
         self, theta: Float[jax.Array, " p"], actions: Float[jax.Array, "n act_dim"]
     ) -> tuple[list[tuple[jax.Array, jax.Array]], jax.Array | None]:
-        """What a score, a sample's gradient of log-probability, is made of.
+        """Factors of the scores, each sample's gradient of log-probability.
 
         Args:
             theta: Flat parameters.

@@ -65,7 +65,7 @@ class PolicyStep(NamedTuple):
 
 
 class LocalModel(NamedTuple):
-    """What the linear and the quadratic model say of the full step.
+    """Predictions of the linear and the quadratic model for the full step.
 
     Attributes:
         step: [p] the step; zeros where none can be computed.
@@ -164,7 +164,7 @@ def _evaluator(
     ratio: jax.Array,
     objective: Objective,
 ) -> Callable[[jax.Array], tuple[jax.Array, jax.Array]]:
-    """What the line search asks of parameters that it tries."""
+    """Improvement and KL of the parameters that the line search tries."""
 
     def evaluate(candidate: jax.Array) -> tuple[jax.Array, jax.Array]:
         new = policy(candidate)
@@ -185,7 +185,7 @@ def local_model(
     target_kl: float | jax.Array,
     damping: float | jax.Array,
 ) -> LocalModel:
-    """Of a step that reaches the trust region's border, `b` the unit gradient."""
+    """Predictions for a step to the trust region's border; `b` is the unit gradient."""
     length_sq = inner(step, step)
     return LocalModel(
         step,

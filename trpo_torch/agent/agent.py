@@ -64,24 +64,24 @@ class TRPOAgent(AgentBase):
         self.step_memory = initial_memory(self.config, _flat_params(self.policy))
 
     def _build_policy(self, weights: dict[str, np.ndarray]) -> nn.Module:
-        own = self.custom_networks.policy
-        if own is None:
+        network = self.custom_networks.policy
+        if network is None:
             sizes = self.config.policy_layer_sizes
             policy = Policy(self.obs_dim, sizes, self.head, self.architecture)
         else:
             outputs = self.head.output_dim
-            own = checked_network("policy_network", own, self.obs_dim, outputs)
-            policy = CustomPolicy(own, self.head)
+            network = checked_network("policy_network", network, self.obs_dim, outputs)
+            policy = CustomPolicy(network, self.head)
             weights = state.network_arrays(policy, "policy.") | {
                 name: a for name, a in weights.items() if name == "policy.log_std"
             }
         return self._loaded(policy, weights, "policy.")
 
     def _build_critic(self, weights: dict[str, np.ndarray]) -> nn.Module:
-        config, own = self.config, self.custom_networks.value
-        if own is not None:
+        config, network = self.config, self.custom_networks.value
+        if network is not None:
             critic = CustomCritic(
-                checked_network("value_network", own, self.obs_dim, 1)
+                checked_network("value_network", network, self.obs_dim, 1)
             )
             return critic.to(self.device, self._torch_dtype)
         input_dim, architecture = self.obs_dim, self.architecture
@@ -151,7 +151,7 @@ class TRPOAgent(AgentBase):
 
     @torch.no_grad()
     def _encoded(self, obs: Tensor) -> Tensor:
-        """What the critic is given: observations, or the policy's features of them."""
+        """The critic's input: observations, or the policy's features of them."""
         if not self.config.share_encoder:
             return obs
         assert isinstance(self.policy, Policy)
@@ -202,8 +202,8 @@ class TRPOAgent(AgentBase):
             return self._update(batch, orders[0], rates)
 
     def _policy_function(self, batch: Batch) -> PolicyFunction:
-        given = (batch.obs, batch.action_mask, self.config.batch_chunk_size)
-        return flat_policy(self.policy, *given)
+        rows = self.config.batch_chunk_size
+        return flat_policy(self.policy, batch.obs, batch.action_mask, rows)
 
     def _fisher_policy(self, batch: Batch) -> PolicyFunction | None:
         """The same at the samples of Fisher products; None where they are over all."""

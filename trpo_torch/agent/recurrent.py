@@ -35,14 +35,14 @@ class RecurrentTRPOAgent(RecurrentAgentBase, TRPOAgent):
 
     def _build_policy(self, weights: dict[str, np.ndarray]) -> nn.Module:
         config = self.config
-        given = (self.obs_dim, config.recurrent, config.recurrent_size)
-        policy = RecurrentPolicy(*given, config.policy_layer_sizes, self.head)
+        cell = (self.obs_dim, config.recurrent, config.recurrent_size)
+        policy = RecurrentPolicy(*cell, config.policy_layer_sizes, self.head)
         return self._loaded(policy, weights, "policy.")
 
     def _build_critic(self, weights: dict[str, np.ndarray]) -> nn.Module:
         config = self.config
-        given = (self.obs_dim, config.recurrent, config.recurrent_size)
-        critic = RecurrentCritic(*given, config.critic_layer_sizes)
+        cell = (self.obs_dim, config.recurrent, config.recurrent_size)
+        critic = RecurrentCritic(*cell, config.critic_layer_sizes)
         return self._loaded(critic, weights, "value.")
 
     def _to_indices(self, array: np.ndarray) -> Tensor:

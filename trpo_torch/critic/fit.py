@@ -69,7 +69,7 @@ def sample_regression(
     orders: np.ndarray | Minibatches,
     config: TRPOConfig,
 ) -> Regression:
-    """What `fit_critic` fits."""
+    """The regression problem that `fit_critic` solves."""
     names = [name for name, _ in critic.named_parameters()]
 
     def values(parameters: Sequence[Tensor], obs: Tensor) -> Tensor:
@@ -125,7 +125,7 @@ def _minibatches(
 
 
 def _own_minibatches(whole: Part, own: Minibatches) -> Iterator[Part]:
-    """What this device has of them, where others have the rest."""
+    """This device's part of each minibatch, where others have the rest."""
     obs, targets, _ = whole
     shard = reduction.current()
     assert shard is not None

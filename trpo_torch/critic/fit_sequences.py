@@ -45,7 +45,7 @@ def fit_recurrent_critic(
 def sequence_regression(
     critic: RecurrentCritic, batch: Batch, orders: np.ndarray, config: TRPOConfig
 ) -> Regression:
-    """What `fit_recurrent_critic` fits."""
+    """The regression problem that `fit_recurrent_critic` solves."""
     sequences = batch.obs
     steps, count, _ = sequences.obs.shape
     envs = max(1, (config.value_minibatch_size or steps * count) // steps)

@@ -20,7 +20,7 @@ from trpo_torch.networks.feedforward import Critic
 
 
 class Targets(NamedTuple):
-    """What the critic's values are compared with, each [n, 1] or [T, B, 1].
+    """Targets of the critic's values, each [n, 1] or [T, B, 1].
 
     Attributes:
         returns: y.

@@ -64,7 +64,7 @@ def local_device(device: str) -> str:
 
 
 def devices_of(device: Any, ranks: Alone, devices: Sequence[Any]) -> list[Any]:
-    """What a process of these ranks computes sharded updates on: its one device.
+    """The one device on which a process of these ranks computes sharded updates.
 
     Raises:
         ValueError: more were asked for.

@@ -53,7 +53,7 @@ def current() -> Shard | None:
 
 
 def share(values: Float[Tensor, "m 1"]) -> Float[Tensor, ""]:
-    """What the samples at hand add to the mean over all samples.
+    """The local samples' contribution to the mean over all samples.
 
     Args:
         values: Of each sample, or one row that is the same for all.
@@ -83,7 +83,7 @@ def total(part: Any) -> Any:
 
 
 def together(parts: Callable[[], Any]) -> Any:
-    """What `parts` returns, a tuple of means and of shares, summed in one all-reduce.
+    """Sum a tuple of means and of shares over all devices in one all-reduce.
 
     Args:
         parts: Called so that its means are the device's shares of them.
@@ -97,7 +97,7 @@ def together(parts: Callable[[], Any]) -> Any:
 
 
 def row_weight(rows: int) -> Tensor | float:
-    """Of each row at hand in a mean over all samples."""
+    """Weight of each local row in a mean over all samples."""
     shard = _shard.get()
     return 1.0 / rows if shard is None else shard.weights
 

@@ -38,7 +38,7 @@ class Layer(NamedTuple):
 
 
 class Tape(NamedTuple):
-    """What a forward pass leaves for the derivatives.
+    """Activations of a forward pass, kept for the derivatives.
 
     Attributes:
         inputs: [n, in] of each layer.
@@ -187,14 +187,14 @@ def sum_cotangents(
         cotangent: Of the outputs.
         activation: Of the hidden layers, one of `trpo.spaces.architecture.BY_HAND`.
     """
-    times_slope, found = _SLOPES[activation], [cotangent]
+    times_slope, cotangents = _SLOPES[activation], [cotangent]
     for i in range(len(layers) - 1, 0, -1):
-        found.insert(0, times_slope(found[0] @ layers[i].weight, inputs[i]))
-    return found
+        cotangents.insert(0, times_slope(cotangents[0] @ layers[i].weight, inputs[i]))
+    return cotangents
 
 
 def _products_of(layers: Sequence[Layer], x: Tensor) -> Products:
-    """Those for layers and the rows of a first one's input."""
+    """The products for these layers and the rows of the first one's input."""
     # Asked once: for a small network, asking at each product takes a third longer.
     return products(x, max(layer.weight.numel() for layer in layers))
 

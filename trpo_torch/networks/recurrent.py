@@ -18,7 +18,7 @@ from trpo_torch.networks.recurrent_cells import Cell
 
 
 class Weights(NamedTuple):
-    """Of a recurrent network; `log_std` is None where it has none."""
+    """Weights of a recurrent network; `log_std` is None where it has none."""
 
     log_std: Tensor | None
     cell: Cell

@@ -62,7 +62,7 @@ class Direction(NamedTuple):
 
 
 class Candidates(NamedTuple):
-    """What the line search asks of parameters that it tries.
+    """Improvement and KL of the parameters that the line search tries.
 
     Attributes:
         policy: flat parameters -> distribution at each sample.
@@ -86,7 +86,7 @@ class Candidates(NamedTuple):
 
     @torch.no_grad()
     def changes(self, new: Distribution) -> tuple[Tensor, Tensor]:
-        """Of the objective and of the cost surrogate, to a distribution."""
+        """Changes of the objective and of the cost surrogate, to a distribution."""
         old, ratio = self.old, self.ratio
         improvement = self.objective.improvement(old, new, self.batch, ratio)
         return improvement, surrogate_improvement(old, new, self.of_costs, ratio)
@@ -207,7 +207,7 @@ def is_limited(excess: Tensor) -> Tensor:
 
 
 def _direction(system: LinearSystem, parts: StepParts, config: TRPOConfig) -> Direction:
-    """Of the gradient that is the system's right-hand side."""
+    """Solve for the direction of the gradient that is the right-hand side."""
     gradient = system.b
     norm = torch.sqrt(inner(gradient, gradient))
     # As TRPO's own: of unit norm, so that the residual's tolerance is relative.
@@ -252,7 +252,7 @@ def _first_trouble(
 
 
 def _no_dual(theta: Tensor) -> DualSolution:
-    """What is reported where no step could be computed."""
+    """The report of an update in which no step could be computed."""
     zero = theta.new_zeros(())
     return DualSolution(zero, zero, zero, zero, StepKind.FREE)
 

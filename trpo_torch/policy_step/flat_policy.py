@@ -113,7 +113,7 @@ class FlatPolicy:
     def scores(
         self, theta: Float[Tensor, " p"], actions: Float[Tensor, "n act_dim"]
     ) -> tuple[list[tuple[Tensor, Tensor]], Tensor | None]:
-        """What a score, a sample's gradient of log-probability, is made of.
+        """Factors of the scores, each sample's gradient of log-probability.
 
         Args:
             theta: Flat parameters.

@@ -57,7 +57,7 @@ def mean_kl(old: Distribution, new: Distribution) -> Float[Tensor, ""]:
 
 
 class Objective(NamedTuple):
-    """What a step improves.
+    """An objective for a policy step to improve.
 
     Attributes:
         value: as `surrogate`.
@@ -91,6 +91,6 @@ def with_entropy(coefficient: float) -> Objective:
 
 
 def objective_of(config: TRPOConfig) -> Objective:
-    """What a configuration has steps improve."""
+    """The objective that a configuration asks for."""
     coefficient = config.entropy_coefficient
     return with_entropy(coefficient) if coefficient else SURROGATE

@@ -67,7 +67,7 @@ class PolicyStep(NamedTuple):
 
 
 class LocalModel(NamedTuple):
-    """What the linear and the quadratic model say of the full step.
+    """Predictions of the linear and the quadratic model for the full step.
 
     Attributes:
         step: [p] the step; zeros where none can be computed.
@@ -167,7 +167,7 @@ def surrogate_and_gradient(
 def _gradient(
     policy: PolicyFunction, theta: Tensor, function: Callable[[Distribution], Tensor]
 ) -> tuple[Distribution, Tensor]:
-    """As `FlatPolicy.gradient`, of any policy."""
+    """The distribution, and the gradient with respect to flat parameters."""
     at = theta.detach().requires_grad_()
     distribution = policy(at)
     (gradient,) = torch.autograd.grad(function(distribution), at)
@@ -175,7 +175,7 @@ def _gradient(
 
 
 class _Candidates:
-    """What the line search asks of parameters that it tries."""
+    """Improvement and KL of the parameters that the line search tries."""
 
     def __init__(
         self,
@@ -213,7 +213,7 @@ def local_model(
     target_kl: float,
     damping: float | Tensor,
 ) -> LocalModel:
-    """Of a step that reaches the trust region's border, `b` the unit gradient."""
+    """Predictions for a step to the trust region's border; `b` is the unit gradient."""
     length_sq = inner(step, step)
     return LocalModel(
         step,
