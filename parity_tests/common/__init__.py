@@ -1,1 +1,1 @@
-"""Shared by all parts of the suite: tolerances, types, the process."""
+"""What all parts of the suite use: tolerances, types, the process."""
