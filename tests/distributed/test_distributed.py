@@ -11,6 +11,7 @@ import pytest
 from tests.support.agents import BACKENDS
 from tests.support.rank_processes import UPDATES, config_of, one_process, start
 from tests.support.waiting import PATIENCE, until
+from trpo.agent.sharding import Sharding, require_shardable
 from trpo.cli.main import main
 from trpo.config.run import TrainConfig, TRPOConfig
 from trpo.rank_training import part_of_state, state_without_others

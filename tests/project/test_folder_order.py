@@ -162,5 +162,22 @@ def test_the_readme_s_picture_is_of_these_folders():
     assert picture() in text
 
 
+def test_no_private_name_of_another_module_is_used():
+    # The original agent's helpers keep the names that they had there.
+    original = {f"{package}.agent.original_helpers" for package in ORDER}
+    found = [
+        f"{path.relative_to(ROOT)}:{node.lineno}: {node.module}.{alias.name}"
+        for package in ("trpo", "trpo_jax", "trpo_torch")
+        for path in sorted((ROOT / package).rglob("*.py"))
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.ImportFrom)
+        and str(node.module).partition(".")[0] in ORDER
+        and node.module not in original
+        for alias in node.names
+        if alias.name.startswith("_")
+    ]
+    assert found == []
+
+
 if __name__ == "__main__":
     print(picture())  # noqa: T201

@@ -16,7 +16,12 @@ from benchmarks.faults.untrusted.spoilt_runs import made_run
 
 def run(module, *arguments, **environment):
     done = subprocess.run(
-        [sys.executable, "-m", f"benchmarks.faults.{module}", *map(str, arguments)],
+        [
+            sys.executable,
+            "-m",
+            f"benchmarks.faults.untrusted.{module}",
+            *map(str, arguments),
+        ],
         capture_output=True,
         text=True,
         check=False,
