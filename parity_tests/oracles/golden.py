@@ -37,7 +37,7 @@ def check_stages(framework: str, name: str) -> None:
     exact = probe.original.kl(delta).astype(delta.dtype)
     assert_parity("golden/kl", got, exact)
     # What was recorded in float32 has lost digits that ours has: the same loss here.
-    assert_parity("golden/kl", probe.recorded_kl(delta), recorded["nearby_kl"])
+    assert_parity("golden/recorded_kl", probe.recorded_kl(delta), recorded["nearby_kl"])
 
 
 def check_updates(framework: str, name: str) -> None:
