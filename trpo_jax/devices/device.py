@@ -76,6 +76,6 @@ def to_floats(vector: jax.Array) -> list[float]:
     return np.asarray(vector).tolist()
 
 
-def to_array(array: jax.Array) -> np.ndarray:
+def to_array(array: jax.typing.ArrayLike) -> np.ndarray:
     """A copy as a NumPy array: JAX's own memory is read-only."""
     return np.array(array)
