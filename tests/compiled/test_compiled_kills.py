@@ -98,7 +98,7 @@ def test_all_members_have_a_step_at_every_moment(killed):
     apart = 0
     for path, saved in taken:
         session = CompiledSession(CONFIG, path, 2, {}, Terminal())
-        found = session._found()
+        found = session._checkpoints_to_resume()
         if not found:
             assert saved == 0, path
             continue
