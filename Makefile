@@ -32,15 +32,19 @@ QUICK = $$($(BIN)/python -c 'import parity_tests.common.process_setup as e; prin
 
 # Two processes, because JAX's 64-bit mode is one setting of a whole process; at the same
 # time, with one thread each, because PyTorch's threads spin while they wait for a core.
+# The second ends with some of the tests, so that both take about as long.
+SECOND = tests/benchmarks tests/cli tests/project
+
 test: export OMP_NUM_THREADS = 1
 test: install
 	@log=$$(mktemp); \
 	$(MAKE) --no-print-directory proofs > "$$log" 2>&1 & \
 	proofs=$$!; trap 'kill $$proofs 2> /dev/null; rm -f "$$log"' EXIT INT TERM; \
-	$(BIN)/python -m pytest tests; status=$$?; \
+	$(BIN)/python -m pytest tests $(SECOND:%=--ignore=%); status=$$?; \
 	wait $$proofs || status=1; cat "$$log"; exit $$status
 
-# The parity suite, the quick certificate, a rehearsal of `gpu`, a twentieth of `torture`.
+# The parity suite, the quick certificate, a rehearsal of `gpu`, a twentieth of `torture`,
+# and the rest of the tests.
 proofs: export OMP_NUM_THREADS = 1
 proofs: install
 	XLA_FLAGS="$(QUICK)" JAX_ENABLE_X64=1 $(BIN)/python -m pytest parity_tests
@@ -49,6 +53,7 @@ proofs: install
 		--parts doctor determinism update compiled memory
 	XLA_FLAGS="$(QUICK)" $(BIN)/python -m benchmarks.faults --fraction 0.05 --fresh \
 		--runs runs/torture-part --out runs/torture-part
+	$(BIN)/python -m pytest $(SECOND)
 
 # Parity as a user proves it: the quick certificate.
 certificate: export OMP_NUM_THREADS = 1
