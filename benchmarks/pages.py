@@ -45,6 +45,7 @@ class Part(NamedTuple):
 def parts() -> Iterator[Part]:
     """Every part that is written from files."""
     # Each imports what it needs; two of them import this.
+    from benchmarks import versions
     from benchmarks.faults import report as torture
     from benchmarks.learning import ablation, cost_limit
     from benchmarks.learning.compiled import (
@@ -105,6 +106,8 @@ def parts() -> Iterator[Part]:
     yield Part(small / "README.md", "returns", partial(_small_table, small))
     folder = COMMITTED / "reliability"
     yield Part(folder / "README.md", "", partial(torture.page, folder))
+    folder = COMMITTED / "versions"
+    yield Part(folder / "versions.md", "", partial(versions.page, folder))
     folder = COMMITTED / "constrained"
     yield Part(folder / "cost_limit.md", "", partial(cost_limit.page, folder))
     scaling = REPOSITORY / "benchmarks" / "scale" / "README.md"

@@ -302,7 +302,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     pythons = dict(pair.split("=", 1) for pair in options.python)
     for cell in CELLS:
         path = folder / "versions.json"
-        results = json.loads(path.read_text()) if path.exists() else {}
+        results = _read(folder)
         ran = "checks" in results.get(cell.name, {})
         if cell.name in options.cells and (options.fresh or not ran):
             python = pythons.get(cell.python) or shutil.which(f"python{cell.python}")
@@ -312,11 +312,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 results[cell.name] = run_cell(cell, python, options.torch_index)
             path.write_text(json.dumps(results, indent=1) + "\n")
             print(cell.name, json.dumps(results[cell.name]), flush=True)
-        (folder / "versions.md").write_text(_page(results))
+        (folder / "versions.md").write_text(page(folder))
     return _status(results)
 
 
-def _page(results: Mapping[str, Any]) -> str:
+def _read(folder: Path) -> dict[str, Any]:
+    """Cell -> its result, of those that a folder's versions.json has."""
+    path = folder / "versions.json"
+    return json.loads(path.read_text()) if path.exists() else {}
+
+
+def page(folder: Path) -> str:
+    """The page of a folder's versions.json."""
     return f"""# Versions
 
 Written by `make versions`: each row is a fresh environment. "lowest" has the oldest
@@ -324,7 +331,7 @@ versions that `pyproject.toml` claims (`constraints-lowest.txt`), "pinned" those
 `constraints.txt`, "newest" what the package index offered that Python on that day;
 where one backend is "alone", the other can't be imported.
 
-{table(results)}
+{table(_read(folder))}
 | bound raised | from | to | because |
 |---|---|---|---|
 {"".join(f"| {' | '.join(row)} |" + chr(10) for row in RAISED)}"""
