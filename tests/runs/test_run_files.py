@@ -106,7 +106,7 @@ CHANGES = {
     "colour": "blue",
     "agent": {"policy_layer_sizes": [10**9]},
     "callbacks": [],
-    "format_version": 2,
+    "format_version": 9,
 }
 
 
@@ -132,7 +132,7 @@ def test_a_configuration_has_the_number_of_its_format_and_older_ones_load(run):
         assert run.read_config() == CONFIG
 
 
-@pytest.mark.parametrize("version", [-1, 2, 2**62, 1.0, "1", None, True, [1]])
+@pytest.mark.parametrize("version", [-1, 9, 2**62, 1.0, "1", None, True, [1]])
 def test_an_unknown_format_is_refused(run, version):
     path = run.path / "config.json"
     values = json.loads(path.read_text()) | {"format_version": version}

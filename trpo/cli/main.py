@@ -7,6 +7,7 @@ import io
 import itertools
 import os
 import sys
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -232,7 +233,8 @@ def _evaluate(arguments: list[str]) -> int:
     require_count("episodes", parsed.episodes, maximum=MOST_EPISODES)
     if parsed.eval_max_steps is not None:
         require_count("eval_max_steps", parsed.eval_max_steps, 0)
-    config = RunDirectory(parsed.run_dir).shown_config()
+    with warnings.catch_warnings(action="ignore"):  # Said once, as it is loaded.
+        config = RunDirectory(parsed.run_dir).shown_config(drop_removed=True)
     prepare_frameworks(config.agent.dtype, config.deterministic)
     result, film = evaluate_run(
         parsed.run_dir,

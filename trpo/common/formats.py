@@ -5,20 +5,74 @@ older file. A field that is new and has a default is no new format.
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 from trpo.common.validation import shown
 
 
 CONFIG, CHECKPOINT = "config.json", "manifest.json"
 # Kind of file -> format that is written.
-PRESENT = {CONFIG: 1, CHECKPOINT: 1}
+PRESENT = {CONFIG: 2, CHECKPOINT: 1}
+FIELD = "format_version"
+
+
+class Removed(NamedTuple):
+    """A setting of an agent that older files have.
+
+    Attributes:
+        default: the value with which nothing of it was done.
+        reason: why it was taken out, in a few words.
+    """
+
+    default: Any
+    reason: str
+
+
+REMOVED: dict[str, Removed] = {}
+"""Settings of an agent that format 1 of `config.json` has, and format 2 has not."""
+OTHER_VALUES: dict[str, dict[Any, Any]] = {}
+"""Values that format 1 has of a setting that is still there -> what does the same."""
+REMOVED_STATE: tuple[str, ...] = ()
+"""Beginnings of names of arrays that older checkpoints have of removed settings."""
+TRIED = "docs/tried-and-left-out.md"
+"""The page that has their measured numbers."""
+
+
+def without_removed(values: dict) -> dict:
+    """A configuration of format 1 without the settings that were removed."""
+    agent = values.get("agent")
+    if not isinstance(agent, dict):
+        return values
+    kept = {name: value for name, value in agent.items() if name not in REMOVED}
+    for name, others in OTHER_VALUES.items():
+        if kept.get(name) in tuple(others):  # Not by hash: it may be a list.
+            kept[name] = others[kept[name]]
+    return {**values, "agent": kept}
+
+
 # Kind of file and its format -> makes the content that the next one has.
 TRANSLATIONS: dict[tuple[str, int], Callable[[dict], dict]] = {
     # Before there were numbers: the same fields.
     (CONFIG, 0): lambda values: values,
+    (CONFIG, 1): without_removed,
 }
-FIELD = "format_version"
+
+
+def removed_settings(values: dict) -> list[str]:
+    """What an older configuration asks for and no longer is there, a line each.
+
+    Args:
+        values: Content of a `config.json`, of any format.
+    """
+    agent, version = values.get("agent"), values.get(FIELD, 0)
+    if not isinstance(agent, dict) or version not in (0, 1):
+        return []
+    return [
+        f"`{name}`: expected {shown(removed.default)}, got {shown(agent[name])}; "
+        f"taken out: {removed.reason}."
+        for name, removed in REMOVED.items()
+        if name in agent and agent[name] != removed.default
+    ]
 
 
 def numbered(kind: str, values: dict[str, Any]) -> dict[str, Any]:

@@ -5,9 +5,10 @@ The agent's half of it is `trpo.config.agent.TRPOConfig`.
 
 import dataclasses
 import math
+import warnings
 from typing import Literal
 
-from trpo.common.formats import CONFIG, translated
+from trpo.common.formats import CONFIG, TRIED, removed_settings, translated
 from trpo.common.user_modules import module_names
 from trpo.common.validation import (
     from_fields,
@@ -170,16 +171,30 @@ class TrainConfig:
         return dataclasses.asdict(self)
 
     @classmethod
-    def from_dict(cls, values: dict) -> "TrainConfig":
+    def from_dict(cls, values: dict, *, drop_removed: bool = False) -> "TrainConfig":
         """The configuration that `to_dict` made, also of an older format.
 
+        Args:
+            values: Nested dictionaries.
+            drop_removed: Drop settings that were removed, and warn of those that were
+                in use: an agent acts without them, and does not learn as before.
+
         Raises:
-            ValueError: a name is unknown or missing, or a value is out of range.
+            ValueError: a name is unknown or missing, a value is out of range, or a
+                setting was removed that was in use.
         """
         if not isinstance(values, dict):
             raise ValueError(
                 f"`TrainConfig`: expected a dictionary, got {shown(values)}."
             )
+        if removed := removed_settings(values):
+            listed = f"{' '.join(removed)} See {TRIED}."
+            if not drop_removed:
+                raise ValueError(
+                    f"{listed} Training can't go on without it; `trpo evaluate` and "
+                    "`trpo.load_agent` take the run."
+                )
+            warnings.warn(listed, stacklevel=2)
         values, parts = translated(CONFIG, values), {}
         for name, kind in PARTS.items():
             fields = values.get(name, {})

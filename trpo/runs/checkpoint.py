@@ -19,7 +19,7 @@ import safetensors.numpy
 
 from trpo.common.closing import noting_failure
 from trpo.common.files import TEMPORARY, FileError, Folder, opened
-from trpo.common.formats import CHECKPOINT, numbered, translated
+from trpo.common.formats import CHECKPOINT, REMOVED_STATE, numbered, translated
 from trpo.common.validation import DTYPES, require_count, shown
 from trpo.config.choices import LARGEST_STEP
 
@@ -175,7 +175,11 @@ def load_checkpoint(path: Path) -> Checkpoint:
 
 def _load(folder: Folder) -> Checkpoint:
     manifest = _read_manifest(folder)
-    arrays = _read_state(folder, manifest)
+    arrays = {
+        name: array
+        for name, array in _read_state(folder, manifest).items()
+        if not name.startswith(REMOVED_STATE)
+    }
     return Checkpoint(folder.path, manifest["step"], arrays, manifest["metadata"])
 
 

@@ -38,14 +38,20 @@ LEARNING = frozenset(
 )  # fmt: skip
 
 
-def changes(config: TrainConfig, checkpoint: Checkpoint) -> dict[str, tuple[Any, Any]]:
+def changes(
+    config: TrainConfig, checkpoint: Checkpoint, *, drop_removed: bool = False
+) -> dict[str, tuple[Any, Any]]:
     """Field -> what it was as the checkpoint was saved, and what it is in `config`.
+
+    `drop_removed` is that of `TrainConfig.from_dict`.
 
     Raises:
         CheckpointError: the checkpoint does not say what it is of.
     """
     try:
-        saved = TrainConfig.from_dict(checkpoint.metadata["config"])
+        saved = TrainConfig.from_dict(
+            checkpoint.metadata["config"], drop_removed=drop_removed
+        )
     except KeyError:
         reason = "expected the configuration of the run, got none."
     except ValueError as error:
@@ -57,7 +63,11 @@ def changes(config: TrainConfig, checkpoint: Checkpoint) -> dict[str, tuple[Any,
 
 
 def require_fit(
-    config: TrainConfig, checkpoint: Checkpoint, own_networks: bool = False
+    config: TrainConfig,
+    checkpoint: Checkpoint,
+    own_networks: bool = False,
+    *,
+    drop_removed: bool = False,
 ) -> dict[str, tuple[Any, Any]]:
     """Refuse a checkpoint that is not of this configuration.
 
@@ -65,6 +75,7 @@ def require_fit(
         config: Of the run as it is to go on.
         checkpoint: That was read.
         own_networks: The user brings networks, of which nothing is known here.
+        drop_removed: As of `TrainConfig.from_dict`.
 
     Returns:
         What has changed of `LEARNING`; see `changes`.
@@ -72,7 +83,7 @@ def require_fit(
     Raises:
         CheckpointError: names each field that may not change, with both its values.
     """
-    changed = changes(config, checkpoint)
+    changed = changes(config, checkpoint, drop_removed=drop_removed)
     if refused := [name for name in changed if name not in OPERATION | LEARNING]:
         listed = " ".join(
             f"`{name}`: expected {shown(before)}, got {shown(now)}."

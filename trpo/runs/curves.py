@@ -90,7 +90,7 @@ def load_runs(paths: Sequence[Path]) -> list[LoggedRun]:
         LoggedRun(
             label,
             path,
-            RunDirectory(path).shown_config(),
+            RunDirectory(path).shown_config(drop_removed=True),
             read_metrics(path / "metrics.csv"),
             _evaluation(RunDirectory(path)),
         )

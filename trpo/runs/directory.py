@@ -12,6 +12,7 @@ import itertools
 import json
 import math
 import platform
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -20,7 +21,7 @@ import numpy as np
 
 from trpo.agent.make import MODULES, load_backend, make_agent
 from trpo.common.files import LOCK, TEMPORARY, FileError, Folder
-from trpo.common.formats import CONFIG, numbered
+from trpo.common.formats import CONFIG, numbered, removed_settings
 from trpo.common.machine import processor_name
 from trpo.common.terminal import quoted
 from trpo.common.user_modules import admitted, import_modules, needed_modules
@@ -193,23 +194,32 @@ class RunDirectory:
         return MetricsWriter(self._held or self.path, columns, last_step)
 
     def read_config(
-        self, modules: Sequence[str] = (), *, trust: bool = False
+        self,
+        modules: Sequence[str] = (),
+        *,
+        trust: bool = False,
+        drop_removed: bool = False,
     ) -> TrainConfig:
-        """The configuration of the run, to go on with it.
+        """The configuration of the run, to go on with it or to act as it does.
 
         Args:
             modules: The user's own code that it needs, in place of what it names.
             trust: Let it import whatever it names.
+            drop_removed: As of `TrainConfig.from_dict`: for acting only.
 
         Raises:
             UntrustedModuleError: it names code that the user has not named.
             RunDirectoryError: there is no readable `config.json`.
             ValueError: a field of it is unknown or out of range.
         """
-        return admitted(self.shown_config(), modules, trust, str(self.path))
+        config = self.shown_config(drop_removed=drop_removed)
+        return admitted(config, modules, trust, str(self.path))
 
-    def shown_config(self) -> TrainConfig:
+    def shown_config(self, *, drop_removed: bool = False) -> TrainConfig:
         """The configuration of the run, to look at: what it names may be a stranger's.
+
+        Args:
+            drop_removed: As of `TrainConfig.from_dict`.
 
         Raises:
             RunDirectoryError: there is no `config.json`, or a field of it is unknown
@@ -225,7 +235,7 @@ class RunDirectory:
                 f"{self.path} ({error.strerror})."
             ) from error
         try:
-            return TrainConfig.from_dict(values)
+            return TrainConfig.from_dict(values, drop_removed=drop_removed)
         except ValueError as error:
             raise RunDirectoryError(f"{self.path / CONFIG}: {error}") from error
 
@@ -478,22 +488,27 @@ def load_agent(
         MissingBackendError: the framework is not installed.
     """
     directory = RunDirectory(Path(run_dir))
-    config = directory.read_config(modules, trust=trust)
+    config = directory.read_config(modules, trust=trust, drop_removed=True)
     import_modules(config.modules)
     config = dataclasses.replace(
         config, backend=backend or config.backend, device=device
     )
     checkpoint, _ = directory.load()
     networks = CustomNetworks(policy_network, value_network)
-    require_fit(config, checkpoint, networks != CustomNetworks())
+    with warnings.catch_warnings(action="ignore"):  # Said once, of config.json.
+        require_fit(config, checkpoint, networks != CustomNetworks(), drop_removed=True)
     env = make_environment(config.env_id, seed=config.seed)
     distribution = config.agent.policy_distribution
     spec = policy_spec(env.observation_space, env.action_space, distribution)
     env.close()
     _require_head(spec.head, checkpoint)
     agent = make_agent(config, spec, *networks)
+    state = agent_state(checkpoint.arrays)
+    if removed_settings(checkpoint.metadata["config"]):
+        # The critic's fit that was removed may have had another state, or none.
+        state = {n: state.get(n, new) for n, new in agent.get_state().items()}
     with restoring(checkpoint):
-        agent.set_state(agent_state(checkpoint.arrays))
+        agent.set_state(state)
     return agent, config
 
 
