@@ -10,10 +10,10 @@ import numpy as np
 from benchmarks.faults.checkpoints import scratch
 from benchmarks.faults.row import Row, Scenario, require
 from benchmarks.faults.runs import quiet
+from examples.cost_environments import ENV_ID
 from trpo.config.callbacks import CallbackConfig
 from trpo.config.choices import BOOLS, COUNTS, POSITIVE, RANGES, choices_of
 from trpo.config.run import TrainConfig, TRPOConfig
-from trpo.point_circle import ENV_ID
 from trpo.runs.directory import RunDirectory
 from trpo.runs.train import evaluate_run, train_run
 

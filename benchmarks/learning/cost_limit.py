@@ -19,8 +19,8 @@ from rich.console import Console
 
 from benchmarks import pages
 from benchmarks.command import Output, run_command
+from examples.cost_environments import ENV_ID
 from trpo.config.presets import preset_config
-from trpo.point_circle import ENV_ID
 from trpo.rollout.evaluation import evaluate
 from trpo.training.progress import Progress
 from trpo.training.trainer import Trainer
@@ -34,6 +34,8 @@ ALGORITHMS: dict[str, dict[str, Any]] = {
     "CPO to an upper bound": {"cost_standard_errors": 2.0},
     "TRPO": {"cost_limit": UNREACHED},
 }
+# Whole episodes, so that each batch has costs.
+BATCH = {"num_envs": 16, "rollout_steps": 100}
 COLORS = dict(zip(ALGORITHMS, ("tab:blue", "tab:green", "tab:orange"), strict=True))
 LINES = {"torch": "-", "jax": "--"}
 EPISODES = 100
@@ -84,7 +86,7 @@ def train(arguments: Arguments, run: tuple[str, str, int]) -> tuple[list[Row], R
     """One run's rows, and its final policy's."""
     algorithm, backend, seed = run
     limit = arguments.cost_limit
-    settings: dict[str, Any] = {"cost_limit": limit} | ALGORITHMS[algorithm]
+    settings: dict[str, Any] = BATCH | {"cost_limit": limit} | ALGORITHMS[algorithm]
     config = preset_config(
         arguments.env,
         backend=backend,

@@ -1,14 +1,12 @@
-"""The environments with costs that come with the package."""
+"""The example's environments with costs."""
 
 import gymnasium
 import numpy as np
 import pytest
 from gymnasium.utils.env_checker import check_env
 
-from trpo.config.presets import preset_for
+from examples.cost_environments import ENV_ID, LIMITS, STEPS
 from trpo.environments.make import make_environment
-from trpo.point_circle import ENV_ID, STEPS
-from trpo.speed_limit import LIMITS
 
 
 def play(policy, seed=0):
@@ -82,6 +80,4 @@ def test_runners_have_a_speed_limit():
     # It falls forward, slowly at first.
     assert [info["cost"] for info in found] == [0.0] * 8 + [1.0] * 4
     assert [info["x_velocity"] > limit for info in found] == [False] * 8 + [True] * 4
-    assert preset_for(env_id) == preset_for("Hopper-v5")
     assert gymnasium.make(env_id).spec.id == env_id
-    assert preset_for(ENV_ID).name == "pointcircle"

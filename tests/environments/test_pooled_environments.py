@@ -160,7 +160,7 @@ def test_the_command_trains_and_evaluates_in_gymnasiums_environment(tmp_path, ca
 
 def test_what_it_can_not_serve_is_refused(monkeypatch):
     with pytest.raises(ValueError, match="an environment that EnvPool has"):
-        pool("trpo/PointCircle-v0", 2)
+        pool("phys2d/CartPole-v1", 2)
     like = make_environment("CartPole-v1", seed=0)
     like.observation_space = gymnasium.spaces.Box(-1.0, 1.0, (3,))
     with pytest.raises(ValueError, match=r"observations of CartPole-v1 to be"):

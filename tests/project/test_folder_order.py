@@ -34,9 +34,8 @@ ORDER = {
 # top of a package, and may import all of it.
 FLAT = {
     "trpo": {
-        "chunks", "launchers", "point_circle", "rank_run", "rank_training",
-        "rank_watch", "ranks", "rendezvous", "run_pool", "run_process", "speed_limit",
-        "sweep_worker",
+        "chunks", "launchers", "rank_run", "rank_training", "rank_watch", "ranks",
+        "rendezvous", "run_pool", "run_process", "sweep_worker",
     },
     "trpo_jax": {
         "lbfgs", "preconditioned_cg", "preconditioner", "sharded_update", "step_memory",
@@ -83,7 +82,7 @@ def picture() -> str:
             lines.append(f"  {folder + '/':15}{first[0].lower()}{first[1:]}")
     lines += [
         f"{'tests/':17}tests of one package at a time, in folders like its own",
-        f"{'examples/':17}networks and callbacks of your own; tests run them",
+        f"{'examples/':17}networks, callbacks, environments; tests run them",
         "```",
     ]
     return "\n".join(lines)

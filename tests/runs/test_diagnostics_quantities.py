@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from examples.cost_environments import ENV_ID
 from tests.support.agents import BACKENDS, make_agent
 from trpo.config.presets import preset_config
 from trpo.config.run import TrainConfig
@@ -180,7 +181,7 @@ def test_the_residual_is_in_the_unit_of_its_tolerance(backend):
 
 def test_returns_and_costs_are_means_of_the_last_hundred_raw_episodes():
     config = preset_config(
-        "trpo/PointCircle-v0", backend="torch", num_envs=8, rollout_steps=500,
+        ENV_ID, backend="torch", num_envs=8, rollout_steps=500,
         total_steps=12_000, cost_limit=20.0, value_epochs=1, cg_iters=1, seed=1,
         policy_layer_sizes=(4,), critic_layer_sizes=(4,),
     )  # fmt: skip

@@ -1,18 +1,19 @@
 """Training with a limit on costs, from environment to evaluation."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 import tests.support.cost_environments  # noqa: F401  (registers TrpoTest/…)
+from examples.cost_environments import ENV_ID
 from tests.support.agents import BACKENDS
 from tests.support.training_runs import assert_resumes_exactly
 from trpo.cli.main import main
 from trpo.config.presets import preset_config
 from trpo.data.report import StepKind
 from trpo.environments.step_costs import CostError
-from trpo.point_circle import ENV_ID
 from trpo.runs.curves import COST_PANEL, load_runs, panels_of, points
 from trpo.runs.curves_figure import draw
 from trpo.runs.directory import load_agent
@@ -21,6 +22,7 @@ from trpo.training.costs import COST_COLUMNS, CostTraining
 from trpo.training.trainer import Trainer
 
 
+EXAMPLE = str(Path(__file__).parents[2] / "examples" / "cost_environments.py")
 SETTINGS = {
     "num_envs": 4, "rollout_steps": 60, "policy_layer_sizes": (8,),
     "critic_layer_sizes": (8,), "value_epochs": 2, "eval_episodes": 0,
@@ -159,13 +161,14 @@ def test_one_command_trains_and_another_says_the_cost(tmp_path, capsys):
         "--total-steps=1200", "--eval-episodes=2", "--policy-layer-sizes", "8",
         "--critic-layer-sizes", "8",
     ]  # fmt: skip
-    assert main(["train", ENV_ID, f"--run-dir={directory}", *options]) == 0
+    module = f"--module={EXAMPLE}"
+    assert main(["train", ENV_ID, f"--run-dir={directory}", module, *options]) == 0
     assert "cost" in capsys.readouterr().out
     rows = read_metrics(directory / "metrics.csv")
     assert set(COST_COLUMNS) <= set(rows[-1])
     saved = json.loads((directory / "evaluation.json").read_text())
     assert len(saved["costs"]) == 2
-    assert main(["evaluate", str(directory), "--episodes=2"]) == 0
+    assert main(["evaluate", str(directory), "--episodes=2", module]) == 0
     assert f"cost {saved['mean_cost']:.2f} ±" in capsys.readouterr().out
     # Its plot has the cost with its limit.
     (loaded,) = load_runs([directory])
@@ -176,7 +179,7 @@ def test_one_command_trains_and_another_says_the_cost(tmp_path, capsys):
     titles = [axes.get_title() for axes in draw(load_runs([directory])).axes]
     assert "episode cost" in titles
     # The other backend's agent goes on from it.
-    agent, _ = load_agent(directory, backend="jax")
+    agent, _ = load_agent(directory, backend="jax", modules=[EXAMPLE])
     assert type(agent).__name__ == "ConstrainedTRPOAgent"
 
 

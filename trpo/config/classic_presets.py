@@ -131,17 +131,6 @@ CARTPOLE_FUNCTIONAL = Preset(
     CARTPOLE.settings | {"total_steps": Setting(200_000, "seconds when compiled")},
 )
 
-POINT_CIRCLE = Preset(
-    "pointcircle",
-    "trpo/PointCircle-v0; set --cost-limit, 20 for example",
-    {
-        "num_envs": Setting(16, "sampling is faster with more environments per step"),
-        "rollout_steps": Setting(100, "whole episodes, so that each batch has costs"),
-        **DEFAULT.settings,
-    },
-)
-# Of environments that come with this package; the training study has the others.
-OF_THIS_PACKAGE = {"trpo/PointCircle-v0": POINT_CIRCLE}
 BY_ENVIRONMENT = {
     "HalfCheetah-v5": HALF_CHEETAH,
     "Hopper-v5": HOPPER,

@@ -9,13 +9,11 @@ from trpo.config.callbacks import CallbackConfig
 from trpo.config.classic_presets import (
     BY_ENVIRONMENT,
     DEFAULT,
-    OF_THIS_PACKAGE,
     PENDULUM,
 )
 from trpo.config.mujoco_presets import MUJOCO
 from trpo.config.preset import Preset, Setting
 from trpo.config.run import TrainConfig, TRPOConfig
-from trpo.speed_limit import LIMITS
 
 
 __all__ = [
@@ -36,8 +34,7 @@ BY_MODULE = {"gymnasium.envs.mujoco": MUJOCO}
 
 def all_presets() -> dict[str, Preset]:
     """Every preset by name."""
-    for_environments = (*BY_ENVIRONMENT.values(), *OF_THIS_PACKAGE.values())
-    presets = (*for_environments, *BY_MODULE.values(), DEFAULT)
+    presets = (*BY_ENVIRONMENT.values(), *BY_MODULE.values(), DEFAULT)
     return {preset.name: preset for preset in presets}
 
 
@@ -57,11 +54,8 @@ def find_preset(name: str) -> Preset:
 
 def preset_for(env_id: str) -> Preset:
     """The preset of an environment, of its family, or the default; never fails."""
-    # A speed limit changes neither rewards nor dynamics.
-    env_id, _ = LIMITS.get(env_id, (env_id, None))
-    for table in (BY_ENVIRONMENT, OF_THIS_PACKAGE):
-        if env_id in table:
-            return table[env_id]
+    if env_id in BY_ENVIRONMENT:
+        return BY_ENVIRONMENT[env_id]
     spec = gymnasium.registry.get(env_id)
     entry_point = str(spec.entry_point) if spec is not None else ""
     for module, preset in BY_MODULE.items():

@@ -1,29 +1,10 @@
-"""Ids that Gymnasium does not know: environments with costs, and Brax and Playground.
+"""Ids that Gymnasium does not know: those of Brax and of MuJoCo Playground.
 
-The environments with costs come with this package. `brax/ant` and
-`playground/CartpoleBalance` are registered when a configuration names them.
+`brax/ant` and `playground/CartpoleBalance` are registered when a configuration names
+them.
 """
 
 import gymnasium
-
-from trpo import point_circle, speed_limit
-
-
-def register_cost_environments() -> None:
-    """Register them once; Gymnasium imports nothing of them before they are made."""
-    if point_circle.ENV_ID in gymnasium.registry:
-        return
-    gymnasium.register(
-        point_circle.ENV_ID,
-        entry_point="trpo.point_circle:PointCircle",
-        max_episode_steps=point_circle.STEPS,
-    )
-    for env_id, (base, limit) in speed_limit.LIMITS.items():
-        gymnasium.register(
-            env_id,
-            entry_point="trpo.speed_limit:make_speed_limited",
-            kwargs={"base": base, "limit": limit},
-        )
 
 
 LIBRARIES = ("brax", "playground")

@@ -14,15 +14,12 @@ from trpo.common.random_streams import Purpose
 from trpo.common.user_modules import import_modules
 from trpo.environments.environment_worker import CONSTRUCTOR, EnvironmentWorkerError
 from trpo.environments.envpool_vector import PooledVectorEnv
-from trpo.environments.ids import register_cost_environments, register_physics
+from trpo.environments.ids import register_physics
 from trpo.environments.ray_workers import RayWorkers
 from trpo.environments.seeded import SeededEpisodes
 from trpo.environments.sync_vector import LeanVectorEnv
 from trpo.environments.worker_vector import WorkerVectorEnv
 from trpo.spaces.observations import flattened
-
-
-register_cost_environments()
 
 
 class UnknownEnvironmentError(ValueError):

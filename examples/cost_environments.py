@@ -1,4 +1,10 @@
-"""A point mass that is paid for circling fast, and charged for leaving a corridor."""
+r"""Environments with costs: a point mass that circles, MuJoCo's runners at a limit.
+
+    trpo train trpo/PointCircle-v0 --module examples/cost_environments.py \\
+        --num-envs 16 --rollout-steps 100 --cost-limit 20 --cost-standard-errors 2
+
+Importing it registers them.
+"""
 
 import math
 from typing import Any
@@ -19,6 +25,16 @@ WALL = 0.5
 START = 0.1
 # Drag bounds the speed by FORCE / DRAG, and so the way of an episode.
 FARTHEST = np.array([31.0, 31.0, 3.0, 3.0], dtype=np.float32)
+LIMITS = {
+    "trpo/HalfCheetahVelocity-v0": ("HalfCheetah-v5", 3.2096),
+    "trpo/HopperVelocity-v0": ("Hopper-v5", 0.7402),
+    "trpo/Walker2dVelocity-v0": ("Walker2d-v5", 2.3415),
+}
+"""Id -> the environment, and the speed in metres per second above which a step costs 1.
+
+Half of what unconstrained agents reach, as in Safety-Gymnasium (Ji et al. 2023,
+"Safety-Gymnasium: A Unified Safe Reinforcement Learning Benchmark").
+"""
 
 
 class PointCircle(gymnasium.Env):
@@ -65,3 +81,35 @@ class PointCircle(gymnasium.Env):
 
     def _obs(self) -> np.ndarray:
         return np.array(self._state, dtype=np.float32)
+
+
+class SpeedLimit(gymnasium.Wrapper):
+    """Adds `info["cost"]`: 1 where the torso's forward speed exceeds the limit, else 0.
+
+    Args:
+        env: Environment whose infos have `x_velocity`.
+        limit: Metres per second.
+    """
+
+    def __init__(self, env: gymnasium.Env, limit: float) -> None:
+        super().__init__(env)
+        self._limit = limit
+
+    def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
+        """One step of the environment, with its cost."""
+        obs, reward, terminated, truncated, info = self.env.step(action)
+        cost = float(info["x_velocity"] > self._limit)
+        return obs, reward, terminated, truncated, {**info, "cost": cost}
+
+
+def make_speed_limited(base: str, limit: float, **options: Any) -> gymnasium.Env:
+    """The environment of id `base` with a speed limit."""
+    return SpeedLimit(gymnasium.make(base, **options), limit)
+
+
+if ENV_ID not in gymnasium.registry:
+    gymnasium.register(ENV_ID, PointCircle, max_episode_steps=STEPS)
+    for env_id, (base, limit) in LIMITS.items():
+        gymnasium.register(
+            env_id, make_speed_limited, kwargs={"base": base, "limit": limit}
+        )
