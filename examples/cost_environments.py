@@ -1,6 +1,6 @@
 r"""Environments with costs: a point mass that circles, MuJoCo's runners at a limit.
 
-    trpo train trpo/PointCircle-v0 --module examples/cost_environments.py \\
+    trpo train trpo/PointCircle-v0 --module examples/cost_environments.py \
         --num-envs 16 --rollout-steps 100 --cost-limit 20 --cost-standard-errors 2
 
 Importing it registers them.
