@@ -1,0 +1,30 @@
+"""The count of code lines, and that the product stays within it."""
+
+from tests.project.code_lines import PRODUCT, by_folder, code_lines
+
+
+MODULE = '''"""Docstring,
+of two lines."""
+
+# A comment.
+import math  # one
+
+
+def area(
+    radius: float,
+) -> float:
+    """Docstring."""
+    text = """two
+lines"""
+    return math.pi * radius**2, text
+'''
+LIMIT = 18_906
+"""Less is better: lower it with the code, and raise it for nothing but a capability."""
+
+
+def test_blank_lines_comments_and_docstrings_are_none():
+    assert code_lines(MODULE) == 7
+
+
+def test_the_product_stays_within_its_limit():
+    assert sum(by_folder(package).total() for package in PRODUCT) <= LIMIT
