@@ -3,6 +3,7 @@
 Each backend's `TRPOAgent` derives from `AgentBase` and supplies the pure parts.
 """
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any, Self
@@ -96,36 +97,23 @@ class AgentBase(AgentState):
         optimizer_type: str = "adam",
         sgd_momentum: float = 0.9,
         *,
-        initialization: str = "orthogonal",
-        initial_log_std: float = 0.0,
         dtype: str = "float32",
         seed: int = 0,
         normalize_observations: bool = False,
         observation_clip: float = 10.0,
         distribution: str = GAUSSIAN,
         action_sizes: Sequence[int] = (),
-        share_encoder: bool = False,
-        recurrent: str = NONE,
-        recurrent_size: int = 64,
         images: Sequence[Image] = (),
         policy_network: Any = None,
         value_network: Any = None,
         **options: Any,
     ) -> None:
         require_count("obs_dim", obs_dim)
-        self.head = Head(act_dim, distribution, tuple(action_sizes))
-        require_seed(seed)
-        require_positive("observation_clip", observation_clip)
-        self.obs_dim, self.act_dim, self.seed = int(obs_dim), int(act_dim), int(seed)
-        low, high = action_bounds(action_low, action_high, act_dim)
-        self.head.check_bounds(low, high)
-        self.action_low, self.action_high = low, high
-        self.config = TRPOConfig(
+        head = Head(act_dim, distribution, tuple(action_sizes))
+        bounds = action_bounds(action_low, action_high, act_dim)
+        config = TRPOConfig(
             policy_layer_sizes=policy_layer_sizes,  # pyright: ignore[reportArgumentType]
             critic_layer_sizes=critic_layer_sizes,  # pyright: ignore[reportArgumentType]
-            share_encoder=share_encoder,
-            recurrent=recurrent,  # pyright: ignore[reportArgumentType]
-            recurrent_size=recurrent_size,
             gamma=gamma,
             gae_lambda=gae_lambda,
             target_kl=target_kl,
@@ -140,45 +128,100 @@ class AgentBase(AgentState):
             normalize_advantages=normalize_advantages,
             optimizer_type=optimizer_type,  # pyright: ignore[reportArgumentType]
             sgd_momentum=sgd_momentum,
-            policy_distribution=self.head.of_reals,  # pyright: ignore[reportArgumentType]
-            initialization=initialization,  # pyright: ignore[reportArgumentType]
-            initial_log_std=initial_log_std,
+            policy_distribution=head.of_reals,  # pyright: ignore[reportArgumentType]
             dtype=dtype,  # pyright: ignore[reportArgumentType]
             **options,
         )
-        self.custom_networks = CustomNetworks(policy_network, value_network)
-        self.custom_networks.require_unshared(share_encoder)
-        self.dtype = np.dtype(dtype)
-        self.spec = PolicySpec(
-            self.obs_dim, self.head, low, high, (self.act_dim,), self.dtype,
+        spec = PolicySpec(
+            int(obs_dim), head, *bounds, (act_dim,), np.dtype(dtype),
             images=tuple(images),
         )  # fmt: skip
+        self._begin(
+            spec, config, device, seed, normalize_observations, observation_clip,
+            CustomNetworks(policy_network, value_network),
+        )  # fmt: skip
+
+    @classmethod
+    def from_config(
+        cls,
+        spec: PolicySpec,
+        config: TRPOConfig,
+        device: Any = "cpu",
+        *,
+        seed: int = 0,
+        normalize_observations: bool = False,
+        observation_clip: float = 10.0,
+        policy_network: Any = None,
+        value_network: Any = None,
+    ) -> Self:
+        """An agent of hyperparameters that are a configuration already.
+
+        Args:
+            spec: Sizes and bounds, as `trpo.spaces.spaces.policy_spec` makes them.
+            config: Hyperparameters; the distribution is the spec's.
+            device: As in the constructor, like all that follow.
+            seed: Likewise.
+            normalize_observations: Likewise.
+            observation_clip: Likewise.
+            policy_network: Likewise.
+            value_network: Likewise.
+
+        Raises:
+            ValueError: an argument is out of range, or another class has this kind of
+                network or update.
+        """
+        agent = cls.__new__(cls)
+        distribution = spec.head.of_reals
+        config = dataclasses.replace(config, policy_distribution=distribution)  # pyright: ignore[reportArgumentType]
+        agent._begin(
+            spec, config, device, seed, normalize_observations, observation_clip,
+            CustomNetworks(policy_network, value_network),
+        )  # fmt: skip
+        return agent
+
+    def _begin(
+        self,
+        spec: PolicySpec,
+        config: TRPOConfig,
+        device: Any,
+        seed: int,
+        normalize_observations: bool,
+        observation_clip: float,
+        networks: CustomNetworks,
+    ) -> None:
+        require_seed(seed)
+        require_positive("observation_clip", observation_clip)
+        self.spec, self.config, self.seed = spec, config, int(seed)
+        self.head, self.obs_dim, self.act_dim = spec.head, spec.obs_dim, spec.act_dim
+        self.action_low, self.action_high = spec.action_low, spec.action_high
+        self.head.check_bounds(self.action_low, self.action_high)
+        self.custom_networks, self.dtype = networks, np.dtype(config.dtype)
+        networks.require_unshared(config.share_encoder)
         self._require_kind()
         self._action_stream = RandomStream(self.seed, Purpose.ACTION)
         self._minibatch_stream = RandomStream(self.seed, Purpose.MINIBATCH)
         self._action_draws = self._minibatch_draws = 0
-        self.architecture = self._architecture(tuple(images))
-        plain = policy_network is None and recurrent == NONE
-        require_step_options(self.config, self.architecture.by_hand and plain)
+        self.architecture = self._architecture(spec.images)
+        plain = networks.policy is None and config.recurrent == NONE
+        require_step_options(config, self.architecture.by_hand and plain)
         self.observation_normalizer = None
         parts = self.architecture.vector_parts(self.obs_dim)
         if normalize_observations and parts:
             columns = np.arange(self.obs_dim)
+            normalized = np.concatenate([columns[part] for part in parts])
             self.observation_normalizer = ObservationNormalizer(
-                self.obs_dim,
-                observation_clip,
-                np.concatenate([columns[part] for part in parts]) if images else None,
+                self.obs_dim, observation_clip, normalized if spec.images else None
             )
         weights = initial_weights(
             obs_dim=self.obs_dim, head=self.head,
-            policy_layer_sizes=self.config.policy_layer_sizes,
-            critic_layer_sizes=self.config.critic_layer_sizes,
-            initial_log_std=initial_log_std,
-            initialization=initialization,  # pyright: ignore[reportArgumentType]
+            policy_layer_sizes=config.policy_layer_sizes,
+            critic_layer_sizes=config.critic_layer_sizes,
+            initial_log_std=config.initial_log_std,
+            initialization=config.initialization,
             architecture=self.architecture,
-            share_encoder=share_encoder,
-            recurrent=recurrent,  # pyright: ignore[reportArgumentType]
-            recurrent_size=recurrent_size,
+            share_encoder=config.share_encoder,
+            recurrent=config.recurrent,
+            recurrent_size=config.recurrent_size,
             seed=self.seed,
         )  # fmt: skip
         self._build(device, {name: a.astype(self.dtype) for name, a in weights.items()})

@@ -1,6 +1,5 @@
 """Loads a backend when it is asked for, and says how to install a missing one."""
 
-import dataclasses
 import importlib
 from types import ModuleType
 from typing import Any, get_args
@@ -61,9 +60,6 @@ def make_agent(  # noqa: ANN201
         ValueError: an argument is out of range, or there is no such device.
         MissingBackendError: the framework is not installed.
     """
-    hyperparameters = dataclasses.asdict(config.agent)
-    # The spec's head is what that and the action space have made.
-    del hyperparameters["policy_distribution"]
     if config.deterministic:
         set_deterministic_flags()
     module = load_backend(config.backend)
@@ -74,21 +70,13 @@ def make_agent(  # noqa: ANN201
         kind = "RecurrentTRPOAgent"
     elif config.agent.cost_limit is not None:
         kind = "ConstrainedTRPOAgent"
-    agent = getattr(module, kind)(
-        spec.obs_dim,
-        spec.act_dim,
-        spec.action_low,
-        spec.action_high,
+    return getattr(module, kind).from_config(
+        spec,
+        config.agent,
         config.device,
         seed=config.seed,
         normalize_observations=config.normalize_observations,
         observation_clip=config.observation_clip,
-        distribution=spec.head.distribution,
-        action_sizes=spec.head.action_sizes,
-        images=spec.images,
         policy_network=policy_network,
         value_network=value_network,
-        **hyperparameters,
     )
-    agent.spec = spec
-    return agent
