@@ -114,57 +114,39 @@ class AgentBase(AgentState):
         config = TRPOConfig(
             policy_layer_sizes=policy_layer_sizes,  # pyright: ignore[reportArgumentType]
             critic_layer_sizes=critic_layer_sizes,  # pyright: ignore[reportArgumentType]
-            gamma=gamma,
-            gae_lambda=gae_lambda,
-            target_kl=target_kl,
-            cg_iters=cg_iters,
-            cg_damping=cg_damping,
-            backtrack_coeff=backtrack_coeff,
-            backtrack_iters=backtrack_iters,
-            value_lr=value_lr,
-            value_epochs=value_epochs,
-            value_minibatch_size=value_minibatch_size,
-            max_grad_norm=max_grad_norm,
+            gamma=gamma, gae_lambda=gae_lambda, target_kl=target_kl,
+            cg_iters=cg_iters, cg_damping=cg_damping,
+            backtrack_coeff=backtrack_coeff, backtrack_iters=backtrack_iters,
+            value_lr=value_lr, value_epochs=value_epochs,
+            value_minibatch_size=value_minibatch_size, max_grad_norm=max_grad_norm,
             normalize_advantages=normalize_advantages,
             optimizer_type=optimizer_type,  # pyright: ignore[reportArgumentType]
             sgd_momentum=sgd_momentum,
             policy_distribution=head.of_reals,  # pyright: ignore[reportArgumentType]
             dtype=dtype,  # pyright: ignore[reportArgumentType]
             **options,
-        )
+        )  # fmt: skip
         spec = PolicySpec(
             int(obs_dim), head, *bounds, (act_dim,), np.dtype(dtype),
             images=tuple(images),
         )  # fmt: skip
         self._begin(
             spec, config, device, seed, normalize_observations, observation_clip,
-            CustomNetworks(policy_network, value_network),
+            policy_network, value_network,
         )  # fmt: skip
 
     @classmethod
     def from_config(
-        cls,
-        spec: PolicySpec,
-        config: TRPOConfig,
-        device: Any = "cpu",
-        *,
-        seed: int = 0,
-        normalize_observations: bool = False,
-        observation_clip: float = 10.0,
-        policy_network: Any = None,
-        value_network: Any = None,
+        cls, spec: PolicySpec, config: TRPOConfig, device: Any = "cpu", **others: Any
     ) -> Self:
         """An agent of hyperparameters that are a configuration already.
 
         Args:
             spec: Sizes and bounds, as `trpo.spaces.spaces.policy_spec` makes them.
             config: Hyperparameters; the distribution is the spec's.
-            device: As in the constructor, like all that follow.
-            seed: Likewise.
-            normalize_observations: Likewise.
-            observation_clip: Likewise.
-            policy_network: Likewise.
-            value_network: Likewise.
+            device: As in the constructor.
+            others: `seed`, `normalize_observations`, `observation_clip`,
+                `policy_network` and `value_network`, likewise.
 
         Raises:
             ValueError: an argument is out of range, or another class has this kind of
@@ -173,10 +155,7 @@ class AgentBase(AgentState):
         agent = cls.__new__(cls)
         distribution = spec.head.of_reals
         config = dataclasses.replace(config, policy_distribution=distribution)  # pyright: ignore[reportArgumentType]
-        agent._begin(
-            spec, config, device, seed, normalize_observations, observation_clip,
-            CustomNetworks(policy_network, value_network),
-        )  # fmt: skip
+        agent._begin(spec, config, device, **others)
         return agent
 
     def _begin(
@@ -184,10 +163,11 @@ class AgentBase(AgentState):
         spec: PolicySpec,
         config: TRPOConfig,
         device: Any,
-        seed: int,
-        normalize_observations: bool,
-        observation_clip: float,
-        networks: CustomNetworks,
+        seed: int = 0,
+        normalize_observations: bool = False,
+        observation_clip: float = 10.0,
+        policy_network: Any = None,
+        value_network: Any = None,
     ) -> None:
         require_seed(seed)
         require_positive("observation_clip", observation_clip)
@@ -195,14 +175,15 @@ class AgentBase(AgentState):
         self.head, self.obs_dim, self.act_dim = spec.head, spec.obs_dim, spec.act_dim
         self.action_low, self.action_high = spec.action_low, spec.action_high
         self.head.check_bounds(self.action_low, self.action_high)
-        self.custom_networks, self.dtype = networks, np.dtype(config.dtype)
-        networks.require_unshared(config.share_encoder)
+        self.dtype = np.dtype(config.dtype)
+        self.custom_networks = CustomNetworks(policy_network, value_network)
+        self.custom_networks.require_unshared(config.share_encoder)
         self._require_kind()
         self._action_stream = RandomStream(self.seed, Purpose.ACTION)
         self._minibatch_stream = RandomStream(self.seed, Purpose.MINIBATCH)
         self._action_draws = self._minibatch_draws = 0
         self.architecture = self._architecture(spec.images)
-        plain = networks.policy is None and config.recurrent == NONE
+        plain = policy_network is None and config.recurrent == NONE
         require_step_options(config, self.architecture.by_hand and plain)
         self.observation_normalizer = None
         parts = self.architecture.vector_parts(self.obs_dim)
