@@ -35,8 +35,8 @@ class BackendHooks(abc.ABC):
         """A framework's array as a NumPy array on the host."""
 
     @abc.abstractmethod
-    def _all_finite(self, array: Any) -> bool:
-        """Whether every entry of a native array is finite."""
+    def _all_finite(self, arrays: list[Any]) -> bool:
+        """Whether every entry of all native arrays is finite."""
 
     @abc.abstractmethod
     def _forward(

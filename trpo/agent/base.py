@@ -407,23 +407,37 @@ class AgentBase(AgentState):
         self.head.check_mask(name, mask)
         return self._to_native(mask.astype(self.dtype))
 
-    def _checked_rows(self, name: str, array: Any, rows: int, width: int) -> Any:
-        """`array` as native [rows, width] in the agent's dtype.
+    def _checked_fields(
+        self, arrays: Mapping[str, Any], rows: int, widths: Mapping[str, int]
+    ) -> dict[str, Any]:
+        """Fields of a batch as native [rows, width] in the agent's dtype.
+
+        Args:
+            arrays: By the field's name.
+            rows: Samples.
+            widths: Field -> its width, if that is not 1.
 
         Raises:
-            ValueError: it has another shape, or is not finite in that dtype.
+            ValueError: one has another shape, or is not finite in that dtype.
         """
-        array = array if self._is_native(array) else real_array(name, array)
-        array = as_rows(name, array, rows, width=width)
-        if isinstance(array, np.ndarray):
-            with np.errstate(over="ignore"):
-                array = array.astype(self.dtype, copy=False)
-            # After the cast, which may overflow.
-            require_finite(name, array)
-        native = self._to_native(array)
-        if not (isinstance(array, np.ndarray) or self._all_finite(native)):
-            require_finite(name, self._to_numpy(native))
-        return native
+        checked, on_device = {}, {}
+        for field, array in arrays.items():
+            name, native = f"batch['{field}']", self._is_native(array)
+            array = array if native else real_array(name, array)
+            array = as_rows(name, array, rows, width=widths.get(field, 1))
+            if not native:
+                with np.errstate(over="ignore"):
+                    array = array.astype(self.dtype, copy=False)
+                # After the cast, which may overflow.
+                require_finite(name, array)
+            checked[field] = self._to_native(array)
+            if native:
+                on_device[name] = checked[field]
+        # One answer for all crosses to the host.
+        if not self._all_finite(list(on_device.values())):
+            for name, array in on_device.items():
+                require_finite(name, self._to_numpy(array))
+        return checked
 
     def _check_batch(self, batch: Mapping[str, Any] | Batch) -> Batch:
         """The batch as native arrays in the agent's dtype, each [N, width]."""
@@ -435,13 +449,7 @@ class AgentBase(AgentState):
             "batch['action_mask']",
         )
         widths = {"obs": self.obs_dim, "actions": self.act_dim}
-        rows = fields["obs"].shape[0]
-        checked = {
-            field: self._checked_rows(
-                f"batch['{field}']", array, rows, widths.get(field, 1)
-            )
-            for field, array in fields.items()
-        }
+        checked = self._checked_fields(fields, fields["obs"].shape[0], widths)
         if self.head.options:
             actions = self._to_numpy(checked["actions"])
             host_mask = None if mask is None else self._to_numpy(mask)

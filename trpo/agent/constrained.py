@@ -84,11 +84,9 @@ class ConstrainedAgentBase(AgentBase):
                 f"`batch`: expected the fields {list(COST_FIELDS)} too, as "
                 f"`cost_limit` is set, got no {missing[0]!r}."
             )
+        columns = {name: batch[name] for name in COST_FIELDS[:2]}
         rows = samples.obs.shape[0]
-        advantages, returns = (
-            self._checked_rows(f"batch['{name}']", batch[name], rows, 1)
-            for name in COST_FIELDS[:2]
-        )
+        advantages, returns = self._checked_fields(columns, rows, {}).values()
         excess = self._checked_excess(batch[COST_FIELDS[2]])
         return ConstrainedBatch.of(samples, Costs(advantages, returns, excess))
 

@@ -145,8 +145,9 @@ class TRPOAgent(AgentBase):
     def _to_numpy(self, array: jax.Array) -> np.ndarray:
         return to_array(array)
 
-    def _all_finite(self, array: jax.Array) -> bool:
-        return bool(jnp.isfinite(array).all())
+    def _all_finite(self, arrays: list[jax.Array]) -> bool:
+        finite = [jnp.isfinite(array).all() for array in arrays]
+        return not finite or bool(jnp.stack(finite).all())
 
     def _forward(
         self, obs: Any, noise: np.ndarray | None, mask: jax.Array | None = None

@@ -126,8 +126,9 @@ class TRPOAgent(AgentBase):
     def _to_numpy(self, array: Tensor) -> np.ndarray:
         return array.detach().cpu().numpy()
 
-    def _all_finite(self, array: Tensor) -> bool:
-        return bool(torch.isfinite(array).all())
+    def _all_finite(self, arrays: list[Tensor]) -> bool:
+        finite = [torch.isfinite(array).all() for array in arrays]
+        return not finite or bool(torch.stack(finite).all())
 
     @torch.no_grad()
     def _forward(
