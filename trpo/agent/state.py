@@ -115,9 +115,15 @@ def check_state(
     """
     require_mapping(state)
     if missing := sorted(set(entries) - set(state)):
-        raise ValueError(f"`state`: expected {missing[0]!r}, got no such name.")
+        raise ValueError(
+            f"`state`: expected every name of this agent's `get_state`, got none "
+            f"called {missing[0]!r}."
+        )
     if unknown := sorted(set(state) - set(entries), key=str):
-        raise ValueError(f"`state`: got {shown(unknown[0])}, which there is not here.")
+        raise ValueError(
+            f"`state`: expected the names of this agent's `get_state` alone, got "
+            f"{shown(unknown[0])} too."
+        )
     return {name: check_entry(state, name, entries[name]) for name in entries}
 
 

@@ -45,7 +45,9 @@ def generalized_advantages(
         }.items()
     }
     if len(set(shapes.values())) != 1 or len(shapes["rewards"]) != 2:
-        raise ValueError(f"Expected five arrays of one shape [T, B], got {shapes}.")
+        raise ValueError(
+            f"`rewards`: expected five arrays of one shape [T, B], got {shapes}."
+        )
     values = np.asarray(values, dtype=np.float64)
     live = ~np.asarray(terminated, dtype=bool)
     going_on = live & ~np.asarray(truncated, dtype=bool)

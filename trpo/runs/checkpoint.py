@@ -379,6 +379,6 @@ def _read_state(folder: Folder, manifest: dict[str, Any]) -> dict[str, np.ndarra
             )
         if not np.isfinite(arrays[name]).all():
             raise CheckpointError(
-                f"{path}: tensor {shown(name)}: has numbers not finite."
+                f"{path}: tensor {shown(name)}: expected finite numbers, got others."
             )
     return arrays

@@ -48,7 +48,7 @@ def parse_sweep(arguments: Sequence[str]) -> dict[str, tuple[float, ...]]:
             sweep[name] = tuple(map(float, texts))
         except ValueError as error:
             raise ValueError(
-                f"`sweep`: expected numbers of {name!r}, parted by commas, got "
+                f"`sweep`: expected numbers of {name!r}, separated by commas, got "
                 f"{','.join(texts)!r}."
             ) from error
         if len(set(sweep[name])) < len(sweep[name]):
