@@ -202,9 +202,7 @@ def _solvers(
         lambda at: fisher_policy(at), theta, damping
     )
     flats["fisher/automatic"] = automatic(inputs["probe"])
-    actions = batch.actions[:: config.fisher_every]
-    precondition = parts.preconditioner(fisher_policy, theta, actions, damping)
-    system = step_parts.LinearSystem(chosen, teacher.b, memory, precondition)
+    system = step_parts.LinearSystem(chosen, teacher.b, memory)
     cg = parts.solver(system, config)
     flats["cg/solution"] = cg.x
     decisions["cg/iterations"] = cg.num_steps

@@ -136,10 +136,7 @@ class _Runner:
         )
         values["fisher/automatic"] = automatic(probe)
         b = self.tensor(teacher.b)
-        actions = self.batch.actions[:: config.fisher_every]
-        precondition = parts.preconditioner(self.fisher_policy, theta, actions, damping)
-        system = step_parts.LinearSystem(chosen, b, memory, precondition)
-        cg = parts.solver(system, config)
+        cg = parts.solver(step_parts.LinearSystem(chosen, b, memory), config)
         values["cg/solution"] = cg.x
         decisions["cg/iterations"] = int(cg.num_steps)
 

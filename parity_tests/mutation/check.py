@@ -27,7 +27,7 @@ CASES = {
     "networks": ("relu", "elu", "gelu", "silu_norm"),
     "critic": ("critic_clipped", "critic_gauss_newton", "critic_lbfgs"),
     "masked": ("masked", "switches_masked"),
-    "step": ("step_options", "natural", "kronecker"),
+    "step": ("step_options", "natural"),
     "continuous": ("trained", "state_std", "state_std_high", "squashed"),
     # Seen by checks of its own.
     "recurrent": (),

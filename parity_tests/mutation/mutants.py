@@ -40,7 +40,7 @@ TORCH = (
     _torch("step length forgets 2", "policy_step/step_parts:scale_to_radius", "torch.sqrt(2.0 * target_kl",
            "torch.sqrt(1.0 * target_kl"),
     _torch("Fisher on a sample of the rows", "policy_step/step:policy_step",
-           "product = parts.curvature(*at, damping)",
+           "product = parts.curvature(fisher_policy or policy, theta, damping)",
            "product = parts.curvature("
            "lambda t: policy(t)._replace(mean=policy(t).mean[::5]), theta, damping)"),
     _torch("log_std not clamped", "distributions/gaussian:clamp_log_std",

@@ -111,10 +111,7 @@ GRID = (
     Case(name="natural", why="no line search; an entropy bonus of choices",
          distribution=CATEGORICAL, action_sizes=(3, 1, 5), masked=True,
          config=(("line_search", "none"), ("entropy_coefficient", 0.05),
-                 ("preconditioner", "diagonal"), ("target_kl", 3.0))),
-    Case(name="kronecker", why="Kronecker-factored blocks for preconditioner",
-         config=(("preconditioner", "kronecker"), ("fisher_every", 2),
-                 ("cg_residual_tol", 1e-4))),
+                 ("target_kl", 3.0))),
 )  # fmt: skip
 
 BY_NAME = {case.name: case for case in GRID}

@@ -139,10 +139,10 @@ def _solver_stages(
     policy, batch = problem.policy(), problem.batch
     at = reference.forward(policy, batch["obs"], noise)
     product = parts._product(problem, policy, at, noise)
-    given = parts.start_and_preconditioner(problem, policy, at, noise)
     count = told.get("cg/iterations")
+    start = parts.start_of(problem)
     cg = parts.conjugate_gradient(
-        product, teacher.b, problem.config, count, noise, *given
+        product, teacher.b, problem.config, count, noise, start
     )
     stages.values["cg/solution"] = cg.x
     stages.decisions["cg/iterations"] = cg.count
@@ -176,8 +176,7 @@ def _update_stages(
     norm, b = parts.unit_gradient(problem, policy, at, noise)
     cg = parts.conjugate_gradient(
         parts._product(problem, policy, at, noise), b, config,
-        told.get("update/cg_iterations"), noise,
-        *parts.start_and_preconditioner(problem, policy, at, noise),
+        told.get("update/cg_iterations"), noise, parts.start_of(problem),
     )  # fmt: skip
     full_step = parts.scaled_step(cg, b, config, noise)
     ratio = parts.surrogate_terms(problem, at, noise).ratio

@@ -101,9 +101,8 @@ def directions(
         norm = float(np.linalg.norm(gradient))
         unit = noise(gradient / norm)
         count = told.get(f"update/{name}_iterations")
-        start, split = parts.start_and_preconditioner(base, policy, at, noise)
-        given = (start if own is base else None, split)
-        cg = parts.conjugate_gradient(product, unit, base.config, count, noise, *given)
+        start = parts.start_of(base) if own is base else None
+        cg = parts.conjugate_gradient(product, unit, base.config, count, noise, start)
         found.append(Direction(norm, unit, cg))
     return found[0], found[1]
 

@@ -10,7 +10,6 @@ from parity_tests.common.canonical import Arrays, flatten, round32
 from parity_tests.reference import networks as reference
 from parity_tests.reference.distributions import of_problem
 from parity_tests.reference.networks import Forward, Network, Noise, exact
-from parity_tests.reference.preconditioner import IDENTITY, Split, split_of
 from trpo.config.run import TRPOConfig
 
 
@@ -48,14 +47,6 @@ def sampled(problem: Any, policy: Network, at: Forward, noise: Noise) -> tuple:
     return reference.forward(policy, kept["obs"], noise), few
 
 
-def start_and_preconditioner(
-    problem: Any, policy: Network, at: Forward, noise: Noise
-) -> tuple:
-    """Start of conjugate gradient, and the factor of its preconditioner."""
-    at, few = sampled(problem, policy, at, noise)
-    return start_of(problem), split_of(few, policy, at, damping_of(problem), noise)
-
-
 class CGRun(NamedTuple):
     """Solution, residual [p], and squared residual after 0, 1, … products."""
 
@@ -72,12 +63,10 @@ def conjugate_gradient(
     count: int | None = None,
     noise: Noise = exact,
     start: np.ndarray | None = None,
-    split: Split = IDENTITY,
 ) -> CGRun:
     """Conjugate gradient; `count` products where that many are told.
 
-    Residuals are orthogonal in exact arithmetic; they are kept so by Gram-Schmidt. With
-    a preconditioner LL' it is that of the unknown L'x, with the matrix L^-1 A L^-T.
+    Residuals are orthogonal in exact arithmetic; they are kept so by Gram-Schmidt.
     """
     x, r, trace = np.zeros_like(b), b.copy(), [b @ b]
     if start is not None:
@@ -85,23 +74,21 @@ def conjugate_gradient(
         if start @ (b + residual) > 0:
             x, r = start, residual
         trace.append(r @ r)
-    r = noise(split.solve(r))
+    r = noise(r)
     p, basis = r.copy(), []
     while len(trace) <= (config.cg_iters if count is None else count):
         if count is None and trace[-1] <= config.cg_residual_tol:
             break
-        direction = split.solve_transposed(p)
-        a_p = product(direction)
-        alpha = noise((r @ r) / (direction @ a_p))
+        a_p = product(p)
+        alpha = noise((r @ r) / (p @ a_p))
         basis.append(r / math.sqrt(r @ r))
         before = r @ r
-        x, r = noise(x + alpha * direction), noise(r - alpha * split.solve(a_p))
+        x, r = noise(x + alpha * p), noise(r - alpha * a_p)
         q = np.stack(basis)
         r = noise(r - (q @ r) @ q)
         p = noise(r + (r @ r) / before * p)
-        residual = split.multiply(r)
-        trace.append(noise(residual @ residual))
-    return CGRun(x, split.multiply(r), np.array(trace), len(trace) - 1)
+        trace.append(noise(r @ r))
+    return CGRun(x, r, np.array(trace), len(trace) - 1)
 
 
 def entropy_bonus(problem: Any, at: Forward, noise: Noise) -> float:

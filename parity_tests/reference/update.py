@@ -21,7 +21,7 @@ from parity_tests.reference.step_options import (
     damping_of,
     entropy_bonus,
     sampled,
-    start_and_preconditioner,
+    start_of,
 )
 
 
@@ -72,8 +72,8 @@ def teach(problem: Problem) -> Teacher:
     full_step = np.zeros_like(b)
     if problem.case.updates:
         product = _product(problem, policy, at, exact)
-        given = start_and_preconditioner(problem, policy, at, exact)
-        cg = conjugate_gradient(product, b, problem.config, None, exact, *given)
+        start = start_of(problem)
+        cg = conjugate_gradient(product, b, problem.config, None, exact, start)
         full_step = scaled_step(cg, b, problem.config, exact)
     teacher = Teacher(*at[:2], *new[:2], b, full_step)
     return Teacher(*(None if a is None else round32(a) for a in teacher))

@@ -47,7 +47,7 @@ def with_costs(batch, excess, seed=1):
 
 # Options of the policy step, together; the rings have them apart.
 OPTIONS = {
-    "cg_warm_start": 0.9, "adaptive_damping": True, "preconditioner": "kronecker",
+    "cg_warm_start": 0.9, "adaptive_damping": True,
     "line_search": "batched", "entropy_coefficient": 0.1,
 }  # fmt: skip
 

@@ -89,7 +89,7 @@ def test_jax_needs_less_memory_for_chunks():
 
 @pytest.mark.parametrize(
     "options",
-    [{"recurrent": "gru"}, {"cost_limit": 1.0}, {"preconditioner": "diagonal"}],
+    [{"recurrent": "gru"}, {"cost_limit": 1.0}],
     ids=lambda options: next(iter(options)),
 )
 def test_chunks_are_refused_where_there_are_none(options):
@@ -99,4 +99,4 @@ def test_chunks_are_refused_where_there_are_none(options):
     config = dataclasses.replace(TRPOConfig(**options), batch_chunk_size=8)
     name = next(iter(options))
     with pytest.raises(ValueError, match=f"`batch_chunk_size`: expected .* {name}"):
-        require_step_options(config, dense=True)
+        require_step_options(config)

@@ -72,7 +72,6 @@ BAD_AGENT = {
     "entropy_coefficient": (-0.01, *NOT_NUMBERS),
     "adaptive_damping": NOT_BOOLS,
     "cg_warm_start": (-0.1, 1.1, *NOT_NUMBERS),
-    "preconditioner": ("jacobi", True, *NOT_CHOICES),
     "line_search": ("backtracking", True, *NOT_CHOICES),
     "dtype": ("float16", "double", *NOT_CHOICES),
     "matmul_precision": ("high", *NOT_CHOICES),

@@ -38,11 +38,11 @@ FLAT = {
         "rendezvous", "run_pool", "run_process", "sweep_worker",
     },
     "trpo_jax": {
-        "lbfgs", "preconditioned_cg", "preconditioner", "sharded_update", "step_memory",
+        "lbfgs", "preconditioned_cg", "sharded_update", "step_memory",
         "value_fitters",
     },
     "trpo_torch": {
-        "lbfgs", "preconditioned_cg", "preconditioner", "products", "step_memory",
+        "lbfgs", "preconditioned_cg", "products", "step_memory",
         "value_fitters",
     },
     "parity_tests": set(),

@@ -39,9 +39,9 @@ KINDS = [
     Kind("sgd without momentum", {"optimizer_type": "sgd", "sgd_momentum": 0.0}),
     Kind("memory", {
         "normalize_observations": True, "cg_warm_start": 0.9, "adaptive_damping": True,
-        "entropy_coefficient": 0.1, "preconditioner": "kronecker", "fisher_every": 3,
+        "entropy_coefficient": 0.1, "fisher_every": 3,
     }),
-    Kind("batched", {"line_search": "batched", "preconditioner": "diagonal"}),
+    Kind("batched", {"line_search": "batched"}),
     Kind("natural", {"line_search": "none", "fisher_product": "kl_hessian"}),
     Kind("gauss newton", {"value_fit": "gauss_newton", "value_loss": "huber"}),
     Kind("lbfgs", {"value_fit": "lbfgs", "value_clip": 0.2}),

@@ -183,8 +183,7 @@ class AgentBase(AgentState):
         self._minibatch_stream = RandomStream(self.seed, Purpose.MINIBATCH)
         self._action_draws = self._minibatch_draws = 0
         self.architecture = self._architecture(spec.images)
-        plain = policy_network is None and config.recurrent == NONE
-        require_step_options(config, self.architecture.by_hand and plain)
+        require_step_options(config)
         self.observation_normalizer = None
         parts = self.architecture.vector_parts(self.obs_dim)
         if normalize_observations and parts:

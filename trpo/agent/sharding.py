@@ -18,7 +18,6 @@ SHARDABLE = {
     "recurrent": ("none",),
     "cost_limit": (None,),
     "fisher_every": (1,),
-    "preconditioner": ("none",),
     "line_search": ("sequential", "none"),
     "value_fit": ("gradient",),
 }

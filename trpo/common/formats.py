@@ -28,7 +28,9 @@ class Removed(NamedTuple):
     reason: str
 
 
-REMOVED: dict[str, Removed] = {}
+REMOVED: dict[str, Removed] = {
+    "preconditioner": Removed("none", "no gain in return or time"),
+}
 """Settings of an agent that format 1 of `config.json` has, and format 2 has not."""
 OTHER_VALUES: dict[str, dict[Any, Any]] = {}
 """Values that format 1 has of a setting that is still there -> what does the same."""

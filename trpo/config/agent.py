@@ -65,10 +65,6 @@ class TRPOConfig:
     """Begin with this share of the last update's solution, in [0, 1], unless 0 is the
     better guess (Martens 2010, section 4.5, takes all; a share, as in Martens and
     Sutskever 2012, lets old directions fade). Costs one product. 0: begin with 0."""
-    preconditioner: Literal["none", "diagonal", "kronecker"] = "none"
-    """Preconditioner of conjugate gradient, for policies of dense layers: "diagonal" or
-    "kronecker" (Martens and Grosse 2015's blocks), both damped; the same solution in
-    fewer products. See `preconditioner.py`."""
     cg_residual_tol: float = 1e-10
     """Conjugate gradient stops when the squared residual of F x = g / |g| is below."""
     backtrack_coeff: float = 0.8
@@ -175,18 +171,10 @@ class TRPOConfig:
                 "`cg_iters`: expected at least 2 with `cg_warm_start`, whose residual "
                 f"takes the first product, got {self.cg_iters}."
             )
-        needs = [
-            name
-            for name, asked in (
-                ("adaptive_damping", self.adaptive_damping),
-                ("preconditioner", self.preconditioner != "none"),
-            )
-            if asked and not self.cg_damping
-        ]
-        if needs:
+        if self.adaptive_damping and not self.cg_damping:
             raise ValueError(
-                f"`cg_damping`: expected a number above 0 with `{needs[0]}`, which "
-                f"multiplies or adds it, got {self.cg_damping}."
+                "`cg_damping`: expected a number above 0 with `adaptive_damping`, "
+                f"which multiplies it, got {self.cg_damping}."
             )
         if self.cost_limit is not None:
             require_between("cost_limit", self.cost_limit, 0.0, math.inf)

@@ -2,23 +2,11 @@
 
 from trpo.config.run import TRPOConfig
 from trpo.data.batch import Batch
-from trpo.spaces.architecture import BY_HAND, NONE
+from trpo.spaces.architecture import NONE
 
 
-def require_step_options(config: TRPOConfig, dense: bool) -> None:
-    """Raise ValueError unless an agent can have the step that is configured.
-
-    Args:
-        config: Of the agent.
-        dense: Whether its policy is a stack of dense layers with derivatives by hand.
-    """
-    if config.preconditioner != "none" and not dense:
-        raise ValueError(
-            "`preconditioner`: expected 'none' for a policy that is no stack of dense "
-            f"layers with {', '.join(BY_HAND)}, got {config.preconditioner!r}: it is "
-            "made of such layers' blocks. Leave it out, or normalisation, images, "
-            "memory and a network of your own."
-        )
+def require_step_options(config: TRPOConfig) -> None:
+    """Raise ValueError unless an agent can have the step that is configured."""
     if config.recurrent != NONE and config.fisher_every > 1:
         raise ValueError(
             "`fisher_every`: expected 1 for a recurrent agent, whose samples are steps "
@@ -31,11 +19,7 @@ def require_step_options(config: TRPOConfig, dense: bool) -> None:
 
 
 def _require_chunkable(config: TRPOConfig) -> None:
-    for name, only in (
-        ("recurrent", NONE),
-        ("cost_limit", None),
-        ("preconditioner", "none"),
-    ):
+    for name, only in (("recurrent", NONE), ("cost_limit", None)):
         if (value := getattr(config, name)) != only:
             raise ValueError(
                 f"`batch_chunk_size`: expected None with {name} = {value!r}, whose "

@@ -29,7 +29,7 @@ LEARNING = frozenset(
     (
         "on_bad_data", "final_target_kl", "final_value_lr", "full_radius_advantage_std",
         "gae_lambda", "target_kl", "cg_iters", "cg_damping", "cg_residual_tol",
-        "preconditioner", "backtrack_coeff", "backtrack_iters", "line_search",
+        "backtrack_coeff", "backtrack_iters", "line_search",
         "value_lr", "value_epochs", "value_minibatch_size", "max_grad_norm",
         "value_loss", "huber_delta", "value_clip", "value_damping", "value_target_kl",
         "normalize_advantages", "fisher_product", "fisher_every", "entropy_coefficient",

@@ -185,26 +185,6 @@ def push_and_pull(
     return jax.lax.scan(add, zeros_of(jax.eval_shape(of_chunk, only)), chunks)[0]
 
 
-def sum_cotangents(
-    layers: Sequence[Layer],
-    inputs: Sequence[jax.Array],
-    cotangent: Float[jax.Array, "n out"],
-    activation: str = "tanh",
-) -> list[jax.Array]:
-    """Cotangents [n, units] of each layer's sums, before its activation.
-
-    Args:
-        layers: The network's.
-        inputs: Of each layer, as `forward` returned them.
-        cotangent: Of the outputs.
-        activation: Of the hidden layers, one of `trpo.spaces.architecture.BY_HAND`.
-    """
-    slope, cotangents = _SLOPES[activation], [cotangent]
-    for i in range(len(layers) - 1, 0, -1):
-        cotangents.insert(0, (cotangents[0] @ layers[i].weight.T) * slope(inputs[i]))
-    return cotangents
-
-
 def _layer_norm(x: jax.Array, scale: jax.Array, shift: jax.Array) -> jax.Array:
     # Not nnx.LayerNorm's default, whose variance is a difference of two means.
     centered = x - x.mean(-1, keepdims=True)

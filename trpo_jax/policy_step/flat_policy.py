@@ -94,51 +94,6 @@ class FlatPolicy:
 
         return product
 
-    def scores(
-        self, theta: Float[jax.Array, " p"], actions: Float[jax.Array, "n act_dim"]
-    ) -> tuple[list[tuple[jax.Array, jax.Array]], jax.Array | None]:
-        """Factors of the scores, each sample's gradient of log-probability.
-
-        Args:
-            theta: Flat parameters.
-            actions: [n, act_dim] taken at the observations.
-
-        Returns:
-            Of each layer its inputs [n, in] and the scores by its sums [n, out]; and
-            the diagonal of the Fisher matrix's block of log_std, which has no other
-            entries: None without a free one.
-        """
-        tree = self._unravel(theta)
-        log_std, layers = tree.get("log_std"), mlp.layers_of(tree)
-        *inputs, outputs = mlp.forward(layers, self._obs, self._activation)
-
-        def total(outputs: jax.Array) -> jax.Array:
-            at = distributions.from_network(self._head, outputs, log_std, self._mask)
-            return distributions.log_prob(at, actions).sum()
-
-        cotangent = jax.grad(total)(outputs)
-        by_sums = mlp.sum_cotangents(layers, inputs, cotangent, self._activation)
-        if log_std is not None:
-            given = (self._head, outputs, log_std, self._mask)
-            push, pull = distributions.jacobian(*given)
-            ones = push(jnp.zeros_like(outputs), jnp.ones_like(log_std))
-            at = distributions.from_network(*given)
-            log_std = pull(distributions.fisher_metric(at, ones))[1]
-        return list(zip(inputs, by_sums, strict=True)), log_std
-
-    def by_layer(
-        self,
-        v: Float[jax.Array, " p"],
-        divisor: jax.Array | float,
-        of_layers: Sequence[Callable[[mlp.Layer], mlp.Layer]],
-    ) -> Float[jax.Array, " p"]:
-        """A function of each layer's part of a vector [p]; log_std's over a divisor."""
-        tree = self._unravel(v)
-        log_std, layers = tree.get("log_std"), mlp.layers_of(tree)
-        pairs = zip(of_layers, layers, strict=True)
-        done = [function(layer) for function, layer in pairs]
-        return _flat(None if log_std is None else log_std / divisor, done)
-
 
 def _flat(log_std: jax.Array | None, layers: Sequence[mlp.Layer]) -> jax.Array:
     """The vector [p] of a tree with these arrays."""

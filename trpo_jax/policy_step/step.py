@@ -111,11 +111,8 @@ def policy_step(
     # solution independent of the advantages' scale.
     b = gradient / jnp.where(grad_norm > 0, grad_norm, 1.0)
     damping = damping_of(config, memory)
-    at = (fisher_policy or policy, theta)
-    actions = batch.actions[:: config.fisher_every]
-    precondition = parts.preconditioner(*at, actions, damping)
-    product = parts.curvature(*at, damping)
-    cg = parts.solver(LinearSystem(product, b, memory, precondition), config)
+    product = parts.curvature(fisher_policy or policy, theta, damping)
+    cg = parts.solver(LinearSystem(product, b, memory), config)
     # x'(F + damping)x without one more product: A x = b - r.
     x_f_x = inner(cg.x, b - cg.residual)
     trouble = trouble_of(grad_norm, cg, x_f_x)

@@ -15,7 +15,6 @@ from trpo.config.run import TRPOConfig
 from trpo_jax.policy_step.fisher import FISHER_PRODUCTS, Product
 from trpo_jax.policy_step.objective import Objective, objective_of
 from trpo_jax.preconditioned_cg import preconditioned_conjugate_gradient
-from trpo_jax.preconditioner import PRECONDITIONERS, Precondition
 from trpo_jax.solvers.conjugate_gradient import CGResult, conjugate_gradient
 from trpo_jax.solvers.line_search import LINE_SEARCHES, LineSearchResult
 from trpo_jax.step_memory import StepMemory
@@ -28,13 +27,11 @@ class LinearSystem(NamedTuple):
         product: v -> (F + damping) v.
         b: [p] gradient over its norm.
         memory: of the step before.
-        precondition: v -> M^-1 v with M near F + damping; None for v.
     """
 
     product: Product
     b: Float[jax.Array, " p"]
     memory: StepMemory
-    precondition: Precondition | None = None
 
 
 class StepParts(NamedTuple):
@@ -43,7 +40,6 @@ class StepParts(NamedTuple):
     Attributes:
         objective: what is improved.
         curvature: (policy, theta, damping) -> product with the damped Fisher matrix.
-        preconditioner: (policy, theta, actions, damping) -> M^-1, or None.
         solver: solves the system of equations for the direction x.
         scaling: (x, x'(F + damping)x, radius) -> the full step.
         search: finds the fraction of the full step that is taken.
@@ -51,7 +47,6 @@ class StepParts(NamedTuple):
 
     objective: Objective
     curvature: Callable[..., Product]
-    preconditioner: Callable[..., Precondition | None]
     solver: Callable[[LinearSystem, TRPOConfig], CGResult]
     scaling: Callable[..., jax.Array]
     search: Callable[..., LineSearchResult]
@@ -59,12 +54,10 @@ class StepParts(NamedTuple):
 
 def step_parts(config: TRPOConfig) -> StepParts:
     """The parts that a configuration asks for."""
-    plain = not config.cg_warm_start and config.preconditioner == "none"
     return StepParts(
         objective=objective_of(config),
         curvature=FISHER_PRODUCTS[config.fisher_product],
-        preconditioner=PRECONDITIONERS[config.preconditioner],
-        solver=solve_plain if plain else solve_preconditioned,
+        solver=solve_from_memory if config.cg_warm_start else solve_plain,
         scaling=scale_to_radius,
         search=LINE_SEARCHES[config.line_search],
     )
@@ -77,8 +70,8 @@ def solve_plain(system: LinearSystem, config: TRPOConfig) -> CGResult:
     )
 
 
-def solve_preconditioned(system: LinearSystem, config: TRPOConfig) -> CGResult:
-    """Conjugate gradient from a share of the last solution, or preconditioned."""
+def solve_from_memory(system: LinearSystem, config: TRPOConfig) -> CGResult:
+    """Conjugate gradient from a share of the last solution."""
     last, share = system.memory.cg_solution, config.cg_warm_start
     return preconditioned_conjugate_gradient(
         system.product,
@@ -86,7 +79,6 @@ def solve_preconditioned(system: LinearSystem, config: TRPOConfig) -> CGResult:
         config.cg_iters,
         config.cg_residual_tol,
         start=None if last is None else share * last,
-        precondition=system.precondition,
     )
 
 

@@ -172,27 +172,6 @@ def pull(
     _put_transposed(sums, gradients)
 
 
-@torch.no_grad()
-def sum_cotangents(
-    layers: Sequence[Layer],
-    inputs: Sequence[Tensor],
-    cotangent: Float[Tensor, "n out"],
-    activation: str = "tanh",
-) -> list[Tensor]:
-    """Cotangents [n, units] of each layer's sums, before its activation.
-
-    Args:
-        layers: The network's.
-        inputs: Of each layer, as `forward` returned them.
-        cotangent: Of the outputs.
-        activation: Of the hidden layers, one of `trpo.spaces.architecture.BY_HAND`.
-    """
-    times_slope, cotangents = _SLOPES[activation], [cotangent]
-    for i in range(len(layers) - 1, 0, -1):
-        cotangents.insert(0, times_slope(cotangents[0] @ layers[i].weight, inputs[i]))
-    return cotangents
-
-
 def _products_of(layers: Sequence[Layer], x: Tensor) -> Products:
     """The products for these layers and the rows of the first one's input."""
     # Asked once: for a small network, asking at each product takes a third longer.

@@ -141,14 +141,8 @@ def constrained_step(
     of_costs = batch._replace(advantages=costs.advantages)
     _, _, cost_gradient = surrogate_and_gradient(policy, theta, of_costs)
     damping = damping_of(config, memory)
-    at = (fisher_policy or policy, theta)
-    actions = batch.actions[:: config.fisher_every]
-    system = LinearSystem(
-        parts.curvature(*at, damping),
-        gradient,
-        memory,
-        parts.preconditioner(*at, actions, damping),
-    )
+    product = parts.curvature(fisher_policy or policy, theta, damping)
+    system = LinearSystem(product, gradient, memory)
     reward = _direction(system, parts, config)
     cost = _direction(system._replace(b=cost_gradient, memory=NO_MEMORY), parts, config)
     dual = _solve(reward, cost, costs.excess, target_kl)

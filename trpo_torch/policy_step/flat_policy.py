@@ -1,7 +1,7 @@
 """A policy as a function of its flat parameters, at fixed observations."""
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -109,48 +109,6 @@ class FlatPolicy:
             found = mlp.record(layers, self._obs, self._activation)
             self._recorded = (theta, theta._version), found
         return found
-
-    def scores(
-        self, theta: Float[Tensor, " p"], actions: Float[Tensor, "n act_dim"]
-    ) -> tuple[list[tuple[Tensor, Tensor]], Tensor | None]:
-        """Factors of the scores, each sample's gradient of log-probability.
-
-        Args:
-            theta: Flat parameters.
-            actions: [n, act_dim] taken at the observations.
-
-        Returns:
-            Of each layer its inputs [n, in] and the scores by its sums [n, out]; and
-            the diagonal of the Fisher matrix's block of log_std, which has no other
-            entries: None without a free one.
-        """
-        log_std, layers = self._unflatten(theta.detach())
-        *inputs, outputs = mlp.forward(layers, self._obs, self._activation)
-        outputs = outputs.detach().requires_grad_()
-        given = (self._head, outputs, log_std, self._mask)
-        at = distributions.from_network(*given)
-        total = distributions.log_prob(at, actions).sum()
-        (cotangent,) = torch.autograd.grad(total, outputs)
-        by_sums = mlp.sum_cotangents(layers, inputs, cotangent, self._activation)
-        if log_std is not None:
-            with torch.no_grad():
-                push, pull = distributions.jacobian(*given)
-                ones = push(torch.zeros_like(outputs), torch.ones_like(log_std))
-                log_std = pull(distributions.fisher_metric(at, ones))[1]
-        return list(zip(inputs, by_sums, strict=True)), log_std
-
-    def by_layer(
-        self,
-        v: Float[Tensor, " p"],
-        divisor: Tensor | float,
-        of_layers: Sequence[Callable[[mlp.Layer], mlp.Layer]],
-    ) -> Float[Tensor, " p"]:
-        """A function of each layer's part of a vector [p]; log_std's over a divisor."""
-        log_std, layers = self._unflatten(v)
-        parts = [] if log_std is None else [log_std / divisor]
-        for function, layer in zip(of_layers, layers, strict=True):
-            parts += function(layer)
-        return torch.cat([part.reshape(-1) for part in parts])
 
     def _unflatten(self, flat: Tensor) -> tuple[Tensor | None, list[mlp.Layer]]:
         """log_std, if there is one, and layers, as views of a vector [p]."""
