@@ -39,7 +39,6 @@ AGENT: dict[str, tuple[Any, ...]] = {
     "policy_layer_sizes": ((1,), (3, 2), (16,)),
     "critic_layer_sizes": ((1,), (3, 2), (16,)),
     "value_minibatch_size": (0, 1, 7, 10**9),
-    "value_clip": (None, 1e-30, 1.0, 1e30),
     "batch_chunk_size": (None, 2, 5, 10**9),
     "backtrack_coeff": (1e-12, 0.5, 0.999),
 }

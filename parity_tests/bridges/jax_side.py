@@ -34,7 +34,7 @@ from trpo_jax.policy_step.flat_policy import flat_policy
 CRITIC_OPTIONS = tuple(
     field.name
     for field in dataclasses.fields(TRPOConfig)
-    if field.name.startswith(("value_", "huber_"))
+    if field.name.startswith("value_")
 )
 
 
@@ -168,8 +168,9 @@ def _of_critic(
     critic, at = critic_function(sizes[0], sizes[1], sizes[3]), inputs["critic"]
     batch, orders = inputs["batch"], jnp.zeros((0, 0), int)
     with precision_of(matmul_precision):
-        fit = critic_fit.sample_regression(critic, at, batch, orders, config)
-        _, gradient = critic_loss.loss_and_gradient(fit, fit.whole)(at)
+        fit = critic_fit.sample_regression(critic, batch, orders, config)
+        samples = critic_loss.Samples(batch.obs, batch.returns)
+        _, gradient = critic_loss.loss_and_gradient(fit, samples)(at)
         clipped = critic_fit.clip_by_norm(gradient, config.max_grad_norm)
         values = critic(at, batch.obs)
     trees = {"critic/gradient": gradient, "critic/clipped_gradient": clipped}

@@ -103,12 +103,13 @@ class _Runner:
 
     def critic_values(self) -> dict[str, Tensor]:
         values = self.critic(self.batch.obs)
-        parameters = [p.detach() for p in self.critic.parameters()]
-        gradient = torch.cat([torch.zeros_like(p).reshape(-1) for p in parameters])
+        theta = torch.cat([p.detach().reshape(-1) for p in self.critic.parameters()])
+        gradient = torch.zeros_like(theta)
         fit = critic_fit.sample_regression(
             self.critic, self.batch, self.problem.orders, self.problem.config
         )
-        critic_loss.loss_and_gradient(fit, gradient)(fit.whole)
+        samples = critic_loss.Samples(self.batch.obs, self.batch.returns)
+        critic_loss.loss_and_gradient(fit, theta, gradient)(samples)
         clipped = gradient.clone()
         critic_fit.clip_by_norm(clipped, self.problem.config.max_grad_norm)
         named = {"critic/gradient": gradient, "critic/clipped_gradient": clipped}

@@ -25,7 +25,6 @@ CASES = {
     "mixed": ("mixed", "mixed_state_std"),
     "images": ("images",),
     "networks": ("relu", "elu", "gelu", "silu_norm"),
-    "critic": ("critic_clipped", "critic_gauss_newton", "critic_lbfgs"),
     "masked": ("masked", "switches_masked"),
     "step": ("step_options", "natural"),
     "continuous": ("trained", "state_std", "state_std_high", "squashed"),
@@ -89,9 +88,7 @@ def _rings(found: dict[str, list[str]], names: tuple[str, ...]) -> None:
 def _checks(found: dict[str, list[str]], frameworks: list[str], group: str) -> None:
     from parity_tests.suite import all_checks as inspection
 
-    left_out = (
-        inspection.OF_OTHERS if group in ("gaussian", "discrete", "critic") else ()
-    )
+    left_out = inspection.OF_OTHERS if group in ("gaussian", "discrete") else ()
     for check in inspection.checks([GOLDEN], frameworks):
         owner = next(
             (g for g, own in inspection.OF_GROUP.items() if check.of in own), ""

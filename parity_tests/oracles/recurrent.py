@@ -96,9 +96,10 @@ def _of_torch(problem: RecurrentProblem) -> Arrays:
     theta = torch.cat([p.detach().reshape(-1) for p in made.policy.parameters()])
     old, before, gradient = torch_update.surrogate_and_gradient(policy, theta, batch)
     fit = torch_fit.sequence_regression(made.critic, batch, ORDERS, made.config)
-    some = torch_fit.of_environments(fit.whole, torch.as_tensor(CHOSEN).long())
-    of_critic = torch.cat([p.detach().reshape(-1) for p in fit.parameters])
-    error = torch_loss.loss_and_gradient(fit, of_critic)(some)
+    some = torch_fit.of_environments(batch, torch.as_tensor(CHOSEN).long())
+    at = torch.cat([p.detach().reshape(-1) for p in made.critic.parameters()])
+    of_critic = torch.empty_like(at)
+    error = torch_loss.loss_and_gradient(fit, at, of_critic)(some)
     found = {
         "outputs": old[0],
         "values": made.critic.values(batch.obs),
@@ -131,9 +132,8 @@ def _of_jax(problem: RecurrentProblem) -> Arrays:
         policy = JaxFunction(functions.policy, unravel, batch.obs, batch.action_mask)
         old, before, gradient = jax_update.surrogate_and_gradient(policy, theta, batch)
         orders = jax.numpy.asarray(ORDERS)
-        given = (functions.critic, critic, batch, orders, made.config)
-        fit = jax_fit.sequence_regression(*given)
-        some = jax_fit.of_environments(fit.whole, jax.numpy.asarray(CHOSEN))
+        fit = jax_fit.sequence_regression(functions.critic, batch, orders, made.config)
+        some = jax_fit.of_environments(batch, jax.numpy.asarray(CHOSEN))
         error, of_critic = jax_loss.loss_and_gradient(fit, some)(critic)
         trees = {"gradient": unravel(gradient), "critic/gradient": of_critic}
         for route, build_product in jax_fisher.FISHER_PRODUCTS.items():

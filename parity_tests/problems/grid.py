@@ -91,16 +91,8 @@ GRID = (
          batch=17, obs_dim=2 + 40 + 1 + 24,
          config=(("activation", "silu"), ("layer_norm", True)),
          images=(Image(2, 5, 4, 2), Image(43, 2, 4, 3, channels_first=True))),
-    Case(name="critic_clipped", why="Huber's loss, clipped, the whole batch at once",
-         config=(("value_loss", "huber"), ("value_clip", 0.02), ("value_epochs", 6),
-                 ("value_lr", 0.03), ("value_minibatch_size", 0))),
-    Case(name="critic_gauss_newton", why="Gauss-Newton steps on a loss of little use",
-         config=(("value_fit", "gauss_newton"), ("value_loss", "huber"),
-                 ("value_clip", 0.2))),
-    # Its steps' lengths are 1/16 to 4.
-    Case(name="critic_lbfgs", why="L-BFGS past kinks", config=(
-        ("value_fit", "lbfgs"), ("value_loss", "huber"), ("huber_delta", 0.1),
-        ("value_clip", 0.5))),
+    Case(name="critic_whole_batch", why="the whole batch at once", config=(
+        ("value_minibatch_size", 0), ("value_epochs", 6), ("value_lr", 0.03))),
     Case(name="large_image", why="three convolutions with strides", batch=5,
          obs_dim=2 * 38 * 37, images=(Image(0, 38, 37, 2),)),
     Case(name="step_options", why="Fisher products on a part, an entropy bonus, old "

@@ -97,7 +97,7 @@ def _distribution_stages(
 def _critic_stages(stages: Stages, problem: Problem, noise: Noise) -> None:
     critic, batch = problem.critic(), problem.batch
     stages.values["value"] = reference.forward(critic, batch["obs"], noise).output
-    gradient = reference_critic.critic_gradient(problem, critic, noise)
+    _, gradient = reference_critic.loss_and_gradient(problem, critic, noise)
     stages.values["critic/gradient"] = gradient
     clipped = noise(reference_critic.clip(gradient, problem.config.max_grad_norm))
     stages.values["critic/clipped_gradient"] = clipped

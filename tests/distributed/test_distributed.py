@@ -53,7 +53,7 @@ def test_a_minibatch_takes_no_more_room_than_its_fullest_part():
 
 @pytest.mark.parametrize(
     ("field", "value"),
-    [("cost_limit", 1.0), ("fisher_every", 2), ("value_fit", "lbfgs"),
+    [("cost_limit", 1.0), ("fisher_every", 2),
      ("line_search", "batched"), ("recurrent", "gru")],
 )  # fmt: skip
 def test_what_is_not_sharded_is_refused(field, value):

@@ -38,12 +38,10 @@ FLAT = {
         "rendezvous", "run_pool", "run_process", "sweep_worker",
     },
     "trpo_jax": {
-        "lbfgs", "preconditioned_cg", "sharded_update", "step_memory",
-        "value_fitters",
+        "preconditioned_cg", "sharded_update", "step_memory",
     },
     "trpo_torch": {
-        "lbfgs", "preconditioned_cg", "products", "step_memory",
-        "value_fitters",
+        "preconditioned_cg", "products", "step_memory",
     },
     "parity_tests": set(),
     "benchmarks": set(),

@@ -43,7 +43,6 @@ REFUSED = {
     "gamma": 0.9,
     "adaptive_damping": True,
     "cg_warm_start": 0.5,
-    "value_fit": "lbfgs",
     "optimizer_type": "sgd",
     "sgd_momentum": 0.5,
     "policy_distribution": "squashed_gaussian",

@@ -43,8 +43,7 @@ KINDS = [
     }),
     Kind("batched", {"line_search": "batched"}),
     Kind("natural", {"line_search": "none", "fisher_product": "kl_hessian"}),
-    Kind("gauss newton", {"value_fit": "gauss_newton", "value_loss": "huber"}),
-    Kind("lbfgs", {"value_fit": "lbfgs", "value_clip": 0.2}),
+    Kind("whole batch", {"value_minibatch_size": 0}),
     Kind("chunks", {"batch_chunk_size": 16, "activation": "elu"}),
     Kind("layer norm", {"layer_norm": True, "activation": "gelu"}),
     Kind("shared encoder", {"share_encoder": True, "activation": "relu"}),
@@ -55,7 +54,7 @@ KINDS = [
     Kind("mixed", {}, MIXED, masked=True),
     Kind("image", {}, spaces.Discrete(3), PIXELS),
     Kind("gru", {"recurrent": "gru", "recurrent_size": 5}),
-    Kind("lstm", {"recurrent": "lstm", "recurrent_size": 5, "value_clip": 0.2}),
+    Kind("lstm", {"recurrent": "lstm", "recurrent_size": 5}),
     Kind("limit", {"cost_limit": 1.0}),
 ]  # fmt: skip
 

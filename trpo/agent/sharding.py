@@ -19,7 +19,6 @@ SHARDABLE = {
     "cost_limit": (None,),
     "fisher_every": (1,),
     "line_search": ("sequential", "none"),
-    "value_fit": ("gradient",),
 }
 
 

@@ -16,7 +16,6 @@ from trpo.common.validation import (
     require_bool,
     require_count,
     require_positive,
-    require_positive_or_none,
 )
 from trpo.config.choices import BOOLS, COUNTS, POSITIVE, RANGES, require_choices
 from trpo.data.batch import Rates
@@ -84,19 +83,6 @@ class TRPOConfig:
     Of a recurrent critic, as many whole sequences as have that many, at least one."""
     max_grad_norm: float = 0.5
     """The critic's gradient is scaled down to this Euclidean norm."""
-    value_loss: Literal["squared_error", "huber"] = "squared_error"
-    """Loss of the critic: "squared_error", or "huber" (linear beyond `huber_delta`)."""
-    huber_delta: float = 1.0
-    """Error, in scaled returns, beyond which "huber" is linear (Huber 1964)."""
-    value_clip: float | None = None
-    """Change of a value beyond which the loss gains nothing (PPO2). None: no bound."""
-    value_fit: Literal["gradient", "gauss_newton", "lbfgs"] = "gradient"
-    """How the critic is fitted: "gradient" (minibatches, `optimizer_type`), or by one
-    step an epoch on the whole batch: "gauss_newton" (GAE, eq. 30) or "lbfgs"."""
-    value_damping: float = 0.1
-    """Damping of "gauss_newton": multiple of the identity added to J'J / N."""
-    value_target_kl: float = 0.01
-    """Radius epsilon of the values' trust region, for "gauss_newton" (GAE, eq. 30)."""
     normalize_advantages: bool = True
     """Subtract mean and divide by population standard deviation, once per batch."""
     optimizer_type: Literal["adam", "sgd"] = "adam"
@@ -158,7 +144,6 @@ class TRPOConfig:
             require_positive(name, getattr(self, name))
         for name, (low, high) in COUNTS.items():
             require_count(name, getattr(self, name), low, high)
-        require_positive_or_none("value_clip", self.value_clip)
         # A chunk of one row would look like what is the same for all rows.
         rows = 2 if self.batch_chunk_size is None else self.batch_chunk_size
         require_count("batch_chunk_size", rows, minimum=2)

@@ -29,9 +29,7 @@ COUNTS = {
 BOOLS = (
     "layer_norm", "share_encoder", "normalize_advantages", "adaptive_damping",
 )  # fmt: skip
-POSITIVE = (
-    "target_kl", "value_lr", "max_grad_norm", "huber_delta", "value_target_kl",
-)  # fmt: skip
+POSITIVE = ("target_kl", "value_lr", "max_grad_norm")
 # Likewise, of numbers.
 RANGES = {
     "gamma": (0.0, 1.0),
@@ -43,7 +41,6 @@ RANGES = {
     "cg_damping": (0.0, math.inf),
     "entropy_coefficient": (0.0, math.inf),
     "cg_warm_start": (0.0, 1.0),
-    "value_damping": (0.0, math.inf),
     "sgd_momentum": (0.0, 1.0),
     "initial_log_std": (-20.0, 2.0),
 }

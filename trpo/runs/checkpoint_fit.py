@@ -31,7 +31,6 @@ LEARNING = frozenset(
         "gae_lambda", "target_kl", "cg_iters", "cg_damping", "cg_residual_tol",
         "backtrack_coeff", "backtrack_iters", "line_search",
         "value_lr", "value_epochs", "value_minibatch_size", "max_grad_norm",
-        "value_loss", "huber_delta", "value_clip", "value_damping", "value_target_kl",
         "normalize_advantages", "fisher_product", "fisher_every", "entropy_coefficient",
         "cost_standard_errors", "cost_lambda",
     )

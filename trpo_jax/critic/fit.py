@@ -1,4 +1,4 @@
-"""The critic's fit to a batch's returns: minibatch descent on the configured loss."""
+"""The critic's fit to a batch's returns: minibatch gradient descent."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -11,18 +11,11 @@ from jaxtyping import Float, Int
 from trpo.agent.sharding import Minibatches
 from trpo.config.run import TRPOConfig
 from trpo.data.batch import Batch
-from trpo_jax.critic.loss import (
-    Part,
-    Regression,
-    Targets,
-    loss_and_gradient,
-    value_loss,
-)
+from trpo_jax.critic.loss import Regression, Samples, loss_and_gradient
 from trpo_jax.devices import reduction
 from trpo_jax.devices.chunked import in_chunks
 from trpo_jax.devices.reduction import Shard
 from trpo_jax.networks.feedforward import Parameters
-from trpo_jax.value_fitters import WHOLE_BATCH_FITTERS
 
 
 class ValueFit(NamedTuple):
@@ -57,14 +50,14 @@ def fit_critic(
         optimizer_state: The optimiser's.
         batch: Samples.
         orders: [epochs, N] order in which each epoch visits the samples.
-        config: Says which loss, how it is fitted, and the samples of a gradient step;
-            an epoch's last step takes the rest.
+        config: Says the samples of a gradient step; an epoch's last step takes the
+            rest.
 
     Returns:
         New parameters, new optimiser state, and the fit's numbers.
     """
-    regression = sample_regression(critic, parameters, batch, orders, config)
-    parameters, optimizer_state, losses = FITTERS[config.value_fit](
+    regression = sample_regression(critic, batch, orders, config)
+    parameters, optimizer_state, losses = descend(
         regression, parameters, optimizer, optimizer_state, config
     )
     rows = config.batch_chunk_size
@@ -75,30 +68,21 @@ def fit_critic(
 
 def sample_regression(
     critic: Callable[[Parameters, jax.Array], jax.Array],
-    parameters: Parameters,
     batch: Batch,
     orders: Int[jax.Array, "epochs n"] | Minibatches,
     config: TRPOConfig,
 ) -> Regression:
     """The regression problem that `fit_critic` solves."""
-    old = None if config.value_clip is None else critic(parameters, batch.obs)
-    whole = Part(batch.obs, Targets(batch.returns, old_values=old))
 
-    def part(chosen: jax.Array) -> Part:
+    def select(chosen: jax.Array) -> Samples:
         # The whole batch needs no gathering: its order can't matter.
         everything = chosen.shape[0] == batch.obs.shape[0]
         if everything and reduction.current() is None:
-            return whole
-        return jax.tree.map(lambda array: _rows(array, chosen), whole)
+            return Samples(batch.obs, batch.returns)
+        return Samples(_rows(batch.obs, chosen), _rows(batch.returns, chosen))
 
-    return Regression(
-        critic,
-        value_loss(config),
-        whole,
-        part,
-        config.value_minibatch_size or len(batch.obs),
-        orders,
-    )
+    size = config.value_minibatch_size or len(batch.obs)
+    return Regression(critic, select, size, orders)
 
 
 def summary(
@@ -146,8 +130,8 @@ def descend(
 
     def step(carry: tuple, chosen: jax.Array) -> tuple[tuple, jax.Array]:
         candidate, state = carry
-        find = loss_and_gradient(regression, regression.part(chosen))
-        before, gradient = reduction.together(lambda: find(candidate))
+        loss = loss_and_gradient(regression, regression.select(chosen))
+        before, gradient = reduction.together(lambda: loss(candidate))
         gradient = clip_by_norm(gradient, config.max_grad_norm)
         updates, state = optimizer.update(gradient, state, candidate)
         return (optax.apply_updates(candidate, updates), state), before
@@ -197,6 +181,3 @@ def clip_by_norm(gradient: Parameters, max_norm: float | jax.Array) -> Parameter
     """
     coefficient = jnp.minimum(1.0, max_norm / (optax.tree.norm(gradient) + 1e-6))
     return jax.tree.map(lambda leaf: leaf * coefficient, gradient)
-
-
-FITTERS = {"gradient": descend, **WHOLE_BATCH_FITTERS}

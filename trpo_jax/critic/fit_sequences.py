@@ -10,8 +10,8 @@ from jaxtyping import Int
 from trpo.config.run import TRPOConfig
 from trpo.data.batch import Batch, Sequences
 from trpo.data.hidden_state import Memory
-from trpo_jax.critic.fit import FITTERS, ValueFit, summary
-from trpo_jax.critic.loss import Part, Regression, Targets, value_loss
+from trpo_jax.critic.fit import ValueFit, descend, summary
+from trpo_jax.critic.loss import Regression, Samples
 from trpo_jax.networks.feedforward import Parameters
 
 
@@ -33,16 +33,15 @@ def fit_recurrent_critic(
         optimizer_state: The optimiser's.
         batch: Samples; its `obs` are `Sequences`.
         orders: [epochs, B] order in which each epoch visits the environments.
-        config: Says which loss, how it is fitted, and the samples of a gradient step:
-            of as many environments as have no more, and of one at least; an epoch's
-            last step takes the rest.
+        config: Says the samples of a gradient step: of as many environments as have no
+            more, and of one at least; an epoch's last step takes the rest.
 
     Returns:
         New parameters, new optimiser state, and the fit's numbers.
     """
     sequences = batch.obs
-    regression = sequence_regression(critic, parameters, batch, orders, config)
-    parameters, optimizer_state, losses = FITTERS[config.value_fit](
+    regression = sequence_regression(critic, batch, orders, config)
+    parameters, optimizer_state, losses = descend(
         regression, parameters, optimizer, optimizer_state, config
     )
     errors = (batch.returns - critic(parameters, sequences)[0]).reshape(-1, 1)
@@ -54,33 +53,23 @@ def fit_recurrent_critic(
 
 def sequence_regression(
     critic: Callable[[Parameters, Sequences], tuple[jax.Array, jax.Array]],
-    parameters: Parameters,
     batch: Batch,
     orders: Int[jax.Array, "epochs b"],
     config: TRPOConfig,
 ) -> Regression:
     """The regression problem that `fit_recurrent_critic` solves."""
-    sequences = batch.obs
-    steps, envs, _ = sequences.obs.shape
-
-    def values(candidate: Parameters, some: Sequences) -> jax.Array:
-        return critic(candidate, some)[0]
-
-    old = None if config.value_clip is None else values(parameters, sequences)
-    whole = Part(sequences, Targets(batch.returns, sequences.valid, old))
+    steps, count, _ = batch.obs.obs.shape
     return Regression(
-        values,
-        value_loss(config),
-        whole,
-        lambda chosen: of_environments(whole, chosen),
-        max(1, (config.value_minibatch_size or steps * envs) // steps),
+        lambda parameters, sequences: critic(parameters, sequences)[0],
+        lambda chosen: of_environments(batch, chosen),
+        max(1, (config.value_minibatch_size or steps * count) // steps),
         orders,
     )
 
 
-def of_environments(whole: Part, chosen: Int[jax.Array, " b"]) -> Part:
-    """The sequences and targets of some environments, without `rows`."""
-    sequences = whole.inputs
+def of_environments(batch: Batch, chosen: Int[jax.Array, " b"]) -> Samples:
+    """The sequences and returns of some environments, without `rows`."""
+    sequences = batch.obs
     some = Sequences(
         sequences.obs[:, chosen],
         sequences.starts[:, chosen],
@@ -88,4 +77,4 @@ def of_environments(whole: Part, chosen: Int[jax.Array, " b"]) -> Part:
         None,
         Memory(*(states[chosen] for states in sequences.memory)),
     )
-    return Part(some, jax.tree.map(lambda column: column[:, chosen], whole.targets))
+    return Samples(some, batch.returns[:, chosen], some.valid)

@@ -1,4 +1,4 @@
-"""The critic's fit to a batch's returns: minibatch descent on the configured loss."""
+"""The critic's fit to a batch's returns: minibatch gradient descent."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
@@ -12,16 +12,9 @@ from torch.func import functional_call
 from trpo.agent.sharding import Minibatches
 from trpo.config.run import TRPOConfig
 from trpo.data.batch import Batch
-from trpo_torch.critic.loss import (
-    Part,
-    Regression,
-    Targets,
-    loss_and_gradient,
-    value_loss,
-)
+from trpo_torch.critic.loss import Regression, Samples, loss_and_gradient
 from trpo_torch.devices import reduction
 from trpo_torch.devices.chunked import in_chunks
-from trpo_torch.value_fitters import WHOLE_BATCH_FITTERS
 
 
 class ValueFit(NamedTuple):
@@ -53,11 +46,11 @@ def fit_critic(
         optimizer: Of the critic's parameters.
         batch: Samples.
         orders: [epochs, N] order in which each epoch visits the samples.
-        config: Says which loss, how it is fitted, and the samples of a gradient step;
-            an epoch's last step takes the rest.
+        config: Says the samples of a gradient step; an epoch's last step takes the
+            rest.
     """
     regression = sample_regression(critic, batch, orders, config)
-    losses = FITTERS[config.value_fit](regression, optimizer, config)
+    losses = descend(regression, optimizer, config)
     values = in_chunks(critic, config.batch_chunk_size, batch.obs)
     errors = batch.returns - values
     return summary(losses, errors, batch.returns)
@@ -76,15 +69,8 @@ def sample_regression(
         named = dict(zip(names, parameters, strict=True))
         return functional_call(critic, named, (obs,))
 
-    old = None if config.value_clip is None else critic(batch.obs)
-    whole = Part(batch.obs, Targets(batch.returns, old_values=old))
-    return Regression(
-        critic,
-        values,
-        value_loss(config),
-        whole,
-        _minibatches(whole, orders, config.value_minibatch_size or len(batch.obs)),
-    )
+    size = config.value_minibatch_size or len(batch.obs)
+    return Regression(critic, values, _minibatches(batch, orders, size))
 
 
 def summary(
@@ -106,39 +92,32 @@ def explained_variance(errors: Tensor, returns: Tensor) -> Tensor:
 
 
 def _minibatches(
-    whole: Part, orders: np.ndarray | Minibatches, size: int
-) -> Iterator[Part]:
+    batch: Batch, orders: np.ndarray | Minibatches, size: int
+) -> Iterator[Samples]:
     """The samples of each gradient step."""
     if isinstance(orders, Minibatches):
-        yield from _own_minibatches(whole, orders)
+        yield from _sharded_minibatches(batch, orders)
         return
-    obs, targets, _ = whole
-    arrays = [obs, *(column for column in targets if column is not None)]
-    fields = [n for n, column in targets._asdict().items() if column is not None]
+    pair = (batch.obs, batch.returns)
     # The whole batch needs no gathering: its order can't matter.
-    everything = size >= len(obs)
-    for order in torch.as_tensor(orders, device=obs.device):
+    everything = size >= len(batch.obs)
+    for order in torch.as_tensor(orders, device=batch.obs.device):
         # Once an epoch: gathering for each step takes longer.
-        chosen = arrays if everything else [array[order] for array in arrays]
-        for some, *columns in zip(*(a.split(size) for a in chosen), strict=True):
-            yield Part(some, Targets(**dict(zip(fields, columns, strict=True))))
+        obs, returns = pair if everything else (array[order] for array in pair)
+        yield from map(Samples, obs.split(size), returns.split(size))
 
 
-def _own_minibatches(whole: Part, own: Minibatches) -> Iterator[Part]:
+def _sharded_minibatches(batch: Batch, minibatches: Minibatches) -> Iterator[Samples]:
     """This device's part of each minibatch, where others have the rest."""
-    obs, targets, _ = whole
     shard = reduction.current()
     assert shard is not None
-    indices = torch.as_tensor(own.indices, device=obs.device).long()
-    weights = torch.as_tensor(own.weights).to(targets.returns)
-    for chosen, of_each in zip(
+    indices = torch.as_tensor(minibatches.indices, device=batch.obs.device).long()
+    weights = torch.as_tensor(minibatches.weights).to(batch.returns)
+    for chosen, weight in zip(
         indices.flatten(0, 1), weights.flatten(0, 1), strict=True
     ):
-        returns, *others = (
-            column if column is None else column[chosen] for column in targets
-        )
-        some = Targets(returns, *others)  # pyright: ignore[reportArgumentType]
-        yield Part(obs[chosen], some, shard._replace(weights=of_each))
+        obs, returns = batch.obs[chosen], batch.returns[chosen]
+        yield Samples(obs, returns, shard=shard._replace(weights=weight))
 
 
 @torch.no_grad()
@@ -155,32 +134,33 @@ def descend(
     Returns:
         The loss before each step.
     """
-    parameters = regression.parameters
-    theta = regression.flat()
+    parameters = list(regression.critic.parameters())
+    theta = torch.cat([p.detach().reshape(-1) for p in parameters])
     gradient = torch.empty_like(theta)
-    find = loss_and_gradient(regression, gradient, regression.views(theta))
-    of_theta = _of_vector(optimizer, parameters, theta)
+    loss = loss_and_gradient(regression, theta, gradient)
+    flat_optimizer = _flat_optimizer(optimizer, parameters, theta)
     theta.grad = gradient
     losses = []
     for minibatch in regression.minibatches:
-        losses.append(_summed(find, minibatch, gradient))
+        losses.append(_over_devices(loss, minibatch, gradient))
         clip_by_norm(gradient, config.max_grad_norm)
-        of_theta.step()
-    regression.assign(theta)
-    _put_state(optimizer, regression, of_theta.state[theta])
+        flat_optimizer.step()
+    for parameter, piece in zip(parameters, regression.views(theta), strict=True):
+        parameter.copy_(piece)
+    _store_state(optimizer, regression, flat_optimizer.state[theta])
     return torch.stack(losses)
 
 
-def _summed(
-    find: Callable[[Part], Tensor], part: Part, gradient: Float[Tensor, " p"]
+def _over_devices(
+    loss: Callable[[Samples], Tensor], samples: Samples, gradient: Float[Tensor, " p"]
 ) -> Tensor:
     """The mean loss on all devices, and its gradient in `gradient`."""
-    if part.shard is None:
-        return find(part)
-    with reduction.sharded(part.shard):
-        loss, summed = reduction.together(lambda: (find(part), gradient))
+    if samples.shard is None:
+        return loss(samples)
+    with reduction.sharded(samples.shard):
+        mean_loss, summed = reduction.together(lambda: (loss(samples), gradient))
     gradient.copy_(summed)
-    return loss
+    return mean_loss
 
 
 def clip_by_norm(gradient: Float[Tensor, " p"], max_norm: float) -> None:
@@ -192,7 +172,7 @@ def clip_by_norm(gradient: Float[Tensor, " p"], max_norm: float) -> None:
     gradient *= (max_norm / (norm + 1e-6)).clamp(max=1.0)
 
 
-def _of_vector(
+def _flat_optimizer(
     optimizer: torch.optim.Optimizer,
     parameters: Sequence[Tensor],
     theta: Float[Tensor, " p"],
@@ -204,29 +184,26 @@ def _of_vector(
     """
     (group,) = optimizer.param_groups
     settings = {name: group[name] for name in optimizer.defaults}
-    of_theta = type(optimizer)([theta], **settings)
+    flat_optimizer = type(optimizer)([theta], **settings)
     states = [optimizer.state.get(parameter, {}) for parameter in parameters]
     for name, value in states[0].items():
         if name == "step":
-            of_theta.state[theta][name] = value.clone()
+            flat_optimizer.state[theta][name] = value.clone()
         else:
             pieces = [state[name].reshape(-1) for state in states]
-            of_theta.state[theta][name] = torch.cat(pieces)
-    return of_theta
+            flat_optimizer.state[theta][name] = torch.cat(pieces)
+    return flat_optimizer
 
 
-def _put_state(
+def _store_state(
     optimizer: torch.optim.Optimizer,
     regression: Regression,
     state: Mapping[str, Tensor],
 ) -> None:
     """Cut the state of a vector's optimiser into that of the parameters' optimiser."""
-    parameters = regression.parameters
+    parameters = list(regression.critic.parameters())
     for name, value in state.items():
-        of_each = [value] * len(parameters)
-        pieces = of_each if name == "step" else regression.views(value)
+        copies = [value] * len(parameters)
+        pieces = copies if name == "step" else regression.views(value)
         for parameter, piece in zip(parameters, pieces, strict=True):
             optimizer.state[parameter][name] = piece.clone()
-
-
-FITTERS = {"gradient": descend, **WHOLE_BATCH_FITTERS}

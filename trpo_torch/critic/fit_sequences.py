@@ -8,8 +8,8 @@ from torch import Tensor
 from trpo.config.run import TRPOConfig
 from trpo.data.batch import Batch, Sequences
 from trpo.data.hidden_state import Memory
-from trpo_torch.critic.fit import FITTERS, ValueFit, summary
-from trpo_torch.critic.loss import Part, Regression, Targets, value_loss
+from trpo_torch.critic.fit import ValueFit, descend, summary
+from trpo_torch.critic.loss import Regression, Samples
 from trpo_torch.networks.recurrent import RecurrentCritic
 
 
@@ -28,13 +28,12 @@ def fit_recurrent_critic(
         optimizer: Of the critic's parameters.
         batch: Samples; its `obs` are `Sequences`.
         orders: [epochs, B] order in which each epoch visits the environments.
-        config: Says which loss, how it is fitted, and the samples of a gradient step:
-            of as many environments as have no more, and of one at least; an epoch's
-            last step takes the rest.
+        config: Says the samples of a gradient step: of as many environments as have no
+            more, and of one at least; an epoch's last step takes the rest.
     """
     sequences = batch.obs
     regression = sequence_regression(critic, batch, orders, config)
-    losses = FITTERS[config.value_fit](regression, optimizer, config)
+    losses = descend(regression, optimizer, config)
     errors = (batch.returns - critic.values(sequences)).reshape(-1, 1)
     returns = batch.returns.reshape(-1, 1)
     if sequences.rows is not None:
@@ -50,20 +49,16 @@ def sequence_regression(
     steps, count, _ = sequences.obs.shape
     envs = max(1, (config.value_minibatch_size or steps * count) // steps)
     visited = torch.as_tensor(orders, device=sequences.obs.device).long()
-    old = None if config.value_clip is None else critic.values(sequences)
-    whole = Part(sequences, Targets(batch.returns, sequences.valid, old))
     return Regression(
         critic,
         lambda parameters, inputs: critic.values(inputs, parameters),
-        value_loss(config),
-        whole,
-        (of_environments(whole, c) for order in visited for c in order.split(envs)),
+        (of_environments(batch, c) for order in visited for c in order.split(envs)),
     )
 
 
-def of_environments(whole: Part, chosen: Int[Tensor, " b"]) -> Part:
-    """The sequences and targets of some environments, without `rows`."""
-    sequences = whole.inputs
+def of_environments(batch: Batch, chosen: Int[Tensor, " b"]) -> Samples:
+    """The sequences and returns of some environments, without `rows`."""
+    sequences = batch.obs
     some = Sequences(
         sequences.obs[:, chosen],
         sequences.starts[:, chosen],
@@ -71,7 +66,4 @@ def of_environments(whole: Part, chosen: Int[Tensor, " b"]) -> Part:
         None,
         Memory(*(states[chosen] for states in sequences.memory)),
     )
-    columns = {
-        n: c[:, chosen] for n, c in whole.targets._asdict().items() if c is not None
-    }
-    return Part(some, Targets(**columns))
+    return Samples(some, batch.returns[:, chosen], some.valid)
