@@ -221,13 +221,23 @@ def test_what_can_t_be_trained_is_refused_by_name(backend, cases):
         make_agent(backend, share_encoder=True, **networks(backend))
 
 
+def example(name):
+    spec = importlib.util.spec_from_file_location(name, EXAMPLES / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_the_example_of_a_critic_s_fit_lowers_its_loss_and_the_agent_keeps_it(backend):
+    first, second = example(f"critic_lbfgs_{backend}").train(num_updates=2)
+    assert min(first) < 0.1 * first[0]
+    assert second[0] < 0.2 * first[0]
+
+
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_the_example_runs(backend, capsys):
-    path = EXAMPLES / f"custom_network_{backend}.py"
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    example = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(example)
-    trainer = example.train(num_updates=1)
+    trainer = example(f"custom_network_{backend}").train(num_updates=1)
     trainer.close()
     assert "mean return" in capsys.readouterr().out
     assert any("network.blocks.1" in name for name in trainer.get_state())
