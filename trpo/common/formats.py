@@ -31,10 +31,10 @@ class Removed(NamedTuple):
 REMOVED: dict[str, Removed] = {
     "preconditioner": Removed("none", "no gain in return or time"),
     "value_fit": Removed("gradient", "more time and no more return"),
-    "value_damping": Removed(0.1, 'of the "gauss_newton" critic'),
-    "value_target_kl": Removed(0.01, 'of the "gauss_newton" critic'),
+    "value_damping": Removed(0.1, "with the Gauss-Newton critic"),
+    "value_target_kl": Removed(0.01, "with the Gauss-Newton critic"),
     "value_loss": Removed("squared_error", "less return"),
-    "huber_delta": Removed(1.0, 'of the "huber" loss'),
+    "huber_delta": Removed(1.0, "with the Huber loss"),
     "value_clip": Removed(None, "less return"),
 }
 """Settings of an agent that format 1 of `config.json` has, and format 2 has not."""
