@@ -16,8 +16,7 @@ from parity_tests.problems.cases import Case
 from parity_tests.reference.problem import Problem
 from parity_tests.reference.update import Teacher
 from trpo.config.run import TRPOConfig
-from trpo.config.step_options import thinned
-from trpo.data.batch import Batch
+from trpo.data.batch import Batch, thinned
 from trpo.spaces.action_heads import Head
 from trpo_jax import TRPOAgent as TRPOAgent, distributions, step_memory
 from trpo_jax.agent import state

@@ -9,8 +9,7 @@ from torch import Tensor
 from parity_tests.common.canonical import Arrays, flatten
 from parity_tests.reference.problem import Problem
 from parity_tests.reference.update import Teacher
-from trpo.config.step_options import thinned
-from trpo.data.batch import Batch
+from trpo.data.batch import Batch, thinned
 from trpo_torch import TRPOAgent as TRPOAgent, distributions, step_memory
 from trpo_torch.agent import state
 from trpo_torch.critic import fit as critic_fit, loss as critic_loss

@@ -11,7 +11,7 @@ from parity_tests.mutation.mutant import (
 
 STEP = looked_for(
     "step",
-    _shared("the first samples for every k-th", "config/step_options:thinned",
+    _shared("the first samples for every k-th", "data/batch:thinned",
             "field[::every]", "field[: -(-len(field) // every)]"),
     _torch("Fisher products over all samples", "agent/agent:TRPOAgent._fisher_policy",
            "return self._policy_function(thinned(batch, every)) if every > 1 else None",

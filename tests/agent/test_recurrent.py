@@ -200,7 +200,9 @@ def test_each_class_refuses_the_other_s_configuration():
         ("share_encoder", True),
         ("value_network", torch.nn.Linear(2, 1)),
     ):
-        with pytest.raises(ValueError, match=f"`{name}`: expected the default"):
+        with pytest.raises(
+            ValueError, match=f"`{name}`: expected .* a recurrent agent"
+        ):
             module.RecurrentTRPOAgent(*arguments, **{name: asked})
 
 

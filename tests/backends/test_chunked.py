@@ -1,7 +1,5 @@
 """A batch in chunks: the update of the whole batch, in less memory."""
 
-import dataclasses
-
 import numpy as np
 import pytest
 
@@ -85,18 +83,3 @@ def test_jax_needs_less_memory_for_chunks():
 
     whole, chunked = temporary(None), temporary(512)
     assert chunked < 0.6 * whole, (chunked, whole)
-
-
-@pytest.mark.parametrize(
-    "options",
-    [{"recurrent": "gru"}, {"cost_limit": 1.0}],
-    ids=lambda options: next(iter(options)),
-)
-def test_chunks_are_refused_where_there_are_none(options):
-    from trpo.config.run import TRPOConfig
-    from trpo.config.step_options import require_step_options
-
-    config = dataclasses.replace(TRPOConfig(**options), batch_chunk_size=8)
-    name = next(iter(options))
-    with pytest.raises(ValueError, match=f"`batch_chunk_size`: expected .* {name}"):
-        require_step_options(config)

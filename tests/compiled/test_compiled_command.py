@@ -167,7 +167,7 @@ MISTAKES = {
     ),
     "torch": (
         [*PENDULUM, "--backend", "torch"],
-        r"`backend`: expected 'jax' for compiled training, got 'torch'.*--backend jax",
+        r"`backend`: expected 'jax' for compiled training, .*got 'torch'.*--backend jax",
     ),
     "a sweep that is no number": (
         [*PENDULUM, "--sweep", "gamma=high"],
@@ -319,5 +319,7 @@ def test_an_interval_without_end_takes_no_memory(tmp_path):
 def test_a_limit_of_steps_beside_the_environments_own_is_refused(tmp_path, capsys):
     command = [*PENDULUM, *OPTIONS, "--run-dir", str(tmp_path / "run")]
     assert main([*command, "--eval-max-steps", "20"]) == 2
-    assert "`eval_max_steps`: expected 0 with --compiled" in capsys.readouterr().err
+    assert (
+        "`eval_max_steps`: expected 0 for compiled training" in capsys.readouterr().err
+    )
     assert not (tmp_path / "run").exists()

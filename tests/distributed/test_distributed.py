@@ -11,9 +11,9 @@ import pytest
 from tests.support.agents import BACKENDS
 from tests.support.rank_processes import UPDATES, config_of, one_process, start
 from tests.support.waiting import PATIENCE, until
-from trpo.agent.sharding import Sharding, require_shardable
+from trpo.agent.sharding import Sharding
 from trpo.cli.main import main
-from trpo.config.run import TrainConfig, TRPOConfig
+from trpo.config.run import TrainConfig
 from trpo.rank_training import part_of_state, state_without_others
 from trpo.rank_watch import LOST_RANK
 from trpo.ranks import share_of
@@ -49,16 +49,6 @@ def test_a_minibatch_takes_no_more_room_than_its_fullest_part():
     order = np.random.default_rng(0).permutation(4096)[None]
     (part, *_) = sharding.minibatches(shards, order, 256)
     assert part.indices.shape[-1] in (96, 128)
-
-
-@pytest.mark.parametrize(
-    ("field", "value"),
-    [("cost_limit", 1.0), ("fisher_every", 2),
-     ("line_search", "batched"), ("recurrent", "gru")],
-)  # fmt: skip
-def test_what_is_not_sharded_is_refused(field, value):
-    with pytest.raises(ValueError, match=f"`{field}`: expected .* got '?{value}'?"):
-        require_shardable(TRPOConfig(**{field: value}))
 
 
 def test_shares_are_even_and_cover_all():

@@ -24,7 +24,7 @@ from trpo.agent.state import AgentState
 from trpo.common.random_streams import Purpose, RandomStream, minibatch_orders
 from trpo.common.validation import require_count, require_positive, require_seed
 from trpo.config.run import TRPOConfig
-from trpo.config.step_options import require_step_options
+from trpo.config.support import CONSTRAINED, CUSTOM, RECURRENT, require_supported
 from trpo.data.batch import Batch
 from trpo.data.normalization import ObservationNormalizer
 from trpo.data.report import StepStatus
@@ -177,13 +177,21 @@ class AgentBase(AgentState):
         self.head.check_bounds(self.action_low, self.action_high)
         self.dtype = np.dtype(config.dtype)
         self.custom_networks = CustomNetworks(policy_network, value_network)
-        self.custom_networks.require_unshared(config.share_encoder)
         self._require_kind()
+        for kind, asked in (
+            (RECURRENT, config.recurrent != NONE),
+            (CONSTRAINED, config.cost_limit is not None),
+            (CUSTOM, self.custom_networks != (None, None)),
+        ):
+            if asked:
+                require_supported(
+                    kind, config, images=spec.images, policy_network=policy_network,
+                    value_network=value_network,
+                )  # fmt: skip
         self._action_stream = RandomStream(self.seed, Purpose.ACTION)
         self._minibatch_stream = RandomStream(self.seed, Purpose.MINIBATCH)
         self._action_draws = self._minibatch_draws = 0
         self.architecture = self._architecture(spec.images)
-        require_step_options(config)
         self.observation_normalizer = None
         parts = self.architecture.vector_parts(self.obs_dim)
         if normalize_observations and parts:

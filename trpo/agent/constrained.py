@@ -9,7 +9,6 @@ import numpy as np
 from trpo.agent.base import AgentBase
 from trpo.common.random_streams import Purpose
 from trpo.data.batch import ConstrainedBatch, Costs
-from trpo.spaces.architecture import NONE
 from trpo.spaces.initialization import initial_weights
 
 
@@ -138,12 +137,6 @@ class ConstrainedAgentBase(AgentBase):
             raise ValueError(
                 f"`cost_limit`: expected a number for {type(self).__name__}, got None. "
                 "TRPOAgent has no limit on costs."
-            )
-        if self.config.recurrent != NONE:
-            raise ValueError(
-                f"`cost_limit`: expected None with recurrent="
-                f"{self.config.recurrent!r}, as there is no recurrent cost critic, got "
-                f"{self.config.cost_limit!r}. Leave one of the two out."
             )
 
 

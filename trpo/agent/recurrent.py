@@ -220,19 +220,3 @@ class RecurrentAgentBase(AgentBase):
                 f"`recurrent`: expected {' or '.join(map(repr, CELLS))} for "
                 f"{type(self).__name__}, got {NONE!r}. TRPOAgent has no memory."
             )
-        networks = self.custom_networks
-        unsupported = {
-            "activation": self.config.activation != "tanh",
-            "layer_norm": self.config.layer_norm,
-            "share_encoder": self.config.share_encoder,
-            "cost_limit": self.config.cost_limit is not None,
-            "images": bool(self.spec.images),
-            "policy_network": networks.policy is not None,
-            "value_network": networks.value is not None,
-        }
-        for name in (name for name, asked in unsupported.items() if asked):
-            raise ValueError(
-                f"`{name}`: expected the default for a recurrent agent, whose cell is "
-                "followed by plain tanh layers, got another. Leave it out, or take "
-                f"recurrent={NONE!r}."
-            )

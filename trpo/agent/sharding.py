@@ -9,27 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from trpo.config.run import TRPOConfig
 from trpo.ranks import ALONE, Alone, share_of
-
-
-# What an update in shards can have of these fields; of all others, anything.
-SHARDABLE = {
-    "recurrent": ("none",),
-    "cost_limit": (None,),
-    "fisher_every": (1,),
-    "line_search": ("sequential", "none"),
-}
-
-
-def require_shardable(config: TRPOConfig) -> None:
-    """Raise ValueError if the configuration asks for what is not sharded yet."""
-    for name, choices in SHARDABLE.items():
-        if (value := getattr(config, name)) not in choices:
-            raise ValueError(
-                f"`{name}`: expected {' or '.join(map(repr, choices))} for an update "
-                f"that is divided over devices or processes, got {value!r}."
-            )
 
 
 class Shards(NamedTuple):

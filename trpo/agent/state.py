@@ -9,10 +9,11 @@ import numpy as np
 
 from trpo.agent.backend import BackendHooks
 from trpo.agent.batch_checks import LARGEST
-from trpo.agent.sharding import Sharding, require_shardable
+from trpo.agent.sharding import Sharding
 from trpo.common.random_streams import Purpose, RandomStream
 from trpo.common.validation import LARGEST_COUNT, shown
 from trpo.config.run import TRPOConfig
+from trpo.config.support import SHARDED, require_supported
 from trpo.data.normalization import MOMENTS, ObservationNormalizer
 from trpo.ranks import ALONE, Alone
 from trpo.spaces.action_heads import Head
@@ -233,7 +234,7 @@ class AgentState(BackendHooks):
             ValueError: the backend can't use these devices, a rank would have no
                 environment, or the configuration asks for what is not sharded yet.
         """
-        require_shardable(self.config)
+        require_supported(SHARDED, self.config)
         self.sharding = Sharding(ranks, self._use_devices(ranks, devices), num_envs)
 
     def snapshot(self) -> Snapshot:

@@ -22,22 +22,3 @@ def configured_callbacks(config: TrainConfig) -> list[Callback]:
     if asked.stop_at_return is not None:
         callbacks.append(StopAtReturn(asked.stop_at_return))
     return callbacks
-
-
-def require_compilable(config: TrainConfig) -> None:
-    """Refuse what a compiled run can't have.
-
-    Raises:
-        ValueError: names the flag.
-    """
-    if config.eval_max_steps:
-        raise ValueError(
-            "`eval_max_steps`: expected 0 with --compiled, whose environments all have "
-            f"a time limit of their own, got {config.eval_max_steps}."
-        )
-    if config.callbacks.video_every:
-        raise ValueError(
-            "`video_every`: expected 0 with --compiled, whose environments stay on the "
-            f"device, got {config.callbacks.video_every}. Leave --video-every out, and "
-            "film the result by: trpo evaluate RUN_DIR --video DIR"
-        )

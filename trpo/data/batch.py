@@ -48,6 +48,11 @@ class Batch(NamedTuple):
     action_mask: Any = None
 
 
+def thinned(batch: Batch, every: int) -> Batch:
+    """Every k-th sample of a batch, the first one included."""
+    return Batch(*(None if field is None else field[::every] for field in batch))
+
+
 class Costs(NamedTuple):
     """Costs of the N samples of a constrained update.
 

@@ -13,7 +13,7 @@ from rich.console import Console
 
 from trpo.agent.make import load_backend
 from trpo.callbacks.base import Callbacks, Run
-from trpo.callbacks.configured import configured_callbacks, require_compilable
+from trpo.callbacks.configured import configured_callbacks
 from trpo.common.closing import closing, noting_failure
 from trpo.common.files import Folder
 from trpo.common.framework_settings import reserve_cpu_devices
@@ -22,6 +22,7 @@ from trpo.common.terminal import Terminal
 from trpo.common.validation import plain, shown
 from trpo.config.agent import SWEEPABLE
 from trpo.config.run import TrainConfig
+from trpo.config.support import COMPILED, require_supported
 from trpo.rollout.evaluation import EvaluationResult
 from trpo.runs.checkpoint import Checkpoint
 from trpo.runs.checkpoint_fit import require_fit, restoring
@@ -83,13 +84,7 @@ class CompiledSession:
         self.directories = [self.root]
         if self.many:
             self.directories = [self.root.at(path / m.name) for m in self.members]
-        if config.backend != "jax":
-            raise ValueError(
-                f"`backend`: expected 'jax' for compiled training, got "
-                f"{config.backend!r}: PyTorch's loop runs on the host. Leave "
-                "--compiled out, or take --backend jax."
-            )
-        require_compilable(config)
+        require_supported(COMPILED, config, config.agent, config.callbacks)
         self.callbacks = [
             Callbacks(configured_callbacks(member.config)) for member in self.members
         ]

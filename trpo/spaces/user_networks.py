@@ -26,15 +26,6 @@ class CustomNetworks(NamedTuple):
         }
         return {name: _described(type(one)) for name, one in networks.items()}
 
-    def require_unshared(self, share_encoder: bool) -> None:
-        """Raise ValueError if one was brought and the encoder is to be shared."""
-        if share_encoder and self != (None, None):
-            raise ValueError(
-                "`share_encoder`: expected False with a `policy_network` or "
-                "`value_network` of your own, got True: nothing tells which of their "
-                "layers encode."
-            )
-
 
 def _described(kind: type) -> str:
     module, name = kind.__module__, kind.__qualname__

@@ -13,8 +13,7 @@ import optax
 from jax.flatten_util import ravel_pytree
 
 from trpo.config.run import TRPOConfig
-from trpo.config.step_options import thinned
-from trpo.data.batch import Batch, Rates
+from trpo.data.batch import Batch, Rates, thinned
 from trpo.data.report import DISCARDED_FIELDS, StepStatus, UpdateReport, report_fields
 from trpo.spaces.action_heads import Head
 from trpo.spaces.architecture import PLAIN, Architecture

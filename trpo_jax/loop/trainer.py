@@ -15,11 +15,11 @@ from trpo.common.random_streams import Purpose, RandomStream, device_key, episod
 from trpo.common.user_modules import import_modules
 from trpo.config.agent import SWEEPABLE
 from trpo.config.run import TrainConfig, TRPOConfig
+from trpo.config.support import COMPILED, require_supported
 from trpo.data.batch import Rates
 from trpo.data.report import UpdateReport
 from trpo.rollout.evaluation import EvaluationResult
 from trpo.rollout.transitions import NonFiniteTransitionError
-from trpo.spaces.architecture import NONE
 from trpo.training.progress import Progress
 from trpo.training.state_checks import Layout
 from trpo_jax.agent.agent import TRPOAgent
@@ -98,18 +98,7 @@ class CompiledTrainer:
                 "`configs`: expected members that differ in `seed`, "
                 f"{', '.join(SWEEPABLE)} alone."
             )
-        if first.agent.recurrent != NONE:
-            raise ValueError(
-                f"`recurrent`: expected {NONE!r} for compiled training, whose loop on "
-                f"the device keeps no hidden states, got {first.agent.recurrent!r}. "
-                "Leave --compiled out."
-            )
-        if first.agent.cost_limit is not None:
-            raise ValueError(
-                "`cost_limit`: expected None for compiled training, whose loop on the "
-                f"device reads no costs, got {first.agent.cost_limit!r}. Leave "
-                "--compiled out."
-            )
+        require_supported(COMPILED, first, first.agent, first.callbacks)
         import_modules(first.modules)
         self.environment = environment or functional_environment(
             first.env_id, policy_distribution=first.agent.policy_distribution

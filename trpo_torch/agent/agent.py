@@ -9,8 +9,7 @@ from torch import Tensor, nn
 
 from trpo.agent.base import AgentBase
 from trpo.agent.sharding import Minibatches, Shards
-from trpo.config.step_options import thinned
-from trpo.data.batch import Batch, Rates
+from trpo.data.batch import Batch, Rates, thinned
 from trpo.data.report import StepStatus, UpdateReport
 from trpo.ranks import Alone
 from trpo_torch import distributions
