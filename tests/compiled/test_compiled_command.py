@@ -167,7 +167,7 @@ MISTAKES = {
     ),
     "torch": (
         [*PENDULUM, "--backend", "torch"],
-        r"`backend`: expected 'jax' for compiled training, .*got 'torch'.*--backend jax",
+        r"`backend`: expected 'jax' for compiled .*got 'torch'.*--backend jax",
     ),
     "a sweep that is no number": (
         [*PENDULUM, "--sweep", "gamma=high"],
