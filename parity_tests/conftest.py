@@ -2,11 +2,11 @@
 
 import itertools
 
-from parity_tests.common import process_setup as environment
+from parity_tests.common import process_setup
 
 
 # At import, not in a fixture: test modules import JAX while they are collected.
-environment.prepare()
+process_setup.prepare()
 
 
 _tests = itertools.count()
@@ -15,12 +15,12 @@ _tests = itertools.count()
 def pytest_runtest_teardown():
     # To look takes milliseconds.
     if next(_tests) % 8 == 0:
-        environment.drop_compiled_programs()
+        process_setup.drop_compiled_programs()
 
 
 def pytest_report_header(config):
-    facts = environment.describe()
-    missing = {"cpu", "cuda"} - set(environment.devices_present())
+    facts = process_setup.describe()
+    missing = {"cpu", "cuda"} - set(process_setup.devices_present())
     lines = [
         f"parity: torch {facts['packages']['torch']}, jax {facts['packages']['jax']}, "
         f"{facts['torch_threads']} torch threads, matmul precision "
@@ -32,7 +32,7 @@ def pytest_report_header(config):
 
 def pytest_generate_tests(metafunc):
     if "device" in metafunc.fixturenames:
-        metafunc.parametrize("device", environment.devices_present())
+        metafunc.parametrize("device", process_setup.devices_present())
 
 
 def pytest_terminal_summary(terminalreporter):

@@ -1,13 +1,13 @@
-"""Hashes that a change which only moves or renames code leaves as they are.
+"""Hashes that stay the same when code is only moved or renamed.
 
     python -m parity_tests.fingerprint                     # print it
     python -m parity_tests.fingerprint --out before.json   # keep it
     python -m parity_tests.fingerprint --like before.json  # status 1 if it is another
 
-Of JAX, the programs that are compiled: the default update, `act`, and a chunk of
-compiled training, as StableHLO text without what only names things. Of PyTorch, the
-whole training state after 20 updates of two environments, byte for byte: on one
-machine, with as many threads.
+For JAX, of the compiled programs: the default update, `act`, and a chunk of compiled
+training, as StableHLO text without names and locations. For PyTorch, of the bytes of
+the whole training state after 20 updates of two environments, which are the same on one
+machine with as many threads.
 """
 
 import argparse
@@ -21,7 +21,7 @@ from pathlib import Path
 
 UPDATES = 20
 TRAINED = ("Pendulum-v1", "CartPole-v1")
-# What repeats names of Python: attributes of arguments and results, and locations.
+# Names of Python in StableHLO: attributes of arguments and results, and locations.
 _NAMES = re.compile(
     r'jax\.(?:result_info|arg_info) = "[^"]*"(?:, )?|[ ]*loc\([^\n]*\)$', re.MULTILINE
 )
@@ -87,12 +87,12 @@ def trained(env_id: str) -> bytes:
 
 
 def fingerprint() -> dict[str, str]:
-    """SHA-256 of each program without names, and of each trained state."""
+    """SHA-256 of each program, without names, and of each trained state."""
     texts = {f"jax {name}": without_names(text) for name, text in programs()}
-    found = {name: text.encode() for name, text in texts.items()}
-    found |= {f"torch {env_id}": trained(env_id) for env_id in TRAINED}
+    contents = {name: text.encode() for name, text in texts.items()}
+    contents |= {f"torch {env_id}": trained(env_id) for env_id in TRAINED}
     return {
-        name: hashlib.sha256(content).hexdigest() for name, content in found.items()
+        name: hashlib.sha256(content).hexdigest() for name, content in contents.items()
     }
 
 
@@ -102,17 +102,17 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, help="keep it in this file")
     parser.add_argument("--like", type=Path, help="compare it with this file")
     options = parser.parse_args(arguments)
-    found = fingerprint()
-    print(json.dumps(found, indent=1))
+    hashes = fingerprint()
+    print(json.dumps(hashes, indent=1))
     if options.out is not None:
-        options.out.write_text(json.dumps(found, indent=1) + "\n")
+        options.out.write_text(json.dumps(hashes, indent=1) + "\n")
     if options.like is None:
         return 0
     before = json.loads(options.like.read_text())
-    others = sorted(n for n in {*found, *before} if found.get(n) != before.get(n))
-    for name in others:
-        print(f"{name}: expected {before.get(name)}, got {found.get(name)}")
-    return 1 if others else 0
+    changed = sorted(n for n in {*hashes, *before} if hashes.get(n) != before.get(n))
+    for name in changed:
+        print(f"{name}: expected {before.get(name)}, got {hashes.get(name)}")
+    return 1 if changed else 0
 
 
 if __name__ == "__main__":

@@ -58,8 +58,8 @@ def draw(certificate: Any, path: pathlib.Path) -> None:
     figure.savefig(path, dpi=150)
 
 
-def _worst(found: dict[str, dict], quantities: tuple[str, ...]) -> float | None:
-    values = [found[name]["value"] for name in quantities if name in found]
+def _worst(rows: dict[str, dict], quantities: tuple[str, ...]) -> float | None:
+    values = [rows[name]["value"] for name in quantities if name in rows]
     return max(values, default=None)
 
 
@@ -71,9 +71,9 @@ def _labels(axes: Axes) -> None:
 
 
 def _identity(axes: Axes, certificate: Any, device: str) -> None:
-    found = certificate_text.by_quantity(certificate.rows, "A", device)
+    rows = certificate_text.by_quantity(certificate.rows, "A", device)
     for i, quantities in enumerate(GROUPS.values()):
-        value = _worst(found, quantities)
+        value = _worst(rows, quantities)
         if value is not None:
             axes.barh(i, max(value, 1e-17), left=1e-18, color=IDENTICAL, height=0.6)
     axes.set_xscale("log")
@@ -91,11 +91,11 @@ def _precision(axes: Axes, certificate: Any, device: str) -> None:
         ("torch", "PyTorch", TORCH, -0.15),
         ("jax", "JAX", JAX, 0.15),
     ):
-        found = certificate_text.by_quantity(certificate.rows, "B", device, name)
+        rows = certificate_text.by_quantity(certificate.rows, "B", device, name)
         points = [
             (value, i + shift)
             for i, quantities in enumerate(GROUPS.values())
-            if (value := _worst(found, quantities)) is not None
+            if (value := _worst(rows, quantities)) is not None
         ]
         axes.plot(*zip(*points, strict=True), "o", color=color, label=label, ms=5)
     axes.set_xscale("log")

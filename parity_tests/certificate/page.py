@@ -116,9 +116,9 @@ def _facts(certificate: Any) -> str:
 
 
 def _identity(certificate: Any, device: str) -> str:
-    found = certificate_text.by_quantity(certificate.rows, "A", device)
+    worst_rows = certificate_text.by_quantity(certificate.rows, "A", device)
     rows = []
-    for quantity, row in found.items():
+    for quantity, row in worst_rows.items():
         ink = "bar" if row["ok"] else "bad"
         bar = _bar(row["value"], 1e-18, 1e-8, [row["bound"]], ink)
         numbers = [f"{row['value']:.1e}", f"{row['bound']:.0e}"]

@@ -10,15 +10,15 @@ STATIC = ("mean", "log_prob", "entropy", "kl", "ratio", "surrogate", "gradient")
 
 def worst(rows: list[dict[str, Any]], ring: str, device: str) -> dict[str, Any] | None:
     """The row of a ring nearest to its bound, or beyond it; None if there is none."""
-    own = [r for r in rows if r["ring"] == ring and r["device"] == device]
-    return max(own, key=lambda row: row["value"] / row["bound"], default=None)
+    of_ring = [r for r in rows if r["ring"] == ring and r["device"] == device]
+    return max(of_ring, key=lambda row: row["value"] / row["bound"], default=None)
 
 
 def by_quantity(
     rows: list[dict[str, Any]], ring: str, device: str, subject: str | None = None
 ) -> dict[str, dict[str, Any]]:
     """Quantity -> its worst row in a ring, pooled rows left out for ring B."""
-    found: dict[str, dict[str, Any]] = {}
+    worst_rows: dict[str, dict[str, Any]] = {}
     for row in rows:
         if (row["ring"], row["device"]) != (ring, device):
             continue
@@ -26,10 +26,10 @@ def by_quantity(
             continue
         if ring == "B" and row["case"] == "all":
             continue
-        best = found.get(row["quantity"])
+        best = worst_rows.get(row["quantity"])
         if best is None or row["value"] > best["value"]:
-            found[row["quantity"]] = row
-    return found
+            worst_rows[row["quantity"]] = row
+    return worst_rows
 
 
 def summary(certificate: Any) -> str:
@@ -85,11 +85,12 @@ def code(facts: dict[str, Any]) -> str:
 
 
 def recorded_faults(certificate: Any) -> str:
-    """That none was planted in this run, and what was recorded where some were."""
-    of = certificate.recorded_faults
+    """A sentence on the planted faults: none in this run; those of the recorded one."""
+    recorded = certificate.recorded_faults
+    commits, processors = (", ".join(recorded[n]) for n in ("commits", "processors"))
     return (
-        f"none in this run; recorded at commit {', '.join(of['commits'])} on "
-        f"{', '.join(of['processors'])}: {of['caught']} of {of['planted']} caught "
+        f"none in this run; recorded at commit {commits} on {processors}: "
+        f"{recorded['caught']} of {recorded['planted']} caught "
         "(here: python -m parity_tests.mutation)"
     )
 
@@ -171,10 +172,10 @@ COLUMNS = (
 
 
 def document(certificate: Any) -> str:
-    """The whole certificate; of its thousands of rows, each is a list on one line.
+    """The whole certificate as JSON, each of its thousands of rows a list on one line.
 
-    Names of a row's entries stand once, in `rows.columns`. Values have four digits:
-    what they are compared to is a bound, not another value.
+    `rows.columns` names a row's entries. Values have four digits, enough to compare
+    them with their bounds.
     """
     fields = _plain(certificate._asdict())
     rows = fields.pop("rows")
@@ -183,8 +184,8 @@ def document(certificate: Any) -> str:
         json.dumps([_short(row[name]) for name in COLUMNS], separators=(",", ":"))
         for row in rows
     ]
-    head, found, tail = json.dumps(fields, indent=1).rpartition("null")
-    assert found, "rows come last"
+    head, placeholder, tail = json.dumps(fields, indent=1).rpartition("null")
+    assert placeholder, "rows come last"
     return head + "[\n" + ",\n".join(lines) + "\n]" + tail + "\n"
 
 
@@ -203,7 +204,7 @@ def _short(value: Any) -> Any:
 
 
 def _plain(value: Any) -> Any:
-    """JSON has no NaN or infinity: they become strings."""
+    """The value with NaN and infinity as strings, since JSON has neither."""
     if isinstance(value, float) and not math.isfinite(value):
         return str(value)
     if isinstance(value, dict):

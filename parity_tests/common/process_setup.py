@@ -1,4 +1,4 @@
-"""How both frameworks are set up before anything is compared."""
+"""Set both frameworks up before anything is compared, and describe the machine."""
 
 import gc
 import importlib.metadata
@@ -20,7 +20,7 @@ THREADS = 1
 PACKAGES = ("torch", "jax", "jaxlib", "flax", "optax", "numpy", "gymnasium")
 
 
-# Half of what is allowed: some checks compile for many sizes before they end.
+# Half of what Linux allows: some checks compile for many sizes before they end.
 MOST_MAPPINGS = 32_000
 
 
@@ -40,8 +40,9 @@ def _quick_options() -> dict[str, Any]:
     return options
 
 
-# XLA's options for what takes longer to compile than to run: a third of the time. For
-# programs of this suite alone; an agent's own are compiled as its users' are.
+# XLA's options for programs that take longer to compile than to run: they compile in a
+# third of the time. For programs of this suite alone; an agent's own are compiled as
+# those of its users are.
 QUICK = _quick_options()
 # The same as `XLA_FLAGS`, for whole processes.
 QUICK_FLAGS = " ".join(f"--{name}={str(x).lower()}" for name, x in QUICK.items())
@@ -51,8 +52,8 @@ def prepare() -> None:
     """Set both frameworks' precision, memory and threads; call before anything else.
 
     Raises:
-        RuntimeError: a framework is missing, or JAX was imported with 64 bits off, in
-            which case it would compare float32 with float32 and call it float64.
+        RuntimeError: a framework is missing, or JAX was imported with 64 bits off, so
+            that float64 would silently be float32.
     """
     for name in ("torch", "jax", "flax", "optax"):
         if importlib.util.find_spec(name) is None:
@@ -102,14 +103,14 @@ def devices_present() -> list[str]:
     import jax
     import torch
 
-    found = ["cpu"]
+    devices = ["cpu"]
     if torch.cuda.is_available() and any(d.platform == "gpu" for d in jax.devices()):
-        found.append("cuda")
-    return found
+        devices.append("cuda")
+    return devices
 
 
 def describe() -> dict[str, Any]:
-    """Versions, commit, processor, precision, threads: what a result depends on."""
+    """Versions, commit, processor, precision and threads, on which results depend."""
     import jax
     import torch
 
@@ -130,21 +131,21 @@ def describe() -> dict[str, Any]:
 
 
 def commit() -> str:
-    """The commit of this checkout, with "-dirty" where files of it have changed since.
+    """The commit of this checkout, with "-dirty" if its files have changed since.
 
-    Of an installed package, whose folder may lie in another project's checkout: its
-    version.
+    An installed package, whose folder may lie in another project's checkout, has
+    "none" and its version instead.
     """
-    here = pathlib.Path(__file__)
+    this_file = pathlib.Path(__file__)
     try:
         for command in (
-            ["ls-files", "--error-unmatch", here.name],
+            ["ls-files", "--error-unmatch", this_file.name],
             ["describe", "--always", "--dirty"],
         ):
-            found = subprocess.run(
-                ["git", *command], cwd=here.parent, capture_output=True, text=True,
+            git = subprocess.run(
+                ["git", *command], cwd=this_file.parent, capture_output=True, text=True,
                 timeout=10, check=True,
             )  # fmt: skip
     except (OSError, subprocess.SubprocessError):
         return f"none, version {_version('trpo')}"
-    return found.stdout.strip()
+    return git.stdout.strip()

@@ -1,17 +1,17 @@
 """Quick checks that a mutant has to pass: few problems, every ring, in seconds.
 
 Run as a process of its own, in a copy of the packages; prints one line of JSON: ring ->
-what it found. The problems are small and of one size, so that JAX compiles little.
+its failures. The problems are small and of one size, so that JAX compiles little.
 """
 
 import json
 import sys
 import traceback
 
-from parity_tests.common import process_setup as environment
+from parity_tests.common import process_setup
 
 
-# What a fault is looked for on, by its group.
+# Group of faults -> the cases on which they are looked for.
 CASES = {
     "gaussian": (
         "trained",
@@ -28,7 +28,7 @@ CASES = {
     "masked": ("masked", "switches_masked"),
     "step": ("step_options", "natural"),
     "continuous": ("trained", "state_std", "state_std_high", "squashed"),
-    # Seen by checks of its own.
+    # Looked for by checks of their own.
     "recurrent": (),
     "constrained": (),
 }
@@ -36,36 +36,38 @@ CASES = {
 # of "discrete", JAX had 4.0, 2.7 and 2.2 times the error of PyTorch in one quantity.
 LEAST_PROBLEMS = 16
 GOLDEN = "gauss_small_f64"
-SHOWN = 3
+MOST_NOTES = 3
 
 
 def main() -> int:
-    """Exit status 1 where anything was found."""
-    environment.prepare()
+    """Print the failures; exit status 1 if there are any."""
+    # The functions below import the rest only when they run: both frameworks read their
+    # settings as they are imported, and a fault may keep one from being imported.
+    process_setup.prepare()
     # A fault in one backend can't change what is checked of the other one alone.
     group, *frameworks = sys.argv[1:] or ["gaussian"]
     names, frameworks = CASES[group], frameworks or ["torch", "jax"]
-    found: dict[str, list[str]] = {}
+    failures: dict[str, list[str]] = {}
     try:
         if names:
-            _rings(found, names)
+            _rings(failures, names)
     except Exception as error:
         # A mutant that crashes a backend has been caught by the first ring.
-        found.setdefault("A", []).append(
+        failures.setdefault("A", []).append(
             f"crash: {type(error).__name__}: {error}"[:200]
         )
         traceback.print_exc(limit=3)
     try:
-        _checks(found, frameworks, group)
+        _checks(failures, frameworks, group)
     except Exception as error:
-        found.setdefault("truth", []).append(f"crash: {error}"[:200])
-    print(json.dumps({ring: notes[:SHOWN] for ring, notes in found.items()}))
-    return bool(found)
+        failures.setdefault("truth", []).append(f"crash: {error}"[:200])
+    print(json.dumps({ring: notes[:MOST_NOTES] for ring, notes in failures.items()}))
+    return bool(failures)
 
 
-def _rings(found: dict[str, list[str]], names: tuple[str, ...]) -> None:
+def _rings(failures: dict[str, list[str]], names: tuple[str, ...]) -> None:
     from parity_tests.rings import evidence
-    from parity_tests.suite import all_checks as inspection
+    from parity_tests.suite import all_checks
 
     seeds = max(2, LEAST_PROBLEMS // len(names))
     gathered, crashes = [], []
@@ -76,30 +78,33 @@ def _rings(found: dict[str, list[str]], names: tuple[str, ...]) -> None:
             # What crashes one case may show itself in the numbers of another.
             crashes.append(f"crash: {name} {type(error).__name__}: {error}"[:200])
             traceback.print_exc(limit=3)
-    for row in inspection.judge(gathered):
+    for row in all_checks.judge(gathered):
         if not row.ok and not (crashes and row.ring == "C"):
             text = f"{row.case} {row.quantity} {row.subject} {row.value:.1e} {row.note}"
-            found.setdefault(row.ring, []).append(text)
+            failures.setdefault(row.ring, []).append(text)
     if crashes:
         # Caught by the first ring; behind what it has seen, which says more.
-        found["A"] = found.get("A", [])[: SHOWN - 1] + crashes
+        failures["A"] = failures.get("A", [])[: MOST_NOTES - 1] + crashes
 
 
-def _checks(found: dict[str, list[str]], frameworks: list[str], group: str) -> None:
-    from parity_tests.suite import all_checks as inspection
+def _checks(failures: dict[str, list[str]], frameworks: list[str], group: str) -> None:
+    from parity_tests.suite import all_checks
 
-    left_out = inspection.OF_OTHERS if group in ("gaussian", "discrete") else ()
-    for check in inspection.checks([GOLDEN], frameworks):
-        owner = next(
-            (g for g, own in inspection.OF_GROUP.items() if check.of in own), ""
-        )
-        if check.of in left_out or owner != (
-            group if group in inspection.OF_GROUP else ""
-        ):
+    gaussian = group in ("gaussian", "discrete")
+    left_out = all_checks.NOT_PLAIN_GAUSSIAN if gaussian else ()
+    groups = {
+        stem: name
+        for name, stems in all_checks.CHECKS_OF_GROUP.items()
+        for stem in stems
+    }
+    group_of_checks = group if group in all_checks.CHECKS_OF_GROUP else None
+    for check in all_checks.checks([GOLDEN], frameworks):
+        if check.stem in left_out or groups.get(check.stem) != group_of_checks:
             continue
-        outcome = inspection.perform(check)
+        outcome = all_checks.perform(check)
         if not outcome.ok:
-            found.setdefault(check.group, []).append(f"{check.name}: {outcome.message}")
+            note = f"{check.name}: {outcome.message}"
+            failures.setdefault(check.group, []).append(note)
 
 
 if __name__ == "__main__":

@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 
 
 class Mutant(NamedTuple):
-    """One planted fault, looked for on a group of `mutant_check.CASES`.
+    """One planted fault.
 
-    It is found by its function, so that a file can move and be written otherwise.
+    Its place is given by module and function, so that a file can move and be rewritten.
 
     Attributes:
         name: in tables.
@@ -21,7 +21,7 @@ class Mutant(NamedTuple):
         old: an expression or statement, found as a syntax tree, or else a piece of
             text; once in the function.
         new: what to put there.
-        group: see above.
+        group: key of `mutation.check.CASES`, the problems on which it is looked for.
     """
 
     name: str
@@ -32,27 +32,27 @@ class Mutant(NamedTuple):
     group: str = "gaussian"
 
     def file(self, folder: Path) -> Path:
-        """The fault's file below `folder`, which the package is in.
+        """The fault's file below `folder`, in which the package lies.
 
         Raises:
             ValueError: there is none, or more than one.
         """
         module = self.place.partition(":")[0]
-        found = sorted((folder / self.package).rglob(f"{Path(module).name}.py"))
-        found = [path for path in found if f"/{path}".endswith(f"/{module}.py")]
-        if len(found) != 1:
-            raise ValueError(f"mutant {self.name!r}: expected one {module}.py: {found}")
-        return found[0]
+        paths = sorted((folder / self.package).rglob(f"{Path(module).name}.py"))
+        paths = [path for path in paths if f"/{path}".endswith(f"/{module}.py")]
+        if len(paths) != 1:
+            raise ValueError(f"mutant {self.name!r}: expected one {module}.py: {paths}")
+        return paths[0]
 
     def planted(self, text: str) -> str:
-        """The text of the fault's file with the fault in it.
+        """The file's text with the fault planted in it.
 
         Raises:
             ValueError: its place is not there, or is there more than once.
         """
         tree = ast.parse(text)
         within = _function(tree, self.place.partition(":")[2].split("."))
-        spans = [span(text, node) for node in _alike(within, self.old)]
+        spans = [span(text, node) for node in _equal_nodes(within, self.old)]
         if not spans:
             low, high = span(text, within) if within is not tree else (0, len(text))
             starts = [
@@ -80,16 +80,16 @@ def _function(tree: ast.Module, names: list[str]) -> ast.AST:
     return within
 
 
-def _alike(within: ast.AST, old: str) -> list[ast.AST]:
-    """Expressions and statements in it that are the same but for how they stand."""
+def _equal_nodes(within: ast.AST, old: str) -> list[ast.AST]:
+    """Expressions and statements in `within` whose syntax tree is that of `old`."""
     try:
-        (wanted,) = ast.parse(textwrap.dedent(old).strip()).body
+        (pattern,) = ast.parse(textwrap.dedent(old).strip()).body
     except (SyntaxError, ValueError):
         return []
-    if isinstance(wanted, ast.Expr):
-        wanted = wanted.value
-    like = ast.dump(wanted)
-    same = [n for n in ast.walk(within) if type(n) is type(wanted)]
+    if isinstance(pattern, ast.Expr):
+        pattern = pattern.value
+    like = ast.dump(pattern)
+    same = [n for n in ast.walk(within) if type(n) is type(pattern)]
     return [node for node in same if ast.dump(node) == like]
 
 

@@ -22,7 +22,7 @@ import time
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
-from parity_tests.common import process_setup as environment
+from parity_tests.common import process_setup
 from parity_tests.mutation.mutant import Mutant
 from parity_tests.mutation.mutants import MUTANTS
 from trpo.common.machine import processor_name
@@ -38,9 +38,15 @@ RECORDED = pathlib.Path(__file__).parents[1]
 
 
 class Verdict(NamedTuple):
-    """Which rings saw a mutant, with what each saw first; empty if it survived.
+    """One mutant's outcome.
 
-    `commit` and `processor` say where it was tried.
+    Attributes:
+        name: the mutant's.
+        file: that it was planted in.
+        caught: ring -> its first failures; empty if the mutant survived.
+        seconds: that the suite took.
+        commit: at which it was tried.
+        processor: on which it was tried.
     """
 
     name: str
@@ -72,7 +78,7 @@ def check(
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
         "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
         # Compiling takes longer than running here.
-        "XLA_FLAGS": environment.QUICK_FLAGS,
+        "XLA_FLAGS": process_setup.QUICK_FLAGS,
     }
     command = [sys.executable, "-m", "parity_tests.mutation.check", group, *frameworks]
     try:
@@ -106,10 +112,10 @@ def run(mutants: list[Mutant], workers: int = 1) -> Iterator[Verdict]:
         with concurrent.futures.ThreadPoolExecutor(workers) as pool:
             # In one copy: what one group compiles, another may find.
             clean = pool.map(lambda g: check(first, ("torch", "jax"), g), groups)
-            for group, found in zip(groups, clean, strict=True):
-                if found:
+            for group, failures in zip(groups, clean, strict=True):
+                if failures:
                     raise RuntimeError(
-                        f"the suite fails without any fault, on {group!r}: {found}"
+                        f"the suite fails without any fault, on {group!r}: {failures}"
                     )
         folders.put(first)
         for i in range(1, workers):
@@ -127,12 +133,13 @@ def run(mutants: list[Mutant], workers: int = 1) -> Iterator[Verdict]:
             yield from pool.map(attempt, mutants)
 
 
-def some_of(
+def sample_mutants(
     mutants: list[Mutant], count: int, seed: str, most_groups: int = 3
 ) -> list[Mutant]:
-    """`count` of them drawn by `seed`, or all that few groups have.
+    """Draw `count` mutants by `seed`, or fewer if the groups drawn have no more.
 
-    Of few groups, since each group is also tried without a fault.
+    They are of at most `most_groups` groups, since each group is also tried once
+    without a fault.
     """
     drawn = random.Random(seed).sample(mutants, len(mutants))
     groups = list(dict.fromkeys(mutant.group for mutant in drawn))[:most_groups]
@@ -151,12 +158,18 @@ def _verdict(folder: pathlib.Path, mutant: Mutant) -> Verdict:
     finally:
         path.write_text(before)
     seconds = time.perf_counter() - start
-    where = (environment.commit(), processor_name())
-    return Verdict(mutant.name, str(path.relative_to(folder)), caught, seconds, *where)
+    return Verdict(
+        name=mutant.name,
+        file=str(path.relative_to(folder)),
+        caught=caught,
+        seconds=seconds,
+        commit=process_setup.commit(),
+        processor=processor_name(),
+    )
 
 
 def only_seen_by(verdicts: list[Verdict]) -> dict[str, list[str]]:
-    """Ring -> mutants that nothing else sees: what removing the ring would cost."""
+    """Ring -> mutants that no other ring sees, which its removal would let through."""
     alone: dict[str, list[str]] = {ring: [] for ring in RINGS}
     for verdict in verdicts:
         if len(verdict.caught) == 1:
@@ -167,11 +180,12 @@ def only_seen_by(verdicts: list[Verdict]) -> dict[str, list[str]]:
 def table(verdicts: list[Verdict]) -> str:
     """The verdicts as Markdown."""
     caught = sum(bool(verdict.caught) for verdict in verdicts)
+    commits, processors = (_distinct(verdicts, n) for n in ("commit", "processor"))
     lines = [
         "# Planted faults",
         "",
-        f"{caught} of {len(verdicts)} caught, at commit {_listed(verdicts, 'commit')} "
-        f"on {_listed(verdicts, 'processor')}. Written by `python -m "
+        f"{caught} of {len(verdicts)} caught, at commit {commits} "
+        f"on {processors}. Written by `python -m "
         "parity_tests.mutation`; what the columns mean is in "
         "`parity_tests/README.md`.",
         "",
@@ -189,7 +203,7 @@ def table(verdicts: list[Verdict]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _listed(verdicts: Iterable[Verdict], field: str) -> str:
+def _distinct(verdicts: Iterable[Verdict], field: str) -> str:
     return ", ".join(dict.fromkeys(getattr(verdict, field) for verdict in verdicts))
 
 
@@ -199,8 +213,8 @@ def recorded() -> dict[str, Any]:
     return {
         "planted": len(verdicts),
         "caught": sum(bool(verdict.caught) for verdict in verdicts),
-        "commits": _listed(verdicts, "commit").split(", "),
-        "processors": _listed(verdicts, "processor").split(", "),
+        "commits": _distinct(verdicts, "commit").split(", "),
+        "processors": _distinct(verdicts, "processor").split(", "),
     }
 
 
@@ -243,7 +257,7 @@ def main(arguments: list[str] | None = None) -> int:
         if options.only in mutant.name and mutant.name not in known
     ]
     if options.count < len(chosen):
-        chosen = some_of(chosen, options.count, options.seed)
+        chosen = sample_mutants(chosen, options.count, options.seed)
     verdicts = []
     for verdict in run(chosen, options.workers):
         verdicts.append(verdict)

@@ -1,8 +1,8 @@
-"""The compiled training loop beside the host's, on the same random arrays.
+"""The compiled training loop compared with the host's, on the same random arrays.
 
-The arrays are the host's own, from `trpo.common.random_streams`: what the host's agent
-draws for its actions and minibatches goes into the compiled loop as input. Both start
-from one seed and then are left alone.
+The host's agent draws the arrays for its actions and minibatches from
+`trpo.common.random_streams`; the compiled loop gets the same arrays as input. Both
+start from one seed and are not synchronised afterwards.
 """
 
 from collections.abc import Iterable, Iterator
@@ -43,8 +43,8 @@ FIELDS = (
 )
 
 
-class Sides(NamedTuple):
-    """One quantity, as the host and as the compiled loop have it."""
+class HostAndCompiled(NamedTuple):
+    """One quantity in the host's loop and in the compiled one."""
 
     host: np.ndarray
     compiled: np.ndarray
@@ -60,7 +60,7 @@ class Sides(NamedTuple):
         return float(relative) if np.isfinite(relative) else np.inf
 
 
-Iteration = dict[str, Sides]
+Iteration = dict[str, HostAndCompiled]
 
 
 def small_config(env_id: str, **overrides: object) -> TrainConfig:
@@ -118,9 +118,9 @@ def _host(config: TrainConfig, limit: int) -> tuple[Trainer, list[IterationNoise
     head = trainer.collector.spec.head
     noise = [noise_of(config, head, u) for u in range(config.num_updates)]
     steps = (
-        pair
+        keys
         for arrays in noise
-        for pair in zip(arrays.transition_keys, arrays.reset_keys, strict=True)
+        for keys in zip(arrays.transition_keys, arrays.reset_keys, strict=True)
     )
     environment = functional_environment(config.env_id, limit)
     trainer.env = FunctionalVectorEnv(
@@ -133,8 +133,8 @@ def _host(config: TrainConfig, limit: int) -> tuple[Trainer, list[IterationNoise
     return trainer, noise
 
 
-class _Pair:
-    """The host's trainer and the compiled one, of one configuration, before the run."""
+class _Trainers:
+    """The host's trainer and the compiled one for one configuration, before the run."""
 
     def __init__(self, config: TrainConfig, max_episode_steps: int) -> None:
         self.host, self.noise = _host(config, max_episode_steps)
@@ -148,17 +148,17 @@ class _Pair:
 
 
 def compare(config: TrainConfig, max_episode_steps: int) -> Iterator[Iteration]:
-    """Both loops side by side; yields every quantity of each iteration."""
-    pair = _Pair(config, max_episode_steps)
-    host, compiled = pair.host, pair.compiled
+    """Run both loops; yields every quantity of each iteration."""
+    trainers = _Trainers(config, max_episode_steps)
+    host, compiled = trainers.host, trainers.compiled
     program, state = compiled.program, compiled._state
     iterate = jax.jit(
         compiled_iteration.iterate, static_argnums=0, compiler_options=QUICK
     )
-    for update, arrays in enumerate(pair.noise):
+    for update, arrays in enumerate(trainers.noise):
         rates = Rates(*map(np.float64, config.rates_at(update)))
         state, metrics, rollout, batch = jax.device_get(
-            iterate(program, pair.hyperparameters, state, rates, arrays)
+            iterate(program, trainers.hyperparameters, state, rates, arrays)
         )
         compiled._state, compiled.update_count = state, update + 1
         # What `Trainer.train_once` does, with its parts kept.
@@ -173,10 +173,10 @@ def compare(config: TrainConfig, max_episode_steps: int) -> Iterator[Iteration]:
         yield {
             **_rollouts(host_rollout, rollout),
             **_batches(host_batch, batch),
-            "metrics": Sides(
+            "metrics": HostAndCompiled(
                 np.array(list(host_metrics.values())), np.asarray(metrics.report)
             ),
-            "advantage_std": Sides(
+            "advantage_std": HostAndCompiled(
                 np.array([prepared.advantage_std]), np.asarray([metrics.advantage_std])
             ),
             **_states(host, compiled.get_state()),
@@ -186,10 +186,10 @@ def compare(config: TrainConfig, max_episode_steps: int) -> Iterator[Iteration]:
 def first_batch(config: TrainConfig, max_episode_steps: int) -> Iteration:
     """Rollout and batch of the first iteration, which compile in a second or two.
 
-    Traced anew in each call, so that a fault planted in its modules is in it.
+    Each call traces it again, so that faults planted in its modules take effect.
     """
-    pair = _Pair(config, max_episode_steps)
-    program, state = pair.compiled.program, pair.compiled._state
+    trainers = _Trainers(config, max_episode_steps)
+    program, state = trainers.compiled.program, trainers.compiled._state
 
     @jax.jit
     def collect_and_prepare(hyperparameters, state, arrays):
@@ -206,9 +206,9 @@ def first_batch(config: TrainConfig, max_episode_steps: int) -> Iteration:
         return rollout, prepared.batch
 
     rollout, batch = jax.device_get(
-        collect_and_prepare(pair.hyperparameters, state, pair.noise[0])
+        collect_and_prepare(trainers.hyperparameters, state, trainers.noise[0])
     )
-    host = pair.host
+    host = trainers.host
     host_rollout = host.collector.collect(host.agent, config.rollout_steps)
     host_batch = _normalized(host, host.prepare_batch(host_rollout).batch)
     return {**_rollouts(host_rollout, rollout), **_batches(host_batch, batch)}
@@ -222,29 +222,29 @@ def _normalized(host: Trainer, batch: Batch) -> Batch:
 
 
 def _rollouts(host: Rollout, compiled) -> Iteration:
-    found = {
-        f"rollout/{name}": Sides(getattr(host, name), getattr(compiled, name))
+    fields = {
+        f"rollout/{name}": HostAndCompiled(getattr(host, name), getattr(compiled, name))
         for name in FIELDS
     }
     # A terminal state has no value: whatever stands there is not read.
     live = ~host.terminated
-    values = Sides(host.next_values * live, compiled.next_values * live)
+    next_values = HostAndCompiled(host.next_values * live, compiled.next_values * live)
     # The environments' own sum of rewards, where episodes end.
     done = np.asarray(compiled.terminated | compiled.truncated)
-    returns = Sides(
+    returns = HostAndCompiled(
         np.array([episode.episode_return for episode in host.episodes]),
         np.asarray(compiled.episode_return)[done],
     )
     return {
-        **found,
-        "rollout/next_values": values,
+        **fields,
+        "rollout/next_values": next_values,
         "rollout/episode_returns": returns,
     }
 
 
 def _batches(host: Batch, compiled: Batch) -> Iteration:
     return {
-        f"batch/{name}": Sides(
+        f"batch/{name}": HostAndCompiled(
             getattr(host, name).reshape(-1), getattr(compiled, name).reshape(-1)
         )
         for name in Batch._fields
@@ -259,7 +259,8 @@ def _states(trainer: Trainer, compiled: dict[str, np.ndarray]) -> Iteration:
     host |= {f"return_scaler.{name}": array for name, array in scaler.items()}
     host["environment.obs"] = trainer.collector.obs
     return {
-        f"state/{name}": Sides(array, compiled[name]) for name, array in host.items()
+        f"state/{name}": HostAndCompiled(array, compiled[name])
+        for name, array in host.items()
     }
 
 
@@ -267,8 +268,8 @@ def worst(iterations: Iterable[Iteration]) -> dict[str, float]:
     """The largest error of each quantity over all iterations."""
     errors: dict[str, float] = {}
     for iteration in iterations:
-        for name, sides in iteration.items():
-            errors[name] = max(errors.get(name, 0.0), sides.error)
+        for name, values in iteration.items():
+            errors[name] = max(errors.get(name, 0.0), values.error)
     return errors
 
 

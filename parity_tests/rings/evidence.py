@@ -1,4 +1,4 @@
-"""Results of all implementations on one problem, which every ring judges."""
+"""The results of all implementations on one problem, from which each ring is judged."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -19,14 +19,14 @@ Rerun = Callable[[Noise, dict[str, int] | None], Stages]
 
 
 # Simulated float32 runs per problem.
-RUNS = 6
+NOISY_RUNS = 6
 # Precision of matrix products -> relative size of the simulated rounding. TF32 keeps
 # 10 of float32's 23 bits behind the point.
-UNITS = {"float32": reference.UNIT_ROUNDOFF_32, "tf32": 2.0**-11}
+ROUNDING_UNITS = {"float32": reference.UNIT_ROUNDOFF_32, "tf32": 2.0**-11}
 # Small enough for a linear response, large enough to drown float64's own roundoff.
 PROBING_UNIT = 2.0**-40
 
-# A decision -> what can't be compared once it was taken otherwise.
+# Decision -> quantities that can't be compared once it was taken differently.
 CONSEQUENCES = {
     "cg/iterations": ("cg/solution",),
     "line_search/index": ("line_search/",),
@@ -49,7 +49,7 @@ class Evidence(NamedTuple):
         name: the case.
         seed: the problem's seed.
         reference: the third implementation in float64.
-        noisy: the same with simulated rounding, `RUNS` times.
+        noisy: `reference` with simulated rounding, `NOISY_RUNS` times.
         results: (framework, dtype) -> that backend's results.
         config: the problem's hyperparameters.
         rerun: the third implementation on this problem: (noise, decisions to take
@@ -85,13 +85,13 @@ class Evidence(NamedTuple):
                     reference.rounding_noise(100 + k, PROBING_UNIT),
                     self.reference.decisions,
                 ).values
-                for k in range(RUNS)
+                for k in range(NOISY_RUNS)
             ]
             _PROBES[key] = (self.reference, runs)  # Kept, or its id could come again.
         return _spread(_PROBES[key][1], self.reference.values, quantity) / PROBING_UNIT
 
     def comparable(self, quantity: str, *subjects: Stages) -> bool:
-        """Whether all took the reference's decisions that `quantity` rests on."""
+        """Whether all took the reference's decisions on which `quantity` depends."""
         for decision, prefixes in CONSEQUENCES.items():
             if quantity.startswith(prefixes):
                 want = self.reference.decisions[decision]
@@ -148,8 +148,8 @@ def gather(
 def _gather(name: str, seed: int, device: str, precision: str) -> Evidence:
     problem, teacher = cases.build(name, seed), bridges.teacher_of(name, seed)
 
-    def rerun(noise: Noise, told: dict[str, int] | None) -> Stages:
-        return all_stages.run(problem, teacher, noise, told)
+    def rerun(noise: Noise, decisions: dict[str, int] | None) -> Stages:
+        return all_stages.run(problem, teacher, noise, decisions)
 
     results = {
         (framework, dtype): bridges.run(
@@ -158,7 +158,9 @@ def _gather(name: str, seed: int, device: str, precision: str) -> Evidence:
         for framework in ("torch", "jax")
         for dtype in ("float64", "float32")
     }
-    return collect(name, seed, rerun, results, problem.config, UNITS[precision])
+    return collect(
+        name, seed, rerun, results, problem.config, ROUNDING_UNITS[precision]
+    )
 
 
 def collect(
@@ -172,7 +174,8 @@ def collect(
     """Add the reference and its noisy runs to the backends' results."""
     exact = rerun(reference.exact, None)
     noisy = tuple(
-        rerun(reference.rounding_noise(k, unit), exact.decisions) for k in range(RUNS)
+        rerun(reference.rounding_noise(k, unit), exact.decisions)
+        for k in range(NOISY_RUNS)
     )
     return Evidence(name, seed, exact, noisy, results, config, rerun)
 

@@ -23,8 +23,8 @@ DECISIONS = (
     "policy/line_search_frac",
     "cg/iterations",
 )
-# Relative difference of parameters from which two runs are called different.
-PARTED = 1e-3
+# Relative difference of parameters above which two runs have diverged.
+DIVERGED = 1e-3
 
 
 class Comparison(NamedTuple):
@@ -76,7 +76,7 @@ def default_config(dtype: str = "float64", **overrides: object) -> TrainConfig:
 def critic_sensitivity(config: TrainConfig, update: int) -> float:
     """Relative change of PyTorch's critic when the returns change by 1e-16 relative.
 
-    What two backends may differ by in the critic of that update, whatever they do.
+    Two backends' critics may differ by as much after that update.
     """
     trainer = Trainer(dataclasses.replace(config, backend="torch"))
     try:
@@ -101,8 +101,8 @@ def _pair(config: TrainConfig) -> tuple[Trainer, Trainer]:
 
 
 def _iterate(update: int, torch_trainer: Trainer, jax_trainer: Trainer) -> Comparison:
-    ours = torch_trainer.train_once().metrics
-    theirs = jax_trainer.train_once().metrics
+    torch_metrics = torch_trainer.train_once().metrics
+    jax_metrics = jax_trainer.train_once().metrics
     left, right = torch_trainer.get_state(), jax_trainer.get_state()
     return Comparison(
         update=update,
@@ -115,7 +115,9 @@ def _iterate(update: int, torch_trainer: Trainer, jax_trainer: Trainer) -> Compa
             # The fraction is one of a table's entries, rounded once in each dtype.
             name
             for name in DECISIONS
-            if not np.isclose(ours[name], theirs[name], rtol=1e-6, atol=0.0)
+            if not np.isclose(
+                torch_metrics[name], jax_metrics[name], rtol=1e-6, atol=0.0
+            )
         ),
     )
 
@@ -144,22 +146,22 @@ def closed_loop(config: TrainConfig, iterations: int) -> Iterator[Comparison]:
         jax_trainer.close()
 
 
-def explain_parting(comparisons: list[Comparison]) -> str:
-    """When two runs first differ by more than 1e-3, and what happened before."""
-    parted = next((c for c in comparisons if c.parameters > PARTED), None)
-    if parted is None:
+def explain_divergence(comparisons: list[Comparison]) -> str:
+    """A sentence on when two runs first differ by more than 1e-3, and why."""
+    diverged = next((c for c in comparisons if c.parameters > DIVERGED), None)
+    if diverged is None:
         last = comparisons[-1]
         return (
             f"the closed loops have not parted: after {last.update} updates the "
             f"parameters differ by {last.parameters:.1e} (relative), the present "
             f"observations by {last.observations:.1e}"
         )
-    flipped = next((c for c in comparisons if c.decisions), None)
-    if flipped is not None and flipped.update <= parted.update:
+    first_difference = next((c for c in comparisons if c.decisions), None)
+    if first_difference is not None and first_difference.update <= diverged.update:
+        differing = ", ".join(first_difference.decisions)
         cause = (
-            f"update {flipped.update} decided differently "
-            f"({', '.join(flipped.decisions)}) because rounding put the two on "
-            "different sides of a threshold"
+            f"update {first_difference.update} decided differently ({differing}) "
+            "because rounding put the two on different sides of a threshold"
         )
     else:
         cause = (
@@ -167,27 +169,31 @@ def explain_parting(comparisons: list[Comparison]) -> str:
             "dynamics and actions amplify them from update to update"
         )
     growth = ", ".join(
-        f"{c.update}: {c.parameters:.0e}" for c in comparisons[: parted.update]
+        f"{c.update}: {c.parameters:.0e}" for c in comparisons[: diverged.update]
     )
     return (
-        f"the closed loops part by more than {PARTED:g} at update {parted.update}; "
+        f"the closed loops part by more than {DIVERGED:g} at update {diverged.update}; "
         f"{cause}. Relative parameter difference by update: {growth}"
     )
 
 
-def report(lock: list[Comparison], closed: list[Comparison]) -> str:
+def report(lock_steps: list[Comparison], closed_loops: list[Comparison]) -> str:
     """The comparison as a short table in plain text."""
     rows = [
-        ("policy and critic weights, relative", f"{_worst(lock, 1):.1e}", "1e-09"),
-        ("critic's optimiser state, relative", f"{_worst(lock, 2):.1e}", "1e-09"),
-        ("observations after the rollout", f"{_worst(lock, 3):.1e}", "-"),
-        ("decisions that differ", str(sum(len(c.decisions) for c in lock)), "0"),
+        (
+            "policy and critic weights, relative",
+            f"{_worst(lock_steps, 1):.1e}",
+            "1e-09",
+        ),
+        ("critic's optimiser state, relative", f"{_worst(lock_steps, 2):.1e}", "1e-09"),
+        ("observations after the rollout", f"{_worst(lock_steps, 3):.1e}", "-"),
+        ("decisions that differ", str(sum(len(c.decisions) for c in lock_steps)), "0"),
     ]
     lines = [
-        f"Parity in float64 on Pendulum-v1: lock step over {len(lock)} updates",
+        f"Parity in float64 on Pendulum-v1: lock step over {len(lock_steps)} updates",
         f"  {'quantity':<40} {'worst difference':>16} {'bound':>8}",
         *(f"  {name:<40} {value:>16} {bound:>8}" for name, value, bound in rows),
-        f"  two runs from one seed, in float64 too: {explain_parting(closed)}",
+        f"  two runs from one seed, in float64 too: {explain_divergence(closed_loops)}",
     ]
     return "\n".join(lines)
 
@@ -198,11 +204,11 @@ def _worst(comparisons: list[Comparison], field: int) -> float:
 
 def main() -> int:
     """Print the table; exit status 1 when a bound is broken."""
-    lock = list(lock_step(default_config(), iterations=10))
-    closed = list(closed_loop(default_config(), iterations=10))
-    print(report(lock, closed))
-    sound = max(_worst(lock, 1), _worst(lock, 2)) <= 1e-9
-    return 0 if sound and not any(c.decisions for c in lock) else 1
+    lock_steps = list(lock_step(default_config(), iterations=10))
+    closed_loops = list(closed_loop(default_config(), iterations=10))
+    print(report(lock_steps, closed_loops))
+    sound = max(_worst(lock_steps, 1), _worst(lock_steps, 2)) <= 1e-9
+    return 0 if sound and not any(c.decisions for c in lock_steps) else 1
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The JAX update as a CUDA machine would compile it: what shows without a GPU."""
+"""The JAX update lowered for CUDA, which needs no GPU."""
 
 import functools
 
@@ -39,7 +39,7 @@ def lower_for_cuda() -> export.Exported:
 
 
 def check_full_precision() -> None:
-    """Every product asks for true float32: a CPU would not show the difference."""
+    """Every product asks for full float32, which a CPU computes without being asked."""
     products = [
         line
         for line in lower_for_cuda().mlir_module().splitlines()

@@ -1,7 +1,7 @@
 """Ranks as threads of this process, whose all-reduce is a sum at a barrier.
 
-What an update of many ranks computes is then tested without starting any process; that
-processes compute the same is tested in `tests/distributed/test_distributed.py`.
+They show what an update on many ranks computes without starting processes;
+`tests/distributed/test_distributed.py` shows that processes compute the same.
 """
 
 import threading
@@ -14,11 +14,11 @@ import numpy as np
 from trpo.ranks import Ranks
 
 
-class Meeting:
-    """Where the threads of one run meet.
+class ThreadGroup:
+    """The threads of one run, which exchange data at a barrier.
 
     Args:
-        size: Threads.
+        size: Number of threads.
     """
 
     def __init__(self, size: int) -> None:
@@ -30,28 +30,28 @@ class Meeting:
         """All threads' parts, in the order of ranks."""
         self.parts[self.rank.number] = part
         self.barrier.wait()
-        everything = list(self.parts)
+        parts = list(self.parts)
         self.barrier.wait()
-        return everything
+        return parts
 
 
 class ThreadRanks(Ranks):
-    """One of the threads and the others."""
+    """One thread's rank in its group."""
 
     local = threading.local()
-    """`ranks` of it is the thread's own."""
+    """`local.ranks` is the running thread's own instance."""
 
-    def __init__(self, rank: int, meeting: Meeting) -> None:
-        self.rank, self.size = rank, len(meeting.parts)
-        self.meeting = meeting
+    def __init__(self, rank: int, group: ThreadGroup) -> None:
+        self.rank, self.size = rank, len(group.parts)
+        self.group = group
 
     def gather(self, arrays: Mapping[str, np.ndarray]) -> list[dict[str, np.ndarray]]:
         """See `trpo.ranks.Alone`."""
-        return self.meeting.exchange(dict(arrays))
+        return self.group.exchange(dict(arrays))
 
     def all_reduce(self, tensor: Any) -> None:
         """Sum over ranks in place, like `torch.distributed.all_reduce`."""
-        total = sum(self.meeting.exchange(tensor.clone()))
+        total = sum(self.group.exchange(tensor.clone()))
         tensor.copy_(total)
 
 
@@ -59,20 +59,20 @@ def run_ranks(size: int, run: Callable[[ThreadRanks], Any]) -> list[Any]:
     """Call `run` on each of `size` ranks and return all results.
 
     Raises:
-        Exception: the first that a rank raised.
+        Exception: the first that a rank raised, before those of a broken barrier.
     """
-    meeting = Meeting(size)
+    group = ThreadGroup(size)
 
-    def of_rank(rank: int) -> Any:
-        meeting.rank.number = rank
+    def run_rank(rank: int) -> Any:
+        group.rank.number = rank
         try:
-            return run(ThreadRanks(rank, meeting))
+            return run(ThreadRanks(rank, group))
         except BaseException:
-            meeting.barrier.abort()
+            group.barrier.abort()
             raise
 
     with ThreadPoolExecutor(size) as pool:
-        futures = [pool.submit(of_rank, rank) for rank in range(size)]
+        futures = [pool.submit(run_rank, rank) for rank in range(size)]
     errors = [error for future in futures if (error := future.exception())]
     for error in sorted(
         errors, key=lambda e: isinstance(e, threading.BrokenBarrierError)

@@ -1,4 +1,4 @@
-"""The four rings: each turns evidence into rows, and a row says whether it passed."""
+"""The four rings: each compares the results in the evidence, one row per comparison."""
 
 import itertools
 import math
@@ -29,12 +29,12 @@ class Row(NamedTuple):
     Attributes:
         ring: "A", "B", "C" or "D".
         case: case of the grid, or "all" where cases are pooled.
-        quantity: what was compared.
-        subject: who was compared, such as "torch-jax".
+        quantity: the quantity or decision that was compared.
+        subject: the implementations that were compared, such as "torch-jax".
         value: the error, or the ratio.
-        bound: what it may be at most (for ring C: at most this, at least its inverse).
-        ok: whether it is.
-        note: what a reader of a failure has to know.
+        bound: largest `value` (for ring C also the inverse of the smallest).
+        ok: whether `value` is within the bound.
+        note: why it is not, or why it is although it looks wrong.
     """
 
     ring: str
@@ -59,37 +59,39 @@ def identity(evidence: Evidence) -> list[Row]:
             "jax-truth": (jax.values[quantity], exact.values[quantity]),
         }
         if not evidence.comparable(quantity, torch, jax):
-            continue  # ring D's business
+            continue  # The decisions differ, which ring D judges.
         for subject, (got, want) in pairs.items():
             rows.append(_identity_row(evidence, quantity, subject, got, want))
     return rows
 
 
-def identity_across(here: Evidence, there: Evidence, *, places: tuple) -> list[Row]:
+def identity_across(
+    on_first: Evidence, on_second: Evidence, *, devices: tuple
+) -> list[Row]:
     """Float64 identity of backends that ran on different devices.
 
     Args:
-        here: results on the first device.
-        there: results on the second device, of the same problem.
-        places: the devices' names, for the rows.
+        on_first: evidence on a problem from the first device.
+        on_second: evidence on the same problem from the second device.
+        devices: the devices' names, for the rows.
     """
     rows = []
     first, second = (
         {name: item.results[name, "float64"] for name in ("torch", "jax")}
-        for item in (here, there)
+        for item in (on_first, on_second)
     )
     for left, right in itertools.product(first, second):
-        subject = f"{left}-{places[0]} to {right}-{places[1]}"
-        for quantity in here.reference.values:
-            if here.comparable(quantity, first[left], second[right]):
+        subject = f"{left}-{devices[0]} to {right}-{devices[1]}"
+        for quantity in on_first.reference.values:
+            if on_first.comparable(quantity, first[left], second[right]):
                 got, want = first[left].values[quantity], second[right].values[quantity]
-                rows.append(_identity_row(here, quantity, subject, got, want))
+                rows.append(_identity_row(on_first, quantity, subject, got, want))
     return rows
 
 
 def _names_agree(evidence: Evidence, *subjects: Stages) -> list[Row]:
-    wanted = set(evidence.reference.values)
-    missing = set().union(*(wanted ^ set(subject.values) for subject in subjects))
+    expected = set(evidence.reference.values)
+    missing = set().union(*(expected ^ set(subject.values) for subject in subjects))
     return [
         Row("A", evidence.name, name, "jax-torch", math.inf, 0.0, False, "not in both")
         for name in sorted(missing)
@@ -258,7 +260,10 @@ def ties(rows: Iterable[Row], share: float = MAX_TIE_SHARE) -> tuple[int, int, b
 
 
 def _tied(evidence: Evidence, decision: str, got: int, dtype: str) -> bool:
-    """Whether the reference's margin where `got` first differs is within its bar."""
+    """Whether the decision is a tie: its margin in float64 is within its error bar.
+
+    The margin is taken where `got` first differs from the reference's decision.
+    """
     want = evidence.reference.decisions[decision]
     shrink = 1.0 if dtype == "float32" else UNIT_ROUNDOFF_64 / 2.0**-24
     if decision in ("cg/iterations", "update/cg_iterations"):

@@ -1,4 +1,4 @@
-"""Lock-step shadow training: at each update of a real run, all from one state.
+"""Lock-step shadow training: all implementations take each update of a real run.
 
 Training curves of two backends can't be compared: rounding of 1e-7 becomes another
 line-search index within a few updates, and then another trajectory. So one run trains,
@@ -73,7 +73,7 @@ def judge(evidence: list[Evidence]) -> list[rings.Row]:
 
 
 def history(evidence: list[Evidence]) -> list[ShadowUpdate]:
-    """The same in short, an entry per update."""
+    """A summary of each update."""
     return [_summary(item) for item in evidence]
 
 
@@ -101,8 +101,8 @@ def _train(env_id: str, updates: int) -> Iterator[Evidence]:
             yield collect(
                 env_id,
                 update,
-                lambda noise, told, problem=problem: all_stages.run_update(
-                    problem, noise, told
+                lambda noise, decisions, problem=problem: all_stages.run_update(
+                    problem, noise, decisions
                 ),
                 results,
                 config,
@@ -133,14 +133,16 @@ def _problem(
         for name, array in batch.items()
         if array is not None
     }
-    # As an agent draws them that was just made with this seed.
+    # The orders that a new agent with this seed draws first.
     orders = minibatch_orders(
         RandomStream(update, Purpose.MINIBATCH).at(0),
         epochs=config.value_epochs,
         size=size,
     ).copy()
-    nothing = np.zeros(0)
-    return Problem(case, update, config, learned, columns, orders, {}, nothing, {})
+    return Problem(
+        case=case, seed=update, config=config, state=learned, batch=columns,
+        orders=orders, nearby={}, probe=np.zeros(0), rollout={},
+    )  # fmt: skip
 
 
 def _update_all(problem: Problem) -> tuple[dict, dict[str, np.ndarray]]:
@@ -150,8 +152,8 @@ def _update_all(problem: Problem) -> tuple[dict, dict[str, np.ndarray]]:
         agent = bridges.make_agent(framework, problem, dtype)
         results[framework, dtype] = bridges.run_update(agent, problem)
         if (framework, dtype) == LEADER:
-            found = agent.get_state()
-            after = {n: a for n, a in found.items() if n.startswith(LEARNED)}
+            state = agent.get_state()
+            after = {n: a for n, a in state.items() if n.startswith(LEARNED)}
     return results, after
 
 

@@ -1,4 +1,4 @@
-"""TF32 on a processor that has none: operands of torch's products lose their bits."""
+"""TF32 simulated on a CPU: the operands of torch's matrix products are rounded."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ FLOAT32_BITS = 23
 PRODUCTS = (torch.ops.aten.mm, torch.ops.aten.addmm, torch.ops.aten.bmm)
 
 
-class ShortProducts(TorchDispatchMode):
+class RoundedProducts(TorchDispatchMode):
     """Inside, each float32 matrix product rounds its operands to `bits` bits.
 
     Args:
@@ -27,9 +27,9 @@ class ShortProducts(TorchDispatchMode):
         kwargs = kwargs or {}
         if func.overloadpacket in PRODUCTS:
             # The summand of `addmm` is added in float32.
-            kept, factors = args[:-2], args[-2:]
+            summand, factors = args[:-2], args[-2:]
             self.count += 1
-            args = (*kept, *(self._rounded(factor) for factor in factors))
+            args = (*summand, *(self._rounded(factor) for factor in factors))
         return func(*args, **kwargs)
 
     def _rounded(self, factor: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""All that is judged, in one place: tests, certificate and mutation run call this."""
+"""Every check of the suite; tests, certificate and mutation run call them from here."""
 
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
@@ -20,11 +20,11 @@ from parity_tests.rings.evidence import Evidence
 FRAMEWORKS = ("torch", "jax")
 RECURRENT = (*recurrent_oracles.CHECKS, *recurrent_oracles.SHARED)
 CONSTRAINED = (*constrained_oracles.CHECKS, *constrained_oracles.SHARED)
-# Group of planted faults -> the checks that are of nothing else.
-OF_GROUP = {"recurrent": RECURRENT, "constrained": CONSTRAINED}
-# Of squashed and mixed actions, of a log_std for each row, and of masks: checks that
-# compile much, and that no fault in what the plain Gaussian uses needs.
-OF_OTHERS = (
+# Group of planted faults -> the checks that look for these faults alone.
+CHECKS_OF_GROUP = {"recurrent": RECURRENT, "constrained": CONSTRAINED}
+# Checks of squashed and mixed actions, of a log_std for each row, and of masks. They
+# compile much, and faults in the code of the plain Gaussian show without them.
+NOT_PLAIN_GAUSSIAN = (
     *("Fisher with own log_std", "60 digits, squashed", "entropy, squashed"),
     *("dense Fisher of other networks", "gradient and Fisher of images"),
     *("gradients of other distributions", "act of other distributions"),
@@ -38,8 +38,8 @@ class Check(NamedTuple):
 
     Attributes:
         group: "truth" (oracles, recorded vectors, transformed problems) or "failures".
-        name: what it checks.
-        run: raises AssertionError where that does not hold.
+        name: of the property checked, then of the backend if it is of one alone.
+        run: raises AssertionError where the property does not hold.
     """
 
     group: str
@@ -47,10 +47,10 @@ class Check(NamedTuple):
     run: Callable[[], None]
 
     @property
-    def of(self) -> str:
-        """The name without the backend's."""
-        stem, _, last = self.name.rpartition(", ")
-        return stem if last in FRAMEWORKS else self.name
+    def stem(self) -> str:
+        """The check's name without the backend's."""
+        first, _, last = self.name.rpartition(", ")
+        return first if last in FRAMEWORKS else self.name
 
 
 class Outcome(NamedTuple):
@@ -65,30 +65,30 @@ class Outcome(NamedTuple):
 def checks(
     golden_names: list[str], frameworks: Sequence[str] = FRAMEWORKS
 ) -> list[Check]:
-    """Every check that is no ring, on these recorded cases and backends."""
-    found = [
+    """Every check that is no ring, of these recorded cases and backends."""
+    all_checks = [
         check
         for framework in frameworks
         for check in _framework_checks(framework, golden_names)
     ]
     if "jax" in frameworks:
         name = "products ask for full precision, jax"
-        found.append(Check("truth", name, lowering.check_full_precision))
+        all_checks.append(Check("truth", name, lowering.check_full_precision))
     shared = shared_oracles.CHECKS | recurrent_oracles.SHARED
     for name, check in (shared | constrained_oracles.SHARED).items():
-        found.append(Check("truth", name, check))
+        all_checks.append(Check("truth", name, check))
     for name, check in failures.CHECKS.items():
-        found.append(Check("failures", name, check))
-    return found
+        all_checks.append(Check("failures", name, check))
+    return all_checks
 
 
 def _framework_checks(framework: str, golden_names: list[str]) -> list[Check]:
     """The checks of one backend alone."""
-    found = []
+    checks = []
     for module in (oracles, metamorphic, recurrent_oracles, constrained_oracles):
         for name, check in module.CHECKS.items():
             run = lambda check=check, framework=framework: check(framework)
-            found.append(Check("truth", f"{name}, {framework}", run))
+            checks.append(Check("truth", f"{name}, {framework}", run))
     for name in golden_names:
         for check in (
             golden_checks.check_stages,
@@ -97,12 +97,12 @@ def _framework_checks(framework: str, golden_names: list[str]) -> list[Check]:
         ):
             run = lambda c=check, f=framework, n=name: c(f, n)
             kind = check.__name__.removeprefix("check_")
-            found.append(Check("truth", f"recorded {name} {kind}, {framework}", run))
-    return found
+            checks.append(Check("truth", f"recorded {name} {kind}, {framework}", run))
+    return checks
 
 
 def perform(check: Check) -> Outcome:
-    """The check's outcome; a crash is one that does not hold."""
+    """Run a check; one that raises anything has failed."""
     try:
         check.run()
     except Exception as error:

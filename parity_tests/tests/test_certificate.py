@@ -13,11 +13,12 @@ from parity_tests.certificate import (
     run as certificate,
     text as certificate_text,
 )
-from parity_tests.common import process_setup as environment
+from parity_tests.certificate.record import TF32, Certificate
+from parity_tests.common import process_setup
 from parity_tests.mutation import run as mutation
 from parity_tests.mutation.mutants import MUTANTS
 from parity_tests.rings import evidence
-from parity_tests.suite import all_checks as inspection
+from parity_tests.suite import all_checks
 
 
 NUMBERS = (float("inf"), float("nan"), 1.23456e-16)
@@ -25,18 +26,18 @@ NUMBERS = (float("inf"), float("nan"), 1.23456e-16)
 
 @pytest.fixture(scope="module")
 def example():
-    rows = list(inspection.judge([evidence.gather("trained", 0)]))
+    rows = list(all_checks.judge([evidence.gather("trained", 0)]))
     update = {
         "step_64": 1e-15, "critic_64": 0.0, "step_torch_32": 2e-6, "step_jax_32": 3e-6,
         "ratio_torch_32": 1.0, "ratio_jax_32": 1.0,
         "decisions_64": True, "decisions_32": True, "kl": 0.01,
     }  # fmt: skip
-    return certificate.Certificate(
+    return Certificate(
         mode="quick",
         passed=True,
         seconds=1.0,
-        facts=environment.describe(),
-        devices={"cpu": "passed", "cuda": "not run", certificate.TF32: "not run"},
+        facts=process_setup.describe(),
+        devices={"cpu": "passed", "cuda": "not run", TF32: "not run"},
         rows=[{**row._asdict(), "device": "cpu"} for row in rows],
         ties={"cpu": [0, 28]},
         checks=[{"group": "truth", "name": "<b>", "ok": False, "message": "a < b"}],
@@ -67,25 +68,25 @@ def test_what_was_recorded_is_not_said_to_be_of_this_run(example):
     ):
         assert text.count("98765") == text.count("98764") == 1
         assert f"planted faults: none in this run; {recorded}" in text
-    found = json.loads(certificate_text.document(example))
-    assert found["recorded_faults"] == example.recorded_faults
-    assert not {"mutation", "planted", "caught"} & set(found)
+    document = json.loads(certificate_text.document(example))
+    assert document["recorded_faults"] == example.recorded_faults
+    assert not {"mutation", "planted", "caught"} & set(document)
 
 
 def test_verdicts_say_where_they_were_recorded():
-    found = mutation.recorded()
-    assert found["planted"] == len(MUTANTS)
-    assert all(re.fullmatch("[0-9a-f]{7,40}", commit) for commit in found["commits"])
-    assert all(found["processors"])
+    recorded = mutation.recorded()
+    assert recorded["planted"] == len(MUTANTS)
+    assert all(re.fullmatch("[0-9a-f]{7,40}", commit) for commit in recorded["commits"])
+    assert all(recorded["processors"])
 
 
 def test_the_commit_is_the_checkouts_own(tmp_path, monkeypatch):
     """An installed package may lie in somebody else's repository."""
-    assert re.fullmatch(r"[0-9a-f]{7,40}(-dirty)?|v\S+", environment.commit())
+    assert re.fullmatch(r"[0-9a-f]{7,40}(-dirty)?|v\S+", process_setup.commit())
     subprocess.run(["git", "init", "--quiet", str(tmp_path)], check=True)
-    monkeypatch.setattr(environment, "__file__", str(tmp_path / "environment.py"))
+    monkeypatch.setattr(process_setup, "__file__", str(tmp_path / "environment.py"))
     (tmp_path / "environment.py").touch()
-    assert re.fullmatch(r"none, version \d\S*", environment.commit())
+    assert re.fullmatch(r"none, version \d\S*", process_setup.commit())
 
 
 def test_changes_that_are_not_committed_are_said_and_not_published(
@@ -96,12 +97,12 @@ def test_changes_that_are_not_committed_are_said_and_not_published(
         for write in (certificate_text.markdown, certificate_page.html):
             assert f"commit {said}" in write(example._replace(facts=facts))
     for commit in ("abc1234-dirty", "none, version 1.0"):
-        monkeypatch.setattr(environment, "commit", lambda commit=commit: commit)
+        monkeypatch.setattr(process_setup, "commit", lambda commit=commit: commit)
         with pytest.raises(SystemExit) as error:
             command.main(["--publish"])
         assert error.value.code == 2
         assert "`publish`: expected a checkout without" in capsys.readouterr().err
-    monkeypatch.setattr(environment, "commit", lambda: "abc1234")
+    monkeypatch.setattr(process_setup, "commit", lambda: "abc1234")
     assert certificate.folder_to_publish().name == "parity"
 
 
@@ -123,8 +124,10 @@ def test_absent_devices_are_not_run_and_never_passed(example):
 def test_json_is_json_whatever_the_numbers(example):
     rows = [{**row, "value": value} for row in example.rows[:1] for value in NUMBERS]
     document = certificate_text.document(example._replace(rows=rows))
-    found = json.loads(document, parse_constant=pytest.fail)["rows"]
-    read = [dict(zip(found["columns"], row, strict=True)) for row in found["values"]]
+    rows_read = json.loads(document, parse_constant=pytest.fail)["rows"]
+    read = [
+        dict(zip(rows_read["columns"], row, strict=True)) for row in rows_read["values"]
+    ]
     assert [row["value"] for row in read] == ["inf", "nan", 1.235e-16]
     assert [row | {"value": 0} for row in read] == [row | {"value": 0} for row in rows]
 

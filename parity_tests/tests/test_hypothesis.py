@@ -54,9 +54,9 @@ def test_ring_a_holds_all_over_the_space(problem):
     }
     item = Evidence(
         "trained", problem.seed, exact, (), results, problem.config,
-        lambda noise, told: all_stages.run(problem, teacher, noise, told),
+        lambda noise, decisions: all_stages.run(problem, teacher, noise, decisions),
     )  # fmt: skip
     bad = [row for row in rings.identity(item) if not row.ok]
     assert not bad
-    decisions = [found.decisions for found in results.values()]
+    decisions = [stages.decisions for stages in results.values()]
     assert decisions[0] == decisions[1] == exact.decisions

@@ -9,7 +9,7 @@ from parity_tests.rings.lock_step import (
     closed_loop,
     critic_sensitivity,
     default_config,
-    explain_parting,
+    explain_divergence,
     lock_step,
     relative_difference,
 )
@@ -39,7 +39,7 @@ def test_where_the_preset_s_critic_differs_one_backend_alone_does_so_too():
 
 def test_closed_loops_stay_together_at_first_and_their_parting_is_explained():
     comparisons = list(closed_loop(default_config(), iterations=8))
-    print(explain_parting(comparisons))
+    print(explain_divergence(comparisons))
     for comparison in comparisons[:3]:
         assert comparison.parameters <= 1e-6, comparison
 

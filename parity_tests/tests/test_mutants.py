@@ -62,8 +62,8 @@ def test_a_file_is_found_in_whatever_folder_it_is(tmp_path):
         (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / path).touch()
     assert fault("fit:", "").file(tmp_path) == tmp_path / "package/fit.py"
-    found = fault("loop/state:", "").file(tmp_path)
-    assert found == tmp_path / "package/loop/state.py"
+    path = fault("loop/state:", "").file(tmp_path)
+    assert path == tmp_path / "package/loop/state.py"
     for place in ("state:", "it:"):
         with pytest.raises(ValueError, match="expected one"):
             fault(place, "").file(tmp_path)
@@ -88,13 +88,15 @@ def test_the_table_names_survivors_and_what_a_ring_alone_sees():
 
 @pytest.mark.parametrize("seed", ["a", "b", "c"])
 def test_some_faults_are_of_few_groups_and_others_with_another_seed(seed):
-    some = mutation.some_of(list(MUTANTS), 10, seed)
+    some = mutation.sample_mutants(list(MUTANTS), 10, seed)
     assert len(set(some)) == 10
     assert len({mutant.group for mutant in some}) <= 3
-    assert some == mutation.some_of(list(MUTANTS), 10, seed)
-    assert some != mutation.some_of(list(MUTANTS), 10, seed + seed)
+    assert some == mutation.sample_mutants(list(MUTANTS), 10, seed)
+    assert some != mutation.sample_mutants(list(MUTANTS), 10, seed + seed)
 
 
 def test_any_fault_may_be_drawn():
-    draws = (mutation.some_of(list(MUTANTS), 10, str(seed)) for seed in range(400))
+    draws = (
+        mutation.sample_mutants(list(MUTANTS), 10, str(seed)) for seed in range(400)
+    )
     assert {mutant for some in draws for mutant in some} == set(MUTANTS)

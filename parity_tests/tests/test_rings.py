@@ -33,8 +33,8 @@ def test_every_stage_is_identical_in_float64(name, device):
 
 @pytest.mark.parametrize("framework", ["torch", "jax"])
 def test_float32_results_are_float32(framework, device):
-    found = evidence.gather("trained", 0, device).results[framework, "float32"]
-    wrong = {n: a.dtype for n, a in found.values.items() if a.dtype != np.float32}
+    stages = evidence.gather("trained", 0, device).results[framework, "float32"]
+    wrong = {n: a.dtype for n, a in stages.values.items() if a.dtype != np.float32}
     assert not wrong
 
 
@@ -65,19 +65,24 @@ def test_only_a_measured_condition_number_excuses_an_error():
 @pytest.mark.parametrize("name", ["trained", "humanoid"])
 def test_devices_agree_with_each_other(name, device):
     # On a machine without a GPU this compares the backends on one device.
-    here, there = evidence.gather(name, 0, "cpu"), evidence.gather(name, 0, device)
-    rows = rings.identity_across(here, there, places=("cpu", device))
+    on_cpu, on_device = (
+        evidence.gather(name, 0, "cpu"),
+        evidence.gather(name, 0, device),
+    )
+    rows = rings.identity_across(on_cpu, on_device, devices=("cpu", device))
     assert len(rows) >= 4 * 40
     assert not failures(rows)
 
 
 def test_one_device_s_error_is_seen_across_devices():
-    here = evidence.gather("trained", 0)
+    on_cpu = evidence.gather("trained", 0)
     key = ("jax", "float64")
-    found = here.results[key]
-    values = {**found.values, "gradient": found.values["gradient"] * (1 + 1e-9)}
-    there = here._replace(results={**here.results, key: found._replace(values=values)})
-    rows = rings.identity_across(here, there, places=("cpu", "cuda"))
+    stages = on_cpu.results[key]
+    values = {**stages.values, "gradient": stages.values["gradient"] * (1 + 1e-9)}
+    on_cuda = on_cpu._replace(
+        results={**on_cpu.results, key: stages._replace(values=values)}
+    )
+    rows = rings.identity_across(on_cpu, on_cuda, devices=("cpu", "cuda"))
     assert {(row.quantity, row.subject) for row in failures(rows)} == {
         ("gradient", "torch-cpu to jax-cuda"),
         ("gradient", "jax-cpu to jax-cuda"),
@@ -91,21 +96,21 @@ def precision_rows():
 
 @pytest.mark.parametrize("framework", ["torch", "jax"])
 def test_no_case_has_an_unstable_formula(precision_rows, framework):
-    own = [
+    rows = [
         row for row in precision_rows if row.subject == framework and row.case != "all"
     ]
-    assert len(own) > 500
-    assert not [row for row in own if not row.ok]
-    assert max(row.value for row in own) <= UNSTABLE
+    assert len(rows) > 500
+    assert not [row for row in rows if not row.ok]
+    assert max(row.value for row in rows) <= UNSTABLE
 
 
 @pytest.mark.parametrize("framework", ["torch", "jax"])
 def test_no_quantity_s_test_is_vacuous(precision_rows, framework):
-    own = [
+    rows = [
         row for row in precision_rows if row.subject == framework and row.case == "all"
     ]
-    assert not [row for row in own if not row.ok]
-    assert min(row.value for row in own) >= VACUOUS
+    assert not [row for row in rows if not row.ok]
+    assert min(row.value for row in rows) >= VACUOUS
 
 
 def test_noise_of_twice_the_size_makes_twice_the_spread():
@@ -143,15 +148,15 @@ def test_decisions_are_equal_or_too_close_to_call(name, device):
 
 
 def test_ties_are_rare():
-    found = evidence.gather_all(evidence.test_cases(), SEEDS)
-    rows = [row for item in found for row in rings.decisions(item)]
+    gathered = evidence.gather_all(evidence.test_cases(), SEEDS)
+    rows = [row for item in gathered for row in rings.decisions(item)]
     count, total, few = rings.ties(rows)
     assert few, f"{count} ties in {total} decisions"
 
 
 def test_the_grid_takes_every_kind_of_decision():
-    found = evidence.gather_all(evidence.test_cases(), 1)
-    statuses = {item.reference.decisions.get("update/status") for item in found}
-    indices = {item.reference.decisions.get("update/index") for item in found}
+    gathered = evidence.gather_all(evidence.test_cases(), 1)
+    statuses = {item.reference.decisions.get("update/status") for item in gathered}
+    indices = {item.reference.decisions.get("update/index") for item in gathered}
     assert {0, 1, 4} <= statuses
     assert {-1, 0, 1} <= indices

@@ -33,10 +33,13 @@ def test_ten_updates_keep_to_the_bounds_of_every_ring(trained):
 )
 def test_an_error_in_one_update_is_seen(trained, key, factor, ring):
     item = trained[4]
-    found = item.results[key]
-    policy = found.values["update/policy"]
-    values = {**found.values, "update/policy": policy * (1 + policy.dtype.type(factor))}
-    wrong = item._replace(results={**item.results, key: found._replace(values=values)})
+    stages = item.results[key]
+    policy = stages.values["update/policy"]
+    values = {
+        **stages.values,
+        "update/policy": policy * (1 + policy.dtype.type(factor)),
+    }
+    wrong = item._replace(results={**item.results, key: stages._replace(values=values)})
     rows = shadow.judge([*trained[:4], wrong, *trained[5:]])
     bad = {(row.ring, row.quantity) for row in rows if not row.ok}
     assert bad == {(ring, "update/policy")}

@@ -5,8 +5,8 @@ from parity_tests.common.tolerances import TF32_MAX_TIE_SHARE, TF32_SHOWS_IN
 from parity_tests.problems import cases
 from parity_tests.reference import all_stages
 from parity_tests.rings import evidence, rings
-from parity_tests.rings.simulated_tf32 import ShortProducts
-from parity_tests.suite import all_checks as inspection
+from parity_tests.rings.simulated_tf32 import RoundedProducts
+from parity_tests.suite import all_checks
 
 
 CASES = ("trained", "saturated", "single_linear", "deep", "kl_1e-8")
@@ -14,32 +14,32 @@ TF32, BFLOAT16, FLOAT32 = 10, 7, 23
 
 
 def simulated(name, bits):
-    """Evidence on a case with torch's products shortened by hand, in both places."""
+    """Evidence on a case, with PyTorch's rounded products as both backends' results."""
     problem, teacher = cases.build(name), bridges.teacher_of(name, 0)
-    with ShortProducts(bits) as mode:
-        found = bridges.run("torch", problem, teacher, "float32")
+    with RoundedProducts(bits) as mode:
+        stages = bridges.run("torch", problem, teacher, "float32")
     assert mode.count > 0
     return evidence.collect(
         name,
         0,
-        lambda noise, told: all_stages.run(problem, teacher, noise, told),
-        {("torch", "float32"): found, ("jax", "float32"): found},
+        lambda noise, decisions: all_stages.run(problem, teacher, noise, decisions),
+        {("torch", "float32"): stages, ("jax", "float32"): stages},
         problem.config,
-        evidence.UNITS["tf32"],
+        evidence.ROUNDING_UNITS["tf32"],
     )
 
 
-def judged(bits):
-    return list(inspection.judge_tf32([simulated(name, bits) for name in CASES]))
+def judge_simulated(bits):
+    return list(all_checks.judge_tf32([simulated(name, bits) for name in CASES]))
 
 
 def test_tf32_products_keep_to_their_bounds(device):
     # A CPU has no such products: they are rounded by hand there.
     if device == "cpu":
-        rows = judged(TF32)
+        rows = judge_simulated(TF32)
     else:
-        found = [evidence.gather(name, 0, device, "tf32") for name in CASES]
-        rows = list(inspection.judge_tf32(found))
+        gathered = [evidence.gather(name, 0, device, "tf32") for name in CASES]
+        rows = list(all_checks.judge_tf32(gathered))
     assert not [row for row in rows if not row.ok]
     assert rings.ties(rows, TF32_MAX_TIE_SHARE)[2]
     pooled = {r.quantity: r.value for r in rows if (r.ring, r.case) == ("B", "all")}
@@ -47,9 +47,9 @@ def test_tf32_products_keep_to_their_bounds(device):
 
 
 def test_full_precision_that_is_called_tf32_is_noticed():
-    bad = {row.quantity for row in judged(FLOAT32) if "vacuous" in row.note}
+    bad = {row.quantity for row in judge_simulated(FLOAT32) if "vacuous" in row.note}
     assert bad == set(TF32_SHOWS_IN)
 
 
 def test_bfloat16_products_break_the_bounds():
-    assert [row for row in judged(BFLOAT16) if row.note == "unstable formula"]
+    assert [row for row in judge_simulated(BFLOAT16) if row.note == "unstable formula"]
