@@ -74,6 +74,8 @@ def parts() -> Iterator[Part]:
     stems = [path.with_name(path.stem.removesuffix("-times")) for path in options]
     told = lambda: "\n".join(map(option_table.told_apart, stems))
     yield Part(readme, "options", told)
+    tried = REPOSITORY / "docs" / "tried-and-left-out.md"
+    yield Part(tried, "left-out", partial(option_table.left_out, stems))
     yield Part(readme, "throughput", partial(report_tables.readme_table, stores))
     targets = all_targets(stores)
     yield Part(own, "targets", partial(report_tables.targets_table, targets))

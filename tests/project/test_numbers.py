@@ -26,12 +26,12 @@ PHRASES = {
         "Schulman et al. 2015 and 2016", "| 0 | ACCEPTED", "| 1 | LINE_SEARCH",
         "| 2 | NON_POSITIVE", "| 3 | NON_FINITE", "| 4 | ZERO", "every 5th sample",
         "Schulman et al. 2015, appendix C", "Kakade 2001", "Williams and Peng 1991",
-        "Martens 2010", "Martens and Grosse 2015", "Schulman et al. 2016, eq. 30",
-        "Huber 1964", "whose 95 % interval", "excludes 0", "stays below 20",
+        "whose 95 % interval", "excludes 0", "stays below 20",
         "Achiam et al. 2017", "half of training", "deterministic, 20 episodes a seed",
         "64-bit mode is off", "from environment 1 at the reset", "environment 1 failed",
         "killed by signal 9", "no answer within 60 s",
     ),
+    "docs/tried-and-left-out.md": ("three seeds", "the 95 % interval"),
     "parity_tests/README.md": (
         "The exit status is 1", "Each stage is run twice", "pairwise within 1e-10",
         "exceeds 1e-10", "noise of 2^-40", "within 8 times", "re-run six times",
@@ -80,7 +80,8 @@ WHOLE = {part.path for part in PARTS if not part.marker}
 
 def test_every_page_of_the_benchmarks_is_checked_in_one_of_the_ways():
     found = {REPOSITORY / "README.md", REPOSITORY / "parity_tests" / "README.md"}
-    found |= set((REPOSITORY / "benchmarks").rglob("*.md"))
+    for folder in ("benchmarks", "docs"):
+        found |= set((REPOSITORY / folder).rglob("*.md"))
     by_number = {REPOSITORY / name for name in PHRASES}
     assert found - WHOLE == by_number
 
@@ -122,7 +123,7 @@ def planted(text: str) -> list[str]:
 @pytest.mark.parametrize("name", PHRASES)
 def test_a_wrong_number_is_seen(name):
     pages_with_a_fault = planted((REPOSITORY / name).read_text())
-    assert len(pages_with_a_fault) >= 4
+    assert pages_with_a_fault
     unseen = [
         text for text in pages_with_a_fault if not problems(text, KNOWN, PHRASES[name])
     ]

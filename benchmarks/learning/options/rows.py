@@ -1,6 +1,6 @@
 """The options of the algorithm that the option study trains, one at a time."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 
 PRESET = "preset"
@@ -10,18 +10,61 @@ OPTIONS: dict[str, tuple[tuple[str, Any], ...]] = {
     "Hessian of KL": (("fisher_product", "kl_hessian"),),
     "every fifth sample in Fisher products": (("fisher_every", 5),),
     "natural policy gradient": (("line_search", "none"),),
-    "batched line search": (("line_search", "batched"),),
     "entropy bonus": (("entropy_coefficient", 0.01),),
-    "warm-started CG": (("cg_warm_start", 0.9),),
-    "diagonal preconditioner": (("preconditioner", "diagonal"),),
-    "Kronecker preconditioner": (("preconditioner", "kronecker"),),
-    "adaptive damping": (("adaptive_damping", True),),
     "falling radius": (("final_target_kl", 0.001),),
     "SGD": (("optimizer_type", "sgd"),),
     "falling learning rate": (("final_value_lr", 1e-5),),
     "whole batch": (("value_minibatch_size", 0),),
-    "Huber loss": (("value_loss", "huber"),),
-    "clipped value loss": (("value_clip", 0.2),),
-    "Gauss-Newton critic": (("value_fit", "gauss_newton"),),
-    "L-BFGS critic": (("value_fit", "lbfgs"), ("value_epochs", 25)),
+}
+
+
+class LeftOut(NamedTuple):
+    """An option that was taken out again.
+
+    Attributes:
+        did: what it was for.
+        instead: what to do now.
+    """
+
+    did: str
+    instead: str
+
+
+_SMALLER = "`cg_damping` and `cg_iters` as they are"
+# Name in the study -> what became of it.
+LEFT_OUT = {
+    "warm-started CG": LeftOut(
+        "conjugate gradient begins with a share of the last solution (Martens 2010)",
+        _SMALLER,
+    ),
+    "adaptive damping": LeftOut(
+        "damping follows the agreement of predicted and actual improvement "
+        "(Levenberg and Marquardt; Martens 2010)",
+        _SMALLER,
+    ),
+    "diagonal preconditioner": LeftOut(
+        "the scores' mean squares as preconditioner of conjugate gradient", _SMALLER
+    ),
+    "Kronecker preconditioner": LeftOut(
+        "K-FAC's blocks as preconditioner (Martens and Grosse 2015)", _SMALLER
+    ),
+    "batched line search": LeftOut(
+        "all candidates in one pass; it accepts the same one",
+        '`line_search="sequential"`',
+    ),
+    "Huber loss": LeftOut(
+        "a critic's loss that is linear far out (Huber 1964)", "scaled returns"
+    ),
+    "clipped value loss": LeftOut(
+        "no gain beyond a clipped change of a value (PPO2)", "scaled returns"
+    ),
+    "Gauss-Newton critic": LeftOut(
+        "damped Gauss-Newton steps in a trust region of values "
+        "(Schulman et al. 2016, eq. 30)",
+        "Adam, or a fit of your own: `examples/`",
+    ),
+    "L-BFGS critic": LeftOut(
+        "L-BFGS on the whole batch (pytorch-trpo)",
+        "Adam, or a fit of your own: `examples/`",
+    ),
 }

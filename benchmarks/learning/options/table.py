@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from benchmarks.learning.options.rows import OPTIONS, PRESET
+from benchmarks.learning.options.rows import LEFT_OUT, OPTIONS, PRESET
 from benchmarks.learning.statistics import Interval, difference_interval
 from trpo.config.presets import preset_config
 
@@ -91,13 +91,16 @@ def page(stem: Path) -> str:
 
 
 def told_apart(stem: Path) -> str:
-    """A Markdown item: all options whose interval excludes 0, worse ones and better."""
+    """A Markdown item: all options whose interval excludes 0, worse ones and better.
+
+    Without those that were taken out again, which have a page of their own.
+    """
     by_option: dict[str, list[dict[str, str]]] = {}
     outcomes = _read(stem.parent / f"{stem.name}.csv")
     for row in outcomes:
         by_option.setdefault(row["option"], []).append(row)
     found: dict[str, list[str]] = {"worse": [], "better": []}
-    for name in by_option:
+    for name in [each for each in by_option if each not in LEFT_OUT]:
         interval = interval_of(by_option, name)
         if interval is not None and not interval.low <= 0 <= interval.high:
             found["worse" if interval.high < 0 else "better"].append(
@@ -108,6 +111,39 @@ def told_apart(stem: Path) -> str:
     return (
         f"- {env_id}, {int(outcomes[0]['steps']):,} steps, {len(seeds)} seeds: {said}"
     )
+
+
+def left_out(stems: Sequence[Path]) -> str:
+    """A Markdown table: each option that was taken out, with its numbers in each study.
+
+    Args:
+        stems: As of `page`.
+    """
+    names = [stem.name.rpartition("-")[0] for stem in stems]
+    lines = [
+        f"| option | what it did | {' | '.join(names)} | instead |",
+        f"|---|---|{'---|' * len(stems)}---|",
+    ]
+    for name, (did, instead) in LEFT_OUT.items():
+        cells = []
+        for stem in stems:
+            outcomes = _read(stem.parent / f"{stem.name}.csv")
+            times = _read(stem.parent / f"{stem.name}-times.csv")
+            by_option = {
+                each: [row for row in outcomes if row["option"] == each]
+                for each in (PRESET, name)
+            }
+            (took,) = [row for row in times if row["option"] == name]
+            products = _column(by_option[name], "products").mean()
+            cells.append(
+                f"{interval_of(by_option, name)}; {products:.1f}; "
+                f"{float(took['of_preset']):.2f}"
+            )
+        settings = f"`{took['settings']}`"
+        lines.append(
+            f"| {name} ({settings}) | {did} | {' | '.join(cells)} | {instead} |"
+        )
+    return "\n".join(lines)
 
 
 def interval_of(
