@@ -6,7 +6,7 @@ import importlib
 __version__ = "0.1.0"
 
 _EXPORTS = {
-    "TRPOConfig": "trpo.config.run",
+    "TRPOConfig": "trpo.config.agent",
     "TrainConfig": "trpo.config.run",
     "preset_config": "trpo.config.presets",
     "Trainer": "trpo.training.trainer",

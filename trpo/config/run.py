@@ -32,10 +32,11 @@ from trpo.config.choices import (
     Backend,
     require_choices,
 )
-from trpo.config.schedules import scheduled_rates
 from trpo.data.batch import Rates
 
 
+# A radius must stay above zero; equal advantages take no step at any radius.
+SMALLEST_RADIUS_SHARE = 1e-8
 PARTS = {"agent": TRPOConfig, "callbacks": CallbackConfig}
 
 
@@ -162,9 +163,23 @@ class TrainConfig:
 
         Args:
             update: Updates done before.
-            advantage_std: Deviation of its advantages before they are normalised.
+            advantage_std: Standard deviation of its advantages before they are
+                normalised, in units of scaled returns.
         """
-        return scheduled_rates(self, update, advantage_std)
+        progress = update / max(1, self.num_updates - 1)
+        start = self.agent.rates()
+        final = self.agent.rates(self.final_target_kl, self.final_value_lr)
+        # Exact where nothing changes, and from the configured end on, where a + (b - a)
+        # would be 0 for a b that is lost beside a.
+        pairs = zip(start, final, strict=True)
+        rates = Rates(
+            *(a + (b - a) * progress if progress < 1 else b for a, b in pairs)
+        )
+        full = self.full_radius_advantage_std
+        if full == 0.0 or advantage_std >= full:  # The former of a NaN too.
+            return rates
+        share = max((advantage_std / full) ** 2, SMALLEST_RADIUS_SHARE)
+        return rates._replace(target_kl=rates.target_kl * share)
 
     def to_dict(self) -> dict:
         """The configuration as JSON-ready nested dictionaries."""

@@ -1,5 +1,6 @@
 """The loop in memory."""
 
+import importlib
 from typing import TYPE_CHECKING
 
 
@@ -8,14 +9,14 @@ if TYPE_CHECKING:
     from trpo.training.trainer import Trainer as Trainer
 
 
+_EXPORTS = {
+    "Progress": "trpo.training.progress",
+    "Trainer": "trpo.training.trainer",
+}
+
+
 def __getattr__(name: str):  # noqa: ANN202
     """Import a name when it is first used: a backend reads states, not the loop."""
-    if name == "Progress":
-        from trpo.training.progress import Progress
-
-        return Progress
-    if name == "Trainer":
-        from trpo.training.trainer import Trainer
-
-        return Trainer
-    raise AttributeError(f"module 'trpo.training' has no attribute {name!r}")
+    if name not in _EXPORTS:
+        raise AttributeError(f"module 'trpo.training' has no attribute {name!r}")
+    return getattr(importlib.import_module(_EXPORTS[name]), name)

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from trpo.config.schedules import SMALLEST_RADIUS_SHARE
+from trpo.config.run import SMALLEST_RADIUS_SHARE
 from trpo.data.normalization import VARIANCE_EPSILON
 
 
