@@ -127,8 +127,7 @@ class AgentBase(AgentState):
             **options,
         )  # fmt: skip
         spec = PolicySpec(
-            int(obs_dim), head, *bounds, (act_dim,), np.dtype(dtype),
-            images=tuple(images),
+            int(obs_dim), head, *bounds, (act_dim,), np.dtype(dtype), images=tuple(images)
         )  # fmt: skip
         self._begin(
             spec, config, device, seed, normalize_observations, observation_clip,

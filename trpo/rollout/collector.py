@@ -174,22 +174,12 @@ class RolloutCollector:
             if (step.truncated > step.terminated).any():  # Cut off, not ended.
                 # All rows, not those cut alone: a compiled critic has one shape.
                 next_values = actor.value(step.final_obs)[:, 0]
-            columns.append(
-                (
-                    obs,
-                    actions,
-                    log_probs[:, 0],
-                    values[:, 0],
-                    next_values,
-                    step.rewards,
-                    step.terminated,
-                    step.truncated,
-                    step.valid,
-                    starts,
-                    step.dropped,
-                    step.restarted,
-                )
-            )
+            row = (
+                obs, actions, log_probs[:, 0], values[:, 0], next_values, step.rewards,
+                step.terminated, step.truncated, step.valid, starts, step.dropped,
+                step.restarted,
+            )  # fmt: skip
+            columns.append(row)
         stacked = [np.stack(column) for column in zip(*columns, strict=True)]
         *fields, starts, dropped, restarted = stacked
         rollout = Rollout(

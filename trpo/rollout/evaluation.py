@@ -118,12 +118,9 @@ def evaluate(
     """
     parts: list[EvaluationResult] = []
     for first in range(0, episodes, ENVIRONMENTS_AT_ONCE):
+        share = slice(first, first + ENVIRONMENTS_AT_ONCE)
         env = make_vector_environment(
-            env_id,
-            episodes,
-            seed=seed,
-            purpose=Purpose.EVALUATION_RESET,
-            share=slice(first, first + ENVIRONMENTS_AT_ONCE),
+            env_id, episodes, seed=seed, purpose=Purpose.EVALUATION_RESET, share=share
         )
         with closing(env.close):
             collector = _collector(env, agent, on_bad_data)

@@ -96,10 +96,7 @@ def train_run(
         with closing(trainer.close):
             saver = Saver(trainer, directory, terminal, asked)
             if checkpoint is not None:
-                with restoring(checkpoint):
-                    saver.restore(checkpoint)
-                warn_of_other_bits(config, checkpoint, terminal)
-                directory.write_config(config)
+                _restored(saver, checkpoint)
             with closing(asked.end):
                 with _beginning(directory, checkpoint is None):
                     asked.start(_run_of(trainer, directory, asked))
@@ -107,6 +104,14 @@ def train_run(
                     directory.require_saveable(trainer, note)
                 _train(trainer, saver, signals)
             return _finish(saver, signals)
+
+
+def _restored(saver: Saver, checkpoint: Checkpoint) -> None:
+    with restoring(checkpoint):
+        saver.restore(checkpoint)
+    config = saver.trainer.config
+    warn_of_other_bits(config, checkpoint, saver.terminal)
+    saver.directory.write_config(config)
 
 
 @contextlib.contextmanager
