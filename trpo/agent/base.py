@@ -119,15 +119,15 @@ class AgentBase(AgentState):
             backtrack_coeff=backtrack_coeff, backtrack_iters=backtrack_iters,
             value_lr=value_lr, value_epochs=value_epochs,
             value_minibatch_size=value_minibatch_size, max_grad_norm=max_grad_norm,
-            normalize_advantages=normalize_advantages,
+            normalize_advantages=normalize_advantages, sgd_momentum=sgd_momentum,
             optimizer_type=optimizer_type,  # pyright: ignore[reportArgumentType]
-            sgd_momentum=sgd_momentum,
             policy_distribution=head.of_reals,  # pyright: ignore[reportArgumentType]
             dtype=dtype,  # pyright: ignore[reportArgumentType]
             **options,
         )  # fmt: skip
         spec = PolicySpec(
-            int(obs_dim), head, *bounds, (act_dim,), np.dtype(dtype), images=tuple(images)
+            int(obs_dim), head, *bounds, (act_dim,), np.dtype(dtype),
+            images=tuple(images),
         )  # fmt: skip
         self._begin(
             spec, config, device, seed, normalize_observations, observation_clip,
