@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from trpo.cli.main import main
-from trpo.common.formats import REMOVED, TRIED
+from trpo.common.formats import REMOVED, REMOVED_DETAILS, TRIED
 from trpo.config.run import TrainConfig
 from trpo.runs.directory import RunDirectory, RunDirectoryError, load_agent
 from trpo.runs.metrics import read_metrics
@@ -41,7 +41,7 @@ def agent_values(path):
 def test_the_runs_are_of_the_format_before():
     for path in OLDER.iterdir():
         assert json.loads((path / "config.json").read_text())["format_version"] == 1
-        assert set(agent_values(path)) >= set(REMOVED)
+        assert set(agent_values(path)) >= {*REMOVED, *REMOVED_DETAILS}
     assert {path.name for path in OLDER.iterdir()} == {"plain", *USED}
 
 
@@ -57,6 +57,14 @@ def test_settings_at_their_default_are_dropped_without_a_word_and_the_run_resume
     assert len(read_metrics(run / "metrics.csv")) == 3
     assert not set(agent_values(run)) & set(REMOVED)
     assert "taken out" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", REMOVED_DETAILS)
+def test_a_detail_of_a_setting_that_was_off_is_dropped_too(name):
+    values = json.loads((OLDER / "plain" / "config.json").read_text())
+    expected = TrainConfig.from_dict(values)
+    values["agent"][name] = 0.5
+    assert TrainConfig.from_dict(values) == expected
 
 
 @pytest.mark.parametrize("name", USED)

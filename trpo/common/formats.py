@@ -31,13 +31,12 @@ class Removed(NamedTuple):
 REMOVED: dict[str, Removed] = {
     "preconditioner": Removed("none", "no gain in return or time"),
     "value_fit": Removed("gradient", "more time and no more return"),
-    "value_damping": Removed(0.1, "with the Gauss-Newton critic"),
-    "value_target_kl": Removed(0.01, "with the Gauss-Newton critic"),
     "value_loss": Removed("squared_error", "less return"),
-    "huber_delta": Removed(1.0, "with the Huber loss"),
     "value_clip": Removed(None, "less return"),
 }
 """Settings of an agent that format 1 of `config.json` has, and format 2 has not."""
+REMOVED_DETAILS = ("value_damping", "value_target_kl", "huber_delta")
+"""Likewise, of settings that did nothing without one of `REMOVED`."""
 OTHER_VALUES: dict[str, dict[Any, Any]] = {}
 """Values that format 1 has of a setting that is still there -> what does the same."""
 REMOVED_STATE: tuple[str, ...] = ()
@@ -51,7 +50,8 @@ def without_removed(values: dict) -> dict:
     agent = values.get("agent")
     if not isinstance(agent, dict):
         return values
-    kept = {name: value for name, value in agent.items() if name not in REMOVED}
+    gone = {*REMOVED, *REMOVED_DETAILS}
+    kept = {name: value for name, value in agent.items() if name not in gone}
     for name, others in OTHER_VALUES.items():
         if kept.get(name) in tuple(others):  # Not by hash: it may be a list.
             kept[name] = others[kept[name]]
