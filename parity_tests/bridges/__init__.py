@@ -52,7 +52,7 @@ def run(
     Args:
         framework: "torch" or "jax".
         problem: The problem.
-        teacher: What the teacher-forced stages start from.
+        teacher: Intermediate results that the teacher-forced stages start from.
         dtype: "float32" or "float64".
         device: "cpu" or "cuda".
         matmul_precision: "float32" or "tf32".
@@ -162,18 +162,18 @@ def _rollout_values(agent: Any, problem: Problem, dtype: str) -> Arrays:
         normalizer.update(part)
     obs = normalizer.normalize(rollout["raw_obs"], np.dtype(dtype))
     action, log_prob, _ = agent.act(obs, deterministic=True)
-    head, found = problem.case.head, {}
+    head, policy_values = problem.case.head, {}
     # The mean of real numbers; of choices, what is continuous.
     if head.reals:
-        found["normalized/mean"] = action[:, : head.reals]
+        policy_values["normalized/mean"] = action[:, : head.reals]
     if head.options:
-        found["normalized/log_prob"] = log_prob
+        policy_values["normalized/log_prob"] = log_prob
     return {
         "gae/advantages": advantages.astype(dtype),
         "gae/returns": returns.astype(dtype),
         "gae/normalized": normalize_advantages(advantages).astype(dtype),
         "normalized/obs": obs,
-        **found,
+        **policy_values,
     }
 
 

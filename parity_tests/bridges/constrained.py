@@ -20,11 +20,14 @@ def agent(framework: str, problem: ConstrainedProblem, dtype: str) -> Any:
     for name in ("policy_layer_sizes", "critic_layer_sizes"):
         fields[name] = case.layers
     kind = importlib.import_module(f"trpo_{framework}").ConstrainedTRPOAgent
-    sizes = (case.obs_dim, case.head.act_dim, -1.0, 1.0, "cpu")
-    made = kind(*sizes, distribution=case.distribution, seed=base.seed, **fields)
-    own = base.state | with_prefix(problem.critic)
-    made.set_state(made.get_state() | bridges.cast(own, dtype))
-    return made
+    new_agent = kind(
+        obs_dim=case.obs_dim, act_dim=case.head.act_dim, action_low=-1.0,
+        action_high=1.0, device="cpu", distribution=case.distribution, seed=base.seed,
+        **fields,
+    )  # fmt: skip
+    state = base.state | with_prefix(problem.critic)
+    new_agent.set_state(new_agent.get_state() | bridges.cast(state, dtype))
+    return new_agent
 
 
 def batch(problem: ConstrainedProblem, dtype: str) -> dict[str, np.ndarray]:

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
 
-from parity_tests.common import process_setup as environment
+from parity_tests.common import process_setup
 from parity_tests.common.canonical import Arrays, flatten, unflatten
 from parity_tests.problems.cases import Case
 from parity_tests.reference.problem import Problem
@@ -29,7 +29,7 @@ from trpo_jax.policy_step import fisher, objective, step as policy_step, step_pa
 from trpo_jax.policy_step.flat_policy import flat_policy
 
 
-# What the policy's stages do not depend on.
+# Fields of the configuration on which the policy's stages do not depend.
 CRITIC_OPTIONS = tuple(
     field.name
     for field in dataclasses.fields(TRPOConfig)
@@ -52,11 +52,11 @@ def stages(
         "batch": Batch(**{n: put(array) for n, array in problem.batch.items()}),
         "teacher": jax.tree.map(put, teacher),
     }
-    to_own = functools.partial(_own_order, case, put)
+    to_jax_order = functools.partial(_jax_order, case, put)
     fed = inputs["teacher"]._replace(
-        b=to_own(teacher.b), full_step=to_own(teacher.full_step)
+        b=to_jax_order(teacher.b), full_step=to_jax_order(teacher.full_step)
     )
-    inputs |= {"teacher": fed, "probe": to_own(problem.probe)}
+    inputs |= {"teacher": fed, "probe": to_jax_order(problem.probe)}
     memory = step_memory.initial_memory(
         problem.config, ravel_pytree(inputs["policy"])[0]
     )
@@ -67,8 +67,9 @@ def stages(
     options = {name: getattr(TRPOConfig, name) for name in CRITIC_OPTIONS}
     config = dataclasses.replace(problem.config, **options)
     compiled = _compiled(_of_policy, 4, device)
-    given = (sizes, config, case.updates, matmul_precision, inputs)
-    trees, vectors, scalars = compiled(*given)
+    trees, vectors, scalars = compiled(
+        sizes, config, case.updates, matmul_precision, inputs
+    )
     compiled = _compiled(_of_critic, 3, device)
     of_critic = compiled(sizes, problem.config, matmul_precision, inputs)
     trees, vectors = trees | of_critic[0], vectors | of_critic[1]
@@ -97,7 +98,7 @@ def make_linear(agent: TRPOAgent, arrays: Arrays) -> None:
     )
 
 
-def own_order(case: Case, vector: np.ndarray) -> np.ndarray:
+def jax_order(case: Case, vector: np.ndarray) -> np.ndarray:
     """A policy's canonical flat vector in JAX's flat order."""
     named = unflatten(
         vector, case.policy_sizes, "policy.", case.free_log_std, case.architecture
@@ -105,14 +106,14 @@ def own_order(case: Case, vector: np.ndarray) -> np.ndarray:
     return np.array(ravel_pytree(state.load_network(named, "policy."))[0])
 
 
-def _own_order(case: Case, put: Any, vector: np.ndarray) -> jax.Array:
-    return put(own_order(case, vector))
+def _jax_order(case: Case, put: Any, vector: np.ndarray) -> jax.Array:
+    return put(jax_order(case, vector))
 
 
 @functools.cache
 def _compiled(function: Callable, statics: int, device: str) -> Callable:
-    """Compiled; on a CPU quickly, as it runs a few times."""
-    options: Any = environment.QUICK if device == "cpu" else None
+    """The compiled function; on a CPU compiled quickly, since it runs a few times."""
+    options: Any = process_setup.QUICK if device == "cpu" else None
     return jax.jit(
         function, static_argnums=tuple(range(statics)), compiler_options=options
     )

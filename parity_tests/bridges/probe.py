@@ -100,7 +100,7 @@ class Probe:
 
     def _flat_in(self, vector: np.ndarray) -> Any:
         if not self.torch:
-            vector = bridge_jax.own_order(self.case, np.asarray(vector))
+            vector = bridge_jax.jax_order(self.case, np.asarray(vector))
         return self._in(vector)
 
     def _flat_out(self, vector: Any) -> np.ndarray:

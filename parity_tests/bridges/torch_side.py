@@ -157,8 +157,8 @@ class _Runner:
         values["line_search/theta"] = search.theta
         values["line_search/improvement"] = search.improvement
         values["line_search/kl"] = search.kl
-        found = search.num_candidates - 1 if search.accepted else -1
-        decisions["line_search/index"] = int(found)
+        index = search.num_candidates - 1 if search.accepted else -1
+        decisions["line_search/index"] = int(index)
         step = policy_step.policy_step(
             self.policy, theta, self.batch, config, None, memory, self.fisher_policy
         )

@@ -4,7 +4,6 @@ Each check takes the backend's name and raises AssertionError; tests, certificat
 mutation run share them.
 """
 
-import functools
 from collections.abc import Callable
 
 import jax
@@ -19,14 +18,19 @@ from parity_tests.oracles import (
     line_search as search_oracles,
     networks as network_oracles,
 )
+from parity_tests.oracles.base import (
+    DIFFERENCE,
+    check_dense_fisher_of,
+    check_surrogate_gradient_of,
+    probe_of,
+    to_backend,
+    to_numpy,
+)
 from parity_tests.oracles.distributions import (
     check_extremes,
     check_torch_distributions,
-    host,
-    native,
 )
 from parity_tests.problems import cases
-from parity_tests.problems.golden import GoldenCase
 from parity_tests.reference import critic as reference_critic, networks as reference
 from parity_tests.reference.distributions import of_problem
 from parity_tests.reference.networks import Network
@@ -35,7 +39,6 @@ from trpo_jax.solvers import conjugate_gradient as jax_cg
 from trpo_torch.solvers import conjugate_gradient as torch_cg
 
 
-DIFFERENCE = 1e-5
 # One case of each distribution.
 DIFFERENTIATED = ("trained", "choices", "switches")
 # Left out of the quick certificate.
@@ -44,60 +47,10 @@ ALSO_DIFFERENTIATED = ("mixed",)
 BY_HAND = ("trained", "relu")
 
 
-@functools.lru_cache
-def probe_of(framework: str, name: str, dtype: str = "float64") -> Probe:
-    """A backend at a grid case's weights and samples."""
-    problem = cases.build(name)
-    case = problem.case
-    meta = {
-        "obs_dim": case.obs_dim,
-        "act_dim": case.act_dim,
-        "policy_layer_sizes": case.layers,
-        "distribution": case.distribution,
-        "action_sizes": case.action_sizes,
-        "dtype": dtype,
-        "config": {"cg_damping": 0.1},
-        "networks": case.config,
-        "images": case.images,
-    }
-    golden = GoldenCase(name, meta, ())
-    return Probe(framework, golden, problem.state, problem.batch)
-
-
 def check_dense_fisher(framework: str) -> None:
     """Both Fisher routes against J'MJ, J written out column by column."""
     for name in BY_HAND:
-        against_dense_fisher(cases.build(name), probe_of(framework, name))
-
-
-def against_dense_fisher(problem: Problem, probe: Probe) -> None:
-    """The same of one case."""
-    policy = problem.policy()
-    at = reference.forward(policy, problem.batch["obs"])
-    flat = policy.flat()
-
-    def outputs(theta: np.ndarray) -> np.ndarray:
-        new = reference.forward(Network.from_flat(theta, policy), problem.batch["obs"])
-        return np.concatenate([new.output.reshape(-1), new.log_std.reshape(-1)])
-
-    columns = []
-    for direction in np.eye(flat.size):
-        columns.append(np.concatenate([d.reshape(-1) for d in reference.tangent(
-            policy, at, Network.from_flat(direction, policy))]))  # fmt: skip
-    jacobian = np.stack(columns, axis=1)
-    step = 1e-6 * problem.probe / np.linalg.norm(problem.probe)
-    slope = (outputs(flat + step) - outputs(flat - step)) / 2.0
-    # The Jacobian itself, by differences: nothing here trusts a derivative by hand.
-    assert np.linalg.norm(jacobian @ step - slope) < 1e-7 * np.linalg.norm(slope)
-    n = len(at.output)
-    weights = np.concatenate([
-        np.tile(np.exp(-2.0 * at.log_std[0]), n) / n, np.full(at.log_std.size, 2.0)
-    ])  # fmt: skip
-    dense = jacobian.T @ (weights[:, None] * jacobian) + 0.1 * np.eye(flat.size)
-    for route in ("gauss_newton", "kl_hessian"):
-        for vector in (problem.probe, np.ones(flat.size), np.eye(flat.size)[0]):
-            got = probe.fisher(vector, route)
-            assert_parity("oracle/fisher", got, dense @ vector)
+        check_dense_fisher_of(cases.build(name), probe_of(framework, name))
 
 
 def check_conjugate_gradient(framework: str) -> None:
@@ -108,7 +61,7 @@ def check_conjugate_gradient(framework: str) -> None:
     basis = rng.standard_normal((size, size))
     a = basis @ basis.T + 0.5 * np.eye(size)
     b = rng.standard_normal(size)
-    matrix = native(framework, a)
+    matrix = to_backend(framework, a)
     krylov = [b]
     for _ in range(size - 1):
         krylov.append(a @ krylov[-1] / np.linalg.norm(a @ krylov[-1]))
@@ -117,32 +70,32 @@ def check_conjugate_gradient(framework: str) -> None:
         best = q @ np.linalg.solve(q.T @ a @ q, q.T @ b)
         if steps == size:
             best = np.linalg.solve(a, b)
-        result = solve(lambda v: matrix @ v, native(framework, b), steps, 0.0)
-        assert_parity("oracle/cg", host(result.x), best)
+        result = solve(lambda v: matrix @ v, to_backend(framework, b), steps, 0.0)
+        assert_parity("oracle/cg", to_numpy(result.x), best)
         assert_parity(
-            "oracle/cg", host(result.residual), b - a @ best, np.linalg.norm(b)
+            "oracle/cg", to_numpy(result.residual), b - a @ best, np.linalg.norm(b)
         )
         assert int(result.num_steps) == steps
-    early = solve(lambda v: matrix @ v, native(framework, b), 50, 1e-6)
+    early = solve(lambda v: matrix @ v, to_backend(framework, b), 50, 1e-6)
     assert 0 < int(early.num_steps) <= size
     assert float(early.residual_sq) <= 1e-6
-    bad = solve(lambda v: -(matrix @ v), native(framework, b), 5, 0.0)
+    bad = solve(lambda v: -(matrix @ v), to_backend(framework, b), 5, 0.0)
     assert float(bad.curvature) < 0.0
-    assert not host(bad.x).any()
+    assert not to_numpy(bad.x).any()
 
 
 def check_library_cg(framework: str) -> None:
     """CG against jax.scipy's after a fixed number of products."""
     solve = (torch_cg if framework == "torch" else jax_cg).conjugate_gradient
     a, b = _positive_definite(20)
-    matrix = native(framework, a)
+    matrix = to_backend(framework, a)
     for steps in (2, 5):
-        got = solve(lambda v: matrix @ v, native(framework, b), steps, 0.0).x
+        got = solve(lambda v: matrix @ v, to_backend(framework, b), steps, 0.0).x
         want, _ = jax.scipy.sparse.linalg.cg(
             lambda v: jax.numpy.asarray(a) @ v, jax.numpy.asarray(b), tol=0.0,
             maxiter=steps,
         )  # fmt: skip
-        assert_parity("oracle/cg", host(got), np.array(want))
+        assert_parity("oracle/cg", to_numpy(got), np.array(want))
 
 
 def _positive_definite(size: int) -> tuple[np.ndarray, np.ndarray]:
@@ -179,41 +132,22 @@ def _check_kl_derivatives(problem: Problem, probe: Probe) -> None:
 
 
 def check_other_gradients(framework: str) -> None:
-    """The same two of the other distributions."""
+    """KL's and the surrogate's gradients of the distributions left out above."""
     for name in ALSO_DIFFERENTIATED:
         _check_kl_derivatives(cases.build(name), probe_of(framework, name))
-        against_differences(cases.build(name), probe_of(framework, name))
+        check_surrogate_gradient_of(cases.build(name), probe_of(framework, name))
 
 
 def check_surrogate_gradient(framework: str) -> None:
     """The surrogate's gradient against central differences."""
     for name in DIFFERENTIATED:
-        against_differences(cases.build(name), probe_of(framework, name))
-
-
-def against_differences(problem: Problem, probe: Probe, size: float = 1.0) -> None:
-    """The same of one case, along its probe times `size`."""
-    policy, batch = problem.policy(), problem.batch
-    direction = size * problem.probe
-
-    def surrogate(theta: np.ndarray) -> float:
-        new = reference.forward(Network.from_flat(theta, policy), batch["obs"])
-        log_prob = of_problem(problem).likelihood(new, batch["actions"]).log_prob
-        return float(
-            (np.exp(log_prob - batch["log_probs"]) * batch["advantages"]).mean()
-        )
-
-    flat = policy.flat()
-    rise = surrogate(flat + DIFFERENCE * direction)
-    rise -= surrogate(flat - DIFFERENCE * direction)
-    got = probe.gradient() @ direction
-    assert_parity("oracle/gradient", np.float64(got), rise / (2.0 * DIFFERENCE))
+        check_surrogate_gradient_of(cases.build(name), probe_of(framework, name))
 
 
 def check_critic_gradient(framework: str) -> None:
     """The critic's gradient against central differences of its loss."""
     problem, teacher = cases.build("trained"), bridges.teacher_of("trained", 0)
-    found, _ = bridges.BRIDGES[framework].stages(
+    stages, _ = bridges.BRIDGES[framework].stages(
         problem, teacher, "float64", "cpu", "float32"
     )
     critic = problem.critic()
@@ -225,7 +159,7 @@ def check_critic_gradient(framework: str) -> None:
         return reference_critic.loss_and_gradient(problem, network, reference.exact)[0]
 
     rise = loss(flat + DIFFERENCE * direction) - loss(flat - DIFFERENCE * direction)
-    got = np.float64(found["critic/gradient"] @ direction)
+    got = np.float64(stages["critic/gradient"] @ direction)
     assert_parity("oracle/critic_gradient", got, np.float64(rise / (2.0 * DIFFERENCE)))
 
 

@@ -1,4 +1,4 @@
-"""Constrained updates judged by every ring, and by what must hold of any."""
+"""Constrained updates: every ring, and properties that any such step must have."""
 
 import functools
 from collections.abc import Callable
@@ -27,10 +27,10 @@ def run(framework: str, problem: ConstrainedProblem, dtype: str) -> Stages:
     """The agent's own update, end to end."""
     agent = subjects.agent(framework, problem, dtype)
     metrics: dict[str, float] = {}
-    own = agent.update
+    original_update = agent.update
 
     def update(_: dict) -> dict[str, float]:
-        metrics.update(own(subjects.batch(problem, dtype)))
+        metrics.update(original_update(subjects.batch(problem, dtype)))
         return metrics
 
     agent.update = update
@@ -63,28 +63,28 @@ def gather(name: str, seed: int) -> Evidence:
     return collect(f"constrained {name}", seed, rerun, results, problem.base.config)
 
 
-def everything() -> list[Evidence]:
+def all_evidence() -> list[Evidence]:
     """Evidence of every problem and seed, seeds next to each other."""
     return [gather(name, seed) for name in problems.EXCESSES for seed in range(SEEDS)]
 
 
 def check_identity() -> None:
     """Ring A: both backends and the third implementation, in float64."""
-    rows = [row for item in everything() for row in rings.identity(item)]
+    rows = [row for item in all_evidence() for row in rings.identity(item)]
     assert len(rows) > 12 * 3 * 25
     _require(rows)
 
 
 def check_float32() -> None:
     """Rings B and C: float32's errors are those that rounding predicts, in both."""
-    rows = [*rings.precision(everything()), *rings.fairness(everything())]
+    rows = [*rings.precision(all_evidence()), *rings.fairness(all_evidence())]
     assert len(rows) > 200
     _require(rows)
 
 
 def check_decisions() -> None:
     """Ring D: kinds of step, products, candidates; each kind is taken."""
-    gathered = everything()
+    gathered = all_evidence()
     _require([row for item in gathered for row in rings.decisions(item)])
     kinds = [item.reference.decisions["update/kind"] for item in gathered]
     assert {*kinds} == {*map(int, StepKind)}

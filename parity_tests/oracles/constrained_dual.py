@@ -58,7 +58,7 @@ def solve_dense(problem: Dense) -> np.ndarray | None:
     g, b, c = g / np.linalg.norm(g), b / size, problem.c / size
     if c >= 1.0:
         return None
-    found = scipy.optimize.minimize(
+    solution = scipy.optimize.minimize(
         lambda y: -g @ y,
         -b * max(c, 0.0),
         jac=lambda y: -g,
@@ -69,11 +69,11 @@ def solve_dense(problem: Dense) -> np.ndarray | None:
         ],
         options={"ftol": 1e-15, "maxiter": 300},
     )
-    return np.linalg.solve(root, found.x)
+    return np.linalg.solve(root, solution.x)
 
 
 def torch_solve(*scalars: float) -> tuple[float, ...]:
-    """By PyTorch, in float64."""
+    """The dual solved by PyTorch, in float64."""
     *tensors, radius = scalars
     q, r, s, c = (torch.tensor(x, dtype=torch.float64) for x in tensors)
     return tuple(map(float, torch_dual.solve_dual(q, r, s, c, radius)))
@@ -85,7 +85,7 @@ def _jitted() -> Callable:
 
 
 def jax_solve(*scalars: float) -> tuple[float, ...]:
-    """By JAX, compiled, in float64."""
+    """The dual solved by compiled JAX, in float64."""
     return tuple(map(float, _jitted()(*(np.float64(x) for x in scalars))))
 
 
@@ -98,8 +98,9 @@ SOLVE: dict[str, Callable[..., tuple[float, ...]]] = {
 def check_step(framework: str, problem: Dense) -> StepKind:
     """The step is the dense solver's, or the steepest descent of the cost."""
     scalars = problem.scalars
-    *found, kind = SOLVE[framework](*scalars, problem.radius)
-    of_gradient, of_cost, kl_multiplier, cost_multiplier = found
+    of_gradient, of_cost, kl_multiplier, cost_multiplier, kind = SOLVE[framework](
+        *scalars, problem.radius
+    )
     x, want = problem.step(of_gradient, of_cost), solve_dense(problem)
     region = 0.5 * x @ problem.h @ x / problem.radius
     assert region <= 1.0 + 1e-9
@@ -116,9 +117,9 @@ def check_step(framework: str, problem: Dense) -> StepKind:
     assert problem.c + problem.b @ x <= 1e-9 * reach
     # Karush, Kuhn, Tucker: g = lambda H x + nu b, and no multiplier without its limit.
     assert min(kl_multiplier, cost_multiplier) >= 0.0
-    pull = kl_multiplier * problem.h @ x + cost_multiplier * problem.b
+    gradient = kl_multiplier * problem.h @ x + cost_multiplier * problem.b
     scale = float(abs(problem.g).max() + cost_multiplier * abs(problem.b).max())
-    assert_parity("oracle/dual", pull, problem.g, scale)
+    assert_parity("oracle/dual", gradient, problem.g, scale)
     if kind == StepKind.FREE:
         assert cost_multiplier == 0.0
     else:
@@ -153,9 +154,9 @@ def check_borders(framework: str) -> None:
         ((4.0, 1.0, 1.0, 0.2), (0.0, -0.2, StepKind.RECOVERY)),
         ((0.0, 0.0, 1.0, 0.5), (0.0, -0.2, StepKind.RECOVERY)),
     ):
-        *found, _, _, kind = solve(*scalars, radius)
+        *coefficients, _, _, kind = solve(*scalars, radius)
         assert kind == want[2], scalars
-        assert_parity("oracle/dual", np.array(found), np.array(want[:2]))
+        assert_parity("oracle/dual", np.array(coefficients), np.array(want[:2]))
     # A hair on either side of the region's border the step hardly changes.
     steps = [solve(4.0, 1.0, 1.0, c, radius)[:2] for c in (0.2 - 1e-15, 0.2 + 1e-15)]
     assert abs(np.array(steps[0]) - np.array(steps[1])).max() < 1e-7

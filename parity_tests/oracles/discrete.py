@@ -7,7 +7,8 @@ import numpy as np
 import torch
 
 from parity_tests.common.tolerances import assert_parity
-from parity_tests.oracles.distributions import DISTRIBUTIONS, host, native
+from parity_tests.oracles.base import probe_of, to_backend, to_numpy
+from parity_tests.oracles.distributions import DISTRIBUTIONS
 from parity_tests.problems import cases
 from parity_tests.reference import networks as reference
 from parity_tests.reference.networks import Network
@@ -37,12 +38,14 @@ def check_extreme_choices(framework: str) -> None:
     module = DISTRIBUTIONS[framework]
     for head, dtype in itertools.product(HEADS, ("float64", "float32")):
         rows = extreme_logits(head, dtype)
-        own = [native(framework, np.concatenate(c)) for c in zip(*rows, strict=True)]
-        old, new = (module.from_network(head, array, None) for array in own[:2])
+        columns = [
+            to_backend(framework, np.concatenate(c)) for c in zip(*rows, strict=True)
+        ]
+        old, new = (module.from_network(head, array, None) for array in columns[:2])
         got = {
-            "kl": host(module.kl_old_to_new(old, new)),
-            "log_prob": host(module.log_prob(old, own[2])),
-            "log_ratio": host(module.log_ratio(old, new, own[2])),
+            "kl": to_numpy(module.kl_old_to_new(old, new)),
+            "log_prob": to_numpy(module.log_prob(old, columns[2])),
+            "log_ratio": to_numpy(module.log_ratio(old, new, columns[2])),
         }
         for i, row in enumerate(rows):
             for quantity, (want, scale) in _exactly(head, *row).items():
@@ -102,7 +105,7 @@ def check_torch_choices(framework: str) -> None:
         options = np.array(head.action_sizes or (2,) * head.act_dim)
         actions = rng.integers(options, size=(40, head.act_dim)).astype(np.float64)
         old, new = (
-            module.from_network(head, native(framework, array), None)
+            module.from_network(head, to_backend(framework, array), None)
             for array in (outputs, others)
         )
         p, q = (
@@ -111,26 +114,23 @@ def check_torch_choices(framework: str) -> None:
         )
         columns = torch.tensor(actions).unbind(1)
         divergence = torch.distributions.kl_divergence
-        wanted = {
+        expected = {
             "log_prob": sum(d.log_prob(a) for d, a in zip(p, columns, strict=True)),
             "entropy": sum(d.entropy() for d in p),
             "kl": sum(divergence(a, b) for a, b in zip(p, q, strict=True)),
         }
-        found = {
-            "log_prob": module.log_prob(old, native(framework, actions)),
+        results = {
+            "log_prob": module.log_prob(old, to_backend(framework, actions)),
             "entropy": module.entropy(old),
             "kl": module.kl_old_to_new(old, new),
         }
-        for quantity, want in wanted.items():
-            got = host(found[quantity])[:, 0]
+        for quantity, want in expected.items():
+            got = to_numpy(results[quantity])[:, 0]
             assert_parity("oracle/distribution", got, want.numpy())
 
 
 def check_enumerated_fisher(framework: str) -> None:
     """Both Fisher routes against the sum over all joint actions of p * score score'."""
-    # The probes of the Gaussian's oracle are made there.
-    from parity_tests.oracles import probe_of
-
     for name in ("choices", "switches_peaked"):
         problem, probe = cases.build(name), probe_of(framework, name)
         policy, head = problem.policy(), problem.case.head
@@ -181,18 +181,20 @@ def check_missing_options(framework: str) -> None:
     for dtype, size in itertools.product(("float32", "float64"), (0.0, 30.0, 1e4)):
         rng = np.random.default_rng(6)
         outputs = (size * rng.standard_normal((7, 9))).astype(dtype)
-        made = module.from_network(head, native(framework, outputs), None)
-        there = np.arange(5) < np.array(head.action_sizes)[:, None]
-        log_p = host(module.BY_NAME[CATEGORICAL].log_probabilities(made))
-        assert not np.exp(log_p)[:, ~there].any()
+        categorical = module.from_network(head, to_backend(framework, outputs), None)
+        exists = np.arange(5) < np.array(head.action_sizes)[:, None]
+        log_p = to_numpy(module.BY_NAME[CATEGORICAL].log_probabilities(categorical))
+        assert not np.exp(log_p)[:, ~exists].any()
         np.testing.assert_allclose(np.exp(log_p).sum(-1), 1.0, rtol=1e-6)
-        moved = module.fisher_metric(made, type(made)(native(framework, log_p * 0 + 1)))
-        assert not host(moved.logits)[:, ~there].any()
+        moved = module.fisher_metric(
+            categorical, type(categorical)(to_backend(framework, log_p * 0 + 1))
+        )
+        assert not to_numpy(moved.logits)[:, ~exists].any()
         for draw in (0.0, 0.5, 1.0):
             noise = np.full((7, 3), draw, dtype)
-            action = host(module.sample(made, native(framework, noise)))
+            action = to_numpy(module.sample(categorical, to_backend(framework, noise)))
             assert (action < head.action_sizes).all()
-        assert (host(module.mode(made)) < head.action_sizes).all()
+        assert (to_numpy(module.mode(categorical)) < head.action_sizes).all()
 
 
 CHECKS = {

@@ -1,29 +1,16 @@
 """The Gaussian's closed forms against 60 digits and torch.distributions."""
 
-import jax
 import mpmath
 import numpy as np
 import torch
 
 from parity_tests.common.tolerances import assert_parity
+from parity_tests.oracles.base import to_backend, to_numpy
 from trpo_jax import distributions as jax_distributions
 from trpo_torch import distributions as torch_distributions
 
 
 DISTRIBUTIONS = {"torch": torch_distributions, "jax": jax_distributions}
-
-
-def native(framework: str, array: np.ndarray):
-    """The array as the backend's own, dtype kept."""
-    array = np.array(array)
-    return torch.from_numpy(array) if framework == "torch" else jax.numpy.asarray(array)
-
-
-def host(array) -> np.ndarray:
-    """A backend's array as NumPy's."""
-    return (
-        array.detach().numpy() if isinstance(array, torch.Tensor) else np.array(array)
-    )
 
 
 def extreme_gaussians(dtype: str) -> list[tuple[np.ndarray, ...]]:
@@ -46,13 +33,13 @@ def check_extremes(framework: str) -> None:
     for dtype in ("float64", "float32"):
         rows = extreme_gaussians(dtype)
         stacked = [np.concatenate(column) for column in zip(*rows, strict=True)]
-        own = [native(framework, array) for array in stacked]
-        old = module.DiagonalGaussian(own[0], own[1])
-        new = module.DiagonalGaussian(own[2], own[3])
+        columns = [to_backend(framework, array) for array in stacked]
+        old = module.DiagonalGaussian(columns[0], columns[1])
+        new = module.DiagonalGaussian(columns[2], columns[3])
         got = {
-            "kl": host(module.kl_old_to_new(old, new)),
-            "log_prob": host(module.log_prob(old, own[4])),
-            "log_ratio": host(module.log_ratio(old, new, own[4])),
+            "kl": to_numpy(module.kl_old_to_new(old, new)),
+            "log_prob": to_numpy(module.log_prob(old, columns[4])),
+            "log_ratio": to_numpy(module.log_ratio(old, new, columns[4])),
         }
         for i, row in enumerate(rows):
             for name, (want, scale) in _exactly(*row).items():
@@ -96,9 +83,11 @@ def check_torch_distributions(framework: str) -> None:
     module, rng = DISTRIBUTIONS[framework], np.random.default_rng(3)
     mean, new_mean, actions = rng.standard_normal((3, 40, 4))
     log_std, new_log_std = 0.5 * rng.standard_normal((2, 1, 4))
-    old = module.DiagonalGaussian(native(framework, mean), native(framework, log_std))
+    old = module.DiagonalGaussian(
+        to_backend(framework, mean), to_backend(framework, log_std)
+    )
     new = module.DiagonalGaussian(
-        native(framework, new_mean), native(framework, new_log_std)
+        to_backend(framework, new_mean), to_backend(framework, new_log_std)
     )
     p, q = (
         torch.distributions.Independent(
@@ -107,11 +96,11 @@ def check_torch_distributions(framework: str) -> None:
         for m, s in ((mean, log_std), (new_mean, new_log_std))
     )
     pairs = {
-        "log_prob": (module.log_prob(old, native(framework, actions)),
+        "log_prob": (module.log_prob(old, to_backend(framework, actions)),
                      p.log_prob(torch.tensor(actions))),
         "entropy": (module.entropy(old), p.entropy()[:1]),
         "kl": (module.kl_old_to_new(old, new),
                torch.distributions.kl_divergence(p, q)),
     }  # fmt: skip
     for got, want in pairs.values():
-        assert_parity("oracle/distribution", host(got)[:, 0], want.numpy())
+        assert_parity("oracle/distribution", to_numpy(got)[:, 0], want.numpy())

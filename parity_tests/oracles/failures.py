@@ -1,4 +1,4 @@
-"""Bad input and numerical trouble: the same answer from both, and nothing changed."""
+"""Bad input and numerical trouble: both backends answer alike and change nothing."""
 
 from collections.abc import Callable
 from typing import Any
@@ -45,20 +45,20 @@ def _without(name: str) -> dict[str, np.ndarray]:
 
 def bad_batches() -> dict[str, dict[str, np.ndarray]]:
     """Name -> a batch that `update` has to refuse."""
-    found = {}
+    batches = {}
     for name in ("obs", "actions", "log_probs", "returns", "advantages"):
-        found[f"NaN in {name}"] = _with(name, _set(np.nan))
-        found[f"infinity in {name}"] = _with(name, _set(-np.inf))
-        found[f"no {name}"] = _without(name)
-        found[f"{name} a row short"] = _with(name, lambda a: a[:-1])
-        found[f"{name} with three axes"] = _with(name, lambda a: a[None])
-        found[f"{name} of text"] = _with(name, lambda a: a.astype(str))
-    found["returns beyond float32"] = _with(
+        batches[f"NaN in {name}"] = _with(name, _set(np.nan))
+        batches[f"infinity in {name}"] = _with(name, _set(-np.inf))
+        batches[f"no {name}"] = _without(name)
+        batches[f"{name} a row short"] = _with(name, lambda a: a[:-1])
+        batches[f"{name} with three axes"] = _with(name, lambda a: a[None])
+        batches[f"{name} of text"] = _with(name, lambda a: a.astype(str))
+    batches["returns beyond float32"] = _with(
         "returns", lambda a: np.full(a.shape, 1e300)
     )
-    found["obs of another width"] = _with("obs", lambda a: a[:, :-1])
-    found["no samples"] = {name: array[:0] for name, array in _batch().items()}
-    return found
+    batches["obs of another width"] = _with("obs", lambda a: a[:, :-1])
+    batches["no samples"] = {name: array[:0] for name, array in _batch().items()}
+    return batches
 
 
 def bad_states(state: dict[str, np.ndarray]) -> dict[str, dict[str, np.ndarray]]:
@@ -145,11 +145,11 @@ def check_action_masks() -> None:
                 messages.append(_refusal(lambda a, b=batch: a.update(b), agent, where))
             assert snapshot(agent) == before, f"{name}, {framework}: state changed"
         assert messages[: len(wrong)] == messages[len(wrong) :], messages
-        for message, said in zip(
+        for message, phrase in zip(
             messages, ("at least one", "0 and 1", "allows", "shape", "shape"),
             strict=False,
         ):  # fmt: skip
-            assert said in message, message
+            assert phrase in message, message
 
 
 def check_squashed_actions() -> None:
@@ -158,8 +158,8 @@ def check_squashed_actions() -> None:
     box = spaces.Box(np.float32([-3.0, 1.0]), np.float32([1.0, 1e38]))
     spec = policy_spec(observed, box, SQUASHED_GAUSSIAN)
     sent = spec.to_environment(np.float32([[-50, -50], [0, 0], [50, 50]]))
-    wanted = [box.low, 0.5 * box.low + 0.5 * box.high, box.high]
-    np.testing.assert_array_equal(sent, wanted)
+    bounds_and_middle = [box.low, 0.5 * box.low + 0.5 * box.high, box.high]
+    np.testing.assert_array_equal(sent, bounds_and_middle)
     half = spec.to_environment(np.full((1, 2), np.arctanh(0.5)))
     np.testing.assert_allclose(half, [0.25 * box.low + 0.75 * box.high], rtol=1e-6)
     assert box.contains(half[0])
@@ -205,7 +205,7 @@ def check_statuses() -> None:
 
 
 def check_compiled_updates() -> None:
-    """JAX's update keeps its state itself: compiled training has nobody to undo it."""
+    """JAX's compiled update itself keeps the state it had before non-finite numbers."""
     for name, (problem, fields, _, all_bytes) in troubles().items():
         if not all_bytes:
             continue

@@ -7,7 +7,8 @@ import numpy as np
 import torch
 
 from parity_tests.common.tolerances import assert_parity
-from parity_tests.oracles.distributions import DISTRIBUTIONS, host, native
+from parity_tests.oracles.base import probe_of, to_backend, to_numpy
+from parity_tests.oracles.distributions import DISTRIBUTIONS
 from parity_tests.problems import cases
 from parity_tests.reference import networks as reference
 from parity_tests.reference.networks import LOG_STD_MAX, LOG_STD_MIN, Network
@@ -21,9 +22,6 @@ from trpo.spaces.action_heads import (
 
 def check_state_fisher(framework: str) -> None:
     """Both Fisher routes against the mean of score score', by exact quadrature."""
-    # The probes of the Gaussian's oracle are made there.
-    from parity_tests.oracles import probe_of
-
     for name in ("state_std", "state_std_high"):
         problem, probe = cases.build(name), probe_of(framework, name)
         policy = problem.policy()
@@ -64,13 +62,15 @@ def _squashed(framework: str, log_std: np.ndarray, mean: np.ndarray) -> tuple:
     """The distribution made with a free log_std, and made of the outputs alone."""
     module = DISTRIBUTIONS[framework]
     outputs = np.concatenate([mean, np.broadcast_to(log_std, mean.shape)], 1)
-    free, own = (
+    free, state_std = (
         Head(mean.shape[1], name)
         for name in (SQUASHED_GAUSSIAN, SQUASHED_GAUSSIAN_STATE_STD)
     )
     return (
-        module.from_network(free, native(framework, mean), native(framework, log_std)),
-        module.from_network(own, native(framework, outputs), None),
+        module.from_network(
+            free, to_backend(framework, mean), to_backend(framework, log_std)
+        ),
+        module.from_network(state_std, to_backend(framework, outputs), None),
     )
 
 
@@ -90,10 +90,10 @@ def check_squashed_log_prob(framework: str) -> None:
                 normal = -((x - m) ** 2) / 2 - mpmath.log(2 * mpmath.pi) / 2
                 want += normal - slope
                 scale += abs(normal) + 2 * (abs(x) + 1)
-        for made in _squashed(framework, log_std, mean):
-            got = host(module.log_prob(made, native(framework, u)))[0, 0]
-            wanted = np.dtype(dtype).type(want)
-            assert_parity("oracle/log_prob", got, wanted, float(scale))
+        for squashed in _squashed(framework, log_std, mean):
+            got = to_numpy(module.log_prob(squashed, to_backend(framework, u)))[0, 0]
+            expected = np.dtype(dtype).type(want)
+            assert_parity("oracle/log_prob", got, expected, float(scale))
 
 
 def check_squashed_entropy(framework: str) -> None:
@@ -103,7 +103,7 @@ def check_squashed_entropy(framework: str) -> None:
     log_std = np.log(np.array([0.02, 0.1, 0.25]))
     # The trapezoidal rule converges geometrically on a smooth bump.
     z = np.linspace(-12.0, 12.0, 4001)
-    for made in _squashed(framework, log_std, mean):
+    for squashed in _squashed(framework, log_std, mean):
         want = np.zeros((7, 1))
         for j, std in enumerate(np.exp(log_std)):
             u = torch.tensor(mean[:, j : j + 1] + std * z)
@@ -112,7 +112,7 @@ def check_squashed_entropy(framework: str) -> None:
             log_p = base.log_prob(u)
             terms = -(log_p.exp() * (log_p - log_slope)).numpy() * std
             want[:, 0] += terms.sum(1) * (z[1] - z[0])
-        assert_parity("oracle/entropy", host(module.entropy(made)), want)
+        assert_parity("oracle/entropy", to_numpy(module.entropy(squashed)), want)
 
 
 CHECKS = {

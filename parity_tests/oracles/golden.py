@@ -1,4 +1,4 @@
-"""A recorded case reproduced by a backend; raises AssertionError where it is not."""
+"""The original agent's recorded cases, which each backend has to reproduce."""
 
 import functools
 import math

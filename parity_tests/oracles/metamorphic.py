@@ -1,4 +1,4 @@
-"""Transformed problems whose answers are known from the untransformed ones, exactly."""
+"""Transformed problems, whose answers follow exactly from the untransformed ones."""
 
 import dataclasses
 from collections.abc import Callable
@@ -7,10 +7,10 @@ import numpy as np
 
 from parity_tests import bridges
 from parity_tests.bridges.probe import Probe
-from parity_tests.common.canonical import flatten
+from parity_tests.common.canonical import flatten, unflatten
 from parity_tests.common.tolerances import assert_parity
-from parity_tests.oracles import probe_of
-from parity_tests.oracles.distributions import DISTRIBUTIONS, host, native
+from parity_tests.oracles.base import probe_of, to_backend, to_numpy
+from parity_tests.oracles.distributions import DISTRIBUTIONS
 from parity_tests.problems import cases
 from parity_tests.problems.golden import GoldenCase
 from parity_tests.reference.problem import Problem
@@ -62,8 +62,6 @@ def check_hidden_units(framework: str) -> None:
         return moved
 
     def vector_permuted(vector: np.ndarray) -> np.ndarray:
-        from parity_tests.common.canonical import unflatten
-
         sizes = problem.case.policy_sizes
         arrays = unflatten(vector, sizes, "policy.", log_std=sizes[-1])
         return flatten(permuted(arrays), "policy.")
@@ -115,10 +113,10 @@ def check_kl_of_itself(framework: str) -> None:
         assert not probe.kl_gradient(probe.theta).any()
     module, rng = DISTRIBUTIONS[framework], np.random.default_rng(11)
     for dtype in ("float32", "float64"):
-        mean = native(framework, rng.standard_normal((9, 3)).astype(dtype))
-        log_std = native(framework, np.array([[-20.0, 0.1, 2.0]], dtype))
+        mean = to_backend(framework, rng.standard_normal((9, 3)).astype(dtype))
+        log_std = to_backend(framework, np.array([[-20.0, 0.1, 2.0]], dtype))
         gaussian = module.DiagonalGaussian(mean, log_std)
-        assert not host(module.kl_old_to_new(gaussian, gaussian)).any()
+        assert not to_numpy(module.kl_old_to_new(gaussian, gaussian)).any()
 
 
 def check_rates(framework: str) -> None:

@@ -1,32 +1,30 @@
-"""Truth about networks whose derivatives are automatic."""
+"""Derivatives of networks that the backends differentiate automatically."""
 
 from collections.abc import Callable
 
 import numpy as np
 
 from parity_tests.common.tolerances import assert_parity
+from parity_tests.oracles.base import (
+    DIFFERENCE,
+    check_dense_fisher_of,
+    check_surrogate_gradient_of,
+    probe_of,
+)
 from parity_tests.problems import cases
-
-
-DIFFERENCE = 1e-5
 
 
 def check_automatic_fisher(framework: str) -> None:
     """Both Fisher routes against J'MJ, J written out column by column."""
-    # The probes of the tanh networks' oracle are made there.
-    from parity_tests.oracles import against_dense_fisher, probe_of
-
-    against_dense_fisher(cases.build("silu_norm"), probe_of(framework, "silu_norm"))
+    check_dense_fisher_of(cases.build("silu_norm"), probe_of(framework, "silu_norm"))
 
 
 def check_images(framework: str) -> None:
     """Gradient and Fisher products through encoders, against differences."""
-    from parity_tests.oracles import against_differences, probe_of
-
     problem, probe = cases.build("images"), probe_of(framework, "images")
     flat, size = problem.policy().flat(), np.linalg.norm(problem.probe)
     # So small a step that none of some thousand relus has its kink on the way.
-    against_differences(problem, probe, 1.0 / size)
+    check_surrogate_gradient_of(problem, probe, 1.0 / size)
     step = DIFFERENCE * problem.probe / size
     rise = probe.kl_gradient(flat + step) - probe.kl_gradient(flat - step)
     want = rise * size / (2.0 * DIFFERENCE) + 0.1 * problem.probe

@@ -1,4 +1,4 @@
-"""Truth about recurrent agents: their networks, derivatives, updates and rollouts."""
+"""Oracles of recurrent agents: networks, derivatives, updates and rollouts."""
 
 import functools
 from collections.abc import Callable
@@ -35,15 +35,15 @@ ORDERS = np.zeros((0, recurrent_problems.ENVS), dtype=np.int32)
 
 
 @functools.lru_cache
-def wanted(kind: str) -> Arrays:
+def expected_results(kind: str) -> Arrays:
     """The reference of a problem; derivatives [p] in the order of canonical names."""
     problem = build(kind)
     policy, critic = problem.weights("policy"), problem.weights("value")
     actions, mask = problem.samples("actions"), problem.samples("action_mask")
 
     def surrogate(weights: Arrays) -> np.ndarray:
-        found = problem.outputs(weights)
-        log_prob = reference.log_probs(found, weights, actions, mask)
+        outputs = problem.outputs(weights)
+        log_prob = reference.log_probs(outputs, weights, actions, mask)
         ratio = np.exp(log_prob - problem.samples("log_probs"))
         return (ratio * problem.samples("advantages")).mean()
 
@@ -69,18 +69,18 @@ def wanted(kind: str) -> Arrays:
 
 def check_networks(framework: str) -> None:
     """Outputs, gradients and both Fisher products, with borders inside sequences."""
-    found = {"torch": _of_torch, "jax": _of_jax}[framework]
+    compute = {"torch": _of_torch, "jax": _of_jax}[framework]
     for kind in KINDS:
-        problem, want = build(kind), wanted(kind)
-        got = found(problem)
+        problem, want = build(kind), expected_results(kind)
+        got = compute(problem)
         for name in ("outputs", "values"):
             answer = got[name].reshape(want[name].shape)
             if problem.batch["action_mask"] is not None and name == "outputs":
                 allowed = problem.samples("action_mask") > 0
-                answer, truth = answer[allowed], want[name][allowed]
+                answer, correct = answer[allowed], want[name][allowed]
             else:
-                truth = want[name]
-            assert_parity("oracle/recurrent", answer, truth)
+                correct = want[name]
+            assert_parity("oracle/recurrent", answer, correct)
         for name in ("surrogate", "critic/error"):
             assert_parity("oracle/recurrent", got[name], np.float64(want[name]))
         for name in ("gradient", "critic/gradient"):
@@ -90,19 +90,19 @@ def check_networks(framework: str) -> None:
 
 
 def _of_torch(problem: RecurrentProblem) -> Arrays:
-    made = agent("torch", problem)
-    batch = made._check_batch(problem.batch)
-    policy = made._policy_function(batch)
-    theta = torch.cat([p.detach().reshape(-1) for p in made.policy.parameters()])
+    learner = agent("torch", problem)
+    batch = learner._check_batch(problem.batch)
+    policy = learner._policy_function(batch)
+    theta = torch.cat([p.detach().reshape(-1) for p in learner.policy.parameters()])
     old, before, gradient = torch_update.surrogate_and_gradient(policy, theta, batch)
-    fit = torch_fit.sequence_regression(made.critic, batch, ORDERS, made.config)
+    fit = torch_fit.sequence_regression(learner.critic, batch, ORDERS, learner.config)
     some = torch_fit.of_environments(batch, torch.as_tensor(CHOSEN).long())
-    at = torch.cat([p.detach().reshape(-1) for p in made.critic.parameters()])
+    at = torch.cat([p.detach().reshape(-1) for p in learner.critic.parameters()])
     of_critic = torch.empty_like(at)
     error = torch_loss.loss_and_gradient(fit, at, of_critic)(some)
-    found = {
+    arrays = {
         "outputs": old[0],
-        "values": made.critic.values(batch.obs),
+        "values": learner.critic.values(batch.obs),
         "surrogate": before.value,
         "gradient": gradient,
         "critic/error": error,
@@ -110,16 +110,16 @@ def _of_torch(problem: RecurrentProblem) -> Arrays:
     }
     for route in ROUTES:
         build_product = torch_fisher.FISHER_PRODUCTS[route]
-        product = build_product(policy, theta, made.config.cg_damping)
-        found[route] = product(torch.from_numpy(problem.probe))
-    return {name: array.detach().numpy() for name, array in found.items()}
+        product = build_product(policy, theta, learner.config.cg_damping)
+        arrays[route] = product(torch.from_numpy(problem.probe))
+    return {name: array.detach().numpy() for name, array in arrays.items()}
 
 
 def _of_jax(problem: RecurrentProblem) -> Arrays:
-    made = agent("jax", problem)
-    batch = made._check_batch(problem.batch)
-    functions, damping = made._functions, made.config.cg_damping
-    theta, unravel = ravel_pytree(made.state.policy)
+    learner = agent("jax", problem)
+    batch = learner._check_batch(problem.batch)
+    functions, damping = learner._functions, learner.config.cg_damping
+    theta, unravel = ravel_pytree(learner.state.policy)
     probe, offset = {}, 0
     for name, array in problem.weights("policy").items():
         piece = problem.probe[offset : offset + array.size]
@@ -132,22 +132,24 @@ def _of_jax(problem: RecurrentProblem) -> Arrays:
         policy = JaxFunction(functions.policy, unravel, batch.obs, batch.action_mask)
         old, before, gradient = jax_update.surrogate_and_gradient(policy, theta, batch)
         orders = jax.numpy.asarray(ORDERS)
-        fit = jax_fit.sequence_regression(functions.critic, batch, orders, made.config)
+        fit = jax_fit.sequence_regression(
+            functions.critic, batch, orders, learner.config
+        )
         some = jax_fit.of_environments(batch, jax.numpy.asarray(CHOSEN))
         error, of_critic = jax_loss.loss_and_gradient(fit, some)(critic)
         trees = {"gradient": unravel(gradient), "critic/gradient": of_critic}
         for route, build_product in jax_fisher.FISHER_PRODUCTS.items():
             trees[route] = unravel(build_product(policy, theta, damping)(probe))
         values = functions.critic(critic, batch.obs)[0]
-        found = {"outputs": old[0], "values": values, "surrogate": before.value}
-        return trees, found | {"critic/error": error}
+        arrays = {"outputs": old[0], "values": values, "surrogate": before.value}
+        return trees, arrays | {"critic/error": error}
 
-    trees, found = compute(theta, made.state.critic, batch, probe)
+    trees, arrays = compute(theta, learner.state.critic, batch, probe)
     for name, tree in trees.items():
         named = jax_state.network_arrays(tree, "")
         order = problem.weights("value" if name == "critic/gradient" else "policy")
-        found[name] = np.concatenate([named[n].reshape(-1) for n in order])
-    return {name: np.array(array) for name, array in found.items()}
+        arrays[name] = np.concatenate([named[n].reshape(-1) for n in order])
+    return {name: np.array(array) for name, array in arrays.items()}
 
 
 def check_torch_cells() -> None:
@@ -163,8 +165,8 @@ def check_torch_cells() -> None:
                     getattr(cell, f"{field}_{short}").copy_(array)
             obs = torch.from_numpy(problem.batch["obs"][0])
             states = torch.from_numpy(problem.batch["memory"].policy)
-            given = states.chunk(2, -1) if kind == "lstm" else states
-            after = cell(obs, tuple(given) if kind == "lstm" else given)
+            before = tuple(states.chunk(2, -1)) if kind == "lstm" else states
+            after = cell(obs, before)
             got = torch.cat(after, -1) if kind == "lstm" else after
         want = [
             reference.CELLS[kind](weights, x, h)
@@ -206,9 +208,9 @@ def check_outsiders() -> None:
                 name: np.where(valid, problem.batch[name], junk)
                 for name in ("log_probs", "returns", "advantages")
             }
-            made = agent(framework, problem)
-            made.update({**problem.batch, **changed})
-            results.append(made.get_state())
+            learner = agent(framework, problem)
+            learner.update({**problem.batch, **changed})
+            results.append(learner.get_state())
         for name, array in results[0].items():
             np.testing.assert_array_equal(array, results[1][name], err_msg=name)
 
@@ -244,22 +246,22 @@ def stair(length: int, count: int) -> np.ndarray:
 def check_rollouts() -> None:
     """States carried between rollouts; values before and after each border."""
     problem = build("gru")
-    made = agent("torch", problem)
+    learner = agent("torch", problem)
     lengths = ((3, 2, 4), (5, 1), (4,))
-    makers = [functools.partial(Staircase, own) for own in lengths]
+    makers = [functools.partial(Staircase, of_env) for of_env in lengths]
     env = SyncVectorEnv(makers, autoreset_mode=AutoresetMode.SAME_STEP)
     collector = RolloutCollector(env)
-    rollouts = [collector.collect(made, steps) for steps in (4, 7)]
+    rollouts = [collector.collect(learner, steps) for steps in (4, 7)]
     critic, blank = problem.weights("value"), np.zeros((1, recurrent_problems.SIZE))
 
     def value(length: int, counts: int) -> float:
         """Outputs at observation number `counts` of an episode, the rest seen."""
         seen = np.array([[stair(length, count)] for count in range(counts + 1)])
-        nothing = np.zeros((counts + 1, 1), dtype=bool)
-        return reference.forward("gru", critic, seen, nothing, blank)[-1, 0, 0]
+        no_starts = np.zeros((counts + 1, 1), dtype=bool)
+        return reference.forward("gru", critic, seen, no_starts, blank)[-1, 0, 0]
 
-    for b, own in enumerate(lengths):
-        steps = [(n, c) for n in own * 11 for c in range(n)][:11]
+    for b, of_env in enumerate(lengths):
+        steps = [(n, c) for n in of_env * 11 for c in range(n)][:11]
         for name, ahead in (("values", 0), ("next_values", 1)):
             want = np.array([value(n, c + ahead) for n, c in steps])
             got = np.concatenate([getattr(rollout, name)[:, b] for rollout in rollouts])
@@ -273,16 +275,16 @@ def check_rollouts() -> None:
         "returns": second.values, "advantages": 0.0 * second.values,
         "starts": second.starts, "memory": second.memory,
     }  # fmt: skip
-    metrics = made.update(batch)
+    metrics = learner.update(batch)
     assert abs(metrics["policy/ratio_mean"] - 1.0) < 1e-12
     assert metrics["policy/ratio_std"] < 1e-12
 
 
-# Of each backend.
+# Checks of one backend.
 CHECKS: dict[str, Callable[[str], None]] = {
     "recurrent networks and derivatives": check_networks,
 }
-# Of both together, or of what they share.
+# Checks of both together, or of the code that they share.
 SHARED: dict[str, Callable[[], None]] = {
     "torch.nn's recurrent cells": check_torch_cells,
     "recurrent updates": check_updates,

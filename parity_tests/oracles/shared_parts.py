@@ -1,4 +1,4 @@
-"""Truth about the parts that both backends share: GAE, moments, noise, the agent."""
+"""Oracles of the parts that both backends share: GAE, moments, noise, acting."""
 
 from collections.abc import Callable
 
@@ -86,7 +86,7 @@ def check_act() -> None:
 
 
 def check_other_acts() -> None:
-    """The same of the other distributions, and with action masks."""
+    """`act` with the other distributions, and with action masks."""
     for name in ("state_std", "squashed", "masked", "mixed"):
         for framework in bridges.BRIDGES:
             _check_act(framework, cases.build(name))
@@ -102,8 +102,10 @@ def _check_act(framework: str, problem: Problem) -> None:
     assert_parity("value", got, value)
     best = distribution.deterministic(at)
     if head.options:
-        wanted = best["log_prob"]
-        assert_parity("log_prob", log_prob, wanted, np.linalg.norm(wanted) + 1.0)
+        best_log_prob = best["log_prob"]
+        assert_parity(
+            "log_prob", log_prob, best_log_prob, np.linalg.norm(best_log_prob) + 1.0
+        )
     if head.reals:
         assert_parity("mean", action[:, : head.reals], best["mean"])
     for draw in range(2):

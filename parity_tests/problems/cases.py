@@ -10,6 +10,11 @@ import numpy as np
 
 from parity_tests.common.canonical import Arrays, parameter_shapes, round32
 from parity_tests.problems.grid import BY_NAME, GRID
+from parity_tests.reference import (
+    distributions as reference_distributions,
+    networks as reference,
+    step_options as reference_step,
+)
 from parity_tests.reference.problem import Case, Problem
 from trpo.common.random_streams import Purpose, RandomStream, minibatch_orders
 from trpo.config.run import TRPOConfig
@@ -22,12 +27,6 @@ DEFAULTS = {"value_minibatch_size": 16, "value_epochs": 3, "cg_iters": 10}
 @functools.lru_cache(maxsize=256)
 def build(name: str, seed: int = 0) -> Problem:
     """The problem of case `name` and `seed`, always the same one."""
-    from parity_tests.reference import (
-        distributions as reference_distributions,
-        networks as reference,
-        step_options as reference_step,
-    )
-
     case = BY_NAME[name]
     index = [row.name for row in GRID].index(name)
     rng = np.random.default_rng([seed, index])

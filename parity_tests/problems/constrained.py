@@ -1,4 +1,4 @@
-"""Problems of constrained updates: a case of the grid, costs, and how far the limit is.
+"""Problems of constrained updates: a case of the grid, with costs and a limit on them.
 
 Four excesses over the limit, so that every kind of step is taken.
 """
@@ -9,6 +9,7 @@ import numpy as np
 
 from parity_tests.common.canonical import round32
 from parity_tests.problems.cases import build as build_problem
+from parity_tests.reference import constrained as reference_constrained
 from parity_tests.reference.problem import ConstrainedProblem
 
 
@@ -20,8 +21,6 @@ EXCESSES = {"free": -2.0, "near": -0.3, "over": 0.4, "recovery": 1.6}
 @functools.lru_cache(maxsize=64)
 def build(name: str, seed: int = 0) -> ConstrainedProblem:
     """The problem of a name in `EXCESSES` and a seed, always the same one."""
-    from parity_tests.reference import constrained as reference_constrained
-
     base, other = build_problem(CASE, seed), build_problem(CASE, seed + 50)
     rng = np.random.default_rng([seed, 77])
     # Mostly what the reward is for, so that reward and cost conflict.

@@ -57,37 +57,41 @@ def load(name: str) -> GoldenCase:
 
 def _update(stored: Arrays, u: int) -> GoldenUpdate:
     prefix = f"update_{u}/"
-    own = {k.removeprefix(prefix): a for k, a in stored.items() if k.startswith(prefix)}
+    arrays = {
+        k.removeprefix(prefix): a for k, a in stored.items() if k.startswith(prefix)
+    }
     before = (
-        _weights(own, "before/") if any(k.startswith("before/") for k in own) else None
+        _weights(arrays, "before/")
+        if any(k.startswith("before/") for k in arrays)
+        else None
     )
     return GoldenUpdate(
         before=before,
-        after=_weights(own, "after/"),
+        after=_weights(arrays, "after/"),
         batch={
-            k.removeprefix("batch/"): a for k, a in own.items() if k[:6] == "batch/"
+            k.removeprefix("batch/"): a for k, a in arrays.items() if k[:6] == "batch/"
         },
-        recorded={k: a for k, a in own.items() if "/" not in k and k != "metrics"},
-        metrics=json.loads(str(own["metrics"])),
+        recorded={k: a for k, a in arrays.items() if "/" not in k and k != "metrics"},
+        metrics=json.loads(str(arrays["metrics"])),
     )
 
 
-def _weights(own: Arrays, prefix: str) -> Arrays:
+def _weights(recorded: Arrays, prefix: str) -> Arrays:
     weights = {}
     for network, hidden, output in (
         ("policy", "net.net.", "mean_layer"),
         ("value", "encoder.net.", "value_head"),
     ):
         start = f"{prefix}{network}/"
-        found = {
-            k.removeprefix(start): a for k, a in own.items() if k.startswith(start)
+        arrays = {
+            k.removeprefix(start): a for k, a in recorded.items() if k.startswith(start)
         }
-        count = sum(k.startswith(hidden) and k.endswith("weight") for k in found)
+        count = sum(k.startswith(hidden) and k.endswith("weight") for k in arrays)
         for kind in ("weight", "bias"):
             for i in range(count):
-                array = found[f"{hidden}{2 * i}.{kind}"]
+                array = arrays[f"{hidden}{2 * i}.{kind}"]
                 weights[f"{network}.layers.{i}.{kind}"] = array
-            weights[f"{network}.layers.{count}.{kind}"] = found[f"{output}.{kind}"]
-        if "log_std" in found:
-            weights["policy.log_std"] = found["log_std"].reshape(-1)
+            weights[f"{network}.layers.{count}.{kind}"] = arrays[f"{output}.{kind}"]
+        if "log_std" in arrays:
+            weights["policy.log_std"] = arrays["log_std"].reshape(-1)
     return weights

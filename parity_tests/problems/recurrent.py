@@ -61,33 +61,38 @@ class RecurrentProblem(NamedTuple):
 
     def outputs(self, weights: Arrays) -> np.ndarray:
         """The policy's outputs [n, out] at the samples."""
-        batch = self.batch
-        given = (batch["obs"], batch["starts"], batch["memory"].policy)
-        found = reference.forward(self.kind, weights, *given)
-        return found.reshape(STEPS * ENVS, -1)[self.valid]
+        outputs = self._forward(weights, self.batch["memory"].policy)
+        return outputs.reshape(STEPS * ENVS, -1)[self.valid]
 
     def values(self, weights: Arrays) -> np.ndarray:
         """The critic's values [T, B]."""
-        batch = self.batch
-        given = (batch["obs"], batch["starts"], batch["memory"].critic)
-        return reference.forward(self.kind, weights, *given)[..., 0]
+        return self._forward(weights, self.batch["memory"].critic)[..., 0]
+
+    def _forward(self, weights: Arrays, memory: np.ndarray) -> np.ndarray:
+        return reference.forward(
+            kind=self.kind, weights=weights, obs=self.batch["obs"],
+            starts=self.batch["starts"], memory=memory,
+        )  # fmt: skip
 
 
 def agent(framework: str, problem: RecurrentProblem) -> Any:
     """A backend's agent with the problem's weights."""
-    made = load_backend(framework).RecurrentTRPOAgent(
+    new_agent = load_backend(framework).RecurrentTRPOAgent(
         obs_dim=OBS_DIM, act_dim=problem.batch["actions"].shape[-1], action_low=-1.0,
         action_high=3.0, device="cpu", recurrent=problem.kind,
         **OPTIONS, **problem.options,
     )  # fmt: skip
-    made.set_state({**made.get_state(), **problem.state})
-    return made
+    new_agent.set_state({**new_agent.get_state(), **problem.state})
+    return new_agent
 
 
 @functools.lru_cache
 def build(kind: str) -> RecurrentProblem:
-    """For "gru": real actions, and entries that are no samples; for "lstm": a choice
-    with masks, and the Hessian of KL."""
+    """The problem of a kind of cell, always the same one.
+
+    That of "gru" has real actions, and entries that are no samples; that of "lstm" has
+    a choice with masks, and the Hessian of KL.
+    """
     rng = np.random.default_rng([7, len(kind)])
     options: dict[str, Any] = {"distribution": GAUSSIAN}
     shape, act_dim = (STEPS, ENVS), 2

@@ -14,7 +14,7 @@ class Likelihood(NamedTuple):
     Attributes:
         log_prob: [N, 1] log-probability.
         terms: [N] sum of the absolute terms in it, which may cancel.
-        residual: what the action is off by, as the gradient needs it.
+        residual: deviation of the action, from which the gradient is computed.
     """
 
     log_prob: np.ndarray
@@ -34,7 +34,7 @@ class Reference(Protocol):
     """Interface of the third implementation's distributions."""
 
     def masked(self, mask: np.ndarray) -> "Reference":
-        """The same of rows that have a mask [N, options]."""
+        """The distribution of rows that have a mask [N, options]."""
         ...
 
     def fields(self, at: Forward) -> Arrays:
@@ -42,7 +42,7 @@ class Reference(Protocol):
         ...
 
     def sample(self, at: Forward, draws: np.ndarray) -> np.ndarray:
-        """Actions [N, act_dim] from what `Head.draw_noise` drew."""
+        """Actions [N, act_dim] from random numbers of `Head.draw_noise`."""
         ...
 
     def likelihood(

@@ -1,8 +1,8 @@
 """The third implementation's distributions over actions, in NumPy, written out by hand.
 
-One class each; `of` gives the one of a head, and nothing else asks which it is. All
-take a policy's outputs [N, out] and, where there is one, its clamped log_std
-[1, act_dim]. `noise` simulates rounding, as in `reference/networks.py`.
+There is one class each, and `of` gives that of a head. All take a policy's outputs
+[N, out] and, where there is one, its clamped log_std [1, act_dim]. `noise` simulates
+rounding, as in `reference/networks.py`.
 """
 
 import functools
@@ -34,10 +34,10 @@ class Mixture:
     """Real numbers and choices, independent: everything adds.
 
     Args:
-        reals: Of the first outputs.
-        choices: Of the others.
-        count: Real entries of an action, the first ones.
-        outputs: Outputs that are theirs.
+        reals: Distribution of the real entries, by the first outputs.
+        choices: Distribution of the choices, by the other outputs.
+        count: Number of real entries of an action, the first ones.
+        outputs: Number of outputs of `reals`.
     """
 
     def __init__(self, reals: Gaussian, choices: "Choices", count: int, outputs: int):
@@ -45,7 +45,7 @@ class Mixture:
         self.count, self.outputs = count, outputs
 
     def masked(self, mask):
-        """The choices have the mask."""
+        """The mixture with the mask on its choices."""
         choices = self.choices.masked(mask)
         return Mixture(self.reals, choices, self.count, self.outputs)
 
@@ -59,13 +59,13 @@ class Mixture:
         return {**self.reals.fields(reals), **self.choices.fields(choices)}
 
     def sample(self, at, draws):
-        """Each from its columns."""
+        """Reals and choices, each sampled from its own columns of the noise."""
         (reals, choices), (z, u) = self._of(at), np.split(draws, [self.count], 1)
         parts = [self.reals.sample(reals, z), self.choices.sample(choices, u)]
         return np.concatenate(parts, 1)
 
     def likelihood(self, at, actions, noise=exact):
-        """The residual is a pair."""
+        """Likelihood of both parts; the residual is a pair."""
         (reals, choices), (x, k) = self._of(at), np.split(actions, [self.count], 1)
         one = self.reals.likelihood(reals, x, noise)
         two = self.choices.likelihood(choices, k, noise)
@@ -73,21 +73,21 @@ class Mixture:
         return Likelihood(total, one.terms + two.terms, (one.residual, two.residual))
 
     def pull(self, at, residual, weight, noise):
-        """Each one's own outputs."""
+        """Gradients of both parts, each in its own outputs."""
         reals, choices = self._of(at)
         first, d_log_std = self.reals.pull(reals, residual[0], weight, noise)
         last, _ = self.choices.pull(choices, residual[1], weight, noise)
         return np.concatenate([first, last], 1), d_log_std
 
     def metric(self, at, d_output, d_log_std, noise=exact):
-        """Block by block."""
+        """The Fisher matrix is block-diagonal: each part times its own tangent."""
         (reals, choices), (u, v) = self._of(at), np.split(d_output, [self.outputs], 1)
         first, d_log_std = self.reals.metric(reals, u, d_log_std, noise)
         last, _ = self.choices.metric(choices, v, None, noise)
         return np.concatenate([first, last], 1), d_log_std
 
     def compare(self, old, new, residual, actions, noise=exact):
-        """Sums."""
+        """Sums of both parts' KL, log-ratio and terms."""
         x, k = np.split(actions, [self.count], axis=1)
         pairs = zip(self._of(old), self._of(new), residual, (x, k), strict=True)
         one, two = (
@@ -97,13 +97,13 @@ class Mixture:
         return Comparison(*(noise(a + b) for a, b in zip(one, two, strict=True)))
 
     def entropy(self, at, noise=exact):
-        """The sum."""
+        """Sum of both parts' entropies."""
         reals, choices = self._of(at)
         total = self.reals.entropy(reals, noise) + self.choices.entropy(choices, noise)
         return noise(total)
 
     def entropy_pull(self, at, noise):
-        """Each one's own outputs."""
+        """Gradients of both parts, each in its own outputs."""
         reals, choices = self._of(at)
         first, d_log_std = self.reals.entropy_pull(reals, noise)
         last, _ = self.choices.entropy_pull(choices, noise)
@@ -118,7 +118,7 @@ class Mixture:
         return {"mean": mean, "log_prob": noise(peak + best)}
 
 
-# The log-probability of an option that is not there: exp of it is exactly 0.
+# The log-probability of an option that is left out: exp of it is exactly 0.
 ABSENT = -1e4
 
 
@@ -138,11 +138,11 @@ class Choices:
         self.sizes, self.binary, self.mask = sizes, binary, mask
 
     def masked(self, mask: np.ndarray) -> "Choices":
-        """The same with a mask."""
+        """The choices with a mask [N, options]."""
         return Choices(self.sizes, self.binary, mask)
 
-    def _there(self) -> list:
-        """Which options [N, options] there are, choice by choice; 1 for all."""
+    def _present(self) -> list:
+        """1 for each option [N, options] that a choice has, 0 for one left out."""
         if self.mask is None:
             return [np.ones(1)] * len(self.sizes)
         return np.split(self.mask, np.cumsum(self.sizes)[:-1], axis=1)
@@ -160,17 +160,17 @@ class Choices:
         )
 
     def _log_p(self, output: np.ndarray, noise: Noise) -> list[np.ndarray]:
-        found = []
-        for logits, there in zip(self._split(output), self._there(), strict=True):
+        parts = []
+        for logits, present in zip(self._split(output), self._present(), strict=True):
             shift = noise(logits - logits.max(1, keepdims=True))
-            # Options that are not there are left out of the sum.
-            total = noise((there * noise(np.exp(shift))).sum(1, keepdims=True))
+            # Options that are left out add nothing to the sum.
+            total = noise((present * noise(np.exp(shift))).sum(1, keepdims=True))
             log_p = noise(shift - noise(np.log(total)))
-            found.append(np.where(there > 0, log_p, ABSENT))
-        return found
+            parts.append(np.where(present > 0, log_p, ABSENT))
+        return parts
 
     def fields(self, at):
-        """The logits, all choices in turn; 0 for what is not there."""
+        """The logits, all choices in turn; 0 for options that are left out."""
         if self.mask is None:
             return {"logits": at.output}
         if self.binary:
@@ -278,9 +278,9 @@ TABLE = {
 
 
 def of_problem(problem: Any) -> Reference:
-    """The same of a problem's samples, with their mask if they have one."""
-    found, mask = of(problem.case.head), problem.batch.get("action_mask")
-    return found if mask is None else found.masked(mask)
+    """The distribution of a problem's samples, with their mask if they have one."""
+    distribution, mask = of(problem.case.head), problem.batch.get("action_mask")
+    return distribution if mask is None else distribution.masked(mask)
 
 
 @functools.lru_cache

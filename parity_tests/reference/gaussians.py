@@ -87,45 +87,45 @@ class StateGaussian(Gaussian):
 
     def fields(self, at):
         """Mean and clamped log_std, no longer exact in float32."""
-        own, _ = self._of(at)
-        return {"mean": own.output, "state_log_std": own.log_std}
+        gaussian, _ = self._of(at)
+        return {"mean": gaussian.output, "state_log_std": gaussian.log_std}
 
     def sample(self, at, draws):
         """Mean plus noise."""
         return super().sample(self._of(at)[0], draws)
 
     def likelihood(self, at, actions, noise=exact):
-        """Like the one with a free log_std, row by row."""
+        """Likelihood as with a free log_std, row by row."""
         return super().likelihood(self._of(at)[0], actions, noise)
 
     def pull(self, at, residual, weight, noise):
-        """Like the one with a free log_std, with each row for itself."""
-        own, inside = self._of(at)
-        for_mean = noise(weight * residual / np.exp(own.log_std))
+        """Gradient as with a free log_std, row by row."""
+        gaussian, inside = self._of(at)
+        for_mean = noise(weight * residual / np.exp(gaussian.log_std))
         for_log_std = noise(weight * (residual * residual - 1.0))
         return np.concatenate([for_mean, for_log_std * inside], 1), None
 
     def metric(self, at, d_output, d_log_std, noise=exact):
         """diag(1 / std^2, 2) of each row, over the rows' number."""
-        own, inside = self._of(at)
+        gaussian, inside = self._of(at)
         d_mean, d_raw = np.split(d_output, 2, axis=1)
         # The clamp on the way there, and on the way back.
-        moved = [d_mean * np.exp(-2.0 * own.log_std), 2.0 * d_raw * inside]
-        return np.concatenate(moved, 1) / len(own.output), None
+        moved = [d_mean * np.exp(-2.0 * gaussian.log_std), 2.0 * d_raw * inside]
+        return np.concatenate(moved, 1) / len(gaussian.output), None
 
     def compare(self, old, new, residual, actions, noise=exact):
-        """Like the one with a free log_std, row by row."""
+        """KL and log-ratio as with a free log_std, row by row."""
         before, after = self._of(old)[0], self._of(new)[0]
         return super().compare(before, after, residual, actions, noise)
 
     def entropy(self, at, noise=exact):
-        """Like the one with a free log_std, row by row."""
+        """Entropy as with a free log_std, row by row."""
         return super().entropy(self._of(at)[0], noise)
 
     def entropy_pull(self, at, noise):
         """1 / N for each log_std that is not clamped."""
-        own, inside = self._of(at)
-        return np.concatenate([0.0 * own.output, inside / len(inside)], 1), None
+        gaussian, inside = self._of(at)
+        return np.concatenate([0.0 * gaussian.output, inside / len(inside)], 1), None
 
     def deterministic(self, at, noise=exact):
         """The mean is the action itself."""
@@ -137,10 +137,10 @@ class Squashed(Gaussian):
 
     def likelihood(self, at, actions, noise=exact):
         """Less log(1 - tanh(u)^2) = -2 log(cosh(u)) of each entry."""
-        found = super().likelihood(at, actions, noise)
+        base = super().likelihood(at, actions, noise)
         log_slope = noise(_log_sech_squared(actions, noise).sum(-1, keepdims=True))
-        terms = found.terms + 2.0 * (abs(actions) + math.log(2.0)).sum(-1)
-        return found._replace(log_prob=noise(found.log_prob - log_slope), terms=terms)
+        terms = base.terms + 2.0 * (abs(actions) + math.log(2.0)).sum(-1)
+        return base._replace(log_prob=noise(base.log_prob - log_slope), terms=terms)
 
     def entropy(self, at, noise=exact):
         """The Gaussian's plus the mean of log(1 - tanh(u)^2), at the same nodes."""

@@ -14,10 +14,10 @@ from trpo.spaces.architecture import Architecture, Image
 
 
 class Tape(NamedTuple):
-    """Kept for one encoder's derivatives: each convolution's input, and the rest.
+    """Intermediate results of one encoder that its derivatives need.
 
     Attributes:
-        inputs: of each convolution, and the last one's output.
+        inputs: input of each convolution, and output of the last one.
         flat: [N, encoded] input of the linear layer.
         features: [N, features] its output, after relu.
     """
@@ -34,10 +34,10 @@ def encode(
     pixels = np.zeros(obs.shape[1], dtype=bool)
     tapes = []
     for k, image in enumerate(kind.images):
-        own = slice(image.start, image.start + image.height * image.width
+        part = slice(image.start, image.start + image.height * image.width
                     * image.channels)  # fmt: skip
-        pixels[own] = True
-        tapes.append(_forward(arrays, f"encoders.{k}", image, obs[:, own], noise))
+        pixels[part] = True
+        tapes.append(_forward(arrays, f"encoders.{k}", image, obs[:, part], noise))
     parts = [obs[:, ~pixels], *(tape.features for tape in tapes)]
     return np.concatenate(parts, 1), tapes
 
@@ -77,14 +77,16 @@ def backward(
     noise: Noise,
 ) -> Arrays:
     """Gradients of the encoders' arrays, given the cotangent of `encode`'s result."""
-    found, end = {}, delta.shape[1]
+    gradients, end = {}, delta.shape[1]
     for k in range(len(tapes) - 1, -1, -1):
         tape, name = tapes[k], f"encoders.{k}"
         start = end - tape.features.shape[1]
         d = noise(delta[:, start:end] * (tape.features > 0))
         end = start
-        found[f"{name}.output.weight"] = noise(product_over_rows(d, tape.flat, noise))
-        found[f"{name}.output.bias"] = noise(sum_rows(d, noise))
+        gradients[f"{name}.output.weight"] = noise(
+            product_over_rows(d, tape.flat, noise)
+        )
+        gradients[f"{name}.output.bias"] = noise(sum_rows(d, noise))
         d = noise(d @ arrays[f"{name}.output.weight"]).reshape(tape.inputs[-1].shape)
         strides = [stride for _, _, stride in kind.images[k].convolutions]
         for j in range(len(strides) - 1, -1, -1):
@@ -92,18 +94,18 @@ def backward(
             layer = f"{name}.convs.{j}"
             kernel, x = arrays[f"{layer}.weight"], tape.inputs[j]
             rows = _rows(d)
-            found[f"{layer}.bias"] = noise(sum_rows(rows, noise))
+            gradients[f"{layer}.bias"] = noise(sum_rows(rows, noise))
             weight, before = np.zeros_like(kernel), np.zeros_like(x)
             patches = zip(
                 _patches(x, kernel, strides[j]),
                 _patches(before, kernel, strides[j]),
                 strict=True,
             )
-            for (place, patch), (_, into) in patches:
+            for (place, patch), (_, under_kernel) in patches:
                 weight[place] = product_over_rows(rows, _rows(patch), noise)
-                into += np.einsum("fc,nfhw->nchw", kernel[place], d)
-            found[f"{layer}.weight"], d = noise(weight), noise(before)
-    return found
+                under_kernel += np.einsum("fc,nfhw->nchw", kernel[place], d)
+            gradients[f"{layer}.weight"], d = noise(weight), noise(before)
+    return gradients
 
 
 def tangent(

@@ -37,7 +37,7 @@ LOG_STD_MIN, LOG_STD_MAX = -20.0, 2.0
 
 
 class Network(NamedTuple):
-    """A network's arrays and what they are put together to.
+    """A network's arrays and its architecture.
 
     Attributes:
         arrays: by name, in canonical order: log_std [act_dim], not yet clamped, where
@@ -78,7 +78,7 @@ class Network(NamedTuple):
 
     @property
     def log_std(self) -> np.ndarray | None:
-        """The free one [act_dim]; None where there is none."""
+        """The free log_std [act_dim], not clamped; None for a network without one."""
         return self.arrays.get("log_std")
 
     @property
@@ -92,15 +92,15 @@ class Network(NamedTuple):
 
 
 class Forward(NamedTuple):
-    """Output [N, out], clamped log_std [1, act_dim], and what derivatives need.
+    """Output [N, out], clamped log_std [1, act_dim], and inputs of the derivatives.
 
     Attributes:
-        output: of the last layer.
-        log_std: None where there is none.
-        inputs: each layer's input.
-        sums: of each hidden layer, what its activation is of.
-        norms: of each hidden layer that is normalised.
-        tapes: of the images' encoders.
+        output: output of the last layer.
+        log_std: None for a network without one.
+        inputs: input of each layer.
+        sums: argument of each hidden layer's activation.
+        norms: result of each hidden layer's normalisation, if there is one.
+        tapes: intermediate results of the images' encoders.
     """
 
     output: np.ndarray
@@ -145,13 +145,13 @@ def backward(
     noise: Noise = exact,
 ) -> np.ndarray:
     """J' applied to cotangents of output [N, out] and clamped log_std [1, act_dim]."""
-    kind, delta, found = network.architecture, output, {}
+    kind, delta, gradients = network.architecture, output, {}
     arrays = network.arrays
     for i in range(network.depth - 1, -1, -1):
         layer = f"layers.{i}"
         weight = product_over_rows(delta, at.inputs[i], noise)
-        found[f"{layer}.weight"] = noise(weight)
-        found[f"{layer}.bias"] = noise(sum_rows(delta, noise))
+        gradients[f"{layer}.weight"] = noise(weight)
+        gradients[f"{layer}.bias"] = noise(sum_rows(delta, noise))
         if i:
             steep = slope(kind.activation, at.sums[i - 1], at.inputs[i])
             delta = noise((delta @ network.pair(layer)[0]) * steep)
@@ -160,13 +160,13 @@ def backward(
                 d_scale, d_shift, delta = normalize_backward(
                     at.norms[i - 1], network.pair(norm)[0], delta, noise
                 )
-                found |= {f"{norm}.weight": d_scale, f"{norm}.bias": d_shift}
+                gradients |= {f"{norm}.weight": d_scale, f"{norm}.bias": d_shift}
     if kind.images:
         delta = noise(delta @ arrays["layers.0.weight"])
-        found |= reference_images.backward(arrays, kind, at.tapes, delta, noise)
+        gradients |= reference_images.backward(arrays, kind, at.tapes, delta, noise)
     if network.log_std is not None:
-        found["log_std"] = log_std[0] * _inside(network.log_std)
-    return network._replace(arrays={name: found[name] for name in arrays}).flat()
+        gradients["log_std"] = log_std[0] * _inside(network.log_std)
+    return network._replace(arrays={name: gradients[name] for name in arrays}).flat()
 
 
 def tangent(

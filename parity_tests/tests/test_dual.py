@@ -20,9 +20,11 @@ def test_any_problem_is_solved_as_by_a_dense_program(seed, excess, size):
     problem = dual_oracles.random_problem(seed, excess, size)
     kinds = {dual_oracles.check_step(name, problem) for name in dual_oracles.SOLVE}
     assert len(kinds) == 1
-    given_ = (*problem.scalars, problem.radius)
-    ours, theirs = (np.array(solve(*given_)) for solve in dual_oracles.SOLVE.values())
-    assert_parity("oracle/dual", ours, theirs)
+    torch_multipliers, jax_multipliers = (
+        np.array(solve(*problem.scalars, problem.radius))
+        for solve in dual_oracles.SOLVE.values()
+    )
+    assert_parity("oracle/dual", torch_multipliers, jax_multipliers)
 
 
 @pytest.mark.parametrize("name", dual_oracles.SOLVE)
@@ -32,7 +34,7 @@ def test_at_the_border_the_one_step_there_is_is_taken_either_way(seed, name):
     of_gradient, of_cost, *_ = dual_oracles.SOLVE[name](
         *problem.scalars, problem.radius
     )
-    found = problem.step(of_gradient, of_cost)
+    step = problem.step(of_gradient, of_cost)
     want = problem.step(0.0, -np.sqrt(2.0 * problem.radius / problem.scalars[2]))
     # A root of what rounding leaves of zero: half of float64's digits.
-    np.testing.assert_allclose(found, want, atol=1e-6 * np.linalg.norm(want))
+    np.testing.assert_allclose(step, want, atol=1e-6 * np.linalg.norm(want))

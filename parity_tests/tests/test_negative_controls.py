@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from parity_tests import bridges
 from parity_tests.common.tolerances import BOUNDS, assert_parity, relative_error
 from parity_tests.problems import cases
 from parity_tests.reference import networks as reference
@@ -19,9 +20,9 @@ def trained():
 
 def changed(item, framework, dtype, **values):
     """The evidence with some of one backend's results replaced."""
-    found = item.results[framework, dtype]
-    found = found._replace(values={**found.values, **values})
-    return item._replace(results={**item.results, (framework, dtype): found})
+    stages = item.results[framework, dtype]
+    stages = stages._replace(values={**stages.values, **values})
+    return item._replace(results={**item.results, (framework, dtype): stages})
 
 
 @pytest.mark.parametrize(("quantity", "dtype"), BOUNDS)
@@ -93,10 +94,8 @@ def test_ring_b_calls_tf32_unstable(trained):
 
 def test_ring_b_calls_the_usual_kl_unstable():
     item = evidence.gather("kl_1e-8", 0)
-    from parity_tests import bridges
-
-    t = bridges.teacher_of("kl_1e-8", 0)
-    mean, log_std, new_mean, new_log_std = (np.float32(a) for a in t[:4])
+    teacher = bridges.teacher_of("kl_1e-8", 0)
+    mean, log_std, new_mean, new_log_std = (np.float32(a) for a in teacher[:4])
     square = np.exp(2 * log_std) + (mean - new_mean) ** 2
     usual = new_log_std - log_std + square / (2 * np.exp(2 * new_log_std))
     kl = (usual - np.float32(0.5)).sum(-1, keepdims=True, dtype=np.float32)
@@ -122,8 +121,8 @@ def test_ring_c_rejects_one_backend_s_larger_error(trained):
     item = changed(trained, "jax", "float32", gradient=worse)
     # One problem alone says little about other quantities: only this one's row counts.
     before, after = (
-        {row.quantity: row.ok for row in rings.fairness([found])}["gradient"]
-        for found in (trained, item)
+        {row.quantity: row.ok for row in rings.fairness([subject])}["gradient"]
+        for subject in (trained, item)
     )
     assert before
     assert not after
@@ -136,9 +135,9 @@ def test_ring_c_rejects_one_backend_s_larger_error(trained):
 )  # fmt: skip
 def test_ring_d_rejects_another_decision(trained, decision, value):
     key = ("torch", "float64")
-    found = trained.results[key]
-    decisions = {**found.decisions, decision: value}
-    results = {**trained.results, key: found._replace(decisions=decisions)}
+    stages = trained.results[key]
+    decisions = {**stages.decisions, decision: value}
+    results = {**trained.results, key: stages._replace(decisions=decisions)}
     rows = rings.decisions(trained._replace(results=results))
     assert decision in {row.quantity for row in rows if not row.ok}
 
@@ -168,8 +167,6 @@ def planted_products():
 
 @pytest.mark.parametrize("fault", planted_products())
 def test_the_fisher_bound_rejects(fault, monkeypatch):
-    from parity_tests import bridges
-
     monkeypatch.setitem(
         fisher.FISHER_PRODUCTS, "gauss_newton", planted_products()[fault]
     )

@@ -33,16 +33,16 @@ def test_cg_is_lineax_s(framework):
 
     a, b = oracles._positive_definite(20)
     module = oracles.torch_cg if framework == "torch" else oracles.jax_cg
-    matrix = oracles.native(framework, a)
+    matrix = oracles.to_backend(framework, a)
     got = module.conjugate_gradient(
-        lambda v: matrix @ v, oracles.native(framework, b), 40, 1e-24
+        lambda v: matrix @ v, oracles.to_backend(framework, b), 40, 1e-24
     ).x
     operator = lineax.MatrixLinearOperator(
         jax.numpy.asarray(a), lineax.positive_semidefinite_tag
     )
     solver = lineax.CG(rtol=1e-12, atol=1e-12)
     want = lineax.linear_solve(operator, jax.numpy.asarray(b), solver).value
-    assert_parity("oracle/cg", oracles.host(got), np.array(want))
+    assert_parity("oracle/cg", oracles.to_numpy(got), np.array(want))
 
 
 @pytest.mark.parametrize("framework", ["torch", "jax"])
