@@ -20,7 +20,7 @@ class Mutant(NamedTuple):
             qualified name, nothing for what stands outside all.
         old: an expression or statement, found as a syntax tree, or else a piece of
             text; once in the function.
-        new: what to put there.
+        new: its replacement.
         group: key of `mutation.check.CASES`, the problems on which it is looked for.
     """
 

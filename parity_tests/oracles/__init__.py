@@ -32,7 +32,7 @@ from parity_tests.oracles.distributions import (
 )
 from parity_tests.problems import cases
 from parity_tests.reference import critic as reference_critic, networks as reference
-from parity_tests.reference.distributions import of_problem
+from parity_tests.reference.distributions import distribution_of_problem
 from parity_tests.reference.networks import Network
 from parity_tests.reference.problem import Problem
 from trpo_jax.solvers import conjugate_gradient as jax_cg
@@ -113,7 +113,7 @@ def check_kl_derivatives(framework: str) -> None:
 def _check_kl_derivatives(problem: Problem, probe: Probe) -> None:
     policy, obs = problem.policy(), problem.batch["obs"]
     old = reference.forward(policy, obs)
-    distribution, actions = of_problem(problem), problem.batch["actions"]
+    distribution, actions = distribution_of_problem(problem), problem.batch["actions"]
     likelihood = distribution.likelihood(old, actions)
     rng = np.random.default_rng(2)
     at = policy.flat() + 0.05 * rng.standard_normal(policy.flat().size)

@@ -11,7 +11,7 @@ from parity_tests.common.tolerances import assert_parity
 from parity_tests.problems import cases
 from parity_tests.problems.golden import GoldenCase
 from parity_tests.reference import networks as reference
-from parity_tests.reference.distributions import of_problem
+from parity_tests.reference.distributions import distribution_of_problem
 from parity_tests.reference.networks import Network
 from parity_tests.reference.problem import Problem
 
@@ -92,7 +92,9 @@ def check_surrogate_gradient_of(
 
     def surrogate(theta: np.ndarray) -> float:
         new = reference.forward(Network.from_flat(theta, policy), batch["obs"])
-        log_prob = of_problem(problem).likelihood(new, batch["actions"]).log_prob
+        log_prob = (
+            distribution_of_problem(problem).likelihood(new, batch["actions"]).log_prob
+        )
         return float(
             (np.exp(log_prob - batch["log_probs"]) * batch["advantages"]).mean()
         )

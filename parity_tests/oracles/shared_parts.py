@@ -8,7 +8,7 @@ from parity_tests import bridges
 from parity_tests.common.tolerances import assert_parity
 from parity_tests.problems import cases
 from parity_tests.reference import all_stages, networks as reference
-from parity_tests.reference.distributions import of_problem
+from parity_tests.reference.distributions import distribution_of_problem
 from parity_tests.reference.problem import Problem
 from trpo.common.random_streams import Purpose, RandomStream
 from trpo.data.advantages import generalized_advantages, normalize_advantages
@@ -96,7 +96,10 @@ def _check_act(framework: str, problem: Problem) -> None:
     obs, head = problem.batch["obs"], problem.case.head
     at = reference.forward(problem.policy(), obs)
     value = reference.forward(problem.critic(), obs).output
-    distribution, mask = of_problem(problem), problem.batch.get("action_mask")
+    distribution, mask = (
+        distribution_of_problem(problem),
+        problem.batch.get("action_mask"),
+    )
     agent = bridges.make_agent(framework, problem, "float64")
     action, log_prob, got = agent.act(obs, deterministic=True, action_mask=mask)
     assert_parity("value", got, value)

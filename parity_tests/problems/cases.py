@@ -38,7 +38,7 @@ def build(name: str, seed: int = 0) -> Problem:
         batch["action_mask"] = _mask(rng, case)
     network = reference.Network.policy(state, case.architecture)
     at = reference.forward(network, batch["obs"])
-    distribution = reference_distributions.of(case.head)
+    distribution = reference_distributions.distribution_of(case.head)
     if case.masked:
         distribution = distribution.masked(batch["action_mask"])
     batch["actions"] = round32(

@@ -9,7 +9,10 @@ from parity_tests.reference import (
     step_options,
     update as parts,
 )
-from parity_tests.reference.distributions import of, of_problem
+from parity_tests.reference.distributions import (
+    distribution_of,
+    distribution_of_problem,
+)
 from parity_tests.reference.networks import Forward, Network, Noise, exact
 from parity_tests.reference.problem import Problem
 from parity_tests.reference.update import Stages, Teacher
@@ -54,7 +57,7 @@ def run_update(
     """The update alone, end to end, as `run` does it."""
     stages = Stages({}, {}, {}, {})
     _update_stages(stages, problem, noise, told)
-    # What an agent does not tell.
+    # An agent does not report these.
     for name in ("update/cg_solution", "update/full_step"):
         del stages.values[name]
     return stages
@@ -66,20 +69,24 @@ def _distribution_stages(
     values, batch = stages.values, problem.batch
     policy = problem.policy()
     at = reference.forward(policy, batch["obs"], noise)
-    distribution = of_problem(problem)
+    distribution = distribution_of_problem(problem)
     values |= distribution.fields(at)
     old = Forward(teacher.output, teacher.log_std, ())
     new = Forward(teacher.new_output, teacher.new_log_std, ())
-    found, _, ratio = parts.surrogate_terms(problem, old, noise)
-    values["log_prob"], values["ratio"] = found.log_prob, ratio
+    likelihood, _, ratio = parts.surrogate_terms(problem, old, noise)
+    values["log_prob"], values["ratio"] = likelihood.log_prob, ratio
     values["entropy"] = distribution.entropy(old, noise)
     terms = ratio * batch["advantages"]
     values["surrogate"] = noise(reference.mean_rows(noise(terms), noise))
     stages.scales["surrogate"] = float(abs(terms).mean())
-    stages.scales["log_prob"] = float(np.linalg.norm(found.terms))
+    stages.scales["log_prob"] = float(np.linalg.norm(likelihood.terms))
     # A difference of log-probs passes their rounding on, exponentiated.
-    stages.scales["ratio"] = float(np.linalg.norm(ratio * (1.0 + abs(found.log_prob))))
-    change = distribution.compare(old, new, found.residual, batch["actions"], noise)
+    stages.scales["ratio"] = float(
+        np.linalg.norm(ratio * (1.0 + abs(likelihood.log_prob)))
+    )
+    change = distribution.compare(
+        old, new, likelihood.residual, batch["actions"], noise
+    )
     values["kl"], values["log_ratio"] = change.kl, change.log_ratio
     stages.scales["log_ratio"] = float(np.linalg.norm(change.terms))
     with np.errstate(over="ignore"):
@@ -118,7 +125,9 @@ def _rollout_stages(stages: Stages, problem: Problem, noise: Noise) -> None:
     values["normalized/obs"] = noise(normalized(rollout["raw_obs"]))
     policy = problem.policy()
     at = reference.forward(policy, values["normalized/obs"], noise)
-    for name, array in of(problem.case.head).deterministic(at, noise).items():
+    for name, array in (
+        distribution_of(problem.case.head).deterministic(at, noise).items()
+    ):
         values[f"normalized/{name}"] = array
 
 
@@ -229,7 +238,7 @@ def _policy_metrics(
         "policy/surrogate_after": surrogate + improvement,
         "policy/improvement": improvement,
         "policy/kl": search.kls[j] if j >= 0 else 0.0,
-        "policy/entropy": of_problem(problem).entropy(at).mean(),
+        "policy/entropy": distribution_of_problem(problem).entropy(at).mean(),
         "policy/step_norm": np.sqrt(squared),
         "policy/expected_improve": expected,
         "policy/line_search_frac": frac,

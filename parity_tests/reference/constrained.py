@@ -1,8 +1,8 @@
 """The third implementation of constrained updates, in NumPy.
 
 The dual is solved as in Achiam et al. 2017, appendix 10.2: the best multiplier on
-either side of the border inside it, of which the better is taken. The backends ask
-another question, so nothing but the problem is shared.
+either side of the border inside it, of which the better is taken. The backends solve it
+by other formulas, so that only the problem is shared.
 """
 
 import math
@@ -15,14 +15,14 @@ from parity_tests.reference import (
     networks as reference,
     update as parts,
 )
-from parity_tests.reference.distributions import of_problem
+from parity_tests.reference.distributions import distribution_of_problem
 from parity_tests.reference.networks import Noise, exact
 from parity_tests.reference.problem import ConstrainedProblem
 from parity_tests.reference.update import CGRun, Search, Stages
 from trpo.data.report import StepKind
 
 
-# The cost critic's names for what the critic's stages are called.
+# Start of a name of the critic's stages -> of the cost critic's.
 OF_CRITIC = {
     "update/critic": "update/cost_critic",
     "update/optimizer/": "update/cost_optimizer/",
@@ -32,7 +32,7 @@ OF_CRITIC = {
 
 
 class Direction(NamedTuple):
-    """A gradient's norm, itself over that, and its natural gradient."""
+    """A gradient's norm, the unit gradient, and its natural gradient."""
 
     norm: float
     unit: np.ndarray
@@ -52,7 +52,7 @@ def run(
     noise: Noise = exact,
     told: dict[str, int] | None = None,
 ) -> Stages:
-    """The whole update, under the names of `constrained_oracles.run`.
+    """The whole update, under the names of `oracles.constrained.run`.
 
     Args:
         problem: The problem.
@@ -61,8 +61,8 @@ def run(
     """
     stages, told, base = Stages({}, {}, {}, {}), told or {}, problem.base
     reward, cost = directions(problem, noise, told)
-    step, found, of_step = _full_step(problem, reward, cost, noise, told)
-    search, changes = _search(problem, step, found.kind, noise, told)
+    step, dual, of_step = _full_step(problem, reward, cost, noise, told)
+    search, changes = _search(problem, step, dual.kind, noise, told)
     ratio = _ratio(problem, noise)
     stages.values["update/policy"] = search.theta
     stages.decisions.update({
@@ -70,7 +70,7 @@ def run(
         "update/status": int(search.index < 0),
         "update/cg_iterations": reward.cg.count,
         "update/cost_cg_iterations": cost.cg.count,
-        "update/kind": int(found.kind),
+        "update/kind": int(dual.kind),
         "update/index": search.index,
     })  # fmt: skip
     stages.traces["update/cg"] = reward.cg.trace
@@ -81,7 +81,7 @@ def run(
     frac = base.config.backtrack_coeff**search.index if search.index >= 0 else 0.0
     damped = 0.5 * (of_step - base.config.cg_damping * step @ step)
     stages.values["metric/policy/predicted_kl"] = noise(frac**2 * damped)
-    _cost_metrics(stages, problem, (reward, cost, step, found), changes, search, noise)
+    _cost_metrics(stages, problem, (reward, cost, step, dual), changes, search, noise)
     all_stages._fit_stages(stages, base, noise)
     _cost_critic(stages, problem, noise)
     return stages
@@ -108,7 +108,7 @@ def directions(
 
 
 def reach(problem: ConstrainedProblem) -> float:
-    """By how much the trust region lets the linearised cost change."""
+    """Largest change of the linearised cost within the trust region."""
     _, cost = directions(problem, exact, {})
     square = cost.cg.x @ (cost.unit - cost.cg.residual)
     return cost.norm * math.sqrt(2.0 * problem.base.config.target_kl * square)
@@ -166,18 +166,22 @@ def _full_step(
     s = noise(v @ (cost.unit - cost.cg.residual))
     mixed = noise(u @ (cost.unit - cost.cg.residual))
     c = float(problem.costs["cost_excess"]) / cost.norm
-    found = multipliers(float(q), float(r), float(s), c, radius)
-    kind = StepKind(told.get("update/kind", found.kind))
-    assert kind == found.kind, "rounding alone changed the kind of step"
+    dual = multipliers(float(q), float(r), float(s), c, radius)
+    kind = StepKind(told.get("update/kind", dual.kind))
+    assert kind == dual.kind, "rounding alone changed the kind of step"
     if kind == StepKind.RECOVERY:
         a, b = 0.0, -math.sqrt(2.0 * radius / s)
     else:
-        a, b = 1.0 / found.of_kl, -found.of_cost / found.of_kl
+        a, b = 1.0 / dual.of_kl, -dual.of_cost / dual.of_kl
     step = noise(a * u + b * v)
-    own = Multipliers(
-        kind, found.of_kl * reward.norm, found.of_cost * reward.norm / cost.norm
+    in_gradient_units = Multipliers(
+        kind, dual.of_kl * reward.norm, dual.of_cost * reward.norm / cost.norm
     )
-    return step, own, float(noise(a * a * q + 2.0 * a * b * mixed + b * b * s))
+    return (
+        step,
+        in_gradient_units,
+        float(noise(a * a * q + 2.0 * a * b * mixed + b * b * s)),
+    )
 
 
 def _ratio(problem: ConstrainedProblem, noise: Noise) -> np.ndarray:
@@ -194,7 +198,7 @@ def _search(
 ) -> tuple[Search, tuple[np.ndarray, np.ndarray]]:
     """Every candidate; and the cost's changes with the means of their terms."""
     base, config = problem.base, problem.base.config
-    batch, distribution = base.batch, of_problem(base)
+    batch, distribution = base.batch, distribution_of_problem(base)
     theta, old = base.policy().flat(), forward(problem, base.policy().flat())
     ratio = _ratio(problem, noise)
     residual = distribution.likelihood(old, batch["actions"]).residual
@@ -231,25 +235,25 @@ def _cost_metrics(
     search: Search,
     noise: Noise,
 ) -> None:
-    _, cost, full_step, found = step
+    _, cost, full_step, dual = step
     taken, j = search.index >= 0, search.index
     frac = problem.base.config.backtrack_coeff**j if taken else 0.0
     metrics = {
         "cost/surrogate_change": changes[0][j] if taken else 0.0,
         "cost/predicted_change": noise(frac * cost.norm * (cost.unit @ full_step)),
-        "cost/kl_multiplier": found.of_kl,
-        "cost/cost_multiplier": found.of_cost,
+        "cost/kl_multiplier": dual.of_kl,
+        "cost/cost_multiplier": dual.of_cost,
     }
     scales = {"cost/surrogate_change": changes[1][j] if taken else 0.0}
     all_stages._record_metrics(stages, metrics, scales, noise)
 
 
 def _cost_critic(stages: Stages, problem: ConstrainedProblem, noise: Noise) -> None:
-    own = Stages({}, {}, {}, {})
-    all_stages._fit_stages(own, problem.of_costs, noise)
-    for name, array in own.values.items():
+    critic_stages = Stages({}, {}, {}, {})
+    all_stages._fit_stages(critic_stages, problem.of_costs, noise)
+    for name, array in critic_stages.values.items():
         stages.values[of_cost_critic(name)] = array
-    for name, scale in own.scales.items():
+    for name, scale in critic_stages.scales.items():
         stages.scales[of_cost_critic(name)] = scale
 
 

@@ -1,8 +1,8 @@
 """The third implementation's distributions over actions, in NumPy, written out by hand.
 
-There is one class each, and `of` gives that of a head. All take a policy's outputs
-[N, out] and, where there is one, its clamped log_std [1, act_dim]. `noise` simulates
-rounding, as in `reference/networks.py`.
+There is one class each, and `distribution_of` gives that of a head. All take a policy's
+outputs [N, out] and, where there is one, its clamped log_std [1, act_dim]. `noise`
+simulates rounding, as in `reference/networks.py`.
 """
 
 import functools
@@ -277,13 +277,16 @@ TABLE = {
 }
 
 
-def of_problem(problem: Any) -> Reference:
+def distribution_of_problem(problem: Any) -> Reference:
     """The distribution of a problem's samples, with their mask if they have one."""
-    distribution, mask = of(problem.case.head), problem.batch.get("action_mask")
+    distribution, mask = (
+        distribution_of(problem.case.head),
+        problem.batch.get("action_mask"),
+    )
     return distribution if mask is None else distribution.masked(mask)
 
 
 @functools.lru_cache
-def of(head: Head) -> Reference:
+def distribution_of(head: Head) -> Reference:
     """The third implementation of a head's distribution."""
     return TABLE[head.distribution](head)

@@ -1,4 +1,4 @@
-"""A problem: a row of the grid, and its arrays."""
+"""A case of the grid, and the problem that is drawn from it."""
 
 import dataclasses
 from typing import Any, NamedTuple
@@ -21,14 +21,14 @@ class Case:
     """One row of the grid.
 
     Attributes:
-        name: how reports call it.
-        why: what it is there to show.
-        batch: samples.
+        name: name in reports.
+        why: property of the problem that the case tests.
+        batch: number of samples.
         obs_dim: entries of an observation.
         act_dim: entries of an action.
-        layers: hidden layers of policy and critic; () is a linear policy, which the
-            configuration refuses, so its networks are put in place by hand.
-        distribution: over actions, a name in `trpo.spaces.action_heads.FAMILIES`.
+        layers: sizes of the hidden layers of policy and critic; () is a linear policy,
+            which the configuration refuses, so its networks are put in place by hand.
+        distribution: of actions, a name in `trpo.spaces.action_heads.FAMILIES`.
         action_sizes: options of each choice, where actions are choices.
         masked: whether half of all options can't be taken, at random.
         regime: "fresh", "trained", "saturated", "dead_units", "constant_obs",

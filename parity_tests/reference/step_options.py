@@ -8,7 +8,7 @@ import numpy as np
 
 from parity_tests.common.canonical import Arrays, flatten, round32
 from parity_tests.reference import networks as reference
-from parity_tests.reference.distributions import of_problem
+from parity_tests.reference.distributions import distribution_of_problem
 from parity_tests.reference.networks import Forward, Network, Noise, exact
 from trpo.config.run import TRPOConfig
 
@@ -95,7 +95,7 @@ def entropy_bonus(problem: Any, at: Forward, noise: Noise) -> float:
     """Coefficient times mean entropy."""
     if not problem.config.entropy_coefficient:
         return 0.0
-    entropy = noise(of_problem(problem).entropy(at, noise).mean())
+    entropy = noise(distribution_of_problem(problem).entropy(at, noise).mean())
     return problem.config.entropy_coefficient * float(entropy)
 
 

@@ -1,7 +1,7 @@
 """The third implementation, continued: every stage of an update, with its decisions.
 
 `run` computes what each backend's bridge computes, under the same names. Given `noise`
-it also perturbs each stage's own results, and takes the decisions it is told to: a
+it also perturbs each stage's own results, and takes the decisions it is given: a
 simulated rounding error must not send it down another branch.
 """
 
@@ -12,7 +12,7 @@ import numpy as np
 
 from parity_tests.common.canonical import Arrays, round32
 from parity_tests.reference import networks as reference
-from parity_tests.reference.distributions import Likelihood, of_problem
+from parity_tests.reference.distributions import Likelihood, distribution_of_problem
 from parity_tests.reference.networks import Forward, Network, Noise, exact
 from parity_tests.reference.problem import Problem
 from parity_tests.reference.step_options import (
@@ -46,11 +46,13 @@ class Stages(NamedTuple):
 
 
 class Teacher(NamedTuple):
-    """The reference's intermediate results, that every implementation is fed with.
+    """The reference's intermediate results, from which all implementations start.
 
     Attributes:
-        output, log_std: of the policy; None for a log_std that it does not have.
-        new_output, new_log_std: of the nearby policy.
+        output: [N, out] output of the policy.
+        log_std: its clamped log_std; None for a policy without a free one.
+        new_output: output of the nearby policy.
+        new_log_std: its clamped log_std, likewise.
         b: [p] unit-norm gradient.
         full_step: [p] longest candidate of the line search; None where there is none.
     """
@@ -98,10 +100,12 @@ class Terms(NamedTuple):
 def surrogate_terms(problem: Problem, at: Forward, noise: Noise) -> Terms:
     """Terms of the surrogate at a policy's outputs."""
     batch = problem.batch
-    found = of_problem(problem).likelihood(at, batch["actions"], noise)
-    log_ratio = found.log_prob - batch["log_probs"]
+    likelihood = distribution_of_problem(problem).likelihood(
+        at, batch["actions"], noise
+    )
+    log_ratio = likelihood.log_prob - batch["log_probs"]
     with np.errstate(over="ignore"):
-        return Terms(found, log_ratio, noise(np.exp(log_ratio)))
+        return Terms(likelihood, log_ratio, noise(np.exp(log_ratio)))
 
 
 def surrogate_gradient(
@@ -110,7 +114,7 @@ def surrogate_gradient(
     """Gradient of mean(ratio * advantage) in the flat parameters."""
     terms = surrogate_terms(problem, at, noise)
     weight = noise(terms.ratio * problem.batch["advantages"]) / len(terms.ratio)
-    distribution = of_problem(problem)
+    distribution = distribution_of_problem(problem)
     cotangents = distribution.pull(at, terms.likelihood.residual, weight, noise)
     if coefficient := problem.config.entropy_coefficient:
         bonus = distribution.entropy_pull(at, noise)
@@ -134,7 +138,7 @@ def _product(problem: Problem, policy: Network, at: Forward, noise: Noise):
     """v -> (F + damping) v by J'MJ."""
     damping = damping_of(problem)
     at, few = sampled(problem, policy, at, noise)
-    distribution = of_problem(few)
+    distribution = distribution_of_problem(few)
 
     def product(v: np.ndarray) -> np.ndarray:
         change = Network.from_flat(v, policy)
@@ -168,7 +172,7 @@ def line_search(
     """Every candidate evaluated; the first good one, or number `index`, accepted."""
     config, batch = problem.config, problem.batch
     theta = policy.flat()
-    distribution = of_problem(problem)
+    distribution = distribution_of_problem(problem)
     residual = distribution.likelihood(at, batch["actions"]).residual
     improvements, kls, terms, candidates = [], [], [], []
     for j in range(config.backtrack_iters):
