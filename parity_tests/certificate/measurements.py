@@ -1,4 +1,4 @@
-"""What the certificate is made of: rings, checks and training, in this process.
+"""The certificate's measurements: rings, checks and training.
 
 Imported once the process is set up for both frameworks, which it imports.
 """

@@ -1,4 +1,4 @@
-"""What a certificate holds, and the devices that it can be of."""
+"""The certificate's contents, and the devices that it covers."""
 
 from typing import Any, NamedTuple
 
@@ -9,7 +9,7 @@ TF32 = "cuda with TF32"
 
 
 class Certificate(NamedTuple):
-    """All that a report shows.
+    """Everything that a report shows.
 
     Attributes:
         mode: "quick" or "full".

@@ -1,10 +1,10 @@
 # ruff: noqa: E501 - a fault shows the line that it changes, whole.
 """Planted faults of constrained updates; see `mutants.py`."""
 
-from parity_tests.mutation.mutant import jax as _jax, looked_for, torch as _torch
+from parity_tests.mutation.mutant import in_group, jax as _jax, torch as _torch
 
 
-CONSTRAINED = looked_for(
+CONSTRAINED = in_group(
     "constrained",
     _torch("limit not kept by the line search", "policy_step/constrained:Candidates.evaluate",
            "return torch.where(kept, merit, -torch.inf), mean_kl(self.old, new)",

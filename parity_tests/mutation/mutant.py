@@ -119,6 +119,6 @@ def shared(name: str, place: str, old: str, new: str) -> Mutant:
     return Mutant(f"shared: {name}", "trpo", place, old, new)
 
 
-def looked_for(group: str, *mutants: Mutant) -> tuple[Mutant, ...]:
-    """The faults, to be looked for on the cases of `group`."""
+def in_group(group: str, *mutants: Mutant) -> tuple[Mutant, ...]:
+    """The mutants with `group`, whose cases they are looked for on, filled in."""
     return tuple(mutant._replace(group=group) for mutant in mutants)

@@ -1,10 +1,10 @@
 # ruff: noqa: E501 - a fault shows the line that it changes, whole.
 """Planted faults of networks that are no plain tanh ones; see `mutants.py`."""
 
-from parity_tests.mutation.mutant import jax as _jax, looked_for, torch as _torch
+from parity_tests.mutation.mutant import in_group, jax as _jax, torch as _torch
 
 
-NETWORKS = looked_for(
+NETWORKS = in_group(
     "networks",
     _torch("relu's slope everywhere 1", "networks/mlp:_times_relu_slope", "return g.mul_(y > 0)",
            "return g.mul_(y > -1)"),
@@ -31,7 +31,7 @@ NETWORKS = looked_for(
          'return FlatPolicy(unravel, obs, head, mask, "relu")'),
 )  # fmt: skip
 
-IMAGES = looked_for(
+IMAGES = in_group(
     "images",
     _torch("pixels over 256", "networks/encoder:Encoder.forward", "pixels / PIXEL_SCALE",
            "pixels / 256.0"),

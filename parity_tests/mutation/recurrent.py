@@ -2,14 +2,14 @@
 """Planted faults of recurrent agents; see `mutants.py`."""
 
 from parity_tests.mutation.mutant import (
+    in_group,
     jax as _jax,
-    looked_for,
     shared as _shared,
     torch as _torch,
 )
 
 
-RECURRENT = looked_for(
+RECURRENT = in_group(
     "recurrent",
     _torch("state not reset at a border", "networks/recurrent_cells:unroll",
            "state = step(x, keep * state, cell.hidden)",

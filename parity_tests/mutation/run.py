@@ -95,11 +95,11 @@ def check(
 
 
 def run(mutants: list[Mutant], workers: int = 1) -> Iterator[Verdict]:
-    """Each mutant's verdict in the order of `mutants`, after the unchanged copy's.
+    """Try the unchanged copy, then each mutant; yields verdicts in order of `mutants`.
 
     Args:
-        mutants: What to plant, one at a time.
-        workers: How many to try side by side, each in a copy of its own.
+        mutants: The faults to plant, one at a time.
+        workers: Number of mutants tried at once, each in a copy of its own.
 
     Raises:
         RuntimeError: the suite finds a fault where none was planted.

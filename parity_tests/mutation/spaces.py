@@ -2,14 +2,14 @@
 """Planted faults of all distributions but the plain Gaussian; see `mutants.py`."""
 
 from parity_tests.mutation.mutant import (
+    in_group,
     jax as _jax,
-    looked_for,
     shared as _shared,
     torch as _torch,
 )
 
 
-DISCRETE = looked_for(
+DISCRETE = in_group(
     "discrete",
     _torch("choices' KL reversed", "distributions/categorical:kl_old_to_new",
            "p = torch.exp(log_probabilities(old))\n    d = _log_ratios(old, new)",
@@ -80,7 +80,7 @@ DISCRETE = looked_for(
 )  # fmt: skip
 
 
-CONTINUOUS = looked_for(
+CONTINUOUS = in_group(
     "continuous",
     _torch("own log_std not clamped", "distributions/gaussian:from_network",
            "return DiagonalGaussian(mean, clamp_log_std(log_std))",
@@ -127,7 +127,7 @@ CONTINUOUS = looked_for(
             "share = 0.5 * (np.tanh(abs(actions)) + 1.0)"),
 )  # fmt: skip
 
-MASKED = looked_for(
+MASKED = in_group(
     "masked",
     _torch("forbidden options merely unlikely", "distributions/categorical:masked",
            "return Categorical(torch.where(allowed, categorical.logits, MASKED))",
@@ -157,7 +157,7 @@ MASKED = looked_for(
             "if closed.all():"),
 )  # fmt: skip
 
-MIXED = looked_for(
+MIXED = in_group(
     "mixed",
     _torch("log-density of the reals alone", "distributions/mixed:log_prob",
            "return gaussian.log_prob(reals, x) + categorical.log_prob(choices, options)",

@@ -2,14 +2,14 @@
 """Planted faults of the policy step's options; see `mutants.py`."""
 
 from parity_tests.mutation.mutant import (
+    in_group,
     jax as _jax,
-    looked_for,
     shared as _shared,
     torch as _torch,
 )
 
 
-STEP = looked_for(
+STEP = in_group(
     "step",
     _shared("the first samples for every k-th", "data/batch:thinned",
             "field[::every]", "field[: -(-len(field) // every)]"),

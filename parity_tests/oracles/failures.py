@@ -186,7 +186,7 @@ def troubles() -> dict[str, tuple[Problem, dict, int, bool]]:
 
 
 def check_statuses() -> None:
-    """The same status, and untouched parameters wherever no step was taken."""
+    """Both report the same status, and change no parameter if no step is taken."""
     for name, (problem, fields, status, all_bytes) in troubles().items():
         for framework in FRAMEWORKS:
             agent = bridges.make_agent(framework, problem, "float32")

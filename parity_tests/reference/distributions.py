@@ -178,7 +178,7 @@ class Choices:
         return {"logits": at.output * self.mask}
 
     def sample(self, at, draws):
-        """By inversion; of a switch "on" comes first."""
+        """Invert the cumulative distribution, in which a switch's "on" comes first."""
         columns = []
         for j, log_p in enumerate(self._log_p(at.output, exact)):
             p = np.exp(log_p)

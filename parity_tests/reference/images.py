@@ -149,7 +149,7 @@ def _pair(arrays: Mapping[str, np.ndarray], name: str) -> tuple[np.ndarray, np.n
 def _patches(
     x: np.ndarray, kernel: np.ndarray, stride: int
 ) -> Iterator[tuple[tuple, np.ndarray]]:
-    """For each place of the kernel, the pixels under it, one for each output."""
+    """Each place of the kernel, and the pixels under it, one for each output."""
     down, across = kernel.shape[2:]
     height = (x.shape[2] - down) // stride + 1
     width = (x.shape[3] - across) // stride + 1

@@ -25,7 +25,7 @@ def activate(name: str, z: np.ndarray) -> np.ndarray:
 
 
 def slope(name: str, z: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Its derivative where the sum is `z` and the activation `y`."""
+    """Derivative of the activation at the sum `z`, where its value is `y`."""
     with np.errstate(over="ignore"):
         share = 1.0 / (1.0 + np.exp(-z))
     return {
@@ -51,7 +51,7 @@ class Normalized(NamedTuple):
 
 
 def normalize(z: np.ndarray, noise: Noise) -> Normalized:
-    """Each row less its mean, over sqrt(its variance + 1e-5)."""
+    """Normalise each row z: (z - mean) / sqrt(variance + 1e-5)."""
     centered = noise(z - z.mean(1, keepdims=True))
     deviation = np.sqrt((centered**2).mean(1, keepdims=True) + EPSILON)
     return Normalized(noise(centered / deviation), deviation)

@@ -142,7 +142,7 @@ class ConstrainedProblem(NamedTuple):
 
     @property
     def of_costs(self) -> Problem:
-        """The same samples with the costs in place of rewards and their critic."""
+        """The problem with costs and the cost critic in place of rewards and critic."""
         batch = self.base.batch | {
             "advantages": self.costs["cost_advantages"],
             "returns": self.costs["cost_returns"],
