@@ -14,7 +14,6 @@ from parity_tests.bridges import jax_side as bridge_jax, torch_side as bridge_to
 from parity_tests.common.canonical import Arrays, flat_logits, flatten
 from parity_tests.problems.cases import build
 from parity_tests.reference.problem import Problem
-from parity_tests.reference.step_options import DAMPING, SOLUTION
 from parity_tests.reference.update import Stages, Teacher, teach
 from trpo.data.advantages import generalized_advantages, normalize_advantages
 from trpo.data.normalization import ObservationNormalizer
@@ -188,10 +187,6 @@ def run_update(agent: Any, problem: Problem) -> Stages:
         prefix = f"value_optimizer.{slot}."
         if any(name.startswith(prefix) for name in state):
             stages.values[f"update/optimizer/{slot}"] = flatten(state, prefix)
-    if any(name.startswith(SOLUTION) for name in state):
-        stages.values["update/memory/cg_solution"] = flatten(state, SOLUTION)
-    if DAMPING in state:
-        stages.values["update/memory/damping"] = state[DAMPING]
     for name in METRIC_NAMES:
         if name not in DISCRETE_METRICS:
             # Reports carry Python floats, exact for either dtype.

@@ -18,15 +18,17 @@ from parity_tests.reference.update import Teacher
 from trpo.config.run import TRPOConfig
 from trpo.data.batch import Batch, thinned
 from trpo.spaces.action_heads import Head
-from trpo_jax import TRPOAgent as TRPOAgent, distributions, step_memory
+from trpo_jax import TRPOAgent as TRPOAgent, distributions
 from trpo_jax.agent import state
 from trpo_jax.agent.update import Functions, TRPOState
 from trpo_jax.critic import fit as critic_fit, loss as critic_loss
 from trpo_jax.devices.device import matmul_precision as precision_of, resolve_device
 from trpo_jax.distributions import Distribution
 from trpo_jax.networks.feedforward import critic_function, policy_function
-from trpo_jax.policy_step import fisher, objective, step as policy_step, step_parts
+from trpo_jax.policy_step import fisher, objective, step as policy_step
 from trpo_jax.policy_step.flat_policy import flat_policy
+from trpo_jax.solvers.conjugate_gradient import conjugate_gradient
+from trpo_jax.solvers.line_search import LINE_SEARCHES
 
 
 # Fields of the configuration on which the policy's stages do not depend.
@@ -57,11 +59,6 @@ def stages(
         b=to_jax_order(teacher.b), full_step=to_jax_order(teacher.full_step)
     )
     inputs |= {"teacher": fed, "probe": to_jax_order(problem.probe)}
-    memory = step_memory.initial_memory(
-        problem.config, ravel_pytree(inputs["policy"])[0]
-    )
-    memory = state.load_memory(memory, problem.state)
-    inputs["memory"] = jax.tree.map(put, memory)
     sizes = (case.obs_dim, case.layers, case.head, case.architecture)
     # Regimes of equal sizes and configuration share one compilation.
     options = {name: getattr(TRPOConfig, name) for name in CRITIC_OPTIONS}
@@ -187,33 +184,31 @@ def _solvers(
     decisions: dict,
 ) -> dict[str, jax.Array]:
     batch, teacher = inputs["batch"], inputs["teacher"]
-    parts, memory = step_parts.step_parts(config), inputs["memory"]
-    damping = step_memory.damping_of(config, memory)
+    chosen_objective = objective.objective_of(config)
     old, before, gradient = policy_step.surrogate_and_gradient(
-        policy, theta, batch, parts.objective
+        policy, theta, batch, chosen_objective
     )
     flats = {"gradient": gradient}
     for route, build in fisher.FISHER_PRODUCTS.items():
-        product = build(fisher_policy, theta, damping)
+        product = build(fisher_policy, theta, config.cg_damping)
         flats[f"fisher/{route}"] = product(inputs["probe"])
         if route == config.fisher_product:
             chosen = product
     # As for a policy that does not know its own Jacobian.
     automatic = fisher.gauss_newton_product(
-        lambda at: fisher_policy(at), theta, damping
+        lambda at: fisher_policy(at), theta, config.cg_damping
     )
     flats["fisher/automatic"] = automatic(inputs["probe"])
-    system = step_parts.LinearSystem(chosen, teacher.b, memory)
-    cg = parts.solver(system, config)
+    cg = conjugate_gradient(chosen, teacher.b, config.cg_iters, config.cg_residual_tol)
     flats["cg/solution"] = cg.x
     decisions["cg/iterations"] = cg.num_steps
 
     def evaluate(candidate: jax.Array) -> tuple[jax.Array, jax.Array]:
         new = policy(candidate)
-        gain = parts.objective.improvement(old, new, batch, before.ratio)
+        gain = chosen_objective.improvement(old, new, batch, before.ratio)
         return gain, objective.mean_kl(old, new)
 
-    search = parts.search(
+    search = LINE_SEARCHES[config.line_search](
         evaluate,
         theta,
         teacher.full_step,
@@ -227,9 +222,7 @@ def _solvers(
     decisions["line_search/index"] = jnp.where(
         search.accepted, search.num_candidates - 1, -1
     )
-    step = policy_step.policy_step(
-        policy, theta, batch, config, None, memory, fisher_policy
-    )
+    step = policy_step.policy_step(policy, theta, batch, config, None, fisher_policy)
     flats["update/cg_solution"] = step.cg_solution
     flats["update/full_step"] = step.full_step
     return flats

@@ -10,13 +10,15 @@ from parity_tests.common.canonical import Arrays, flatten
 from parity_tests.reference.problem import Problem
 from parity_tests.reference.update import Teacher
 from trpo.data.batch import Batch, thinned
-from trpo_torch import TRPOAgent as TRPOAgent, distributions, step_memory
+from trpo_torch import TRPOAgent as TRPOAgent, distributions
 from trpo_torch.agent import state
 from trpo_torch.critic import fit as critic_fit, loss as critic_loss
 from trpo_torch.devices.device import matmul_precision as precision_of
 from trpo_torch.networks.feedforward import Critic, Policy
-from trpo_torch.policy_step import fisher, objective, step as policy_step, step_parts
+from trpo_torch.policy_step import fisher, objective, step as policy_step
 from trpo_torch.policy_step.flat_policy import flat_policy
+from trpo_torch.solvers.conjugate_gradient import conjugate_gradient
+from trpo_torch.solvers.line_search import LINE_SEARCHES
 
 
 def stages(
@@ -64,9 +66,6 @@ class _Runner:
         self.policy = flat_policy(module, self.batch.obs, self.batch.action_mask)
         few = thinned(self.batch, problem.config.fisher_every)
         self.fisher_policy = flat_policy(module, few.obs, few.action_mask)
-        memory = step_memory.initial_memory(problem.config, self.theta)
-        cast = {n: a.astype(dtype) for n, a in problem.state.items()}
-        self.memory = state.load_memory(memory, module, cast)
         self.critic = Critic(case.obs_dim, case.layers, case.architecture)
         self.critic.to(device, self.dtype)
         arrays = {n: a.astype(dtype) for n, a in problem.state.items()}
@@ -118,35 +117,34 @@ class _Runner:
         self, teacher: Teacher, values: dict[str, Tensor], decisions: dict[str, int]
     ) -> None:
         config, theta = self.problem.config, self.theta
-        parts, memory = step_parts.step_parts(config), self.memory
-        damping = step_memory.damping_of(config, memory)
+        chosen_objective = objective.objective_of(config)
         old, before, gradient = policy_step.surrogate_and_gradient(
-            self.policy, theta, self.batch, parts.objective
+            self.policy, theta, self.batch, chosen_objective
         )
         values["gradient"] = gradient
         probe = self.tensor(self.problem.probe)
         for route, build in fisher.FISHER_PRODUCTS.items():
-            product = build(self.fisher_policy, theta, damping)
+            product = build(self.fisher_policy, theta, config.cg_damping)
             values[f"fisher/{route}"] = product(probe)
             if route == config.fisher_product:
                 chosen = product
         # As for a policy that does not know its own Jacobian.
         automatic = fisher.gauss_newton_product(
-            lambda at: self.fisher_policy(at), theta, damping
+            lambda at: self.fisher_policy(at), theta, config.cg_damping
         )
         values["fisher/automatic"] = automatic(probe)
         b = self.tensor(teacher.b)
-        cg = parts.solver(step_parts.LinearSystem(chosen, b, memory), config)
+        cg = conjugate_gradient(chosen, b, config.cg_iters, config.cg_residual_tol)
         values["cg/solution"] = cg.x
         decisions["cg/iterations"] = int(cg.num_steps)
 
         @torch.no_grad()
         def evaluate(candidate: Tensor) -> tuple[Tensor, Tensor]:
             new = self.policy(candidate)
-            gain = parts.objective.improvement(old, new, self.batch, before.ratio)
+            gain = chosen_objective.improvement(old, new, self.batch, before.ratio)
             return gain, objective.mean_kl(old, new)
 
-        search = parts.search(
+        search = LINE_SEARCHES[config.line_search](
             evaluate,
             theta,
             self.tensor(teacher.full_step),
@@ -160,7 +158,7 @@ class _Runner:
         index = search.num_candidates - 1 if search.accepted else -1
         decisions["line_search/index"] = int(index)
         step = policy_step.policy_step(
-            self.policy, theta, self.batch, config, None, memory, self.fisher_policy
+            self.policy, theta, self.batch, config, None, self.fisher_policy
         )
         values["update/cg_solution"] = step.cg_solution
         values["update/full_step"] = step.full_step

@@ -57,8 +57,6 @@ STAGES = {
     "update/cg_solution": "as cg/solution, on the backend's own gradient",
     "update/full_step": "the solution, scaled onto the trust region's border",
     "update/policy": "parameters plus the accepted step",
-    "update/memory/cg_solution": "as update/cg_solution",
-    "update/memory/damping": "a factor or its inverse: exact",
     "update/critic": "all minibatch steps of the critic's fit",
     "update/optimizer/first_moment": "all minibatch steps of the critic's fit",
     "update/optimizer/second_moment": "all minibatch steps of the critic's fit",

@@ -16,8 +16,7 @@ def check_line_search(framework: str) -> None:
     It is the first that is allowed, not the best: the shorter, the better here.
     """
     module = torch_line_search if framework == "torch" else jax_line_search
-    for search in (module.line_search, module.batched_line_search):
-        _check_search(framework, search)
+    _check_search(framework, module.line_search)
     _check_full_step(framework, module.take_full_step)
 
 

@@ -61,12 +61,8 @@ def build(name: str, seed: int = 0) -> Problem:
         stream.at(0), epochs=config.value_epochs, size=case.batch
     ).copy()
     probe = round32(rng.standard_normal(size))
-    problem = Problem(
-        case, seed, config, state, batch, orders, nearby, probe, _rollout(rng, case)
-    )
-    # Drawn last, so that a case without memory is what it is without this.
-    state |= reference_step.memory_near_solution(problem, rng)
-    return problem
+    rollout = _rollout(rng, case)
+    return Problem(case, seed, config, state, batch, orders, nearby, probe, rollout)
 
 
 def _weights(rng: np.random.Generator, case: Case) -> Arrays:

@@ -21,7 +21,6 @@ from parity_tests.reference.update import Stages, Teacher
 # Determined by the inputs and by decisions: float32 has to round them correctly.
 EXACT = (
     "log_std",
-    "update/memory/damping",
     "metric/policy/line_search_accepted",
     "metric/policy/line_search_frac",
 )
@@ -149,10 +148,7 @@ def _solver_stages(
     at = reference.forward(policy, batch["obs"], noise)
     product = parts._product(problem, policy, at, noise)
     count = told.get("cg/iterations")
-    start = parts.start_of(problem)
-    cg = parts.conjugate_gradient(
-        product, teacher.b, problem.config, count, noise, start
-    )
+    cg = parts.conjugate_gradient(product, teacher.b, problem.config, count, noise)
     stages.values["cg/solution"] = cg.x
     stages.decisions["cg/iterations"] = cg.count
     stages.traces["cg"] = cg.trace
@@ -185,7 +181,7 @@ def _update_stages(
     norm, b = parts.unit_gradient(problem, policy, at, noise)
     cg = parts.conjugate_gradient(
         parts._product(problem, policy, at, noise), b, config,
-        told.get("update/cg_iterations"), noise, parts.start_of(problem),
+        told.get("update/cg_iterations"), noise,
     )  # fmt: skip
     full_step = parts.scaled_step(cg, b, config, noise)
     ratio = parts.surrogate_terms(problem, at, noise).ratio
@@ -202,12 +198,6 @@ def _update_stages(
     status = 4 if norm <= 1e-12 else int(search.index < 0)
     stages.decisions["update/status"] = status
     _policy_metrics(stages, problem, (norm, b, cg, full_step), ratio, search, noise)
-    if config.cg_warm_start:
-        stages.values["update/memory/cg_solution"] = cg.x
-    if config.adaptive_damping:
-        agreement = stages.values["metric/policy/agreement"]
-        damping = step_options.next_damping(problem, agreement, status)
-        stages.values["update/memory/damping"] = np.float64(damping)
     _fit_stages(stages, problem, noise)
 
 
@@ -248,7 +238,7 @@ def _policy_metrics(
         "policy/old_approx_kl": -reference.mean_rows(log_ratio, noise),
         "cg/residual": np.linalg.norm(cg.residual),
         "policy/predicted_kl": frac**2
-        * (config.target_kl - 0.5 * step_options.damping_of(problem) * squared),
+        * (config.target_kl - 0.5 * config.cg_damping * squared),
         "policy/agreement": improvement / predicted if predicted > 0 else 0.0,
     }
     gain_terms = search.terms[j] if j >= 0 else 0.0

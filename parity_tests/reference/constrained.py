@@ -101,8 +101,7 @@ def directions(
         norm = float(np.linalg.norm(gradient))
         unit = noise(gradient / norm)
         count = told.get(f"update/{name}_iterations")
-        start = parts.start_of(base) if own is base else None
-        cg = parts.conjugate_gradient(product, unit, base.config, count, noise, start)
+        cg = parts.conjugate_gradient(product, unit, base.config, count, noise)
         found.append(Direction(norm, unit, cg))
     return found[0], found[1]
 

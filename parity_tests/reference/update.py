@@ -18,10 +18,8 @@ from parity_tests.reference.problem import Problem
 from parity_tests.reference.step_options import (
     CGRun,
     conjugate_gradient,
-    damping_of,
     entropy_bonus,
     sampled,
-    start_of,
 )
 
 
@@ -74,8 +72,7 @@ def teach(problem: Problem) -> Teacher:
     full_step = np.zeros_like(b)
     if problem.case.updates:
         product = _product(problem, policy, at, exact)
-        start = start_of(problem)
-        cg = conjugate_gradient(product, b, problem.config, None, exact, start)
+        cg = conjugate_gradient(product, b, problem.config)
         full_step = scaled_step(cg, b, problem.config, exact)
     teacher = Teacher(*at[:2], *new[:2], b, full_step)
     return Teacher(*(None if a is None else round32(a) for a in teacher))
@@ -136,7 +133,7 @@ def unit_gradient(
 
 def _product(problem: Problem, policy: Network, at: Forward, noise: Noise):
     """v -> (F + damping) v by J'MJ."""
-    damping = damping_of(problem)
+    damping = problem.config.cg_damping
     at, few = sampled(problem, policy, at, noise)
     distribution = distribution_of_problem(few)
 

@@ -33,12 +33,11 @@ CONSEQUENCES = {
     "update/cg_iterations": (
         "update/cg_solution",
         "update/full_step",
-        "update/memory/",
         "update/policy",
         "metric/policy/",
         "metric/cg/",
     ),
-    "update/index": ("update/policy", "update/memory/damping", "metric/policy/"),
+    "update/index": ("update/policy", "metric/policy/"),
 }
 
 

@@ -21,13 +21,7 @@ KINDS = [
     {"optimizer_type": "adam"},
     {"optimizer_type": "sgd"},
     {"optimizer_type": "sgd", "sgd_momentum": 0.0},
-    # And all that a policy step may remember.
-    {
-        "optimizer_type": "adam",
-        "normalize_observations": True,
-        "cg_warm_start": 0.9,
-        "adaptive_damping": True,
-    },
+    {"optimizer_type": "adam", "normalize_observations": True},
 ]
 OBS = np.random.default_rng(1).standard_normal((4, OBS_DIM)).astype(np.float32)
 
@@ -72,11 +66,6 @@ def expected_layout(kind) -> dict[str, tuple[str, tuple[int, ...]]]:
         layout[f"{normalizer}.count"] = ("float64", ())
         layout[f"{normalizer}.mean"] = ("float64", (OBS_DIM,))
         layout[f"{normalizer}.squared_deviations"] = ("float64", (OBS_DIM,))
-    if kind.get("cg_warm_start"):
-        for name in [name for name in layout if name.startswith("policy.")]:
-            remembered = name.replace("policy.", "policy_step.cg_solution.")
-            layout[remembered] = layout[name]
-        layout["policy_step.damping"] = ("float32", ())
     return layout
 
 

@@ -26,7 +26,7 @@ def watched(self, tree):
     made.update(where(tree))
     return put(self, tree)
 
-for name in ("memory", "lstm", "limit"):
+for name in ("normalized", "lstm", "limit"):
     kind = next(kind for kind in KINDS if kind.name == name)
     TRPOAgent._put = watched
     agent = make(kind, "jax", "cpu:1")

@@ -1,4 +1,4 @@
-"""The searches for the fraction of a step: one after the other, at once, none."""
+"""The search for the fraction of a step, and the step without one."""
 
 import importlib
 
@@ -11,7 +11,6 @@ from tests.support.agents import (
     backend_module as module,
     fingerprint,
     make_agent,
-    make_batch,
     native,
     policy_of,
     updated,
@@ -58,16 +57,15 @@ def candidates(kind):
 
 
 @both
-@pytest.mark.parametrize("kind", ["sequential", "batched"])
 @pytest.mark.parametrize(
     "problem",
     ["the first", "the third, by its KL", "the fourth, by its improvement",
      "the second, as the first overflows", "none"],
 )  # fmt: skip
-def test_both_searches_accept_the_same_candidate(backend, kind, problem):
+def test_the_first_good_candidate_is_accepted(backend, problem):
     improvement, kl, index = candidates(problem)
     theta, frac, gain, divergence, accepted, looked_at = search_of(
-        backend, kind, improvement, kl
+        backend, "sequential", improvement, kl
     )
     if index < 0:
         assert (theta, frac, gain, divergence, accepted) == (1.0, 0.0, 0.0, 0.0, 0.0)
@@ -93,7 +91,7 @@ def test_without_a_search_a_step_that_overflows_is_not_taken(backend, bad):
 
 
 @both
-@pytest.mark.parametrize("kind", ["sequential", "batched", "none"])
+@pytest.mark.parametrize("kind", ["sequential", "none"])
 def test_a_step_in_trouble_tries_nothing(backend, kind):
     off = {"torch": {"backtrack_iters": 0}, "jax": {"enabled": False}}[backend]
     found = module(backend, "solvers.line_search").LINE_SEARCHES[kind](
@@ -123,34 +121,7 @@ def test_the_natural_gradient_s_direction_is_trpo_s():
     )  # fmt: skip
 
 
-def test_where_the_full_step_is_good_all_searches_end_there():
+def test_where_the_full_step_is_good_the_search_ends_there():
     sequential, report = updated()
     assert report["policy/line_search_frac"] == 1.0
     assert fingerprint(updated(line_search="none")[0]) == fingerprint(sequential)
-    np.testing.assert_allclose(
-        policy_of(updated(line_search="batched")[0]), policy_of(sequential), rtol=1e-6
-    )
-
-
-@pytest.mark.parametrize(
-    "changes",
-    [
-        {"distribution": "categorical", "action_sizes": (3, 1)},
-        {"distribution": "mixed", "action_sizes": (3,)},
-        {"distribution": "squashed_gaussian", "activation": "silu", "layer_norm": True},
-    ],
-    ids=str,
-)
-def test_one_batched_pass_serves_every_policy(changes):
-    changes |= {"target_kl": 2.0}
-    agent = make_agent("torch", **changes)
-    batch = make_batch(agent)
-    one, two = (
-        updated(batch=batch, line_search=kind, **changes)
-        for kind in ("sequential", "batched")
-    )
-    for name, value in one[1].items():
-        np.testing.assert_allclose(two[1][name], value, rtol=1e-4, atol=1e-5)
-    np.testing.assert_allclose(
-        policy_of(two[0]), policy_of(one[0]), rtol=1e-4, atol=1e-6
-    )

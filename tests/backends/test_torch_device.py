@@ -118,7 +118,7 @@ def test_an_update_waits_for_the_device_once_an_iteration_and_five_times():
 
 def test_a_snapshot_stays_on_the_device():
     with SimulatedDevice() as device:
-        agent = make_agent("torch", device=DEVICE, adaptive_damping=True)
+        agent = make_agent("torch", device=DEVICE)
         agent.update(make_batch(agent))
         before = fingerprint(agent)
         crossings = (device.reads, device.to_host, device.to_device)

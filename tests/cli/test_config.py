@@ -64,9 +64,7 @@ BAD_AGENT = {
     "fisher_every": NOT_COUNTS,
     "batch_chunk_size": tuple(v for v in (*NOT_COUNTS, 1) if v is not None),
     "entropy_coefficient": (-0.01, *NOT_NUMBERS),
-    "adaptive_damping": NOT_BOOLS,
-    "cg_warm_start": (-0.1, 1.1, *NOT_NUMBERS),
-    "line_search": ("backtracking", True, *NOT_CHOICES),
+    "line_search": ("backtracking", "batched", True, *NOT_CHOICES),
     "dtype": ("float16", "double", *NOT_CHOICES),
     "matmul_precision": ("high", *NOT_CHOICES),
 }

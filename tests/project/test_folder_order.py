@@ -38,10 +38,10 @@ FLAT = {
         "rendezvous", "run_pool", "run_process", "sweep_worker",
     },
     "trpo_jax": {
-        "preconditioned_cg", "sharded_update", "step_memory",
+        "sharded_update",
     },
     "trpo_torch": {
-        "preconditioned_cg", "products", "step_memory",
+        "products",
     },
     "parity_tests": set(),
     "benchmarks": set(),

@@ -41,8 +41,6 @@ REFUSED = {
     "recurrent": "gru",
     "recurrent_size": 16_384,
     "gamma": 0.9,
-    "adaptive_damping": True,
-    "cg_warm_start": 0.5,
     "optimizer_type": "sgd",
     "sgd_momentum": 0.5,
     "policy_distribution": "squashed_gaussian",

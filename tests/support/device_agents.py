@@ -37,11 +37,9 @@ KINDS = [
     Kind("plain", {"optimizer_type": "adam"}),
     Kind("sgd", {"optimizer_type": "sgd"}),
     Kind("sgd without momentum", {"optimizer_type": "sgd", "sgd_momentum": 0.0}),
-    Kind("memory", {
-        "normalize_observations": True, "cg_warm_start": 0.9, "adaptive_damping": True,
-        "entropy_coefficient": 0.1, "fisher_every": 3,
+    Kind("normalized", {
+        "normalize_observations": True, "entropy_coefficient": 0.1, "fisher_every": 3,
     }),
-    Kind("batched", {"line_search": "batched"}),
     Kind("natural", {"line_search": "none", "fisher_product": "kl_hessian"}),
     Kind("whole batch", {"value_minibatch_size": 0}),
     Kind("chunks", {"batch_chunk_size": 16, "activation": "elu"}),

@@ -24,7 +24,6 @@ MOST_DRAWS, MOST_VECTORS = 2**62, 2**53
 _NEVER_NEGATIVE = (
     "value_optimizer.second_moment.",
     "cost_value_optimizer.second_moment.",
-    "policy_step.damping",
 )
 
 

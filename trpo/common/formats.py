@@ -30,6 +30,8 @@ class Removed(NamedTuple):
 
 REMOVED: dict[str, Removed] = {
     "preconditioner": Removed("none", "no gain in return or time"),
+    "cg_warm_start": Removed(0.0, "no gain in return"),
+    "adaptive_damping": Removed(False, "better on one environment, worse on another"),
     "value_fit": Removed("gradient", "more time and no more return"),
     "value_loss": Removed("squared_error", "less return"),
     "value_clip": Removed(None, "less return"),
@@ -37,9 +39,9 @@ REMOVED: dict[str, Removed] = {
 """Settings of an agent that format 1 of `config.json` has, and format 2 has not."""
 REMOVED_DETAILS = ("value_damping", "value_target_kl", "huber_delta")
 """Likewise, of settings that did nothing without one of `REMOVED`."""
-OTHER_VALUES: dict[str, dict[Any, Any]] = {}
+OTHER_VALUES: dict[str, dict[Any, Any]] = {"line_search": {"batched": "sequential"}}
 """Values that format 1 has of a setting that is still there -> what does the same."""
-REMOVED_STATE: tuple[str, ...] = ()
+REMOVED_STATE: tuple[str, ...] = ("policy_step.",)
 """Beginnings of names of arrays that older checkpoints have of removed settings."""
 TRIED = "docs/tried-and-left-out.md"
 """The page that has their measured numbers."""

@@ -56,23 +56,15 @@ class TRPOConfig:
     """Most conjugate-gradient iterations, i.e. Fisher-vector products, per update."""
     cg_damping: float = 0.1
     """Multiple of the identity added to the Fisher matrix (TRPO, appendix C)."""
-    adaptive_damping: bool = False
-    """Begin with `cg_damping`; times 3/2 after a step whose `agreement` is below 1/4,
-    over 3/2 above 3/4 (Levenberg-Marquardt: Martens 2010, "Deep Learning via
-    Hessian-free Optimization", section 4.1), within a factor of 1000."""
-    cg_warm_start: float = 0.0
-    """Begin with this share of the last update's solution, in [0, 1], unless 0 is the
-    better guess (Martens 2010, section 4.5, takes all; a share, as in Martens and
-    Sutskever 2012, lets old directions fade). Costs one product. 0: begin with 0."""
     cg_residual_tol: float = 1e-10
     """Conjugate gradient stops when the squared residual of F x = g / |g| is below."""
     backtrack_coeff: float = 0.8
     """Factor between consecutive line-search candidates, in (0, 1)."""
     backtrack_iters: int = 10
     """Most line-search candidates; the first is the full step."""
-    line_search: Literal["sequential", "batched", "none"] = "sequential"
-    """Candidates "sequential", until one is good; "batched", all in one pass; "none":
-    the full step s, s'(F + damping)s / 2 = target_kl, is taken if it is finite (natural
+    line_search: Literal["sequential", "none"] = "sequential"
+    """Candidates one after the other, "sequential", until one is good; "none": the full
+    step s, s'(F + damping)s / 2 = target_kl, is taken if it is finite (natural
     policy gradient: Kakade 2001, "A Natural Policy Gradient")."""
     value_lr: float = 3e-4
     """Learning rate of the critic's optimiser."""
@@ -148,19 +140,6 @@ class TRPOConfig:
         rows = 2 if self.batch_chunk_size is None else self.batch_chunk_size
         require_count("batch_chunk_size", rows, minimum=2)
         require_between("backtrack_coeff", self.backtrack_coeff, 0.0, 1.0, open_=True)
-        self._check_pairs()
-
-    def _check_pairs(self) -> None:
-        if self.cg_warm_start and self.cg_iters < 2:
-            raise ValueError(
-                "`cg_iters`: expected at least 2 with `cg_warm_start`, whose residual "
-                f"takes the first product, got {self.cg_iters}."
-            )
-        if self.adaptive_damping and not self.cg_damping:
-            raise ValueError(
-                "`cg_damping`: expected a number above 0 with `adaptive_damping`, "
-                f"which multiplies it, got {self.cg_damping}."
-            )
         if self.cost_limit is not None:
             require_between("cost_limit", self.cost_limit, 0.0, math.inf)
         if self.sgd_momentum == 1.0:

@@ -27,7 +27,7 @@ COUNTS = {
     "fisher_every": (1, LARGEST_COUNT),
 }
 BOOLS = (
-    "layer_norm", "share_encoder", "normalize_advantages", "adaptive_damping",
+    "layer_norm", "share_encoder", "normalize_advantages",
 )  # fmt: skip
 POSITIVE = ("target_kl", "value_lr", "max_grad_norm")
 # Likewise, of numbers.
@@ -40,7 +40,6 @@ RANGES = {
     "cg_residual_tol": (0.0, math.inf),
     "cg_damping": (0.0, math.inf),
     "entropy_coefficient": (0.0, math.inf),
-    "cg_warm_start": (0.0, 1.0),
     "sgd_momentum": (0.0, 1.0),
     "initial_log_std": (-20.0, 2.0),
 }

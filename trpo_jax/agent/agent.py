@@ -8,7 +8,6 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from flax import nnx
-from jax.flatten_util import ravel_pytree
 
 from trpo.agent.base import AgentBase
 from trpo.agent.sharding import Minibatches, Shards
@@ -42,7 +41,6 @@ from trpo_jax.networks.feedforward import (
 from trpo_jax.networks.user_networks import CustomCritic, CustomPolicy, checked_network
 from trpo_jax.policy_step.objective import Surrogate, surrogate
 from trpo_jax.sharded_update import mesh_of, own_copy, place, sharded_update
-from trpo_jax.step_memory import initial_memory
 
 
 class TRPOAgent(AgentBase):
@@ -61,8 +59,7 @@ class TRPOAgent(AgentBase):
         with jax.default_device(self.device):
             self._functions, policy, critic = self._networks(weights)
             optimizer = self._build_value_optimizer(critic).init(critic)
-            memory = initial_memory(self.config, ravel_pytree(policy)[0])
-        self.state: TRPOState = self._put(TRPOState(policy, critic, optimizer, memory))
+        self.state: TRPOState = self._put(TRPOState(policy, critic, optimizer))
 
     def _networks(self, weights: dict[str, np.ndarray]) -> tuple[Any, Any, Any]:
         """Policy and critic as pure functions, and their parameters."""
@@ -234,7 +231,6 @@ class TRPOAgent(AgentBase):
             **state.network_arrays(learned.policy, "policy."),
             **state.network_arrays(learned.critic, "value."),
             **state.optimizer_arrays(learned.optimizer),
-            **state.memory_arrays(learned.memory, learned.policy),
         }
 
     def _set_learned_state(self, arrays: dict[str, np.ndarray]) -> None:
@@ -243,6 +239,5 @@ class TRPOAgent(AgentBase):
                 state.load_network(arrays, "policy."),
                 state.load_network(arrays, "value."),
                 state.load_optimizer(self.state.optimizer, arrays),
-                state.load_memory(self.state.memory, arrays),
             )
         self.state = self._put(loaded)

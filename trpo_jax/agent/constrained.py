@@ -132,7 +132,6 @@ def update(
             batch.costs,
             config,
             rates.target_kl,
-            before.memory,
             fisher_policy(functions, config.fisher_every, unravel, samples),
         )
         policy = unravel(outcome.step.theta)
@@ -156,7 +155,7 @@ def update(
             costs_before.optimizer,
         )
     after = (
-        TRPOState(policy, critic, optimizer_state, outcome.step.memory),
+        TRPOState(policy, critic, optimizer_state),
         CostState(*costs),
     )
     leaves = jax.tree.leaves((after, fit.loss, cost_fit.loss))

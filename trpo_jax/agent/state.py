@@ -9,22 +9,16 @@ from collections.abc import Mapping
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
-from jax.flatten_util import ravel_pytree
 
 from trpo_jax.devices.device import to_array
 from trpo_jax.networks.feedforward import Parameters
-from trpo_jax.step_memory import StepMemory
 
 
 WEIGHTS = ("kernel", "scale")
 # Axes of a weight, by their number, in the canonical order.
 TO_CANONICAL = {1: (0,), 2: (1, 0), 4: (3, 2, 0, 1)}
-
-# Canonical names of what a policy step leaves for the next one.
-CG_SOLUTION, DAMPING = "policy_step.cg_solution.", "policy_step.damping"
 
 
 def network_arrays(tree: Parameters, prefix: str) -> dict[str, np.ndarray]:
@@ -92,24 +86,3 @@ def load_optimizer(template: Any, arrays: Mapping[str, np.ndarray]) -> Any:
     return jax.tree.unflatten(
         jax.tree.structure(template), jax.tree.leaves((inner, *rest))
     )
-
-
-def memory_arrays(memory: StepMemory, policy: Parameters) -> dict[str, np.ndarray]:
-    """Copies of what a policy step left; vectors [p] as the policy's parameters."""
-    arrays = {}
-    if memory.cg_solution is not None:
-        tree = ravel_pytree(policy)[1](memory.cg_solution)
-        arrays |= network_arrays(tree, CG_SOLUTION)
-    if memory.damping is not None:
-        arrays[DAMPING] = to_array(memory.damping)
-    return arrays
-
-
-def load_memory(template: StepMemory, arrays: Mapping[str, np.ndarray]) -> StepMemory:
-    """The memory, with what `template` has, that `memory_arrays` named."""
-    solution, damping = template
-    if solution is not None:
-        solution = ravel_pytree(load_network(arrays, CG_SOLUTION))[0]
-    if damping is not None:
-        damping = jnp.asarray(arrays[DAMPING])
-    return StepMemory(solution, damping)

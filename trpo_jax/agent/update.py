@@ -25,7 +25,6 @@ from trpo_jax.distributions import Distribution
 from trpo_jax.networks.feedforward import Parameters
 from trpo_jax.policy_step.flat_policy import flat_policy
 from trpo_jax.policy_step.step import PolicyStep, policy_step
-from trpo_jax.step_memory import NO_MEMORY, StepMemory
 
 
 # torch's default of 1e-8 lets the first steps after a plateau grow too large.
@@ -38,7 +37,6 @@ class TRPOState(NamedTuple):
     policy: Parameters
     critic: Parameters
     optimizer: Any
-    memory: StepMemory = NO_MEMORY
 
 
 class Functions(NamedTuple):
@@ -141,7 +139,6 @@ def pure_update(
                 batch,
                 config,
                 rates.target_kl,
-                state_before.memory,
                 fisher_policy(functions, config.fisher_every, unravel, batch, rows),
             )
 
@@ -164,7 +161,7 @@ def pure_update(
             step, fitted = run_both(improve, lambda: fit_beside(state_before.policy))
         policy = unravel(step.theta)
         critic, optimizer_state, fit = fitted
-    new = TRPOState(policy, critic, optimizer_state, step.memory)
+    new = TRPOState(policy, critic, optimizer_state)
     finite = [jnp.isfinite(leaf).all() for leaf in jax.tree.leaves((new, fit.loss))]
     sound = jnp.stack(finite).all() & (step.status != StepStatus.NON_FINITE)
     committed = jax.tree.map(

@@ -13,18 +13,21 @@ from trpo.data.report import StepStatus
 from trpo_jax import distributions
 from trpo_jax.devices import reduction
 from trpo_jax.distributions import Distribution
-from trpo_jax.policy_step.fisher import PolicyFunction
+from trpo_jax.policy_step.fisher import FISHER_PRODUCTS, PolicyFunction, Product
 from trpo_jax.policy_step.objective import (
     SURROGATE,
     Objective,
     Surrogate,
     mean_kl,
+    objective_of,
     surrogate,
 )
-from trpo_jax.policy_step.step_parts import LinearSystem, step_parts
-from trpo_jax.solvers.conjugate_gradient import CGResult, inner
-from trpo_jax.solvers.line_search import LineSearchResult
-from trpo_jax.step_memory import NO_MEMORY, StepMemory, damping_of, remember
+from trpo_jax.solvers.conjugate_gradient import (
+    CGResult,
+    conjugate_gradient,
+    inner,
+)
+from trpo_jax.solvers.line_search import LINE_SEARCHES, LineSearchResult
 
 
 # A gradient of this Euclidean norm or less is rounding error.
@@ -38,7 +41,6 @@ class PolicyStep(NamedTuple):
         theta: [p] new parameters; the old ones, bit for bit, unless ACCEPTED.
         cg_solution: [p] conjugate gradient's solution of (F + damping) x = g / |g|.
         full_step: [p] longest step the line search tried.
-        memory: for the next step.
     """
 
     theta: Float[jax.Array, " p"]
@@ -61,7 +63,6 @@ class PolicyStep(NamedTuple):
     status: jax.Array
     predicted_kl: jax.Array
     agreement: jax.Array
-    memory: StepMemory = NO_MEMORY
 
 
 class LocalModel(NamedTuple):
@@ -80,13 +81,28 @@ class LocalModel(NamedTuple):
     kl: jax.Array
 
 
+class Direction(NamedTuple):
+    """A gradient, and the natural gradient's direction.
+
+    Attributes:
+        norm: Euclidean length of the gradient.
+        unit: [p] the gradient over its length; 0 where it has none.
+        cg: solution x of (F + damping) x = unit.
+        square: x'(F + damping)x.
+    """
+
+    norm: jax.Array
+    unit: Float[jax.Array, " p"]
+    cg: CGResult
+    square: jax.Array
+
+
 def policy_step(
     policy: PolicyFunction,
     theta: Float[jax.Array, " p"],
     batch: Batch,
     config: TRPOConfig,
     target_kl: float | jax.Array | None = None,
-    memory: StepMemory = NO_MEMORY,
     fisher_policy: PolicyFunction | None = None,
 ) -> PolicyStep:
     """Natural-gradient step onto the trust region's border, then a line search.
@@ -97,44 +113,30 @@ def policy_step(
         batch: Samples.
         config: Hyperparameters.
         target_kl: Trust-region radius, nats; the configuration's if None.
-        memory: Of the step before.
         fisher_policy: The policy at the samples that Fisher products are means over;
             `policy` if None.
     """
-    parts = step_parts(config)
     target_kl = config.target_kl if target_kl is None else target_kl
-    old, before, gradient = surrogate_and_gradient(
-        policy, theta, batch, parts.objective
+    objective = objective_of(config)
+    old, before, gradient = surrogate_and_gradient(policy, theta, batch, objective)
+    product = FISHER_PRODUCTS[config.fisher_product](
+        fisher_policy or policy, theta, config.cg_damping
     )
-    grad_norm = jnp.sqrt(inner(gradient, gradient))
-    # The unit-norm right-hand side makes the residual's tolerance relative, and the
-    # solution independent of the advantages' scale.
-    b = gradient / jnp.where(grad_norm > 0, grad_norm, 1.0)
-    damping = damping_of(config, memory)
-    product = parts.curvature(fisher_policy or policy, theta, damping)
-    cg = parts.solver(LinearSystem(product, b, memory), config)
-    # x'(F + damping)x without one more product: A x = b - r.
-    x_f_x = inner(cg.x, b - cg.residual)
-    trouble = trouble_of(grad_norm, cg, x_f_x)
-    sound = trouble == StepStatus.ACCEPTED
-    scaled = parts.scaling(cg.x, jnp.where(sound, x_f_x, 1.0), target_kl)
-    full_step = jnp.where(sound, scaled, 0.0)
-
-    search = parts.search(
-        _evaluator(policy, old, batch, before.ratio, parts.objective),
-        theta,
+    direction = natural_direction(product, gradient, config)
+    trouble = trouble_of(direction)
+    full_step = scale_to_radius(direction, target_kl, trouble == StepStatus.ACCEPTED)
+    search, status, new = search_along(
         full_step,
+        trouble,
+        policy=policy,
+        theta=theta,
+        old=old,
+        merit=lambda new: objective.improvement(old, new, batch, before.ratio),
+        config=config,
         target_kl=target_kl,
-        backtrack_coeff=config.backtrack_coeff,
-        backtrack_iters=config.backtrack_iters,
-        enabled=sound,
     )
-    rejected = sound & ~search.accepted
-    status = jnp.where(rejected, StepStatus.LINE_SEARCH_EXHAUSTED, trouble)
-    new = policy(search.theta)
-    model = local_model(full_step, grad_norm, b, target_kl, damping)
-    step = summary(new, batch, before, cg, model, search, status)
-    return step._replace(memory=remember(memory, config, cg.x, step.agreement, status))
+    model = local_model(full_step, direction, target_kl, config.cg_damping)
+    return summary(new, batch, before, direction.cg, model, search, status)
 
 
 def surrogate_and_gradient(
@@ -154,53 +156,102 @@ def surrogate_and_gradient(
     return old, before, reduction.total(gradient)
 
 
-def _evaluator(
+def natural_direction(
+    product: Product, gradient: Float[jax.Array, " p"], config: TRPOConfig
+) -> Direction:
+    """Conjugate gradient's solution x of (F + damping) x = g / |g|."""
+    norm = jnp.sqrt(inner(gradient, gradient))
+    # The unit-norm right-hand side makes the residual's tolerance relative, and the
+    # solution independent of the advantages' scale.
+    unit = gradient / jnp.where(norm > 0, norm, 1.0)
+    cg = conjugate_gradient(product, unit, config.cg_iters, config.cg_residual_tol)
+    # x'(F + damping)x without one more product: A x = b - r.
+    return Direction(norm, unit, cg, inner(cg.x, unit - cg.residual))
+
+
+def scale_to_radius(
+    direction: Direction, target_kl: float | jax.Array, enabled: jax.Array
+) -> Float[jax.Array, " p"]:
+    """s = x sqrt(2 target_kl / x'(F + damping)x): s'(F + damping)s / 2 is target_kl.
+
+    Schulman et al. 2015, appendix C. 0 where it is not `enabled`.
+    """
+    square = jnp.where(enabled, direction.square, 1.0)
+    return jnp.where(enabled, direction.cg.x * jnp.sqrt(2.0 * target_kl / square), 0.0)
+
+
+def search_along(
+    full_step: Float[jax.Array, " p"],
+    trouble: jax.Array,
+    *,
     policy: PolicyFunction,
+    theta: Float[jax.Array, " p"],
     old: Distribution,
-    batch: Batch,
-    ratio: jax.Array,
-    objective: Objective,
-) -> Callable[[jax.Array], tuple[jax.Array, jax.Array]]:
-    """Improvement and KL of the parameters that the line search tries."""
+    merit: Callable[[Distribution], jax.Array],
+    config: TRPOConfig,
+    target_kl: float | jax.Array,
+) -> tuple[LineSearchResult, jax.Array, Distribution]:
+    """Search the line of a step, unless there is trouble.
+
+    Args:
+        full_step: Longest step.
+        trouble: Why it could not be computed; ACCEPTED where it could.
+        policy: Flat parameters -> distribution at each sample.
+        theta: Old parameters.
+        old: Distribution there.
+        merit: Distribution -> number [], above 0 where it is better than the old.
+        config: Hyperparameters.
+        target_kl: Trust-region radius, nats.
+
+    Returns:
+        The search's outcome, the step's status, and the policy at the new parameters.
+    """
 
     def evaluate(candidate: jax.Array) -> tuple[jax.Array, jax.Array]:
         new = policy(candidate)
-        return reduction.together(
-            lambda: (
-                objective.improvement(old, new, batch, ratio),
-                mean_kl(old, new),
-            )
-        )
+        return reduction.together(lambda: (merit(new), mean_kl(old, new)))
 
-    return evaluate
+    sound = trouble == StepStatus.ACCEPTED
+    search = LINE_SEARCHES[config.line_search](
+        evaluate,
+        theta,
+        full_step,
+        target_kl=target_kl,
+        backtrack_coeff=config.backtrack_coeff,
+        backtrack_iters=config.backtrack_iters,
+        enabled=sound,
+    )
+    rejected = sound & ~search.accepted
+    status = jnp.where(rejected, StepStatus.LINE_SEARCH_EXHAUSTED, trouble)
+    return search, status, policy(search.theta)
 
 
 def local_model(
     step: jax.Array,
-    grad_norm: jax.Array,
-    b: jax.Array,
+    gradient: Direction,
     target_kl: float | jax.Array,
     damping: float | jax.Array,
 ) -> LocalModel:
-    """Predictions for a step to the trust region's border; `b` is the unit gradient."""
+    """Predictions for a step to the trust region's border."""
     length_sq = inner(step, step)
     return LocalModel(
         step,
         jnp.sqrt(length_sq),
-        grad_norm * inner(b, step),
+        gradient.norm * inner(gradient.unit, step),
         # s'(F + damping)s / 2 is target_kl by construction.
         target_kl - 0.5 * damping * length_sq,
     )
 
 
-def trouble_of(grad_norm: jax.Array, cg: CGResult, x_f_x: jax.Array) -> jax.Array:
+def trouble_of(direction: Direction) -> jax.Array:
     """Why no step can be computed; ACCEPTED where one can."""
-    numbers = jnp.stack([grad_norm, cg.residual_sq, cg.curvature, x_f_x])
+    norm, _, cg, square = direction
+    numbers = jnp.stack([norm, cg.residual_sq, cg.curvature, square])
     return jnp.select(
         [
             ~jnp.isfinite(numbers).all(),
-            grad_norm <= ZERO_GRADIENT_NORM,
-            (cg.curvature <= 0.0) | (x_f_x <= 0.0),
+            norm <= ZERO_GRADIENT_NORM,
+            (cg.curvature <= 0.0) | (square <= 0.0),
         ],
         [
             jnp.int32(StepStatus.NON_FINITE),
@@ -220,7 +271,7 @@ def summary(
     search: LineSearchResult,
     status: jax.Array,
 ) -> PolicyStep:
-    """The outcome, without a memory: `new` is the policy at the search's `theta`."""
+    """The outcome: `new` is the policy at the search's `theta`."""
     after = surrogate(new, batch)
     predicted = search.frac * model.improvement
     return PolicyStep(

@@ -75,32 +75,6 @@ def line_search(
     return jax.lax.while_loop(keep_going, try_next, start)
 
 
-def batched_line_search(
-    evaluate: Callable[[jax.Array], tuple[jax.Array, jax.Array]],
-    theta: Float[jax.Array, " p"],
-    full_step: Float[jax.Array, " p"],
-    *,
-    target_kl: float | jax.Array,
-    backtrack_coeff: float,
-    backtrack_iters: int,
-    enabled: Bool[jax.Array, ""] | bool = True,
-) -> LineSearchResult:
-    """`line_search` with all candidates evaluated at once, in one batched pass.
-
-    Accepts the same candidate. It takes the memory of `backtrack_iters` passes, and
-    gains where one leaves a device idle, or where the first few are rejected.
-    """
-    fracs = jnp.asarray(_fractions(backtrack_coeff, backtrack_iters), theta.dtype)
-    candidates = theta + fracs[:, None] * full_step
-    improvements, kls = jax.vmap(evaluate)(candidates)
-    good = enabled & (improvements > 0.0) & (kls <= target_kl)
-    j, accepted = jnp.argmax(good), good.any()
-    looked_at = jnp.where(accepted, j + 1, jnp.where(enabled, backtrack_iters, 0))
-    return _result(
-        accepted, theta, candidates[j], fracs[j], improvements[j], kls[j], looked_at
-    )
-
-
 def take_full_step(
     evaluate: Callable[[jax.Array], tuple[jax.Array, jax.Array]],
     theta: Float[jax.Array, " p"],
@@ -124,11 +98,7 @@ def take_full_step(
     return _result(accepted, theta, candidate, one, improvement, kl, looked_at)
 
 
-LINE_SEARCHES = {
-    "sequential": line_search,
-    "batched": batched_line_search,
-    "none": take_full_step,
-}
+LINE_SEARCHES = {"sequential": line_search, "none": take_full_step}
 
 
 def _result(

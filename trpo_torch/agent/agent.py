@@ -35,7 +35,6 @@ from trpo_torch.policy_step.fisher import PolicyFunction
 from trpo_torch.policy_step.flat_policy import flat_policy
 from trpo_torch.policy_step.objective import Surrogate, surrogate
 from trpo_torch.policy_step.step import policy_step
-from trpo_torch.step_memory import initial_memory
 
 
 # torch's default of 1e-8 lets the first steps after a plateau grow too large.
@@ -60,7 +59,6 @@ class TRPOAgent(AgentBase):
         self.policy = self._build_policy(weights)
         self.critic = self._build_critic(weights)
         self.value_optimizer = self._build_value_optimizer(self.critic.parameters())
-        self.step_memory = initial_memory(self.config, _flat_params(self.policy))
 
     def _build_policy(self, weights: dict[str, np.ndarray]) -> nn.Module:
         network = self.custom_networks.policy
@@ -177,12 +175,10 @@ class TRPOAgent(AgentBase):
                 batch,
                 self.config,
                 rates.target_kl,
-                self.step_memory,
                 self._fisher_policy(batch),
             )
             # Before the fit: a shared encoder is the one that acts next.
             _set_flat_params(self.policy, step.theta)
-            self.step_memory = step.memory
             for group in self.value_optimizer.param_groups:
                 group["lr"] = rates.value_lr
             fit = self._fit_critic(batch, orders)
@@ -223,7 +219,6 @@ class TRPOAgent(AgentBase):
     def _is_sound(self, theta: Tensor, value_loss: Tensor) -> bool:
         """Whether all that is about to be committed is finite."""
         tensors = [theta, value_loss, *self._fitted()]
-        tensors += [kept for kept in self.step_memory if kept is not None]
         # One answer for all: the host waits for each.
         return bool(torch.stack([torch.isfinite(t).all() for t in tensors]).all())
 
@@ -254,7 +249,6 @@ class TRPOAgent(AgentBase):
             **state.network_arrays(self.policy, "policy.", copy),
             **state.network_arrays(self.critic, "value.", copy),
             **state.optimizer_arrays(self.value_optimizer, self.critic, copy),
-            **state.memory_arrays(self.step_memory, self.policy, copy),
         }
 
     def _arrays_of(self, learned: tuple) -> dict[str, np.ndarray]:
@@ -264,7 +258,6 @@ class TRPOAgent(AgentBase):
         state.load_network(self.policy, arrays, "policy.")
         state.load_network(self.critic, arrays, "value.")
         state.load_optimizer(self.value_optimizer, self.critic, arrays)
-        self.step_memory = state.load_memory(self.step_memory, self.policy, arrays)
 
 
 def _clone(tensor: Tensor) -> Tensor:

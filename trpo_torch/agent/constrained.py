@@ -58,13 +58,11 @@ class ConstrainedTRPOAgent(ConstrainedAgentBase, TRPOAgent):
                 batch.costs,
                 self.config,
                 rates.target_kl,
-                self.step_memory,
                 self._fisher_policy(samples),
             )
             step = outcome.step
             # Before the fits: a shared encoder is the one that acts next.
             _set_flat_params(self.policy, step.theta)
-            self.step_memory = step.memory
             for optimizer in (self.value_optimizer, self.cost_optimizer):
                 for group in optimizer.param_groups:
                     group["lr"] = rates.value_lr

@@ -12,7 +12,6 @@ import torch
 from torch import Tensor, nn
 
 from trpo_torch.devices.device import to_array
-from trpo_torch.step_memory import StepMemory
 
 
 Copy = Callable[[Tensor], Any]
@@ -24,9 +23,6 @@ OPTIMIZER_SLOTS = {
     # Without momentum there is nothing to remember.
     "plain_sgd": {},
 }
-
-# Canonical names of what a policy step leaves for the next one.
-CG_SOLUTION, DAMPING = "policy_step.cg_solution.", "policy_step.damping"
 
 
 def network_arrays(
@@ -78,35 +74,6 @@ def load_optimizer(
             step = _as_tensor(arrays["value_optimizer.step"])
             state["step"] = step.to(device, torch.float32, copy=True)
         optimizer.state[parameter] = state
-
-
-def memory_arrays(
-    memory: StepMemory, policy: nn.Module, copy: Copy = to_array
-) -> dict[str, Any]:
-    """Copies of what a policy step left; vectors [p] as the policy's parameters."""
-    arrays = {}
-    if memory.cg_solution is not None:
-        named = dict(policy.named_parameters())
-        pieces = memory.cg_solution.split([p.numel() for p in named.values()])
-        for (name, parameter), piece in zip(named.items(), pieces, strict=True):
-            arrays[CG_SOLUTION + name] = copy(piece.view_as(parameter))
-    if memory.damping is not None:
-        arrays[DAMPING] = copy(memory.damping)
-    return arrays
-
-
-def load_memory(
-    template: StepMemory, policy: nn.Module, arrays: Mapping[str, Any]
-) -> StepMemory:
-    """The memory, with what `template` has, that `memory_arrays` named."""
-    solution, damping = template
-    if solution is not None:
-        names = (CG_SOLUTION + name for name, _ in policy.named_parameters())
-        flat = torch.cat([_as_tensor(arrays[name]).reshape(-1) for name in names])
-        solution = flat.to(solution.device)
-    if damping is not None:
-        damping = _as_tensor(arrays[DAMPING]).to(damping.device, copy=True)
-    return StepMemory(solution, damping)
 
 
 def _kind(optimizer: torch.optim.Optimizer) -> str:

@@ -11,20 +11,26 @@ from trpo.data.batch import Batch, Costs
 from trpo.data.report import StepKind, StepStatus
 from trpo_torch.distributions import Distribution
 from trpo_torch.policy_step.constrained_dual import DualSolution, solve_dual
-from trpo_torch.policy_step.fisher import PolicyFunction
-from trpo_torch.policy_step.objective import Objective, mean_kl, surrogate_improvement
+from trpo_torch.policy_step.fisher import FISHER_PRODUCTS, PolicyFunction
+from trpo_torch.policy_step.objective import (
+    Objective,
+    objective_of,
+    surrogate_improvement,
+)
 from trpo_torch.policy_step.step import (
     ZERO_GRADIENT_NORM,
+    Direction,
     LocalModel,
     PolicyStep,
     local_model,
+    natural_direction,
+    scale_to_radius,
+    search_along,
     summary,
     surrogate_and_gradient,
     trouble_of,
 )
-from trpo_torch.policy_step.step_parts import LinearSystem, StepParts, step_parts
-from trpo_torch.solvers.conjugate_gradient import CGResult, inner
-from trpo_torch.step_memory import NO_MEMORY, StepMemory, damping_of, remember
+from trpo_torch.solvers.conjugate_gradient import inner
 
 
 class ConstrainedStep(NamedTuple):
@@ -45,44 +51,40 @@ class ConstrainedStep(NamedTuple):
     cg_iterations: int
 
 
-class Direction(NamedTuple):
-    """A gradient, and where its natural gradient points.
+class Plan(NamedTuple):
+    """The step that is to be searched along.
 
     Attributes:
-        norm: Euclidean length of the gradient.
-        unit: [p] the gradient over its length; 0 where it has none.
-        cg: solution x of (F + damping) x = unit.
-        square: x'(F + damping)x.
-    """
-
-    norm: Tensor
-    unit: Float[Tensor, " p"]
-    cg: CGResult
-    square: Tensor
-
-
-class Candidates(NamedTuple):
-    """Improvement and KL of the parameters that the line search tries.
-
-    Attributes:
-        policy: flat parameters -> distribution at each sample.
-        old: at the old parameters.
-        batch: samples with the reward's advantages.
-        of_costs: the same samples with the cost's.
-        ratio: [n, 1] density before the step over density when the action was taken.
-        objective: what is improved.
-        excess: [] of the cost surrogate at the old parameters.
+        full_step: [p] longest step; zeros where none can be computed.
+        trouble: why none can be computed; None where one can.
+        dual: multipliers of both gradients, and the kind of step.
         by_cost: whether the cost has to fall, whatever becomes of the objective.
     """
 
-    policy: PolicyFunction
+    full_step: Float[Tensor, " p"]
+    trouble: StepStatus | None
+    dual: DualSolution
+    by_cost: bool
+
+
+class Comparison(NamedTuple):
+    """What a policy is compared with the old one by.
+
+    Attributes:
+        old: at the old parameters.
+        objective: what is improved.
+        batch: samples with the reward's advantages.
+        of_costs: the same samples with the cost's.
+        ratio: [n, 1] density before the step over density when the action was taken.
+        excess: [] of the cost surrogate at the old parameters.
+    """
+
     old: Distribution
+    objective: Objective
     batch: Batch
     of_costs: Batch
     ratio: Tensor
-    objective: Objective
     excess: Tensor
-    by_cost: bool
 
     @torch.no_grad()
     def changes(self, new: Distribution) -> tuple[Tensor, Tensor]:
@@ -92,14 +94,13 @@ class Candidates(NamedTuple):
         return improvement, surrogate_improvement(old, new, self.of_costs, ratio)
 
     @torch.no_grad()
-    def evaluate(self, theta: Tensor) -> tuple[Tensor, Tensor]:
-        """Merit [], above 0 if the candidate is wanted, and mean KL []."""
-        new = self.policy(theta)
+    def merit(self, new: Distribution, by_cost: bool) -> Tensor:
+        """Above 0 if a distribution is wanted: its gain, or what its cost falls by."""
         improvement, change = self.changes(new)
-        merit = -change if self.by_cost else improvement
+        merit = -change if by_cost else improvement
         # Nothing is as bad as a limit that is not kept.
         kept = (change <= torch.clamp(-self.excess, min=0.0)) | ~is_limited(self.excess)
-        return torch.where(kept, merit, -torch.inf), mean_kl(self.old, new)
+        return torch.where(kept, merit, -torch.inf)
 
 
 def constrained_step(
@@ -109,7 +110,6 @@ def constrained_step(
     costs: Costs,
     config: TRPOConfig,
     target_kl: float | None = None,
-    memory: StepMemory = NO_MEMORY,
     fisher_policy: PolicyFunction | None = None,
 ) -> ConstrainedStep:
     """The best step in the trust region that keeps the cost's limit, or lowers it.
@@ -120,77 +120,43 @@ def constrained_step(
     step is not TRPO's own, the cost surrogate must fall instead.
 
     Differs from there: TRPO's own step is taken as it is, bit for bit, if it keeps the
-    linearised limit, or if the cost has no gradient.
-
-    Args:
-        policy: Flat parameters -> distribution at each sample of the batch.
-        theta: Old parameters.
-        batch: Samples.
-        costs: Of the samples.
-        config: Hyperparameters.
-        target_kl: Trust-region radius, nats; the configuration's if None.
-        memory: Of the step before.
-        fisher_policy: As of `step.policy_step`.
+    linearised limit, or if the cost has no gradient. Arguments are `policy_step`'s, and
+    the samples' `costs`.
     """
-    parts = step_parts(config)
     target_kl = config.target_kl if target_kl is None else target_kl
-    theta = theta.detach()
-    old, before, gradient = surrogate_and_gradient(
-        policy, theta, batch, parts.objective
-    )
+    objective, theta = objective_of(config), theta.detach()
+    old, before, gradient = surrogate_and_gradient(policy, theta, batch, objective)
     of_costs = batch._replace(advantages=costs.advantages)
     _, _, cost_gradient = surrogate_and_gradient(policy, theta, of_costs)
-    damping = damping_of(config, memory)
-    product = parts.curvature(fisher_policy or policy, theta, damping)
-    system = LinearSystem(product, gradient, memory)
-    reward = _direction(system, parts, config)
-    cost = _direction(system._replace(b=cost_gradient, memory=NO_MEMORY), parts, config)
-    dual = _solve(reward, cost, costs.excess, target_kl)
-    trouble = _first_trouble(reward, cost, costs.excess, dual.kind)
-    if trouble is not None:
-        dual, full_step = _no_dual(theta), torch.zeros_like(theta)
-    elif dual.kind == StepKind.FREE:
-        full_step = parts.scaling(reward.cg.x, reward.square, target_kl)
-    else:
-        full_step = dual.of_gradient * reward.cg.x + dual.of_cost * cost.cg.x
-    by_cost = dual.kind != StepKind.FREE and float(costs.excess) > 0.0
-    candidates = Candidates(
-        policy, old, batch, of_costs, before.ratio, parts.objective, costs.excess,
-        by_cost,
-    )  # fmt: skip
-    search = parts.search(
-        candidates.evaluate,
-        theta,
-        full_step,
-        target_kl=target_kl,
-        backtrack_coeff=config.backtrack_coeff,
-        backtrack_iters=config.backtrack_iters if trouble is None else 0,
+    product = FISHER_PRODUCTS[config.fisher_product](
+        fisher_policy or policy, theta, config.cg_damping
     )
-    if trouble is None and not search.accepted:
-        trouble = StepStatus.LINE_SEARCH_EXHAUSTED
-    with torch.no_grad():
-        new = policy(search.theta) if search.accepted else old
-    found, change = candidates.changes(new)
-    # Not the merit of a step that was taken for its cost.
-    improvement = found if by_cost else search.improvement
-    model = _model(full_step, reward, cost, dual, target_kl, damping)
-    status = StepStatus.ACCEPTED if trouble is None else trouble
-    step = summary(
-        new, batch, before, reward.cg, model, search._replace(improvement=improvement),
-        status,
-    )  # fmt: skip
-    predicted = search.frac * cost.norm * inner(cost.unit, full_step)
-    # Of a step that was taken for its cost, how well the cost was predicted.
-    agreement = change / predicted if by_cost and predicted < 0 else step.agreement
-    kept = remember(memory, config, reward.cg.x, agreement, status)
+    reward = natural_direction(product, gradient, config)
+    cost = natural_direction(product, cost_gradient, config)
+    plan = _plan(reward, cost, costs.excess, target_kl)
+    at = Comparison(old, objective, batch, of_costs, before.ratio, costs.excess)
+    search, status, new = search_along(
+        plan.full_step,
+        plan.trouble,
+        policy=policy,
+        theta=theta,
+        old=old,
+        merit=lambda new: at.merit(new, plan.by_cost),
+        config=config,
+        target_kl=target_kl,
+    )
+    improvement, change = at.changes(new)
+    if plan.by_cost:  # Its merit was another one.
+        search = search._replace(improvement=improvement)
+    model = _model(plan, reward, cost, target_kl, config.cg_damping)
     return ConstrainedStep(
-        step=step._replace(memory=kept),
+        step=summary(new, batch, before, reward.cg, model, search, status),
         cost_solution=cost.cg.x,
-        step_kind=dual.kind,
+        step_kind=plan.dual.kind,
         change=change,
-        predicted_change=predicted,
-        kl_multiplier=dual.kl_multiplier,
-        cost_multiplier=dual.cost_multiplier,
+        predicted_change=search.frac * cost.norm * inner(cost.unit, plan.full_step),
+        kl_multiplier=plan.dual.kl_multiplier,
+        cost_multiplier=plan.dual.cost_multiplier,
         cg_iterations=cost.cg.num_steps,
     )
 
@@ -200,14 +166,20 @@ def is_limited(excess: Tensor) -> Tensor:
     return excess > -torch.inf
 
 
-def _direction(system: LinearSystem, parts: StepParts, config: TRPOConfig) -> Direction:
-    """Solve for the direction of the gradient that is the right-hand side."""
-    gradient = system.b
-    norm = torch.sqrt(inner(gradient, gradient))
-    # As TRPO's own: of unit norm, so that the residual's tolerance is relative.
-    unit = gradient / torch.where(norm > 0, norm, 1.0)
-    cg = parts.solver(system._replace(b=unit), config)
-    return Direction(norm, unit, cg, inner(cg.x, unit - cg.residual))
+def _plan(reward: Direction, cost: Direction, excess: Tensor, target_kl: float) -> Plan:
+    """The step that solves the linear and quadratic models."""
+    dual = _solve(reward, cost, excess, target_kl)
+    trouble = _first_trouble(reward, cost, excess, dual.kind)
+    if trouble is not None:
+        zero = torch.zeros_like(reward.norm)
+        dual = DualSolution(zero, zero, zero, zero, StepKind.FREE)
+        full_step = torch.zeros_like(reward.unit)
+    elif dual.kind == StepKind.FREE:
+        full_step = scale_to_radius(reward, target_kl)
+    else:
+        full_step = dual.of_gradient * reward.cg.x + dual.of_cost * cost.cg.x
+    by_cost = dual.kind != StepKind.FREE and float(excess) > 0.0
+    return Plan(full_step, trouble, dual, by_cost)
 
 
 def _solve(
@@ -236,33 +208,22 @@ def _first_trouble(
     reward: Direction, cost: Direction, excess: Tensor, kind: StepKind
 ) -> StepStatus | None:
     """Why no step can be computed, or None."""
-    found = trouble_of(reward.norm, reward.cg, reward.square)
-    if found == StepStatus.ZERO_GRADIENT and kind != StepKind.FREE:
-        found = None  # There is a cost to lower.
-    if found is not None or not is_limited(excess):
-        return found
-    found = trouble_of(cost.norm, cost.cg, cost.square)
-    return None if found == StepStatus.ZERO_GRADIENT else found
-
-
-def _no_dual(theta: Tensor) -> DualSolution:
-    """The report of an update in which no step could be computed."""
-    zero = theta.new_zeros(())
-    return DualSolution(zero, zero, zero, zero, StepKind.FREE)
+    trouble = trouble_of(reward)
+    if trouble == StepStatus.ZERO_GRADIENT and kind != StepKind.FREE:
+        trouble = None  # There is a cost to lower.
+    if trouble is not None or not is_limited(excess):
+        return trouble
+    trouble = trouble_of(cost)
+    return None if trouble == StepStatus.ZERO_GRADIENT else trouble
 
 
 def _model(
-    step: Tensor,
-    reward: Direction,
-    cost: Direction,
-    dual: DualSolution,
-    target_kl: float,
-    damping: float | Tensor,
+    plan: Plan, reward: Direction, cost: Direction, target_kl: float, damping: float
 ) -> LocalModel:
     """TRPO's own, but for the KL of a step that need not reach the region's border."""
-    model = local_model(step, reward.norm, reward.unit, target_kl, damping)
+    model = local_model(plan.full_step, reward, target_kl, damping)
     mixed = inner(reward.cg.x, cost.unit - cost.cg.residual)
-    a, b = dual.of_gradient, dual.of_cost
+    a, b = plan.dual.of_gradient, plan.dual.of_cost
     damped = a * a * reward.square + 2.0 * a * b * mixed + b * b * cost.square
     kl = 0.5 * (damped - damping * model.norm**2)
-    return model if dual.kind == StepKind.FREE else model._replace(kl=kl)
+    return model if plan.dual.kind == StepKind.FREE else model._replace(kl=kl)

@@ -1,5 +1,6 @@
 """One trust-region step of the policy, a pure function of its arguments."""
 
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -14,19 +15,22 @@ from trpo_torch import distributions
 from trpo_torch.devices import reduction
 from trpo_torch.devices.device import to_floats
 from trpo_torch.distributions import Distribution
-from trpo_torch.policy_step.fisher import PolicyFunction
+from trpo_torch.policy_step.fisher import FISHER_PRODUCTS, PolicyFunction, Product
 from trpo_torch.policy_step.flat_policy import FlatPolicy
 from trpo_torch.policy_step.objective import (
     SURROGATE,
     Objective,
     Surrogate,
     mean_kl,
+    objective_of,
     surrogate,
 )
-from trpo_torch.policy_step.step_parts import LinearSystem, step_parts
-from trpo_torch.solvers.conjugate_gradient import CGResult, inner
-from trpo_torch.solvers.line_search import LineSearchResult
-from trpo_torch.step_memory import NO_MEMORY, StepMemory, damping_of, remember
+from trpo_torch.solvers.conjugate_gradient import (
+    CGResult,
+    conjugate_gradient,
+    inner,
+)
+from trpo_torch.solvers.line_search import LINE_SEARCHES, LineSearchResult
 
 
 # A gradient of this Euclidean norm or less is rounding error.
@@ -40,7 +44,6 @@ class PolicyStep(NamedTuple):
         theta: [p] new parameters; the old ones, bit for bit, unless ACCEPTED.
         cg_solution: [p] conjugate gradient's solution of (F + damping) x = g / |g|.
         full_step: [p] longest step the line search tried.
-        memory: for the next step.
     """
 
     theta: Float[Tensor, " p"]
@@ -63,7 +66,6 @@ class PolicyStep(NamedTuple):
     status: StepStatus
     predicted_kl: Tensor
     agreement: Tensor
-    memory: StepMemory = NO_MEMORY
 
 
 class LocalModel(NamedTuple):
@@ -82,13 +84,28 @@ class LocalModel(NamedTuple):
     kl: Tensor
 
 
+class Direction(NamedTuple):
+    """A gradient, and the natural gradient's direction.
+
+    Attributes:
+        norm: Euclidean length of the gradient.
+        unit: [p] the gradient over its length; 0 where it has none.
+        cg: solution x of (F + damping) x = unit.
+        square: x'(F + damping)x.
+    """
+
+    norm: Tensor
+    unit: Float[Tensor, " p"]
+    cg: CGResult
+    square: Tensor
+
+
 def policy_step(
     policy: PolicyFunction,
     theta: Float[Tensor, " p"],
     batch: Batch,
     config: TRPOConfig,
     target_kl: float | None = None,
-    memory: StepMemory = NO_MEMORY,
     fisher_policy: PolicyFunction | None = None,
 ) -> PolicyStep:
     """Natural-gradient step onto the trust region's border, then a line search.
@@ -99,45 +116,32 @@ def policy_step(
         batch: Samples.
         config: Hyperparameters.
         target_kl: Trust-region radius, nats; the configuration's if None.
-        memory: Of the step before.
         fisher_policy: The policy at the samples that Fisher products are means over;
             `policy` if None.
     """
-    parts = step_parts(config)
     target_kl = config.target_kl if target_kl is None else target_kl
-    theta = theta.detach()
-    old, before, gradient = surrogate_and_gradient(
-        policy, theta, batch, parts.objective
+    objective, theta = objective_of(config), theta.detach()
+    old, before, gradient = surrogate_and_gradient(policy, theta, batch, objective)
+    product = FISHER_PRODUCTS[config.fisher_product](
+        fisher_policy or policy, theta, config.cg_damping
     )
-    grad_norm = torch.sqrt(inner(gradient, gradient))
-    # The unit-norm right-hand side makes the residual's tolerance relative, and the
-    # solution independent of the advantages' scale.
-    b = gradient / torch.where(grad_norm > 0, grad_norm, 1.0)
-    damping = damping_of(config, memory)
-    product = parts.curvature(fisher_policy or policy, theta, damping)
-    cg = parts.solver(LinearSystem(product, b, memory), config)
-    # x'(F + damping)x without one more product: A x = b - r.
-    x_f_x = inner(cg.x, b - cg.residual)
-    trouble = trouble_of(grad_norm, cg, x_f_x)
+    direction = natural_direction(product, gradient, config)
+    trouble = trouble_of(direction)
     full_step = torch.zeros_like(theta)
     if trouble is None:
-        full_step = parts.scaling(cg.x, x_f_x, target_kl)
-    candidates = _Candidates(policy, old, batch, before.ratio, parts.objective)
-    search = parts.search(
-        candidates.evaluate,
-        theta,
+        full_step = scale_to_radius(direction, target_kl)
+    search, status, new = search_along(
         full_step,
+        trouble,
+        policy=policy,
+        theta=theta,
+        old=old,
+        merit=lambda new: objective.improvement(old, new, batch, before.ratio),
+        config=config,
         target_kl=target_kl,
-        backtrack_coeff=config.backtrack_coeff,
-        backtrack_iters=config.backtrack_iters if trouble is None else 0,
     )
-    if trouble is None and not search.accepted:
-        trouble = StepStatus.LINE_SEARCH_EXHAUSTED
-    status = StepStatus.ACCEPTED if trouble is None else trouble
-    new = candidates.at(search.theta) if search.accepted else old
-    model = local_model(full_step, grad_norm, b, target_kl, damping)
-    step = summary(new, batch, before, cg, model, search, status)
-    return step._replace(memory=remember(memory, config, cg.x, step.agreement, status))
+    model = local_model(full_step, direction, target_kl, config.cg_damping)
+    return summary(new, batch, before, direction.cg, model, search, status)
 
 
 def surrogate_and_gradient(
@@ -171,70 +175,99 @@ def _gradient(
     return distribution._make(field.detach() for field in distribution), gradient
 
 
-class _Candidates:
-    """Improvement and KL of the parameters that the line search tries."""
+def natural_direction(
+    product: Product, gradient: Float[Tensor, " p"], config: TRPOConfig
+) -> Direction:
+    """Conjugate gradient's solution x of (F + damping) x = g / |g|."""
+    norm = torch.sqrt(inner(gradient, gradient))
+    # The unit-norm right-hand side makes the residual's tolerance relative, and the
+    # solution independent of the advantages' scale.
+    unit = gradient / torch.where(norm > 0, norm, 1.0)
+    cg = conjugate_gradient(product, unit, config.cg_iters, config.cg_residual_tol)
+    # x'(F + damping)x without one more product: A x = b - r.
+    return Direction(norm, unit, cg, inner(cg.x, unit - cg.residual))
 
-    def __init__(
-        self,
-        policy: PolicyFunction,
-        old: Distribution,
-        batch: Batch,
-        ratio: Tensor,
-        objective: Objective,
-    ) -> None:
-        self._policy, self._old, self._batch = policy, old, batch
-        self._ratio, self._objective = ratio, objective
-        self._last: tuple[Tensor | None, Distribution] = None, old
+
+def scale_to_radius(direction: Direction, target_kl: float) -> Float[Tensor, " p"]:
+    """s = x sqrt(2 target_kl / x'(F + damping)x): s'(F + damping)s / 2 is target_kl.
+
+    Schulman et al. 2015, appendix C.
+    """
+    return direction.cg.x * torch.sqrt(2.0 * target_kl / direction.square)
+
+
+def search_along(
+    full_step: Float[Tensor, " p"],
+    trouble: StepStatus | None,
+    *,
+    policy: PolicyFunction,
+    theta: Float[Tensor, " p"],
+    old: Distribution,
+    merit: Callable[[Distribution], Tensor],
+    config: TRPOConfig,
+    target_kl: float,
+) -> tuple[LineSearchResult, StepStatus, Distribution]:
+    """Search the line of a step, unless there is trouble.
+
+    Args:
+        full_step: Longest step.
+        trouble: Why it could not be computed; or None.
+        policy: Flat parameters -> distribution at each sample.
+        theta: Old parameters.
+        old: Distribution there.
+        merit: Distribution -> number [], above 0 where it is better than the old.
+        config: Hyperparameters.
+        target_kl: Trust-region radius, nats.
+
+    Returns:
+        The search's outcome, the step's status, and the policy at the new parameters.
+    """
+    last = old
 
     @torch.no_grad()
-    def evaluate(self, theta: Tensor) -> tuple[Tensor, Tensor]:
-        """Improvement [] and mean KL []."""
-        new = self._policy(theta)
-        self._last = theta, new
-        given = (self._old, new, self._batch, self._ratio)
-        return reduction.together(
-            lambda: (self._objective.improvement(*given), mean_kl(self._old, new))
-        )
+    def evaluate(candidate: Tensor) -> tuple[Tensor, Tensor]:
+        nonlocal last
+        new = last = policy(candidate)
+        return reduction.together(lambda: (merit(new), mean_kl(old, new)))
 
-    @torch.no_grad()
-    def at(self, theta: Tensor) -> Distribution:
-        """The policy at the accepted parameters, the last that were tried if any."""
-        last, new = self._last
-        return new if last is theta else self._policy(theta)
+    search = LINE_SEARCHES[config.line_search](
+        evaluate,
+        theta,
+        full_step,
+        target_kl=target_kl,
+        backtrack_coeff=config.backtrack_coeff,
+        backtrack_iters=config.backtrack_iters if trouble is None else 0,
+    )
+    if search.accepted:
+        return search, StepStatus.ACCEPTED, last
+    return search, trouble or StepStatus.LINE_SEARCH_EXHAUSTED, old
 
 
 def local_model(
-    step: Tensor,
-    grad_norm: Tensor,
-    b: Tensor,
-    target_kl: float,
-    damping: float | Tensor,
+    step: Tensor, gradient: Direction, target_kl: float, damping: float
 ) -> LocalModel:
-    """Predictions for a step to the trust region's border; `b` is the unit gradient."""
+    """Predictions for a step to the trust region's border."""
     length_sq = inner(step, step)
     return LocalModel(
         step,
         torch.sqrt(length_sq),
-        grad_norm * inner(b, step),
+        gradient.norm * inner(gradient.unit, step),
         # s'(F + damping)s / 2 is target_kl by construction.
         target_kl - 0.5 * damping * length_sq,
     )
 
 
-def trouble_of(grad_norm: Tensor, cg: CGResult, x_f_x: Tensor) -> StepStatus | None:
+def trouble_of(direction: Direction) -> StepStatus | None:
     """Why no step can be computed, or None."""
-    norm, product = to_floats(grad_norm, x_f_x)
-    if not all(map(_is_finite, (norm, cg.residual_sq, cg.curvature, product))):
+    cg = direction.cg
+    norm, square = to_floats(direction.norm, direction.square)
+    if not all(map(math.isfinite, (norm, cg.residual_sq, cg.curvature, square))):
         return StepStatus.NON_FINITE
     if norm <= ZERO_GRADIENT_NORM:
         return StepStatus.ZERO_GRADIENT
-    if cg.curvature <= 0.0 or product <= 0.0:
+    if cg.curvature <= 0.0 or square <= 0.0:
         return StepStatus.NON_POSITIVE_CURVATURE
     return None
-
-
-def _is_finite(number: float) -> bool:
-    return abs(number) < float("inf")
 
 
 @torch.no_grad()
@@ -247,7 +280,7 @@ def summary(
     search: LineSearchResult,
     status: StepStatus,
 ) -> PolicyStep:
-    """The outcome, without a memory: `new` is the policy at the search's `theta`."""
+    """The outcome: `new` is the policy at the search's `theta`."""
     after = surrogate(new, batch)
     predicted = search.frac * model.improvement
     return PolicyStep(

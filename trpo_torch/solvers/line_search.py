@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from typing import NamedTuple
 
-import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -66,32 +65,6 @@ def line_search(
     return LineSearchResult(theta, 0.0, zero, zero, False, backtrack_iters)
 
 
-def batched_line_search(
-    evaluate: Callable[[Tensor], tuple[Tensor, Tensor]],
-    theta: Float[Tensor, " p"],
-    full_step: Float[Tensor, " p"],
-    *,
-    target_kl: float,
-    backtrack_coeff: float,
-    backtrack_iters: int,
-) -> LineSearchResult:
-    """`line_search` with all candidates evaluated at once, in one batched pass.
-
-    Accepts the same candidate. It takes the memory of `backtrack_iters` passes, and
-    gains where one leaves a device idle, or where the first few are rejected.
-    """
-    if backtrack_iters:
-        fracs = np.cumprod([1.0, *[backtrack_coeff] * (backtrack_iters - 1)])
-        candidates = theta + theta.new_tensor(fracs)[:, None] * full_step
-        improvements, kls = torch.func.vmap(evaluate)(candidates)
-        good = (improvements > 0.0) & (kls <= target_kl)
-        j = int(good.int().argmax())
-        if good[j]:
-            found = (candidates[j], float(fracs[j]), improvements[j], kls[j])
-            return LineSearchResult(*found, True, j + 1)
-    return _rejected(theta, backtrack_iters)
-
-
 def take_full_step(
     evaluate: Callable[[Tensor], tuple[Tensor, Tensor]],
     theta: Float[Tensor, " p"],
@@ -111,17 +84,8 @@ def take_full_step(
         improvement, kl = evaluate(candidate)
         if torch.isfinite(improvement) and torch.isfinite(kl):
             return LineSearchResult(candidate, 1.0, improvement, kl, True, 1)
-    return _rejected(theta, min(backtrack_iters, 1))
+    zero = full_step.new_zeros(())
+    return LineSearchResult(theta, 0.0, zero, zero, False, min(backtrack_iters, 1))
 
 
-LINE_SEARCHES = {
-    "sequential": line_search,
-    "batched": batched_line_search,
-    "none": take_full_step,
-}
-
-
-def _rejected(theta: Tensor, looked_at: int) -> LineSearchResult:
-    """The old parameters."""
-    zero = theta.new_zeros(())
-    return LineSearchResult(theta, 0.0, zero, zero, False, looked_at)
+LINE_SEARCHES = {"sequential": line_search, "none": take_full_step}
