@@ -26,9 +26,7 @@ COUNTS = {
     "value_minibatch_size": (0, LARGEST_COUNT),
     "fisher_every": (1, LARGEST_COUNT),
 }
-BOOLS = (
-    "layer_norm", "share_encoder", "normalize_advantages",
-)  # fmt: skip
+BOOLS = ("layer_norm", "share_encoder", "normalize_advantages")
 POSITIVE = ("target_kl", "value_lr", "max_grad_norm")
 # Likewise, of numbers.
 RANGES = {
