@@ -13,7 +13,6 @@ from parity_tests.problems.grid import BY_NAME, GRID
 from parity_tests.reference import (
     distributions as reference_distributions,
     networks as reference,
-    step_options as reference_step,
 )
 from parity_tests.reference.problem import Case, Problem
 from trpo.common.random_streams import Purpose, RandomStream, minibatch_orders
