@@ -102,7 +102,8 @@ def test_either_backend_acts_as_the_weights_say(name):
     for backend in ("torch", "jax"):
         with pytest.warns(UserWarning, match=TRIED) as noted:
             agent, _ = load_agent(OLDER / name, backend=backend)
-        assert len(noted) == 1
+        # The first import of a backend may warn of something else.
+        assert sum(TRIED in str(each.message) for each in noted) == 1
         answers.append(agent.act(OBS, deterministic=True))
     for one, other in zip(*answers, strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)
