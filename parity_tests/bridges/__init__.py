@@ -1,4 +1,4 @@
-"""Canonical problems in, canonical NumPy results out, for either backend.
+"""A backend's results on a canonical problem, as NumPy arrays.
 
 `run` gives each stage's result under the names of `all_stages.run`. Everything a stage
 needs enters as an array, so nothing but arithmetic can differ.

@@ -1,4 +1,4 @@
-"""Truth, not only agreement: each backend against something that knows the answer.
+"""Each backend against an independent computation of the right answer.
 
 Each check takes the backend's name and raises AssertionError; tests, certificate and
 mutation run share them.

@@ -30,7 +30,7 @@ def run(
     problem: Problem,
     teacher: Teacher,
     noise: Noise = exact,
-    told: dict[str, int] | None = None,
+    decisions: dict[str, int] | None = None,
 ) -> Stages:
     """All stages, teacher-forced and end to end.
 
@@ -38,24 +38,24 @@ def run(
         problem: The problem.
         teacher: Intermediate results that the teacher-forced stages start from.
         noise: Simulated rounding of each layer's and stage's result.
-        told: Decisions to take instead of one's own.
+        decisions: Decisions to take in place of the computed ones.
     """
     stages = Stages({}, {}, {}, {})
     _distribution_stages(stages, problem, teacher, noise)
     _critic_stages(stages, problem, noise)
     _rollout_stages(stages, problem, noise)
     if problem.case.updates:
-        _solver_stages(stages, problem, teacher, noise, told)
-        _update_stages(stages, problem, noise, told)
+        _solver_stages(stages, problem, teacher, noise, decisions)
+        _update_stages(stages, problem, noise, decisions)
     return stages
 
 
 def run_update(
-    problem: Problem, noise: Noise = exact, told: dict[str, int] | None = None
+    problem: Problem, noise: Noise = exact, decisions: dict[str, int] | None = None
 ) -> Stages:
     """The update alone, end to end, as `run` does it."""
     stages = Stages({}, {}, {}, {})
-    _update_stages(stages, problem, noise, told)
+    _update_stages(stages, problem, noise, decisions)
     # An agent does not report these.
     for name in ("update/cg_solution", "update/full_step"):
         del stages.values[name]
@@ -141,13 +141,13 @@ def _solver_stages(
     problem: Problem,
     teacher: Teacher,
     noise: Noise,
-    told: dict[str, int] | None,
+    decisions: dict[str, int] | None,
 ) -> None:
-    told = told or {}
+    decisions = decisions or {}
     policy, batch = problem.policy(), problem.batch
     at = reference.forward(policy, batch["obs"], noise)
     product = parts._product(problem, policy, at, noise)
-    count = told.get("cg/iterations")
+    count = decisions.get("cg/iterations")
     cg = parts.conjugate_gradient(product, teacher.b, problem.config, count, noise)
     stages.values["cg/solution"] = cg.x
     stages.decisions["cg/iterations"] = cg.count
@@ -155,7 +155,7 @@ def _solver_stages(
     ratio = parts.surrogate_terms(problem, at, noise).ratio
     search = parts.line_search(
         problem, policy, at, ratio, teacher.full_step, noise,
-        told.get("line_search/index"),
+        decisions.get("line_search/index"),
     )  # fmt: skip
     _record_search(stages, "line_search", search)
 
@@ -173,20 +173,20 @@ def _record_search(stages: Stages, name: str, search: parts.Search) -> None:
 
 
 def _update_stages(
-    stages: Stages, problem: Problem, noise: Noise, told: dict[str, int] | None
+    stages: Stages, problem: Problem, noise: Noise, decisions: dict[str, int] | None
 ) -> None:
-    told, config, batch = told or {}, problem.config, problem.batch
+    decisions, config, batch = decisions or {}, problem.config, problem.batch
     policy = problem.policy()
     at = reference.forward(policy, batch["obs"], noise)
     norm, b = parts.unit_gradient(problem, policy, at, noise)
     cg = parts.conjugate_gradient(
         parts._product(problem, policy, at, noise), b, config,
-        told.get("update/cg_iterations"), noise,
+        decisions.get("update/cg_iterations"), noise,
     )  # fmt: skip
     full_step = parts.scaled_step(cg, b, config, noise)
     ratio = parts.surrogate_terms(problem, at, noise).ratio
     search = parts.line_search(
-        problem, policy, at, ratio, full_step, noise, told.get("update/index")
+        problem, policy, at, ratio, full_step, noise, decisions.get("update/index")
     )
     stages.values["update/cg_solution"] = cg.x
     stages.values["update/full_step"] = full_step

@@ -50,19 +50,19 @@ class Multipliers(NamedTuple):
 def run(
     problem: ConstrainedProblem,
     noise: Noise = exact,
-    told: dict[str, int] | None = None,
+    decisions: dict[str, int] | None = None,
 ) -> Stages:
     """The whole update, under the names of `oracles.constrained.run`.
 
     Args:
         problem: The problem.
         noise: Simulated rounding of each layer's and stage's result.
-        told: Decisions to take instead of one's own.
+        decisions: Decisions to take in place of the computed ones.
     """
-    stages, told, base = Stages({}, {}, {}, {}), told or {}, problem.base
-    reward, cost = directions(problem, noise, told)
-    step, dual, of_step = _full_step(problem, reward, cost, noise, told)
-    search, changes = _search(problem, step, dual.kind, noise, told)
+    stages, decisions, base = Stages({}, {}, {}, {}), decisions or {}, problem.base
+    reward, cost = directions(problem, noise, decisions)
+    step, dual, of_step = _full_step(problem, reward, cost, noise, decisions)
+    search, changes = _search(problem, step, dual.kind, noise, decisions)
     ratio = _ratio(problem, noise)
     stages.values["update/policy"] = search.theta
     stages.decisions.update({
@@ -88,22 +88,22 @@ def run(
 
 
 def directions(
-    problem: ConstrainedProblem, noise: Noise, told: dict[str, int]
+    problem: ConstrainedProblem, noise: Noise, decisions: dict[str, int]
 ) -> tuple[Direction, Direction]:
     """Directions of reward and cost."""
     base = problem.base
     policy = base.policy()
     at = reference.forward(policy, base.batch["obs"], noise)
     product = parts._product(base, policy, at, noise)
-    found = []
-    for own, name in ((base, "cg"), (problem.of_costs, "cost_cg")):
-        gradient = parts.surrogate_gradient(own, policy, at, noise)
+    both = []
+    for samples, name in ((base, "cg"), (problem.of_costs, "cost_cg")):
+        gradient = parts.surrogate_gradient(samples, policy, at, noise)
         norm = float(np.linalg.norm(gradient))
         unit = noise(gradient / norm)
-        count = told.get(f"update/{name}_iterations")
+        count = decisions.get(f"update/{name}_iterations")
         cg = parts.conjugate_gradient(product, unit, base.config, count, noise)
-        found.append(Direction(norm, unit, cg))
-    return found[0], found[1]
+        both.append(Direction(norm, unit, cg))
+    return both[0], both[1]
 
 
 def reach(problem: ConstrainedProblem) -> float:
@@ -155,7 +155,7 @@ def _full_step(
     reward: Direction,
     cost: Direction,
     noise: Noise,
-    told: dict[str, int],
+    decisions: dict[str, int],
 ) -> tuple[np.ndarray, Multipliers, float]:
     """The step, its multipliers in units of the gradients, and s'(F + damping)s."""
     radius = problem.base.config.target_kl
@@ -166,7 +166,7 @@ def _full_step(
     mixed = noise(u @ (cost.unit - cost.cg.residual))
     c = float(problem.costs["cost_excess"]) / cost.norm
     dual = multipliers(float(q), float(r), float(s), c, radius)
-    kind = StepKind(told.get("update/kind", dual.kind))
+    kind = StepKind(decisions.get("update/kind", dual.kind))
     assert kind == dual.kind, "rounding alone changed the kind of step"
     if kind == StepKind.RECOVERY:
         a, b = 0.0, -math.sqrt(2.0 * radius / s)
@@ -193,7 +193,7 @@ def _search(
     step: np.ndarray,
     kind: StepKind,
     noise: Noise,
-    told: dict[str, int],
+    decisions: dict[str, int],
 ) -> tuple[Search, tuple[np.ndarray, np.ndarray]]:
     """Every candidate; and the cost's changes with the means of their terms."""
     base, config = problem.base, problem.base.config
@@ -219,7 +219,7 @@ def _search(
     lowers = kind != StepKind.FREE and excess > 0
     good = (spent < 0 if lowers else gained > 0) & (kls <= config.target_kl)
     good &= excess + spent <= max(excess, 0.0)
-    index = told.get("update/index", int(np.argmax(good)) if good.any() else -1)
+    index = decisions.get("update/index", int(np.argmax(good)) if good.any() else -1)
     chosen = candidates[index] if index >= 0 else theta
     sizes = (np.array([abs(rows).mean() for rows in terms]) for terms in (gains, costs))
     of_gains, of_costs = sizes

@@ -37,7 +37,7 @@ def conjugate_gradient(
     count: int | None = None,
     noise: Noise = exact,
 ) -> CGRun:
-    """Conjugate gradient; `count` products where that many are told.
+    """Conjugate gradient; `count` products if that is given.
 
     Residuals are orthogonal in exact arithmetic; they are kept so by Gram-Schmidt.
     """
