@@ -26,7 +26,6 @@ from trpo_jax.devices.device import matmul_precision as precision_of, resolve_de
 from trpo_jax.distributions import Distribution
 from trpo_jax.networks.feedforward import critic_function, policy_function
 from trpo_jax.policy_step import fisher, objective, step as policy_step
-from trpo_jax.policy_step.flat_policy import flat_policy
 from trpo_jax.solvers.conjugate_gradient import conjugate_gradient
 from trpo_jax.solvers.line_search import LINE_SEARCHES
 
@@ -123,8 +122,8 @@ def _of_policy(
     theta, unravel = ravel_pytree(inputs["policy"])
 
     def policy_of(samples: Batch) -> Any:
-        at = (samples.obs, sizes[2], samples.action_mask, sizes[3])
-        return flat_policy(policy_function(*sizes), unravel, *at)
+        function = policy_function(*sizes)
+        return lambda theta: function(unravel(theta), samples.obs, samples.action_mask)
 
     policy = policy_of(batch)
     fisher_policy = policy_of(thinned(batch, config.fisher_every))
@@ -194,11 +193,8 @@ def _solvers(
         flats[f"fisher/{route}"] = product(inputs["probe"])
         if route == config.fisher_product:
             chosen = product
-    # As for a policy that does not know its own Jacobian.
-    automatic = fisher.gauss_newton_product(
-        lambda at: fisher_policy(at), theta, config.cg_damping
-    )
-    flats["fisher/automatic"] = automatic(inputs["probe"])
+    # Here all derivatives are automatic; PyTorch has others beside those.
+    flats["fisher/automatic"] = flats["fisher/gauss_newton"]
     cg = conjugate_gradient(chosen, teacher.b, config.cg_iters, config.cg_residual_tol)
     flats["cg/solution"] = cg.x
     decisions["cg/iterations"] = cg.num_steps

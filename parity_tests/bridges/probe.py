@@ -23,7 +23,6 @@ from trpo_jax.agent import state as jax_state
 from trpo_jax.distributions import kl_old_to_new as jax_kl
 from trpo_jax.networks.feedforward import policy_function
 from trpo_jax.policy_step import fisher as jax_fisher, step as jax_update
-from trpo_jax.policy_step.flat_policy import flat_policy as jax_flat_policy
 from trpo_jax.policy_step.objective import surrogate as jax_surrogate
 from trpo_torch.distributions import kl_old_to_new as torch_kl
 from trpo_torch.policy_step import fisher as torch_fisher, step as torch_update
@@ -95,8 +94,7 @@ class Probe:
         obs, mask = of_batch
         kind = case.architecture
         function = policy_function(case.obs_dim, case.layers, case.head, kind)
-        flat = jax_flat_policy(function, unravel, obs, case.head, mask, kind)
-        return flat, unravel
+        return lambda theta: function(unravel(theta), obs, mask), unravel
 
     def _flat_in(self, vector: np.ndarray) -> Any:
         if not self.torch:

@@ -18,17 +18,13 @@ NETWORKS = in_group(
     _torch("layers not normalised", "networks/feedforward:_Network._values",
            "norms = _layers(self.norms) if architecture.layer_norm else ()",
            "norms = ()"),
-    _jax("slope of relu for that of elu", "networks/mlp:_elu_slope", "return jnp.minimum(y, 0.0) + 1.0",
-         "return (y > 0).astype(y.dtype)"),
-    _jax("tanh's approximation of GELU", "networks/mlp:", "approximate=False", "approximate=True"),
-    _jax("variance of a sample", "networks/mlp:_layer_norm",
+    _jax("relu for elu", "networks/feedforward:", '"elu": jax.nn.elu', '"elu": jax.nn.relu'),
+    _jax("tanh's approximation of GELU", "networks/feedforward:", "approximate=False", "approximate=True"),
+    _jax("variance of a sample", "networks/feedforward:_layer_norm",
          "variance = (centered * centered).mean(-1, keepdims=True)",
          "variance = x.var(-1, keepdims=True, ddof=1)"),
-    _jax("shift forgotten", "networks/mlp:_layer_norm", "LAYER_NORM_EPSILON) * scale + shift",
+    _jax("shift forgotten", "networks/feedforward:_layer_norm", "LAYER_NORM_EPSILON) * scale + shift",
          "LAYER_NORM_EPSILON) * scale"),
-    _jax("relu by hand for what is not", "policy_step/flat_policy:flat_policy",
-         "return FlatPolicy(unravel, obs, head, mask, architecture.activation)",
-         'return FlatPolicy(unravel, obs, head, mask, "relu")'),
 )  # fmt: skip
 
 IMAGES = in_group(

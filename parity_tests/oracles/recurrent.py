@@ -20,7 +20,6 @@ from parity_tests.reference import recurrent as reference
 from trpo.rollout.collector import RolloutCollector
 from trpo_jax.agent import state as jax_state
 from trpo_jax.critic import fit_sequences as jax_fit, loss as jax_loss
-from trpo_jax.networks.recurrent import RecurrentPolicyFunction as JaxFunction
 from trpo_jax.policy_step import fisher as jax_fisher, step as jax_update
 from trpo_torch.critic import fit_sequences as torch_fit, loss as torch_loss
 from trpo_torch.policy_step import fisher as torch_fisher, step as torch_update
@@ -129,7 +128,7 @@ def _of_jax(problem: RecurrentProblem) -> Arrays:
 
     @functools.partial(jax.jit, compiler_options=QUICK)
     def compute(theta: Any, critic: Any, batch: Any, probe: Any) -> tuple[dict, dict]:
-        policy = JaxFunction(functions.policy, unravel, batch.obs, batch.action_mask)
+        policy = functions.policy_at(unravel, batch.obs, batch.action_mask)
         old, before, gradient = jax_update.surrogate_and_gradient(policy, theta, batch)
         orders = jax.numpy.asarray(ORDERS)
         fit = jax_fit.sequence_regression(

@@ -1,21 +1,14 @@
-"""The networks' derivatives by hand, against automatic ones, whole and in chunks."""
+"""PyTorch's derivatives by hand, against automatic ones, whole and in chunks."""
 
 import itertools
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 import torch
-from jax.flatten_util import ravel_pytree
 
 from tests.support.product_library import force_library
 from trpo import chunks
 from trpo.data.batch import Batch
-from trpo_jax import TRPOAgent as JaxAgent
-from trpo_jax.networks import mlp as jax_mlp
-from trpo_jax.policy_step import fisher as jax_fisher
-from trpo_jax.policy_step.flat_policy import FlatPolicy as JaxPolicy
 from trpo_torch import TRPOAgent as TorchAgent, distributions
 from trpo_torch.agent.agent import _flat_params
 from trpo_torch.networks import mlp as torch_mlp
@@ -53,14 +46,6 @@ def torch_pair(layers):
     return torch_fisher, policy, _flat_params(agent.policy) * 3.0, v
 
 
-def jax_pair(layers):
-    """The same in JAX."""
-    obs, v, _ = map(jnp.asarray, problem(layers))
-    agent = JaxAgent(3, 2, -1, 1, "cpu", layers, layers, initial_log_std=0.3)
-    theta, unravel = ravel_pytree(agent.state.policy)
-    return jax_fisher, JaxPolicy(unravel, obs, agent.head), theta * 3.0, v
-
-
 def same_metric(fisher, policy, theta, v):
     ours = fisher.metric_product(policy, theta)(v)
     theirs = fisher.metric_product(lambda t: policy(t), theta)(v)
@@ -74,9 +59,8 @@ def test_the_same_by_onednn(layers, chunk_size, monkeypatch):
 
 
 @pytest.mark.parametrize("layers", LAYERS, ids=str)
-@pytest.mark.parametrize("pair", [torch_pair, jax_pair])
-def test_the_metric_by_hand_is_that_of_automatic_derivatives(pair, layers, chunk_size):
-    same_metric(*pair(layers))
+def test_the_metric_by_hand_is_that_of_automatic_derivatives(layers, chunk_size):
+    same_metric(*torch_pair(layers))
 
 
 @pytest.mark.parametrize("onednn", [False, True])
@@ -134,30 +118,8 @@ def torch_derivatives(arrays, tangents, obs, u):
     return [pushed, *pulled], [automatic, *torch.func.vjp(outputs, *arrays)[1](u)]
 
 
-def jax_derivatives(arrays, tangents, obs, u):
-    """The same in JAX, whose weights are [in, out]."""
-
-    def layers_of(arrays):
-        pairs = zip(arrays[::2], arrays[1::2], strict=True)
-        return [jax_mlp.Layer(jnp.asarray(w.T), jnp.asarray(b)) for w, b in pairs]
-
-    layers, v = layers_of(arrays), layers_of(tangents)
-    obs, u = jnp.asarray(obs), jnp.asarray(u)
-    *inputs, _ = jax_mlp.forward(layers, obs)
-    pushed = jax_mlp.push(layers, inputs, v)
-    pulled = jax_mlp.pull(layers, inputs, u, [x.T for x in inputs])
-
-    def outputs(layers):
-        return jax_mlp.forward(layers, obs)[-1]
-
-    automatic = jax.jvp(outputs, (layers,), (v,))[1]
-    (transposed,) = jax.vjp(outputs, layers)[1](u)
-    return jax.tree.leaves((pushed, pulled)), jax.tree.leaves((automatic, transposed))
-
-
 @pytest.mark.parametrize("layers", LAYERS, ids=str)
-@pytest.mark.parametrize("derivatives", [torch_derivatives, jax_derivatives])
-def test_derivatives_by_hand_are_the_automatic_ones(derivatives, layers, chunk_size):
+def test_derivatives_by_hand_are_the_automatic_ones(layers, chunk_size):
     rng = np.random.default_rng(0)
     shapes = [
         shape
@@ -168,28 +130,25 @@ def test_derivatives_by_hand_are_the_automatic_ones(derivatives, layers, chunk_s
         [rng.standard_normal(shape).astype(np.float32) for shape in some]
         for some in (shapes, shapes, ((ROWS, 3), (ROWS, 2)))
     )
-    by_hand, automatic = derivatives(arrays, tangents, obs, u)
+    by_hand, automatic = torch_derivatives(arrays, tangents, obs, u)
     for ours, theirs in zip(by_hand, automatic, strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-4)
 
 
-def update(agent_class):
+def update():
     rng = np.random.default_rng(0)
     obs, _, actions = problem((8, 4))
     log_probs = -0.5 * (actions**2 + np.log(2 * np.pi)).sum(1, keepdims=True)
     returns, advantages = rng.standard_normal((2, ROWS, 1)).astype(np.float32)
-    agent = agent_class(3, 2, -1, 1, "cpu", (8, 4), (8, 4))
+    agent = TorchAgent(3, 2, -1, 1, "cpu", (8, 4), (8, 4))
     agent.update(Batch(obs, actions, log_probs, returns, advantages))
     return agent.get_state()
 
 
-@pytest.mark.parametrize("agent_class", [TorchAgent, JaxAgent])
-def test_an_update_in_chunks_is_that_of_the_whole_batch(agent_class, monkeypatch):
-    whole = update(agent_class)
+def test_an_update_in_chunks_is_that_of_the_whole_batch(monkeypatch):
+    whole = update()
     monkeypatch.setattr(chunks, "CHUNK_ENTRIES", 10 * 8)
-    jax.clear_caches()
-    in_chunks = update(agent_class)
-    jax.clear_caches()
+    in_chunks = update()
     assert whole.keys() == in_chunks.keys()
     for name, array in whole.items():
         np.testing.assert_allclose(array, in_chunks[name], rtol=1e-4, atol=1e-5)

@@ -65,10 +65,7 @@ class TRPOAgent(AgentBase):
         """Policy and critic as pure functions, and their parameters."""
         apply, policy, features = self._build_policy(weights)
         value, critic = self._build_critic(weights)
-        custom = self.custom_networks.policy is not None
-        architecture = None if custom else self.architecture
-        functions = Functions(apply, value, self.head, architecture, features)
-        return functions, policy, critic
+        return Functions(apply, value, self.head, features), policy, critic
 
     def _build_policy(self, weights: dict[str, np.ndarray]) -> tuple:
         """Function and parameters, and a function of the features that are shared."""

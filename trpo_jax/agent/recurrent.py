@@ -21,7 +21,6 @@ from trpo_jax.devices.device import matmul_precision
 from trpo_jax.distributions import Distribution
 from trpo_jax.networks.feedforward import Parameters
 from trpo_jax.networks.recurrent import (
-    RecurrentPolicyFunction,
     recurrent_critic_function,
     recurrent_policy_function,
 )
@@ -40,9 +39,9 @@ class RecurrentFunctions(NamedTuple):
         sequences: Sequences,
         mask: jax.Array | None,
         _rows: int | None = None,
-    ) -> RecurrentPolicyFunction:
+    ) -> Callable[[jax.Array], Distribution]:
         """The policy as a function of its flat parameters [p], at these samples."""
-        return RecurrentPolicyFunction(self.policy, unravel, sequences, mask)
+        return lambda theta: self.policy(unravel(theta), sequences, mask)[0]
 
     def fit_critic(
         self, _policy: Parameters, *arguments: Any, **options: Any

@@ -11,19 +11,19 @@ import jax
 import jax.numpy as jnp
 import optax
 from jax.flatten_util import ravel_pytree
+from jaxtyping import Float
 
 from trpo.config.run import TRPOConfig
 from trpo.data.batch import Batch, Rates, thinned
 from trpo.data.report import DISCARDED_FIELDS, StepStatus, UpdateReport, report_fields
 from trpo.spaces.action_heads import Head
-from trpo.spaces.architecture import PLAIN, Architecture
 from trpo_jax import distributions
 from trpo_jax.critic.fit import ValueFit, fit_critic
+from trpo_jax.devices.chunked import in_chunks
 from trpo_jax.devices.device import matmul_precision
 from trpo_jax.devices.two_devices import run_both
 from trpo_jax.distributions import Distribution
 from trpo_jax.networks.feedforward import Parameters
-from trpo_jax.policy_step.flat_policy import flat_policy
 from trpo_jax.policy_step.step import PolicyStep, policy_step
 
 
@@ -46,7 +46,6 @@ class Functions(NamedTuple):
         policy: (parameters, observations, mask) -> distribution.
         critic: (parameters, what `encoded` returns) -> values.
         head: of the policy.
-        architecture: of the policy; None if it is the user's own.
         features: (policy's parameters, observations) -> what the critic is given, if
             it shares the policy's encoder.
     """
@@ -54,7 +53,6 @@ class Functions(NamedTuple):
     policy: Callable[..., Distribution]
     critic: Callable[[Parameters, jax.Array], jax.Array]
     head: Head
-    architecture: Architecture | None = PLAIN
     features: Callable[[Parameters, jax.Array], jax.Array] | None = None
 
     def encoded(self, policy: Parameters, obs: jax.Array) -> jax.Array:
@@ -68,10 +66,21 @@ class Functions(NamedTuple):
         mask: jax.Array | None,
         rows: int | None = None,
     ) -> Callable[[jax.Array], Distribution]:
-        """The policy as a function of its flat parameters [p], at these samples."""
-        return flat_policy(
-            self.policy, unravel, obs, self.head, mask, self.architecture, rows
-        )
+        """The policy as a function of its flat parameters [p], at these samples.
+
+        Args:
+            unravel: Flat parameters -> tree of arrays.
+            obs: [n, obs_dim] observations.
+            mask: [n, options] 0 where an option can't be taken; None for no mask.
+            rows: At most so many at a time; None for all.
+        """
+        arrays = (obs,) if mask is None else (obs, mask)
+
+        def at(theta: Float[jax.Array, " p"]) -> Distribution:
+            tree = unravel(theta)
+            return in_chunks(lambda *some: self.policy(tree, *some), rows, *arrays)
+
+        return at
 
     def fit_critic(
         self, policy: Parameters, *arguments: Any, batch: Batch, **options: Any

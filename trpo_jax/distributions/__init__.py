@@ -4,7 +4,6 @@ Nothing outside this file and the distributions' own knows which one it has. To 
 write its file, with the functions below, and a line of `BY_NAME`.
 """
 
-from collections.abc import Callable
 from types import ModuleType
 
 import jax
@@ -70,38 +69,6 @@ def from_network(
     module = BY_NAME[head.distribution]
     made = module.from_network(head, outputs, log_std)
     return made if mask is None else module.masked(head, made, mask)
-
-
-def jacobian(
-    head: Head,
-    outputs: Float[jax.Array, "n outputs"],
-    log_std: Float[jax.Array, " act_dim"] | None,
-    mask: Float[jax.Array, "n options"] | None = None,
-) -> tuple[Callable, Callable]:
-    """How `from_network` changes with what it is given, and the transpose of that.
-
-    Args:
-        head: Distribution and sizes.
-        outputs: Of the network, where the derivative is taken.
-        log_std: The policy's free one, if `head` has it.
-        mask: As in `from_network`.
-
-    Returns:
-        Push, (d_outputs, d_log_std) -> tangent of the distribution; and pull,
-        cotangent of the distribution -> cotangents (of outputs, of log_std).
-    """
-    module = BY_NAME[head.distribution]
-    push, pull = module.jacobian(head, outputs, log_std)
-    if mask is None:
-        return push, pull
-
-    def push_masked(d_outputs: jax.Array, d_log_std: jax.Array | None) -> Distribution:
-        return module.masked_tangent(head, push(d_outputs, d_log_std), mask)
-
-    def pull_masked(u: Distribution) -> tuple[jax.Array, jax.Array | None]:
-        return pull(module.masked_tangent(head, u, mask))
-
-    return push_masked, pull_masked
 
 
 def log_prob(

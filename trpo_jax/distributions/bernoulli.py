@@ -3,7 +3,6 @@
 Actions are 0 or 1 as numbers of the network's dtype, [n, k].
 """
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -39,20 +38,6 @@ def from_network(
     return Bernoulli(outputs)
 
 
-def jacobian(
-    head: Head, outputs: Float[jax.Array, "n outputs"], log_std: None = None
-) -> tuple[Callable, Callable]:
-    """Tangents of `from_network`: (d_outputs, d_log_std) -> tangent; the transpose."""
-
-    def push(d_outputs: jax.Array, d_log_std: None) -> Bernoulli:
-        return Bernoulli(d_outputs)
-
-    def pull(u: Bernoulli) -> tuple[jax.Array, None]:
-        return u.logits, None
-
-    return push, pull
-
-
 def masked(
     head: Head, bernoulli: Bernoulli, mask: Float[jax.Array, "n options"]
 ) -> Bernoulli:
@@ -60,13 +45,6 @@ def masked(
     off, on = mask[:, ::2] > 0, mask[:, 1::2] > 0
     logits = jnp.where(off, bernoulli.logits, FORCED)
     return Bernoulli(jnp.where(on, logits, -FORCED))
-
-
-def masked_tangent(
-    head: Head, tangent: Bernoulli, mask: Float[jax.Array, "n options"]
-) -> Bernoulli:
-    """How `masked` changes with the logits: not at all where there is no choice."""
-    return Bernoulli(tangent.logits * mask[:, ::2] * mask[:, 1::2])
 
 
 def log_prob(

@@ -7,7 +7,6 @@ numbers of the network's dtype, [n, k].
 """
 
 import itertools
-from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -43,34 +42,12 @@ def from_network(
     return Categorical(_by_choice(head, outputs, MASKED))
 
 
-def jacobian(
-    head: Head, outputs: Float[jax.Array, "n outputs"], log_std: None = None
-) -> tuple[Callable, Callable]:
-    """Tangents of `from_network`: (d_outputs, d_log_std) -> tangent; the transpose."""
-
-    def push(d_outputs: jax.Array, d_log_std: None) -> Categorical:
-        return Categorical(_by_choice(head, d_outputs, 0.0))
-
-    def pull(u: Categorical) -> tuple[jax.Array, None]:
-        parts = [u.logits[:, j, :size] for j, size in enumerate(head.action_sizes)]
-        return jnp.concatenate(parts, axis=1), None
-
-    return push, pull
-
-
 def masked(
     head: Head, categorical: Categorical, mask: Float[jax.Array, "n options"]
 ) -> Categorical:
     """The choices without the options where `mask` is 0, as if those were missing."""
     allowed = _by_choice(head, mask, 0.0) > 0
     return Categorical(jnp.where(allowed, categorical.logits, MASKED))
-
-
-def masked_tangent(
-    head: Head, tangent: Categorical, mask: Float[jax.Array, "n options"]
-) -> Categorical:
-    """How `masked` changes with the logits: not at all where `mask` is 0."""
-    return Categorical(tangent.logits * _by_choice(head, mask, 0.0))
 
 
 def log_probabilities(categorical: Categorical) -> Float[jax.Array, "n k m"]:

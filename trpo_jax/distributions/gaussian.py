@@ -5,7 +5,6 @@
 """
 
 import math
-from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -37,12 +36,6 @@ def clamp_log_std(log_std: Float[jax.Array, "..."]) -> Float[jax.Array, "..."]:
     return jnp.where(inside, log_std, bound)
 
 
-def clamp_slope(log_std: Float[jax.Array, "..."]) -> Float[jax.Array, "..."]:
-    """The gradient of `clamp_log_std`, entry by entry."""
-    inside = (log_std >= LOG_STD_MIN) & (log_std <= LOG_STD_MAX)
-    return inside.astype(log_std.dtype)
-
-
 def from_network(
     head: Head,
     outputs: Float[jax.Array, "n outputs"],
@@ -57,38 +50,6 @@ def from_network(
         mean, log_std = jnp.split(outputs, 2, axis=1)
         return DiagonalGaussian(mean, clamp_log_std(log_std))
     return DiagonalGaussian(outputs, clamp_log_std(log_std)[None])
-
-
-def jacobian(
-    head: Head,
-    outputs: Float[jax.Array, "n outputs"],
-    log_std: Float[jax.Array, " act_dim"] | None,
-) -> tuple[Callable, Callable]:
-    """Tangents of `from_network`: (d_outputs, d_log_std) -> tangent; the transpose."""
-    if log_std is None:
-        return _state_std_jacobian(outputs)
-    slope = clamp_slope(log_std)
-
-    def push(d_outputs: jax.Array, d_log_std: jax.Array) -> DiagonalGaussian:
-        return DiagonalGaussian(d_outputs, (slope * d_log_std)[None])
-
-    def pull(u: DiagonalGaussian) -> tuple[jax.Array, jax.Array]:
-        return u.mean, slope * u.log_std.sum(0)
-
-    return push, pull
-
-
-def _state_std_jacobian(outputs: jax.Array) -> tuple[Callable, Callable]:
-    slope = clamp_slope(jnp.split(outputs, 2, axis=1)[1])
-
-    def push(d_outputs: jax.Array, d_log_std: None) -> DiagonalGaussian:
-        d_mean, d_raw = jnp.split(d_outputs, 2, axis=1)
-        return DiagonalGaussian(d_mean, slope * d_raw)
-
-    def pull(u: DiagonalGaussian) -> tuple[jax.Array, None]:
-        return jnp.concatenate([u.mean, slope * u.log_std], axis=1), None
-
-    return push, pull
 
 
 def log_prob(

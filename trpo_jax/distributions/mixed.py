@@ -5,7 +5,6 @@ the Fisher matrix is block-diagonal. An action [n, act_dim] has the real entries
 then the choices; so have the network's outputs.
 """
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -42,41 +41,10 @@ def from_network(
     )
 
 
-def jacobian(
-    head: Head,
-    outputs: Float[jax.Array, "n outputs"],
-    log_std: Float[jax.Array, " reals"] | None,
-) -> tuple[Callable, Callable]:
-    """Tangents of `from_network`: (d_outputs, d_log_std) -> tangent; the transpose."""
-    real = head.real_outputs
-    push_reals, pull_reals = gaussian.jacobian(head, outputs[:, :real], log_std)
-    push_choices, pull_choices = categorical.jacobian(head, outputs[:, real:])
-
-    def push(d_outputs: jax.Array, d_log_std: jax.Array | None) -> Mixed:
-        reals = push_reals(d_outputs[:, :real], d_log_std)
-        return Mixed(*reals, *push_choices(d_outputs[:, real:], None))
-
-    def pull(u: Mixed) -> tuple[jax.Array, jax.Array | None]:
-        reals, choices = _parts(u)
-        d_reals, d_log_std = pull_reals(reals)
-        d_choices, _ = pull_choices(choices)
-        return jnp.concatenate([d_reals, d_choices], axis=1), d_log_std
-
-    return push, pull
-
-
 def masked(head: Head, mixed: Mixed, mask: Float[jax.Array, "n options"]) -> Mixed:
     """Without the options where `mask` is 0, as if those were missing."""
     reals, choices = _parts(mixed)
     return Mixed(*reals, *categorical.masked(head, choices, mask))
-
-
-def masked_tangent(
-    head: Head, tangent: Mixed, mask: Float[jax.Array, "n options"]
-) -> Mixed:
-    """How `masked` changes with the logits: not at all where `mask` is 0."""
-    reals, choices = _parts(tangent)
-    return Mixed(*reals, *categorical.masked_tangent(head, choices, mask))
 
 
 def log_prob(

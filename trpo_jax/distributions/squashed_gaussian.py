@@ -10,7 +10,6 @@ et al. 2018, "Soft Actor-Critic Algorithms and Applications", appendix C; those 
 environment's action differ by the constant log(half its range).
 """
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -44,23 +43,6 @@ def from_network(
 ) -> SquashedGaussian:
     """The Gaussian's split; each row has its own log_std where none is free."""
     return SquashedGaussian(*gaussian.from_network(head, outputs, log_std))
-
-
-def jacobian(
-    head: Head,
-    outputs: Float[jax.Array, "n outputs"],
-    log_std: Float[jax.Array, " act_dim"] | None,
-) -> tuple[Callable, Callable]:
-    """Tangents of `from_network`: (d_outputs, d_log_std) -> tangent; the transpose."""
-    push_base, pull_base = gaussian.jacobian(head, outputs, log_std)
-
-    def push(d_outputs: jax.Array, d_log_std: jax.Array | None) -> SquashedGaussian:
-        return SquashedGaussian(*push_base(d_outputs, d_log_std))
-
-    def pull(u: SquashedGaussian) -> tuple[jax.Array, jax.Array | None]:
-        return pull_base(_base(u))
-
-    return push, pull
 
 
 def log_prob(

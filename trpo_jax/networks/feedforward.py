@@ -7,7 +7,7 @@ is a pure function of a tree of arrays.
 import functools
 import itertools
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -15,15 +15,63 @@ from flax import nnx
 from jaxtyping import Float
 
 from trpo.spaces.action_heads import Head
-from trpo.spaces.architecture import PLAIN, Architecture
+from trpo.spaces.architecture import LAYER_NORM_EPSILON, PLAIN, Architecture
 from trpo_jax import distributions
 from trpo_jax.distributions import Distribution
-from trpo_jax.networks import mlp
 from trpo_jax.networks.encoder import Encoder, encode
 
 
 Parameters = Any
 """A tree of arrays: {"layers": {0: {"kernel": [in, out], "bias": [out]}, …}, …}."""
+
+# GELU is x times the normal distribution function at x, exactly (by erf).
+ACTIVATIONS = {
+    "tanh": jnp.tanh,
+    "relu": jax.nn.relu,
+    "elu": jax.nn.elu,
+    "gelu": functools.partial(jax.nn.gelu, approximate=False),
+    "silu": jax.nn.silu,
+}
+
+
+class Layer(NamedTuple):
+    """Weight [in, out] and bias [out] of a layer; or scale and shift [units]."""
+
+    weight: jax.Array
+    bias: jax.Array
+
+
+def forward(
+    layers: Sequence[Layer],
+    x: Float[jax.Array, "n in_"],
+    activation: str = "tanh",
+    norms: Sequence[Layer] = (),
+) -> list[jax.Array]:
+    """The input of every layer, and the output [n, out] of the last.
+
+    Args:
+        layers: The network's.
+        x: Input of the first.
+        activation: Of the hidden layers.
+        norms: Scale and shift of each hidden layer's normalisation, if it has one.
+    """
+    *hidden, output = layers
+    activate = ACTIVATIONS[activation]
+    inputs = [x]
+    for i, (weight, bias) in enumerate(hidden):
+        x = x @ weight + bias
+        if norms:
+            x = _layer_norm(x, *norms[i])
+        x = activate(x)
+        inputs.append(x)
+    return [*inputs, x @ output.weight + output.bias]
+
+
+def _layer_norm(x: jax.Array, scale: jax.Array, shift: jax.Array) -> jax.Array:
+    # Not nnx.LayerNorm's default, whose variance is a difference of two means.
+    centered = x - x.mean(-1, keepdims=True)
+    variance = (centered * centered).mean(-1, keepdims=True)
+    return centered / jnp.sqrt(variance + LAYER_NORM_EPSILON) * scale + shift
 
 
 class _Network(nnx.Module):
@@ -54,7 +102,7 @@ class _Network(nnx.Module):
         if architecture.images:
             obs = encode(self.encoders, obs, architecture)
         norms = _norms(self.norms) if architecture.layer_norm else ()
-        return mlp.forward(
+        return forward(
             kernels_and_biases(self.layers), obs, architecture.activation, norms
         )
 
@@ -118,13 +166,13 @@ class Critic(_Network):
         return self._values(obs)[-1]
 
 
-def kernels_and_biases(layers: nnx.List) -> list[mlp.Layer]:
+def kernels_and_biases(layers: nnx.List) -> list[Layer]:
     """The arrays of Flax's linear layers."""
-    return [mlp.Layer(layer.kernel[...], layer.bias[...]) for layer in layers]
+    return [Layer(layer.kernel[...], layer.bias[...]) for layer in layers]
 
 
-def _norms(norms: nnx.List) -> list[mlp.Layer]:
-    return [mlp.Layer(norm.scale[...], norm.bias[...]) for norm in norms]
+def _norms(norms: nnx.List) -> list[Layer]:
+    return [Layer(norm.scale[...], norm.bias[...]) for norm in norms]
 
 
 def as_function(module: nnx.Module, method: str = "__call__") -> Callable[..., Any]:

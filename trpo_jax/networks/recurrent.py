@@ -18,8 +18,13 @@ from trpo.spaces.action_heads import Head
 from trpo.spaces.architecture import CELLS
 from trpo_jax import distributions
 from trpo_jax.distributions import Distribution
-from trpo_jax.networks import mlp, recurrent_cells as cells
-from trpo_jax.networks.feedforward import Parameters, as_function, kernels_and_biases
+from trpo_jax.networks import feedforward, recurrent_cells as cells
+from trpo_jax.networks.feedforward import (
+    Layer,
+    Parameters,
+    as_function,
+    kernels_and_biases,
+)
 from trpo_jax.networks.recurrent_cells import Cell
 
 
@@ -28,7 +33,7 @@ class Weights(NamedTuple):
 
     log_std: jax.Array | None
     cell: Cell
-    layers: list[mlp.Layer]
+    layers: list[Layer]
 
 
 def forward(
@@ -53,7 +58,7 @@ def forward(
     outputs = outputs.reshape(-1, outputs.shape[-1])
     if rows is not None:
         outputs = outputs[rows]
-    return mlp.forward(weights.layers, outputs)[-1], state
+    return feedforward.forward(weights.layers, outputs)[-1], state
 
 
 class RecurrentCell(nnx.Module):
@@ -139,31 +144,6 @@ class RecurrentCritic(nnx.Module):
         return values.reshape(*sequences.obs.shape[:2], 1), state
 
 
-class RecurrentPolicyFunction:
-    """A recurrent policy as a function of its flat parameters [p], at fixed sequences.
-
-    Args:
-        policy: (Parameters, sequences, mask) -> distributions and the last state.
-        unravel: Flat parameters -> tree of arrays.
-        sequences: Observations, and the hidden states to begin with.
-        mask: [n, options] 0 where an option can't be taken; None for no mask.
-    """
-
-    def __init__(
-        self,
-        policy: Callable[..., Any],
-        unravel: Callable[[jax.Array], Parameters],
-        sequences: Sequences,
-        mask: jax.Array | None = None,
-    ) -> None:
-        self._policy, self._unravel = policy, unravel
-        self._sequences, self._mask = sequences, mask
-
-    def __call__(self, theta: Float[jax.Array, " p"]) -> Distribution:
-        """The distribution at each sample of the sequences."""
-        return self._policy(self._unravel(theta), self._sequences, self._mask)[0]
-
-
 def _linear_layers(sizes: Sequence[int]) -> nnx.List:
     rngs, pairs = nnx.Rngs(0), itertools.pairwise(sizes)
     return nnx.List([nnx.Linear(*pair, rngs=rngs) for pair in pairs])
@@ -173,7 +153,7 @@ def _weights(
     log_std: jax.Array | None, cell: RecurrentCell, layers: nnx.List
 ) -> Weights:
     parts: tuple[Any, ...] = (cell.input, cell.hidden)
-    first, second = (mlp.Layer(p.kernel[...], p.bias[...]) for p in parts)
+    first, second = (Layer(p.kernel[...], p.bias[...]) for p in parts)
     return Weights(log_std, Cell(first, second), kernels_and_biases(layers))
 
 

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Float
 
 from trpo.spaces.architecture import GRU, LSTM
-from trpo_jax.networks.mlp import Layer
+from trpo_jax.networks.feedforward import Layer
 
 
 class Cell(NamedTuple):
