@@ -48,18 +48,17 @@ def _counted(sums: AllReduces, critic: dict[int, int], found: dict) -> list[str]
         "",
         f"{SAMPLES:,} samples, 17 observations, 6 actions, networks 64-64, minibatches "
         "of 256, 10 epochs, 10 conjugate-gradient iterations, first candidate "
-        "accepted. Counted in JAX's traced program, loops times their iterations; "
-        "PyTorch's calls, counted as they are made, are the same (`time.csv`).",
+        "accepted. PyTorch's calls, counted as they are made.",
         "",
         "| numbers | times |",
         "|---|---|",
         *table,
         "",
-        f"{sums.number} all-reduces of {sums.bytes() / 1e6:.2f} MB in all; the text of "
-        f"the lowered program has {found['lowered']} (one in a loop counts once), XLA "
-        f"merges them to {found['compiled']}. The critic's gradient steps are "
-        f"{100 * share:.0f} % of them: epochs times minibatches, where the policy has "
-        "one gradient and a product for each iteration. **So with many devices raise "
+        f"{sums.number} all-reduces of {sums.bytes() / 1e6:.2f} MB in all. The "
+        f"critic's gradient steps are {100 * share:.0f} % of them: epochs times "
+        "minibatches, where the policy has one gradient and a product for each "
+        f"iteration. JAX's are XLA's: {found['compiled']} in the text of the program, "
+        "where one in a loop counts once. **So with many devices raise "
         "`value_minibatch_size` with the batch**: the number of steps, not their size, "
         "is what costs.",
         "",

@@ -1,10 +1,8 @@
-"""All-reduces in JAX's program of an update, a process of its own.
+"""All-reduces in JAX's compiled program of an update, a process of its own.
 
-`python -m benchmarks.scale.trace SAMPLES MINIBATCH ITERATIONS CANDIDATES`, those of
-conjugate gradient and of the line search, prints JSON.
+`python -m benchmarks.scale.trace SAMPLES MINIBATCH` prints how many there are.
 """
 
-import json
 import os
 import sys
 
@@ -12,36 +10,33 @@ import numpy as np
 
 
 def main() -> None:
-    """Trace and lower the sharded update for two virtual devices."""
-    samples, minibatch, cg, candidates = map(int, sys.argv[1:])
+    """Compile the update of two virtual devices."""
+    samples, minibatch = map(int, sys.argv[1:])
     import jax
 
-    from benchmarks.scale.communication import counted_of_jax, in_lowered_text
+    from benchmarks.scale.communication import in_compiled_text
     from benchmarks.scale.worker import EPOCHS, batch_of, make
-    from trpo_jax.sharded_update import place, sharded_update
+    from trpo_jax.agent.update import update
+    from trpo_jax.devices.mesh import on_mesh, place
 
     agent = make("jax", minibatch)
     agent.shard(devices=jax.local_devices()[:2])
     batch = agent._check_batch(batch_of(agent, samples))
     shards = agent.sharding.divide(samples)
+    learned, batch, positions = place(
+        agent._mesh, agent.sharding, shards, agent.state, batch
+    )
     generator = np.random.default_rng(0)
     orders = np.stack([generator.permutation(samples) for _ in range(EPOCHS)])
-    own = agent.sharding.minibatches(shards, orders, minibatch)
-    static = (agent._functions, agent.config, agent._mesh)
-    given = place(agent._mesh, agent.state, batch, shards, own)
-    placed = (*given, agent.config.rates())
-    traced = jax.make_jaxpr(sharded_update, static_argnums=(0, 1, 2))(*static, *placed)
-    sums = counted_of_jax(traced.jaxpr, [cg, candidates])
-    lowered = sharded_update.lower(*static, *placed)
-    print(
-        json.dumps(
-            {
-                "counts": sums.counts,
-                "lowered": in_lowered_text(lowered.as_text() or ""),
-                "compiled": in_lowered_text(lowered.compile().as_text() or ""),
-            }
-        )
+    lowered = on_mesh(update, agent._mesh).lower(
+        agent._functions._replace(mesh=agent._mesh),
+        agent.config,
+        learned,
+        batch,
+        positions[orders],
+        agent.config.rates(),
     )
+    print(in_compiled_text(lowered.compile().as_text() or ""))
 
 
 if __name__ == "__main__":

@@ -96,8 +96,8 @@ TORCH = (
 )  # fmt: skip
 
 JAX = (
-    _jax("KL reversed", "policy_step/objective:mean_kl", "distributions.kl_old_to_new(old, new))",
-         "distributions.kl_old_to_new(new, old))"),
+    _jax("KL reversed", "policy_step/objective:mean_kl", "distributions.kl_old_to_new(old, new)",
+         "distributions.kl_old_to_new(new, old)"),
     _jax("layer transposed", "agent/state:load_network",
          "array = array.transpose(np.argsort(TO_CANONICAL[array.ndim])).copy()",
          "array = array.reshape(array.transpose("
@@ -153,7 +153,7 @@ JAX = (
          "samples.mean(errors**2)", "samples.mean(0.5 * errors**2)"),
     _jax("last minibatch dropped", "critic/fit:descend.epoch", "if rest:", "if rest and False:"),
     _jax("explained variance with ddof 1", "critic/fit:explained_variance",
-         "variance = reduction.variance(returns)", "variance = returns.var(ddof=1)"),
+         "of_returns = variance(returns, weights)", "of_returns = returns.var(ddof=1)"),
     _jax("KL accepted up to 1.5 times its bound", "policy_step/step:policy_step",
          "target_kl=target_kl,", "target_kl=1.5 * target_kl,"),
     _jax("residual's tolerance not passed on", "policy_step/step:natural_direction",
@@ -166,7 +166,7 @@ JAX = (
          "lambda after, before: jnp.where(sound, after, before), new, state_before",
          "lambda after, before: after, new, state_before"),
     _jax("sum in float32 order", "policy_step/objective:surrogate_improvement",
-         "return reduction.mean(gains)",
+         "return mean(gains, batch.weights)",
          "return jnp.mean(jnp.exp(log_ratio) * old_ratio * batch.advantages)"
          " - jnp.mean(old_ratio * batch.advantages)"),
 )  # fmt: skip

@@ -248,7 +248,7 @@ def _batches(host: Batch, compiled: Batch) -> Iteration:
             getattr(host, name).reshape(-1), getattr(compiled, name).reshape(-1)
         )
         for name in Batch._fields
-        if name != "action_mask"  # These environments have none.
+        if name not in ("action_mask", "weights")  # Both have none.
     }
 
 

@@ -1,7 +1,7 @@
 """What can't be combined is refused by name, in the agent, when sharded, compiled."""
 
-import dataclasses
 import importlib
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,7 +15,6 @@ from trpo.config.support import (
     CUSTOM,
     EXCLUSIONS,
     RECURRENT,
-    SHARDED,
     require_supported,
 )
 from trpo.runs.compiled import CompiledSession
@@ -60,11 +59,13 @@ def test_an_agent_refuses_before_anything_is_built(backend, kind, setting):
         agent(*sizes, **(options | {setting: OTHERS[setting]}))
 
 
-@pytest.mark.parametrize("setting", [rule.setting for rule in EXCLUSIONS[SHARDED]])
-def test_an_agent_that_is_to_be_sharded_refuses(setting):
-    config = dataclasses.replace(TRPOConfig(), **{setting: OTHERS[setting]})
-    with pytest.raises(ValueError, match=f"`{setting}`: expected .* divided over"):
-        require_supported(SHARDED, config)
+@pytest.mark.parametrize("backend", ["torch", "jax"])
+def test_an_agent_that_processes_are_to_share_refuses(backend):
+    agent = importlib.import_module(f"trpo_{backend}").TRPOAgent
+    sizes = (4, 2, -1.0, 1.0, "cpu", (8,), (8,))
+    two = SimpleNamespace(rank=0, size=2)
+    with pytest.raises(ValueError, match=r"`fisher_every`: expected 1 .* processes"):
+        agent(*sizes, fisher_every=5).shard(two)
 
 
 @pytest.mark.parametrize("setting", [rule.setting for rule in EXCLUSIONS[COMPILED]])

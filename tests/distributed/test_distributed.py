@@ -8,6 +8,7 @@ import sys
 import numpy as np
 import pytest
 
+from parity_tests.rings.rank_threads import run_ranks
 from tests.support.agents import BACKENDS
 from tests.support.rank_processes import UPDATES, config_of, one_process, start
 from tests.support.waiting import PATIENCE, until
@@ -24,31 +25,55 @@ from trpo.training.trainer import Trainer
 
 
 @pytest.mark.parametrize(("total", "size"), [(10, 4), (7, 100), (12, 3), (9, 0)])
-@pytest.mark.parametrize("devices", [1, 3])
-def test_minibatches_are_those_of_one_device(total, size, devices):
-    sharding = Sharding(devices=devices)
-    shards = sharding.divide(total, np.arange(total)[::-1])
+@pytest.mark.parametrize("ranks", [1, 3])
+def test_minibatches_are_those_of_one_process(total, size, ranks):
     orders = np.stack([np.random.default_rng(i).permutation(total) for i in range(2)])
-    own = sharding.minibatches(shards, orders, size)
+    parts = np.array_split(np.arange(total)[::-1], ranks)
+
+    def of_rank(rank):
+        sharding = Sharding(rank)
+        numbers = parts[rank.rank]
+        shards = sharding.divide(len(numbers), numbers)
+        return sharding.minibatches(shards, orders, size)
+
+    own = run_ranks(ranks, of_rank)
     members = min(size or total, total)
     for epoch, order in enumerate(orders):
         for step, expected in enumerate(
             np.split(order, range(members, total, members))
         ):
-            found = []
-            for rows, part in zip(shards.rows, own, strict=True):
+            chosen = []
+            for numbers, part in zip(parts, own, strict=True):
                 weights = part.weights[epoch, step, :, 0]
-                found += rows[part.indices[epoch, step][weights > 0]].tolist()
+                chosen += numbers[part.indices[epoch, step][weights > 0]].tolist()
                 assert set(weights) <= {0.0, 1.0 / len(expected)}
-            assert sorted(found) == sorted(expected)
+            assert sorted(chosen) == sorted(expected)
 
 
 def test_a_minibatch_takes_no_more_room_than_its_fullest_part():
-    sharding = Sharding(devices=4)
-    shards = sharding.divide(4096)
     order = np.random.default_rng(0).permutation(4096)[None]
-    (part, *_) = sharding.minibatches(shards, order, 256)
-    assert part.indices.shape[-1] in (96, 128)
+
+    def width(rank):
+        sharding = Sharding(rank)
+        part = sharding.minibatches(sharding.divide(1024), order, 256)
+        return part.indices.shape[-1]
+
+    (common,) = set(run_ranks(4, width))
+    assert common in (96, 128)
+
+
+def test_each_sample_has_its_row_among_those_of_all_processes():
+    # Uneven, and with the second one's samples first.
+    parts = [np.array([2, 4]), np.array([0, 1, 3])]
+
+    def positions(rank):
+        sharding = Sharding(rank)
+        numbers = parts[rank.rank]
+        return sharding.positions(sharding.divide(len(numbers), numbers), 4)
+
+    for found in run_ranks(2, positions):
+        # The first one's rows are 0 to 3, of which it has two; the second one's 4 to 7.
+        assert found.tolist() == [4, 5, 0, 6, 1]
 
 
 def test_shares_are_even_and_cover_all():

@@ -37,9 +37,7 @@ FLAT = {
         "chunks", "launchers", "rank_run", "rank_training", "rank_watch", "ranks",
         "rendezvous", "run_pool", "run_process", "sweep_worker",
     },
-    "trpo_jax": {
-        "sharded_update",
-    },
+    "trpo_jax": set(),
     "trpo_torch": {
         "products",
     },

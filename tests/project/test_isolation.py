@@ -21,6 +21,8 @@ def files_of(package: str) -> set[str]:
 # PyTorch's alone, whose derivatives are written by hand: there they are 1.4 to 2.3
 # times as fast as automatic ones.
 TORCH_ONLY = {"products.py", "networks/mlp.py", "policy_step/flat_policy.py"}
+# Its sums over processes are written by hand too: JAX's are XLA's.
+TORCH_ONLY |= {"devices/reduction.py"}
 TORCH_ONLY_NAMES = {
     "jacobian", "masked_tangent", "clamp_slope",  # distributions
     "Linearization", "linearize", "metric_product", "accumulated",  # fisher

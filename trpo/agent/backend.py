@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from trpo.agent.sharding import Minibatches, Shards
+from trpo.agent.sharding import Shards
 from trpo.data.batch import Batch, Rates
 from trpo.data.report import UpdateReport
 from trpo.ranks import Alone
@@ -57,16 +57,16 @@ class BackendHooks(abc.ABC):
         """
 
     @abc.abstractmethod
-    def _use_devices(self, ranks: Alone, devices: Sequence[Any]) -> int:
-        """Compute sharded updates there; returns how many each process has."""
+    def _use_devices(self, ranks: Alone, devices: Sequence[Any]) -> None:
+        """Compute sharded updates there."""
 
     @abc.abstractmethod
     def _update_sharded(
-        self, shards: Shards, batch: Batch, orders: list[Minibatches], rates: Rates
+        self, shards: Shards, batch: Batch, orders: np.ndarray, rates: Rates
     ) -> UpdateReport:
         """`_update` by all devices together, of which each has a shard of the samples.
 
-        `batch` is this process's part; `orders` are of each of its devices.
+        `batch` is this process's part; `orders` [epochs, total] are of all samples.
         """
 
     @abc.abstractmethod

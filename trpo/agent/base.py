@@ -343,9 +343,7 @@ class AgentBase(AgentState):
             epochs=self.config.value_epochs,
             size=size if shards is None else shards.total,
         )
-        if self.sharding is not None and shards is not None:
-            size = self.config.value_minibatch_size
-            orders = self.sharding.minibatches(shards, orders, size)
+        if shards is not None:
             update = partial(self._update_sharded, shards)
         with self.all_or_nothing() as before:
             report = update(native_batch, orders, rates)

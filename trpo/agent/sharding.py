@@ -5,7 +5,7 @@ critic's minibatches is the one that it would be there: its members are wherever
 are, every device works on those that it has, and their number differs.
 """
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -17,19 +17,17 @@ class Shards(NamedTuple):
 
     Attributes:
         total: samples in all.
-        rows: of each device of this process, [n] numbers of its samples among all.
-        longest: samples of the device that has most, in any process.
+        numbers: [n] of this process's samples among all.
         processes: that the samples are in.
     """
 
     total: int
-    rows: list[np.ndarray]
-    longest: int
+    numbers: np.ndarray
     processes: int
 
 
 class Minibatches(NamedTuple):
-    """One device's samples of each minibatch of the critic's fit; a tree of arrays.
+    """One process's samples of each minibatch of the critic's fit.
 
     Attributes:
         indices: [epochs, steps, k] of its own samples; where it has fewer than k of a
@@ -38,8 +36,8 @@ class Minibatches(NamedTuple):
             up.
     """
 
-    indices: Any
-    weights: Any
+    indices: np.ndarray
+    weights: np.ndarray
 
 
 class Sharding:
@@ -47,7 +45,6 @@ class Sharding:
 
     Args:
         ranks: This process and the others.
-        devices: Devices of each process.
         num_envs: Environments of all ranks, of which each acts in its own; None if the
             agent's actions are no part of a run.
     """
@@ -55,10 +52,8 @@ class Sharding:
     environments: tuple[int, slice] | None = None
     """How many there are, and which are this rank's."""
 
-    def __init__(
-        self, ranks: Alone = ALONE, devices: int = 1, num_envs: int | None = None
-    ) -> None:
-        self.ranks, self.devices = ranks, devices
+    def __init__(self, ranks: Alone = ALONE, num_envs: int | None = None) -> None:
+        self.ranks = ranks
         if num_envs is not None:
             share = share_of(num_envs, ranks.rank, ranks.size)
             self.environments = (num_envs, share)
@@ -80,15 +75,12 @@ class Sharding:
         sizes = [int(part["size"]) for part in parts]
         if rows is None:
             rows = sum(sizes[: self.ranks.rank]) + np.arange(size)
-        # As `np.array_split` does.
-        longest = max(-(-count // self.devices) for count in sizes)
-        devices = np.array_split(rows, self.devices)
-        return Shards(sum(sizes), devices, longest, len(sizes))
+        return Shards(sum(sizes), rows, len(sizes))
 
     def minibatches(
         self, shards: Shards, orders: np.ndarray, minibatch_size: int
-    ) -> list[Minibatches]:
-        """The minibatches of a process that has no memory, of each of its devices.
+    ) -> Minibatches:
+        """What this process has of each minibatch.
 
         Args:
             shards: Of this update.
@@ -97,14 +89,26 @@ class Sharding:
                 takes the rest. 0: all of them.
         """
         minibatch_size = min(minibatch_size or shards.total, shards.total)
-        members = [_own(rows, orders, minibatch_size) for rows in shards.rows]
-        fullest = max(int((part >= 0).sum(-1).max(initial=1)) for part in members)
-        fullest = int(self.ranks.largest(fullest))
-        # A few sizes only: each is compiled once.
+        members = _own(shards.numbers, orders, minibatch_size)
+        fullest = int(self.ranks.largest((members >= 0).sum(-1).max(initial=1)))
         step = max(1, minibatch_size // 8)
-        width = min(-(-fullest // step) * step, members[0].shape[-1])
-        counts = _counts(orders.shape[1], members[0].shape[1], minibatch_size)
-        return [_packed(part, width, counts) for part in members]
+        width = min(-(-fullest // step) * step, members.shape[-1])
+        counts = _counts(orders.shape[1], members.shape[1], minibatch_size)
+        return _packed(members, width, counts)
+
+    def positions(self, shards: Shards, length: int) -> np.ndarray:
+        """[total] row of each sample in one array of all processes' samples.
+
+        Args:
+            shards: Of this update.
+            length: Rows of each process, its own and those that fill up.
+        """
+        positions = np.empty(shards.total, np.int32)
+        parts = self.ranks.gather({"numbers": shards.numbers})
+        for rank, part in enumerate(parts):
+            numbers = part["numbers"]
+            positions[numbers] = rank * length + np.arange(len(numbers))
+        return positions
 
 
 def _own(rows: np.ndarray, orders: np.ndarray, minibatch_size: int) -> np.ndarray:

@@ -13,7 +13,7 @@ from trpo.agent.sharding import Sharding
 from trpo.common.random_streams import Purpose, RandomStream
 from trpo.common.validation import LARGEST_COUNT, shown
 from trpo.config.run import TRPOConfig
-from trpo.config.support import SHARDED, require_supported
+from trpo.config.support import DIVIDED_BY_JAX, DIVIDED_BY_TORCH, require_supported
 from trpo.data.normalization import MOMENTS, ObservationNormalizer
 from trpo.ranks import ALONE, Alone
 from trpo.spaces.action_heads import Head
@@ -233,8 +233,12 @@ class AgentState(BackendHooks):
             ValueError: the backend can't use these devices, a rank would have no
                 environment, or the configuration asks for what is not sharded yet.
         """
-        require_supported(SHARDED, self.config)
-        self.sharding = Sharding(ranks, self._use_devices(ranks, devices), num_envs)
+        by_torch = self.framework == "torch"
+        if by_torch or ranks.size > 1:
+            kind = DIVIDED_BY_TORCH if by_torch else DIVIDED_BY_JAX
+            require_supported(kind, self.config)
+        self._use_devices(ranks, devices)
+        self.sharding = Sharding(ranks, num_envs)
 
     def snapshot(self) -> Snapshot:
         """The state as it is now, to come back to if what follows fails.

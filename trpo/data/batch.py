@@ -38,6 +38,8 @@ class Batch(NamedTuple):
         action_mask: [N, options] 1 where an option could be taken, else 0, in the
             order of `trpo.spaces.action_heads.Head.options`; None where nothing was
             forbidden.
+        weights: [N, 1] of each sample in every mean, 0 where a row only fills the
+            batch up; None where all count alike. JAX's sharded updates have them.
     """
 
     obs: Any
@@ -46,6 +48,7 @@ class Batch(NamedTuple):
     returns: Any
     advantages: Any
     action_mask: Any = None
+    weights: Any = None
 
 
 def thinned(batch: Batch, every: int) -> Batch:
@@ -81,6 +84,7 @@ class ConstrainedBatch(NamedTuple):
     cost_returns: Any
     cost_excess: Any
     action_mask: Any = None
+    weights: Any = None
 
     @classmethod
     def of(cls, samples: Batch, costs: Costs) -> "ConstrainedBatch":
@@ -92,7 +96,7 @@ class ConstrainedBatch(NamedTuple):
     @property
     def samples(self) -> Batch:
         """All but the costs."""
-        return Batch(*self[:5], action_mask=self.action_mask)
+        return Batch(*self[:5], action_mask=self.action_mask, weights=self.weights)
 
     @property
     def costs(self) -> Costs:

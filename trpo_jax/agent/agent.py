@@ -1,6 +1,6 @@
 """`TRPOAgent` in JAX: the stateful shell round the pure parts."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -10,8 +10,8 @@ import optax
 from flax import nnx
 
 from trpo.agent.base import AgentBase
-from trpo.agent.sharding import Minibatches, Shards
-from trpo.data.batch import Batch, Rates
+from trpo.agent.sharding import Shards
+from trpo.data.batch import Batch, ConstrainedBatch, Rates
 from trpo.data.report import UpdateReport
 from trpo.ranks import Alone
 from trpo_jax.agent import state
@@ -30,6 +30,7 @@ from trpo_jax.devices.device import (
     to_array,
     to_floats,
 )
+from trpo_jax.devices.mesh import mesh_of, on_mesh, own_copy, place
 from trpo_jax.distributions import Distribution
 from trpo_jax.networks.feedforward import (
     Parameters,
@@ -40,7 +41,6 @@ from trpo_jax.networks.feedforward import (
 )
 from trpo_jax.networks.user_networks import CustomCritic, CustomPolicy, checked_network
 from trpo_jax.policy_step.objective import Surrogate, surrogate
-from trpo_jax.sharded_update import mesh_of, own_copy, place, sharded_update
 
 
 class TRPOAgent(AgentBase):
@@ -183,36 +183,55 @@ class TRPOAgent(AgentBase):
         """Over the actions at these observations."""
         return self._functions.policy(self.state.policy, obs)
 
-    def _update(self, batch: Batch, orders: np.ndarray, rates: Rates) -> UpdateReport:
-        self.state, report = update(
+    def _update(
+        self, batch: Batch | ConstrainedBatch, orders: np.ndarray, rates: Rates
+    ) -> Any:
+        learned, report = self._compiled_update()(
             self._functions,
             self.config,
-            self.state,
+            self._learned(),
             batch,
             self._put(orders),
             Rates(*(self.dtype.type(rate) for rate in rates)),
         )
-        return UpdateReport(*to_floats(report))
+        self._restore_learned(learned)
+        return self._report_of(report)
 
-    def _use_devices(self, ranks: Alone, devices: Sequence[Any]) -> int:
+    def _compiled_update(self) -> Callable[..., Any]:
+        """The pure function of an update, the same on one device and on many."""
+        return update
+
+    def _report_of(self, numbers: jax.Array) -> Any:
+        """The report of the numbers that `_compiled_update` returns."""
+        return UpdateReport(*to_floats(numbers))
+
+    def _use_devices(self, ranks: Alone, devices: Sequence[Any]) -> None:
         devices = distributed.devices_of(self.device, ranks, devices)
         self._mesh = mesh_of(devices, ranks.size)
-        return len(devices)
 
     def _update_sharded(
-        self, shards: Shards, batch: Batch, orders: list[Minibatches], rates: Rates
-    ) -> UpdateReport:
-        state, report = sharded_update(
-            self._functions,
+        self,
+        shards: Shards,
+        batch: Batch | ConstrainedBatch,
+        orders: np.ndarray,
+        rates: Rates,
+    ) -> Any:
+        assert self.sharding is not None
+        learned, batch, positions = place(
+            self._mesh, self.sharding, shards, self._learned(), batch
+        )
+        learned, report = on_mesh(self._compiled_update(), self._mesh)(
+            self._functions._replace(mesh=self._mesh),
             self.config,
-            self._mesh,
-            *place(self._mesh, self.state, batch, shards, orders),
+            learned,
+            batch,
+            positions[orders],
             Rates(*(self.dtype.type(rate) for rate in rates)),
         )
-        state, report = own_copy((state, report))
+        learned, report = own_copy((learned, report))
         # The mesh may begin at another device, or not have the agent's.
-        self.state = self._put(state)
-        return UpdateReport(*to_floats(report))
+        self._restore_learned(self._put(learned))
+        return self._report_of(report)
 
     def _learned(self) -> TRPOState:
         return self.state

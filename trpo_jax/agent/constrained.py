@@ -1,6 +1,7 @@
 """`ConstrainedTRPOAgent` in JAX: an agent that keeps a limit on costs."""
 
 import functools
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -66,18 +67,11 @@ class ConstrainedTRPOAgent(ConstrainedAgentBase, TRPOAgent):
             self._here(obs),
         )
 
-    def _update(  # pyright: ignore[reportIncompatibleMethodOverride]
-        self, batch: ConstrainedBatch, orders: np.ndarray, rates: Rates
-    ) -> ConstrainedReport:
-        (self.state, self.costs), reports = update(
-            self._functions,
-            self.config,
-            (self.state, self.costs),
-            batch,
-            self._put(orders),
-            Rates(*(self.dtype.type(rate) for rate in rates)),
-        )
-        policy, costs = np.split(np.asarray(reports), [len(UpdateReport._fields)])
+    def _compiled_update(self) -> Callable[..., Any]:
+        return update
+
+    def _report_of(self, numbers: jax.Array) -> ConstrainedReport:
+        policy, costs = np.split(np.asarray(numbers), [len(UpdateReport._fields)])
         return ConstrainedReport(
             UpdateReport(*policy.tolist()), CostReport(*costs.tolist())
         )

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 
 from trpo.agent.recurrent import RecurrentAgentBase
 from trpo.data.batch import Sequences
@@ -32,6 +33,7 @@ class RecurrentFunctions(NamedTuple):
     policy: Callable[..., tuple[Distribution, jax.Array]]
     critic: Callable[[Parameters, Sequences], tuple[jax.Array, jax.Array]]
     head: Head
+    mesh: Mesh | None = None
 
     def policy_at(
         self,

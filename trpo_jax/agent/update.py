@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import optax
 from jax.flatten_util import ravel_pytree
+from jax.sharding import Mesh
 from jaxtyping import Float
 
 from trpo.config.run import TRPOConfig
@@ -48,12 +49,14 @@ class Functions(NamedTuple):
         head: of the policy.
         features: (policy's parameters, observations) -> what the critic is given, if
             it shares the policy's encoder.
+        mesh: of the devices that the samples are on, where they are many.
     """
 
     policy: Callable[..., Distribution]
     critic: Callable[[Parameters, jax.Array], jax.Array]
     head: Head
     features: Callable[[Parameters, jax.Array], jax.Array] | None = None
+    mesh: Mesh | None = None
 
     def encoded(self, policy: Parameters, obs: jax.Array) -> jax.Array:
         """The critic's input: observations, or the policy's features of them."""
@@ -87,7 +90,8 @@ class Functions(NamedTuple):
     ) -> tuple[Parameters, Any, ValueFit]:
         """`critic.fit.fit_critic`, to what the critic is given under this policy."""
         batch = batch._replace(obs=self.encoded(policy, batch.obs))
-        return fit_critic(self.critic, *arguments, batch=batch, **options)
+        options |= {"batch": batch, "mesh": self.mesh}
+        return fit_critic(self.critic, *arguments, **options)
 
 
 def build_value_optimizer(

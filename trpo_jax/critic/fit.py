@@ -6,15 +6,15 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
+from jax.sharding import Mesh
 from jaxtyping import Float, Int
 
-from trpo.agent.sharding import Minibatches
 from trpo.config.run import TRPOConfig
 from trpo.data.batch import Batch
 from trpo_jax.critic.loss import Regression, Samples, loss_and_gradient
-from trpo_jax.devices import reduction
 from trpo_jax.devices.chunked import in_chunks
-from trpo_jax.devices.reduction import Shard
+from trpo_jax.devices.means import mean, variance
+from trpo_jax.devices.mesh import constrained_to
 from trpo_jax.networks.feedforward import Parameters
 
 
@@ -38,8 +38,9 @@ def fit_critic(
     optimizer: optax.GradientTransformation,
     optimizer_state: Any,
     batch: Batch,
-    orders: Int[jax.Array, "epochs n"] | Minibatches,
+    orders: Int[jax.Array, "epochs n"],
     config: TRPOConfig,
+    mesh: Mesh | None = None,
 ) -> tuple[Parameters, Any, ValueFit]:
     """Fit the critic to the batch's returns.
 
@@ -52,55 +53,68 @@ def fit_critic(
         orders: [epochs, N] order in which each epoch visits the samples.
         config: Says the samples of a gradient step; an epoch's last step takes the
             rest.
+        mesh: Of the devices that the samples are on, where they are many.
 
     Returns:
         New parameters, new optimiser state, and the fit's numbers.
     """
-    regression = sample_regression(critic, batch, orders, config)
+    regression = sample_regression(critic, batch, orders, config, mesh)
     parameters, optimizer_state, losses = descend(
         regression, parameters, optimizer, optimizer_state, config
     )
     rows = config.batch_chunk_size
     values = in_chunks(lambda obs: critic(parameters, obs), rows, batch.obs)
     errors = batch.returns - values
-    return parameters, optimizer_state, summary(losses, errors, batch.returns)
+    fit = summary(losses, errors, batch.returns, batch.weights)
+    return parameters, optimizer_state, fit
 
 
 def sample_regression(
     critic: Callable[[Parameters, jax.Array], jax.Array],
     batch: Batch,
-    orders: Int[jax.Array, "epochs n"] | Minibatches,
+    orders: Int[jax.Array, "epochs n"],
     config: TRPOConfig,
+    mesh: Mesh | None = None,
 ) -> Regression:
     """The regression problem that `fit_critic` solves."""
+    whole = Samples(batch.obs, batch.returns, batch.weights)
+    # A minibatch's members may be anywhere. With all samples on each device it takes
+    # its share of them from itself, and only gradients are summed.
+    everywhere = constrained_to(mesh, whole, divided=False)
 
     def select(chosen: jax.Array) -> Samples:
         # The whole batch needs no gathering: its order can't matter.
-        everything = chosen.shape[0] == batch.obs.shape[0]
-        if everything and reduction.current() is None:
-            return Samples(batch.obs, batch.returns)
-        return Samples(_rows(batch.obs, chosen), _rows(batch.returns, chosen))
+        if chosen.shape[0] == batch.obs.shape[0]:
+            return whole
+        some = jax.tree.map(lambda array: _rows(array, chosen), everywhere)
+        return constrained_to(mesh, some, divided=True)
 
     size = config.value_minibatch_size or len(batch.obs)
     return Regression(critic, select, size, orders)
 
 
 def summary(
-    losses: jax.Array, errors: Float[jax.Array, "n 1"], returns: Float[jax.Array, "n 1"]
+    losses: jax.Array,
+    errors: Float[jax.Array, "n 1"],
+    returns: Float[jax.Array, "n 1"],
+    weights: Float[jax.Array, "n 1"] | None,
 ) -> ValueFit:
     """A fit's numbers, from the loss of each step and the errors after the last."""
     return ValueFit(
         loss=losses.mean(),
-        mae=reduction.mean(jnp.abs(errors)),
-        explained_variance=explained_variance(errors, returns),
+        mae=mean(jnp.abs(errors), weights),
+        explained_variance=explained_variance(errors, returns, weights),
     )
 
 
-def explained_variance(errors: jax.Array, returns: jax.Array) -> jax.Array:
+def explained_variance(
+    errors: jax.Array, returns: jax.Array, weights: jax.Array | None = None
+) -> jax.Array:
     """1 - var(errors) / var(returns), population variances; 0 for constant returns."""
-    variance = reduction.variance(returns)
-    safe = jnp.where(variance > 0, variance, 1.0)
-    return jnp.where(variance > 0, 1.0 - reduction.variance(errors) / safe, 0.0)
+    of_returns = variance(returns, weights)
+    safe = jnp.where(of_returns > 0, of_returns, 1.0)
+    share = variance(errors, weights) / safe
+    return jnp.where(of_returns > 0, 1.0 - share, 0.0)
 
 
 def _rows(array: jax.Array, indices: jax.Array) -> jax.Array:
@@ -131,17 +145,12 @@ def descend(
     def step(carry: tuple, chosen: jax.Array) -> tuple[tuple, jax.Array]:
         candidate, state = carry
         loss = loss_and_gradient(regression, regression.select(chosen))
-        before, gradient = reduction.together(lambda: loss(candidate))
+        before, gradient = loss(candidate)
         gradient = clip_by_norm(gradient, config.max_grad_norm)
         updates, state = optimizer.update(gradient, state, candidate)
         return (optax.apply_updates(candidate, updates), state), before
 
     start = (parameters, optimizer_state)
-    if isinstance(regression.orders, Minibatches):
-        (parameters, optimizer_state), losses = _steps_of_own(
-            step, start, regression.orders
-        )
-        return parameters, optimizer_state, losses
     orders = regression.orders
     size = orders.shape[1]
     minibatch_size = min(regression.minibatch_size, size)
@@ -157,21 +166,6 @@ def descend(
 
     (parameters, optimizer_state), losses = jax.lax.scan(epoch, start, orders)
     return parameters, optimizer_state, losses
-
-
-def _steps_of_own(
-    step: Callable[[tuple, jax.Array], tuple], start: tuple, own: Minibatches
-) -> tuple[tuple, jax.Array]:
-    """The steps of all epochs, with what this device has of each minibatch."""
-
-    def of_minibatch(carry: tuple, part: Minibatches) -> tuple[tuple, jax.Array]:
-        with reduction.sharded(Shard(part.weights)):
-            return step(carry, part.indices)
-
-    def epoch(carry: tuple, parts: Minibatches) -> tuple[tuple, jax.Array]:
-        return jax.lax.scan(of_minibatch, carry, parts)
-
-    return jax.lax.scan(epoch, start, own)
 
 
 def clip_by_norm(gradient: Parameters, max_norm: float | jax.Array) -> Parameters:

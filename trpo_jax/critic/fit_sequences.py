@@ -48,7 +48,8 @@ def fit_recurrent_critic(
     returns = batch.returns.reshape(-1, 1)
     if sequences.rows is not None:
         errors, returns = errors[sequences.rows], returns[sequences.rows]
-    return parameters, optimizer_state, summary(losses, errors, returns)
+    fit = summary(losses, errors, returns, batch.weights)
+    return parameters, optimizer_state, fit
 
 
 def sequence_regression(

@@ -7,8 +7,6 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Float, Int
 
-from trpo.agent.sharding import Minibatches
-from trpo_jax.devices import reduction
 from trpo_jax.networks.feedforward import Parameters
 
 
@@ -33,7 +31,7 @@ class Samples(NamedTuple):
     def mean(self, terms: jax.Array) -> Float[jax.Array, ""]:
         """Mean over the samples of terms that are 0 elsewhere; 0 if there are none."""
         if self.valid is None:
-            return reduction.mean(terms)
+            return terms.mean()
         return terms.sum() / jnp.maximum(self.valid.sum(), 1.0)
 
 
@@ -44,14 +42,13 @@ class Regression(NamedTuple):
         values: (Parameters, inputs) -> values, shaped like the returns.
         select: [m] numbers of a minibatch's members -> their samples.
         minibatch_size: members per gradient step.
-        orders: [epochs, N] order in which each epoch visits the members; or what this
-            device has of the minibatches, where others have the rest.
+        orders: [epochs, N] order in which each epoch visits the members.
     """
 
     values: Callable[[Parameters, Any], jax.Array]
     select: Callable[[jax.Array], Samples]
     minibatch_size: int
-    orders: Int[jax.Array, "epochs n"] | Minibatches
+    orders: Int[jax.Array, "epochs n"]
 
 
 def loss_and_gradient(

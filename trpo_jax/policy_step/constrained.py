@@ -22,6 +22,7 @@ from trpo_jax.policy_step.step import (
     Direction,
     LocalModel,
     PolicyStep,
+    fisher_weights,
     local_model,
     natural_direction,
     scale_to_radius,
@@ -126,8 +127,9 @@ def constrained_step(
     old, before, gradient = surrogate_and_gradient(policy, theta, batch, objective)
     of_costs = batch._replace(advantages=costs.advantages)
     _, _, cost_gradient = surrogate_and_gradient(policy, theta, of_costs)
+    weights = fisher_weights(batch, config)
     product = FISHER_PRODUCTS[config.fisher_product](
-        fisher_policy or policy, theta, config.cg_damping
+        fisher_policy or policy, theta, config.cg_damping, weights
     )
     reward = natural_direction(product, gradient, config)
     cost = natural_direction(product, cost_gradient, config)
@@ -139,6 +141,7 @@ def constrained_step(
         policy=policy,
         theta=theta,
         old=old,
+        weights=batch.weights,
         merit=lambda new: at.merit(new, plan.by_cost),
         config=config,
         target_kl=target_kl,

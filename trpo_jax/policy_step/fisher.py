@@ -10,7 +10,7 @@ import jax
 from jaxtyping import Float
 
 from trpo_jax import distributions
-from trpo_jax.devices import reduction
+from trpo_jax.devices.means import weighted
 from trpo_jax.distributions import Distribution
 from trpo_jax.policy_step.objective import mean_kl
 
@@ -23,6 +23,7 @@ def gauss_newton_product(
     policy: PolicyFunction,
     theta: Float[jax.Array, " p"],
     damping: float | jax.Array,
+    weights: Float[jax.Array, "n 1"] | None = None,
 ) -> Product:
     """v -> (J' M J + damping) v, with J the Jacobian of the policy's outputs.
 
@@ -33,14 +34,15 @@ def gauss_newton_product(
         policy: Flat parameters -> distribution at each sample.
         theta: Flat parameters.
         damping: Multiple of the identity that is added.
+        weights: Of each sample; None where all count alike.
     """
     distribution, jvp = jax.linearize(policy, theta)
     vjp = jax.linear_transpose(jvp, theta)
 
     def product(v: jax.Array) -> jax.Array:
         metric_times_jvp = distributions.fisher_metric(distribution, jvp(v))
-        (f_v,) = vjp(reduction.weighted(metric_times_jvp))
-        return reduction.total(f_v) + damping * v
+        (f_v,) = vjp(weighted(metric_times_jvp, weights))
+        return f_v + damping * v
 
     return product
 
@@ -49,6 +51,7 @@ def kl_hessian_product(
     policy: PolicyFunction,
     theta: Float[jax.Array, " p"],
     damping: float | jax.Array,
+    weights: Float[jax.Array, "n 1"] | None = None,
 ) -> Product:
     """v -> (H + damping) v, with H the Hessian of mean KL(old || new) at the old.
 
@@ -58,13 +61,14 @@ def kl_hessian_product(
         policy: Flat parameters -> distribution at each sample.
         theta: Flat parameters.
         damping: Multiple of the identity that is added.
+        weights: Of each sample; None where all count alike.
     """
     old = jax.lax.stop_gradient(policy(theta))
-    kl_gradient = jax.grad(lambda candidate: mean_kl(old, policy(candidate)))
+    kl_gradient = jax.grad(lambda candidate: mean_kl(old, policy(candidate), weights))
     _, hessian = jax.linearize(kl_gradient, theta)
 
     def product(v: jax.Array) -> jax.Array:
-        return reduction.total(hessian(v)) + damping * v
+        return hessian(v) + damping * v
 
     return product
 

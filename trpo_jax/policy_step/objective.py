@@ -10,7 +10,7 @@ from jaxtyping import Float
 from trpo.config.run import TRPOConfig
 from trpo.data.batch import Batch
 from trpo_jax import distributions
-from trpo_jax.devices import reduction
+from trpo_jax.devices.means import mean
 from trpo_jax.distributions import Distribution
 
 
@@ -32,7 +32,8 @@ def surrogate(distribution: Distribution, batch: Batch) -> Surrogate:
     """L = mean(exp(log_prob - old_log_prob) * advantage)."""
     log_ratio = distributions.log_prob(distribution, batch.actions) - batch.log_probs
     ratio = jnp.exp(log_ratio)
-    return Surrogate(reduction.mean(ratio * batch.advantages), ratio, log_ratio)
+    value = mean(ratio * batch.advantages, batch.weights)
+    return Surrogate(value, ratio, log_ratio)
 
 
 def surrogate_improvement(
@@ -48,12 +49,16 @@ def surrogate_improvement(
     """
     log_ratio = distributions.log_ratio(old, new, batch.actions)
     gains = old_ratio * jnp.expm1(log_ratio) * batch.advantages
-    return reduction.mean(gains)
+    return mean(gains, batch.weights)
 
 
-def mean_kl(old: Distribution, new: Distribution) -> Float[jax.Array, ""]:
+def mean_kl(
+    old: Distribution,
+    new: Distribution,
+    weights: Float[jax.Array, "n 1"] | None = None,
+) -> Float[jax.Array, ""]:
     """Mean over samples of KL(old || new), nats."""
-    return reduction.mean(distributions.kl_old_to_new(old, new))
+    return mean(distributions.kl_old_to_new(old, new), weights)
 
 
 class Objective(NamedTuple):
@@ -76,7 +81,8 @@ def with_entropy(coefficient: float) -> Objective:
 
     def value(distribution: Distribution, batch: Batch) -> Surrogate:
         found = surrogate(distribution, batch)
-        bonus = coefficient * reduction.mean(distributions.entropy(distribution))
+        entropy = distributions.entropy(distribution)
+        bonus = coefficient * mean(entropy, batch.weights)
         return found._replace(value=found.value + bonus)
 
     def improvement(
@@ -85,7 +91,7 @@ def with_entropy(coefficient: float) -> Objective:
         gain = surrogate_improvement(old, new, batch, old_ratio)
         # Row by row: the difference of two means would lose digits.
         change = distributions.entropy(new) - distributions.entropy(old)
-        return gain + coefficient * reduction.mean(change)
+        return gain + coefficient * mean(change, batch.weights)
 
     return Objective(value, improvement)
 

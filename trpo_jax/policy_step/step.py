@@ -11,7 +11,7 @@ from trpo.config.run import TRPOConfig
 from trpo.data.batch import Batch
 from trpo.data.report import StepStatus
 from trpo_jax import distributions
-from trpo_jax.devices import reduction
+from trpo_jax.devices.means import mean, variance
 from trpo_jax.distributions import Distribution
 from trpo_jax.policy_step.fisher import FISHER_PRODUCTS, PolicyFunction, Product
 from trpo_jax.policy_step.objective import (
@@ -119,8 +119,9 @@ def policy_step(
     target_kl = config.target_kl if target_kl is None else target_kl
     objective = objective_of(config)
     old, before, gradient = surrogate_and_gradient(policy, theta, batch, objective)
+    weights = fisher_weights(batch, config)
     product = FISHER_PRODUCTS[config.fisher_product](
-        fisher_policy or policy, theta, config.cg_damping
+        fisher_policy or policy, theta, config.cg_damping, weights
     )
     direction = natural_direction(product, gradient, config)
     trouble = trouble_of(direction)
@@ -131,12 +132,18 @@ def policy_step(
         policy=policy,
         theta=theta,
         old=old,
+        weights=batch.weights,
         merit=lambda new: objective.improvement(old, new, batch, before.ratio),
         config=config,
         target_kl=target_kl,
     )
     model = local_model(full_step, direction, target_kl, config.cg_damping)
     return summary(new, batch, before, direction.cg, model, search, status)
+
+
+def fisher_weights(batch: Batch, config: TRPOConfig) -> jax.Array | None:
+    """Weights of the samples that Fisher products are means over."""
+    return None if batch.weights is None else batch.weights[:: config.fisher_every]
 
 
 def surrogate_and_gradient(
@@ -153,7 +160,7 @@ def surrogate_and_gradient(
         return before.value, (distribution, before)
 
     gradient, (old, before) = jax.grad(value_and_rest, has_aux=True)(theta)
-    return old, before, reduction.total(gradient)
+    return old, before, gradient
 
 
 def natural_direction(
@@ -187,6 +194,7 @@ def search_along(
     policy: PolicyFunction,
     theta: Float[jax.Array, " p"],
     old: Distribution,
+    weights: Float[jax.Array, "n 1"] | None,
     merit: Callable[[Distribution], jax.Array],
     config: TRPOConfig,
     target_kl: float | jax.Array,
@@ -199,6 +207,7 @@ def search_along(
         policy: Flat parameters -> distribution at each sample.
         theta: Old parameters.
         old: Distribution there.
+        weights: Of each sample; None where all count alike.
         merit: Distribution -> number [], above 0 where it is better than the old.
         config: Hyperparameters.
         target_kl: Trust-region radius, nats.
@@ -209,7 +218,7 @@ def search_along(
 
     def evaluate(candidate: jax.Array) -> tuple[jax.Array, jax.Array]:
         new = policy(candidate)
-        return reduction.together(lambda: (merit(new), mean_kl(old, new)))
+        return merit(new), mean_kl(old, new, weights)
 
     sound = trouble == StepStatus.ACCEPTED
     search = LINE_SEARCHES[config.line_search](
@@ -272,7 +281,7 @@ def summary(
     status: jax.Array,
 ) -> PolicyStep:
     """The outcome: `new` is the policy at the search's `theta`."""
-    after = surrogate(new, batch)
+    after, weights = surrogate(new, batch), batch.weights
     predicted = search.frac * model.improvement
     return PolicyStep(
         theta=search.theta,
@@ -282,14 +291,14 @@ def summary(
         surrogate_after=before.value + search.improvement,
         improvement=search.improvement,
         kl=search.kl,
-        entropy=reduction.mean(distributions.entropy(new)),
+        entropy=mean(distributions.entropy(new), weights),
         step_norm=model.norm,
         expected_improve=model.improvement,
         line_search_frac=search.frac,
         line_search_accepted=search.accepted,
-        ratio_mean=reduction.mean(after.ratio),
-        ratio_std=jnp.sqrt(reduction.variance(after.ratio)),
-        old_approx_kl=-reduction.mean(after.log_ratio),
+        ratio_mean=mean(after.ratio, weights),
+        ratio_std=jnp.sqrt(variance(after.ratio, weights)),
+        old_approx_kl=-mean(after.log_ratio, weights),
         cg_iterations=cg.num_steps,
         cg_residual=jnp.sqrt(cg.residual_sq),
         status=status,

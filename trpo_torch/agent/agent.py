@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from trpo.agent.base import AgentBase
-from trpo.agent.sharding import Minibatches, Shards
+from trpo.agent.sharding import Shards
 from trpo.data.batch import Batch, Rates, thinned
 from trpo.data.report import StepStatus, UpdateReport
 from trpo.ranks import Alone
@@ -187,15 +187,18 @@ class TRPOAgent(AgentBase):
             step = discard_unless(False, step)
         return report_of(UpdateReport, step, fit)
 
-    def _use_devices(self, ranks: Alone, devices: Sequence[Any]) -> int:
-        return len(distributed.devices_of(self.device, ranks, devices))
+    def _use_devices(self, ranks: Alone, devices: Sequence[Any]) -> None:
+        distributed.devices_of(self.device, ranks, devices)
 
     def _update_sharded(
-        self, shards: Shards, batch: Batch, orders: list[Minibatches], rates: Rates
+        self, shards: Shards, batch: Batch, orders: np.ndarray, rates: Rates
     ) -> UpdateReport:
+        assert self.sharding is not None
+        size = self.config.value_minibatch_size
+        minibatches = self.sharding.minibatches(shards, orders, size)
         one = torch.full_like(batch.returns, 1.0 / shards.total)
         with reduction.sharded(reduction.Shard(one, shards.processes > 1)):
-            return self._update(batch, orders[0], rates)
+            return self._update(batch, minibatches, rates)
 
     def _policy_function(self, batch: Batch) -> PolicyFunction:
         rows = self.config.batch_chunk_size

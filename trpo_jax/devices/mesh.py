@@ -1,0 +1,168 @@
+"""A batch on many devices: one array, of which each device has some rows.
+
+The update is the same jitted function as on one device; XLA divides it, and adds up
+what each device has of a sum (Xu et al. 2021, "GSPMD"). PyTorch sums by itself, in
+`devices/reduction.py`, and has no such file.
+"""
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from trpo.agent.sharding import Sharding, Shards
+from trpo.data.batch import Sequences
+from trpo.data.hidden_state import Memory
+
+
+AXIS = "data"
+"""The mesh's only axis, along which the samples lie."""
+
+
+def mesh_of(devices: Sequence[Any], processes: int) -> Mesh:
+    """A line of devices, those of the first process first.
+
+    Args:
+        devices: Of this process.
+        processes: Of the run; each of them has as many devices, and uses all.
+
+    Raises:
+        ValueError: a process has another number of devices.
+    """
+    if processes > 1:
+        everywhere = jax.devices(devices[0].platform)
+        counts = {
+            sum(device.process_index == process for device in everywhere)
+            for process in range(processes)
+        }
+        if counts != {len(devices)}:
+            raise ValueError(
+                f"`devices`: expected all processes to use {len(devices)} each, all "
+                f"that they have, got {sorted(counts)}."
+            )
+        devices = sorted(everywhere, key=lambda one: (one.process_index, one.id))
+    return Mesh(np.array(devices), (AXIS,))
+
+
+def place(
+    mesh: Mesh, sharding: Sharding, shards: Shards, learned: Any, batch: Any
+) -> tuple[Any, Any, np.ndarray]:
+    """Arguments of an update, on the devices of the mesh.
+
+    Each process's rows are filled up to as many as the largest process has, and as its
+    devices can share evenly, by rows of weight 0.
+
+    Args:
+        mesh: Of all devices.
+        sharding: Of the agent.
+        shards: Which samples this process has; of a recurrent agent, environments.
+        learned: Weights and optimisers, the same in each process.
+        batch: This process's part.
+
+    Returns:
+        `learned` on each device; the batch along the mesh; and [total] the row in it of
+        each of the samples or environments.
+    """
+    ranks, devices = sharding.ranks, mesh.local_mesh.size
+
+    def filled(count: int) -> int:
+        return -(-int(ranks.largest(count)) // devices) * devices
+
+    samples = len(batch.actions)
+    rows = things = filled(samples)
+    weights = np.ones((samples, 1), batch.actions.dtype)
+    fields = {}
+    for name, field in batch._asdict().items():
+        if field is not None and not isinstance(field, Sequences) and field.ndim < 3:
+            fields[name] = _along(mesh, field, rows) if field.ndim else np.array(field)
+    fields["weights"] = _along(mesh, weights, rows, zeros=True)
+    if isinstance(batch.obs, Sequences):
+        things = filled(len(shards.numbers))
+        every_t = functools.partial(_along, mesh, rows=things, axis=1)
+        fields["returns"] = every_t(batch.returns)
+        numbers = _numbers(batch.obs, things, sharding)
+        fields["obs"] = Sequences(
+            every_t(batch.obs.obs),
+            every_t(batch.obs.starts),
+            every_t(batch.obs.valid, zeros=True),
+            _along(mesh, numbers, rows),
+            Memory(*(_along(mesh, states, things) for states in batch.obs.memory)),
+        )
+    replicated = functools.partial(_replicated, mesh)
+    positions = sharding.positions(shards, things)
+    return jax.tree.map(replicated, learned), batch._replace(**fields), positions
+
+
+def _along(
+    mesh: Mesh, array: Any, rows: int, axis: int = 0, zeros: bool = False
+) -> jax.Array:
+    """This process's part of an array along the mesh.
+
+    Args:
+        mesh: Of all devices.
+        array: Of its samples.
+        rows: That it is filled up to: by its first row, which is as finite as the
+            others; by ones where it has none.
+        axis: Of the samples.
+        zeros: Fill up with zeros instead.
+    """
+    values = np.asarray(array)
+    missing = rows - values.shape[axis]
+    first = values.take([0], axis) if values.shape[axis] else _one_row(values, axis)
+    filler = np.zeros_like(first) if zeros else first
+    values = np.concatenate([values, filler.repeat(missing, axis)], axis)
+    spec = PartitionSpec(*(None,) * axis, AXIS)
+    return jax.make_array_from_process_local_data(NamedSharding(mesh, spec), values)
+
+
+def _one_row(values: np.ndarray, axis: int) -> np.ndarray:
+    shape = [1 if i == axis else size for i, size in enumerate(values.shape)]
+    return np.ones(shape, values.dtype)
+
+
+def _numbers(sequences: Sequences, width: int, sharding: Sharding) -> np.ndarray:
+    """`Sequences.rows` of this process's samples, among the filled-up environments."""
+    steps, envs, _ = sequences.obs.shape
+    rows = sequences.rows
+    rows = np.arange(steps * envs) if rows is None else np.asarray(rows)
+    step, environment = np.divmod(rows, envs)
+    ranks = sharding.ranks
+    number = (step * ranks.size + ranks.rank) * width + environment
+    return number.astype(np.int32)
+
+
+def _replicated(mesh: Mesh, array: jax.Array) -> jax.Array:
+    """An array that each device has whole."""
+    placed = [jax.device_put(array, one) for one in mesh.local_mesh.devices.flat]
+    sharding = NamedSharding(mesh, PartitionSpec())
+    return jax.make_array_from_single_device_arrays(array.shape, sharding, placed)
+
+
+@functools.lru_cache(maxsize=64)
+def on_mesh(update: Callable[..., Any], mesh: Mesh) -> Callable[..., Any]:
+    """A jitted update whose results each device has whole."""
+    whole = NamedSharding(mesh, PartitionSpec())
+    return jax.jit(update, static_argnums=(0, 1), out_shardings=whole)
+
+
+def own_copy(tree: Any) -> Any:
+    """A tree of arrays that all devices have, on the first of this process."""
+    return jax.tree.map(lambda array: array.addressable_data(0), tree)
+
+
+def constrained_to(mesh: Mesh | None, tree: Any, *, divided: bool) -> Any:
+    """Arrays [n, …] whole on each device, or divided over them where they are even.
+
+    What XLA would choose by itself is as right, but may be slower.
+    """
+
+    def of(array: jax.Array) -> jax.Array:
+        assert mesh is not None
+        even = len(array) % mesh.size == 0
+        spec = PartitionSpec(AXIS) if divided and even else PartitionSpec()
+        return jax.lax.with_sharding_constraint(array, NamedSharding(mesh, spec))
+
+    return tree if mesh is None else jax.tree.map(of, tree)
