@@ -89,6 +89,17 @@ def test_options_of_the_policy_step_are_trpos_too(backend):
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
+def test_a_snapshot_s_state_has_the_cost_critic(backend):
+    agent = make(backend)
+    before, snapshot = agent.get_state(), agent.snapshot()
+    agent.update(with_costs(make_batch(agent, SIZE), 0.5))
+    state = agent.state_at(snapshot)
+    assert set(state) == set(before)
+    for name, array in before.items():
+        np.testing.assert_array_equal(state[name], array)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize(
     ("excess", "kind"),
     [(-0.5, StepKind.FREE), (0.005, StepKind.BOUND), (0.5, StepKind.RECOVERY)],

@@ -50,6 +50,11 @@ class Batch(NamedTuple):
     action_mask: Any = None
     weights: Any = None
 
+    @property
+    def samples(self) -> "Batch":
+        """All of it, as `ConstrainedBatch.samples`."""
+        return self
+
 
 def thinned(batch: Batch, every: int) -> Batch:
     """Every k-th sample of a batch, the first one included."""

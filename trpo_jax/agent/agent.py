@@ -240,7 +240,7 @@ class TRPOAgent(AgentBase):
         self.state = learned
 
     def _get_learned_state(self) -> dict[str, np.ndarray]:
-        return TRPOAgent._arrays_of(self, self.state)
+        return self._arrays_of(self._learned())
 
     def _arrays_of(self, learned: TRPOState) -> dict[str, np.ndarray]:
         return {

@@ -13,7 +13,6 @@ from trpo.agent.constrained import ConstrainedAgentBase, with_prefix, without_pr
 from trpo.config.run import TRPOConfig
 from trpo.data.batch import Batch, ConstrainedBatch, Rates
 from trpo.data.report import (
-    DISCARDED_COST_FIELDS,
     ConstrainedReport,
     CostReport,
     StepStatus,
@@ -82,11 +81,12 @@ class ConstrainedTRPOAgent(ConstrainedAgentBase, TRPOAgent):
     def _restore_learned(self, learned: tuple[TRPOState, CostState]) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
         self.state, self.costs = learned
 
-    def _get_learned_state(self) -> dict[str, np.ndarray]:
+    def _arrays_of(self, learned: tuple[TRPOState, CostState]) -> dict[str, np.ndarray]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        before, costs = learned
         return {
-            **super()._get_learned_state(),
-            **with_prefix(state.network_arrays(self.costs.critic, "value.")),
-            **with_prefix(state.optimizer_arrays(self.costs.optimizer)),
+            **super()._arrays_of(before),
+            **with_prefix(state.network_arrays(costs.critic, "value.")),
+            **with_prefix(state.optimizer_arrays(costs.optimizer)),
         }
 
     def _set_learned_state(self, arrays: dict[str, np.ndarray]) -> None:
@@ -119,16 +119,15 @@ def update(
     samples = batch.samples
     with matmul_precision(config.matmul_precision):
         theta, unravel = ravel_pytree(before.policy)
-        outcome = constrained_step(
+        step = constrained_step(
             functions.policy_at(unravel, samples.obs, samples.action_mask),
             theta,
-            samples,
-            batch.costs,
+            batch,
             config,
             rates.target_kl,
             fisher_policy(functions, config.fisher_every, unravel, samples),
         )
-        policy = unravel(outcome.step.theta)
+        policy = unravel(step.theta)
         optimizer = build_value_optimizer(config, rates.value_lr)
 
         def fit_to(samples: Batch, critic: Parameters, optimizer_state: Any) -> tuple:
@@ -154,15 +153,11 @@ def update(
     )
     leaves = jax.tree.leaves((after, fit.loss, cost_fit.loss))
     finite = jnp.stack([jnp.isfinite(leaf).all() for leaf in leaves]).all()
-    sound = finite & (outcome.step.status != StepStatus.NON_FINITE)
+    sound = finite & (step.status != StepStatus.NON_FINITE)
     committed = jax.tree.map(
         lambda new, old: jnp.where(sound, new, old), after, before_update
     )
-    undone = {
-        name: jnp.where(sound, getattr(outcome, name), 0)
-        for name in DISCARDED_COST_FIELDS
-    }
-    kept = discard_unless(sound, outcome.step)
-    report = report_of(UpdateReport, kept, fit, theta.dtype)
-    costs = report_of(CostReport, outcome._replace(**undone), cost_fit, theta.dtype)
+    step = discard_unless(sound, step)
+    report = report_of(UpdateReport, step, fit, theta.dtype)
+    costs = report_of(CostReport, step.costs, cost_fit, theta.dtype)
     return committed, jnp.append(report, costs)

@@ -4,7 +4,7 @@ PyTorch runs its update as it is written, so that backend has no such file.
 """
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -16,7 +16,13 @@ from jaxtyping import Float
 
 from trpo.config.run import TRPOConfig
 from trpo.data.batch import Batch, Rates, thinned
-from trpo.data.report import DISCARDED_FIELDS, StepStatus, UpdateReport, report_fields
+from trpo.data.report import (
+    DISCARDED_COST_FIELDS,
+    DISCARDED_FIELDS,
+    StepStatus,
+    UpdateReport,
+    report_fields,
+)
 from trpo.spaces.action_heads import Head
 from trpo_jax import distributions
 from trpo_jax.critic.fit import ValueFit, fit_critic
@@ -224,13 +230,17 @@ def value(
 
 def discard_unless(sound: jax.Array, step: PolicyStep) -> PolicyStep:
     """A step's numbers as they are reported: zeros unless it was `sound`, and kept."""
-    undone = {
-        name: jnp.where(sound, getattr(step, name), 0) for name in DISCARDED_FIELDS
-    }
+
+    def unless_undone(numbers: Any, names: Sequence[str]) -> dict[str, jax.Array]:
+        return {name: jnp.where(sound, getattr(numbers, name), 0) for name in names}
+
+    if step.costs is not None:
+        undone = unless_undone(step.costs, DISCARDED_COST_FIELDS)
+        step = step._replace(costs=step.costs._replace(**undone))
     return step._replace(
         status=jnp.where(sound, step.status, StepStatus.NON_FINITE),
         surrogate_after=jnp.where(sound, step.surrogate_after, step.surrogate_before),
-        **undone,
+        **unless_undone(step, DISCARDED_FIELDS),
     )
 
 

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Float
 
 from trpo.config.run import TRPOConfig
-from trpo.data.batch import Batch, Costs
+from trpo.data.batch import Batch, ConstrainedBatch
 from trpo.data.report import StepKind, StepStatus
 from trpo_jax.distributions import Distribution
 from trpo_jax.policy_step.constrained_dual import DualSolution, solve_dual
@@ -19,6 +19,7 @@ from trpo_jax.policy_step.objective import (
 )
 from trpo_jax.policy_step.step import (
     ZERO_GRADIENT_NORM,
+    CostStep,
     Direction,
     LocalModel,
     PolicyStep,
@@ -32,24 +33,6 @@ from trpo_jax.policy_step.step import (
     trouble_of,
 )
 from trpo_jax.solvers.conjugate_gradient import inner
-
-
-class ConstrainedStep(NamedTuple):
-    """Outcome of a constrained step; scalars are `CostReport`'s.
-
-    Attributes:
-        step: the policy's, as TRPO's.
-        cost_solution: [p] solution of (F + damping) v = b / |b|; 0 for no gradient b.
-    """
-
-    step: PolicyStep
-    cost_solution: Float[jax.Array, " p"]
-    step_kind: jax.Array
-    change: jax.Array
-    predicted_change: jax.Array
-    kl_multiplier: jax.Array
-    cost_multiplier: jax.Array
-    cg_iterations: jax.Array
 
 
 class Plan(NamedTuple):
@@ -105,12 +88,11 @@ class Comparison(NamedTuple):
 def constrained_step(
     policy: PolicyFunction,
     theta: Float[jax.Array, " p"],
-    batch: Batch,
-    costs: Costs,
+    batch: ConstrainedBatch,
     config: TRPOConfig,
     target_kl: float | jax.Array | None = None,
     fisher_policy: PolicyFunction | None = None,
-) -> ConstrainedStep:
+) -> PolicyStep:
     """The best step in the trust region that keeps the cost's limit, or lowers it.
 
     Achiam et al. 2017, "Constrained Policy Optimization", eqs. 10 to 14. The line
@@ -119,13 +101,13 @@ def constrained_step(
     step is not TRPO's own, the cost surrogate must fall instead.
 
     Differs from there: TRPO's own step is taken as it is, bit for bit, if it keeps the
-    linearised limit, or if the cost has no gradient. Arguments are `policy_step`'s, and
-    the samples' `costs`.
+    linearised limit, or if the cost has no gradient. Arguments are `policy_step`'s.
     """
     target_kl = config.target_kl if target_kl is None else target_kl
     objective = objective_of(config)
-    old, before, gradient = surrogate_and_gradient(policy, theta, batch, objective)
-    of_costs = batch._replace(advantages=costs.advantages)
+    samples, costs = batch.samples, batch.costs
+    old, before, gradient = surrogate_and_gradient(policy, theta, samples, objective)
+    of_costs = samples._replace(advantages=costs.advantages)
     _, _, cost_gradient = surrogate_and_gradient(policy, theta, of_costs)
     weights = fisher_weights(batch, config)
     product = FISHER_PRODUCTS[config.fisher_product](
@@ -134,7 +116,7 @@ def constrained_step(
     reward = natural_direction(product, gradient, config)
     cost = natural_direction(product, cost_gradient, config)
     plan = _plan(reward, cost, costs.excess, target_kl)
-    at = Comparison(old, objective, batch, of_costs, before.ratio, costs.excess)
+    at = Comparison(old, objective, samples, of_costs, before.ratio, costs.excess)
     search, status, new = search_along(
         plan.full_step,
         plan.trouble,
@@ -153,15 +135,17 @@ def constrained_step(
     improvement = jnp.where(plan.by_cost, improvement, search.improvement)
     search = search._replace(improvement=improvement)
     model = _model(plan, reward, cost, target_kl, config.cg_damping)
-    return ConstrainedStep(
-        step=summary(new, batch, before, reward.cg, model, search, status),
-        cost_solution=cost.cg.x,
-        step_kind=plan.dual.kind,
-        change=change,
-        predicted_change=search.frac * cost.norm * inner(cost.unit, plan.full_step),
-        kl_multiplier=plan.dual.kl_multiplier,
-        cost_multiplier=plan.dual.cost_multiplier,
-        cg_iterations=cost.cg.num_steps,
+    step = summary(new, samples, before, reward.cg, model, search, status)
+    return step._replace(
+        costs=CostStep(
+            solution=cost.cg.x,
+            step_kind=plan.dual.kind,
+            change=change,
+            predicted_change=search.frac * cost.norm * inner(cost.unit, plan.full_step),
+            kl_multiplier=plan.dual.kl_multiplier,
+            cost_multiplier=plan.dual.cost_multiplier,
+            cg_iterations=cost.cg.num_steps,
+        )
     )
 
 

@@ -34,6 +34,22 @@ from trpo_jax.solvers.line_search import LINE_SEARCHES, LineSearchResult
 ZERO_GRADIENT_NORM = 1e-12
 
 
+class CostStep(NamedTuple):
+    """What a constrained step says of the cost; scalars are `CostReport`'s.
+
+    Attributes:
+        solution: [p] solution of (F + damping) v = b / |b|; 0 for no gradient b.
+    """
+
+    solution: Float[jax.Array, " p"]
+    step_kind: jax.Array
+    change: jax.Array
+    predicted_change: jax.Array
+    kl_multiplier: jax.Array
+    cost_multiplier: jax.Array
+    cg_iterations: jax.Array
+
+
 class PolicyStep(NamedTuple):
     """Outcome of a trust-region step; scalars are `trpo.data.report.UpdateReport`'s.
 
@@ -41,6 +57,7 @@ class PolicyStep(NamedTuple):
         theta: [p] new parameters; the old ones, bit for bit, unless ACCEPTED.
         cg_solution: [p] conjugate gradient's solution of (F + damping) x = g / |g|.
         full_step: [p] longest step the line search tried.
+        costs: of the cost; None of a step that has no limit.
     """
 
     theta: Float[jax.Array, " p"]
@@ -63,6 +80,7 @@ class PolicyStep(NamedTuple):
     status: jax.Array
     predicted_kl: jax.Array
     agreement: jax.Array
+    costs: CostStep | None = None
 
 
 class LocalModel(NamedTuple):

@@ -34,7 +34,7 @@ from trpo_torch.networks.user_networks import (
 from trpo_torch.policy_step.fisher import PolicyFunction
 from trpo_torch.policy_step.flat_policy import flat_policy
 from trpo_torch.policy_step.objective import Surrogate, surrogate
-from trpo_torch.policy_step.step import policy_step
+from trpo_torch.policy_step.step import PolicyStep, policy_step
 
 
 # torch's default of 1e-8 lets the first steps after a plateau grow too large.
@@ -51,6 +51,7 @@ class TRPOAgent(AgentBase):
     framework = "torch"
     policy: Any
     critic: Any
+    _step = staticmethod(policy_step)
 
     def _build(self, device: Any, weights: dict[str, np.ndarray]) -> None:
         self.device = resolve_device(device)
@@ -167,25 +168,30 @@ class TRPOAgent(AgentBase):
         """Over the actions at these observations."""
         return self.policy(obs)
 
-    def _update(self, batch: Batch, orders: Any, rates: Rates) -> UpdateReport:
+    def _update(self, batch: Any, orders: Any, rates: Rates) -> Any:
         with matmul_precision(self.config.matmul_precision):
-            step = policy_step(
-                self._policy_function(batch),
+            step = self._step(
+                self._policy_function(batch.samples),
                 _flat_params(self.policy),
                 batch,
                 self.config,
                 rates.target_kl,
-                self._fisher_policy(batch),
+                self._fisher_policy(batch.samples),
             )
-            # Before the fit: a shared encoder is the one that acts next.
+            # Before the fits: a shared encoder is the one that acts next.
             _set_flat_params(self.policy, step.theta)
-            for group in self.value_optimizer.param_groups:
-                group["lr"] = rates.value_lr
-            fit = self._fit_critic(batch, orders)
+            for _, optimizer in self._critics():
+                for group in optimizer.param_groups:
+                    group["lr"] = rates.value_lr
+            fits = self._fit_critics(batch, orders)
         sound = step.status != StepStatus.NON_FINITE
-        if not (sound and self._is_sound(step.theta, fit.loss)):
-            step = discard_unless(False, step)
-        return report_of(UpdateReport, step, fit)
+        loss = sum(fit.loss for fit in fits)
+        step = discard_unless(sound and self._is_sound(step.theta, loss), step)
+        return self._report(step, fits)
+
+    def _report(self, step: PolicyStep, fits: list[ValueFit]) -> Any:
+        """The report of an update, from its halves."""
+        return report_of(UpdateReport, step, fits[0])
 
     def _use_devices(self, ranks: Alone, devices: Sequence[Any]) -> None:
         distributed.devices_of(self.device, ranks, devices)
@@ -209,31 +215,34 @@ class TRPOAgent(AgentBase):
         every = self.config.fisher_every
         return self._policy_function(thinned(batch, every)) if every > 1 else None
 
-    def _fit_critic(self, batch: Batch, orders: Any) -> ValueFit:
-        """Fit the critic in place."""
-        return fit_critic(
-            self.critic,
-            self.value_optimizer,
-            batch._replace(obs=self._encoded(batch.obs)),
-            orders,
-            self.config,
-        )
+    def _critics(self) -> list[tuple[nn.Module, torch.optim.Optimizer]]:
+        """All critics, each with its optimiser."""
+        return [(self.critic, self.value_optimizer)]
 
-    def _is_sound(self, theta: Tensor, value_loss: Tensor) -> bool:
+    def _fit_critics(self, batch: Any, orders: Any) -> list[ValueFit]:
+        """Fit all critics in place, in the same order of samples."""
+        return [self._fit_critic(*self._critics()[0], batch, orders)]
+
+    def _fit_critic(
+        self,
+        critic: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        batch: Batch,
+        orders: Any,
+    ) -> ValueFit:
+        """Fit a critic in place."""
+        batch = batch._replace(obs=self._encoded(batch.obs))
+        return fit_critic(critic, optimizer, batch, orders, self.config)
+
+    def _is_sound(self, theta: Tensor, value_loss: Any) -> bool:
         """Whether all that is about to be committed is finite."""
-        tensors = [theta, value_loss, *self._fitted()]
+        tensors = [theta, value_loss]
+        for critic, optimizer in self._critics():
+            slots = [slot for of in optimizer.state.values() for slot in of.values()]
+            tensors += critic.parameters()
+            tensors += [slot for slot in slots if slot is not None]
         # One answer for all: the host waits for each.
         return bool(torch.stack([torch.isfinite(t).all() for t in tensors]).all())
-
-    def _fitted(self) -> list[Tensor]:
-        """All tensors that fitting the critic changes."""
-        return self._fitted_of(self.critic, self.value_optimizer)
-
-    @staticmethod
-    def _fitted_of(critic: nn.Module, optimizer: torch.optim.Optimizer) -> list[Tensor]:
-        """A critic's parameters, and the state that its optimiser keeps of them."""
-        slots = [slot for of in optimizer.state.values() for slot in of.values()]
-        return [*critic.parameters(), *(slot for slot in slots if slot is not None)]
 
     def _learned(self) -> tuple[bool, dict[str, Tensor]]:
         return torch.is_grad_enabled(), self._copies(_clone)

@@ -8,21 +8,15 @@ import torch
 from torch import Tensor, nn
 
 from trpo.agent.constrained import ConstrainedAgentBase, with_prefix, without_prefix
-from trpo.data.batch import Batch, ConstrainedBatch, Rates
-from trpo.data.report import (
-    DISCARDED_COST_FIELDS,
-    ConstrainedReport,
-    CostReport,
-    StepStatus,
-    UpdateReport,
-)
+from trpo.data.batch import ConstrainedBatch
+from trpo.data.report import ConstrainedReport, CostReport, UpdateReport
 from trpo_torch.agent import state
 from trpo_torch.agent.agent import TRPOAgent
-from trpo_torch.agent.original_helpers import _flat_params, _set_flat_params
-from trpo_torch.agent.update import discard_unless, report_of
-from trpo_torch.critic.fit import ValueFit, fit_critic
+from trpo_torch.agent.update import report_of
+from trpo_torch.critic.fit import ValueFit
 from trpo_torch.devices.device import matmul_precision
 from trpo_torch.policy_step.constrained import constrained_step
+from trpo_torch.policy_step.step import PolicyStep
 
 
 class ConstrainedTRPOAgent(ConstrainedAgentBase, TRPOAgent):
@@ -34,6 +28,7 @@ class ConstrainedTRPOAgent(ConstrainedAgentBase, TRPOAgent):
 
     cost_critic: nn.Module
     cost_optimizer: torch.optim.Optimizer
+    _step = staticmethod(constrained_step)
 
     def _build(self, device: Any, weights: dict[str, np.ndarray]) -> None:
         super()._build(device, weights)
@@ -46,52 +41,23 @@ class ConstrainedTRPOAgent(ConstrainedAgentBase, TRPOAgent):
         with matmul_precision(self.config.matmul_precision):
             return self.cost_critic(self._encoded(self._to_native(obs)))
 
-    def _update(  # pyright: ignore[reportIncompatibleMethodOverride]
-        self, batch: ConstrainedBatch, orders: np.ndarray, rates: Rates
-    ) -> ConstrainedReport:
+    def _critics(self) -> list[tuple[nn.Module, torch.optim.Optimizer]]:
+        return [*super()._critics(), (self.cost_critic, self.cost_optimizer)]
+
+    def _fit_critics(self, batch: ConstrainedBatch, orders: Any) -> list[ValueFit]:
         samples = batch.samples
-        with matmul_precision(self.config.matmul_precision):
-            outcome = constrained_step(
-                self._policy_function(samples),
-                _flat_params(self.policy),
-                samples,
-                batch.costs,
-                self.config,
-                rates.target_kl,
-                self._fisher_policy(samples),
+        of_costs = samples._replace(returns=batch.cost_returns)
+        return [
+            self._fit_critic(*critic, targets, orders)
+            for critic, targets in zip(
+                self._critics(), (samples, of_costs), strict=True
             )
-            step = outcome.step
-            # Before the fits: a shared encoder is the one that acts next.
-            _set_flat_params(self.policy, step.theta)
-            for optimizer in (self.value_optimizer, self.cost_optimizer):
-                for group in optimizer.param_groups:
-                    group["lr"] = rates.value_lr
-            fit = self._fit_critic(samples, orders)
-            cost_fit = self._fit_cost_critic(samples, batch.cost_returns, orders)
-        sound = step.status != StepStatus.NON_FINITE
-        if not (sound and self._is_sound(step.theta, fit.loss + cost_fit.loss)):
-            zeros: dict[str, Any] = dict.fromkeys(DISCARDED_COST_FIELDS, 0.0)
-            outcome = outcome._replace(step=discard_unless(False, step), **zeros)
+        ]
+
+    def _report(self, step: PolicyStep, fits: list[ValueFit]) -> ConstrainedReport:
         return ConstrainedReport(
-            report_of(UpdateReport, outcome.step, fit),
-            report_of(CostReport, outcome, cost_fit),
-        )
-
-    def _fit_cost_critic(
-        self, samples: Batch, returns: Tensor, orders: np.ndarray
-    ) -> ValueFit:
-        """Fit the cost critic in place, in the same order as the critic."""
-        return fit_critic(
-            self.cost_critic,
-            self.cost_optimizer,
-            samples._replace(obs=self._encoded(samples.obs), returns=returns),
-            orders,
-            self.config,
-        )
-
-    def _fitted(self) -> list[Tensor]:
-        return super()._fitted() + self._fitted_of(
-            self.cost_critic, self.cost_optimizer
+            report_of(UpdateReport, step, fits[0]),
+            report_of(CostReport, step.costs, fits[1]),
         )
 
     def _copies(self, copy: state.Copy) -> dict[str, Any]:

@@ -79,11 +79,11 @@ class RecurrentTRPOAgent(RecurrentAgentBase, TRPOAgent):
     def _policy_function(self, batch: Batch) -> PolicyFunction:
         return RecurrentPolicyFunction(self.policy, batch.obs, batch.action_mask)
 
-    def _fit_critic(self, batch: Batch, orders: Any) -> ValueFit:
-        return fit_recurrent_critic(
-            self.critic,
-            self.value_optimizer,
-            batch,
-            orders,
-            self.config,
-        )
+    def _fit_critic(
+        self,
+        critic: Any,
+        optimizer: torch.optim.Optimizer,
+        batch: Batch,
+        orders: Any,
+    ) -> ValueFit:
+        return fit_recurrent_critic(critic, optimizer, batch, orders, self.config)

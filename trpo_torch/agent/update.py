@@ -5,7 +5,12 @@ from typing import Any, TypeVar
 
 from torch import Tensor
 
-from trpo.data.report import DISCARDED_FIELDS, StepStatus, report_fields
+from trpo.data.report import (
+    DISCARDED_COST_FIELDS,
+    DISCARDED_FIELDS,
+    StepStatus,
+    report_fields,
+)
 from trpo_torch.critic.fit import ValueFit
 from trpo_torch.devices.device import to_floats
 from trpo_torch.policy_step.step import PolicyStep
@@ -20,6 +25,9 @@ def discard_unless(sound: bool, step: PolicyStep) -> PolicyStep:
         return step
     undone: dict[str, Any] = dict.fromkeys(DISCARDED_FIELDS, 0.0)
     undone["surrogate_after"] = step.surrogate_before
+    if step.costs is not None:
+        zeros: dict[str, Any] = dict.fromkeys(DISCARDED_COST_FIELDS, 0.0)
+        undone["costs"] = step.costs._replace(**zeros)
     return step._replace(status=StepStatus.NON_FINITE, **undone)
 
 

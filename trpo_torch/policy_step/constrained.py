@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from trpo.config.run import TRPOConfig
-from trpo.data.batch import Batch, Costs
+from trpo.data.batch import Batch, ConstrainedBatch
 from trpo.data.report import StepKind, StepStatus
 from trpo_torch.distributions import Distribution
 from trpo_torch.policy_step.constrained_dual import DualSolution, solve_dual
@@ -19,6 +19,7 @@ from trpo_torch.policy_step.objective import (
 )
 from trpo_torch.policy_step.step import (
     ZERO_GRADIENT_NORM,
+    CostStep,
     Direction,
     LocalModel,
     PolicyStep,
@@ -31,24 +32,6 @@ from trpo_torch.policy_step.step import (
     trouble_of,
 )
 from trpo_torch.solvers.conjugate_gradient import inner
-
-
-class ConstrainedStep(NamedTuple):
-    """Outcome of a constrained step; scalars are `CostReport`'s.
-
-    Attributes:
-        step: the policy's, as TRPO's.
-        cost_solution: [p] solution of (F + damping) v = b / |b|; 0 for no gradient b.
-    """
-
-    step: PolicyStep
-    cost_solution: Float[Tensor, " p"]
-    step_kind: StepKind
-    change: Tensor
-    predicted_change: Tensor
-    kl_multiplier: Tensor
-    cost_multiplier: Tensor
-    cg_iterations: int
 
 
 class Plan(NamedTuple):
@@ -106,12 +89,11 @@ class Comparison(NamedTuple):
 def constrained_step(
     policy: PolicyFunction,
     theta: Float[Tensor, " p"],
-    batch: Batch,
-    costs: Costs,
+    batch: ConstrainedBatch,
     config: TRPOConfig,
     target_kl: float | None = None,
     fisher_policy: PolicyFunction | None = None,
-) -> ConstrainedStep:
+) -> PolicyStep:
     """The best step in the trust region that keeps the cost's limit, or lowers it.
 
     Achiam et al. 2017, "Constrained Policy Optimization", eqs. 10 to 14. The line
@@ -120,13 +102,13 @@ def constrained_step(
     step is not TRPO's own, the cost surrogate must fall instead.
 
     Differs from there: TRPO's own step is taken as it is, bit for bit, if it keeps the
-    linearised limit, or if the cost has no gradient. Arguments are `policy_step`'s, and
-    the samples' `costs`.
+    linearised limit, or if the cost has no gradient. Arguments are `policy_step`'s.
     """
     target_kl = config.target_kl if target_kl is None else target_kl
     objective, theta = objective_of(config), theta.detach()
-    old, before, gradient = surrogate_and_gradient(policy, theta, batch, objective)
-    of_costs = batch._replace(advantages=costs.advantages)
+    samples, costs = batch.samples, batch.costs
+    old, before, gradient = surrogate_and_gradient(policy, theta, samples, objective)
+    of_costs = samples._replace(advantages=costs.advantages)
     _, _, cost_gradient = surrogate_and_gradient(policy, theta, of_costs)
     product = FISHER_PRODUCTS[config.fisher_product](
         fisher_policy or policy, theta, config.cg_damping
@@ -134,7 +116,7 @@ def constrained_step(
     reward = natural_direction(product, gradient, config)
     cost = natural_direction(product, cost_gradient, config)
     plan = _plan(reward, cost, costs.excess, target_kl)
-    at = Comparison(old, objective, batch, of_costs, before.ratio, costs.excess)
+    at = Comparison(old, objective, samples, of_costs, before.ratio, costs.excess)
     search, status, new = search_along(
         plan.full_step,
         plan.trouble,
@@ -149,15 +131,17 @@ def constrained_step(
     if plan.by_cost:  # Its merit was another one.
         search = search._replace(improvement=improvement)
     model = _model(plan, reward, cost, target_kl, config.cg_damping)
-    return ConstrainedStep(
-        step=summary(new, batch, before, reward.cg, model, search, status),
-        cost_solution=cost.cg.x,
-        step_kind=plan.dual.kind,
-        change=change,
-        predicted_change=search.frac * cost.norm * inner(cost.unit, plan.full_step),
-        kl_multiplier=plan.dual.kl_multiplier,
-        cost_multiplier=plan.dual.cost_multiplier,
-        cg_iterations=cost.cg.num_steps,
+    step = summary(new, samples, before, reward.cg, model, search, status)
+    return step._replace(
+        costs=CostStep(
+            solution=cost.cg.x,
+            step_kind=plan.dual.kind,
+            change=change,
+            predicted_change=search.frac * cost.norm * inner(cost.unit, plan.full_step),
+            kl_multiplier=plan.dual.kl_multiplier,
+            cost_multiplier=plan.dual.cost_multiplier,
+            cg_iterations=cost.cg.num_steps,
+        )
     )
 
 

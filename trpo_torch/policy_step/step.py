@@ -10,7 +10,7 @@ from torch import Tensor
 
 from trpo.config.run import TRPOConfig
 from trpo.data.batch import Batch
-from trpo.data.report import StepStatus
+from trpo.data.report import StepKind, StepStatus
 from trpo_torch import distributions
 from trpo_torch.devices import reduction
 from trpo_torch.devices.device import to_floats
@@ -37,6 +37,22 @@ from trpo_torch.solvers.line_search import LINE_SEARCHES, LineSearchResult
 ZERO_GRADIENT_NORM = 1e-12
 
 
+class CostStep(NamedTuple):
+    """What a constrained step says of the cost; scalars are `CostReport`'s.
+
+    Attributes:
+        solution: [p] solution of (F + damping) v = b / |b|; 0 for no gradient b.
+    """
+
+    solution: Float[Tensor, " p"]
+    step_kind: StepKind
+    change: Tensor
+    predicted_change: Tensor
+    kl_multiplier: Tensor
+    cost_multiplier: Tensor
+    cg_iterations: int
+
+
 class PolicyStep(NamedTuple):
     """Outcome of a trust-region step; scalars are `trpo.data.report.UpdateReport`'s.
 
@@ -44,6 +60,7 @@ class PolicyStep(NamedTuple):
         theta: [p] new parameters; the old ones, bit for bit, unless ACCEPTED.
         cg_solution: [p] conjugate gradient's solution of (F + damping) x = g / |g|.
         full_step: [p] longest step the line search tried.
+        costs: of the cost; None of a step that has no limit.
     """
 
     theta: Float[Tensor, " p"]
@@ -66,6 +83,7 @@ class PolicyStep(NamedTuple):
     status: StepStatus
     predicted_kl: Tensor
     agreement: Tensor
+    costs: CostStep | None = None
 
 
 class LocalModel(NamedTuple):
