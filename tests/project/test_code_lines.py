@@ -18,7 +18,7 @@ def area(
 lines"""
     return math.pi * radius**2, text
 '''
-LIMIT = 18_906
+LIMIT = 17_288
 """Less is better: lower it with the code, and raise it for nothing but a capability."""
 
 

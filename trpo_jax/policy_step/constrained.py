@@ -109,7 +109,7 @@ def constrained_step(
     old, before, gradient = surrogate_and_gradient(policy, theta, samples, objective)
     of_costs = samples._replace(advantages=costs.advantages)
     _, _, cost_gradient = surrogate_and_gradient(policy, theta, of_costs)
-    weights = fisher_weights(batch, config)
+    weights = fisher_weights(samples, config)
     product = FISHER_PRODUCTS[config.fisher_product](
         fisher_policy or policy, theta, config.cg_damping, weights
     )
