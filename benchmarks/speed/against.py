@@ -29,7 +29,7 @@ from benchmarks.speed.samples import ratio
 
 
 CELL = Path(__file__).with_name("measures") / "against.py"
-SIZES = ((2_048, 64), (8_192, 256))
+SIZES = ((2_048, 64), (2_048, 256), (8_192, 256), (32_768, 64))
 HEADER = ("revision", "backend", "samples", "units", "old ms", "ratio", "low", "high",
           "noise low", "noise high")  # fmt: skip
 
