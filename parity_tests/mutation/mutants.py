@@ -162,9 +162,9 @@ JAX = (
     _jax("scheduled learning rate ignored", "agent/update:pure_update.fit_beside",
          "build_value_optimizer(config, rates.value_lr),",
          "build_value_optimizer(config, config.value_lr),"),
-    _jax("non-finite state committed", "agent/update:pure_update",
-         "lambda after, before: jnp.where(sound, after, before), new, state_before",
-         "lambda after, before: after, new, state_before"),
+    _jax("non-finite state committed", "agent/update:commit",
+         "lambda after, before: jnp.where(sound, after, before), after, before",
+         "lambda after, before: after, after, before"),
     _jax("sum in float32 order", "policy_step/objective:surrogate_improvement",
          "return mean(gains, batch.weights)",
          "return jnp.mean(jnp.exp(log_ratio) * old_ratio * batch.advantages)"

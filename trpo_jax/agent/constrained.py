@@ -15,7 +15,6 @@ from trpo.data.batch import Batch, ConstrainedBatch, Rates
 from trpo.data.report import (
     ConstrainedReport,
     CostReport,
-    StepStatus,
     UpdateReport,
 )
 from trpo_jax.agent import state
@@ -24,7 +23,7 @@ from trpo_jax.agent.update import (
     Functions,
     TRPOState,
     build_value_optimizer,
-    discard_unless,
+    commit,
     fisher_policy,
     report_of,
     value,
@@ -151,13 +150,8 @@ def update(
         TRPOState(policy, critic, optimizer_state),
         CostState(*costs),
     )
-    leaves = jax.tree.leaves((after, fit.loss, cost_fit.loss))
-    finite = jnp.stack([jnp.isfinite(leaf).all() for leaf in leaves]).all()
-    sound = finite & (step.status != StepStatus.NON_FINITE)
-    committed = jax.tree.map(
-        lambda new, old: jnp.where(sound, new, old), after, before_update
-    )
-    step = discard_unless(sound, step)
+    losses = (fit.loss, cost_fit.loss)
+    committed, step = commit(after, before_update, losses, step)
     report = report_of(UpdateReport, step, fit, theta.dtype)
     costs = report_of(CostReport, step.costs, cost_fit, theta.dtype)
     return committed, jnp.append(report, costs)

@@ -139,8 +139,7 @@ def pure_update(
             arrays.
         state_before: Weights and optimiser.
         batch: Samples.
-        orders: [epochs, N] minibatch orders of the critic's epochs; of one device of
-            many, its `trpo.agent.sharding.Minibatches`.
+        orders: [epochs, N] minibatch orders of the critic's epochs.
         rates: Of this update; arrays, so that a schedule compiles nothing anew.
 
     Returns:
@@ -181,12 +180,7 @@ def pure_update(
         policy = unravel(step.theta)
         critic, optimizer_state, fit = fitted
     new = TRPOState(policy, critic, optimizer_state)
-    finite = [jnp.isfinite(leaf).all() for leaf in jax.tree.leaves((new, fit.loss))]
-    sound = jnp.stack(finite).all() & (step.status != StepStatus.NON_FINITE)
-    committed = jax.tree.map(
-        lambda after, before: jnp.where(sound, after, before), new, state_before
-    )
-    step = discard_unless(sound, step)
+    committed, step = commit(new, state_before, fit.loss, step)
     return committed, report_of(UpdateReport, step, fit, theta.dtype)
 
 
@@ -226,6 +220,25 @@ def value(
     """The critic's value [B, 1], compiled."""
     with matmul_precision(precision):
         return functions.critic(critic, functions.encoded(policy, obs))
+
+
+def commit(
+    after: Any, before: Any, losses: Any, step: PolicyStep
+) -> tuple[Any, PolicyStep]:
+    """The state `after` and the step, or, if not all is finite, `before` and no step.
+
+    Args:
+        after: State after the update.
+        before: State before it.
+        losses: Of the critics' fits.
+        step: Of the policy.
+    """
+    finite = [jnp.isfinite(leaf).all() for leaf in jax.tree.leaves((after, losses))]
+    sound = jnp.stack(finite).all() & (step.status != StepStatus.NON_FINITE)
+    committed = jax.tree.map(
+        lambda after, before: jnp.where(sound, after, before), after, before
+    )
+    return committed, discard_unless(sound, step)
 
 
 def discard_unless(sound: jax.Array, step: PolicyStep) -> PolicyStep:

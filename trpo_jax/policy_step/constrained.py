@@ -109,25 +109,21 @@ def constrained_step(
     old, before, gradient = surrogate_and_gradient(policy, theta, samples, objective)
     of_costs = samples._replace(advantages=costs.advantages)
     _, _, cost_gradient = surrogate_and_gradient(policy, theta, of_costs)
-    weights = fisher_weights(samples, config)
     product = FISHER_PRODUCTS[config.fisher_product](
-        fisher_policy or policy, theta, config.cg_damping, weights
+        fisher_policy or policy,
+        theta,
+        config.cg_damping,
+        fisher_weights(samples, config),
     )
     reward = natural_direction(product, gradient, config)
     cost = natural_direction(product, cost_gradient, config)
     plan = _plan(reward, cost, costs.excess, target_kl)
     at = Comparison(old, objective, samples, of_costs, before.ratio, costs.excess)
     search, status, new = search_along(
-        plan.full_step,
-        plan.trouble,
-        policy=policy,
-        theta=theta,
-        old=old,
-        weights=batch.weights,
-        merit=lambda new: at.merit(new, plan.by_cost),
-        config=config,
-        target_kl=target_kl,
-    )
+        plan.full_step, plan.trouble, policy=policy, theta=theta, old=old,
+        weights=samples.weights, merit=lambda new: at.merit(new, plan.by_cost),
+        config=config, target_kl=target_kl,
+    )  # fmt: skip
     improvement, change = (
         jnp.where(search.accepted, number, 0.0) for number in at.changes(new)
     )
