@@ -6,6 +6,7 @@ import gymnasium
 import numpy as np
 import pytest
 
+from examples.cost_environments import ENV_ID
 from trpo.cli.main import main
 from trpo.common.random_streams import Purpose
 from trpo.config.presets import preset_config
@@ -160,7 +161,7 @@ def test_the_command_trains_and_evaluates_in_gymnasiums_environment(tmp_path, ca
 
 def test_what_it_can_not_serve_is_refused(monkeypatch):
     with pytest.raises(ValueError, match="an environment that EnvPool has"):
-        pool("phys2d/CartPole-v1", 2)
+        pool(ENV_ID, 2)
     like = make_environment("CartPole-v1", seed=0)
     like.observation_space = gymnasium.spaces.Box(-1.0, 1.0, (3,))
     with pytest.raises(ValueError, match=r"observations of CartPole-v1 to be"):

@@ -128,7 +128,7 @@ def test_a_run_stops_at_its_return(tmp_path, capsys):
         ("pygame", ["--video-every", "1"], 'pip install "trpo[video]"'),
         ("", ["--save-best", "--eval-interval", "0"], "--eval-interval"),
         ("", ["--stop-at-return", "nan"], "`stop_at_return`"),
-        ("", ["--video-every", "1", "--compiled"], "--compiled"),
+        ("", ["--video-every", "1", "--compiled"], "for compiled training"),
     ],
 )
 def test_what_is_missing_is_said_before_training(
