@@ -1,4 +1,4 @@
-"""Matrix products by the fastest library on a CPU that PyTorch has; no derivatives.
+"""PyTorch alone, as it has several libraries for matrix products: the fastest one.
 
 PyTorch's float32 products are MKL's, which has no AVX-512 on processors of AMD. oneDNN,
 which PyTorch contains too, is twice as fast there, and PyTorch's own compiler reaches

@@ -1,11 +1,8 @@
 """JAX's agents on another device than the default one: two CPU devices, one process."""
 
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
+
+from tests.support.device_programs import assert_says_equal
 
 
 # Each in a process of its own, as JAX counts devices once.
@@ -84,13 +81,4 @@ print("equal")
 
 @pytest.mark.parametrize("script", [AGENTS, RUNS], ids=["agents", "runs"])
 def test_an_agent_stays_on_the_device_that_it_was_given(script):
-    done = subprocess.run(
-        [sys.executable, "-c", script],
-        env={**os.environ, "JAX_NUM_CPU_DEVICES": "2"},
-        capture_output=True,
-        text=True,
-        check=False,
-        cwd=Path(__file__).resolve().parents[2],
-    )
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.endswith("equal\n")
+    assert_says_equal(script, JAX_NUM_CPU_DEVICES="2")

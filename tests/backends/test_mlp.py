@@ -7,7 +7,6 @@ import pytest
 import torch
 
 from tests.support.product_library import force_library
-from trpo import chunks
 from trpo.data.batch import Batch
 from trpo_torch import TRPOAgent as TorchAgent, distributions
 from trpo_torch.agent.agent import _flat_params
@@ -24,7 +23,7 @@ LAYERS = [(5,), (8, 4), (4, 7, 6)]
 def chunk_size(request, monkeypatch):
     """Bound of a chunk's rows."""
     widest = 8
-    monkeypatch.setattr(chunks, "CHUNK_ENTRIES", request.param * widest)
+    monkeypatch.setattr(torch_mlp, "CHUNK_ENTRIES", request.param * widest)
     return request.param
 
 
@@ -147,7 +146,7 @@ def update():
 
 def test_an_update_in_chunks_is_that_of_the_whole_batch(monkeypatch):
     whole = update()
-    monkeypatch.setattr(chunks, "CHUNK_ENTRIES", 10 * 8)
+    monkeypatch.setattr(torch_mlp, "CHUNK_ENTRIES", 10 * 8)
     in_chunks = update()
     assert whole.keys() == in_chunks.keys()
     for name, array in whole.items():
@@ -157,6 +156,6 @@ def test_an_update_in_chunks_is_that_of_the_whole_batch(monkeypatch):
 @pytest.mark.parametrize("rows", [1, 5, 1000, 2**20 + 1])
 @pytest.mark.parametrize("width", [1, 64, 5000, 2**20])
 def test_chunks_hold_at_least_a_row_and_few_entries(rows, width):
-    size = chunks.chunk_rows(rows, width)
+    size = torch_mlp.chunk_rows(rows, width)
     assert 1 <= size <= rows
-    assert size == 1 or size * width <= 2 * chunks.CHUNK_ENTRIES
+    assert size == 1 or size * width <= 2 * torch_mlp.CHUNK_ENTRIES

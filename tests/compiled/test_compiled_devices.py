@@ -1,11 +1,8 @@
 """Compiled runs on two devices: in their own processes, as JAX counts devices once."""
 
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
+
+from tests.support.device_programs import assert_says_equal
 
 
 SCRIPT = """
@@ -106,13 +103,4 @@ print("equal")
     ids=["members", "one divided"],
 )
 def test_on_two_devices_all_is_as_on_one(script, wide):
-    done = subprocess.run(
-        [sys.executable, "-c", script],
-        env={**os.environ, "JAX_NUM_CPU_DEVICES": "2", **wide},
-        capture_output=True,
-        text=True,
-        check=False,
-        cwd=Path(__file__).resolve().parents[2],
-    )
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.endswith("equal\n")
+    assert_says_equal(script, JAX_NUM_CPU_DEVICES="2", **wide)

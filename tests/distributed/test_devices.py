@@ -1,9 +1,6 @@
 """Updates that JAX divides over devices are those of one, of every kind of agent."""
 
-import os
-import subprocess
-import sys
-from pathlib import Path
+from tests.support.device_programs import assert_says_equal
 
 
 SCRIPT = """
@@ -52,13 +49,4 @@ CASES = ("chunks:2:3", "hessian of chunks:3", "thinned:3", "gru:2:3", "limit:3",
 
 
 def test_each_kind_is_divided_over_devices():
-    done = subprocess.run(
-        [sys.executable, "-c", SCRIPT, *CASES],
-        env={**os.environ, "JAX_NUM_CPU_DEVICES": "4", "JAX_ENABLE_X64": "1"},
-        capture_output=True,
-        text=True,
-        check=False,
-        cwd=Path(__file__).resolve().parents[2],
-    )
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.endswith("equal\n")
+    assert_says_equal(SCRIPT, *CASES, JAX_NUM_CPU_DEVICES="4", JAX_ENABLE_X64="1")

@@ -34,7 +34,7 @@ ORDER = {
 # top of a package, and may import all of it.
 FLAT = {
     "trpo": {
-        "chunks", "launchers", "rank_run", "rank_training", "rank_watch", "ranks",
+        "launchers", "rank_run", "rank_training", "rank_watch", "ranks",
         "rendezvous", "run_pool", "run_process", "sweep_worker",
     },
     "trpo_jax": set(),

@@ -135,7 +135,7 @@ def pure_update(
 
     Args:
         functions: The networks: `Functions`, or `recurrent.RecurrentFunctions`.
-        config: Hyperparameters; what `compiled_training.Hyperparameters` names may be
+        config: Hyperparameters; what `loop.iteration.Hyperparameters` names may be
             arrays.
         state_before: Weights and optimiser.
         batch: Samples.

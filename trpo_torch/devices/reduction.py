@@ -1,4 +1,4 @@
-"""Means over all samples of an update, on however many devices they are.
+"""PyTorch alone: sums means over processes; JAX's are XLA's (`devices/means.py`).
 
 On one device a mean is `mean()`, to the bit. Where each of many devices has a shard of
 the samples it is the sum over all of them, divided by the number of all of them: not a

@@ -1,4 +1,4 @@
-"""A multilayer perceptron, and the Jacobian J and J' of plain ones, by hand.
+"""PyTorch alone: J and J' of a perceptron by hand; JAX has `jax.linearize`.
 
 Automatic differentiation gives the same numbers. By hand, the forward pass is done
 once, nothing that a product does not need is computed, the rows are worked on in
@@ -15,11 +15,13 @@ from torch import Tensor
 from torch.nn import functional
 from torch.nn.functional import linear
 
-from trpo.chunks import chunk_rows
 from trpo.spaces.architecture import LAYER_NORM_EPSILON
 from trpo_torch.products import Products, products, tanh_layer
 
 
+# Entries of the widest layer's activations in one chunk: a few such arrays fit a CPU's
+# second-level cache, and the memory of a product no longer grows with the batch.
+CHUNK_ENTRIES = 2**18
 # GELU is x times the normal distribution function at x, exactly (by erf).
 ACTIVATIONS = {
     "tanh": torch.tanh,
@@ -208,6 +210,15 @@ _SLOPES = {
     "relu": _times_relu_slope,
     "elu": _times_elu_slope,
 }
+
+
+def chunk_rows(rows: int, width: int) -> int:
+    """Rows of each chunk of a batch of `rows`, for layers of at most `width` units.
+
+    All chunks but the last have this many rows, and the last at most as many.
+    """
+    chunks = -(-rows * width // CHUNK_ENTRIES)
+    return -(-rows // max(chunks, 1))
 
 
 def _chunks(arrays: Sequence[Tensor]) -> list[tuple[Tensor, ...]]:

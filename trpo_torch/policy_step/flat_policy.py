@@ -1,4 +1,4 @@
-"""A policy as a function of its flat parameters, at fixed observations."""
+"""PyTorch alone: a flat policy whose Jacobian is by hand (`networks/mlp.py`)."""
 
 import functools
 from collections.abc import Callable
