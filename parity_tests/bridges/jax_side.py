@@ -23,7 +23,6 @@ from trpo_jax.agent import state
 from trpo_jax.agent.update import Functions, TRPOState
 from trpo_jax.critic import fit as critic_fit, loss as critic_loss
 from trpo_jax.devices.device import matmul_precision as precision_of, resolve_device
-from trpo_jax.distributions import Distribution
 from trpo_jax.networks.feedforward import critic_function, policy_function
 from trpo_jax.policy_step import fisher, objective, step as policy_step
 from trpo_jax.solvers.conjugate_gradient import conjugate_gradient
@@ -138,7 +137,7 @@ def _of_policy(
     return trees, vectors, decisions
 
 
-def _distribution(at: Distribution, head: Head, batch: Batch, teacher: Teacher) -> dict:
+def _distribution(at: Any, head: Head, batch: Batch, teacher: Teacher) -> dict:
     old, new = (
         distributions.from_network(
             head, output, None if free is None else free[0], batch.action_mask
@@ -148,10 +147,10 @@ def _distribution(at: Distribution, head: Head, batch: Batch, teacher: Teacher) 
     before = objective.surrogate(old, batch)
     return {
         **at._asdict(),
-        "log_prob": distributions.log_prob(old, batch.actions),
-        "entropy": distributions.entropy(old),
-        "kl": distributions.kl_old_to_new(old, new),
-        "log_ratio": distributions.log_ratio(old, new, batch.actions),
+        "log_prob": old.log_prob(batch.actions),
+        "entropy": old.entropy(),
+        "kl": old.kl(new),
+        "log_ratio": old.log_ratio(new, batch.actions),
         "surrogate": before.value,
         "ratio": before.ratio,
         "improvement": objective.surrogate_improvement(old, new, batch, before.ratio),

@@ -20,11 +20,9 @@ from trpo.data.batch import Batch
 from trpo.spaces.action_heads import GAUSSIAN
 from trpo.spaces.architecture import PLAIN
 from trpo_jax.agent import state as jax_state
-from trpo_jax.distributions import kl_old_to_new as jax_kl
 from trpo_jax.networks.feedforward import policy_function
 from trpo_jax.policy_step import fisher as jax_fisher, step as jax_update
 from trpo_jax.policy_step.objective import surrogate as jax_surrogate
-from trpo_torch.distributions import kl_old_to_new as torch_kl
 from trpo_torch.policy_step import fisher as torch_fisher, step as torch_update
 from trpo_torch.policy_step.flat_policy import flat_policy as torch_flat_policy
 from trpo_torch.policy_step.objective import surrogate as torch_surrogate
@@ -151,8 +149,7 @@ class Probe:
 
     def nearby_kl(self, delta: np.ndarray) -> np.ndarray:
         """KL(old || new) [N, 1] of a change of the parameters."""
-        divergence = torch_kl if self.torch else jax_kl
-        kl = self._compiled(lambda a, b: divergence(self.policy(a), self.policy(b)))(
+        kl = self._compiled(lambda a, b: self.policy(a).kl(self.policy(b)))(
             *map(self._flat_in, self._moved(delta))
         )
         return kl.detach().numpy() if self.torch else np.asarray(kl)
@@ -184,9 +181,9 @@ class Probe:
         if self.torch:
             old = type(old)(*(output.detach() for output in old))
             at.requires_grad_()
-            (gradient,) = torch.autograd.grad(torch_kl(old, self.policy(at)).mean(), at)
+            (gradient,) = torch.autograd.grad(old.kl(self.policy(at)).mean(), at)
         else:
-            gradient = jax.grad(lambda flat: jax_kl(old, self.policy(flat)).mean())(at)
+            gradient = jax.grad(lambda flat: old.kl(self.policy(flat)).mean())(at)
         return self._flat_out(gradient)
 
     def original_cg(self, b: np.ndarray) -> np.ndarray:

@@ -82,16 +82,16 @@ class _Runner:
         return distributions.from_network(head, self.tensor(output), free, mask)
 
     def distribution(self, teacher: Teacher) -> dict[str, Tensor]:
-        at = self.policy(self.theta)
+        at: Any = self.policy(self.theta)
         old = self._at(teacher.output, teacher.log_std)
         new = self._at(teacher.new_output, teacher.new_log_std)
         before = objective.surrogate(old, self.batch)
         return {
             **at._asdict(),
-            "log_prob": distributions.log_prob(old, self.batch.actions),
-            "entropy": distributions.entropy(old),
-            "kl": distributions.kl_old_to_new(old, new),
-            "log_ratio": distributions.log_ratio(old, new, self.batch.actions),
+            "log_prob": old.log_prob(self.batch.actions),
+            "entropy": old.entropy(),
+            "kl": old.kl(new),
+            "log_ratio": old.log_ratio(new, self.batch.actions),
             "surrogate": before.value,
             "ratio": before.ratio,
             "improvement": objective.surrogate_improvement(

@@ -43,9 +43,9 @@ def check_extreme_choices(framework: str) -> None:
         ]
         old, new = (module.from_network(head, array, None) for array in columns[:2])
         got = {
-            "kl": to_numpy(module.kl_old_to_new(old, new)),
-            "log_prob": to_numpy(module.log_prob(old, columns[2])),
-            "log_ratio": to_numpy(module.log_ratio(old, new, columns[2])),
+            "kl": to_numpy(old.kl(new)),
+            "log_prob": to_numpy(old.log_prob(columns[2])),
+            "log_ratio": to_numpy(old.log_ratio(new, columns[2])),
         }
         for i, row in enumerate(rows):
             for quantity, (want, scale) in _exactly(head, *row).items():
@@ -120,9 +120,9 @@ def check_torch_choices(framework: str) -> None:
             "kl": sum(divergence(a, b) for a, b in zip(p, q, strict=True)),
         }
         results = {
-            "log_prob": module.log_prob(old, to_backend(framework, actions)),
-            "entropy": module.entropy(old),
-            "kl": module.kl_old_to_new(old, new),
+            "log_prob": old.log_prob(to_backend(framework, actions)),
+            "entropy": old.entropy(),
+            "kl": old.kl(new),
         }
         for quantity, want in expected.items():
             got = to_numpy(results[quantity])[:, 0]
@@ -183,18 +183,18 @@ def check_missing_options(framework: str) -> None:
         outputs = (size * rng.standard_normal((7, 9))).astype(dtype)
         categorical = module.from_network(head, to_backend(framework, outputs), None)
         exists = np.arange(5) < np.array(head.action_sizes)[:, None]
-        log_p = to_numpy(module.BY_NAME[CATEGORICAL].log_probabilities(categorical))
+        log_p = to_numpy(categorical.log_probabilities())
         assert not np.exp(log_p)[:, ~exists].any()
         np.testing.assert_allclose(np.exp(log_p).sum(-1), 1.0, rtol=1e-6)
-        moved = module.fisher_metric(
-            categorical, type(categorical)(to_backend(framework, log_p * 0 + 1))
+        moved = categorical.fisher_metric(
+            type(categorical)(to_backend(framework, log_p * 0 + 1))
         )
         assert not to_numpy(moved.logits)[:, ~exists].any()
         for draw in (0.0, 0.5, 1.0):
             noise = np.full((7, 3), draw, dtype)
-            action = to_numpy(module.sample(categorical, to_backend(framework, noise)))
+            action = to_numpy(categorical.sample(to_backend(framework, noise)))
             assert (action < head.action_sizes).all()
-        assert (to_numpy(module.mode(categorical)) < head.action_sizes).all()
+        assert (to_numpy(categorical.mode()) < head.action_sizes).all()
 
 
 CHECKS = {

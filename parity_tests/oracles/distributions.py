@@ -6,11 +6,13 @@ import torch
 
 from parity_tests.common.tolerances import assert_parity
 from parity_tests.oracles.base import to_backend, to_numpy
+from trpo.spaces.action_heads import GAUSSIAN
 from trpo_jax import distributions as jax_distributions
 from trpo_torch import distributions as torch_distributions
 
 
 DISTRIBUTIONS = {"torch": torch_distributions, "jax": jax_distributions}
+GAUSSIANS = {name: module.BY_NAME[GAUSSIAN] for name, module in DISTRIBUTIONS.items()}
 
 
 def extreme_gaussians(dtype: str) -> list[tuple[np.ndarray, ...]]:
@@ -29,17 +31,17 @@ def extreme_gaussians(dtype: str) -> list[tuple[np.ndarray, ...]]:
 
 def check_extremes(framework: str) -> None:
     """KL, log-ratio and log-probability against 60-digit arithmetic."""
-    module = DISTRIBUTIONS[framework]
+    gaussian = GAUSSIANS[framework]
     for dtype in ("float64", "float32"):
         rows = extreme_gaussians(dtype)
         stacked = [np.concatenate(column) for column in zip(*rows, strict=True)]
         columns = [to_backend(framework, array) for array in stacked]
-        old = module.DiagonalGaussian(columns[0], columns[1])
-        new = module.DiagonalGaussian(columns[2], columns[3])
+        old = gaussian(columns[0], columns[1])
+        new = gaussian(columns[2], columns[3])
         got = {
-            "kl": to_numpy(module.kl_old_to_new(old, new)),
-            "log_prob": to_numpy(module.log_prob(old, columns[4])),
-            "log_ratio": to_numpy(module.log_ratio(old, new, columns[4])),
+            "kl": to_numpy(old.kl(new)),
+            "log_prob": to_numpy(old.log_prob(columns[4])),
+            "log_ratio": to_numpy(old.log_ratio(new, columns[4])),
         }
         for i, row in enumerate(rows):
             for name, (want, scale) in _exactly(*row).items():
@@ -80,15 +82,11 @@ def _exactly(mean, log_std, new_mean, new_log_std, action) -> dict:
 
 def check_torch_distributions(framework: str) -> None:
     """Log-probability, entropy and KL against torch.distributions."""
-    module, rng = DISTRIBUTIONS[framework], np.random.default_rng(3)
+    gaussian, rng = GAUSSIANS[framework], np.random.default_rng(3)
     mean, new_mean, actions = rng.standard_normal((3, 40, 4))
     log_std, new_log_std = 0.5 * rng.standard_normal((2, 1, 4))
-    old = module.DiagonalGaussian(
-        to_backend(framework, mean), to_backend(framework, log_std)
-    )
-    new = module.DiagonalGaussian(
-        to_backend(framework, new_mean), to_backend(framework, new_log_std)
-    )
+    old = gaussian(to_backend(framework, mean), to_backend(framework, log_std))
+    new = gaussian(to_backend(framework, new_mean), to_backend(framework, new_log_std))
     p, q = (
         torch.distributions.Independent(
             torch.distributions.Normal(torch.tensor(m), torch.tensor(s).exp()), 1
@@ -96,10 +94,10 @@ def check_torch_distributions(framework: str) -> None:
         for m, s in ((mean, log_std), (new_mean, new_log_std))
     )
     pairs = {
-        "log_prob": (module.log_prob(old, to_backend(framework, actions)),
+        "log_prob": (old.log_prob(to_backend(framework, actions)),
                      p.log_prob(torch.tensor(actions))),
-        "entropy": (module.entropy(old), p.entropy()[:1]),
-        "kl": (module.kl_old_to_new(old, new),
+        "entropy": (old.entropy(), p.entropy()[:1]),
+        "kl": (old.kl(new),
                torch.distributions.kl_divergence(p, q)),
     }  # fmt: skip
     for got, want in pairs.values():

@@ -20,7 +20,7 @@ def area(
 lines"""
     return math.pi * radius**2, text
 '''
-LIMIT = 17_281
+LIMIT = 17_143
 """Less is better: lower it with the code, and raise it for nothing but a capability."""
 
 

@@ -1,6 +1,6 @@
 """Output layers of a policy, and the distribution over actions that each stands for.
 
-Each distribution is a file of this name in either backend and a row of `FAMILIES` here.
+Each is a file in `distributions/` of either backend and a row of `FAMILIES` here.
 """
 
 import dataclasses
@@ -16,6 +16,7 @@ class Family(NamedTuple):
     """Properties of a distribution that both backends share.
 
     Attributes:
+        distribution: "file:Class" below `distributions` of either backend.
         discrete: actions are whole numbers from 0 on, sampled from uniform noise by
             inversion; otherwise real numbers, sampled from standard normal noise, or
             those with such choices after them.
@@ -24,6 +25,7 @@ class Family(NamedTuple):
             from (-1, 1) to its bounds.
     """
 
+    distribution: str
     discrete: bool
     free_log_std: bool
     squashed: bool = False
@@ -40,16 +42,26 @@ SQUASHED_GAUSSIAN_STATE_STD = "squashed_gaussian_state_std"
 CATEGORICAL, BERNOULLI = "categorical", "bernoulli"
 MIXED, MIXED_STATE_STD = "mixed", "mixed_state_std"
 FAMILIES = {
-    GAUSSIAN: Family(discrete=False, free_log_std=True),
-    GAUSSIAN_STATE_STD: Family(discrete=False, free_log_std=False),
-    SQUASHED_GAUSSIAN: Family(discrete=False, free_log_std=True, squashed=True),
-    SQUASHED_GAUSSIAN_STATE_STD: Family(
-        discrete=False, free_log_std=False, squashed=True
+    GAUSSIAN: Family("gaussian:DiagonalGaussian", discrete=False, free_log_std=True),
+    GAUSSIAN_STATE_STD: Family(
+        "gaussian:DiagonalGaussian", discrete=False, free_log_std=False
     ),
-    CATEGORICAL: Family(discrete=True, free_log_std=False),
-    BERNOULLI: Family(discrete=True, free_log_std=False),
-    MIXED: Family(discrete=False, free_log_std=True),
-    MIXED_STATE_STD: Family(discrete=False, free_log_std=False),
+    SQUASHED_GAUSSIAN: Family(
+        "squashed_gaussian:SquashedGaussian",
+        discrete=False,
+        free_log_std=True,
+        squashed=True,
+    ),
+    SQUASHED_GAUSSIAN_STATE_STD: Family(
+        "squashed_gaussian:SquashedGaussian",
+        discrete=False,
+        free_log_std=False,
+        squashed=True,
+    ),
+    CATEGORICAL: Family("categorical:Categorical", discrete=True, free_log_std=False),
+    BERNOULLI: Family("bernoulli:Bernoulli", discrete=True, free_log_std=False),
+    MIXED: Family("mixed:Mixed", discrete=False, free_log_std=True),
+    MIXED_STATE_STD: Family("mixed:Mixed", discrete=False, free_log_std=False),
 }
 # Those that a Box of actions can have.
 PolicyDistribution = Literal[

@@ -6,8 +6,7 @@ import jax
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 
-from trpo_jax import distributions
-from trpo_jax.distributions import DiagonalGaussian
+from trpo_jax.distributions.gaussian import DiagonalGaussian
 from trpo_jax.networks.feedforward import (
     Parameters,
 )
@@ -52,6 +51,5 @@ def _kl_old_to_new(
     new_log_std: jax.Array,
 ) -> jax.Array:
     """KL(old || new) of each sample, [N, 1]."""
-    return distributions.kl_old_to_new(
-        DiagonalGaussian(old_mean, old_log_std), DiagonalGaussian(new_mean, new_log_std)
-    )
+    old = DiagonalGaussian(old_mean, old_log_std)
+    return old.kl(DiagonalGaussian(new_mean, new_log_std))

@@ -13,7 +13,6 @@ from trpo.agent.recurrent import RecurrentAgentBase
 from trpo.data.batch import Sequences
 from trpo.data.hidden_state import Memory
 from trpo.spaces.action_heads import Head
-from trpo_jax import distributions
 from trpo_jax.agent import state
 from trpo_jax.agent.agent import TRPOAgent
 from trpo_jax.critic.fit import ValueFit
@@ -124,11 +123,8 @@ def act(
     with matmul_precision(precision):
         distribution, policy_state = functions.policy(policy, one, mask)
         values, critic_state = functions.critic(critic, one)
-    if noise is None:
-        action = distributions.mode(distribution)
-    else:
-        action = distributions.sample(distribution, noise)
-    log_prob = distributions.log_prob(distribution, action)
+    action = distribution.mode() if noise is None else distribution.sample(noise)
+    log_prob = distribution.log_prob(action)
     return action, log_prob, values[0], Memory(policy_state, critic_state)
 
 

@@ -24,7 +24,6 @@ from trpo.data.report import (
     report_fields,
 )
 from trpo.spaces.action_heads import Head
-from trpo_jax import distributions
 from trpo_jax.critic.fit import ValueFit, fit_critic
 from trpo_jax.devices.chunked import in_chunks
 from trpo_jax.devices.device import matmul_precision
@@ -202,11 +201,8 @@ def act(
     with matmul_precision(precision):
         distribution = functions.policy(policy, obs, mask)
         value = functions.critic(critic, functions.encoded(policy, obs))
-    if noise is None:
-        action = distributions.mode(distribution)
-    else:
-        action = distributions.sample(distribution, noise)
-    return action, distributions.log_prob(distribution, action), value
+    action = distribution.mode() if noise is None else distribution.sample(noise)
+    return action, distribution.log_prob(action), value
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))

@@ -39,7 +39,7 @@ def variance(
 def weighted(
     tangent: Distribution, weights: Float[jax.Array, "n 1"] | None
 ) -> Distribution:
-    """`distributions.fisher_metric`'s result, with the rows' weights for 1 / n each.
+    """A distribution's `fisher_metric`, with the rows' weights for 1 / n each.
 
     Args:
         tangent: [n or 1, …] each; rows that are the same for all stay as they are.

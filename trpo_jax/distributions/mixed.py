@@ -12,7 +12,6 @@ import jax.numpy as jnp
 from jaxtyping import Float
 
 from trpo.spaces.action_heads import Head
-from trpo_jax.distributions import categorical, gaussian
 from trpo_jax.distributions.categorical import Categorical
 from trpo_jax.distributions.gaussian import DiagonalGaussian
 
@@ -24,88 +23,74 @@ class Mixed(NamedTuple):
     log_std: Float[jax.Array, "m reals"]
     logits: Float[jax.Array, "n k m"]
 
+    @classmethod
+    def from_network(
+        cls,
+        head: Head,
+        outputs: Float[jax.Array, "n outputs"],
+        log_std: Float[jax.Array, " reals"] | None,
+    ) -> "Mixed":
+        """The Gaussian of the first outputs, the choices of the others."""
+        real = head.real_outputs
+        return cls(
+            *DiagonalGaussian.from_network(head, outputs[:, :real], log_std),
+            *Categorical.from_network(head, outputs[:, real:]),
+        )
 
-TYPE = Mixed
+    def masked(self, head: Head, mask: Float[jax.Array, "n options"]) -> "Mixed":
+        """Without the options where `mask` is 0, as if those were missing."""
+        reals, choices = self._parts()
+        return type(self)(*reals, *choices.masked(head, mask))
 
+    def log_prob(
+        self, actions: Float[jax.Array, "n act_dim"]
+    ) -> Float[jax.Array, "n 1"]:
+        """Log-density of the reals plus log-probability of the choices, nats."""
+        (reals, choices), (x, options) = self._parts(), self._split(actions)
+        return reals.log_prob(x) + choices.log_prob(options)
 
-def from_network(
-    head: Head,
-    outputs: Float[jax.Array, "n outputs"],
-    log_std: Float[jax.Array, " reals"] | None,
-) -> Mixed:
-    """The Gaussian of the first outputs, the choices of the others."""
-    real = head.real_outputs
-    return Mixed(
-        *gaussian.from_network(head, outputs[:, :real], log_std),
-        *categorical.from_network(head, outputs[:, real:]),
-    )
+    def log_ratio(
+        self, new: "Mixed", actions: Float[jax.Array, "n act_dim"]
+    ) -> Float[jax.Array, "n 1"]:
+        """log(new / old) of `actions`, exact for tiny differences."""
+        (before, choices_before), (after, choices_after) = self._parts(), new._parts()
+        x, options = self._split(actions)
+        of_reals = before.log_ratio(after, x)
+        return of_reals + choices_before.log_ratio(choices_after, options)
 
+    def entropy(self) -> Float[jax.Array, "n 1"]:
+        """Differential entropy of the reals plus entropy of the choices, nats."""
+        reals, choices = self._parts()
+        return reals.entropy() + choices.entropy()
 
-def masked(head: Head, mixed: Mixed, mask: Float[jax.Array, "n options"]) -> Mixed:
-    """Without the options where `mask` is 0, as if those were missing."""
-    reals, choices = _parts(mixed)
-    return Mixed(*reals, *categorical.masked(head, choices, mask))
+    def kl(self, new: "Mixed") -> Float[jax.Array, "n 1"]:
+        """KL(old || new), nats, accurate relative to itself however small."""
+        (before, choices_before), (after, choices_after) = self._parts(), new._parts()
+        of_reals = before.kl(after)
+        return of_reals + choices_before.kl(choices_after)
 
+    def sample(
+        self, noise: Float[jax.Array, "n act_dim"]
+    ) -> Float[jax.Array, "n act_dim"]:
+        """Actions from standard normal noise for the reals, uniform for the choices."""
+        (reals, choices), (normal, uniform) = self._parts(), self._split(noise)
+        parts = (reals.sample(normal), choices.sample(uniform))
+        return jnp.concatenate([*parts], axis=1)
 
-def log_prob(
-    mixed: Mixed, actions: Float[jax.Array, "n act_dim"]
-) -> Float[jax.Array, "n 1"]:
-    """Log-density of the reals plus log-probability of the choices, nats."""
-    (reals, choices), (x, options) = _parts(mixed), _split(mixed, actions)
-    return gaussian.log_prob(reals, x) + categorical.log_prob(choices, options)
+    def mode(self) -> Float[jax.Array, "n act_dim"]:
+        """The most likely actions: means, and the most probable options."""
+        reals, choices = self._parts()
+        return jnp.concatenate([reals.mode(), choices.mode()], axis=1)
 
+    def fisher_metric(self, tangent: "Mixed") -> "Mixed":
+        """The mean Fisher matrix over rows, block by block, times a tangent."""
+        (reals, choices), (u, v) = self._parts(), tangent._parts()
+        return type(self)(*reals.fisher_metric(u), *choices.fisher_metric(v))
 
-def log_ratio(
-    old: Mixed, new: Mixed, actions: Float[jax.Array, "n act_dim"]
-) -> Float[jax.Array, "n 1"]:
-    """log(new / old) of `actions`, exact for tiny differences."""
-    (before, choices_before), (after, choices_after) = _parts(old), _parts(new)
-    x, options = _split(old, actions)
-    of_reals = gaussian.log_ratio(before, after, x)
-    return of_reals + categorical.log_ratio(choices_before, choices_after, options)
+    def _parts(self) -> tuple[DiagonalGaussian, Categorical]:
+        return DiagonalGaussian(self.mean, self.log_std), Categorical(self.logits)
 
-
-def entropy(mixed: Mixed) -> Float[jax.Array, "n 1"]:
-    """Differential entropy of the reals plus entropy of the choices, nats."""
-    reals, choices = _parts(mixed)
-    return gaussian.entropy(reals) + categorical.entropy(choices)
-
-
-def kl_old_to_new(old: Mixed, new: Mixed) -> Float[jax.Array, "n 1"]:
-    """KL(old || new), nats, accurate relative to itself however small."""
-    (before, choices_before), (after, choices_after) = _parts(old), _parts(new)
-    of_reals = gaussian.kl_old_to_new(before, after)
-    return of_reals + categorical.kl_old_to_new(choices_before, choices_after)
-
-
-def sample(
-    mixed: Mixed, noise: Float[jax.Array, "n act_dim"]
-) -> Float[jax.Array, "n act_dim"]:
-    """Actions from standard normal noise for the reals, uniform for the choices."""
-    (reals, choices), (normal, uniform) = _parts(mixed), _split(mixed, noise)
-    parts = (gaussian.sample(reals, normal), categorical.sample(choices, uniform))
-    return jnp.concatenate([*parts], axis=1)
-
-
-def mode(mixed: Mixed) -> Float[jax.Array, "n act_dim"]:
-    """The most likely actions: means, and the most probable options."""
-    reals, choices = _parts(mixed)
-    return jnp.concatenate([gaussian.mode(reals), categorical.mode(choices)], axis=1)
-
-
-def fisher_metric(mixed: Mixed, tangent: Mixed) -> Mixed:
-    """The mean Fisher matrix over rows, block by block, times a tangent."""
-    (reals, choices), (u, v) = _parts(mixed), _parts(tangent)
-    return Mixed(
-        *gaussian.fisher_metric(reals, u), *categorical.fisher_metric(choices, v)
-    )
-
-
-def _parts(mixed: Mixed) -> tuple[DiagonalGaussian, Categorical]:
-    return DiagonalGaussian(mixed.mean, mixed.log_std), Categorical(mixed.logits)
-
-
-def _split(mixed: Mixed, columns: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """The columns of the reals, and those of the choices."""
-    reals = mixed.mean.shape[1]
-    return columns[:, :reals], columns[:, reals:]
+    def _split(self, columns: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """The columns of the reals, and those of the choices."""
+        reals = self.mean.shape[1]
+        return columns[:, :reals], columns[:, reals:]

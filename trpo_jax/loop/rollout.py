@@ -10,7 +10,6 @@ import jax
 import jax.numpy as jnp
 
 from trpo.spaces.action_heads import Head
-from trpo_jax import distributions
 from trpo_jax.agent.update import Functions, TRPOState, act
 from trpo_jax.devices.device import matmul_precision
 from trpo_jax.loop import statistics
@@ -193,7 +192,7 @@ def collect(
             for obs in (flat, final)
         )
     chosen = actions.reshape(flat.shape[0], -1)
-    log_probs = distributions.log_prob(distribution, chosen)
+    log_probs = distribution.log_prob(chosen)
     shape = transition.rewards.shape
     return after, DeviceRollout(
         obs=obs,

@@ -9,7 +9,6 @@ from collections.abc import Callable
 import jax
 from jaxtyping import Float
 
-from trpo_jax import distributions
 from trpo_jax.devices.means import weighted
 from trpo_jax.distributions import Distribution
 from trpo_jax.policy_step.objective import mean_kl
@@ -40,7 +39,7 @@ def gauss_newton_product(
     vjp = jax.linear_transpose(jvp, theta)
 
     def product(v: jax.Array) -> jax.Array:
-        metric_times_jvp = distributions.fisher_metric(distribution, jvp(v))
+        metric_times_jvp = distribution.fisher_metric(jvp(v))
         (f_v,) = vjp(weighted(metric_times_jvp, weights))
         return f_v + damping * v
 

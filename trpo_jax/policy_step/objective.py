@@ -9,7 +9,6 @@ from jaxtyping import Float
 
 from trpo.config.run import TRPOConfig
 from trpo.data.batch import Batch
-from trpo_jax import distributions
 from trpo_jax.devices.means import mean
 from trpo_jax.distributions import Distribution
 
@@ -30,7 +29,7 @@ class Surrogate(NamedTuple):
 
 def surrogate(distribution: Distribution, batch: Batch) -> Surrogate:
     """L = mean(exp(log_prob - old_log_prob) * advantage)."""
-    log_ratio = distributions.log_prob(distribution, batch.actions) - batch.log_probs
+    log_ratio = distribution.log_prob(batch.actions) - batch.log_probs
     ratio = jnp.exp(log_ratio)
     value = mean(ratio * batch.advantages, batch.weights)
     return Surrogate(value, ratio, log_ratio)
@@ -47,7 +46,7 @@ def surrogate_improvement(
         batch: Samples.
         old_ratio: [n, 1] ratio at the old parameters; 1 where log-probs are fresh.
     """
-    log_ratio = distributions.log_ratio(old, new, batch.actions)
+    log_ratio = old.log_ratio(new, batch.actions)
     gains = old_ratio * jnp.expm1(log_ratio) * batch.advantages
     return mean(gains, batch.weights)
 
@@ -58,7 +57,7 @@ def mean_kl(
     weights: Float[jax.Array, "n 1"] | None = None,
 ) -> Float[jax.Array, ""]:
     """Mean over samples of KL(old || new), nats."""
-    return mean(distributions.kl_old_to_new(old, new), weights)
+    return mean(old.kl(new), weights)
 
 
 class Objective(NamedTuple):
@@ -81,7 +80,7 @@ def with_entropy(coefficient: float) -> Objective:
 
     def value(distribution: Distribution, batch: Batch) -> Surrogate:
         found = surrogate(distribution, batch)
-        entropy = distributions.entropy(distribution)
+        entropy = distribution.entropy()
         bonus = coefficient * mean(entropy, batch.weights)
         return found._replace(value=found.value + bonus)
 
@@ -90,7 +89,7 @@ def with_entropy(coefficient: float) -> Objective:
     ) -> jax.Array:
         gain = surrogate_improvement(old, new, batch, old_ratio)
         # Row by row: the difference of two means would lose digits.
-        change = distributions.entropy(new) - distributions.entropy(old)
+        change = new.entropy() - old.entropy()
         return gain + coefficient * mean(change, batch.weights)
 
     return Objective(value, improvement)

@@ -10,7 +10,6 @@ from jaxtyping import Float
 from trpo.config.run import TRPOConfig
 from trpo.data.batch import Batch
 from trpo.data.report import StepStatus
-from trpo_jax import distributions
 from trpo_jax.devices.means import mean, variance
 from trpo_jax.distributions import Distribution
 from trpo_jax.policy_step.fisher import FISHER_PRODUCTS, PolicyFunction, Product
@@ -309,7 +308,7 @@ def summary(
         surrogate_after=before.value + search.improvement,
         improvement=search.improvement,
         kl=search.kl,
-        entropy=mean(distributions.entropy(new), weights),
+        entropy=mean(new.entropy(), weights),
         step_norm=model.norm,
         expected_improve=model.improvement,
         line_search_frac=search.frac,

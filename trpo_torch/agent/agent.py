@@ -12,7 +12,6 @@ from trpo.agent.sharding import Shards
 from trpo.data.batch import Batch, Rates, thinned
 from trpo.data.report import StepStatus, UpdateReport
 from trpo.ranks import Alone
-from trpo_torch import distributions
 from trpo_torch.agent import state
 from trpo_torch.agent.original_helpers import _flat_params, _set_flat_params
 from trpo_torch.agent.update import discard_unless, report_of
@@ -138,10 +137,10 @@ class TRPOAgent(AgentBase):
             distribution = self.policy.forward(obs, mask)
             value = self.critic.forward(self._encoded(obs))
         if noise is None:
-            action = distributions.mode(distribution)
+            action = distribution.mode()
         else:
-            action = distributions.sample(distribution, self._to_native(noise))
-        return action, distributions.log_prob(distribution, action), value
+            action = distribution.sample(self._to_native(noise))
+        return action, distribution.log_prob(action), value
 
     @torch.no_grad()
     def _value(self, obs: Any) -> Tensor:

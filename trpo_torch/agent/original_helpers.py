@@ -5,8 +5,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
-from trpo_torch import distributions
-from trpo_torch.distributions import DiagonalGaussian
+from trpo_torch.distributions.gaussian import DiagonalGaussian
 from trpo_torch.solvers.conjugate_gradient import conjugate_gradient
 
 
@@ -49,6 +48,5 @@ def _kl_old_to_new(
     old_mean: Tensor, old_log_std: Tensor, new_mean: Tensor, new_log_std: Tensor
 ) -> Tensor:
     """KL(old || new) of each sample, [N, 1]."""
-    return distributions.kl_old_to_new(
-        DiagonalGaussian(old_mean, old_log_std), DiagonalGaussian(new_mean, new_log_std)
-    )
+    old = DiagonalGaussian(old_mean, old_log_std)
+    return old.kl(DiagonalGaussian(new_mean, new_log_std))

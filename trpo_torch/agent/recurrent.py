@@ -9,7 +9,6 @@ from torch import Tensor, nn
 from trpo.agent.recurrent import RecurrentAgentBase
 from trpo.data.batch import Batch
 from trpo.data.hidden_state import Memory
-from trpo_torch import distributions
 from trpo_torch.agent.agent import TRPOAgent
 from trpo_torch.critic.fit import ValueFit
 from trpo_torch.critic.fit_sequences import fit_recurrent_critic
@@ -61,10 +60,10 @@ class RecurrentTRPOAgent(RecurrentAgentBase, TRPOAgent):
             distribution, policy_state = self.policy(obs, memory.policy, mask)
             value, critic_state = self.critic(obs, memory.critic)
         if noise is None:
-            action = distributions.mode(distribution)
+            action = distribution.mode()
         else:
-            action = distributions.sample(distribution, self._to_native(noise))
-        log_prob = distributions.log_prob(distribution, action)
+            action = distribution.sample(self._to_native(noise))
+        log_prob = distribution.log_prob(action)
         return action, log_prob, value, Memory(policy_state, critic_state)
 
     @torch.no_grad()

@@ -119,7 +119,7 @@ def weighted(tangent: Distribution) -> Distribution:
 
     Args:
         tangent: [n or 1, …] each; of a mean over the samples at hand, as
-            `distributions.fisher_metric` returns it.
+            a distribution's `fisher_metric` returns it.
     """
     shard = _shard.get()
     if shard is None:

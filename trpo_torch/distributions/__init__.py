@@ -1,54 +1,89 @@
-"""Every distribution's functions under one name: the type of what is given decides.
+"""Distributions over actions: NamedTuples of parameters, with what is computed of them.
 
-Nothing outside this file and the distributions' own knows which one it has. To add one,
-write its file, with the functions below, and a line of `BY_NAME`.
+Nothing outside this folder knows which one it has. To add one, write its file in either
+backend and its row of `trpo.spaces.action_heads.FAMILIES`.
 """
 
-from collections.abc import Callable
-from types import ModuleType
+import pkgutil
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, Protocol, runtime_checkable
 
 from jaxtyping import Float
 from torch import Tensor
 
-from trpo.spaces.action_heads import (
-    BERNOULLI,
-    CATEGORICAL,
-    GAUSSIAN,
-    GAUSSIAN_STATE_STD,
-    MIXED,
-    MIXED_STATE_STD,
-    SQUASHED_GAUSSIAN,
-    SQUASHED_GAUSSIAN_STATE_STD,
-    Head,
-)
-from trpo_torch.distributions import (
-    bernoulli,
-    categorical,
-    gaussian,
-    mixed,
-    squashed_gaussian,
-)
-from trpo_torch.distributions.bernoulli import Bernoulli
-from trpo_torch.distributions.categorical import Categorical
-from trpo_torch.distributions.gaussian import DiagonalGaussian
-from trpo_torch.distributions.mixed import Mixed
-from trpo_torch.distributions.squashed_gaussian import SquashedGaussian
+from trpo.spaces.action_heads import FAMILIES, Head
 
 
-BY_NAME: dict[str, ModuleType] = {
-    GAUSSIAN: gaussian,
-    GAUSSIAN_STATE_STD: gaussian,
-    SQUASHED_GAUSSIAN: squashed_gaussian,
-    SQUASHED_GAUSSIAN_STATE_STD: squashed_gaussian,
-    CATEGORICAL: categorical,
-    BERNOULLI: bernoulli,
-    MIXED: mixed,
-    MIXED_STATE_STD: mixed,
+@runtime_checkable
+class Distribution(Protocol):
+    """Parameters of a distribution over actions at n observations, each [n or 1, …].
+
+    One of choices has `masked(head, mask)` too: what it is without the options that
+    have a 0 in `mask` [n, options].
+    """
+
+    @classmethod
+    def from_network(
+        cls,
+        head: Head,
+        outputs: Float[Tensor, "n outputs"],
+        log_std: Float[Tensor, " act_dim"] | None,
+    ) -> "Distribution":
+        """What a policy's outputs, and its free log_std if it has one, stand for."""
+        ...
+
+    @classmethod
+    def jacobian(
+        cls,
+        head: Head,
+        outputs: Float[Tensor, "n outputs"],
+        log_std: Float[Tensor, " act_dim"] | None,
+    ) -> tuple[Callable, Callable]:
+        """Tangents of `from_network`: (d_outputs, d_log_std) -> tangent; transpose."""
+        ...
+
+    def log_prob(self, actions: Float[Tensor, "n act_dim"]) -> Float[Tensor, "n 1"]:
+        """Log-density or log-probability of `actions`, nats."""
+        ...
+
+    def log_ratio(
+        self, new: "Distribution", actions: Float[Tensor, "n act_dim"]
+    ) -> Float[Tensor, "n 1"]:
+        """log(new / own density) of `actions`, exact for tiny differences."""
+        ...
+
+    def entropy(self) -> Float[Tensor, "m 1"]:
+        """Entropy, nats; one row where it is the same for all."""
+        ...
+
+    def kl(self, new: "Distribution") -> Float[Tensor, "n 1"]:
+        """KL(self || new), nats, accurate relative to itself however small."""
+        ...
+
+    def sample(self, noise: Float[Tensor, "n act_dim"]) -> Float[Tensor, "n act_dim"]:
+        """Actions from `noise` of `trpo.spaces.action_heads.Head.draw_noise`."""
+        ...
+
+    def mode(self) -> Float[Tensor, "n act_dim"]:
+        """The most likely actions."""
+        ...
+
+    def fisher_metric(self, tangent: "Distribution") -> "Distribution":
+        """The mean Fisher matrix over rows, in the parameters, times a tangent."""
+        ...
+
+    def __iter__(self) -> Iterator[Tensor]:
+        """The parameters."""
+        ...
+
+    @classmethod
+    def _make(cls, parameters: Iterable[Tensor]) -> "Distribution": ...
+
+
+BY_NAME: dict[str, Any] = {
+    name: pkgutil.resolve_name(f"{__name__}.{family.distribution}")
+    for name, family in FAMILIES.items()
 }
-_BY_TYPE = {module.TYPE: module for module in BY_NAME.values()}
-
-Distribution = DiagonalGaussian | SquashedGaussian | Categorical | Bernoulli | Mixed
-"""Parameters of a distribution over actions at n observations, each [n or 1, …]."""
 
 
 def from_network(
@@ -67,9 +102,8 @@ def from_network(
             in Huang and Ontañón 2020, "A Closer Look at Invalid Action Masking in
             Policy Gradient Algorithms". None where nothing is forbidden.
     """
-    module = BY_NAME[head.distribution]
-    made = module.from_network(head, outputs, log_std)
-    return made if mask is None else module.masked(head, made, mask)
+    made = BY_NAME[head.distribution].from_network(head, outputs, log_std)
+    return made if mask is None else made.masked(head, mask)
 
 
 def jacobian(
@@ -90,56 +124,14 @@ def jacobian(
         Push, (d_outputs, d_log_std) -> tangent of the distribution; and pull,
         cotangent of the distribution -> cotangents (of outputs, of log_std).
     """
-    module = BY_NAME[head.distribution]
-    push, pull = module.jacobian(head, outputs, log_std)
+    push, pull = BY_NAME[head.distribution].jacobian(head, outputs, log_std)
     if mask is None:
         return push, pull
 
-    def push_masked(d_outputs: Tensor, d_log_std: Tensor | None) -> Distribution:
-        return module.masked_tangent(head, push(d_outputs, d_log_std), mask)
+    def push_masked(d_outputs: Tensor, d_log_std: Tensor | None) -> Any:
+        return push(d_outputs, d_log_std).masked_tangent(head, mask)
 
-    def pull_masked(u: Distribution) -> tuple[Tensor, Tensor | None]:
-        return pull(module.masked_tangent(head, u, mask))
+    def pull_masked(u: Any) -> tuple[Tensor, Tensor | None]:
+        return pull(u.masked_tangent(head, mask))
 
     return push_masked, pull_masked
-
-
-def log_prob(
-    distribution: Distribution, actions: Float[Tensor, "n act_dim"]
-) -> Float[Tensor, "n 1"]:
-    """Log-density or log-probability of `actions`, nats."""
-    return _BY_TYPE[type(distribution)].log_prob(distribution, actions)
-
-
-def log_ratio(
-    old: Distribution, new: Distribution, actions: Float[Tensor, "n act_dim"]
-) -> Float[Tensor, "n 1"]:
-    """log(new density / old density) of `actions`, exact for tiny differences."""
-    return _BY_TYPE[type(old)].log_ratio(old, new, actions)
-
-
-def entropy(distribution: Distribution) -> Float[Tensor, "m 1"]:
-    """Entropy, nats; one row where it is the same for all."""
-    return _BY_TYPE[type(distribution)].entropy(distribution)
-
-
-def kl_old_to_new(old: Distribution, new: Distribution) -> Float[Tensor, "n 1"]:
-    """KL(old || new), nats, accurate relative to itself however small."""
-    return _BY_TYPE[type(old)].kl_old_to_new(old, new)
-
-
-def sample(
-    distribution: Distribution, noise: Float[Tensor, "n act_dim"]
-) -> Float[Tensor, "n act_dim"]:
-    """Actions from `noise`, as `trpo.spaces.action_heads.Head.draw_noise` makes it."""
-    return _BY_TYPE[type(distribution)].sample(distribution, noise)
-
-
-def mode(distribution: Distribution) -> Float[Tensor, "n act_dim"]:
-    """The most likely actions."""
-    return _BY_TYPE[type(distribution)].mode(distribution)
-
-
-def fisher_metric(distribution: Distribution, tangent: Distribution) -> Distribution:
-    """The mean Fisher matrix over rows, in the distribution's parameters, times u."""
-    return _BY_TYPE[type(distribution)].fisher_metric(distribution, tangent)

@@ -29,108 +29,92 @@ class Bernoulli(NamedTuple):
 
     logits: Float[Tensor, "n k"]
 
+    @classmethod
+    def from_network(
+        cls, head: Head, outputs: Float[Tensor, "n k"], log_std: None = None
+    ) -> "Bernoulli":
+        """Outputs of the network are the logits."""
+        return cls(outputs)
 
-TYPE = Bernoulli
+    @classmethod
+    def jacobian(
+        cls, head: Head, outputs: Float[Tensor, "n outputs"], log_std: None = None
+    ) -> tuple[Callable, Callable]:
+        """Tangents of `from_network`, (d_outputs, d_log_std) ->; the transpose."""
 
+        def push(d_outputs: Tensor, d_log_std: None) -> "Bernoulli":
+            return cls(d_outputs)
 
-def from_network(
-    head: Head, outputs: Float[Tensor, "n k"], log_std: None = None
-) -> Bernoulli:
-    """Outputs of the network are the logits."""
-    return Bernoulli(outputs)
+        def pull(u: "Bernoulli") -> tuple[Tensor, None]:
+            return u.logits, None
 
+        return push, pull
 
-def jacobian(
-    head: Head, outputs: Float[Tensor, "n outputs"], log_std: None = None
-) -> tuple[Callable, Callable]:
-    """Tangents of `from_network`: (d_outputs, d_log_std) -> tangent; the transpose."""
+    def masked(self, head: Head, mask: Float[Tensor, "n options"]) -> "Bernoulli":
+        """Without what `mask` forbids, [off, on] of each switch in turn."""
+        off, on = mask[:, ::2] > 0, mask[:, 1::2] > 0
+        logits = torch.where(off, self.logits, FORCED)
+        return self._replace(logits=torch.where(on, logits, -FORCED))
 
-    def push(d_outputs: Tensor, d_log_std: None) -> Bernoulli:
-        return Bernoulli(d_outputs)
+    def masked_tangent(
+        self, head: Head, mask: Float[Tensor, "n options"]
+    ) -> "Bernoulli":
+        """How `masked` changes with the logits: not at all where there is no choice."""
+        return self._replace(logits=self.logits * mask[:, ::2] * mask[:, 1::2])
 
-    def pull(u: Bernoulli) -> tuple[Tensor, None]:
-        return u.logits, None
+    def log_prob(self, actions: Float[Tensor, "n k"]) -> Float[Tensor, "n 1"]:
+        """Log-probability of `actions`, nats."""
+        signed = (2.0 * actions - 1.0) * self.logits
+        return functional.logsigmoid(signed).sum(-1, keepdim=True)
 
-    return push, pull
+    def log_ratio(
+        self, new: "Bernoulli", actions: Float[Tensor, "n k"]
+    ) -> Float[Tensor, "n 1"]:
+        """log(new / old probability) of `actions`, exact for tiny differences."""
+        signs = 2.0 * actions - 1.0
+        ratios = _log_ratio_of_one(signs * self.logits, signs * new.logits)
+        return ratios.sum(-1, keepdim=True)
 
-
-def masked(
-    head: Head, bernoulli: Bernoulli, mask: Float[Tensor, "n options"]
-) -> Bernoulli:
-    """The switches without what `mask` forbids, [off, on] of each switch in turn."""
-    off, on = mask[:, ::2] > 0, mask[:, 1::2] > 0
-    logits = torch.where(off, bernoulli.logits, FORCED)
-    return Bernoulli(torch.where(on, logits, -FORCED))
-
-
-def masked_tangent(
-    head: Head, tangent: Bernoulli, mask: Float[Tensor, "n options"]
-) -> Bernoulli:
-    """How `masked` changes with the logits: not at all where there is no choice."""
-    return Bernoulli(tangent.logits * mask[:, ::2] * mask[:, 1::2])
-
-
-def log_prob(
-    bernoulli: Bernoulli, actions: Float[Tensor, "n k"]
-) -> Float[Tensor, "n 1"]:
-    """Log-probability of `actions`, nats."""
-    signed = (2.0 * actions - 1.0) * bernoulli.logits
-    return functional.logsigmoid(signed).sum(-1, keepdim=True)
-
-
-def log_ratio(
-    old: Bernoulli, new: Bernoulli, actions: Float[Tensor, "n k"]
-) -> Float[Tensor, "n 1"]:
-    """log(new / old probability) of `actions`, exact for tiny differences."""
-    signs = 2.0 * actions - 1.0
-    ratios = _log_ratio_of_one(signs * old.logits, signs * new.logits)
-    return ratios.sum(-1, keepdim=True)
-
-
-def entropy(bernoulli: Bernoulli) -> Float[Tensor, "n 1"]:
-    """Entropy, nats."""
-    logits = bernoulli.logits
-    on, off = (
-        torch.sigmoid(signed) * functional.logsigmoid(signed)
-        for signed in (logits, -logits)
-    )
-    return -(on + off).sum(-1, keepdim=True)
-
-
-def kl_old_to_new(old: Bernoulli, new: Bernoulli) -> Float[Tensor, "n 1"]:
-    """KL(old || new), nats, accurate relative to itself however small.
-
-    With d = log(new / old probability) of each outcome: sum p (exp(d) - 1 - d), whose
-    terms are all positive; the added sum of p (exp(d) - 1) is zero.
-    """
-    on, off = (
-        torch.sigmoid(sign * old.logits)
-        * expm1_minus_argument(
-            _log_ratio_of_one(sign * old.logits, sign * new.logits).clamp(
-                max=MAX_LOG_RATIO
-            )
+    def entropy(self) -> Float[Tensor, "n 1"]:
+        """Entropy, nats."""
+        logits = self.logits
+        on, off = (
+            torch.sigmoid(signed) * functional.logsigmoid(signed)
+            for signed in (logits, -logits)
         )
-        for sign in (1.0, -1.0)
-    )
-    return (on + off).sum(-1, keepdim=True)
+        return -(on + off).sum(-1, keepdim=True)
 
+    def kl(self, new: "Bernoulli") -> Float[Tensor, "n 1"]:
+        """KL(old || new), nats, accurate relative to itself however small.
 
-def sample(bernoulli: Bernoulli, noise: Float[Tensor, "n k"]) -> Float[Tensor, "n k"]:
-    """Actions from uniform `noise` in [0, 1)."""
-    return (below_one(noise) < torch.sigmoid(bernoulli.logits)).to(noise.dtype)
+        With d = log(new / old probability) of each outcome: sum p (exp(d) - 1 - d),
+        whose terms are all positive; the added sum of p (exp(d) - 1) is zero.
+        """
+        on, off = (
+            torch.sigmoid(sign * self.logits)
+            * expm1_minus_argument(
+                _log_ratio_of_one(sign * self.logits, sign * new.logits).clamp(
+                    max=MAX_LOG_RATIO
+                )
+            )
+            for sign in (1.0, -1.0)
+        )
+        return (on + off).sum(-1, keepdim=True)
 
+    def sample(self, noise: Float[Tensor, "n k"]) -> Float[Tensor, "n k"]:
+        """Actions from uniform `noise` in [0, 1)."""
+        return (below_one(noise) < torch.sigmoid(self.logits)).to(noise.dtype)
 
-def mode(bernoulli: Bernoulli) -> Float[Tensor, "n k"]:
-    """The most probable actions; of equals, 0."""
-    return (bernoulli.logits > 0).to(bernoulli.logits.dtype)
+    def mode(self) -> Float[Tensor, "n k"]:
+        """The most probable actions; of equals, 0."""
+        return (self.logits > 0).to(self.logits.dtype)
 
-
-def fisher_metric(bernoulli: Bernoulli, tangent: Bernoulli) -> Bernoulli:
-    """The mean Fisher matrix over rows, p (1 - p) in the logits, times a tangent."""
-    logits = bernoulli.logits
-    # Not p - p²: that cancels near 1.
-    variance = torch.sigmoid(logits) * torch.sigmoid(-logits)
-    return Bernoulli(variance * tangent.logits / logits.shape[0])
+    def fisher_metric(self, tangent: "Bernoulli") -> "Bernoulli":
+        """The mean Fisher matrix over rows, p (1 - p) in logits, times a tangent."""
+        logits = self.logits
+        # Not p - p²: that cancels near 1.
+        variance = torch.sigmoid(logits) * torch.sigmoid(-logits)
+        return self._replace(logits=variance * tangent.logits / logits.shape[0])
 
 
 def _log_ratio_of_one(old: Tensor, new: Tensor) -> Float[Tensor, "n k"]:

@@ -33,108 +33,89 @@ class Categorical(NamedTuple):
 
     logits: Float[Tensor, "n k m"]
 
+    @classmethod
+    def from_network(
+        cls, head: Head, outputs: Float[Tensor, "n outputs"], log_std: None = None
+    ) -> "Categorical":
+        """Outputs of the network are the logits of all choices in turn."""
+        return cls(_by_choice(head, outputs, MASKED))
 
-TYPE = Categorical
+    @classmethod
+    def jacobian(
+        cls, head: Head, outputs: Float[Tensor, "n outputs"], log_std: None = None
+    ) -> tuple[Callable, Callable]:
+        """Tangents of `from_network`, (d_outputs, d_log_std) ->; the transpose."""
 
+        def push(d_outputs: Tensor, d_log_std: None) -> "Categorical":
+            return cls(_by_choice(head, d_outputs, 0.0))
 
-def from_network(
-    head: Head, outputs: Float[Tensor, "n outputs"], log_std: None = None
-) -> Categorical:
-    """Outputs of the network are the logits of all choices in turn."""
-    return Categorical(_by_choice(head, outputs, MASKED))
+        def pull(u: "Categorical") -> tuple[Tensor, None]:
+            parts = [u.logits[:, j, :size] for j, size in enumerate(head.action_sizes)]
+            return torch.cat(parts, 1), None
 
+        return push, pull
 
-def jacobian(
-    head: Head, outputs: Float[Tensor, "n outputs"], log_std: None = None
-) -> tuple[Callable, Callable]:
-    """Tangents of `from_network`: (d_outputs, d_log_std) -> tangent; the transpose."""
+    def masked(self, head: Head, mask: Float[Tensor, "n options"]) -> "Categorical":
+        """Without the options where `mask` is 0, as if those were missing."""
+        allowed = _by_choice(head, mask, 0.0) > 0
+        return self._replace(logits=torch.where(allowed, self.logits, MASKED))
 
-    def push(d_outputs: Tensor, d_log_std: None) -> Categorical:
-        return Categorical(_by_choice(head, d_outputs, 0.0))
+    def masked_tangent(
+        self, head: Head, mask: Float[Tensor, "n options"]
+    ) -> "Categorical":
+        """How `masked` changes with the logits: not at all where `mask` is 0."""
+        return self._replace(logits=self.logits * _by_choice(head, mask, 0.0))
 
-    def pull(u: Categorical) -> tuple[Tensor, None]:
-        parts = [u.logits[:, j, :size] for j, size in enumerate(head.action_sizes)]
-        return torch.cat(parts, 1), None
+    def log_probabilities(self) -> Float[Tensor, "n k m"]:
+        """Logarithm of each option's probability."""
+        return torch.log_softmax(self.logits, -1)
 
-    return push, pull
+    def log_prob(self, actions: Float[Tensor, "n k"]) -> Float[Tensor, "n 1"]:
+        """Log-probability of `actions`, nats."""
+        return _chosen(self.log_probabilities(), actions).sum(-1, keepdim=True)
 
+    def log_ratio(
+        self, new: "Categorical", actions: Float[Tensor, "n k"]
+    ) -> Float[Tensor, "n 1"]:
+        """log(new / old probability) of `actions`, exact for tiny differences."""
+        return _chosen(_log_ratios(self, new), actions).sum(-1, keepdim=True)
 
-def masked(
-    head: Head, categorical: Categorical, mask: Float[Tensor, "n options"]
-) -> Categorical:
-    """The choices without the options where `mask` is 0, as if those were missing."""
-    allowed = _by_choice(head, mask, 0.0) > 0
-    return Categorical(torch.where(allowed, categorical.logits, MASKED))
+    def entropy(self) -> Float[Tensor, "n 1"]:
+        """Entropy, nats."""
+        log_p = self.log_probabilities()
+        return -(torch.exp(log_p) * log_p).sum((-2, -1))[:, None]
 
+    def kl(self, new: "Categorical") -> Float[Tensor, "n 1"]:
+        """KL(old || new), nats, accurate relative to itself however small.
 
-def masked_tangent(
-    head: Head, tangent: Categorical, mask: Float[Tensor, "n options"]
-) -> Categorical:
-    """How `masked` changes with the logits: not at all where `mask` is 0."""
-    return Categorical(tangent.logits * _by_choice(head, mask, 0.0))
+        With d = log(new / old probability): sum p (exp(d) - 1 - d), whose terms are all
+        positive; the added sum of p (exp(d) - 1) is zero.
+        """
+        p = torch.exp(self.log_probabilities())
+        d = _log_ratios(self, new).clamp(max=MAX_LOG_RATIO)
+        return (p * expm1_minus_argument(d)).sum((-2, -1))[:, None]
 
+    def sample(self, noise: Float[Tensor, "n k"]) -> Float[Tensor, "n k"]:
+        """Actions from uniform `noise` in [0, 1), by inversion."""
+        p = torch.exp(self.log_probabilities())
+        cumulative = _cumulative(p)
+        # Below the whole sum, after rounding too: some option's sum exceeds it.
+        threshold = below_one(noise)[..., None] * cumulative[..., -1:]
+        return (cumulative <= threshold).sum(-1).to(noise.dtype)
 
-def log_probabilities(categorical: Categorical) -> Float[Tensor, "n k m"]:
-    """Logarithm of each option's probability."""
-    return torch.log_softmax(categorical.logits, -1)
+    def mode(self) -> Float[Tensor, "n k"]:
+        """The most probable actions; of equals, the first."""
+        logits = self.logits
+        return torch.argmax(logits, -1).to(logits.dtype)
 
+    def fisher_metric(self, tangent: "Categorical") -> "Categorical":
+        """The mean Fisher matrix over rows, in the logits, times a tangent.
 
-def log_prob(
-    categorical: Categorical, actions: Float[Tensor, "n k"]
-) -> Float[Tensor, "n 1"]:
-    """Log-probability of `actions`, nats."""
-    return _chosen(log_probabilities(categorical), actions).sum(-1, keepdim=True)
-
-
-def log_ratio(
-    old: Categorical, new: Categorical, actions: Float[Tensor, "n k"]
-) -> Float[Tensor, "n 1"]:
-    """log(new / old probability) of `actions`, exact for tiny differences."""
-    return _chosen(_log_ratios(old, new), actions).sum(-1, keepdim=True)
-
-
-def entropy(categorical: Categorical) -> Float[Tensor, "n 1"]:
-    """Entropy, nats."""
-    log_p = log_probabilities(categorical)
-    return -(torch.exp(log_p) * log_p).sum((-2, -1))[:, None]
-
-
-def kl_old_to_new(old: Categorical, new: Categorical) -> Float[Tensor, "n 1"]:
-    """KL(old || new), nats, accurate relative to itself however small.
-
-    With d = log(new / old probability): sum p (exp(d) - 1 - d), whose terms are all
-    positive; the added sum of p (exp(d) - 1) is zero.
-    """
-    p = torch.exp(log_probabilities(old))
-    d = _log_ratios(old, new).clamp(max=MAX_LOG_RATIO)
-    return (p * expm1_minus_argument(d)).sum((-2, -1))[:, None]
-
-
-def sample(
-    categorical: Categorical, noise: Float[Tensor, "n k"]
-) -> Float[Tensor, "n k"]:
-    """Actions from uniform `noise` in [0, 1), by inversion."""
-    p = torch.exp(log_probabilities(categorical))
-    cumulative = _cumulative(p)
-    # Below the whole sum, after rounding too: some option's sum exceeds it.
-    threshold = below_one(noise)[..., None] * cumulative[..., -1:]
-    return (cumulative <= threshold).sum(-1).to(noise.dtype)
-
-
-def mode(categorical: Categorical) -> Float[Tensor, "n k"]:
-    """The most probable actions; of equals, the first."""
-    logits = categorical.logits
-    return torch.argmax(logits, -1).to(logits.dtype)
-
-
-def fisher_metric(categorical: Categorical, tangent: Categorical) -> Categorical:
-    """The mean Fisher matrix over rows, in the logits, times a tangent.
-
-    It is diag(p) - p p' for each sample and choice.
-    """
-    p = torch.exp(log_probabilities(categorical))
-    centered = tangent.logits - (p * tangent.logits).sum(-1, keepdim=True)
-    return Categorical(p * centered / p.shape[0])
+        It is diag(p) - p p' for each sample and choice.
+        """
+        p = torch.exp(self.log_probabilities())
+        centered = tangent.logits - (p * tangent.logits).sum(-1, keepdim=True)
+        return self._replace(logits=p * centered / p.shape[0])
 
 
 def _cumulative(p: Float[Tensor, "n k m"]) -> Float[Tensor, "n k m"]:
@@ -171,12 +152,12 @@ def _log_ratios(old: Categorical, new: Categorical) -> Float[Tensor, "n k m"]:
     With p the old probabilities and c the change of the logits less its mean over p:
     c - log(sum p exp(c)), and the sum is 1 + sum p (exp(c) - 1).
     """
-    p = torch.exp(log_probabilities(old))
+    p = torch.exp(old.log_probabilities())
     change = new.logits - old.logits
     change = change - (p * change).sum(-1, keepdim=True)
     small = (change.abs() * (p > 0)).amax(-1, keepdim=True) <= NEAR
     # Both branches of `where` are differentiated: keep each finite everywhere.
     near = torch.where(small & (p > 0), change, 0.0)
     normalizer = torch.log1p((p * torch.expm1(near)).sum(-1, keepdim=True))
-    far = log_probabilities(new) - log_probabilities(old)
+    far = new.log_probabilities() - old.log_probabilities()
     return torch.where(small, change - normalizer, far)

@@ -6,7 +6,7 @@
 
 import math
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -25,8 +25,100 @@ class DiagonalGaussian(NamedTuple):
     mean: Float[Tensor, "n act_dim"]
     log_std: Float[Tensor, "m act_dim"]
 
+    @classmethod
+    def from_network(
+        cls,
+        head: Head,
+        outputs: Float[Tensor, "n outputs"],
+        log_std: Float[Tensor, " act_dim"] | None,
+    ) -> "DiagonalGaussian":
+        """Mean and clamped log_std of what the policy puts out.
 
-TYPE = DiagonalGaussian
+        A free `log_std` is the same for each row; without one, the second half of the
+        outputs is each row's own.
+        """
+        if log_std is None:
+            mean, log_std = outputs.chunk(2, 1)
+            return cls(mean, clamp_log_std(log_std))
+        return cls(outputs, clamp_log_std(log_std)[None])
+
+    @classmethod
+    def jacobian(
+        cls,
+        head: Head,
+        outputs: Float[Tensor, "n outputs"],
+        log_std: Float[Tensor, " act_dim"] | None,
+    ) -> tuple[Callable, Callable]:
+        """Tangents of `from_network`, (d_outputs, d_log_std) ->; the transpose."""
+        if log_std is None:
+            return _state_std_jacobian(cls, outputs)
+        slope = clamp_slope(log_std)
+
+        def push(d_outputs: Tensor, d_log_std: Tensor) -> "DiagonalGaussian":
+            return cls(d_outputs, (slope * d_log_std)[None])
+
+        def pull(u: "DiagonalGaussian") -> tuple[Tensor, Tensor]:
+            return u.mean, slope * u.log_std.sum(0)
+
+        return push, pull
+
+    def log_prob(self, actions: Float[Tensor, "n act_dim"]) -> Float[Tensor, "n 1"]:
+        """Log-density of `actions`, nats."""
+        z = (actions - self.mean) * torch.exp(-self.log_std)
+        terms = -0.5 * z**2 - self.log_std - 0.5 * math.log(2 * math.pi)
+        return terms.sum(-1, keepdim=True)
+
+    def log_ratio(
+        self, new: "DiagonalGaussian", actions: Float[Tensor, "n act_dim"]
+    ) -> Float[Tensor, "n 1"]:
+        """log(new density / old density) of `actions`, exact for tiny differences.
+
+        With d = log_std_new - log_std_old, z = (action - mean) / std:
+        log ratio = -(z_new - z_old)(z_new + z_old) / 2 - d, and
+        z_new - z_old = expm1(-d) z_old - (mean_new - mean_old) / std_new.
+        """
+        d = new.log_std - self.log_std
+        z_old = (actions - self.mean) * torch.exp(-self.log_std)
+        change = torch.expm1(-d) * z_old - (new.mean - self.mean) * torch.exp(
+            -new.log_std
+        )
+        terms = -0.5 * change * (2.0 * z_old + change) - d
+        return terms.sum(-1, keepdim=True)
+
+    def entropy(self) -> Float[Tensor, "m 1"]:
+        """Differential entropy, nats; one row where log_std has one."""
+        terms = self.log_std + 0.5 * (1.0 + math.log(2 * math.pi))
+        return terms.sum(-1, keepdim=True)
+
+    def kl(self, new: "DiagonalGaussian") -> Float[Tensor, "n 1"]:
+        """KL(old || new), nats, accurate relative to itself however small.
+
+        Per dimension, with d = log_std_new - log_std_old and
+        z = (mean_new - mean_old) / std_new: (expm1(-2d) + 2d + z²) / 2.
+        The usual formula subtracts numbers near 1 and is all rounding error below 1e-7.
+        """
+        d = new.log_std - self.log_std
+        z = (new.mean - self.mean) * torch.exp(-new.log_std)
+        return (0.5 * (expm1_minus_argument(-2.0 * d) + z**2)).sum(-1, keepdim=True)
+
+    def sample(self, noise: Float[Tensor, "n act_dim"]) -> Float[Tensor, "n act_dim"]:
+        """Actions from standard normal `noise`."""
+        return self.mean + torch.exp(self.log_std) * noise
+
+    def mode(self) -> Float[Tensor, "n act_dim"]:
+        """The most likely actions: the mean."""
+        return self.mean
+
+    def fisher_metric(self, tangent: "DiagonalGaussian") -> "DiagonalGaussian":
+        """The mean Fisher matrix over rows, in (mean, log_std), times a tangent.
+
+        It is diag(1 / std², 2) for each sample and dimension; the mean over n samples
+        gives each row of `mean` the weight 1/n and a shared row of log_std weight 1.
+        """
+        return self._replace(
+            mean=tangent.mean * torch.exp(-2.0 * self.log_std) / self.mean.shape[0],
+            log_std=2.0 * tangent.log_std / self.log_std.shape[0],
+        )
 
 
 def clamp_log_std(log_std: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
@@ -40,118 +132,14 @@ def clamp_slope(log_std: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
     return inside.to(log_std.dtype)
 
 
-def from_network(
-    head: Head,
-    outputs: Float[Tensor, "n outputs"],
-    log_std: Float[Tensor, " act_dim"] | None,
-) -> DiagonalGaussian:
-    """Mean and clamped log_std of what the policy puts out.
-
-    A free `log_std` is the same for each row; without one, the second half of the
-    outputs is each row's own.
-    """
-    if log_std is None:
-        mean, log_std = outputs.chunk(2, 1)
-        return DiagonalGaussian(mean, clamp_log_std(log_std))
-    return DiagonalGaussian(outputs, clamp_log_std(log_std)[None])
-
-
-def jacobian(
-    head: Head,
-    outputs: Float[Tensor, "n outputs"],
-    log_std: Float[Tensor, " act_dim"] | None,
-) -> tuple[Callable, Callable]:
-    """Tangents of `from_network`: (d_outputs, d_log_std) -> tangent; the transpose."""
-    if log_std is None:
-        return _state_std_jacobian(outputs)
-    slope = clamp_slope(log_std)
-
-    def push(d_outputs: Tensor, d_log_std: Tensor) -> DiagonalGaussian:
-        return DiagonalGaussian(d_outputs, (slope * d_log_std)[None])
-
-    def pull(u: DiagonalGaussian) -> tuple[Tensor, Tensor]:
-        return u.mean, slope * u.log_std.sum(0)
-
-    return push, pull
-
-
-def _state_std_jacobian(outputs: Tensor) -> tuple[Callable, Callable]:
+def _state_std_jacobian(cls: Any, outputs: Tensor) -> tuple[Callable, Callable]:
     slope = clamp_slope(outputs.chunk(2, 1)[1])
 
-    def push(d_outputs: Tensor, d_log_std: None) -> DiagonalGaussian:
+    def push(d_outputs: Tensor, d_log_std: None) -> Any:
         d_mean, d_raw = d_outputs.chunk(2, 1)
-        return DiagonalGaussian(d_mean, slope * d_raw)
+        return cls(d_mean, slope * d_raw)
 
-    def pull(u: DiagonalGaussian) -> tuple[Tensor, None]:
+    def pull(u: Any) -> tuple[Tensor, None]:
         return torch.cat([u.mean, slope * u.log_std], 1), None
 
     return push, pull
-
-
-def log_prob(
-    gaussian: DiagonalGaussian, actions: Float[Tensor, "n act_dim"]
-) -> Float[Tensor, "n 1"]:
-    """Log-density of `actions`, nats."""
-    z = (actions - gaussian.mean) * torch.exp(-gaussian.log_std)
-    terms = -0.5 * z**2 - gaussian.log_std - 0.5 * math.log(2 * math.pi)
-    return terms.sum(-1, keepdim=True)
-
-
-def log_ratio(
-    old: DiagonalGaussian, new: DiagonalGaussian, actions: Float[Tensor, "n act_dim"]
-) -> Float[Tensor, "n 1"]:
-    """log(new density / old density) of `actions`, exact for tiny differences.
-
-    With d = log_std_new - log_std_old, z = (action - mean) / std:
-    log ratio = -(z_new - z_old)(z_new + z_old) / 2 - d, and
-    z_new - z_old = expm1(-d) z_old - (mean_new - mean_old) / std_new.
-    """
-    d = new.log_std - old.log_std
-    z_old = (actions - old.mean) * torch.exp(-old.log_std)
-    change = torch.expm1(-d) * z_old - (new.mean - old.mean) * torch.exp(-new.log_std)
-    terms = -0.5 * change * (2.0 * z_old + change) - d
-    return terms.sum(-1, keepdim=True)
-
-
-def entropy(gaussian: DiagonalGaussian) -> Float[Tensor, "m 1"]:
-    """Differential entropy, nats; one row where log_std has one."""
-    terms = gaussian.log_std + 0.5 * (1.0 + math.log(2 * math.pi))
-    return terms.sum(-1, keepdim=True)
-
-
-def kl_old_to_new(old: DiagonalGaussian, new: DiagonalGaussian) -> Float[Tensor, "n 1"]:
-    """KL(old || new), nats, accurate relative to itself however small.
-
-    Per dimension, with d = log_std_new - log_std_old and
-    z = (mean_new - mean_old) / std_new: (expm1(-2d) + 2d + z²) / 2.
-    The usual formula subtracts numbers near 1 and is all rounding error below 1e-7.
-    """
-    d = new.log_std - old.log_std
-    z = (new.mean - old.mean) * torch.exp(-new.log_std)
-    return (0.5 * (expm1_minus_argument(-2.0 * d) + z**2)).sum(-1, keepdim=True)
-
-
-def sample(
-    gaussian: DiagonalGaussian, noise: Float[Tensor, "n act_dim"]
-) -> Float[Tensor, "n act_dim"]:
-    """Actions from standard normal `noise`."""
-    return gaussian.mean + torch.exp(gaussian.log_std) * noise
-
-
-def mode(gaussian: DiagonalGaussian) -> Float[Tensor, "n act_dim"]:
-    """The most likely actions: the mean."""
-    return gaussian.mean
-
-
-def fisher_metric(
-    gaussian: DiagonalGaussian, tangent: DiagonalGaussian
-) -> DiagonalGaussian:
-    """The mean Fisher matrix over rows, in (mean, log_std), times a tangent.
-
-    It is diag(1 / std², 2) for each sample and dimension; the mean over n samples
-    gives each row of `mean` the weight 1/n and a shared row of log_std the weight 1.
-    """
-    return DiagonalGaussian(
-        mean=tangent.mean * torch.exp(-2.0 * gaussian.log_std) / gaussian.mean.shape[0],
-        log_std=2.0 * tangent.log_std / gaussian.log_std.shape[0],
-    )

@@ -13,7 +13,6 @@ from jaxtyping import Float
 from torch import Tensor
 
 from trpo.spaces.action_heads import Head
-from trpo_torch.distributions import categorical, gaussian
 from trpo_torch.distributions.categorical import Categorical
 from trpo_torch.distributions.gaussian import DiagonalGaussian
 
@@ -25,117 +24,101 @@ class Mixed(NamedTuple):
     log_std: Float[Tensor, "m reals"]
     logits: Float[Tensor, "n k m"]
 
+    @classmethod
+    def from_network(
+        cls,
+        head: Head,
+        outputs: Float[Tensor, "n outputs"],
+        log_std: Float[Tensor, " reals"] | None,
+    ) -> "Mixed":
+        """The Gaussian of the first outputs, the choices of the others."""
+        real = head.real_outputs
+        return cls(
+            *DiagonalGaussian.from_network(head, outputs[:, :real], log_std),
+            *Categorical.from_network(head, outputs[:, real:]),
+        )
 
-TYPE = Mixed
+    @classmethod
+    def jacobian(
+        cls,
+        head: Head,
+        outputs: Float[Tensor, "n outputs"],
+        log_std: Float[Tensor, " reals"] | None,
+    ) -> tuple[Callable, Callable]:
+        """Tangents of `from_network`, (d_outputs, d_log_std) ->; the transpose."""
+        real = head.real_outputs
+        push_reals, pull_reals = DiagonalGaussian.jacobian(
+            head, outputs[:, :real], log_std
+        )
+        push_choices, pull_choices = Categorical.jacobian(head, outputs[:, real:])
 
+        def push(d_outputs: Tensor, d_log_std: Tensor | None) -> "Mixed":
+            reals = push_reals(d_outputs[:, :real], d_log_std)
+            return cls(*reals, *push_choices(d_outputs[:, real:], None))
 
-def from_network(
-    head: Head,
-    outputs: Float[Tensor, "n outputs"],
-    log_std: Float[Tensor, " reals"] | None,
-) -> Mixed:
-    """The Gaussian of the first outputs, the choices of the others."""
-    real = head.real_outputs
-    return Mixed(
-        *gaussian.from_network(head, outputs[:, :real], log_std),
-        *categorical.from_network(head, outputs[:, real:]),
-    )
+        def pull(u: "Mixed") -> tuple[Tensor, Tensor | None]:
+            reals, choices = u._parts()
+            d_reals, d_log_std = pull_reals(reals)
+            d_choices, _ = pull_choices(choices)
+            return torch.cat([d_reals, d_choices], 1), d_log_std
 
+        return push, pull
 
-def jacobian(
-    head: Head,
-    outputs: Float[Tensor, "n outputs"],
-    log_std: Float[Tensor, " reals"] | None,
-) -> tuple[Callable, Callable]:
-    """Tangents of `from_network`: (d_outputs, d_log_std) -> tangent; the transpose."""
-    real = head.real_outputs
-    push_reals, pull_reals = gaussian.jacobian(head, outputs[:, :real], log_std)
-    push_choices, pull_choices = categorical.jacobian(head, outputs[:, real:])
+    def masked(self, head: Head, mask: Float[Tensor, "n options"]) -> "Mixed":
+        """Without the options where `mask` is 0, as if those were missing."""
+        reals, choices = self._parts()
+        return type(self)(*reals, *choices.masked(head, mask))
 
-    def push(d_outputs: Tensor, d_log_std: Tensor | None) -> Mixed:
-        reals = push_reals(d_outputs[:, :real], d_log_std)
-        return Mixed(*reals, *push_choices(d_outputs[:, real:], None))
+    def masked_tangent(self, head: Head, mask: Float[Tensor, "n options"]) -> "Mixed":
+        """How `masked` changes with the logits: not at all where `mask` is 0."""
+        reals, choices = self._parts()
+        return type(self)(*reals, *choices.masked_tangent(head, mask))
 
-    def pull(u: Mixed) -> tuple[Tensor, Tensor | None]:
-        reals, choices = _parts(u)
-        d_reals, d_log_std = pull_reals(reals)
-        d_choices, _ = pull_choices(choices)
-        return torch.cat([d_reals, d_choices], 1), d_log_std
+    def log_prob(self, actions: Float[Tensor, "n act_dim"]) -> Float[Tensor, "n 1"]:
+        """Log-density of the reals plus log-probability of the choices, nats."""
+        (reals, choices), (x, options) = self._parts(), self._split(actions)
+        return reals.log_prob(x) + choices.log_prob(options)
 
-    return push, pull
+    def log_ratio(
+        self, new: "Mixed", actions: Float[Tensor, "n act_dim"]
+    ) -> Float[Tensor, "n 1"]:
+        """log(new / old) of `actions`, exact for tiny differences."""
+        (before, choices_before), (after, choices_after) = self._parts(), new._parts()
+        x, options = self._split(actions)
+        of_reals = before.log_ratio(after, x)
+        return of_reals + choices_before.log_ratio(choices_after, options)
 
+    def entropy(self) -> Float[Tensor, "n 1"]:
+        """Differential entropy of the reals plus entropy of the choices, nats."""
+        reals, choices = self._parts()
+        return reals.entropy() + choices.entropy()
 
-def masked(head: Head, mixed: Mixed, mask: Float[Tensor, "n options"]) -> Mixed:
-    """Without the options where `mask` is 0, as if those were missing."""
-    reals, choices = _parts(mixed)
-    return Mixed(*reals, *categorical.masked(head, choices, mask))
+    def kl(self, new: "Mixed") -> Float[Tensor, "n 1"]:
+        """KL(old || new), nats, accurate relative to itself however small."""
+        (before, choices_before), (after, choices_after) = self._parts(), new._parts()
+        of_reals = before.kl(after)
+        return of_reals + choices_before.kl(choices_after)
 
+    def sample(self, noise: Float[Tensor, "n act_dim"]) -> Float[Tensor, "n act_dim"]:
+        """Actions from standard normal noise for the reals, uniform for the choices."""
+        (reals, choices), (normal, uniform) = self._parts(), self._split(noise)
+        parts = (reals.sample(normal), choices.sample(uniform))
+        return torch.cat([*parts], 1)
 
-def masked_tangent(
-    head: Head, tangent: Mixed, mask: Float[Tensor, "n options"]
-) -> Mixed:
-    """How `masked` changes with the logits: not at all where `mask` is 0."""
-    reals, choices = _parts(tangent)
-    return Mixed(*reals, *categorical.masked_tangent(head, choices, mask))
+    def mode(self) -> Float[Tensor, "n act_dim"]:
+        """The most likely actions: means, and the most probable options."""
+        reals, choices = self._parts()
+        return torch.cat([reals.mode(), choices.mode()], 1)
 
+    def fisher_metric(self, tangent: "Mixed") -> "Mixed":
+        """The mean Fisher matrix over rows, block by block, times a tangent."""
+        (reals, choices), (u, v) = self._parts(), tangent._parts()
+        return type(self)(*reals.fisher_metric(u), *choices.fisher_metric(v))
 
-def log_prob(mixed: Mixed, actions: Float[Tensor, "n act_dim"]) -> Float[Tensor, "n 1"]:
-    """Log-density of the reals plus log-probability of the choices, nats."""
-    (reals, choices), (x, options) = _parts(mixed), _split(mixed, actions)
-    return gaussian.log_prob(reals, x) + categorical.log_prob(choices, options)
+    def _parts(self) -> tuple[DiagonalGaussian, Categorical]:
+        return DiagonalGaussian(self.mean, self.log_std), Categorical(self.logits)
 
-
-def log_ratio(
-    old: Mixed, new: Mixed, actions: Float[Tensor, "n act_dim"]
-) -> Float[Tensor, "n 1"]:
-    """log(new / old) of `actions`, exact for tiny differences."""
-    (before, choices_before), (after, choices_after) = _parts(old), _parts(new)
-    x, options = _split(old, actions)
-    of_reals = gaussian.log_ratio(before, after, x)
-    return of_reals + categorical.log_ratio(choices_before, choices_after, options)
-
-
-def entropy(mixed: Mixed) -> Float[Tensor, "n 1"]:
-    """Differential entropy of the reals plus entropy of the choices, nats."""
-    reals, choices = _parts(mixed)
-    return gaussian.entropy(reals) + categorical.entropy(choices)
-
-
-def kl_old_to_new(old: Mixed, new: Mixed) -> Float[Tensor, "n 1"]:
-    """KL(old || new), nats, accurate relative to itself however small."""
-    (before, choices_before), (after, choices_after) = _parts(old), _parts(new)
-    of_reals = gaussian.kl_old_to_new(before, after)
-    return of_reals + categorical.kl_old_to_new(choices_before, choices_after)
-
-
-def sample(
-    mixed: Mixed, noise: Float[Tensor, "n act_dim"]
-) -> Float[Tensor, "n act_dim"]:
-    """Actions from standard normal noise for the reals, uniform for the choices."""
-    (reals, choices), (normal, uniform) = _parts(mixed), _split(mixed, noise)
-    parts = (gaussian.sample(reals, normal), categorical.sample(choices, uniform))
-    return torch.cat([*parts], 1)
-
-
-def mode(mixed: Mixed) -> Float[Tensor, "n act_dim"]:
-    """The most likely actions: means, and the most probable options."""
-    reals, choices = _parts(mixed)
-    return torch.cat([gaussian.mode(reals), categorical.mode(choices)], 1)
-
-
-def fisher_metric(mixed: Mixed, tangent: Mixed) -> Mixed:
-    """The mean Fisher matrix over rows, block by block, times a tangent."""
-    (reals, choices), (u, v) = _parts(mixed), _parts(tangent)
-    return Mixed(
-        *gaussian.fisher_metric(reals, u), *categorical.fisher_metric(choices, v)
-    )
-
-
-def _parts(mixed: Mixed) -> tuple[DiagonalGaussian, Categorical]:
-    return DiagonalGaussian(mixed.mean, mixed.log_std), Categorical(mixed.logits)
-
-
-def _split(mixed: Mixed, columns: Tensor) -> tuple[Tensor, Tensor]:
-    """The columns of the reals, and those of the choices."""
-    reals = mixed.mean.shape[1]
-    return columns[:, :reals], columns[:, reals:]
+    def _split(self, columns: Tensor) -> tuple[Tensor, Tensor]:
+        """The columns of the reals, and those of the choices."""
+        reals = self.mean.shape[1]
+        return columns[:, :reals], columns[:, reals:]

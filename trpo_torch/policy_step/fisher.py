@@ -11,7 +11,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from trpo_torch import distributions
 from trpo_torch.devices import reduction
 from trpo_torch.devices.chunked import ChunkedPolicy
 from trpo_torch.distributions import Distribution
@@ -48,7 +47,8 @@ def linearize(
     theta = theta.detach().requires_grad_()
     distribution = policy(theta)
     u = distribution._make(torch.zeros_like(o).requires_grad_() for o in distribution)
-    (jt_u,) = torch.autograd.grad(distribution, theta, u, create_graph=True)
+    outputs = tuple(distribution)
+    (jt_u,) = torch.autograd.grad(outputs, theta, tuple(u), create_graph=True)
 
     def push(v: Tensor) -> Distribution:
         return distribution._make(
@@ -56,7 +56,8 @@ def linearize(
         )
 
     def pull(cotangent: Distribution) -> Tensor:
-        return torch.autograd.grad(distribution, theta, cotangent, retain_graph=True)[0]
+        u = tuple(cotangent)
+        return torch.autograd.grad(outputs, theta, u, retain_graph=True)[0]
 
     at = distribution._make(field.detach() for field in distribution)
     return Linearization(at, push, pull)
@@ -77,7 +78,7 @@ def metric_product(policy: PolicyFunction, theta: Float[Tensor, " p"]) -> Produc
 
     def product(v: Tensor) -> Tensor:
         # v -> J v -> M J v -> J' M J v
-        m_j_v = distributions.fisher_metric(distribution, push(v))
+        m_j_v = distribution.fisher_metric(push(v))
         return pull(reduction.weighted(m_j_v))
 
     return product

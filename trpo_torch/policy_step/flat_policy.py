@@ -61,7 +61,7 @@ class FlatPolicy:
         def product(v: Tensor) -> Tensor:
             d_log_std, tangents = self._unflatten(v)
             d_outputs = mlp.push(layers, inputs, tangents, self._activation)
-            m_u = distributions.fisher_metric(at, push_head(d_outputs, d_log_std))
+            m_u = at.fisher_metric(push_head(d_outputs, d_log_std))
             d_outputs, d_log_std = pull_head(reduction.weighted(m_u))
             flat = torch.empty_like(theta)
             into, gradients = self._unflatten(flat)

@@ -9,7 +9,6 @@ from torch import Tensor
 
 from trpo.config.run import TRPOConfig
 from trpo.data.batch import Batch
-from trpo_torch import distributions
 from trpo_torch.devices import reduction
 from trpo_torch.distributions import Distribution
 
@@ -30,7 +29,7 @@ class Surrogate(NamedTuple):
 
 def surrogate(distribution: Distribution, batch: Batch) -> Surrogate:
     """L = mean(exp(log_prob - old_log_prob) * advantage)."""
-    log_ratio = distributions.log_prob(distribution, batch.actions) - batch.log_probs
+    log_ratio = distribution.log_prob(batch.actions) - batch.log_probs
     ratio = torch.exp(log_ratio)
     return Surrogate(reduction.mean(ratio * batch.advantages), ratio, log_ratio)
 
@@ -46,14 +45,14 @@ def surrogate_improvement(
         batch: Samples.
         old_ratio: [n, 1] ratio at the old parameters; 1 where log-probs are fresh.
     """
-    log_ratio = distributions.log_ratio(old, new, batch.actions)
+    log_ratio = old.log_ratio(new, batch.actions)
     gains = old_ratio * torch.expm1(log_ratio) * batch.advantages
     return reduction.mean(gains)
 
 
 def mean_kl(old: Distribution, new: Distribution) -> Float[Tensor, ""]:
     """Mean over samples of KL(old || new), nats."""
-    return reduction.mean(distributions.kl_old_to_new(old, new))
+    return reduction.mean(old.kl(new))
 
 
 class Objective(NamedTuple):
@@ -76,7 +75,7 @@ def with_entropy(coefficient: float) -> Objective:
 
     def value(distribution: Distribution, batch: Batch) -> Surrogate:
         found = surrogate(distribution, batch)
-        bonus = coefficient * reduction.mean(distributions.entropy(distribution))
+        bonus = coefficient * reduction.mean(distribution.entropy())
         return found._replace(value=found.value + bonus)
 
     def improvement(
@@ -84,7 +83,7 @@ def with_entropy(coefficient: float) -> Objective:
     ) -> Tensor:
         gain = surrogate_improvement(old, new, batch, old_ratio)
         # Row by row: the difference of two means would lose digits.
-        change = distributions.entropy(new) - distributions.entropy(old)
+        change = new.entropy() - old.entropy()
         return gain + coefficient * reduction.mean(change)
 
     return Objective(value, improvement)

@@ -11,7 +11,6 @@ from torch import Tensor
 from trpo.config.run import TRPOConfig
 from trpo.data.batch import Batch
 from trpo.data.report import StepKind, StepStatus
-from trpo_torch import distributions
 from trpo_torch.devices import reduction
 from trpo_torch.devices.device import to_floats
 from trpo_torch.distributions import Distribution
@@ -309,7 +308,7 @@ def summary(
         surrogate_after=before.value + search.improvement,
         improvement=search.improvement,
         kl=search.kl,
-        entropy=reduction.mean(distributions.entropy(new)),
+        entropy=reduction.mean(new.entropy()),
         step_norm=model.norm,
         expected_improve=model.improvement,
         line_search_frac=search.frac,
