@@ -57,10 +57,13 @@ def programs() -> Iterator[tuple[str, str]]:
         np.random.default_rng(0), epochs=agent.config.value_epochs, size=256
     )
     rates = Rates(*map(np.float32, agent.config.rates()))
-    static = (agent._functions, agent.config)
-    yield "update", _text(compiled.update, *static, agent.state, batch, orders, rates)
-    static = (agent._functions, agent.config.matmul_precision)
-    networks = (agent.state.policy, agent.state.critic)
+    static = (agent.backend.functions, agent.config)
+    yield (
+        "update",
+        _text(compiled.update, *static, agent.backend.state, batch, orders, rates),
+    )
+    static = (agent.backend.functions, agent.config.matmul_precision)
+    networks = (agent.policy, agent.critic)
     yield "act", _text(compiled.act, *static, *networks, obs, column)
     config = preset_config("phys2d/Pendulum-v0", num_envs=8, rollout_steps=32)
     trainer = CompiledTrainer([config], longest_chunk=2, episodes=2)

@@ -24,12 +24,12 @@ def main() -> None:
     batch = agent._check_batch(batch_of(agent, samples))
     shards = agent.sharding.divide(samples)
     learned, batch, positions = place(
-        agent._mesh, agent.sharding, shards, agent.state, batch
+        agent.backend.mesh, agent.sharding, shards, agent.backend.state, batch
     )
     generator = np.random.default_rng(0)
     orders = np.stack([generator.permutation(samples) for _ in range(EPOCHS)])
-    lowered = on_mesh(update, agent._mesh).lower(
-        agent._functions._replace(mesh=agent._mesh),
+    lowered = on_mesh(update, agent.backend.mesh).lower(
+        agent.backend.functions._replace(mesh=agent.backend.mesh),
         agent.config,
         learned,
         batch,

@@ -46,7 +46,7 @@ def optimised_program(size: Size) -> str:
     batch = Batch(**make_problem(size).batch)
     rates = Rates(*map(np.float32, agent.config.rates()))
     lowered = compiled.update.lower(
-        agent._functions, agent.config, agent.state, batch, orders, rates
+        agent.backend.functions, agent.config, agent.backend.state, batch, orders, rates
     )
     text = lowered.compile().as_text()
     assert text is not None, "XLA gives no text of its program"

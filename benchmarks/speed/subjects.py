@@ -89,7 +89,8 @@ class AgentSubject:
         import torch
 
         mode = "reduce-overhead" if variant == "cudagraphs" else "default"
-        self.agent._update = torch.compile(self.agent._update, mode=mode)
+        backend = self.agent.backend
+        backend.update = torch.compile(backend.update, mode=mode)
 
     def reset(self) -> None:
         """Return to the problem's weights and a fresh optimiser."""

@@ -78,13 +78,13 @@ def stages(
 
 def make_linear(agent: TRPOAgent, arrays: Arrays) -> None:
     """Give an agent networks without hidden layers."""
-    agent._functions = Functions(
+    agent.backend.functions = Functions(
         policy_function(agent.obs_dim, (), agent.head),
         critic_function(agent.obs_dim, ()),
         agent.head,
     )
     critic = state.load_network(arrays, "value.")
-    agent.state = agent._put(
+    agent.backend.state = jax.device_put(
         TRPOState(
             state.load_network(arrays, "policy."),
             critic,

@@ -41,12 +41,14 @@ def stages(
 def make_linear(agent: TRPOAgent, arrays: Arrays) -> None:
     """Give an agent networks without hidden layers."""
     dtype = getattr(torch, agent.dtype.name)
-    agent.policy = Policy(agent.obs_dim, (), agent.head)
-    agent.critic = Critic(agent.obs_dim, ())
+    agent.backend.policy = Policy(agent.obs_dim, (), agent.head)
+    agent.backend.critic = Critic(agent.obs_dim, ())
     for module, prefix in ((agent.policy, "policy."), (agent.critic, "value.")):
         module.to(agent.device, dtype)
         state.load_network(module, arrays, prefix)
-    agent.value_optimizer = agent._build_value_optimizer(agent.critic.parameters())
+    agent.backend.value_optimizer = agent._build_value_optimizer(
+        agent.critic.parameters()
+    )
 
 
 def make_policy(case: Any, dtype: str, device: str = "cpu") -> Policy:

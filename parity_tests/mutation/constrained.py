@@ -17,7 +17,7 @@ CONSTRAINED = in_group(
            "(c - along * r) / s,"),
     _torch("limit compared at the full radius's half", "policy_step/constrained_dual:solve_dual",
            "or c + free * r <= 0 or", "or c + 0.5 * free * r <= 0 or"),
-    _torch("cost critic fitted to rewards", "agent/constrained:ConstrainedTRPOAgent._fit_critics",
+    _torch("cost critic fitted to rewards", "agent/constrained:ConstrainedBackend._fit_critics",
            "samples._replace(returns=batch.cost_returns)", "samples"),
     _jax("limit not kept by the line search", "policy_step/constrained:Comparison.merit",
          "return jnp.where(kept, merit, -jnp.inf)", "return merit"),

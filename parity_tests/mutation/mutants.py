@@ -88,11 +88,11 @@ TORCH = (
            "target_kl=target_kl,", "target_kl=1.5 * target_kl,"),
     _torch("residual's tolerance not passed on", "policy_step/step:natural_direction",
            "config.cg_iters, config.cg_residual_tol)", "config.cg_iters, 0.0)"),
-    _torch("scheduled radius ignored", "agent/agent:TRPOAgent._update", "rates.target_kl,", "None,"),
-    _torch("scheduled learning rate stays", "agent/agent:TRPOAgent._update",
+    _torch("scheduled radius ignored", "agent/agent:TRPOBackend.update", "rates.target_kl,", "None,"),
+    _torch("scheduled learning rate stays", "agent/agent:TRPOBackend.update",
            'group["lr"] = rates.value_lr', 'group["lr"] = self.config.value_lr'),
-    _torch("failed update not undone", "agent/agent:TRPOAgent._restore_learned",
-           "self._set_learned_state(learned[1])", "return"),
+    _torch("failed update not undone", "agent/agent:TRPOBackend.restore",
+           "self.load(learned[1])", "return"),
 )  # fmt: skip
 
 JAX = (

@@ -13,7 +13,7 @@ STEP = in_group(
     "step",
     _shared("the first samples for every k-th", "data/batch:thinned",
             "field[::every]", "field[: -(-len(field) // every)]"),
-    _torch("Fisher products over all samples", "agent/agent:TRPOAgent._fisher_policy",
+    _torch("Fisher products over all samples", "agent/agent:TRPOBackend._fisher_policy",
            "return self._policy_function(thinned(batch, every)) if every > 1 else None",
            "return None"),
     _jax("Fisher products over all samples", "agent/update:fisher_policy", "if every == 1:", "if every >= 1:"),

@@ -213,7 +213,9 @@ def check_compiled_updates() -> None:
         before, config = snapshot(agent), agent.config
         batch = agent._check_batch(_batch() | fields)
         orders = np.tile(np.arange(problem.case.batch), (config.value_epochs, 1))
-        report = agent._update(batch, orders, Rates(config.target_kl, config.value_lr))
+        report = agent.backend.update(
+            batch, orders, Rates(config.target_kl, config.value_lr)
+        )
         assert int(report.status) == StepStatus.NON_FINITE, name
         after = snapshot(agent)
         changed = [field for field in before if after[field] != before[field]]

@@ -117,7 +117,7 @@ def _of_torch(problem: RecurrentProblem) -> Arrays:
 def _of_jax(problem: RecurrentProblem) -> Arrays:
     learner = agent("jax", problem)
     batch = learner._check_batch(problem.batch)
-    functions, damping = learner._functions, learner.config.cg_damping
+    functions, damping = learner.backend.functions, learner.config.cg_damping
     theta, unravel = ravel_pytree(learner.state.policy)
     probe, offset = {}, 0
     for name, array in problem.weights("policy").items():

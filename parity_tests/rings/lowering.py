@@ -21,7 +21,14 @@ def arguments(dtype: str = "float32") -> tuple:
     rng = np.random.default_rng(0)
     orders = minibatch_orders(rng, epochs=agent.config.value_epochs, size=33)
     rates = Rates(*map(np.dtype(dtype).type, agent.config.rates()))
-    return agent._functions, agent.config, agent.state, batch, orders, rates
+    return (
+        agent.backend.functions,
+        agent.config,
+        agent.backend.state,
+        batch,
+        orders,
+        rates,
+    )
 
 
 @functools.lru_cache

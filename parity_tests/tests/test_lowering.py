@@ -54,7 +54,7 @@ def test_equal_shapes_are_compiled_once():
 def test_arrays_live_on_the_device_that_was_asked_for(device):
     problem = cases.build("trained")
     agent = bridges.make_agent("jax", problem, "float32", device)
-    for leaf in jax.tree.leaves(agent.state):
+    for leaf in jax.tree.leaves(agent.backend.state):
         assert {d.platform for d in leaf.devices()} == {
             {"cuda": "gpu"}.get(device, device)
         }

@@ -93,7 +93,7 @@ def test_a_snapshot_s_state_has_the_cost_critic(backend):
     agent = make(backend)
     before, snapshot = agent.get_state(), agent.snapshot()
     agent.update(with_costs(make_batch(agent, SIZE), 0.5))
-    state = agent.state_at(snapshot)
+    state = agent.get_state(snapshot)
     assert set(state) == set(before)
     for name, array in before.items():
         np.testing.assert_array_equal(state[name], array)

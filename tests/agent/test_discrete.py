@@ -152,7 +152,9 @@ def test_noise_that_is_rounded_up_to_one_takes_an_option_that_exists(backend):
         agent.set_state(state | {name: 30.0 * array for name, array in sure.items()})
         # Below 1 in float64 alone.
         noise = np.full((1, agent.act_dim), 1.0 - 1e-12)
-        action = as_array(agent._forward(as_native(agent, observations(1)), noise)[0])
+        action = as_array(
+            agent.backend.forward(as_native(agent, observations(1)), noise)[0]
+        )
         assert action[0, 0] == wanted
 
 

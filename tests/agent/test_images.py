@@ -209,7 +209,7 @@ def test_images_within_an_observation_reach_the_agent():
     assert [image.start for image in spec.images] == [0, 62]
     config = preset_config("TrpoTest/Gallery-v0", backend="torch", **SETTINGS)
     agent = make_agent(config, spec)
-    assert agent.architecture.images == spec.images == agent.spec.images
+    assert agent.backend.architecture.images == spec.images == agent.spec.images
     assert agent.act(env.reset()[0])[0].shape == (2, 1)
 
 

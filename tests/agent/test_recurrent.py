@@ -150,7 +150,7 @@ def ratios(agent, batch):
     _, ratio, _ = agent._policy_objective(
         batch.obs, batch.actions, batch.log_probs, batch.advantages
     )
-    return agent._to_numpy(ratio)
+    return agent.backend.to_numpy(ratio)
 
 
 def test_what_is_no_sample_changes_nothing():

@@ -74,7 +74,7 @@ def test_jax_needs_less_memory_for_chunks():
         batch = agent._check_batch(make_batch(agent, 8192))
         orders = np.zeros((1, 8192), np.int32)
         lowered = update.lower(
-            agent._functions, agent.config, agent.state, batch, orders,
+            agent.backend.functions, agent.config, agent.backend.state, batch, orders,
             agent.config.rates(),
         )  # fmt: skip
         return lowered.compile().memory_analysis().temp_size_in_bytes

@@ -10,14 +10,14 @@ AGENTS = """
 import jax, numpy as np
 from tests.support.agents import fingerprint
 from tests.support.device_agents import KINDS, batch_of, make, observations
-from trpo_jax import TRPOAgent
+from trpo_jax.agent.agent import TRPOBackend
 
 first, second = jax.devices()
 # Between devices nothing moves but by `device_put`, which says where to.
 jax.config.update("jax_transfer_guard_device_to_device", "disallow")
 where = lambda tree: {d for leaf in jax.tree.leaves(tree)
                       if isinstance(leaf, jax.Array) for d in leaf.devices()}
-made, put = set(), TRPOAgent._put
+made, put = set(), TRPOBackend._put
 
 def watched(self, tree):
     made.update(where(tree))
@@ -25,12 +25,12 @@ def watched(self, tree):
 
 for name in ("normalized", "lstm", "limit"):
     kind = next(kind for kind in KINDS if kind.name == name)
-    TRPOAgent._put = watched
+    TRPOBackend._put = watched
     agent = make(kind, "jax", "cpu:1")
     agent.set_state(agent.get_state())
     # Nothing is made on the default device first.
     assert made == {second}, made
-    TRPOAgent._put = put
+    TRPOBackend._put = put
     plain = make(kind, "jax", "cpu")
     obs = observations(agent, 6)
     for given in (obs, *(jax.device_put(obs, device) for device in (first, second))):
@@ -47,7 +47,7 @@ for name in ("normalized", "lstm", "limit"):
     for given in (batch, there):
         assert agent.update(given) == plain.update(batch)
     assert fingerprint(agent) == fingerprint(plain)
-    assert where(agent.state) == {second}
+    assert where(agent.backend.state) == {second}
 print("equal")
 """
 RUNS = """
@@ -62,7 +62,7 @@ where = lambda tree: {d for leaf in jax.tree.leaves(tree) for d in leaf.devices(
 agent = make_agent("jax", device="cpu:1")
 agent.shard(devices=[first, second])
 agent.update(make_batch(agent))
-assert where(agent.state) == {second}
+assert where(agent.backend.state) == {second}
 agent.act(jax.device_put(make_batch(agent)["obs"], first))
 # Of "cpu" a compiled run takes all; of "cpu:1" that one.
 for members in (1, 2):

@@ -44,7 +44,7 @@ def life_of(kind, device, **changes):
 
 def where_it_is_kept(agent):
     """Devices of parameters and of what optimisers remember of them."""
-    optimizers = [agent.value_optimizer]
+    optimizers = [agent.backend.value_optimizer]
     if hasattr(agent, "cost_optimizer"):
         optimizers.append(agent.cost_optimizer)
     slots = [

@@ -66,7 +66,7 @@ def ratios(agent, batch):
     _, ratio, _ = agent._policy_objective(
         native.obs, native.actions, native.log_probs, native.advantages
     )
-    return agent._to_numpy(ratio)
+    return agent.backend.to_numpy(ratio)
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

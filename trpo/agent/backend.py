@@ -1,55 +1,108 @@
-"""The methods that a backend supplies to `trpo.agent.base.AgentBase`."""
+"""A backend: the framework's half of an agent, which an agent has."""
 
 import abc
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 
-from trpo.agent.sharding import Shards
+from trpo.agent.sharding import Sharding, Shards
+from trpo.config.run import TRPOConfig
 from trpo.data.batch import Batch, Rates
 from trpo.data.report import UpdateReport
 from trpo.ranks import Alone
+from trpo.spaces.spaces import PolicySpec
+from trpo.spaces.user_networks import CustomNetworks
 
 
-class BackendHooks(abc.ABC):
-    """The framework's half of an agent; each backend defines every method."""
+class Backend(abc.ABC):
+    """Networks and optimiser of one framework, and what is computed of them.
+
+    Args:
+        spec: Sizes and distribution.
+        config: Hyperparameters.
+        device: Of the framework, as its own object or a name such as "cuda:0".
+        weights: Initial weights under canonical names, in the configured dtype.
+        custom_networks: The user's own modules, which are copied.
+
+    Raises:
+        ValueError: there is no such device, or a module of the user's has other sizes.
+    """
 
     framework: str
     """Name of the backend, for messages and manifests."""
+    device: Any
+    """The framework's device."""
+    policy: Any
+    """The policy's module, or its tree of arrays."""
+    critic: Any
+    """The critic's, likewise."""
+
+    def __init__(
+        self,
+        spec: PolicySpec,
+        config: TRPOConfig,
+        device: Any,
+        weights: dict[str, np.ndarray],
+        custom_networks: CustomNetworks,
+    ) -> None:
+        self.config, self.custom_networks = config, custom_networks
+        self.head, self.obs_dim = spec.head, spec.obs_dim
+        self.dtype = np.dtype(config.dtype)
+        self.architecture = config.architecture(spec.images)
+        self._build(device, weights)
 
     @abc.abstractmethod
     def _build(self, device: Any, weights: dict[str, np.ndarray]) -> None:
         """Put networks of these canonical weights, and an optimiser, on the device."""
 
     @abc.abstractmethod
-    def _is_native(self, array: Any) -> bool:
+    def is_native(self, array: Any) -> bool:
         """Whether `array` is one of the framework's own."""
 
     @abc.abstractmethod
-    def _to_native(self, array: Any) -> Any:
+    def to_native(self, array: Any) -> Any:
         """`array`, the framework's or NumPy's, in the agent's dtype on its device."""
 
     @abc.abstractmethod
-    def _to_numpy(self, array: Any) -> np.ndarray:
+    def to_numpy(self, array: Any) -> np.ndarray:
         """A framework's array as a NumPy array on the host."""
 
     @abc.abstractmethod
-    def _all_finite(self, arrays: list[Any]) -> bool:
+    def to_indices(self, array: np.ndarray) -> Any:
+        """Whole numbers as the framework's array, on the agent's device."""
+
+    @abc.abstractmethod
+    def all_finite(self, arrays: list[Any]) -> bool:
         """Whether every entry of all native arrays is finite."""
 
     @abc.abstractmethod
-    def _forward(
-        self, obs: Any, noise: np.ndarray | None, mask: Any = None
-    ) -> tuple[Any, Any, Any]:
-        """Action, log-probability and value for `obs`; the mode where no noise."""
+    def forward(self, obs: Any, noise: np.ndarray | None, *inputs: Any) -> tuple:
+        """Action, log-probability and value for `obs`; the mode where no noise.
+
+        Args:
+            obs: Checked observations [B, obs_dim].
+            noise: As `Head.draw_noise` makes it.
+            inputs: The mask of actions, and a recurrent network's hidden states; one
+                of these puts out the new ones too.
+        """
 
     @abc.abstractmethod
-    def _value(self, obs: Any) -> Any:
-        """Critic's values [B, 1]."""
+    def value(self, obs: Any, *inputs: Any) -> Any:
+        """Critic's values [B, 1]; of a recurrent one after these hidden states."""
 
     @abc.abstractmethod
-    def _update(self, batch: Batch, orders: np.ndarray, rates: Rates) -> UpdateReport:
+    def policy_objective(
+        self, obs: Any, actions: Any, old_log_probs: Any, advantages: Any
+    ) -> Any:
+        """Surrogate [], ratio [N, 1] and log-ratio [N, 1] at the present policy."""
+
+    @abc.abstractmethod
+    def build_value_optimizer(self, params: Iterable[Any]) -> Any:
+        """A fresh optimiser of a critic's parameters: Adam, or SGD with momentum."""
+
+    @abc.abstractmethod
+    def update(self, batch: Batch, orders: np.ndarray, rates: Rates) -> UpdateReport:
         """One update of policy and critic, in place.
 
         Whoever calls it restores what was before where it raises, and where the
@@ -57,34 +110,35 @@ class BackendHooks(abc.ABC):
         """
 
     @abc.abstractmethod
-    def _use_devices(self, ranks: Alone, devices: Sequence[Any]) -> None:
+    def use_devices(self, ranks: Alone, devices: Sequence[Any]) -> None:
         """Compute sharded updates there."""
 
     @abc.abstractmethod
-    def _update_sharded(
-        self, shards: Shards, batch: Batch, orders: np.ndarray, rates: Rates
+    def update_sharded(
+        self,
+        sharding: Sharding,
+        shards: Shards,
+        batch: Batch,
+        orders: np.ndarray,
+        rates: Rates,
     ) -> UpdateReport:
-        """`_update` by all devices together, of which each has a shard of the samples.
+        """`update` by all devices together, of which each has a shard of the samples.
 
         `batch` is this process's part; `orders` [epochs, total] are of all samples.
         """
 
     @abc.abstractmethod
-    def _learned(self) -> Any:
-        """Weights and optimiser as they are now, for `_restore_learned`; cheap."""
+    def learned(self) -> Any:
+        """Weights and optimiser as they are now, for `restore`; cheap."""
 
     @abc.abstractmethod
-    def _restore_learned(self, learned: Any) -> None:
-        """Weights and optimiser, every byte, as `_learned` returned them."""
+    def restore(self, learned: Any) -> None:
+        """Make weights and optimiser, every byte, what `learned` returned."""
 
     @abc.abstractmethod
-    def _get_learned_state(self) -> dict[str, np.ndarray]:
-        """Copies of weights and optimiser under canonical names."""
+    def arrays_of(self, learned: Any) -> dict[str, np.ndarray]:
+        """Copies of what `learned` returned, under canonical names."""
 
     @abc.abstractmethod
-    def _arrays_of(self, learned: Any) -> dict[str, np.ndarray]:
-        """The same of what `_learned` returned; of an agent that can be sharded."""
-
-    @abc.abstractmethod
-    def _set_learned_state(self, state: dict[str, np.ndarray]) -> None:
-        """Continue from checked weights and optimiser."""
+    def load(self, arrays: dict[str, np.ndarray]) -> None:
+        """Continue from checked weights and optimiser, under canonical names."""

@@ -1,16 +1,19 @@
 """The half of an agent that knows no framework: checks, randomness, state's naming.
 
-Each backend's `TRPOAgent` derives from `AgentBase` and supplies the pure parts.
+An agent has a backend, which computes, and a state, all of it that changes. Each
+backend's `TRPOAgent` is `AgentBase` with a `backend_type`.
 """
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from gymnasium import Space
 
+from trpo.agent.backend import Backend
 from trpo.agent.batch_checks import (
     action_bounds,
     as_rows,
@@ -20,24 +23,39 @@ from trpo.agent.batch_checks import (
     require_finite,
     require_shape,
 )
-from trpo.agent.state import AgentState
-from trpo.common.random_streams import Purpose, RandomStream, minibatch_orders
+from trpo.agent.sharding import Sharding
+from trpo.agent.state import AgentState, Snapshot
+from trpo.common.random_streams import Purpose
 from trpo.common.validation import require_count, require_positive, require_seed
 from trpo.config.run import TRPOConfig
-from trpo.config.support import CONSTRAINED, CUSTOM, RECURRENT, require_supported
+from trpo.config.support import (
+    CONSTRAINED,
+    CUSTOM,
+    DIVIDED_BY_JAX,
+    DIVIDED_BY_TORCH,
+    RECURRENT,
+    require_supported,
+)
 from trpo.data.batch import Batch
 from trpo.data.normalization import ObservationNormalizer
 from trpo.data.report import StepStatus
-from trpo.ranks import ALONE
+from trpo.ranks import ALONE, Alone
 from trpo.spaces.action_heads import GAUSSIAN, Head
-from trpo.spaces.architecture import NONE, Architecture, Image, check_images
+from trpo.spaces.architecture import NONE, Image, check_images
 from trpo.spaces.initialization import initial_weights
 from trpo.spaces.observations import flattened
 from trpo.spaces.spaces import PolicySpec, policy_spec
 from trpo.spaces.user_networks import CustomNetworks
 
 
-class AgentBase(AgentState):
+NO_SETTINGS = (
+    "seed", "normalize_observations", "observation_clip", "policy_network",
+    "value_network",
+)  # fmt: skip
+"""Arguments of an agent that are no fields of `TRPOConfig`."""
+
+
+class AgentBase:
     """A TRPO agent; by default of a diagonal Gaussian over continuous actions.
 
     `for_spaces` builds one for the spaces of an environment, discrete ones included.
@@ -68,10 +86,14 @@ class AgentBase(AgentState):
         ValueError: an argument is out of range; the message names it.
     """
 
-    architecture: Architecture
-    """Layers of both networks but the last."""
+    backend_type: type[Backend]
+    """The framework's half, of which each agent has one."""
+    defaults: ClassVar[dict[str, Any]] = {}
+    """Settings of `TRPOConfig` that differ from its own."""
     spec: PolicySpec
     """Sizes; `spec.to_environment` makes the environment's actions of the agent's."""
+    sharding: Sharding | None = None
+    """How updates are divided over devices and processes; None if they are not."""
 
     def __init__(
         self,
@@ -123,7 +145,7 @@ class AgentBase(AgentState):
             optimizer_type=optimizer_type,  # pyright: ignore[reportArgumentType]
             policy_distribution=head.of_reals,  # pyright: ignore[reportArgumentType]
             dtype=dtype,  # pyright: ignore[reportArgumentType]
-            **options,
+            **(self.defaults | options),
         )  # fmt: skip
         spec = PolicySpec(
             int(obs_dim), head, *bounds, (act_dim,), np.dtype(dtype),
@@ -170,48 +192,50 @@ class AgentBase(AgentState):
     ) -> None:
         require_seed(seed)
         require_positive("observation_clip", observation_clip)
-        self.spec, self.config, self.seed = spec, config, int(seed)
+        self.spec, self.config = spec, config
         self.head, self.obs_dim, self.act_dim = spec.head, spec.obs_dim, spec.act_dim
         self.action_low, self.action_high = spec.action_low, spec.action_high
         self.head.check_bounds(self.action_low, self.action_high)
         self.dtype = np.dtype(config.dtype)
-        self.custom_networks = CustomNetworks(policy_network, value_network)
+        networks = self.custom_networks = CustomNetworks(policy_network, value_network)
         self._require_kind()
         for kind, asked in (
             (RECURRENT, config.recurrent != NONE),
             (CONSTRAINED, config.cost_limit is not None),
-            (CUSTOM, self.custom_networks != (None, None)),
+            (CUSTOM, networks != (None, None)),
         ):
             if asked:
                 require_supported(
                     kind, config, images=spec.images, policy_network=policy_network,
                     value_network=value_network,
                 )  # fmt: skip
-        self._action_stream = RandomStream(self.seed, Purpose.ACTION)
-        self._minibatch_stream = RandomStream(self.seed, Purpose.MINIBATCH)
-        self._action_draws = self._minibatch_draws = 0
-        self.architecture = self._architecture(spec.images)
-        self.observation_normalizer = None
-        parts = self.architecture.vector_parts(self.obs_dim)
+        check_images(spec.images, self.obs_dim)
+        weights = self._initial_weights(int(seed))
+        self.backend = self.backend_type(spec, config, device, weights, networks)
+        normalizer = None
+        parts = self.backend.architecture.vector_parts(self.obs_dim)
         if normalize_observations and parts:
             columns = np.arange(self.obs_dim)
             normalized = np.concatenate([columns[part] for part in parts])
-            self.observation_normalizer = ObservationNormalizer(
+            normalizer = ObservationNormalizer(
                 self.obs_dim, observation_clip, normalized if spec.images else None
             )
-        weights = initial_weights(
-            obs_dim=self.obs_dim, head=self.head,
-            policy_layer_sizes=config.policy_layer_sizes,
-            critic_layer_sizes=config.critic_layer_sizes,
-            initial_log_std=config.initial_log_std,
-            initialization=config.initialization,
-            architecture=self.architecture,
-            share_encoder=config.share_encoder,
-            recurrent=config.recurrent,
-            recurrent_size=config.recurrent_size,
-            seed=self.seed,
+        self.state = AgentState(self.backend, int(seed), normalizer)
+
+    def _initial_weights(
+        self, seed: int, critic: Purpose = Purpose.CRITIC_WEIGHTS
+    ) -> dict[str, np.ndarray]:
+        """Initial weights under canonical names, in the agent's dtype."""
+        names = (
+            "policy_layer_sizes", "critic_layer_sizes", "initial_log_std",
+            "initialization", "share_encoder", "recurrent", "recurrent_size",
         )  # fmt: skip
-        self._build(device, {name: a.astype(self.dtype) for name, a in weights.items()})
+        weights = initial_weights(
+            obs_dim=self.obs_dim, head=self.head, seed=seed, critic=critic,
+            architecture=self.config.architecture(self.spec.images),
+            **{name: getattr(self.config, name) for name in names},
+        )  # fmt: skip
+        return {name: a.astype(self.dtype) for name, a in weights.items()}
 
     def _require_kind(self) -> None:
         """Raise ValueError unless this class is for the configured kind of network."""
@@ -228,18 +252,12 @@ class AgentBase(AgentState):
                 "takes costs, or make the agent by trpo.make_agent."
             )
 
-    def _architecture(self, images: tuple[Image, ...]) -> Architecture:
-        check_images(images, self.obs_dim)
-        return self.config.architecture(images)
-
     @classmethod
     def for_spaces(
         cls,
         observation_space: Space,
         action_space: Space,
         device: Any = "cpu",
-        policy_layer_sizes: Sequence[int] = (64, 64),
-        critic_layer_sizes: Sequence[int] = (64, 64),
         policy_distribution: str = GAUSSIAN,
         **config: Any,
     ) -> Self:
@@ -253,11 +271,10 @@ class AgentBase(AgentState):
         Args:
             observation_space: Of the environment.
             action_space: Of the environment.
-            device: As in the constructor, like all that follow.
-            policy_layer_sizes: Units of the policy's hidden layers.
-            critic_layer_sizes: Units of the critic's hidden layers.
+            device: As in the constructor.
             policy_distribution: Over Box actions, see `trpo.config.run.TRPOConfig`.
-            config: Further arguments of the constructor, by name.
+            config: Further arguments of the constructor, by name, sizes of layers
+                among them.
 
         Raises:
             UnsupportedSpaceError: names the space, and those that are supported.
@@ -265,13 +282,51 @@ class AgentBase(AgentState):
         """
         space = flattened(observation_space)
         spec = policy_spec(space, action_space, policy_distribution)
-        agent = cls(
-            spec.obs_dim, spec.act_dim, spec.action_low, spec.action_high, device,
-            policy_layer_sizes, critic_layer_sizes, action_sizes=spec.head.action_sizes,
-            distribution=spec.head.distribution, images=spec.images, **config,
-        )  # fmt: skip
-        agent.spec = spec
-        return agent
+        settings = cls.defaults | config
+        others = {n: settings.pop(n) for n in NO_SETTINGS if n in settings}
+        return cls.from_config(spec, TRPOConfig(**settings), device, **others)
+
+    @property
+    def framework(self) -> str:
+        """Name of the backend."""
+        return self.backend.framework
+
+    @property
+    def device(self) -> Any:
+        """The framework's device."""
+        return self.backend.device
+
+    @property
+    def policy(self) -> Any:
+        """The policy's module, or its tree of arrays."""
+        return self.backend.policy
+
+    @property
+    def critic(self) -> Any:
+        """The critic's module, or its tree of arrays."""
+        return self.backend.critic
+
+    @property
+    def seed(self) -> int:
+        """Seed of the random streams."""
+        return self.state.seed
+
+    @property
+    def observation_normalizer(self) -> ObservationNormalizer | None:
+        """Running statistics of observations; None if they are taken as they are."""
+        return self.state.observation_normalizer
+
+    # The original agent's helpers.
+
+    def _build_value_optimizer(self, params: Iterable[Any]) -> Any:
+        """See `trpo.agent.backend.Backend.build_value_optimizer`."""
+        return self.backend.build_value_optimizer(params)
+
+    def _policy_objective(
+        self, obs: Any, actions: Any, old_log_probs: Any, advantages: Any
+    ) -> Any:
+        """See `trpo.agent.backend.Backend.policy_objective`."""
+        return self.backend.policy_objective(obs, actions, old_log_probs, advantages)
 
     # The agent's interface.
 
@@ -293,18 +348,18 @@ class AgentBase(AgentState):
         Raises:
             ValueError: `obs` or `action_mask` has another shape, or forbids all.
         """
-        native = self._is_native(obs)
+        native = self.backend.is_native(obs)
         obs = self._prepare_obs(obs)
         mask = self._prepare_mask(action_mask, obs.shape[0])
         noise = None if deterministic else self._draw_noise(obs.shape[0])
-        outputs = self._forward(obs, noise, mask)
-        return outputs if native else tuple(map(self._to_numpy, outputs))
+        outputs = self.backend.forward(obs, noise, mask)
+        return outputs if native else tuple(map(self.backend.to_numpy, outputs))
 
     def value(self, obs: Any) -> Any:
         """The critic's value [B, 1] of `obs` [B, obs_dim], in the kind of `obs`."""
-        native = self._is_native(obs)
-        value = self._value(self._prepare_obs(obs))
-        return value if native else self._to_numpy(value)
+        native = self.backend.is_native(obs)
+        value = self.backend.value(self._prepare_obs(obs))
+        return value if native else self.backend.to_numpy(value)
 
     def update(
         self,
@@ -336,20 +391,17 @@ class AgentBase(AgentState):
         """
         rates = self.config.rates(target_kl, value_lr)
         native_batch = self._check_batch(batch)
-        size, update = self._shuffled(native_batch), self._update
-        shards = None if self.sharding is None else self.sharding.divide(size, rows)
-        orders: Any = minibatch_orders(
-            self._minibatch_stream.at(self._minibatch_draws),
-            epochs=self.config.value_epochs,
-            size=size if shards is None else shards.total,
-        )
-        if shards is not None:
-            update = partial(self._update_sharded, shards)
-        with self.all_or_nothing() as before:
+        size, update = self._shuffled(native_batch), self.backend.update
+        if self.sharding is not None:
+            shards = self.sharding.divide(size, rows)
+            update = partial(self.backend.update_sharded, self.sharding, shards)
+            size = shards.total
+        orders = self.state.minibatch_orders(self.config.value_epochs, size)
+        with self.state.all_or_nothing() as before:
             report = update(native_batch, orders, rates)
-            self._minibatch_draws += 1
+            self.state.minibatch_draws += 1
             if int(report.status) == StepStatus.NON_FINITE:
-                self.restore(before)
+                self.state.restore(before)
             return report.as_metrics()
 
     def observe(self, obs: np.ndarray) -> None:
@@ -366,6 +418,82 @@ class AgentBase(AgentState):
             ranks = ALONE if self.sharding is None else self.sharding.ranks
             self.observation_normalizer.update(obs, ranks)
 
+    def shard(
+        self,
+        ranks: Alone = ALONE,
+        num_envs: int | None = None,
+        devices: Sequence[Any] = (),
+    ) -> None:
+        """Divide updates over devices and processes from here on.
+
+        Every rank must then call `update` and `observe`, each with its own part.
+
+        Args:
+            ranks: This process and the others, which `start` of the backend's
+                `distributed` has made.
+            num_envs: Environments of all ranks, if this one acts in its own of them.
+            devices: JAX's, of this process; by default all of the agent's kind where
+                there are other processes, else the agent's own.
+
+        Raises:
+            ValueError: the backend can't use these devices, a rank would have no
+                environment, or the configuration asks for what is not sharded yet.
+        """
+        by_torch = self.framework == "torch"
+        if by_torch or ranks.size > 1:
+            kind = DIVIDED_BY_TORCH if by_torch else DIVIDED_BY_JAX
+            require_supported(kind, self.config)
+        self.backend.use_devices(ranks, devices)
+        self.sharding = Sharding(ranks, num_envs)
+
+    def snapshot(self) -> Snapshot:
+        """The present state in memory, to come back to by `restore`.
+
+        Cheaper than `get_state`: nothing leaves the device.
+        """
+        return self.state.snapshot()
+
+    def restore(self, snapshot: Snapshot) -> None:
+        """Make every byte of the state what it was when `snapshot` was taken."""
+        self.state.restore(snapshot)
+
+    def get_state(self, at: Snapshot | None = None) -> dict[str, np.ndarray]:
+        """Copies of all that the next `act` or `update` depends on, by canonical name.
+
+        Of now, or of the time of a snapshot.
+
+        The names are the same in both backends, so that either continues the other:
+        `policy.layers.<i>.weight` [out, in], `policy.log_std` [act_dim],
+        `policy.norms.<i>.weight` [units] where layers are normalised,
+        `value.layers.<i>.bias`, `value_optimizer.…`, `observation_normalizer.…`,
+        `random.…`.
+        """
+        return self.state.arrays(self.snapshot() if at is None else at)
+
+    def set_state(self, state: Mapping[str, np.ndarray]) -> None:
+        """Continue from `state`, as `get_state` of either backend returned it.
+
+        Raises:
+            ValueError: a name, shape, dtype or value is wrong; it is named, and
+                nothing has changed.
+        """
+        self.state.load(state)
+
+    def digest(self) -> np.ndarray:
+        """SHA-256 [32] of every byte of weights and optimiser; equal on all ranks."""
+        digest = hashlib.sha256()
+        for name, array in self.backend.arrays_of(self.backend.learned()).items():
+            digest.update(name.encode() + array.tobytes())
+        return np.frombuffer(digest.digest(), dtype=np.uint8)
+
+    def _draw_noise(self, rows: int) -> np.ndarray:
+        """The next noise, from which `rows` actions are sampled."""
+        if self.sharding is None or self.sharding.environments is None:
+            return self.state.draw_noise(rows)
+        # Every environment's, so that each has what it has in a run of one process.
+        count, share = self.sharding.environments
+        return self.state.draw_noise(count)[share]
+
     # Checks of arguments, and their conversion to the framework's arrays.
 
     def _shuffled(self, batch: Batch) -> int:
@@ -380,16 +508,21 @@ class AgentBase(AgentState):
 
     def _prepare_obs(self, obs: Any, name: str = "obs") -> Any:
         """Checked observations, normalised if normalisation is on."""
-        if not self._is_native(obs):
+        if not self.backend.is_native(obs):
             obs = real_array(name, obs)
             require_finite(name, obs, self.largest_observation)
         require_shape(name, obs, (None, self.obs_dim))
         if self.observation_normalizer is not None:
-            if self._is_native(obs):
-                obs = self._to_numpy(obs)
+            if self.backend.is_native(obs):
+                obs = self.backend.to_numpy(obs)
                 require_finite(name, obs, self.largest_observation)
             obs = self.observation_normalizer.normalize(obs, self.dtype)
         return obs
+
+    def _on_host(self, name: str, array: Any) -> np.ndarray:
+        """Real numbers as a NumPy array."""
+        native = self.backend.is_native(array)
+        return self.backend.to_numpy(array) if native else real_array(name, array)
 
     def _prepare_mask(self, mask: Any, rows: int, name: str = "action_mask") -> Any:
         """The checked mask [rows, options] as native 0 and 1; None if there is none.
@@ -405,11 +538,11 @@ class AgentBase(AgentState):
                 f"`{name}`: expected None, as {self.head.distribution!r} actions are "
                 "real numbers, got a mask."
             )
-        mask = self._to_numpy(mask) if self._is_native(mask) else real_array(name, mask)
+        mask = self._on_host(name, mask)
         require_shape(name, mask, (None, sum(self.head.options)))
         mask = as_rows(name, mask, rows, width=mask.shape[1])
         self.head.check_mask(name, mask)
-        return self._to_native(mask.astype(self.dtype))
+        return self.backend.to_native(mask.astype(self.dtype))
 
     def _checked_fields(
         self, arrays: Mapping[str, Any], rows: int, widths: Mapping[str, int]
@@ -426,7 +559,7 @@ class AgentBase(AgentState):
         """
         checked, on_device = {}, {}
         for field, array in arrays.items():
-            name, native = f"batch['{field}']", self._is_native(array)
+            name, native = f"batch['{field}']", self.backend.is_native(array)
             array = array if native else real_array(name, array)
             array = as_rows(name, array, rows, width=widths.get(field, 1))
             if not native:
@@ -434,13 +567,13 @@ class AgentBase(AgentState):
                     array = array.astype(self.dtype, copy=False)
                 # After the cast, which may overflow.
                 require_finite(name, array)
-            checked[field] = self._to_native(array)
+            checked[field] = self.backend.to_native(array)
             if native:
                 on_device[name] = checked[field]
         # One answer for all crosses to the host.
-        if not self._all_finite(list(on_device.values())):
+        if not self.backend.all_finite(list(on_device.values())):
             for name, array in on_device.items():
-                require_finite(name, self._to_numpy(array))
+                require_finite(name, self.backend.to_numpy(array))
         return checked
 
     def _check_batch(self, batch: Mapping[str, Any] | Batch) -> Batch:
@@ -455,7 +588,7 @@ class AgentBase(AgentState):
         widths = {"obs": self.obs_dim, "actions": self.act_dim}
         checked = self._checked_fields(fields, fields["obs"].shape[0], widths)
         if self.head.options:
-            actions = self._to_numpy(checked["actions"])
-            host_mask = None if mask is None else self._to_numpy(mask)
+            actions = self.backend.to_numpy(checked["actions"])
+            host_mask = None if mask is None else self.backend.to_numpy(mask)
             self.head.check_actions("batch['actions']", actions, host_mask)
         return Batch(**checked, action_mask=mask)

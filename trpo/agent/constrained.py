@@ -1,6 +1,5 @@
 """The half of an agent with a limit on costs that knows no framework."""
 
-import abc
 from collections.abc import Mapping
 from typing import Any
 
@@ -9,7 +8,6 @@ import numpy as np
 from trpo.agent.base import AgentBase
 from trpo.common.random_streams import Purpose
 from trpo.data.batch import ConstrainedBatch, Costs
-from trpo.spaces.initialization import initial_weights
 
 
 COST_PREFIX = "cost_"
@@ -34,6 +32,9 @@ class ConstrainedAgentBase(AgentBase):
         ValueError: an argument is out of range; the message names it.
     """
 
+    backend: Any
+    """One that has a cost critic."""
+
     def __init__(self, *args: Any, cost_limit: float, **options: Any) -> None:
         super().__init__(*args, cost_limit=cost_limit, **options)
 
@@ -42,9 +43,9 @@ class ConstrainedAgentBase(AgentBase):
 
         In units of scaled cost, as `value` is in units of scaled reward.
         """
-        native = self._is_native(obs)
-        value = self._cost_value(self._prepare_obs(obs))
-        return value if native else self._to_numpy(value)
+        native = self.backend.is_native(obs)
+        value = self.backend.cost_value(self._prepare_obs(obs))
+        return value if native else self.backend.to_numpy(value)
 
     def update(
         self,
@@ -95,9 +96,7 @@ class ConstrainedAgentBase(AgentBase):
         Raises:
             ValueError: it is no number, NaN or +inf.
         """
-        excess = (
-            self._to_numpy(excess) if self._is_native(excess) else np.asarray(excess)
-        )
+        excess = self._on_host("batch['cost_excess']", excess)
         number = excess.dtype.kind in "fiu" and excess.size == 1
         if not (number and float(excess.reshape(())) < np.inf):
             raise ValueError(
@@ -105,32 +104,16 @@ class ConstrainedAgentBase(AgentBase):
                 f"{excess!r}."
             )
         with np.errstate(over="ignore"):
-            return self._to_native(excess.reshape(()).astype(self.dtype))
+            return self.backend.to_native(excess.reshape(()).astype(self.dtype))
 
-    def _cost_weights(self) -> dict[str, np.ndarray]:
-        """Initial weights of the cost critic, under the names of the critic's."""
-        config = self.config
-        weights = initial_weights(
-            obs_dim=self.obs_dim,
-            head=self.head,
-            policy_layer_sizes=config.policy_layer_sizes,
-            critic_layer_sizes=config.critic_layer_sizes,
-            initial_log_std=config.initial_log_std,
-            initialization=config.initialization,
-            architecture=self.architecture,
-            share_encoder=config.share_encoder,
-            seed=self.seed,
-            critic=Purpose.COST_CRITIC_WEIGHTS,
-        )
-        return {
-            name: array.astype(self.dtype)
-            for name, array in weights.items()
-            if name.startswith("value.")
-        }
-
-    @abc.abstractmethod
-    def _cost_value(self, obs: Any) -> Any:
-        """Cost critic's values [B, 1]."""
+    def _initial_weights(
+        self, seed: int, critic: Purpose = Purpose.CRITIC_WEIGHTS
+    ) -> dict[str, np.ndarray]:
+        """Initial weights, those of the cost critic among them."""
+        weights = super()._initial_weights(seed, critic)
+        of_costs = super()._initial_weights(seed, Purpose.COST_CRITIC_WEIGHTS)
+        of_costs = {n: a for n, a in of_costs.items() if n.startswith("value.")}
+        return weights | with_prefix(of_costs)
 
     def _require_kind(self) -> None:
         if self.config.cost_limit is None:

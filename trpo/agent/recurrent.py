@@ -1,8 +1,7 @@
 """The half of a recurrent agent that knows no framework."""
 
-import abc
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -39,15 +38,7 @@ class RecurrentAgentBase(AgentBase):
         ValueError: an argument is out of range; the message names it.
     """
 
-    def __init__(
-        self,
-        *args: Any,
-        recurrent: str = GRU,
-        recurrent_size: int = 64,
-        **options: Any,
-    ) -> None:
-        options |= {"recurrent": recurrent, "recurrent_size": recurrent_size}
-        super().__init__(*args, **options)
+    defaults: ClassVar[dict[str, Any]] = {"recurrent": GRU}
 
     @property
     def memory_size(self) -> int:
@@ -82,15 +73,15 @@ class RecurrentAgentBase(AgentBase):
         Raises:
             ValueError: an argument has another shape, or a mask forbids all.
         """
-        native = self._is_native(obs)
+        native = self.backend.is_native(obs)
         obs = self._prepare_obs(obs)
         mask = self._prepare_mask(action_mask, obs.shape[0])
         memory = self._prepare_memory("memory", memory, obs.shape[0])
         noise = None if deterministic else self._draw_noise(obs.shape[0])
-        action, log_prob, value, after = self._forward(obs, noise, mask, memory)
+        action, log_prob, value, after = self.backend.forward(obs, noise, mask, memory)
         if native:
             return action, log_prob, value, after
-        answer = map(self._to_numpy, (action, log_prob, value, *after))
+        answer = map(self.backend.to_numpy, (action, log_prob, value, *after))
         action, log_prob, value, *states = answer
         return action, log_prob, value, Memory(*states)
 
@@ -101,10 +92,11 @@ class RecurrentAgentBase(AgentBase):
             obs: Observations.
             memory: Hidden states before they are seen; zeros if None.
         """
-        native = self._is_native(obs)
+        native = self.backend.is_native(obs)
         obs = self._prepare_obs(obs)
-        value = self._value(obs, self._prepare_memory("memory", memory, obs.shape[0]))
-        return value if native else self._to_numpy(value)
+        memory = self._prepare_memory("memory", memory, obs.shape[0])
+        value = self.backend.value(obs, memory)
+        return value if native else self.backend.to_numpy(value)
 
     def update(
         self,
@@ -138,26 +130,30 @@ class RecurrentAgentBase(AgentBase):
         if memory is None:
             memory = self.initial_memory(rows)
         memory = check_memory(name, memory, rows, self.memory_size)
-        return Memory(*(self._to_native(self._in_dtype(array)) for array in memory))
+        return Memory(
+            *(self.backend.to_native(self._in_dtype(array)) for array in memory)
+        )
 
     def _in_dtype(self, array: Any) -> Any:
-        return array if self._is_native(array) else np.asarray(array, self.dtype)
+        return array if self.backend.is_native(array) else np.asarray(array, self.dtype)
 
     def _check_batch(self, batch: Mapping[str, Any] | SequenceBatch) -> Batch:
         """The batch as native arrays; its `obs` are `trpo.data.batch.Sequences`."""
         fields = sequence_fields(batch)
         obs = fields.obs
-        obs = obs if self._is_native(obs) else real_array("batch['obs']", obs)
+        obs = obs if self.backend.is_native(obs) else real_array("batch['obs']", obs)
         require_shape("batch['obs']", obs, (None, None, self.obs_dim))
         shape = (obs.shape[0], obs.shape[1])
         flat = {"obs": obs.reshape(-1, self.obs_dim)}
         for name in ("actions", "log_probs", "returns", "advantages", "action_mask"):
             if (array := getattr(fields, name)) is not None:
                 flat[name] = self._flattened(f"batch['{name}']", array, shape)
-        starts = flag_array("batch['starts']", self._on_host(fields.starts), shape)
+        starts = self._on_host("batch['starts']", fields.starts)
+        starts = flag_array("batch['starts']", starts, shape)
         valid = np.ones(shape, dtype=bool)
         if fields.valid is not None:
-            valid = flag_array("batch['valid']", self._on_host(fields.valid), shape)
+            valid = self._on_host("batch['valid']", fields.valid)
+            valid = flag_array("batch['valid']", valid, shape)
         if not valid.any():
             raise ValueError(
                 "`batch['valid']`: expected at least one sample, got none."
@@ -166,11 +162,11 @@ class RecurrentAgentBase(AgentBase):
         checked = super()._check_batch(flat)
         chosen = None
         if not valid.all():
-            chosen = self._to_indices(np.flatnonzero(valid).astype(np.int32))
+            chosen = self.backend.to_indices(np.flatnonzero(valid).astype(np.int32))
         sequences = Sequences(
             checked.obs.reshape(*shape, self.obs_dim),
-            self._to_native(starts[..., None].astype(self.dtype)),
-            self._to_native(valid[..., None].astype(self.dtype)),
+            self.backend.to_native(starts[..., None].astype(self.dtype)),
+            self.backend.to_native(valid[..., None].astype(self.dtype)),
             chosen,
             memory,
         )
@@ -181,34 +177,13 @@ class RecurrentAgentBase(AgentBase):
 
     def _flattened(self, name: str, array: Any, shape: tuple[int, int]) -> Any:
         """An array [T, B, …] as [T * B, …]."""
-        array = array if self._is_native(array) else real_array(name, array)
+        array = array if self.backend.is_native(array) else real_array(name, array)
         if tuple(array.shape[:2]) != shape:
             raise ValueError(
                 f"`{name}`: expected shape [{shape[0]}, {shape[1]}, …], got "
                 f"{list(array.shape)}."
             )
         return array.reshape(shape[0] * shape[1], *array.shape[2:])
-
-    @abc.abstractmethod
-    def _forward(
-        self,
-        obs: Any,
-        noise: np.ndarray | None,
-        mask: Any = None,
-        memory: Memory | None = None,
-    ) -> tuple[Any, Any, Any, Any]:
-        """Action, log-probability, value and new hidden states."""
-
-    @abc.abstractmethod
-    def _value(self, obs: Any, memory: Memory | None = None) -> Any:
-        """Critic's values [B, 1] of `obs`, seen after what is in `memory`."""
-
-    @abc.abstractmethod
-    def _to_indices(self, array: np.ndarray) -> Any:
-        """Whole numbers as the framework's array, on the agent's device."""
-
-    def _on_host(self, array: Any) -> Any:
-        return self._to_numpy(array) if self._is_native(array) else array
 
     def _shuffled(self, batch: Batch) -> int:
         """Minibatches of the critic are drawn from the environments."""

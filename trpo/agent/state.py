@@ -1,22 +1,16 @@
 """State of an agent under canonical names: snapshots, saving, checks of a state."""
 
-import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from trpo.agent.backend import BackendHooks
+from trpo.agent.backend import Backend
 from trpo.agent.batch_checks import LARGEST
-from trpo.agent.sharding import Sharding
-from trpo.common.random_streams import Purpose, RandomStream
+from trpo.common.random_streams import Purpose, RandomStream, minibatch_orders
 from trpo.common.validation import LARGEST_COUNT, shown
-from trpo.config.run import TRPOConfig
-from trpo.config.support import DIVIDED_BY_JAX, DIVIDED_BY_TORCH, require_supported
 from trpo.data.normalization import MOMENTS, ObservationNormalizer
-from trpo.ranks import ALONE, Alone
-from trpo.spaces.action_heads import Head
 
 
 # Draws that leave a run as many again; whole numbers that a float64 can count to.
@@ -188,82 +182,57 @@ class Snapshot(NamedTuple):
     seed: int
 
 
-class AgentState(BackendHooks):
-    """The part of an agent that is saved; `trpo.agent.base.AgentBase` has the rest."""
+class AgentState:
+    """All of an agent that changes: weights, optimiser, random streams, normaliser.
 
-    config: TRPOConfig
-    head: Head
-    observation_normalizer: ObservationNormalizer | None
-    seed: int
-    _action_stream: RandomStream
-    _minibatch_stream: RandomStream
-    _action_draws: int
-    _minibatch_draws: int
-    sharding: Sharding | None = None
-    """How updates are divided over devices and processes; None if they are not."""
+    Args:
+        backend: It holds the weights and the optimiser.
+        seed: Of the random streams.
+        observation_normalizer: None if observations are taken as they are.
+    """
 
-    def _draw_noise(self, rows: int) -> np.ndarray:
-        """The next noise, from which `rows` actions are sampled."""
-        generator = self._action_stream.at(self._action_draws)
-        self._action_draws += 1
-        if self.sharding is None or self.sharding.environments is None:
-            return self.head.draw_noise(generator, rows)
-        # Every environment's, so that each has what it has in a run of one process.
-        count, share = self.sharding.environments
-        return self.head.draw_noise(generator, count)[share]
-
-    def shard(
+    def __init__(
         self,
-        ranks: Alone = ALONE,
-        num_envs: int | None = None,
-        devices: Sequence[Any] = (),
+        backend: Backend,
+        seed: int,
+        observation_normalizer: ObservationNormalizer | None,
     ) -> None:
-        """Divide updates over devices and processes from here on.
+        self.backend, self.observation_normalizer = backend, observation_normalizer
+        self.action_draws = self.minibatch_draws = 0
+        self._set_seed(seed)
 
-        Every rank must then call `update` and `observe`, each with its own part.
+    def draw_noise(self, environments: int) -> np.ndarray:
+        """The next noise, from which actions of so many environments are sampled."""
+        generator = self._action_stream.at(self.action_draws)
+        self.action_draws += 1
+        return self.backend.head.draw_noise(generator, environments)
 
-        Args:
-            ranks: This process and the others, which `start` of the backend's
-                `distributed` has made.
-            num_envs: Environments of all ranks, if this one acts in its own of them.
-            devices: JAX's, of this process; by default all of the agent's kind where
-                there are other processes, else the agent's own.
-
-        Raises:
-            ValueError: the backend can't use these devices, a rank would have no
-                environment, or the configuration asks for what is not sharded yet.
-        """
-        by_torch = self.framework == "torch"
-        if by_torch or ranks.size > 1:
-            kind = DIVIDED_BY_TORCH if by_torch else DIVIDED_BY_JAX
-            require_supported(kind, self.config)
-        self._use_devices(ranks, devices)
-        self.sharding = Sharding(ranks, num_envs)
+    def minibatch_orders(self, epochs: int, size: int) -> np.ndarray:
+        """[epochs, size] orders of the next update's samples."""
+        generator = self._minibatch_stream.at(self.minibatch_draws)
+        return minibatch_orders(generator, epochs=epochs, size=size)
 
     def snapshot(self) -> Snapshot:
         """The state as it is now, to come back to if what follows fails.
 
-        Cheaper than `get_state`: nothing leaves the device, and the normaliser's
+        Cheaper than `get_arrays`: nothing leaves the device, and the normaliser's
         arrays are never written to.
         """
-        return self._snapshot_with(self._learned())
-
-    def _snapshot_with(self, learned: Any) -> Snapshot:
         moments = None
         if self.observation_normalizer is not None:
             running = self.observation_normalizer.moments
             moments = (running.count, running.mean, running.squared_deviations)
-        draws = self._action_draws, self._minibatch_draws
-        return Snapshot(learned, moments, *draws, self.seed)
+        draws = self.action_draws, self.minibatch_draws
+        return Snapshot(self.backend.learned(), moments, *draws, self.seed)
 
     def restore(self, snapshot: Snapshot) -> None:
         """Make every byte of the state what it was when `snapshot` was taken."""
-        self._restore_learned(snapshot.learned)
+        self.backend.restore(snapshot.learned)
         if self.observation_normalizer is not None and snapshot.moments is not None:
             running = self.observation_normalizer.moments
             running.count, running.mean, running.squared_deviations = snapshot.moments
-        self._action_draws = snapshot.action_draws
-        self._minibatch_draws = snapshot.minibatch_draws
+        self.action_draws = snapshot.action_draws
+        self.minibatch_draws = snapshot.minibatch_draws
         if self.seed != snapshot.seed:
             self._set_seed(snapshot.seed)
 
@@ -277,61 +246,36 @@ class AgentState(BackendHooks):
             self.restore(before)
             raise
 
-    def get_state(self) -> dict[str, np.ndarray]:
-        """Copies of all that the next `act` or `update` depends on, by canonical name.
-
-        The names are the same in both backends, so that either continues the other:
-        `policy.layers.<i>.weight` [out, in], `policy.log_std` [act_dim],
-        `policy.norms.<i>.weight` [units] where layers are normalised,
-        `value.layers.<i>.bias`, `value_optimizer.…`, `observation_normalizer.…`,
-        `random.…`.
-        """
-        return self._named(self._get_learned_state(), self._snapshot_with(None))
-
-    def state_at(self, snapshot: Snapshot) -> dict[str, np.ndarray]:
-        """The state, as `get_state` returns it, at the time of `snapshot`."""
-        return self._named(self._arrays_of(snapshot.learned), snapshot)
-
-    def _named(
-        self, state: dict[str, np.ndarray], snapshot: Snapshot
-    ) -> dict[str, np.ndarray]:
+    def arrays(self, snapshot: Snapshot) -> dict[str, np.ndarray]:
+        """Copies of a snapshot's state under canonical names."""
+        arrays = self.backend.arrays_of(snapshot.learned)
         if snapshot.moments is not None:
             for name, value in zip(MOMENTS, snapshot.moments, strict=True):
-                state[f"observation_normalizer.{name}"] = np.array(value)
-        for name, value in (
-            ("seed", snapshot.seed),
-            ("action_draws", snapshot.action_draws),
-            ("minibatch_draws", snapshot.minibatch_draws),
-        ):
-            state[f"random.{name}"] = np.array(value, dtype=np.int64)
-        return state
+                arrays[f"observation_normalizer.{name}"] = np.array(value)
+        for name in ("seed", "action_draws", "minibatch_draws"):
+            number = np.array(getattr(snapshot, name), dtype=np.int64)
+            arrays[f"random.{name}"] = number
+        return arrays
 
-    def digest(self) -> np.ndarray:
-        """SHA-256 [32] of every byte of weights and optimiser; equal on all ranks."""
-        digest = hashlib.sha256()
-        for name, array in self._get_learned_state().items():
-            digest.update(name.encode() + array.tobytes())
-        return np.frombuffer(digest.digest(), dtype=np.uint8)
-
-    def set_state(self, state: Mapping[str, np.ndarray]) -> None:
-        """Continue from `state`, as `get_state` of either backend returned it.
+    def load(self, arrays: Mapping[str, np.ndarray]) -> None:
+        """Continue from arrays under canonical names.
 
         Raises:
             ValueError: a name, shape, dtype or value is wrong; it is named, and
                 nothing has changed.
         """
-        checked = check_state(state, agent_entries(self.get_state()))
+        checked = check_state(arrays, agent_entries(self.arrays(self.snapshot())))
         prefix = "observation_normalizer."
         if self.observation_normalizer is not None:
             require_moments(checked, prefix)
         with self.all_or_nothing():
-            self._set_learned_state(checked)
+            self.backend.load(checked)
             if self.observation_normalizer is not None:
                 moments = {name: checked[prefix + name] for name in MOMENTS}
                 self.observation_normalizer.moments.set_state(moments)
             self._set_seed(int(checked["random.seed"]))
-            self._action_draws = int(checked["random.action_draws"])
-            self._minibatch_draws = int(checked["random.minibatch_draws"])
+            self.action_draws = int(checked["random.action_draws"])
+            self.minibatch_draws = int(checked["random.minibatch_draws"])
 
     def _set_seed(self, seed: int) -> None:
         self.seed = seed

@@ -1,4 +1,4 @@
-"""Callbacks on evaluations: the best model, a return to stop at, films."""
+"""Callbacks that a configuration asks for: best model, stop at a return, films."""
 
 import math
 import warnings
@@ -8,11 +8,13 @@ from typing import Any
 import gymnasium
 
 from trpo.callbacks.base import Callback, Run, Stop
+from trpo.callbacks.wandb import WandbWriter
 from trpo.common.closing import closing
 from trpo.common.files import FileError, Folder
 from trpo.common.signals import stop_signals
 from trpo.common.user_modules import import_moviepy
 from trpo.common.validation import require_between, require_count
+from trpo.config.run import TrainConfig
 from trpo.environments.make import make_environment
 from trpo.rollout.evaluation import record_video
 
@@ -180,3 +182,21 @@ def require_video(env_id: str) -> None:
         raise ValueError(
             f'`video_every`: {error}. Install it by: pip install "trpo[video]".'
         ) from error
+
+
+def configured_callbacks(config: TrainConfig) -> list[Callback]:
+    """Made before anything is written, so that what is missing is said at once.
+
+    Raises:
+        ValueError: a package is missing, or the environment can't be filmed.
+    """
+    asked, callbacks = config.callbacks, list[Callback]()
+    if asked.wandb_project is not None:
+        callbacks.append(WandbWriter(asked.wandb_project))
+    if asked.save_best:
+        callbacks.append(SaveBest())
+    if asked.video_every:
+        callbacks.append(Video(asked.video_every, config.env_id))
+    if asked.stop_at_return is not None:
+        callbacks.append(StopAtReturn(asked.stop_at_return))
+    return callbacks

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from gymnasium.vector import AutoresetMode, VectorEnv
 
-from trpo.agent.interface import Agent
+from trpo.agent.base import AgentBase
 from trpo.config.choices import STOP
 from trpo.data.hidden_state import Memory
 from trpo.data.rollout import Rollout
@@ -146,7 +146,7 @@ class RolloutCollector:
         """Make `get_state` what it was at `mark`; environments stay where they are."""
         self.obs, self._masks.current, self._resetting, self._open, self.memory = mark
 
-    def collect(self, agent: Agent, num_steps: int) -> Rollout:
+    def collect(self, agent: AgentBase, num_steps: int) -> Rollout:
         """`num_steps` steps of every environment, sampled from the agent's policy.
 
         Raises:

@@ -11,8 +11,8 @@ import gymnasium
 import numpy as np
 from gymnasium.vector import VectorEnv
 
+from trpo.agent.base import AgentBase
 from trpo.agent.batch_checks import LARGEST
-from trpo.agent.interface import Agent
 from trpo.common.closing import closing
 from trpo.common.files import Folder, opened
 from trpo.common.random_streams import Purpose
@@ -82,7 +82,7 @@ class EvaluationResult(NamedTuple):
 
 
 def evaluate(
-    agent: Agent,
+    agent: AgentBase,
     env_id: str,
     *,
     episodes: int,
@@ -141,7 +141,7 @@ def evaluate(
     return result
 
 
-def _collector(env: VectorEnv, agent: Agent, on_bad_data: str) -> RolloutCollector:
+def _collector(env: VectorEnv, agent: AgentBase, on_bad_data: str) -> RolloutCollector:
     return RolloutCollector(
         env,
         agent.config.policy_distribution,
@@ -162,7 +162,7 @@ def _time_limit(env: Any, otherwise: int) -> int:
 
 
 def _run_episodes(
-    agent: Agent,
+    agent: AgentBase,
     collector: RolloutCollector,
     deterministic: bool,
     most: int,
@@ -240,7 +240,7 @@ def _warnings_of(result: EvaluationResult, env_id: str, episodes: int) -> list[s
 
 
 def record_video(
-    agent: Agent,
+    agent: AgentBase,
     env_id: str,
     *,
     seed: int,
@@ -275,7 +275,7 @@ def record_video(
 
 
 def _record(
-    agent: Agent,
+    agent: AgentBase,
     env_id: str,
     seed: int,
     directory: str,
@@ -307,7 +307,9 @@ def _record(
         ) from error
 
 
-def _act(agent: Agent, env: gymnasium.Env, max_steps: int, stop: Stop | None) -> bool:
+def _act(
+    agent: AgentBase, env: gymnasium.Env, max_steps: int, stop: Stop | None
+) -> bool:
     """Play an episode; whether it has ended."""
     obs, info = env.reset()
     distribution = agent.config.policy_distribution

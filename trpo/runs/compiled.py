@@ -13,7 +13,7 @@ from rich.console import Console
 
 from trpo.agent.make import load_backend
 from trpo.callbacks.base import Callbacks, Run
-from trpo.callbacks.configured import configured_callbacks
+from trpo.callbacks.builtin import configured_callbacks
 from trpo.common.closing import closing, noting_failure
 from trpo.common.files import Folder
 from trpo.common.framework_settings import reserve_cpu_devices

@@ -10,7 +10,7 @@ from pathlib import Path
 from rich.console import Console
 
 from trpo.callbacks.base import CallbackLike, Callbacks, Run
-from trpo.callbacks.configured import configured_callbacks
+from trpo.callbacks.builtin import configured_callbacks
 from trpo.common.closing import closing, noting_failure
 from trpo.common.signals import StopRequest, stop_signals
 from trpo.common.terminal import Terminal, quoted

@@ -54,7 +54,7 @@ def state_at(trainer: Any, marked: tuple) -> dict[str, np.ndarray]:
     Of a run without a limit on costs.
     """
     agent, collector, of_moments, discounted, (update, episodes, recent), _ = marked
-    state = trainer.agent.state_at(agent)
+    state = trainer.agent.get_state(agent)
     scaler = {n: np.array(a) for n, a in zip(MOMENTS, of_moments, strict=True)}
     for prefix, part in (
         ("return_scaler", {**scaler, "discounted": discounted.copy()}),

@@ -1,4 +1,4 @@
-"""`TRPOAgent` in JAX: the stateful shell round the pure parts."""
+"""`TRPOAgent` in JAX, and its backend: the stateful shell round the pure parts."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -9,8 +9,9 @@ import numpy as np
 import optax
 from flax import nnx
 
+from trpo.agent.backend import Backend
 from trpo.agent.base import AgentBase
-from trpo.agent.sharding import Shards
+from trpo.agent.sharding import Sharding, Shards
 from trpo.data.batch import Batch, ConstrainedBatch, Rates
 from trpo.data.report import UpdateReport
 from trpo.ranks import Alone
@@ -43,12 +44,8 @@ from trpo_jax.networks.user_networks import CustomCritic, CustomPolicy, checked_
 from trpo_jax.policy_step.objective import Surrogate, surrogate
 
 
-class TRPOAgent(AgentBase):
-    """Trust-region policy optimisation.
-
-    Schulman et al. 2015, "Trust Region Policy Optimization". Arguments and methods are
-    those of `trpo.agent.base.AgentBase`, the same in both backends.
-    """
+class TRPOBackend(Backend):
+    """Networks and optimiser in JAX, and what is computed of them."""
 
     framework = "jax"
 
@@ -57,8 +54,8 @@ class TRPOAgent(AgentBase):
         self.device = resolve_device(device)
         # Nothing is made on another device first, which may have no room.
         with jax.default_device(self.device):
-            self._functions, policy, critic = self._networks(weights)
-            optimizer = self._build_value_optimizer(critic).init(critic)
+            self.functions, policy, critic = self._networks(weights)
+            optimizer = self.build_value_optimizer(critic).init(critic)
         self.state: TRPOState = self._put(TRPOState(policy, critic, optimizer))
 
     def _networks(self, weights: dict[str, np.ndarray]) -> tuple[Any, Any, Any]:
@@ -99,9 +96,7 @@ class TRPOAgent(AgentBase):
         cast = jax.tree.map(lambda leaf: np.asarray(leaf, self.dtype), tree)
         return as_function(module), cast
 
-    def _build_value_optimizer(
-        self, params: Parameters
-    ) -> optax.GradientTransformation:
+    def build_value_optimizer(self, params: Parameters) -> optax.GradientTransformation:
         """A critic's optimiser, Adam or SGD with momentum: it is the same for any tree.
 
         Args:
@@ -112,44 +107,45 @@ class TRPOAgent(AgentBase):
         return build_value_optimizer(self.config, self.config.value_lr)
 
     @property
-    def policy(self) -> Parameters:
-        """The policy's tree of arrays."""
+    def policy(self) -> Parameters:  # pyright: ignore[reportIncompatibleVariableOverride]
         return self.state.policy
 
     @property
-    def critic(self) -> Parameters:
-        """The critic's tree of arrays."""
+    def critic(self) -> Parameters:  # pyright: ignore[reportIncompatibleVariableOverride]
         return self.state.critic
 
     def _put(self, tree: Any) -> Any:
         return jax.device_put(tree, self.device)
 
-    def _is_native(self, array: Any) -> bool:
+    def is_native(self, array: Any) -> bool:
         return isinstance(array, jax.Array)
 
-    def _to_native(self, array: Any) -> jax.Array:
+    def to_native(self, array: Any) -> jax.Array:
         return self._put(array.astype(self.dtype))
 
     def _here(self, array: Any) -> Any:
         """`array` in the agent's dtype, and on its device if it is on any."""
         # What is on none is moved by the program that takes it, which is faster.
-        native = self._is_native(array)
-        return self._to_native(array) if native else array.astype(self.dtype)
+        native = self.is_native(array)
+        return self.to_native(array) if native else array.astype(self.dtype)
 
-    def _to_numpy(self, array: jax.Array) -> np.ndarray:
+    def to_numpy(self, array: jax.Array) -> np.ndarray:
         return to_array(array)
 
-    def _all_finite(self, arrays: list[jax.Array]) -> bool:
+    def to_indices(self, array: np.ndarray) -> jax.Array:
+        return self._put(array)
+
+    def all_finite(self, arrays: list[jax.Array]) -> bool:
         finite = [jnp.isfinite(array).all() for array in arrays]
         return not finite or bool(jnp.stack(finite).all())
 
-    def _forward(
+    def forward(
         self, obs: Any, noise: np.ndarray | None, mask: jax.Array | None = None
     ) -> tuple[jax.Array, jax.Array, jax.Array]:
         if noise is not None:
             noise = noise.astype(self.dtype)
         return compiled_act(
-            self._functions,
+            self.functions,
             self.config.matmul_precision,
             self.state.policy,
             self.state.critic,
@@ -158,43 +154,42 @@ class TRPOAgent(AgentBase):
             mask,
         )
 
-    def _value(self, obs: Any) -> jax.Array:
+    def value(self, obs: Any) -> jax.Array:
         return compiled_value(
-            self._functions,
+            self.functions,
             self.config.matmul_precision,
             self.state.policy,
             self.state.critic,
             self._here(obs),
         )
 
-    def _policy_objective(
+    def policy_objective(
         self,
         obs: Any,
         actions: jax.Array,
         old_log_probs: Any,
         advantages: jax.Array,
     ) -> Surrogate:
-        """Surrogate [], ratio [N, 1] and log-ratio [N, 1] at the present policy."""
         columns = (old_log_probs.reshape(-1, 1), advantages.reshape(-1, 1))
         batch = Batch(obs, actions, columns[0], columns[1] * 0.0, columns[1])
         return surrogate(self._distribution(obs), batch)
 
     def _distribution(self, obs: Any) -> Distribution:
         """Over the actions at these observations."""
-        return self._functions.policy(self.state.policy, obs)
+        return self.functions.policy(self.state.policy, obs)
 
-    def _update(
+    def update(
         self, batch: Batch | ConstrainedBatch, orders: np.ndarray, rates: Rates
     ) -> Any:
         learned, report = self._compiled_update()(
-            self._functions,
+            self.functions,
             self.config,
-            self._learned(),
+            self.learned(),
             batch,
             self._put(orders),
             Rates(*(self.dtype.type(rate) for rate in rates)),
         )
-        self._restore_learned(learned)
+        self.restore(learned)
         return self._report_of(report)
 
     def _compiled_update(self) -> Callable[..., Any]:
@@ -205,23 +200,23 @@ class TRPOAgent(AgentBase):
         """The report of the numbers that `_compiled_update` returns."""
         return UpdateReport(*to_floats(numbers))
 
-    def _use_devices(self, ranks: Alone, devices: Sequence[Any]) -> None:
+    def use_devices(self, ranks: Alone, devices: Sequence[Any]) -> None:
         devices = distributed.devices_of(self.device, ranks, devices)
-        self._mesh = mesh_of(devices, ranks.size)
+        self.mesh = mesh_of(devices, ranks.size)
 
-    def _update_sharded(
+    def update_sharded(
         self,
+        sharding: Sharding,
         shards: Shards,
         batch: Batch | ConstrainedBatch,
         orders: np.ndarray,
         rates: Rates,
     ) -> Any:
-        assert self.sharding is not None
         learned, batch, positions = place(
-            self._mesh, self.sharding, shards, self._learned(), batch
+            self.mesh, sharding, shards, self.learned(), batch
         )
-        learned, report = on_mesh(self._compiled_update(), self._mesh)(
-            self._functions._replace(mesh=self._mesh),
+        learned, report = on_mesh(self._compiled_update(), self.mesh)(
+            self.functions._replace(mesh=self.mesh),
             self.config,
             learned,
             batch,
@@ -230,26 +225,23 @@ class TRPOAgent(AgentBase):
         )
         learned, report = own_copy((learned, report))
         # The mesh may begin at another device, or not have the agent's.
-        self._restore_learned(self._put(learned))
+        self.restore(self._put(learned))
         return self._report_of(report)
 
-    def _learned(self) -> TRPOState:
+    def learned(self) -> TRPOState:
         return self.state
 
-    def _restore_learned(self, learned: TRPOState) -> None:
+    def restore(self, learned: TRPOState) -> None:
         self.state = learned
 
-    def _get_learned_state(self) -> dict[str, np.ndarray]:
-        return self._arrays_of(self._learned())
-
-    def _arrays_of(self, learned: TRPOState) -> dict[str, np.ndarray]:
+    def arrays_of(self, learned: TRPOState) -> dict[str, np.ndarray]:
         return {
             **state.network_arrays(learned.policy, "policy."),
             **state.network_arrays(learned.critic, "value."),
             **state.optimizer_arrays(learned.optimizer),
         }
 
-    def _set_learned_state(self, arrays: dict[str, np.ndarray]) -> None:
+    def load(self, arrays: dict[str, np.ndarray]) -> None:
         with jax.default_device(self.device):
             loaded = TRPOState(
                 state.load_network(arrays, "policy."),
@@ -257,3 +249,14 @@ class TRPOAgent(AgentBase):
                 state.load_optimizer(self.state.optimizer, arrays),
             )
         self.state = self._put(loaded)
+
+
+class TRPOAgent(AgentBase):
+    """Trust-region policy optimisation.
+
+    Schulman et al. 2015, "Trust Region Policy Optimization". Arguments and methods are
+    those of `trpo.agent.base.AgentBase`, the same in both backends.
+    """
+
+    backend: TRPOBackend
+    backend_type = TRPOBackend

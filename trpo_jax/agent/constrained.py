@@ -18,7 +18,7 @@ from trpo.data.report import (
     UpdateReport,
 )
 from trpo_jax.agent import state
-from trpo_jax.agent.agent import TRPOAgent
+from trpo_jax.agent.agent import TRPOBackend
 from trpo_jax.agent.update import (
     Functions,
     TRPOState,
@@ -40,25 +40,21 @@ class CostState(NamedTuple):
     optimizer: Any
 
 
-class ConstrainedTRPOAgent(ConstrainedAgentBase, TRPOAgent):
-    """Constrained policy optimisation.
-
-    Arguments and methods are those of `trpo.agent.constrained.ConstrainedAgentBase`,
-    the same in both backends.
-    """
+class ConstrainedBackend(TRPOBackend):
+    """`TRPOBackend` with a cost critic."""
 
     costs: CostState
 
     def _build(self, device: Any, weights: dict[str, np.ndarray]) -> None:
         super()._build(device, weights)
         with jax.default_device(self.device):
-            _, critic = self._build_critic(self._cost_weights())
-            optimizer = self._build_value_optimizer(critic).init(critic)
+            _, critic = self._build_critic(without_prefix(weights))
+            optimizer = self.build_value_optimizer(critic).init(critic)
         self.costs = self._put(CostState(critic, optimizer))
 
-    def _cost_value(self, obs: Any) -> jax.Array:
+    def cost_value(self, obs: Any) -> jax.Array:
         return value(
-            self._functions,
+            self.functions,
             self.config.matmul_precision,
             self.state.policy,
             self.costs.critic,
@@ -74,22 +70,22 @@ class ConstrainedTRPOAgent(ConstrainedAgentBase, TRPOAgent):
             UpdateReport(*policy.tolist()), CostReport(*costs.tolist())
         )
 
-    def _learned(self) -> tuple[TRPOState, CostState]:  # pyright: ignore[reportIncompatibleMethodOverride]
+    def learned(self) -> tuple[TRPOState, CostState]:  # pyright: ignore[reportIncompatibleMethodOverride]
         return self.state, self.costs
 
-    def _restore_learned(self, learned: tuple[TRPOState, CostState]) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
+    def restore(self, learned: tuple[TRPOState, CostState]) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
         self.state, self.costs = learned
 
-    def _arrays_of(self, learned: tuple[TRPOState, CostState]) -> dict[str, np.ndarray]:  # pyright: ignore[reportIncompatibleMethodOverride]
+    def arrays_of(self, learned: tuple[TRPOState, CostState]) -> dict[str, np.ndarray]:  # pyright: ignore[reportIncompatibleMethodOverride]
         before, costs = learned
         return {
-            **super()._arrays_of(before),
+            **super().arrays_of(before),
             **with_prefix(state.network_arrays(costs.critic, "value.")),
             **with_prefix(state.optimizer_arrays(costs.optimizer)),
         }
 
-    def _set_learned_state(self, arrays: dict[str, np.ndarray]) -> None:
-        super()._set_learned_state(arrays)
+    def load(self, arrays: dict[str, np.ndarray]) -> None:
+        super().load(arrays)
         cost_arrays = without_prefix(arrays)
         self.costs = self._put(
             CostState(
@@ -97,6 +93,17 @@ class ConstrainedTRPOAgent(ConstrainedAgentBase, TRPOAgent):
                 state.load_optimizer(self.costs.optimizer, cost_arrays),
             )
         )
+
+
+class ConstrainedTRPOAgent(ConstrainedAgentBase):
+    """Constrained policy optimisation.
+
+    Arguments and methods are those of `trpo.agent.constrained.ConstrainedAgentBase`,
+    the same in both backends.
+    """
+
+    backend: ConstrainedBackend
+    backend_type = ConstrainedBackend
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))

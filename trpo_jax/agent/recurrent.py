@@ -14,7 +14,7 @@ from trpo.data.batch import Sequences
 from trpo.data.hidden_state import Memory
 from trpo.spaces.action_heads import Head
 from trpo_jax.agent import state
-from trpo_jax.agent.agent import TRPOAgent
+from trpo_jax.agent.agent import TRPOBackend
 from trpo_jax.critic.fit import ValueFit
 from trpo_jax.critic.fit_sequences import fit_recurrent_critic
 from trpo_jax.devices.device import matmul_precision
@@ -51,12 +51,8 @@ class RecurrentFunctions(NamedTuple):
         return fit_recurrent_critic(self.critic, *arguments, **options)
 
 
-class RecurrentTRPOAgent(RecurrentAgentBase, TRPOAgent):
-    """Trust-region policy optimisation of recurrent networks.
-
-    Arguments and methods are those of `trpo.agent.recurrent.RecurrentAgentBase`, the
-    same in both backends.
-    """
+class RecurrentBackend(TRPOBackend):
+    """`TRPOBackend` of networks that remember."""
 
     def _networks(
         self, weights: dict[str, np.ndarray]
@@ -71,10 +67,7 @@ class RecurrentTRPOAgent(RecurrentAgentBase, TRPOAgent):
         trees = (state.load_network(weights, name) for name in ("policy.", "value."))
         return functions, *trees
 
-    def _to_indices(self, array: np.ndarray) -> jax.Array:
-        return self._put(array)
-
-    def _forward(
+    def forward(
         self,
         obs: Any,
         noise: np.ndarray | None,
@@ -84,7 +77,7 @@ class RecurrentTRPOAgent(RecurrentAgentBase, TRPOAgent):
         if noise is not None:
             noise = noise.astype(self.dtype)
         return act(
-            self._functions,
+            self.functions,
             self.config.matmul_precision,
             self.state.policy,
             self.state.critic,
@@ -94,9 +87,9 @@ class RecurrentTRPOAgent(RecurrentAgentBase, TRPOAgent):
             mask,
         )
 
-    def _value(self, obs: Any, memory: Any = None) -> jax.Array:
+    def value(self, obs: Any, memory: Any = None) -> jax.Array:
         return value(
-            self._functions,
+            self.functions,
             self.config.matmul_precision,
             self.state.critic,
             self._here(obs),
@@ -104,7 +97,18 @@ class RecurrentTRPOAgent(RecurrentAgentBase, TRPOAgent):
         )
 
     def _distribution(self, obs: Any) -> Distribution:
-        return self._functions.policy(self.state.policy, obs)[0]
+        return self.functions.policy(self.state.policy, obs)[0]
+
+
+class RecurrentTRPOAgent(RecurrentAgentBase):
+    """Trust-region policy optimisation of recurrent networks.
+
+    Arguments and methods are those of `trpo.agent.recurrent.RecurrentAgentBase`, the
+    same in both backends.
+    """
+
+    backend: RecurrentBackend
+    backend_type = RecurrentBackend
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))

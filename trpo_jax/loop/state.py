@@ -33,11 +33,11 @@ def training_state(
         host: The state, of NumPy arrays.
         action_draws: Steps of each environment so far.
     """
-    agent.state = jax.device_put(host.learner, agent.device)
+    agent.backend.state = jax.device_put(host.learner, agent.device)
     if agent.observation_normalizer is not None:
         agent.observation_normalizer.moments.set_state(_named(host.observation_moments))
-    agent._minibatch_draws = int(host.update)
-    agent._action_draws = action_draws
+    agent.state.minibatch_draws = int(host.update)
+    agent.state.action_draws = action_draws
     known = min(int(host.episodes), RECENT_EPISODES)
     environments = host.environments
     size = len(environments.steps)
@@ -119,7 +119,7 @@ def loop_state(
     recent[RECENT_EPISODES - len(saved) :] = saved
     scaler = {name: state[f"return_scaler.{name}"] for name in Moments._fields}
     return LoopState(
-        learner=jax.device_get(agent.state),
+        learner=jax.device_get(agent.backend.state),
         observation_moments=observation_moments,
         return_moments=_moments(scaler, real),
         discounted=state["return_scaler.discounted"].astype(real),

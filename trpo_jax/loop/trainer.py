@@ -111,7 +111,7 @@ class CompiledTrainer:
         self.program = Program(
             policy=Policy(
                 self.environment,
-                agent._functions,
+                agent.backend.functions,
                 first.agent.matmul_precision,
                 first.agent.dtype,
                 first.normalize_observations,
@@ -132,7 +132,7 @@ class CompiledTrainer:
             [
                 _initial_state(
                     self.program,
-                    agent.state,
+                    agent.backend.state,
                     device_key(config.seed, 1, (config.num_envs,)),
                 )
                 for agent, config in zip(self.agents, self.configs, strict=True)

@@ -1,4 +1,4 @@
-"""`TRPOAgent` in PyTorch: the stateful shell round the pure parts."""
+"""`TRPOAgent` in PyTorch, and its backend: the stateful shell round the pure parts."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -7,8 +7,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from trpo.agent.backend import Backend
 from trpo.agent.base import AgentBase
-from trpo.agent.sharding import Shards
+from trpo.agent.sharding import Sharding, Shards
 from trpo.data.batch import Batch, Rates, thinned
 from trpo.data.report import StepStatus, UpdateReport
 from trpo.ranks import Alone
@@ -40,16 +41,10 @@ from trpo_torch.policy_step.step import PolicyStep, policy_step
 ADAM_EPSILON = 1e-5
 
 
-class TRPOAgent(AgentBase):
-    """Trust-region policy optimisation.
-
-    Schulman et al. 2015, "Trust Region Policy Optimization". Arguments and methods are
-    those of `trpo.agent.base.AgentBase`, the same in both backends.
-    """
+class TRPOBackend(Backend):
+    """Networks and optimiser in PyTorch, and what is computed of them."""
 
     framework = "torch"
-    policy: Any
-    critic: Any
     _step = staticmethod(policy_step)
 
     def _build(self, device: Any, weights: dict[str, np.ndarray]) -> None:
@@ -58,7 +53,7 @@ class TRPOAgent(AgentBase):
         require_dtype(self._torch_dtype, self.device)
         self.policy = self._build_policy(weights)
         self.critic = self._build_critic(weights)
-        self.value_optimizer = self._build_value_optimizer(self.critic.parameters())
+        self.value_optimizer = self.build_value_optimizer(self.critic.parameters())
 
     def _build_policy(self, weights: dict[str, np.ndarray]) -> nn.Module:
         network = self.custom_networks.policy
@@ -97,10 +92,9 @@ class TRPOAgent(AgentBase):
         state.load_network(network, weights, prefix)
         return network
 
-    def _build_value_optimizer(
+    def build_value_optimizer(
         self, params: Iterable[nn.Parameter]
     ) -> torch.optim.Optimizer:
-        """A fresh optimiser of a critic's parameters: Adam, or SGD with momentum."""
         config = self.config
         if config.optimizer_type == "adam":
             return torch.optim.Adam(
@@ -110,28 +104,31 @@ class TRPOAgent(AgentBase):
             params, lr=config.value_lr, momentum=config.sgd_momentum, fused=True
         )
 
-    def _is_native(self, array: Any) -> bool:
+    def is_native(self, array: Any) -> bool:
         return isinstance(array, Tensor)
 
-    def _to_native(self, array: Any) -> Tensor:
+    def to_native(self, array: Any) -> Tensor:
         if isinstance(array, np.ndarray):
             # torch refuses to share memory that it may not write to.
             array = torch.from_numpy(np.require(array, self.dtype, ["C", "W"]))
             return array if self.device.type == "cpu" else array.to(self.device)
         return array.detach().to(self.device, self._torch_dtype)
 
-    def _to_numpy(self, array: Tensor) -> np.ndarray:
+    def to_numpy(self, array: Tensor) -> np.ndarray:
         return array.detach().cpu().numpy()
 
-    def _all_finite(self, arrays: list[Tensor]) -> bool:
+    def to_indices(self, array: np.ndarray) -> Tensor:
+        return torch.as_tensor(array, device=self.device).long()
+
+    def all_finite(self, arrays: list[Tensor]) -> bool:
         finite = [torch.isfinite(array).all() for array in arrays]
         return not finite or bool(torch.stack(finite).all())
 
     @torch.no_grad()
-    def _forward(
+    def forward(
         self, obs: Any, noise: np.ndarray | None, mask: Tensor | None = None
     ) -> tuple[Tensor, Tensor, Tensor]:
-        obs = self._to_native(obs)
+        obs = self.to_native(obs)
         with matmul_precision(self.config.matmul_precision):
             # Past nn.Module's hooks, of which there are none.
             distribution = self.policy.forward(obs, mask)
@@ -139,13 +136,13 @@ class TRPOAgent(AgentBase):
         if noise is None:
             action = distribution.mode()
         else:
-            action = distribution.sample(self._to_native(noise))
+            action = distribution.sample(self.to_native(noise))
         return action, distribution.log_prob(action), value
 
     @torch.no_grad()
-    def _value(self, obs: Any) -> Tensor:
+    def value(self, obs: Any) -> Tensor:
         with matmul_precision(self.config.matmul_precision):
-            return self.critic(self._encoded(self._to_native(obs)))
+            return self.critic(self._encoded(self.to_native(obs)))
 
     @torch.no_grad()
     def _encoded(self, obs: Tensor) -> Tensor:
@@ -155,10 +152,9 @@ class TRPOAgent(AgentBase):
         assert isinstance(self.policy, Policy)
         return self.policy.features(obs)
 
-    def _policy_objective(
+    def policy_objective(
         self, obs: Any, actions: Tensor, old_log_probs: Any, advantages: Tensor
     ) -> Surrogate:
-        """Surrogate [], ratio [N, 1] and log-ratio [N, 1] at the present policy."""
         columns = (old_log_probs.reshape(-1, 1), advantages.reshape(-1, 1))
         batch = Batch(obs, actions, columns[0], columns[1] * 0.0, columns[1])
         return surrogate(self._distribution(obs), batch)
@@ -167,7 +163,7 @@ class TRPOAgent(AgentBase):
         """Over the actions at these observations."""
         return self.policy(obs)
 
-    def _update(self, batch: Any, orders: Any, rates: Rates) -> Any:
+    def update(self, batch: Any, orders: Any, rates: Rates) -> Any:
         with matmul_precision(self.config.matmul_precision):
             step = self._step(
                 self._policy_function(batch.samples),
@@ -192,18 +188,22 @@ class TRPOAgent(AgentBase):
         """The report of an update, from its halves."""
         return report_of(UpdateReport, step, fits[0])
 
-    def _use_devices(self, ranks: Alone, devices: Sequence[Any]) -> None:
+    def use_devices(self, ranks: Alone, devices: Sequence[Any]) -> None:
         distributed.devices_of(self.device, ranks, devices)
 
-    def _update_sharded(
-        self, shards: Shards, batch: Batch, orders: np.ndarray, rates: Rates
+    def update_sharded(
+        self,
+        sharding: Sharding,
+        shards: Shards,
+        batch: Batch,
+        orders: np.ndarray,
+        rates: Rates,
     ) -> UpdateReport:
-        assert self.sharding is not None
         size = self.config.value_minibatch_size
-        minibatches = self.sharding.minibatches(shards, orders, size)
+        minibatches = sharding.minibatches(shards, orders, size)
         one = torch.full_like(batch.returns, 1.0 / shards.total)
         with reduction.sharded(reduction.Shard(one, shards.processes > 1)):
-            return self._update(batch, minibatches, rates)
+            return self.update(batch, minibatches, rates)
 
     def _policy_function(self, batch: Batch) -> PolicyFunction:
         rows = self.config.batch_chunk_size
@@ -243,16 +243,13 @@ class TRPOAgent(AgentBase):
         # One answer for all: the host waits for each.
         return bool(torch.stack([torch.isfinite(t).all() for t in tensors]).all())
 
-    def _learned(self) -> tuple[bool, dict[str, Tensor]]:
+    def learned(self) -> tuple[bool, dict[str, Tensor]]:
         return torch.is_grad_enabled(), self._copies(_clone)
 
-    def _restore_learned(self, learned: tuple[bool, dict[str, Tensor]]) -> None:
+    def restore(self, learned: tuple[bool, dict[str, Tensor]]) -> None:
         # An interrupt inside `torch.no_grad` leaves gradients off for the process.
         torch.set_grad_enabled(learned[0])
-        self._set_learned_state(learned[1])
-
-    def _get_learned_state(self) -> dict[str, np.ndarray]:
-        return self._copies(to_array)
+        self.load(learned[1])
 
     def _copies(self, copy: state.Copy) -> dict[str, Any]:
         """Weights and optimiser under canonical names."""
@@ -262,13 +259,23 @@ class TRPOAgent(AgentBase):
             **state.optimizer_arrays(self.value_optimizer, self.critic, copy),
         }
 
-    def _arrays_of(self, learned: tuple) -> dict[str, np.ndarray]:
+    def arrays_of(self, learned: tuple) -> dict[str, np.ndarray]:
         return {name: to_array(tensor) for name, tensor in learned[1].items()}
 
-    def _set_learned_state(self, arrays: Mapping[str, Any]) -> None:
+    def load(self, arrays: Mapping[str, Any]) -> None:
         state.load_network(self.policy, arrays, "policy.")
         state.load_network(self.critic, arrays, "value.")
         state.load_optimizer(self.value_optimizer, self.critic, arrays)
+
+
+class TRPOAgent(AgentBase):
+    """Trust-region policy optimisation.
+
+    Schulman et al. 2015, "Trust Region Policy Optimization". Arguments and methods are
+    those of `trpo.agent.base.AgentBase`, the same in both backends.
+    """
+
+    backend_type = TRPOBackend
 
 
 def _clone(tensor: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ from trpo.agent.constrained import ConstrainedAgentBase, with_prefix, without_pr
 from trpo.data.batch import ConstrainedBatch
 from trpo.data.report import ConstrainedReport, CostReport, UpdateReport
 from trpo_torch.agent import state
-from trpo_torch.agent.agent import TRPOAgent
+from trpo_torch.agent.agent import TRPOBackend
 from trpo_torch.agent.update import report_of
 from trpo_torch.critic.fit import ValueFit
 from trpo_torch.devices.device import matmul_precision
@@ -19,12 +19,8 @@ from trpo_torch.policy_step.constrained import constrained_step
 from trpo_torch.policy_step.step import PolicyStep
 
 
-class ConstrainedTRPOAgent(ConstrainedAgentBase, TRPOAgent):
-    """Constrained policy optimisation.
-
-    Arguments and methods are those of `trpo.agent.constrained.ConstrainedAgentBase`,
-    the same in both backends.
-    """
+class ConstrainedBackend(TRPOBackend):
+    """`TRPOBackend` with a cost critic."""
 
     cost_critic: nn.Module
     cost_optimizer: torch.optim.Optimizer
@@ -32,14 +28,14 @@ class ConstrainedTRPOAgent(ConstrainedAgentBase, TRPOAgent):
 
     def _build(self, device: Any, weights: dict[str, np.ndarray]) -> None:
         super()._build(device, weights)
-        self.cost_critic = self._build_critic(self._cost_weights())
+        self.cost_critic = self._build_critic(without_prefix(weights))
         parameters = self.cost_critic.parameters()
-        self.cost_optimizer = self._build_value_optimizer(parameters)
+        self.cost_optimizer = self.build_value_optimizer(parameters)
 
     @torch.no_grad()
-    def _cost_value(self, obs: Any) -> Tensor:
+    def cost_value(self, obs: Any) -> Tensor:
         with matmul_precision(self.config.matmul_precision):
-            return self.cost_critic(self._encoded(self._to_native(obs)))
+            return self.cost_critic(self._encoded(self.to_native(obs)))
 
     def _critics(self) -> list[tuple[nn.Module, torch.optim.Optimizer]]:
         return [*super()._critics(), (self.cost_critic, self.cost_optimizer)]
@@ -69,8 +65,18 @@ class ConstrainedTRPOAgent(ConstrainedAgentBase, TRPOAgent):
             **with_prefix(of_optimizer),
         }
 
-    def _set_learned_state(self, arrays: Mapping[str, Any]) -> None:
-        super()._set_learned_state(arrays)
+    def load(self, arrays: Mapping[str, Any]) -> None:
+        super().load(arrays)
         cost_arrays = without_prefix(arrays)
         state.load_network(self.cost_critic, cost_arrays, "value.")
         state.load_optimizer(self.cost_optimizer, self.cost_critic, cost_arrays)
+
+
+class ConstrainedTRPOAgent(ConstrainedAgentBase):
+    """Constrained policy optimisation.
+
+    Arguments and methods are those of `trpo.agent.constrained.ConstrainedAgentBase`,
+    the same in both backends.
+    """
+
+    backend_type = ConstrainedBackend

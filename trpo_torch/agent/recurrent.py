@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from trpo.agent.recurrent import RecurrentAgentBase
 from trpo.data.batch import Batch
 from trpo.data.hidden_state import Memory
-from trpo_torch.agent.agent import TRPOAgent
+from trpo_torch.agent.agent import TRPOBackend
 from trpo_torch.critic.fit import ValueFit
 from trpo_torch.critic.fit_sequences import fit_recurrent_critic
 from trpo_torch.devices.device import matmul_precision
@@ -22,12 +22,8 @@ from trpo_torch.networks.recurrent import (
 from trpo_torch.policy_step.fisher import PolicyFunction
 
 
-class RecurrentTRPOAgent(RecurrentAgentBase, TRPOAgent):
-    """Trust-region policy optimisation of recurrent networks.
-
-    Arguments and methods are those of `trpo.agent.recurrent.RecurrentAgentBase`, the
-    same in both backends.
-    """
+class RecurrentBackend(TRPOBackend):
+    """`TRPOBackend` of networks that remember."""
 
     policy: RecurrentPolicy
     critic: RecurrentCritic
@@ -44,32 +40,29 @@ class RecurrentTRPOAgent(RecurrentAgentBase, TRPOAgent):
         critic = RecurrentCritic(*cell, config.critic_layer_sizes)
         return self._loaded(critic, weights, "value.")
 
-    def _to_indices(self, array: np.ndarray) -> Tensor:
-        return torch.as_tensor(array, device=self.device).long()
-
     @torch.no_grad()
-    def _forward(
+    def forward(
         self,
         obs: Any,
         noise: np.ndarray | None,
         mask: Tensor | None = None,
         memory: Any = None,
     ) -> tuple[Tensor, Tensor, Tensor, Memory]:
-        obs = self._to_native(obs)
+        obs = self.to_native(obs)
         with matmul_precision(self.config.matmul_precision):
             distribution, policy_state = self.policy(obs, memory.policy, mask)
             value, critic_state = self.critic(obs, memory.critic)
         if noise is None:
             action = distribution.mode()
         else:
-            action = distribution.sample(self._to_native(noise))
+            action = distribution.sample(self.to_native(noise))
         log_prob = distribution.log_prob(action)
         return action, log_prob, value, Memory(policy_state, critic_state)
 
     @torch.no_grad()
-    def _value(self, obs: Any, memory: Any = None) -> Tensor:
+    def value(self, obs: Any, memory: Any = None) -> Tensor:
         with matmul_precision(self.config.matmul_precision):
-            return self.critic(self._to_native(obs), memory.critic)[0]
+            return self.critic(self.to_native(obs), memory.critic)[0]
 
     def _distribution(self, obs: Any) -> Distribution:
         theta = torch.cat([p.reshape(-1) for p in self.policy.parameters()])
@@ -86,3 +79,13 @@ class RecurrentTRPOAgent(RecurrentAgentBase, TRPOAgent):
         orders: Any,
     ) -> ValueFit:
         return fit_recurrent_critic(critic, optimizer, batch, orders, self.config)
+
+
+class RecurrentTRPOAgent(RecurrentAgentBase):
+    """Trust-region policy optimisation of recurrent networks.
+
+    Arguments and methods are those of `trpo.agent.recurrent.RecurrentAgentBase`, the
+    same in both backends.
+    """
+
+    backend_type = RecurrentBackend
