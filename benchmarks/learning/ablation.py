@@ -23,14 +23,15 @@ from rich.console import Console
 from benchmarks import pages
 from benchmarks.command import Output, run_command
 from benchmarks.learning.cut_as_end import cut_as_end_id
-from benchmarks.learning.statistics import difference_interval, interquartile_mean
+from benchmarks.learning.statistics import difference_interval
 from benchmarks.learning.training.figures import draw_band
 from benchmarks.learning.training.report import final_returns
 from benchmarks.learning.training.rows import COLUMNS, Row, curves_of
 from benchmarks.learning.training.runs import RunSpec
 from trpo.config.presets import preset_config, preset_for
 from trpo.config.run import TrainConfig, TRPOConfig
-from trpo.run_pool import run_all
+from trpo.sweeps.pool import run_all
+from trpo.sweeps.statistics import interquartile_mean
 
 
 RESULTS = "training/ablations"

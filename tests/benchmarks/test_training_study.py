@@ -11,18 +11,15 @@ import numpy as np
 import pytest
 
 from benchmarks.learning import ablation
-from benchmarks.learning.statistics import (
-    bootstrap_interval,
-    difference_interval,
-    interquartile_mean,
-)
+from benchmarks.learning.statistics import difference_interval
 from benchmarks.learning.training import __main__ as training_study
 from benchmarks.learning.training.rows import read_results, read_rows
 from benchmarks.learning.training.runs import STOCHASTIC, RunSpec, command_arguments
 from tests.support.waiting import PATIENCE, holding, until
 from trpo.config.presets import preset_config
-from trpo.run_process import locked
 from trpo.runs.metrics import read_metrics
+from trpo.sweeps.pool import locked
+from trpo.sweeps.statistics import bootstrap_interval, interquartile_mean
 
 
 @pytest.fixture

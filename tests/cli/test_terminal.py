@@ -27,11 +27,11 @@ from trpo.common.terminal import (
     safe_streams,
     visible,
 )
-from trpo.run_process import execute
 from trpo.runs.curves_page import write_diagnostics
 from trpo.runs.directory import RunDirectory
 from trpo.runs.learning_curves import label, learning_curves_png
 from trpo.runs.metrics import read_metrics
+from trpo.sweeps.pool import execute
 from trpo.sweeps.report import SweepRow, write_report
 
 

@@ -404,7 +404,7 @@ def test_nothing_of_the_current_directory_is_executed(tmp_path, marked):
     subprocess.run([sys.executable, tmp_path / "script.py"], cwd=here, check=True)
     # What is started in a process of its own asks for arguments; that much is imported.
     subprocess.run(
-        python_command("trpo.sweep_worker"), cwd=here, check=False, capture_output=True
+        python_command("trpo.sweeps.worker"), cwd=here, check=False, capture_output=True
     )
     assert not mark.exists(), mark.read_text()
     run_in(here, "spaces")

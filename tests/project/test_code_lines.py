@@ -20,8 +20,11 @@ def area(
 lines"""
     return math.pi * radius**2, text
 '''
-LIMIT = 17_143
-"""Less is better: lower it with the code, and raise it for nothing but a capability."""
+LIMIT = 17_575
+"""Less is better: lower it with the code, and raise it for nothing but a capability.
+
+Of these, 434 are of `trpo tune` alone, which the goal for the product leaves out.
+"""
 
 
 def test_blank_lines_comments_and_docstrings_are_none():

@@ -35,7 +35,7 @@ ORDER = {
 FLAT = {
     "trpo": {
         "launchers", "rank_run", "rank_training", "rank_watch", "ranks",
-        "rendezvous", "run_pool", "run_process", "sweep_worker",
+        "rendezvous",
     },
     "trpo_jax": set(),
     "trpo_torch": {

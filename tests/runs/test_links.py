@@ -15,11 +15,11 @@ from tests.support.callback_runs import small
 from tests.support.event_readers import assert_events_are_the_metrics
 from trpo.cli.main import main
 from trpo.common.files import LOCK, FileError, Folder
-from trpo.run_process import execute, locked
 from trpo.runs.curves_page import write_diagnostics
 from trpo.runs.directory import RunDirectory
 from trpo.runs.metrics import read_metrics
 from trpo.runs.train import train_run
+from trpo.sweeps.pool import execute, locked
 
 
 SETTINGS = {
@@ -242,7 +242,7 @@ def test_a_sweep_s_own_files_do_not_follow(tmp_path, victim, kind):
 
 
 def test_a_sweep_s_run_may_be_no_link(tmp_path, victim):
-    from trpo.sweep_worker import make
+    from trpo.sweeps.worker import make
 
     (tmp_path / "sweep").mkdir()
     (tmp_path / "sweep" / "run").symlink_to(victim)
@@ -251,7 +251,7 @@ def test_a_sweep_s_run_may_be_no_link(tmp_path, victim):
 
 
 def test_a_sweep_s_run_that_was_killed_early_keeps_the_user_s_files(tmp_path, victim):
-    from trpo.sweep_worker import make
+    from trpo.sweeps.worker import make
 
     run = tmp_path / "sweep" / "run"
     RunDirectory(run).create(small(total_steps=64))

@@ -16,7 +16,6 @@ from tests.support.callback_runs import small
 from tests.support.event_readers import assert_events_are_the_metrics
 from trpo.cli.main import main
 from trpo.common.files import LOCK, FileError, Folder
-from trpo.run_process import execute, locked
 from trpo.runs.curves_page import write_diagnostics
 from trpo.runs.directory import (
     RunDirectory,
@@ -27,6 +26,7 @@ from trpo.runs.directory import (
 )
 from trpo.runs.metrics import read_metrics
 from trpo.runs.train import train_run
+from trpo.sweeps.pool import execute, locked
 
 
 OWN = rf"in use by process {os.getpid()} on {os.uname().nodename} since \d{{4}}-"

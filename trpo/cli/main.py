@@ -1,4 +1,4 @@
-"""The `trpo` command: train, sweep, evaluate, plot, presets, spaces, parity, doctor."""
+"""The `trpo` command: train, sweep, tune, evaluate, plot, parity, doctor and more."""
 
 import contextlib
 import dataclasses
@@ -46,6 +46,7 @@ commands:
   train ENV --compiled   the same in one JAX program, --num-seeds N at once
   train --resume DIR     continue a run, bit for bit
   sweep ENV_ID …         environments x hyperparameters x seeds, a process each
+  tune ENV_ID            search for an environment's settings, with Optuna
   evaluate RUN_DIR       score a trained agent on whole episodes
   plot RUN_DIR …         draw what happened in one run, or several compared
   presets [NAME]         list presets, or show one's values and their reasons
@@ -61,7 +62,7 @@ USER_ERROR = 2
 # As of a process that a closed pipe ends; and of one that Ctrl-C does.
 CLOSED_PIPE, INTERRUPTED = 141, 130
 # What these have done is in files: it counts where nothing can be printed.
-WRITING = {"train", "sweep", "parity"}
+WRITING = {"train", "sweep", "tune", "parity"}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -80,7 +81,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _status(arguments: list[str]) -> int:
     commands: dict[str, Callable[[list[str]], int]] = {
         "train": _train,
-        "sweep": _sweep,
+        "sweep": functools.partial(_many_runs, "sweep"),
+        "tune": functools.partial(_many_runs, "tune"),
         "evaluate": _evaluate,
         "plot": _plot,
         "presets": _presets,
@@ -217,12 +219,13 @@ def _resume(parsed: ResumeArguments) -> int:
     return 0
 
 
-def _sweep(arguments: list[str]) -> int:
-    from trpo.cli.sweep_command import SweepArguments, main as sweep
+def _many_runs(command: str, arguments: list[str]) -> int:
+    from trpo.cli.sweep_command import COMMANDS
 
-    parsed = _parse(SweepArguments, arguments, "sweep")
+    kind, run = COMMANDS[command]
+    parsed = _parse(kind, arguments, command)
     with stop_signals():
-        return sweep(parsed)
+        return run(parsed)
 
 
 def _evaluate(arguments: list[str]) -> int:

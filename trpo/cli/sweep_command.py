@@ -1,4 +1,4 @@
-"""The command line of `trpo sweep`."""
+"""The command lines of `trpo sweep` and `trpo tune`."""
 
 import dataclasses
 from pathlib import Path
@@ -8,27 +8,18 @@ import tyro
 
 from trpo.cli.arguments import Modules
 from trpo.common.user_modules import import_modules, typed_modules
-from trpo.common.validation import require_count
 from trpo.config.choices import Backend
 from trpo.sweeps.sweep import parse_values, run_sweep, sweep_runs
+from trpo.sweeps.tune import default_space, run_tune
 
 
-@dataclasses.dataclass
-class SweepArguments:
-    """Train environments x hyperparameters x seeds, a process each; the same goes on.
+@dataclasses.dataclass(kw_only=True)
+class ManyRuns:
+    """What runs of one command have in common."""
 
-    What one compiled program can hold is faster by `trpo train --compiled --sweep`.
-    """
-
-    env_ids: tyro.conf.Positional[tuple[str, ...]]
-    """Gymnasium ids; each starts from its own preset."""
     modules: Modules = ()
     """Your own code, which registers environments: dotted names, or paths of .py files
     or packages. Each path's folder goes to the end of sys.path."""
-    values: tuple[str, ...] = ()
-    """NAME=VALUE,VALUE,… …: any options of `trpo train`; layer widths as 64x64."""
-    seeds: int = 3
-    """Seeds of each, from 0 up."""
     backend: Backend = "jax"
     """Framework that computes the agents."""
     total_steps: int | None = None
@@ -38,31 +29,94 @@ class SweepArguments:
     ray_address: str | None = None
     """Ray cluster that sees --run-dir under the same path: auto, ray://HOST:10001, or
     local for a new one; without it, this machine makes the runs."""
+
+    def overrides(self, env_ids: tuple[str, ...]) -> dict[str, Any]:
+        """Fields that are the same in all runs; the user's code is imported.
+
+        Raises:
+            ValueError: an argument is out of range.
+        """
+        modules = typed_modules(self.modules, env_ids)
+        import_modules(modules)
+        overrides: dict[str, Any] = {"backend": self.backend, "modules": modules}
+        if self.total_steps is not None:
+            overrides["total_steps"] = self.total_steps
+        return overrides
+
+
+@dataclasses.dataclass(kw_only=True)
+class SweepArguments(ManyRuns):
+    """Train environments x hyperparameters x seeds, a process each; the same goes on.
+
+    What one compiled program can hold is faster by `trpo train --compiled --sweep`.
+    """
+
+    env_ids: tyro.conf.Positional[tuple[str, ...]]
+    """Gymnasium ids; each starts from its own preset."""
+    values: tuple[str, ...] = ()
+    """NAME=VALUE,VALUE,… …: any options of `trpo train`; layer widths as 64x64."""
+    seeds: int = 3
+    """Seeds of each, from 0 up."""
     run_dir: Path = Path("runs/sweep")
     """Directory of all runs, the table and the figure; what is done there stays."""
 
 
-def main(arguments: SweepArguments) -> int:
+@dataclasses.dataclass(kw_only=True)
+class TuneArguments(ManyRuns):
+    """Search for an environment's best settings with Optuna; the same goes on.
+
+    It begins with the preset, and leaves runs that are worse than others half way.
+    """
+
+    env_id: tyro.conf.Positional[str]
+    """Gymnasium id; the search starts from its preset."""
+    budget: int | None = None
+    """Environment steps of all runs together; by default those of 50 whole trials."""
+    values: tuple[str, ...] = ()
+    """NAME=VALUE,VALUE,… …: choices in place of the search's own, of any options of
+    `trpo train`; one value is taken as it is."""
+    seeds: int = 1
+    """Seeds of each trial, from 0 up, trained in turn; their mean is compared."""
+    run_dir: Path = Path("runs/tune")
+    """Directory of all runs, the study, tables and figures; what is done stays."""
+
+
+def sweep(arguments: SweepArguments) -> int:
     """Run the sweep; returns the exit status.
 
     Raises:
         ValueError: an argument is out of range, or can't be evaluated.
     """
-    modules = typed_modules(arguments.modules, arguments.env_ids)
-    import_modules(modules)
-    overrides: dict[str, Any] = {"backend": arguments.backend, "modules": modules}
-    if arguments.total_steps is not None:
-        require_count("total_steps", arguments.total_steps)
-        overrides["total_steps"] = arguments.total_steps
+    overrides = arguments.overrides(arguments.env_ids)
     values = parse_values(arguments.values)
     runs = sweep_runs(arguments.env_ids, arguments.seeds, values, **overrides)
     if not runs:
         raise ValueError("`env_ids`: expected one environment or more, got none.")
-    if any(run.config.eval_episodes == 0 for run in runs):
-        raise ValueError(
-            "`eval_episodes`: expected at least 1 in a sweep, whose table is made of "
-            "final evaluations, got 0."
-        )
     return run_sweep(
         runs, arguments.run_dir, arguments.workers, ray_address=arguments.ray_address
     )
+
+
+def tune(arguments: TuneArguments) -> int:
+    """Run the search; returns the exit status.
+
+    Raises:
+        ValueError: an argument is out of range.
+    """
+    overrides = arguments.overrides((arguments.env_id,))
+    values = parse_values(arguments.values)
+    space = default_space(arguments.env_id) | values
+    fixed = {name: part[0] for name, part in space.items() if len(part) == 1}
+    return run_tune(
+        arguments.env_id,
+        arguments.run_dir,
+        {name: part for name, part in space.items() if name not in fixed},
+        seeds=arguments.seeds,
+        budget=arguments.budget,
+        workers=arguments.workers,
+        ray_address=arguments.ray_address,
+        overrides=overrides | fixed,
+    )
+
+
+COMMANDS = {"sweep": (SweepArguments, sweep), "tune": (TuneArguments, tune)}

@@ -5,12 +5,21 @@ import ctypes
 import signal
 import threading
 from collections.abc import Callable, Iterator
+from typing import Protocol
 
 
 # Ctrl-C; a scheduler; a terminal that hangs up; a scheduler that warns.
 ASKING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
 # Bytes that hold C's `struct sigaction` on any system.
 _ACTION_BYTES = 1024
+
+
+class Stop(Protocol):
+    """A request to save and exit, such as a `threading.Event`."""
+
+    def is_set(self) -> bool:
+        """Whether it has come."""
+        ...
 
 
 class StopRequest:

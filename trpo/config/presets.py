@@ -24,9 +24,11 @@ __all__ = [
     "Preset",
     "Setting",
     "all_presets",
+    "command_arguments",
     "find_preset",
     "preset_config",
     "preset_for",
+    "settings_of",
 ]
 
 BY_MODULE = {"gymnasium.envs.mujoco": MUJOCO}
@@ -89,3 +91,26 @@ def preset_config(
         part = agent if name in agent_fields else run
         (callbacks if name in callback_fields else part)[name] = value
     return TrainConfig.from_dict({**run, "agent": agent, "callbacks": callbacks})
+
+
+def command_arguments(config: TrainConfig) -> list[str]:
+    """Arguments of `trpo train` that make `config`: what its preset does not."""
+    preset = settings_of(preset_config(config.env_id))
+    arguments = [config.env_id]
+    for name, value in settings_of(config).items():
+        if value == preset[name]:
+            continue
+        flag = "module" if name == "modules" else name.replace("_", "-")
+        if isinstance(value, bool):
+            arguments += [f"--{flag}" if value else f"--no-{flag}"]
+        else:
+            values = value if isinstance(value, tuple) else (value,)
+            arguments += [f"--{flag}", *map(str, values)]
+    return arguments
+
+
+def settings_of(config: TrainConfig) -> dict[str, Any]:
+    """All fields of a configuration and of its parts, whose names do not overlap."""
+    values = config.to_dict()
+    agent, callbacks = values.pop("agent"), values.pop("callbacks")
+    return {**values, **agent, **callbacks}

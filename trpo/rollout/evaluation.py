@@ -16,6 +16,7 @@ from trpo.agent.batch_checks import LARGEST
 from trpo.common.closing import closing
 from trpo.common.files import Folder, opened
 from trpo.common.random_streams import Purpose
+from trpo.common.signals import Stop
 from trpo.common.user_modules import import_moviepy
 from trpo.config.choices import STOP
 from trpo.environments.action_masks import KEY
@@ -23,7 +24,6 @@ from trpo.environments.make import make_environment, make_vector_environment
 from trpo.rollout.acting import actor_of
 from trpo.rollout.collector import RolloutCollector
 from trpo.rollout.transitions import Limits, NonFiniteTransitionError
-from trpo.run_process import Stop
 from trpo.spaces.spaces import policy_spec
 
 

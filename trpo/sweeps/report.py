@@ -2,7 +2,7 @@
 
 import csv
 import io
-import statistics
+import itertools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -12,6 +12,7 @@ import numpy as np
 from trpo.common.files import Folder
 from trpo.runs.learning_curves import can_be_drawn, label, png, without_tex
 from trpo.runs.metrics import read_metrics
+from trpo.sweeps.statistics import bootstrap_interval, interquartile_mean
 
 
 class SweepRow(NamedTuple):
@@ -39,17 +40,20 @@ def write_report(rows: Sequence[SweepRow], root: Path) -> str:
     results = io.StringIO(newline="")
     writer = csv.writer(results)
     writer.writerow(("env_id", "setting", "seed", "return_mean", "return_std"))
-    for row in rows:
-        writer.writerow((row.env_id, row.setting, row.seed, row.mean, row.std))
+    writer.writerows(row[:5] for row in rows)
     lines = [
-        "| environment | setting | seeds | return, mean ± std over seeds | worst |",
-        "|---|---|---:|---:|---:|",
+        "| environment | setting | seeds | return, mean ± std over seeds | "
+        "IQM, 95 % interval | worst |",
+        "|---|---|---:|---:|---:|---:|",
     ]
-    for (env_id, setting), group in _groups(rows).items():
-        means = [row.mean for row in group]
+    for (env_id, setting), group in _groups(rows):
+        means = np.array([row.mean for row in group])
+        low, high = bootstrap_interval(means)
+        spread = f", {low:.2f} to {high:.2f}" if len(means) > 1 else ""
         lines.append(
-            f"| {env_id} | {setting} | {len(means)} | {statistics.fmean(means):.2f} ± "
-            f"{statistics.pstdev(means):.2f} | {min(means):.2f} |"
+            f"| {env_id} | {setting} | {len(means)} | {means.mean():.2f} ± "
+            f"{means.std():.2f} | {interquartile_mean(means):.2f}{spread} | "
+            f"{means.min():.2f} |"
         )
     text = "\n".join(lines)
     with Folder(root) as folder:
@@ -60,11 +64,10 @@ def write_report(rows: Sequence[SweepRow], root: Path) -> str:
     return text
 
 
-def _groups(rows: Sequence[SweepRow]) -> dict[tuple[str, str], list[SweepRow]]:
-    groups: dict[tuple[str, str], list[SweepRow]] = {}
-    for row in rows:
-        groups.setdefault((row.env_id, row.setting), []).append(row)
-    return groups
+def _groups(rows: Sequence[SweepRow]) -> list[tuple[tuple[str, str], list[SweepRow]]]:
+    """Environment and setting, and the rows of all seeds, which follow each other."""
+    groups = itertools.groupby(rows, key=lambda row: (row.env_id, row.setting))
+    return [(key, list(group)) for key, group in groups]
 
 
 @without_tex
@@ -77,7 +80,7 @@ def _drawn(rows: Sequence[SweepRow]) -> bytes:
     figure = Figure(figsize=(4.5 * len(env_ids), 3.4), layout="constrained")
     panels = figure.subplots(1, len(env_ids), squeeze=False)[0]
     for axes, env_id in zip(panels, env_ids, strict=True):
-        for (env, setting), group in _groups(rows).items():
+        for (env, setting), group in _groups(rows):
             if env == env_id:
                 steps, means = _mean_curve([row.path for row in group])
                 axes.plot(steps, means, label=label(f"{setting} ({len(group)})"))

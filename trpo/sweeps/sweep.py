@@ -12,38 +12,38 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
 from trpo.common.files import FileError
+from trpo.common.signals import Stop
 from trpo.common.terminal import Terminal
 from trpo.common.user_modules import python_command
 from trpo.common.validation import assignments, require_count
-from trpo.config.presets import preset_config
-from trpo.config.run import TrainConfig, TRPOConfig
-from trpo.run_pool import run_all
-from trpo.run_process import Launch, Stop, execute
+from trpo.config.presets import preset_config, settings_of
+from trpo.config.run import TrainConfig
 from trpo.runs.directory import RunDirectory
 from trpo.runs.metrics import logged_steps
-from trpo.sweeps.ray import ray_launch
+from trpo.sweeps.pool import Launch, execute, run_all
+from trpo.sweeps.ray import executor
 from trpo.sweeps.report import SweepRow, write_report
 
 
-FIELDS = {
-    field.name
-    for kind in (TRPOConfig, TrainConfig)
-    for field in dataclasses.fields(kind)
-} - {"env_id", "modules", "seed", "agent", "callbacks", "backend"}
+# What can be swept.
+FIELDS = {*settings_of(TrainConfig(env_id="any"))} - {
+    *("env_id", "modules", "seed", "backend")
+}
 
 
 @dataclasses.dataclass(frozen=True)
 class SweepRun:
-    """One run of a sweep; see `trpo.run_pool.Spec`.
+    """One run of a sweep; see `trpo.sweeps.pool.Spec`.
 
     Attributes:
         name: of its directory.
         config: of the run.
         values: what was swept -> this run's value.
         launch: starts its process.
+
+    Raises:
+        ValueError: it would not be evaluated.
     """
 
     name: str
@@ -51,15 +51,17 @@ class SweepRun:
     values: dict[str, Any]
     launch: Launch = dataclasses.field(default=execute, repr=False, compare=False)
 
-    @property
-    def env_id(self) -> str:
-        """Gymnasium id."""
-        return self.config.env_id
+    def __post_init__(self) -> None:
+        if self.config.eval_episodes == 0:
+            raise ValueError(
+                "`eval_episodes`: expected at least 1, as final evaluations are what "
+                "runs are compared by, got 0."
+            )
 
     @property
-    def seed(self) -> int:
-        """Seed of the run."""
-        return self.config.seed
+    def short_name(self) -> str:
+        """What the progress bar calls it."""
+        return f"{self.config.env_id} s{self.config.seed}"
 
     @property
     def steps(self) -> int:
@@ -73,17 +75,15 @@ class SweepRun:
             ValueError: see above.
         """
         path = root / self.name
-        exists = os.path.lexists(path / "config.json")
-        if exists and self._config_in(path) != self.config:
+        if not os.path.lexists(path / "config.json"):
+            return
+        config = RunDirectory(path).shown_config()
+        # The user's code may lie elsewhere by now.
+        if dataclasses.replace(config, modules=self.config.modules) != self.config:
             raise ValueError(
                 f"`run_dir`: expected {path} to be of this sweep, got a run of another "
                 "configuration. Give another --run-dir."
             )
-
-    def _config_in(self, path: Path) -> TrainConfig:
-        """Configuration of the run there, with the paths of the user's code of now."""
-        config = RunDirectory(path).shown_config()
-        return dataclasses.replace(config, modules=self.config.modules)
 
     def is_done(self, root: Path) -> bool:
         """Whether it has been trained and evaluated.
@@ -107,7 +107,7 @@ class SweepRun:
             RuntimeError: the process failed.
         """
         command = python_command(
-            "trpo.sweep_worker",
+            "trpo.sweeps.worker",
             *(str((root / self.name).absolute()), json.dumps(self.config.to_dict())),
         )
         self.launch(command, root / f"{self.name}.log", stop)
@@ -118,11 +118,10 @@ class SweepRun:
         path = root / self.name
         evaluation = RunDirectory(path).read_evaluation()
         assert evaluation is not None, path
-        setting = ", ".join(f"{k}={_short(v)}" for k, v in self.values.items())
         return SweepRow(
-            env_id=self.env_id,
-            setting=setting or "preset",
-            seed=self.seed,
+            env_id=self.config.env_id,
+            setting=", ".join(assigned(self.values)) or "preset",
+            seed=self.config.seed,
             mean=evaluation["mean"],
             std=evaluation["std"],
             path=path,
@@ -136,12 +135,12 @@ def parse_values(arguments: Sequence[str]) -> dict[str, tuple[Any, ...]]:
         ValueError: a name is no field that can be swept, or comes twice.
     """
     return {
-        name: tuple(map(_value, texts))
+        name: tuple(map(parse_value, texts))
         for name, texts in assignments("values", arguments, sorted(FIELDS)).items()
     }
 
 
-def _value(text: str) -> Any:
+def parse_value(text: str) -> Any:
     """A number, True or False, or the text; layer widths as 64x64."""
     parts = text.split("x")
     if len(parts) > 1 and all(part.isdigit() for part in parts):
@@ -170,15 +169,12 @@ def sweep_runs(
         ValueError: a value is out of range.
     """
     require_count("seeds", seeds)
-    runs = []
-    for env_id in env_ids:
-        for combination in itertools.product(*values.values()):
-            chosen = dict(zip(values, combination, strict=True))
-            for seed in range(seeds):
-                config = preset_config(env_id, seed=seed, **overrides | chosen)
-                settings = [f"{name}={_short(v)}" for name, v in chosen.items()]
-                name = ",".join([env_id.replace("/", "-"), *settings, f"seed={seed}"])
-                runs.append(SweepRun(name, config, chosen))
+    runs, grid = [], itertools.product(*values.values())
+    for env_id, combination, seed in itertools.product(env_ids, grid, range(seeds)):
+        chosen = dict(zip(values, combination, strict=True))
+        config = preset_config(env_id, seed=seed, **overrides | chosen)
+        parts = [env_id.replace("/", "-"), *assigned(chosen), f"seed={seed}"]
+        runs.append(SweepRun(",".join(parts), config, chosen))
     if len({run.name for run in runs}) < len(runs):
         raise ValueError(
             "`values`: expected runs of different names, got two alike: an environment "
@@ -187,7 +183,13 @@ def sweep_runs(
     return runs
 
 
-def _short(value: Any) -> str:
+def assigned(values: Mapping[str, Any]) -> list[str]:
+    """NAME=VALUE of each, as it is typed."""
+    return [f"{name}={shown_value(value)}" for name, value in values.items()]
+
+
+def shown_value(value: Any) -> str:
+    """A value as it is typed, numbers to six digits; see `parse_values`."""
     if isinstance(value, tuple):
         return "x".join(map(str, value))
     return f"{value:g}" if isinstance(value, float) else str(value)
@@ -197,7 +199,6 @@ def run_sweep(
     runs: Sequence[SweepRun],
     root: Path,
     workers: int | None = None,
-    console: Console | None = None,
     ray_address: str | None = None,
 ) -> int:
     """Make or continue all runs, `workers` processes at a time; write the results.
@@ -210,32 +211,25 @@ def run_sweep(
         root: Directory of all run directories, the table and the figure.
         workers: Processes at a time, each with one thread; by default one for each
             core of this machine or of the cluster.
-        console: Where to print.
         ray_address: Of the Ray cluster that makes the runs; None for this machine.
-            See `trpo.sweeps.ray.ray_launch`.
+            See `trpo.sweeps.ray.executor`.
 
     Returns:
-        As `trpo.run_pool.run_all`.
+        As `trpo.sweeps.pool.run_each`.
 
     Raises:
         ValueError: `workers` is no count, a directory there is of another
             configuration or in use, or there is no cluster.
     """
-    if workers is not None:
-        require_count("workers", workers)
     root = Path(root)
-    root.mkdir(parents=True, exist_ok=True)
 
     def line(run: SweepRun) -> str:
         row = run.result(root)
         return f"{run.name}: return {row.mean:.2f} ± {row.std:.2f}"
 
-    if ray_address is None:
-        status = run_all(runs, root, workers or os.cpu_count() or 1, console, line)
-    else:
-        with ray_launch(ray_address, root) as (launch, cores):
-            launched = [dataclasses.replace(run, launch=launch) for run in runs]
-            status = run_all(launched, root, workers or cores, console, line)
+    with executor(ray_address, workers) as (launch, workers):
+        launched = [dataclasses.replace(run, launch=launch) for run in runs]
+        status = run_all(launched, root, workers, None, line)
     rows = [run.result(root) for run in runs if run.is_done(root)]
-    Terminal(console).say(*write_report(rows, root).splitlines())
+    Terminal().say(*write_report(rows, root).splitlines())
     return status

@@ -23,8 +23,8 @@ from benchmarks.learning.options.table import Times, page, times_of
 from benchmarks.learning.training.runs import RunSpec
 from benchmarks.speed.timing import time_in_turns
 from trpo.data.report import StepStatus
-from trpo.run_pool import run_all
 from trpo.runs.metrics import read_metrics
+from trpo.sweeps.pool import run_all
 from trpo.training.trainer import Trainer
 
 

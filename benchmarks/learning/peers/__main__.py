@@ -21,8 +21,8 @@ from rich.console import Console
 from benchmarks.command import Output, run_command
 from benchmarks.learning.peers.run import FINISHED, ZOO, progress_file
 from benchmarks.learning.training.rows import curves_of, read_rows, write_rows
-from trpo.run_pool import run_all
-from trpo.run_process import Stop, execute
+from trpo.common.signals import Stop
+from trpo.sweeps.pool import execute, run_all
 
 
 RESULTS = "training/peers"
@@ -47,11 +47,16 @@ class Arguments(Output):
 
 @dataclasses.dataclass(frozen=True)
 class PeerSpec:
-    """One run of sb3-contrib; see `trpo.run_pool.Spec`."""
+    """One run of sb3-contrib; see `trpo.sweeps.pool.Spec`."""
 
     env_id: str
     seed: int
     steps: int
+
+    @property
+    def short_name(self) -> str:
+        """What the progress bar calls it."""
+        return f"{self.env_id} s{self.seed}"
 
     def directory(self, root: Path) -> Path:
         """Where the run's files are."""

@@ -21,7 +21,7 @@ from benchmarks.learning.training.report import report
 from benchmarks.learning.training.rows import curves_of, read_rows, write_rows
 from benchmarks.learning.training.runs import RunSpec
 from trpo.config.presets import BY_ENVIRONMENT
-from trpo.run_pool import run_all
+from trpo.sweeps.pool import run_all
 
 
 RESULTS = "training"

@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.learning.statistics import bootstrap_interval, interquartile_mean
 from benchmarks.learning.training.published import PUBLISHED
 from benchmarks.learning.training.rows import Row, read_results
+from trpo.sweeps.statistics import bootstrap_interval, interquartile_mean
 
 
 COLORS = {"jax": "tab:blue", "torch": "tab:orange", "sb3-contrib": "tab:green"}

@@ -6,16 +6,12 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.command import COMMITTED, REPOSITORY
-from benchmarks.learning.statistics import (
-    Interval,
-    bootstrap_interval,
-    difference_interval,
-    interquartile_mean,
-)
+from benchmarks.learning.statistics import Interval, difference_interval
 from benchmarks.learning.training.published import PROTOCOLS, PUBLISHED
 from benchmarks.learning.training.rows import Row, read_results
 from benchmarks.learning.training.runs import RunSpec
 from trpo.data.report import StepStatus
+from trpo.sweeps.statistics import bootstrap_interval, interquartile_mean
 
 
 Curves = dict[int, list[Row]]

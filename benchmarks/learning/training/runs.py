@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.learning.training.rows import Row
-from trpo.config.presets import preset_config
+from trpo.common.signals import Stop
+from trpo.config.presets import command_arguments, preset_config
 from trpo.config.run import TrainConfig
 from trpo.data.report import StepStatus
-from trpo.run_process import Stop, execute
 from trpo.runs.directory import RunDirectory
 from trpo.runs.metrics import logged_steps, read_metrics
 from trpo.runs.train import INTERIM_EPISODES
+from trpo.sweeps.pool import execute
 
 
 # Evaluations of a run, the last one included.
@@ -59,6 +60,11 @@ class RunSpec:
         parts = [self.env_id.replace("/", "-"), self.backend]
         parts += [self.label] if self.label else []
         return root / "-".join([*parts, str(self.config.total_steps), f"s{self.seed}"])
+
+    @property
+    def short_name(self) -> str:
+        """What the progress bar calls it."""
+        return f"{self.env_id} s{self.seed}"
 
     @property
     def steps(self) -> int:
@@ -171,20 +177,3 @@ class RunSpec:
                 )
             )
         return rows
-
-
-def command_arguments(config: TrainConfig) -> list[str]:
-    """Arguments of `trpo train` that make `config`: what its preset does not."""
-    preset, wanted = preset_config(config.env_id).to_dict(), config.to_dict()
-    preset, wanted = (preset | preset.pop("agent"), wanted | wanted.pop("agent"))
-    arguments = [config.env_id]
-    for name, value in wanted.items():
-        if value == preset[name]:
-            continue
-        flag = name.replace("_", "-")
-        if isinstance(value, bool):
-            arguments += [f"--{flag}" if value else f"--no-{flag}"]
-        else:
-            values = value if isinstance(value, tuple) else (value,)
-            arguments += [f"--{flag}", *map(str, values)]
-    return arguments

@@ -110,7 +110,7 @@ def test_a_ray_cluster_makes_the_runs_and_lets_them_save(tmp_path):
     command = [
         *(sys.executable, "-m", "trpo", "sweep", "Pendulum-v1", "--backend", "torch"),
         *("--ray-address", "local", "--run-dir", str(root), "--workers", "2"),
-        *("--total-steps", "6400", "--seeds", "1", "--values", "num_envs=2"),
+        *("--total-steps", "1280", "--seeds", "1", "--values", "num_envs=2"),
         *("rollout_steps=64", "eval_episodes=1", "policy_layer_sizes=8x8,4x4"),
     ]
     # Ray itself would put the current directory first on its workers' path.
@@ -137,7 +137,7 @@ def test_a_ray_cluster_makes_the_runs_and_lets_them_save(tmp_path):
     # Both have saved where they were, and nobody tells the next ones to stop.
     assert len({path.parent for path in root.glob("*/checkpoints/*")}) == 2
     assert not list(root.glob("*/evaluation.json"))
-    assert not (root / ".stop").exists()
+    assert not list(root.glob(".*.stop"))
     went_on = subprocess.run(
         command, capture_output=True, text=True, timeout=PATIENCE, check=False, cwd=here
     )
@@ -146,7 +146,7 @@ def test_a_ray_cluster_makes_the_runs_and_lets_them_save(tmp_path):
     assert not (tmp_path / "executed").exists()
     for row in root.glob("*/metrics.csv"):
         steps = [int(float(line.split(",")[0])) for line in row.read_text().split()[1:]]
-        assert steps == list(range(128, 6401, 128))
+        assert steps == list(range(128, 1281, 128))
 
 
 def test_a_cluster_that_is_not_there_is_named(tmp_path, capsys, monkeypatch):
