@@ -136,13 +136,13 @@ def test_a_page_compares_runs_and_needs_nothing_from_elsewhere(run, tmp_path, ca
     assert printed == [str(out / f"diagnostics.{kind}") for kind in ("png", "html")]
     assert (out / "diagnostics.png").read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
     page = (out / "diagnostics.html").read_text()
-    assert re.search(r"<img [^>]*src='data:image/png;base64,iVBOR", page)
+    assert re.search(r'<img [^>]*src="data:image/png;base64,iVBOR', page)
     links = re.findall(
         r"(?:src|href)\s*=\s*['\"]?([^'\" >]*)|url\(|@import|<script", page
     )
     assert links
     assert all(link.startswith("data:") for link in links)
-    assert "http" not in re.sub(r"base64,[^']*", "", page)
+    assert "http" not in re.sub(r'base64,[^"]*', "", page)
     assert "<b>&Env" not in page
     fields = re.findall(
         r"<tr><td>([^<]*)</td>", page.partition("Configuration</h2>")[2]

@@ -1,10 +1,12 @@
 """Runs' diagnostics as one page: no script, no font, no picture from elsewhere."""
 
 import base64
-import html
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+import jinja2
+from markupsafe import Markup
 
 from trpo.common.files import Folder
 from trpo.common.terminal import visible
@@ -12,19 +14,6 @@ from trpo.data.report import StepStatus
 from trpo.runs.curves import LoggedRun, load_runs, time_split
 from trpo.runs.curves_figure import draw
 from trpo.runs.learning_curves import png
-
-
-STYLE = """
-:root { --ink: #1c2430; --soft: #667080; --line: #d8dde4; }
-body { font: 15px/1.5 system-ui, sans-serif; color: var(--ink); background: #fff;
-  max-width: 80rem; margin: 2rem auto; padding: 0 1rem; }
-h1 { font-size: 1.5rem; } h2 { font-size: 1.15rem; margin-top: 2rem; }
-p { color: var(--soft); } img { max-width: 100%; height: auto; }
-table { border-collapse: collapse; font-size: 13px; }
-th, td { text-align: left; padding: .2rem .8rem .2rem 0; vertical-align: top;
-  border-bottom: 1px solid var(--line); font-variant-numeric: tabular-nums; }
-.scroll { overflow-x: auto; }
-"""
 
 
 def write_diagnostics(run_dirs: Sequence[Path], out: Path | None = None) -> list[Path]:
@@ -55,33 +44,27 @@ def write_diagnostics(run_dirs: Sequence[Path], out: Path | None = None) -> list
 
 
 def _page(runs: Sequence[LoggedRun], picture: bytes) -> str:
-    title = "; ".join(dict.fromkeys(run.config.env_id for run in runs))
-    image = base64.b64encode(picture).decode()
-    return "\n".join(
-        [
-            "<!doctype html><html lang='en'><head><meta charset='utf-8'>",
-            "<meta name='viewport' content='width=device-width, initial-scale=1'>",
-            # An empty icon, or a browser asks for one.
-            "<link rel='icon' href='data:,'>",
-            f"<title>{_text(title)}: diagnostics</title><style>{STYLE}</style></head>",
-            f"<body><h1>{_text(title)}: {len(runs)} run(s)</h1>",
-            "<h2>Final numbers</h2>",
-            _final_numbers(runs),
-            "<h2>Curves</h2>",
-            f"<img alt='diagnostics' src='data:image/png;base64,{image}'>",
-            "<h2>Configuration</h2>",
-            _configurations(runs),
-            "</body></html>\n",
-        ]
+    loader = jinja2.PackageLoader("trpo.runs", "")
+    # What runs name may hold anything: neither markup nor control characters pass.
+    environment = jinja2.Environment(
+        loader=loader, autoescape=True, finalize=_visible, keep_trailing_newline=True
+    )
+    return environment.get_template("diagnostics.html.jinja").render(
+        title="; ".join(dict.fromkeys(run.config.env_id for run in runs)),
+        count=len(runs),
+        picture=base64.b64encode(picture).decode(),
+        numbers=_final_numbers(runs),
+        settings=_configurations(runs),
     )
 
 
-def _final_numbers(runs: Sequence[LoggedRun]) -> str:
+def _final_numbers(runs: Sequence[LoggedRun]) -> list[list[str]]:
+    """A table of each run's last numbers; its head comes first."""
     head = [
         "run", "steps", "updates", "final evaluation", "training return",
         "KL", "agreement", "explained variance", "updates without a step", "seconds",
     ]  # fmt: skip
-    rows = []
+    rows = [head]
     for run in runs:
         last: Mapping[str, float] = run.rows[-1] if run.rows else {}
         statuses = [row.get("policy/status", 0.0) for row in run.rows]
@@ -100,7 +83,7 @@ def _final_numbers(runs: Sequence[LoggedRun]) -> str:
                 ", ".join(f"{part} {n:.1f}" for part, n in seconds.items()) or "-",
             ]
         )
-    return _table(head, rows)
+    return rows
 
 
 def _score(run: LoggedRun) -> str:
@@ -110,16 +93,14 @@ def _score(run: LoggedRun) -> str:
     return "{mean:.2f} ± {std:.2f} over {episodes}".format(**evaluation)
 
 
-def _configurations(runs: Sequence[LoggedRun]) -> str:
+def _configurations(runs: Sequence[LoggedRun]) -> list[list[str]]:
     """Table of the settings that differ between runs; of a single run, all."""
     flat = [_flat(run.config.to_dict()) for run in runs]
     names = list(dict.fromkeys(name for values in flat for name in values))
     if len(runs) > 1:
         names = [n for n in names if len({repr(v.get(n)) for v in flat}) > 1]
-        if not names:
-            return "<p>The runs' configurations are equal.</p>"
     rows = [[name, *(str(values.get(name)) for values in flat)] for name in names]
-    return _table(["field", *(run.label for run in runs)], rows)
+    return [["field", *(run.label for run in runs)], *rows]
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -132,21 +113,9 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    names = "".join(f"<th>{_text(name)}</th>" for name in head)
-    body = "".join(
-        "<tr>" + "".join(f"<td>{_text(cell)}</td>" for cell in row) + "</tr>"
-        for row in rows
-    )
-    return (
-        f"<div class='scroll'><table><thead><tr>{names}</tr></thead>"
-        f"<tbody>{body}</tbody></table></div>"
-    )
-
-
 def _number(value: float | None, form: str) -> str:
     return "-" if value is None else format(value, form)
 
 
-def _text(value: Any) -> str:
-    return html.escape(visible(value))
+def _visible(value: Any) -> Any:
+    return value if isinstance(value, Markup) else visible(value)
