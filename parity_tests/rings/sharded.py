@@ -77,8 +77,8 @@ def _evidence_of(seed: int) -> evidence.Evidence:
     """The reference for one problem, and how far rounding may be from it."""
     problem, teacher = cases.build(CASE, seed), bridges.teacher_of(CASE, seed)
 
-    def rerun(noise: Noise, told: dict[str, int] | None) -> Stages:
-        return all_stages.run(problem, teacher, noise, told)
+    def rerun(noise: Noise, decisions: dict[str, int] | None) -> Stages:
+        return all_stages.run(problem, teacher, noise, decisions)
 
     return evidence.collect(CASE, seed, rerun, {}, problem.config)
 
@@ -105,8 +105,8 @@ def update(
     if framework == "jax":
         return _on_devices(problem, dtype, size)
     with mock.patch("trpo_torch.devices.reduction.distributed.all_reduce", _all_reduce):
-        found = run_ranks(size, lambda ranks: _of_rank(problem, dtype, ranks))
-    return found[0][0], [digest for _, digest in found]
+        updates = run_ranks(size, lambda ranks: _of_rank(problem, dtype, ranks))
+    return updates[0][0], [digest for _, digest in updates]
 
 
 def _on_devices(problem: Problem, dtype: str, size: int) -> tuple[Stages, list[bytes]]:
@@ -141,8 +141,8 @@ def _of_rank(problem: Problem, dtype: str, ranks: ThreadRanks) -> tuple[Stages, 
     ranks.local.ranks = ranks
     agent = bridges.make_agent("torch", problem, dtype)
     agent.shard(ranks)
-    own = part_of(len(problem.batch["obs"]), ranks.rank, ranks.size)
-    batch = {name: array[own] for name, array in problem.batch.items()}
+    part = part_of(len(problem.batch["obs"]), ranks.rank, ranks.size)
+    batch = {name: array[part] for name, array in problem.batch.items()}
     stages = bridges.run_update(agent, problem._replace(batch=batch))
     return stages, agent.digest().tobytes()
 

@@ -44,13 +44,13 @@ def run_both(
     if axis is None:
         return first(), second()
     nothing = [zeros_of(jax.eval_shape(one)) for one in (first, second)]
-    own = jax.lax.cond(
+    here = jax.lax.cond(
         jax.lax.axis_index(axis) == 0,
         lambda: (first(), nothing[1]),
         lambda: (nothing[0], second()),
     )
-    leaves, structure = jax.tree.flatten(own)
-    count = len(jax.tree.leaves(own[0]))
+    leaves, structure = jax.tree.flatten(here)
+    count = len(jax.tree.leaves(here[0]))
     makers = [0] * count + [1] * (len(leaves) - count)
     return structure.unflatten(_exchanged(leaves, makers, axis))
 
@@ -62,7 +62,7 @@ def _exchanged(
 
     Not the sum of both, which would turn -0 into 0.
     """
-    found = list(leaves)
+    gathered = list(leaves)
     for dtype in {leaf.dtype for leaf in leaves}:
         of_dtype = [i for i, leaf in enumerate(leaves) if leaf.dtype == dtype]
         flat = jnp.concatenate([leaves[i].reshape(-1) for i in of_dtype])
@@ -70,9 +70,9 @@ def _exchanged(
         start = 0
         for i in of_dtype:
             end = start + leaves[i].size
-            found[i] = all_[makers[i], start:end].reshape(leaves[i].shape)
+            gathered[i] = all_[makers[i], start:end].reshape(leaves[i].shape)
             start = end
-    return found
+    return gathered
 
 
 def zeros_of(shapes: Any) -> Any:

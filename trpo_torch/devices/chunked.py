@@ -39,7 +39,7 @@ class ChunkedPolicy:
         rows: int,
     ) -> None:
         self._policy_at, self._rows = policy_at, rows
-        self._given = (obs,) if mask is None else (obs, mask)
+        self._arrays = (obs,) if mask is None else (obs, mask)
 
     def __call__(self, theta: Float[Tensor, " p"]) -> Distribution:
         """The distribution at each observation."""
@@ -59,7 +59,7 @@ class ChunkedPolicy:
                 )
             return fields(theta, *part)
 
-        joined = in_chunks(at, self._rows, *self._given)
+        joined = in_chunks(at, self._rows, *self._arrays)
         return kind(*joined)
 
     def total(self, of_chunk: Callable[[PolicyFunction], Tensor]) -> Tensor:
@@ -69,15 +69,15 @@ class ChunkedPolicy:
             of_chunk: The policy at a chunk's observations -> its part; called where
                 the samples at hand are those of the chunk.
         """
-        shard, size = reduction.current(), len(self._given[0])
-        weights = self._given[0].new_full((size, 1), 1.0 / size)
+        shard, size = reduction.current(), len(self._arrays[0])
+        weights = self._arrays[0].new_full((size, 1), 1.0 / size)
         weights = weights if shard is None else shard.weights
 
-        def part(weights: Tensor, *given: Tensor) -> Tensor:
+        def part(weights: Tensor, *arrays: Tensor) -> Tensor:
             with reduction.sharded(Shard(weights, across=False)):
-                return of_chunk(self._at(given))
+                return of_chunk(self._at(arrays))
 
-        chunks = _split((weights, *self._given), self._rows)
+        chunks = _split((weights, *self._arrays), self._rows)
         summed = part(*next(chunks))
         for chunk in chunks:
             summed = summed + part(*chunk)

@@ -137,10 +137,10 @@ class RecurrentCritic(nn.Module):
     ) -> Float[Tensor, "t b 1"]:
         """The value of every observation of whole sequences; at other parameters."""
         steps, envs, _ = sequences.obs.shape
-        own = list(self.parameters()) if parameters is None else parameters
+        weights = list(self.parameters()) if parameters is None else parameters
         values, _ = forward(
             self.kind,
-            _weights(None, own),
+            _weights(None, weights),
             sequences.obs,
             sequences.starts,
             sequences.memory.critic,
@@ -168,8 +168,8 @@ class RecurrentPolicyFunction:
         pieces = theta.split([shape.numel() for shape in self._shapes])
         views = [p.view(s) for p, s in zip(pieces, self._shapes, strict=True)]
         weights, seen = self._policy.weights(views), self._sequences
-        given = (seen.obs, seen.starts, seen.memory.policy, seen.rows)
-        outputs, _ = forward(self._policy.kind, weights, *given)
+        sequences = (seen.obs, seen.starts, seen.memory.policy, seen.rows)
+        outputs, _ = forward(self._policy.kind, weights, *sequences)
         return distributions.from_network(
             self._policy.head, outputs, weights.log_std, self._mask
         )

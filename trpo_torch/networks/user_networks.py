@@ -83,8 +83,8 @@ def checked_network(name: str, network: Any, obs_dim: int, outputs: int) -> nn.M
             "that do not."
         )
     random = (nn.modules.batchnorm._BatchNorm, nn.modules.dropout._DropoutNd)
-    found = [type(m).__name__ for m in network.modules() if isinstance(m, random)]
-    require_stateless(name, found)
+    kinds = [type(m).__name__ for m in network.modules() if isinstance(m, random)]
+    require_stateless(name, kinds)
     first = parameters[0]
     rows = torch.linspace(-1.0, 1.0, 3 * obs_dim, dtype=first.dtype)
     rows = rows.reshape(3, obs_dim).to(first.device)
