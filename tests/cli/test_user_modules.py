@@ -418,7 +418,7 @@ def test_nothing_of_the_current_directory_is_executed(tmp_path, marked):
     values = ["num_envs=2", "rollout_steps=32", "eval_episodes=1"]
     # As the command `trpo` does: its processes might find another one here.
     (here / "trpo.py").write_text(text)
-    run_in(here, "sweep", "Pendulum-v1", "--backend", "torch", "--seeds", "1",
+    run_in(here, "tune", "Pendulum-v1", "--backend", "torch", "--budget", "64",
            "--total-steps", "64", "--values", *values, "vectorization=async",
            python=("-P", "-m"))  # fmt: skip
     assert not mark.exists(), mark.read_text()

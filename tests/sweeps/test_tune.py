@@ -264,6 +264,7 @@ def test_trials_of_another_search_are_refused(ended, options):
     [
         ({"budget": STEPS - 1}, "`budget`: expected an integer of at least 1000"),
         ({"seeds": 0}, "`seeds`: expected"),
+        ({"space": {"total_steps": (500, 1000)}}, "`values`: expected one total_steps"),
         ({"overrides": OVERRIDES | {"eval_episodes": 0}}, "`eval_episodes`: expected"),
         ({"space": {"gamma": (0.9, 1.5)}}, "`gamma`: expected"),
     ],

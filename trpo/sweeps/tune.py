@@ -218,6 +218,11 @@ class Search:
                 'pip install "trpo[tune]".'
             )
         require_count("seeds", self.seeds)
+        if "total_steps" in self.space:
+            raise ValueError(
+                "`values`: expected one total_steps, as trials of other lengths can't "
+                "be compared, got several."
+            )
         for params in ({}, *({n: v} for n, part in self.space.items() for v in part)):
             self._trial(0, params)
         self._preset = settings_of(self.config({}, 0))
@@ -233,7 +238,7 @@ class Search:
         """The configuration of a run, with evaluations along the way."""
         values = {**self.overrides, **{n: _value(v) for n, v in params.items()}}
         config = preset_config(self.env_id, seed=seed, **values)
-        interval = max(1, config.num_updates // EVALUATIONS)
+        interval = config.eval_interval or max(1, config.num_updates // EVALUATIONS)
         return dataclasses.replace(config, eval_interval=interval)
 
     def source(self) -> Iterator[Trial]:
