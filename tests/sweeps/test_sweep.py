@@ -6,11 +6,15 @@ import signal
 import subprocess
 import sys
 
+import numpy as np
 import pytest
+from scipy import stats
 
 from tests.support.waiting import PATIENCE, holding, until
 from trpo.cli.main import main
 from trpo.runs.metrics import read_metrics
+from trpo.sweeps.report import SweepRow, write_report
+from trpo.sweeps.statistics import bootstrap_interval
 from trpo.sweeps.sweep import parse_values, sweep_runs
 
 
@@ -77,6 +81,11 @@ def test_values_are_parsed_as_what_they_are():
         "scale_returns": (False,),
     }
     runs = sweep_runs(["Pendulum-v1", "CartPole-v1"], 2, found)
+    # As older sweeps have it, which go on.
+    assert runs[0].name == (
+        "Pendulum-v1,target_kl=0.01,value_epochs=5,optimizer_type=sgd,"
+        "critic_layer_sizes=64x64,scale_returns=False,seed=0"
+    )
     assert len(runs) == len({run.name for run in runs}) == 2 * 2 * 2 * 2
     assert {run.config.agent.critic_layer_sizes for run in runs} == {(64, 64), (32, 32)}
 
@@ -156,3 +165,25 @@ def test_a_cluster_that_is_not_there_is_named(tmp_path, capsys, monkeypatch):
     assert 'expected Ray to be installed, found none: pip install "trpo[ray]"' in (
         " ".join(capsys.readouterr().err.split())
     )
+
+
+def test_the_table_has_the_interquartile_mean_and_its_interval(tmp_path):
+    scores = np.array([-300.0, -150.0, -170.0, -160.0, -140.0])
+    rows = [SweepRow("E", "a=1", i, x, 1.0, tmp_path) for i, x in enumerate(scores)]
+    rows += [SweepRow("E", "a=2", 0, -5.0, 1.0, tmp_path)]
+    _, _, first, second = write_report(rows, tmp_path).splitlines()
+    middle = stats.trim_mean(scores, 0.25)
+    low, high = bootstrap_interval(scores)
+    assert first == (
+        f"| E | a=1 | 5 | -184.00 ± {scores.std():.2f} | {middle:.2f}, "
+        f"{low:.2f} to {high:.2f} | -300.00 |"
+    )
+    assert second == "| E | a=2 | 1 | -5.00 ± 0.00 | -5.00 | -5.00 |"
+
+    def trimmed(samples, axis):
+        return stats.trim_mean(samples, 0.25, axis=axis)
+
+    interval = stats.bootstrap(
+        (scores,), trimmed, n_resamples=10_000, method="percentile", rng=1
+    ).confidence_interval
+    np.testing.assert_allclose((low, high), interval, rtol=0.03)
