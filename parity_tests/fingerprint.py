@@ -44,7 +44,7 @@ def programs() -> Iterator[tuple[str, str]]:
 
     from trpo.common.random_streams import minibatch_orders
     from trpo.config.presets import preset_config
-    from trpo.data.batch import Batch, Rates
+    from trpo.data.batch import Batch
     from trpo_jax.agent import update as compiled
     from trpo_jax.agent.agent import TRPOAgent
     from trpo_jax.loop.program import run_chunk
@@ -56,18 +56,18 @@ def programs() -> Iterator[tuple[str, str]]:
     orders = minibatch_orders(
         np.random.default_rng(0), epochs=agent.config.value_epochs, size=256
     )
-    rates = Rates(*map(np.float32, agent.config.rates()))
-    static = (agent.backend.functions, agent.config)
+    numbers = agent.backend.in_dtype_of(agent.config.step_numbers())
+    static = (agent.backend.functions, agent.config.step_options())
     yield (
         "update",
-        _text(compiled.update, *static, agent.backend.state, batch, orders, rates),
+        _text(compiled.update, *static, agent.backend.state, batch, orders, numbers),
     )
     static = (agent.backend.functions, agent.config.matmul_precision)
     networks = (agent.policy, agent.critic)
     yield "act", _text(compiled.act, *static, *networks, obs, column)
     config = preset_config("phys2d/Pendulum-v0", num_envs=8, rollout_steps=32)
     trainer = CompiledTrainer([config], longest_chunk=2, episodes=2)
-    state = (trainer.program, trainer._members, trainer._state, trainer._rates())
+    state = (trainer.program, trainer._members, trainer._state, trainer._numbers())
     yield "chunk", _text(run_chunk, *state, np.int32(2), np.bool_(True))
 
 

@@ -38,7 +38,7 @@ def configurations(row: Row) -> None:
                 taken += 1
                 if kind is TrainConfig:
                     require(made.num_updates >= 1, "no update")  # pyright: ignore
-                    made.rates_at(0)  # pyright: ignore
+                    made.numbers_at(0)  # pyright: ignore
             except ValueError as error:
                 named = re.match("`([a-z_]+)", str(error))
                 require(named and named[1] in values, f"names no field: {error}")

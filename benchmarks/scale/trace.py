@@ -30,11 +30,11 @@ def main() -> None:
     orders = np.stack([generator.permutation(samples) for _ in range(EPOCHS)])
     lowered = on_mesh(update, agent.backend.mesh).lower(
         agent.backend.functions._replace(mesh=agent.backend.mesh),
-        agent.config,
+        agent.config.step_options(),
         learned,
         batch,
         positions[orders],
-        agent.config.rates(),
+        agent.backend.in_dtype_of(agent.config.step_numbers()),
     )
     print(in_compiled_text(lowered.compile().as_text() or ""))
 

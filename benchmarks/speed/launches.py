@@ -14,7 +14,7 @@ import numpy as np
 from benchmarks.speed.problems import Size, make_problem
 from benchmarks.speed.subjects import CG_ITERATIONS, EPOCHS, MINIBATCH
 from trpo.common.random_streams import minibatch_orders
-from trpo.data.batch import Batch, Rates
+from trpo.data.batch import Batch
 
 
 # Instructions that name, regroup or repeat data, and start nothing.
@@ -44,9 +44,10 @@ def optimised_program(size: Size) -> str:
         np.random.default_rng(0), epochs=EPOCHS, size=size.samples
     )
     batch = Batch(**make_problem(size).batch)
-    rates = Rates(*map(np.float32, agent.config.rates()))
+    options = agent.config.step_options()
+    numbers = agent.backend.in_dtype_of(agent.config.step_numbers())
     lowered = compiled.update.lower(
-        agent.backend.functions, agent.config, agent.backend.state, batch, orders, rates
+        agent.backend.functions, options, agent.backend.state, batch, orders, numbers
     )
     text = lowered.compile().as_text()
     assert text is not None, "XLA gives no text of its program"

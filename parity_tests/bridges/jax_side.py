@@ -163,7 +163,8 @@ def _of_critic(
     critic, at = critic_function(sizes[0], sizes[1], sizes[3]), inputs["critic"]
     batch, orders = inputs["batch"], jnp.zeros((0, 0), int)
     with precision_of(matmul_precision):
-        fit = critic_fit.sample_regression(critic, batch, orders, config)
+        options = config.step_options()
+        fit = critic_fit.sample_regression(critic, batch, orders, options)
         samples = critic_loss.Samples(batch.obs, batch.returns)
         _, gradient = critic_loss.loss_and_gradient(fit, samples)(at)
         clipped = critic_fit.clip_by_norm(gradient, config.max_grad_norm)
@@ -182,7 +183,8 @@ def _solvers(
     decisions: dict,
 ) -> dict[str, jax.Array]:
     batch, teacher = inputs["batch"], inputs["teacher"]
-    chosen_objective = objective.objective_of(config)
+    settings = (config.step_options(), config.step_numbers())
+    chosen_objective = objective.objective_of(*settings)
     old, before, gradient = policy_step.surrogate_and_gradient(
         policy, theta, batch, chosen_objective
     )
@@ -217,7 +219,7 @@ def _solvers(
     decisions["line_search/index"] = jnp.where(
         search.accepted, search.num_candidates - 1, -1
     )
-    step = policy_step.policy_step(policy, theta, batch, config, None, fisher_policy)
+    step = policy_step.policy_step(policy, theta, batch, *settings, fisher_policy)
     flats["update/cg_solution"] = step.cg_solution
     flats["update/full_step"] = step.full_step
     return flats

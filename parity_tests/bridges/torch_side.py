@@ -105,8 +105,9 @@ class _Runner:
         values = self.critic(self.batch.obs)
         theta = torch.cat([p.detach().reshape(-1) for p in self.critic.parameters()])
         gradient = torch.zeros_like(theta)
+        options = self.problem.config.step_options()
         fit = critic_fit.sample_regression(
-            self.critic, self.batch, self.problem.orders, self.problem.config
+            self.critic, self.batch, self.problem.orders, options
         )
         samples = critic_loss.Samples(self.batch.obs, self.batch.returns)
         critic_loss.loss_and_gradient(fit, theta, gradient)(samples)
@@ -119,7 +120,8 @@ class _Runner:
         self, teacher: Teacher, values: dict[str, Tensor], decisions: dict[str, int]
     ) -> None:
         config, theta = self.problem.config, self.theta
-        chosen_objective = objective.objective_of(config)
+        settings = (config.step_options(), config.step_numbers())
+        chosen_objective = objective.objective_of(*settings)
         old, before, gradient = policy_step.surrogate_and_gradient(
             self.policy, theta, self.batch, chosen_objective
         )
@@ -160,7 +162,7 @@ class _Runner:
         index = search.num_candidates - 1 if search.accepted else -1
         decisions["line_search/index"] = int(index)
         step = policy_step.policy_step(
-            self.policy, theta, self.batch, config, None, self.fisher_policy
+            self.policy, theta, self.batch, *settings, self.fisher_policy
         )
         values["update/cg_solution"] = step.cg_solution
         values["update/full_step"] = step.full_step

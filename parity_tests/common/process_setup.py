@@ -44,6 +44,10 @@ def _quick_options() -> dict[str, Any]:
 # third of the time. For programs of this suite alone; an agent's own are compiled as
 # those of its users are.
 QUICK = _quick_options()
+# What users compile with, where a process has `QUICK_FLAGS`.
+AS_USERS = {
+    name: {"xla_backend_optimization_level": 3}.get(name, True) for name in QUICK
+}
 # The same as `XLA_FLAGS`, for whole processes.
 QUICK_FLAGS = " ".join(f"--{name}={str(x).lower()}" for name, x in QUICK.items())
 

@@ -32,6 +32,7 @@ CONSTRAINED = in_group(
     _jax("all of the gradient along the plane", "policy_step/constrained_dual:solve_dual",
          "rest = q - r * r / safe_s", "rest = q"),
     _jax("no recovery", "policy_step/constrained_dual:solve_dual", "recovers = room <= 0", "recovers = room < -1e9"),
-    _jax("cost critic with the critic's optimiser", "agent/constrained:update",
-         "costs_before.optimizer", "before.optimizer"),
+    _jax("cost critic with the critic's optimiser", "agent/update:_critics",
+         "critics.append((state.costs, of_costs))",
+         "critics.append((state.costs._replace(optimizer=state.optimizer), of_costs))"),
 )  # fmt: skip

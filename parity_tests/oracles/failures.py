@@ -9,7 +9,6 @@ from gymnasium import spaces
 from parity_tests import bridges
 from parity_tests.problems import cases
 from parity_tests.reference.problem import Problem
-from trpo.data.batch import Rates
 from trpo.data.report import StepStatus
 from trpo.spaces.action_heads import SQUASHED_GAUSSIAN
 from trpo.spaces.spaces import policy_spec
@@ -213,9 +212,7 @@ def check_compiled_updates() -> None:
         before, config = snapshot(agent), agent.config
         batch = agent._check_batch(_batch() | fields)
         orders = np.tile(np.arange(problem.case.batch), (config.value_epochs, 1))
-        report = agent.backend.update(
-            batch, orders, Rates(config.target_kl, config.value_lr)
-        )
+        report = agent.backend.update(batch, orders, config.step_numbers())
         assert int(report.status) == StepStatus.NON_FINITE, name
         after = snapshot(agent)
         changed = [field for field in before if after[field] != before[field]]

@@ -130,7 +130,7 @@ def check_rates(framework: str) -> None:
         )
         batch = bridges.cast(problem.batch, dtype)
         for _ in range(2):
-            rates = config.rates()._asdict()
+            rates = {"target_kl": config.target_kl, "value_lr": config.value_lr}
             assert plain.update(batch, **rates) == configured.update(batch)
         # Rates are of one update: the next has the configuration's again.
         states = plain.get_state(), configured.get_state()

@@ -94,7 +94,8 @@ def _of_torch(problem: RecurrentProblem) -> Arrays:
     policy = learner._policy_function(batch)
     theta = torch.cat([p.detach().reshape(-1) for p in learner.policy.parameters()])
     old, before, gradient = torch_update.surrogate_and_gradient(policy, theta, batch)
-    fit = torch_fit.sequence_regression(learner.critic, batch, ORDERS, learner.config)
+    options = learner.config.step_options()
+    fit = torch_fit.sequence_regression(learner.critic, batch, ORDERS, options)
     some = torch_fit.of_environments(batch, torch.as_tensor(CHOSEN).long())
     at = torch.cat([p.detach().reshape(-1) for p in learner.critic.parameters()])
     of_critic = torch.empty_like(at)
@@ -132,7 +133,7 @@ def _of_jax(problem: RecurrentProblem) -> Arrays:
         old, before, gradient = jax_update.surrogate_and_gradient(policy, theta, batch)
         orders = jax.numpy.asarray(ORDERS)
         fit = jax_fit.sequence_regression(
-            functions.critic, batch, orders, learner.config
+            functions.critic, batch, orders, learner.config.step_options()
         )
         some = jax_fit.of_environments(batch, jax.numpy.asarray(CHOSEN))
         error, of_critic = jax_loss.loss_and_gradient(fit, some)(critic)

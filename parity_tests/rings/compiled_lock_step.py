@@ -5,6 +5,7 @@ The host's agent draws the arrays for its actions and minibatches from
 start from one seed and are not synchronised afterwards.
 """
 
+import math
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
@@ -21,7 +22,8 @@ from trpo.common.random_streams import (
 )
 from trpo.config.presets import preset_config
 from trpo.config.run import TrainConfig
-from trpo.data.batch import Batch, Rates
+from trpo.config.step import StepNumbers
+from trpo.data.batch import Batch
 from trpo.data.rollout import Rollout
 from trpo.rollout.collector import RolloutCollector
 from trpo.training.trainer import Trainer
@@ -144,7 +146,11 @@ class _Trainers:
             episodes=1,
             environment=functional_environment(config.env_id, max_episode_steps),
         )
-        self.hyperparameters = self.compiled._members.hyperparameters
+
+    def numbers(self, update: int, advantage_std: float = math.inf) -> StepNumbers:
+        """Of one update, by the schedule."""
+        numbers = self.compiled.configs[0].numbers_at(update, advantage_std)
+        return StepNumbers(*map(np.float64, numbers))
 
 
 def compare(config: TrainConfig, max_episode_steps: int) -> Iterator[Iteration]:
@@ -156,18 +162,19 @@ def compare(config: TrainConfig, max_episode_steps: int) -> Iterator[Iteration]:
         compiled_iteration.iterate, static_argnums=0, compiler_options=QUICK
     )
     for update, arrays in enumerate(trainers.noise):
-        rates = Rates(*map(np.float64, config.rates_at(update)))
         state, metrics, rollout, batch = jax.device_get(
-            iterate(program, trainers.hyperparameters, state, rates, arrays)
+            iterate(program, trainers.numbers(update), state, arrays)
         )
         compiled._state, compiled.update_count = state, update + 1
         # What `Trainer.train_once` does, with its parts kept.
         host_rollout = host.collector.collect(host.agent, config.rollout_steps)
         prepared = host.prepare_batch(host_rollout)
         host_batch = _normalized(host, prepared.batch)
+        numbers = trainers.numbers(update, prepared.advantage_std)
         host_metrics = host.agent.update(
             host_batch._replace(obs=host_rollout.obs[host_rollout.valid]),
-            **config.rates_at(update, prepared.advantage_std)._asdict(),
+            target_kl=numbers.target_kl,
+            value_lr=numbers.value_lr,
         )
         host.agent.observe(host_rollout.obs[host_rollout.valid])
         yield {
@@ -192,7 +199,7 @@ def first_batch(config: TrainConfig, max_episode_steps: int) -> Iteration:
     program, state = trainers.compiled.program, trainers.compiled._state
 
     @jax.jit
-    def collect_and_prepare(hyperparameters, state, arrays):
+    def collect_and_prepare(numbers, state, arrays):
         _, rollout = compiled_rollout.collect(
             program.policy,
             state.learner,
@@ -200,13 +207,11 @@ def first_batch(config: TrainConfig, max_episode_steps: int) -> Iteration:
             state.environments,
             arrays,
         )
-        prepared = compiled_iteration.prepare_batch(
-            program, hyperparameters, state, rollout
-        )
+        prepared = compiled_iteration.prepare_batch(program, numbers, state, rollout)
         return rollout, prepared.batch
 
     rollout, batch = jax.device_get(
-        collect_and_prepare(trainers.hyperparameters, state, trainers.noise[0])
+        collect_and_prepare(trainers.numbers(0), state, trainers.noise[0])
     )
     host = trainers.host
     host_rollout = host.collector.collect(host.agent, config.rollout_steps)

@@ -9,7 +9,7 @@ from jax import export
 from parity_tests import bridges
 from parity_tests.problems import cases
 from trpo.common.random_streams import minibatch_orders
-from trpo.data.batch import Batch, Rates
+from trpo.data.batch import Batch
 from trpo_jax.agent import update as compiled
 
 
@@ -20,21 +20,21 @@ def arguments(dtype: str = "float32") -> tuple:
     batch = Batch(**{name: a.astype(dtype) for name, a in problem.batch.items()})
     rng = np.random.default_rng(0)
     orders = minibatch_orders(rng, epochs=agent.config.value_epochs, size=33)
-    rates = Rates(*map(np.dtype(dtype).type, agent.config.rates()))
+    numbers = agent.backend.in_dtype_of(agent.config.step_numbers())
     return (
         agent.backend.functions,
-        agent.config,
+        agent.config.step_options(),
         agent.backend.state,
         batch,
         orders,
-        rates,
+        numbers,
     )
 
 
 @functools.lru_cache
 def lower_for_cuda() -> export.Exported:
     """The float32 update, lowered for the platform `cuda`."""
-    functions, config, *arrays = arguments()
+    functions, options, *arrays = arguments()
     shapes = jax.tree.map(
         lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype),
         tuple(arrays),
@@ -42,7 +42,7 @@ def lower_for_cuda() -> export.Exported:
     update = jax.jit(compiled.update, static_argnums=(0, 1))
     # Without the suite's own setting, what the backend itself asks for remains.
     with jax.default_matmul_precision("default"):
-        return export.export(update, platforms=["cuda"])(functions, config, *shapes)
+        return export.export(update, platforms=["cuda"])(functions, options, *shapes)
 
 
 def check_full_precision() -> None:

@@ -73,11 +73,11 @@ def _bootstrap_from_reset(monkeypatch):
 def _normalise_before_the_update(monkeypatch):
     prepare_batch = compiled_iteration.prepare_batch
 
-    def faulty(program, hyperparameters, state, rollout):
+    def faulty(program, numbers, state, rollout):
         obs = rollout.obs.reshape(-1, rollout.obs.shape[-1])
         moments = compiled_statistics.add(state.observation_moments, obs)
         early = state._replace(observation_moments=moments)
-        return prepare_batch(program, hyperparameters, early, rollout)
+        return prepare_batch(program, numbers, early, rollout)
 
     monkeypatch.setattr(compiled_iteration, "prepare_batch", faulty)
 

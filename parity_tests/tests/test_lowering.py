@@ -8,7 +8,6 @@ import torch
 from parity_tests import bridges
 from parity_tests.problems import cases
 from parity_tests.rings.lowering import arguments, check_full_precision, lower_for_cuda
-from trpo.data.batch import Rates
 from trpo_jax.agent import update as compiled
 
 
@@ -33,13 +32,13 @@ def test_products_ask_for_full_precision():
 
 
 def test_equal_shapes_are_compiled_once():
-    functions, config, state, batch, orders, rates = arguments()
-    compiled.update(functions, config, state, batch, orders, rates)
+    functions, options, state, batch, orders, numbers = arguments()
+    compiled.update(functions, options, state, batch, orders, numbers)
     before = compiled.update._cache_size()
     for factor in (0.5, 2.0):
         changed = batch._replace(advantages=batch.advantages * np.float32(factor))
-        rates = Rates(*(rate * np.float32(factor) for rate in rates))
-        state, _ = compiled.update(functions, config, state, changed, orders, rates)
+        numbers = type(numbers)(*(number * np.float32(factor) for number in numbers))
+        state, _ = compiled.update(functions, options, state, changed, orders, numbers)
     agent = bridges.make_agent("jax", cases.build("trained"), "float32")
     agent.update(
         {n: a.astype("float32") for n, a in cases.build("trained").batch.items()}

@@ -7,6 +7,7 @@ import pytest
 import torch
 from gymnasium import spaces
 
+from parity_tests.common.process_setup import AS_USERS
 from tests.support.agents import (
     ACT_DIM,
     BACKENDS,
@@ -49,6 +50,20 @@ def with_costs(batch, excess, seed=1):
 OPTIONS = {"line_search": "none", "fisher_every": 2, "entropy_coefficient": 0.1}
 
 
+@pytest.fixture
+def as_users_compile(monkeypatch):
+    """JAX's updates compiled as users': others fuse two programs' sums otherwise."""
+    import jax
+
+    from trpo_jax.agent import agent, update as compiled
+
+    full = jax.jit(
+        compiled.pure_update, static_argnums=(0, 1), compiler_options=AS_USERS
+    )
+    monkeypatch.setattr(agent, "update", full)
+
+
+@pytest.mark.usefixtures("as_users_compile")
 @pytest.mark.parametrize(
     ("backend", "options"), [("torch", {}), ("jax", {}), ("torch", OPTIONS)]
 )
@@ -75,6 +90,7 @@ def test_without_a_limit_it_is_trpo_bit_for_bit(backend, options):
     assert right["cost_value.layers.0.weight"] != left["value.layers.0.weight"]
 
 
+@pytest.mark.usefixtures("as_users_compile")
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_options_of_the_policy_step_are_trpos_too(backend):
     options = {"entropy_coefficient": 0.01, "fisher_every": 2}

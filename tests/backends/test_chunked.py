@@ -74,8 +74,8 @@ def test_jax_needs_less_memory_for_chunks():
         batch = agent._check_batch(make_batch(agent, 8192))
         orders = np.zeros((1, 8192), np.int32)
         lowered = update.lower(
-            agent.backend.functions, agent.config, agent.backend.state, batch, orders,
-            agent.config.rates(),
+            agent.backend.functions, agent.config.step_options(), agent.backend.state,
+            batch, orders, agent.backend.in_dtype_of(agent.config.step_numbers()),
         )  # fmt: skip
         return lowered.compile().memory_analysis().temp_size_in_bytes
 

@@ -10,8 +10,6 @@ import pytest
 
 from tests.compiled.test_compiled_command import small
 from trpo.common.random_streams import device_key
-from trpo.config.agent import SWEEPABLE
-from trpo.data.batch import Rates
 from trpo.rollout.transitions import NonFiniteTransitionError
 from trpo.spaces.action_heads import Head
 from trpo_jax.loop import statistics as compiled_statistics
@@ -23,14 +21,8 @@ from trpo_jax.loop.environment import (
     step,
     to_environment,
 )
-from trpo_jax.loop.iteration import Hyperparameters
 from trpo_jax.loop.rollout import DeviceRollout, draw_noise, newest_episodes
 from trpo_jax.loop.trainer import CompiledTrainer
-
-
-def test_what_can_be_swept_is_what_the_program_takes_as_arrays():
-    taken = {*Rates._fields, *Hyperparameters._fields, "initial_log_std"}
-    assert set(SWEEPABLE) == taken
 
 
 def test_newest_episodes_are_those_of_a_queue():

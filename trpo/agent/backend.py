@@ -8,7 +8,8 @@ import numpy as np
 
 from trpo.agent.sharding import Sharding, Shards
 from trpo.config.run import TRPOConfig
-from trpo.data.batch import Batch, Rates
+from trpo.config.step import StepNumbers
+from trpo.data.batch import Batch
 from trpo.data.report import UpdateReport
 from trpo.ranks import Alone
 from trpo.spaces.spaces import PolicySpec
@@ -102,7 +103,9 @@ class Backend(abc.ABC):
         """A fresh optimiser of a critic's parameters: Adam, or SGD with momentum."""
 
     @abc.abstractmethod
-    def update(self, batch: Batch, orders: np.ndarray, rates: Rates) -> UpdateReport:
+    def update(
+        self, batch: Batch, orders: np.ndarray, numbers: StepNumbers
+    ) -> UpdateReport:
         """One update of policy and critic, in place.
 
         Whoever calls it restores what was before where it raises, and where the
@@ -120,7 +123,7 @@ class Backend(abc.ABC):
         shards: Shards,
         batch: Batch,
         orders: np.ndarray,
-        rates: Rates,
+        numbers: StepNumbers,
     ) -> UpdateReport:
         """`update` by all devices together, of which each has a shard of the samples.
 

@@ -389,7 +389,7 @@ class AgentBase:
             ValueError: a field is missing, empty, wrongly shaped or not finite; it is
                 named, and nothing has changed.
         """
-        rates = self.config.rates(target_kl, value_lr)
+        numbers = self.config.step_numbers(target_kl, value_lr)
         native_batch = self._check_batch(batch)
         size, update = self._shuffled(native_batch), self.backend.update
         if self.sharding is not None:
@@ -398,7 +398,7 @@ class AgentBase:
             size = shards.total
         orders = self.state.minibatch_orders(self.config.value_epochs, size)
         with self.state.all_or_nothing() as before:
-            report = update(native_batch, orders, rates)
+            report = update(native_batch, orders, numbers)
             self.state.minibatch_draws += 1
             if int(report.status) == StepStatus.NON_FINITE:
                 self.state.restore(before)

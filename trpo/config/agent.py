@@ -18,7 +18,7 @@ from trpo.common.validation import (
     require_positive,
 )
 from trpo.config.choices import BOOLS, COUNTS, POSITIVE, RANGES, require_choices
-from trpo.data.batch import Rates
+from trpo.config.step import StepNumbers, StepOptions
 from trpo.spaces.action_heads import PolicyDistribution
 from trpo.spaces.architecture import Architecture, Image
 
@@ -149,31 +149,20 @@ class TRPOConfig:
         """Layers of both networks but the last, for observations with these images."""
         return Architecture(self.activation, self.layer_norm, images)
 
-    def rates(
+    def step_options(self) -> StepOptions:
+        """What decides the program of an update."""
+        return StepOptions.of(self)
+
+    def step_numbers(
         self, target_kl: float | None = None, value_lr: float | None = None
-    ) -> Rates:
-        """Rates of one update: what is given, else this configuration's.
+    ) -> StepNumbers:
+        """The numbers of one update: what is given, else this configuration's.
 
         Raises:
-            ValueError: one is not a finite number above 0.
+            ValueError: one that is given is not a finite number above 0.
         """
-        rates = Rates(
-            self.target_kl if target_kl is None else target_kl,
-            self.value_lr if value_lr is None else value_lr,
-        )
-        for name, value in rates._asdict().items():
+        given = {"target_kl": target_kl, "value_lr": value_lr}
+        given = {name: value for name, value in given.items() if value is not None}
+        for name, value in given.items():
             require_positive(name, value)
-        return rates
-
-
-SWEEPABLE = (
-    "target_kl",
-    "value_lr",
-    "gamma",
-    "gae_lambda",
-    "cg_damping",
-    "cg_residual_tol",
-    "max_grad_norm",
-    "initial_log_std",
-)
-"""Fields of `TRPOConfig` that members may differ in; arrays in the compiled program."""
+        return StepNumbers.of(self)._replace(**given)

@@ -32,7 +32,7 @@ from trpo.config.choices import (
     Backend,
     require_choices,
 )
-from trpo.data.batch import Rates
+from trpo.config.step import StepNumbers
 
 
 # A radius must stay above zero; equal advantages take no step at any radius.
@@ -158,8 +158,8 @@ class TrainConfig:
         """Environment steps of the whole run, in whole rollouts."""
         return self.num_updates * self.num_envs * self.rollout_steps
 
-    def rates_at(self, update: int, advantage_std: float = math.inf) -> Rates:
-        """Rates of the update that comes after `update` others.
+    def numbers_at(self, update: int, advantage_std: float = math.inf) -> StepNumbers:
+        """Numbers of the update that comes after `update` others, by the schedule.
 
         Args:
             update: Updates done before.
@@ -167,19 +167,19 @@ class TrainConfig:
                 normalised, in units of scaled returns.
         """
         progress = update / max(1, self.num_updates - 1)
-        start = self.agent.rates()
-        final = self.agent.rates(self.final_target_kl, self.final_value_lr)
+        start = self.agent.step_numbers()
+        final = self.agent.step_numbers(self.final_target_kl, self.final_value_lr)
         # Exact where nothing changes, and from the configured end on, where a + (b - a)
         # would be 0 for a b that is lost beside a.
         pairs = zip(start, final, strict=True)
-        rates = Rates(
+        numbers = StepNumbers(
             *(a + (b - a) * progress if progress < 1 else b for a, b in pairs)
         )
         full = self.full_radius_advantage_std
         if full == 0.0 or advantage_std >= full:  # The former of a NaN too.
-            return rates
+            return numbers
         share = max((advantage_std / full) ** 2, SMALLEST_RADIUS_SHARE)
-        return rates._replace(target_kl=rates.target_kl * share)
+        return numbers._replace(target_kl=numbers.target_kl * share)
 
     def to_dict(self) -> dict:
         """The configuration as JSON-ready nested dictionaries."""

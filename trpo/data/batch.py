@@ -1,4 +1,4 @@
-"""Batches of samples for one update, and the rates that a schedule may change.
+"""Batches of samples for one update.
 
 A recurrent network carries a hidden state from step to step of an episode. Its update
 runs it again over the rollout's steps in their order, from the states that the rollout
@@ -11,18 +11,6 @@ import numpy as np
 
 from trpo.data.hidden_state import Memory
 from trpo.data.rollout import Rollout
-
-
-class Rates(NamedTuple):
-    """Settings of one update that a schedule may change.
-
-    Attributes:
-        target_kl: trust-region radius, nats.
-        value_lr: learning rate of the critic's optimiser.
-    """
-
-    target_kl: Any
-    value_lr: Any
 
 
 class Batch(NamedTuple):

@@ -20,8 +20,8 @@ from trpo.common.framework_settings import reserve_cpu_devices
 from trpo.common.signals import StopRequest, stop_signals
 from trpo.common.terminal import Terminal
 from trpo.common.validation import plain, shown
-from trpo.config.agent import SWEEPABLE
 from trpo.config.run import TrainConfig
+from trpo.config.step import MEMBERS_OWN
 from trpo.config.support import COMPILED, require_supported
 from trpo.rollout.evaluation import EvaluationResult
 from trpo.runs.checkpoint import Checkpoint
@@ -291,7 +291,7 @@ class CompiledSession:
     def _target_kl(self, index: int, row: Progress) -> float:
         """The radius of this update, by the schedule that the program follows too."""
         spread = row.metrics["rollout/advantage_std"]
-        return self.members[index].config.rates_at(row.update - 1, spread).target_kl
+        return self.members[index].config.numbers_at(row.update - 1, spread).target_kl
 
     def _run_of(self, index: int) -> Run:
         """The run of a member, for its callbacks."""
@@ -424,9 +424,9 @@ def read_members(
                 f"expected `num_seeds` and `sweep`, got {shown(manifest)}."
             )
         sweep = manifest["sweep"]
-        if not isinstance(sweep, dict) or not set(sweep) <= set(SWEEPABLE):
+        if not isinstance(sweep, dict) or not set(sweep) <= set(MEMBERS_OWN):
             raise ValueError(
-                f"`sweep`: expected names among {', '.join(SWEEPABLE)}, got "
+                f"`sweep`: expected names among {', '.join(MEMBERS_OWN)}, got "
                 f"{shown(sweep)}."
             )
         for name, values in sweep.items():

@@ -134,7 +134,7 @@ def _target_kl(config: TrainConfig, row: Row) -> float | None:
     if "update" not in row:
         return None
     spread = row.get("rollout/advantage_std", math.inf)
-    return config.rates_at(int(row["update"]) - 1, spread).target_kl
+    return config.numbers_at(int(row["update"]) - 1, spread).target_kl
 
 
 def line_search_index(config: TrainConfig, row: Row) -> float | None:

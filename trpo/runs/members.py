@@ -8,9 +8,9 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from trpo.common.validation import assignments, require_count
-from trpo.config.agent import SWEEPABLE
+from trpo.common.validation import assignments, require_count, shown
 from trpo.config.run import TrainConfig
+from trpo.config.step import MEMBERS_OWN
 from trpo.rollout.evaluation import EvaluationResult
 from trpo.runs.directory import RunDirectory
 from trpo.runs.learning_curves import learning_curves_png
@@ -43,7 +43,7 @@ def parse_sweep(arguments: Sequence[str]) -> dict[str, tuple[float, ...]]:
     """
     sweep: dict[str, tuple[float, ...]] = {}
     advice = " Others change the compiled program: give each value a run of its own."
-    for name, texts in assignments("sweep", arguments, SWEEPABLE, advice).items():
+    for name, texts in assignments("sweep", arguments, MEMBERS_OWN, advice).items():
         try:
             sweep[name] = tuple(map(float, texts))
         except ValueError as error:
@@ -72,6 +72,7 @@ def members_of(
         raise ValueError(
             f"`sweep`: expected at most {MOST_MEMBERS:,} members, got {count:,}."
         )
+    require_one_program(config, sweep)
     members = []
     for values in itertools.product(*sweep.values()):
         chosen = dict(zip(sweep, values, strict=True))
@@ -91,6 +92,19 @@ def members_of(
             "members' directories are named."
         )
     return members
+
+
+def require_one_program(
+    config: TrainConfig, sweep: Mapping[str, Sequence[float]]
+) -> None:
+    """Raise ValueError, naming the field, unless all values make one program."""
+    for name, values in sweep.items():
+        agents = (dataclasses.replace(config.agent, **{name: v}) for v in values)
+        if len({agent.step_options() for agent in agents}) > 1:
+            raise ValueError(
+                f"`{name}`: expected values that one program can take, all 0 or none, "
+                f"got {shown(values)}. Give 0 a run of its own."
+            )
 
 
 TABLE = "members.csv"

@@ -184,9 +184,10 @@ class Trainer:
             on_rollout(rollout)
         collected = time.perf_counter()
         batch, advantage_std = self.prepare_batch(rollout)
-        rates = self.config.rates_at(self.update_count, advantage_std)
+        numbers = self.config.numbers_at(self.update_count, advantage_std)
+        rates = {"target_kl": numbers.target_kl, "value_lr": numbers.value_lr}
         more = rank_training.rows_of(rollout.valid, self.share, self.ranks)
-        metrics = self.agent.update(batch, **rates._asdict(), **more)
+        metrics = self.agent.update(batch, **rates, **more)
         # Only now: during rollout and update the statistics are frozen, so that the
         # policy that acted is the policy that is improved, and the ratio starts at 1.
         self.agent.observe(rollout.obs[rollout.valid])
@@ -198,7 +199,7 @@ class Trainer:
             "rollout/episodes": float(self.episode_count),
             "rollout/return_scale": self.return_scaler.scale,
             "rollout/advantage_std": advantage_std,
-            "policy/target_kl": rates.target_kl,
+            "policy/target_kl": numbers.target_kl,
             "rollout/dropped_steps": float(rollout.dropped_steps),
             "rollout/environment_restarts": float(rollout.restarts),
             "time/steps_per_second": self.steps_per_update / (end - start),

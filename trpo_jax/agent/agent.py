@@ -1,6 +1,6 @@
 """`TRPOAgent` in JAX, and its backend: the stateful shell round the pure parts."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -12,7 +12,8 @@ from flax import nnx
 from trpo.agent.backend import Backend
 from trpo.agent.base import AgentBase
 from trpo.agent.sharding import Sharding, Shards
-from trpo.data.batch import Batch, ConstrainedBatch, Rates
+from trpo.config.step import StepNumbers
+from trpo.data.batch import Batch, ConstrainedBatch
 from trpo.data.report import UpdateReport
 from trpo.ranks import Alone
 from trpo_jax.agent import state
@@ -42,12 +43,14 @@ from trpo_jax.networks.feedforward import (
 )
 from trpo_jax.networks.user_networks import CustomCritic, CustomPolicy, checked_network
 from trpo_jax.policy_step.objective import Surrogate, surrogate
+from trpo_jax.policy_step.step import policy_step
 
 
 class TRPOBackend(Backend):
     """Networks and optimiser in JAX, and what is computed of them."""
 
     framework = "jax"
+    _step = staticmethod(policy_step)
 
     def _build(self, device: Any, weights: dict[str, np.ndarray]) -> None:
         require_dtype(self.dtype)
@@ -62,7 +65,8 @@ class TRPOBackend(Backend):
         """Policy and critic as pure functions, and their parameters."""
         apply, policy, features = self._build_policy(weights)
         value, critic = self._build_critic(weights)
-        return Functions(apply, value, self.head, features), policy, critic
+        functions = Functions(apply, value, self.head, self._step, features)
+        return functions, policy, critic
 
     def _build_policy(self, weights: dict[str, np.ndarray]) -> tuple:
         """Function and parameters, and a function of the features that are shared."""
@@ -104,7 +108,8 @@ class TRPOBackend(Backend):
                 in `init` and `update` of what is returned.
         """
         del params
-        return build_value_optimizer(self.config, self.config.value_lr)
+        config = self.config
+        return build_value_optimizer(config.step_options(), config.step_numbers())
 
     @property
     def policy(self) -> Parameters:  # pyright: ignore[reportIncompatibleVariableOverride]
@@ -179,26 +184,26 @@ class TRPOBackend(Backend):
         return self.functions.policy(self.state.policy, obs)
 
     def update(
-        self, batch: Batch | ConstrainedBatch, orders: np.ndarray, rates: Rates
+        self, batch: Batch | ConstrainedBatch, orders: np.ndarray, numbers: StepNumbers
     ) -> Any:
-        learned, report = self._compiled_update()(
+        learned, report = update(
             self.functions,
-            self.config,
+            self.config.step_options(),
             self.learned(),
             batch,
             self._put(orders),
-            Rates(*(self.dtype.type(rate) for rate in rates)),
+            self.in_dtype_of(numbers),
         )
         self.restore(learned)
         return self._report_of(report)
 
-    def _compiled_update(self) -> Callable[..., Any]:
-        """The pure function of an update, the same on one device and on many."""
-        return update
+    def in_dtype_of(self, numbers: StepNumbers) -> StepNumbers:
+        """Numbers as `update` takes them."""
+        return StepNumbers(*map(self.dtype.type, numbers))
 
-    def _report_of(self, numbers: jax.Array) -> Any:
-        """The report of the numbers that `_compiled_update` returns."""
-        return UpdateReport(*to_floats(numbers))
+    def _report_of(self, fields: jax.Array) -> Any:
+        """The report of the fields that `update` returns."""
+        return UpdateReport(*to_floats(fields))
 
     def use_devices(self, ranks: Alone, devices: Sequence[Any]) -> None:
         devices = distributed.devices_of(self.device, ranks, devices)
@@ -210,18 +215,18 @@ class TRPOBackend(Backend):
         shards: Shards,
         batch: Batch | ConstrainedBatch,
         orders: np.ndarray,
-        rates: Rates,
+        numbers: StepNumbers,
     ) -> Any:
         learned, batch, positions = place(
             self.mesh, sharding, shards, self.learned(), batch
         )
-        learned, report = on_mesh(self._compiled_update(), self.mesh)(
+        learned, report = on_mesh(update, self.mesh)(
             self.functions._replace(mesh=self.mesh),
-            self.config,
+            self.config.step_options(),
             learned,
             batch,
             positions[orders],
-            Rates(*(self.dtype.type(rate) for rate in rates)),
+            self.in_dtype_of(numbers),
         )
         learned, report = own_copy((learned, report))
         # The mesh may begin at another device, or not have the agent's.

@@ -24,6 +24,7 @@ from trpo_jax.networks.recurrent import (
     recurrent_critic_function,
     recurrent_policy_function,
 )
+from trpo_jax.policy_step.step import PolicyStep, policy_step
 
 
 class RecurrentFunctions(NamedTuple):
@@ -32,6 +33,7 @@ class RecurrentFunctions(NamedTuple):
     policy: Callable[..., tuple[Distribution, jax.Array]]
     critic: Callable[[Parameters, Sequences], tuple[jax.Array, jax.Array]]
     head: Head
+    improve: Callable[..., PolicyStep] = policy_step
     mesh: Mesh | None = None
 
     def policy_at(

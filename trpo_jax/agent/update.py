@@ -14,11 +14,12 @@ from jax.flatten_util import ravel_pytree
 from jax.sharding import Mesh
 from jaxtyping import Float
 
-from trpo.config.run import TRPOConfig
-from trpo.data.batch import Batch, Rates, thinned
+from trpo.config.step import StepNumbers, StepOptions
+from trpo.data.batch import Batch, thinned
 from trpo.data.report import (
     DISCARDED_COST_FIELDS,
     DISCARDED_FIELDS,
+    CostReport,
     StepStatus,
     UpdateReport,
     report_fields,
@@ -37,12 +38,20 @@ from trpo_jax.policy_step.step import PolicyStep, policy_step
 ADAM_EPSILON = 1e-5
 
 
+class CriticState(NamedTuple):
+    """A critic's parameters, and its optimiser's state."""
+
+    critic: Parameters
+    optimizer: Any
+
+
 class TRPOState(NamedTuple):
-    """All arrays that an update reads and writes."""
+    """All arrays that an update reads and writes; `costs` of a constrained agent."""
 
     policy: Parameters
     critic: Parameters
     optimizer: Any
+    costs: CriticState | None = None
 
 
 class Functions(NamedTuple):
@@ -52,6 +61,7 @@ class Functions(NamedTuple):
         policy: (parameters, observations, mask) -> distribution.
         critic: (parameters, what `encoded` returns) -> values.
         head: of the policy.
+        improve: the step, `policy_step` or another of its kind.
         features: (policy's parameters, observations) -> what the critic is given, if
             it shares the policy's encoder.
         mesh: of the devices that the samples are on, where they are many.
@@ -60,6 +70,7 @@ class Functions(NamedTuple):
     policy: Callable[..., Distribution]
     critic: Callable[[Parameters, jax.Array], jax.Array]
     head: Head
+    improve: Callable[..., PolicyStep] = policy_step
     features: Callable[[Parameters, jax.Array], jax.Array] | None = None
     mesh: Mesh | None = None
 
@@ -100,12 +111,13 @@ class Functions(NamedTuple):
 
 
 def build_value_optimizer(
-    config: TRPOConfig, value_lr: float | jax.Array
+    options: StepOptions, numbers: StepNumbers
 ) -> optax.GradientTransformation:
-    """The critic's optimiser: Adam, or SGD with momentum."""
-    if config.optimizer_type == "adam":
-        return optax.adam(value_lr, eps=ADAM_EPSILON)
-    return optax.sgd(value_lr, momentum=config.sgd_momentum or None)
+    """A critic's optimiser: Adam, or SGD with momentum."""
+    if options.optimizer_type == "adam":
+        return optax.adam(numbers.value_lr, eps=ADAM_EPSILON)
+    momentum = numbers.sgd_momentum if options.with_momentum else None
+    return optax.sgd(numbers.value_lr, momentum=momentum)
 
 
 def fisher_policy(
@@ -124,63 +136,82 @@ def fisher_policy(
 
 def pure_update(
     functions: Any,
-    config: TRPOConfig,
+    options: StepOptions,
     state_before: TRPOState,
-    batch: Batch,
+    batch: Any,
     orders: Any,
-    rates: Rates,
+    numbers: StepNumbers,
 ) -> tuple[TRPOState, jax.Array]:
     """One update, a pure function that `update` and compiled training share.
 
     Args:
-        functions: The networks: `Functions`, or `recurrent.RecurrentFunctions`.
-        config: Hyperparameters; what `loop.iteration.Hyperparameters` names may be
-            arrays.
-        state_before: Weights and optimiser.
-        batch: Samples.
-        orders: [epochs, N] minibatch orders of the critic's epochs.
-        rates: Of this update; arrays, so that a schedule compiles nothing anew.
+        functions: The networks and the step: `Functions`, or
+            `recurrent.RecurrentFunctions`.
+        options: What is computed.
+        state_before: Weights and optimisers.
+        batch: Samples, a `Batch` or what else the step takes.
+        orders: [epochs, N] minibatch orders of the critics' epochs.
+        numbers: Of this update; arrays, so that another number compiles nothing anew.
 
     Returns:
         The new state, or the old one if it would not be finite; and the report, its
-        fields stacked in order so that they reach the host in one transfer.
+        fields stacked in order so that they reach the host in one transfer; after them
+        those of the cost's.
     """
-    with matmul_precision(config.matmul_precision):
+    samples, rows = batch.samples, options.batch_chunk_size
+    with matmul_precision(options.matmul_precision):
         theta, unravel = ravel_pytree(state_before.policy)
-        rows = config.batch_chunk_size
 
         def improve() -> PolicyStep:
-            return policy_step(
-                functions.policy_at(unravel, batch.obs, batch.action_mask, rows),
+            return functions.improve(
+                functions.policy_at(unravel, samples.obs, samples.action_mask, rows),
                 theta,
                 batch,
-                config,
-                rates.target_kl,
-                fisher_policy(functions, config.fisher_every, unravel, batch, rows),
+                options,
+                numbers,
+                fisher_policy(functions, options.fisher_every, unravel, samples, rows),
             )
 
-        def fit_beside(policy: Parameters) -> tuple[Parameters, Any, ValueFit]:
-            return functions.fit_critic(
-                policy,
-                state_before.critic,
-                build_value_optimizer(config, rates.value_lr),
-                state_before.optimizer,
-                batch=batch,
-                orders=orders,
-                config=config,
-            )
+        def fit(policy: Parameters) -> list[tuple[Parameters, Any, ValueFit]]:
+            optimizer = build_value_optimizer(options, numbers)
+            return [
+                functions.fit_critic(
+                    policy, critic, optimizer, optimizer_state, batch=targets,
+                    orders=orders, options=options, numbers=numbers,
+                )
+                for (critic, optimizer_state), targets in _critics(state_before, batch)
+            ]  # fmt: skip
 
-        if config.share_encoder:
+        if options.share_encoder:
             step = improve()
             # The encoder is the one that acts next.
-            fitted = fit_beside(unravel(step.theta))
+            fitted = fit(unravel(step.theta))
         else:
-            step, fitted = run_both(improve, lambda: fit_beside(state_before.policy))
+            step, fitted = run_both(improve, lambda: fit(state_before.policy))
         policy = unravel(step.theta)
-        critic, optimizer_state, fit = fitted
-    new = TRPOState(policy, critic, optimizer_state)
-    committed, step = commit(new, state_before, fit.loss, step)
-    return committed, report_of(UpdateReport, step, fit, theta.dtype)
+    new = TRPOState(policy, *fitted[0][:2], *(CriticState(*f[:2]) for f in fitted[1:]))
+    return _outcome(new, state_before, step, [fit for _, _, fit in fitted])
+
+
+def _outcome(
+    new: TRPOState, before: TRPOState, step: PolicyStep, fits: list[ValueFit]
+) -> tuple[TRPOState, jax.Array]:
+    """The state that is committed, and what is said of it."""
+    dtype = step.theta.dtype
+    committed, step = commit(new, before, [fit.loss for fit in fits], step)
+    report = report_of(UpdateReport, step, fits[0], dtype)
+    if step.costs is not None:
+        report = jnp.append(report, report_of(CostReport, step.costs, fits[1], dtype))
+    return committed, report
+
+
+def _critics(state: TRPOState, batch: Any) -> list[tuple[CriticState, Batch]]:
+    """Each critic, and the samples with the returns that it is fitted to."""
+    critics = [(CriticState(state.critic, state.optimizer), batch.samples)]
+    if state.costs is not None:
+        of_costs = batch.samples._replace(returns=batch.cost_returns)
+        critics.append((state.costs, of_costs))
+    return critics
 
 
 # Compiled whole: nothing returns to the host but the result.

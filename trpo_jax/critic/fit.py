@@ -9,7 +9,7 @@ import optax
 from jax.sharding import Mesh
 from jaxtyping import Float, Int
 
-from trpo.config.run import TRPOConfig
+from trpo.config.step import StepNumbers, StepOptions
 from trpo.data.batch import Batch
 from trpo_jax.critic.loss import Regression, Samples, loss_and_gradient
 from trpo_jax.devices.chunked import in_chunks
@@ -39,7 +39,8 @@ def fit_critic(
     optimizer_state: Any,
     batch: Batch,
     orders: Int[jax.Array, "epochs n"],
-    config: TRPOConfig,
+    options: StepOptions,
+    numbers: StepNumbers,
     mesh: Mesh | None = None,
 ) -> tuple[Parameters, Any, ValueFit]:
     """Fit the critic to the batch's returns.
@@ -51,18 +52,19 @@ def fit_critic(
         optimizer_state: The optimiser's.
         batch: Samples.
         orders: [epochs, N] order in which each epoch visits the samples.
-        config: Says the samples of a gradient step; an epoch's last step takes the
+        options: Say the samples of a gradient step; an epoch's last step takes the
             rest.
+        numbers: Of this update.
         mesh: Of the devices that the samples are on, where they are many.
 
     Returns:
         New parameters, new optimiser state, and the fit's numbers.
     """
-    regression = sample_regression(critic, batch, orders, config, mesh)
+    regression = sample_regression(critic, batch, orders, options, mesh)
     parameters, optimizer_state, losses = descend(
-        regression, parameters, optimizer, optimizer_state, config
+        regression, parameters, optimizer, optimizer_state, numbers.max_grad_norm
     )
-    rows = config.batch_chunk_size
+    rows = options.batch_chunk_size
     values = in_chunks(lambda obs: critic(parameters, obs), rows, batch.obs)
     errors = batch.returns - values
     fit = summary(losses, errors, batch.returns, batch.weights)
@@ -73,7 +75,7 @@ def sample_regression(
     critic: Callable[[Parameters, jax.Array], jax.Array],
     batch: Batch,
     orders: Int[jax.Array, "epochs n"],
-    config: TRPOConfig,
+    options: StepOptions,
     mesh: Mesh | None = None,
 ) -> Regression:
     """The regression problem that `fit_critic` solves."""
@@ -89,7 +91,7 @@ def sample_regression(
         some = jax.tree.map(lambda array: _rows(array, chosen), everywhere)
         return constrained_to(mesh, some, divided=True)
 
-    size = config.value_minibatch_size or len(batch.obs)
+    size = options.value_minibatch_size or len(batch.obs)
     return Regression(critic, select, size, orders)
 
 
@@ -127,7 +129,7 @@ def descend(
     parameters: Parameters,
     optimizer: optax.GradientTransformation,
     optimizer_state: Any,
-    config: TRPOConfig,
+    max_grad_norm: float | jax.Array,
 ) -> tuple[Parameters, Any, Float[jax.Array, "epochs steps"]]:
     """Minibatch gradient descent.
 
@@ -136,7 +138,7 @@ def descend(
         parameters: To begin with.
         optimizer: Of the parameters.
         optimizer_state: The optimiser's.
-        config: Gradients are scaled by min(1, max_grad_norm / (norm + 1e-6)).
+        max_grad_norm: Gradients are scaled by min(1, max_grad_norm / (norm + 1e-6)).
 
     Returns:
         New parameters, new optimiser state, and the loss before each step.
@@ -146,7 +148,7 @@ def descend(
         candidate, state = carry
         loss = loss_and_gradient(regression, regression.select(chosen))
         before, gradient = loss(candidate)
-        gradient = clip_by_norm(gradient, config.max_grad_norm)
+        gradient = clip_by_norm(gradient, max_grad_norm)
         updates, state = optimizer.update(gradient, state, candidate)
         return (optax.apply_updates(candidate, updates), state), before
 

@@ -7,7 +7,7 @@ import jax
 import optax
 from jaxtyping import Int
 
-from trpo.config.run import TRPOConfig
+from trpo.config.step import StepNumbers, StepOptions
 from trpo.data.batch import Batch, Sequences
 from trpo.data.hidden_state import Memory
 from trpo_jax.critic.fit import ValueFit, descend, summary
@@ -22,7 +22,8 @@ def fit_recurrent_critic(
     optimizer_state: Any,
     batch: Batch,
     orders: Int[jax.Array, "epochs b"],
-    config: TRPOConfig,
+    options: StepOptions,
+    numbers: StepNumbers,
 ) -> tuple[Parameters, Any, ValueFit]:
     """Fit the critic to the returns of a batch of sequences.
 
@@ -33,16 +34,17 @@ def fit_recurrent_critic(
         optimizer_state: The optimiser's.
         batch: Samples; its `obs` are `Sequences`.
         orders: [epochs, B] order in which each epoch visits the environments.
-        config: Says the samples of a gradient step: of as many environments as have no
+        options: Say the samples of a gradient step: of as many environments as have no
             more, and of one at least; an epoch's last step takes the rest.
+        numbers: Of this update.
 
     Returns:
         New parameters, new optimiser state, and the fit's numbers.
     """
     sequences = batch.obs
-    regression = sequence_regression(critic, batch, orders, config)
+    regression = sequence_regression(critic, batch, orders, options)
     parameters, optimizer_state, losses = descend(
-        regression, parameters, optimizer, optimizer_state, config
+        regression, parameters, optimizer, optimizer_state, numbers.max_grad_norm
     )
     errors = (batch.returns - critic(parameters, sequences)[0]).reshape(-1, 1)
     returns = batch.returns.reshape(-1, 1)
@@ -56,14 +58,14 @@ def sequence_regression(
     critic: Callable[[Parameters, Sequences], tuple[jax.Array, jax.Array]],
     batch: Batch,
     orders: Int[jax.Array, "epochs b"],
-    config: TRPOConfig,
+    options: StepOptions,
 ) -> Regression:
     """The regression problem that `fit_recurrent_critic` solves."""
     steps, count, _ = batch.obs.obs.shape
     return Regression(
         lambda parameters, sequences: critic(parameters, sequences)[0],
         lambda chosen: of_environments(batch, chosen),
-        max(1, (config.value_minibatch_size or steps * count) // steps),
+        max(1, (options.value_minibatch_size or steps * count) // steps),
         orders,
     )
 

@@ -6,7 +6,6 @@ observations' statistics. PyTorch iterates from the host, so that backend has no
 file.
 """
 
-import copy
 import math
 from typing import Any, NamedTuple
 
@@ -14,8 +13,8 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
 
-from trpo.config.run import TRPOConfig
-from trpo.data.batch import Batch, Rates
+from trpo.config.step import StepNumbers, StepOptions
+from trpo.data.batch import Batch
 from trpo.rollout.transitions import Limits
 from trpo.training.state import RECENT_EPISODES
 from trpo_jax.agent.update import TRPOState, pure_update
@@ -30,7 +29,8 @@ class Program(NamedTuple):
 
     Attributes:
         policy: how to act.
-        agent: hyperparameters that are no arrays.
+        options: of the updates.
+        normalize_advantages: as `TRPOConfig`'s.
         num_envs: B.
         rollout_steps: T.
         scale_returns: whether rewards are divided by the running deviation.
@@ -41,7 +41,8 @@ class Program(NamedTuple):
     """
 
     policy: Policy
-    agent: TRPOConfig
+    options: StepOptions
+    normalize_advantages: bool
     num_envs: int
     rollout_steps: int
     scale_returns: bool
@@ -50,18 +51,8 @@ class Program(NamedTuple):
     mesh: Mesh | None = None
 
 
-class Hyperparameters(NamedTuple):
-    """Fields of `TRPOConfig` that may differ from member to member, each []."""
-
-    gamma: Any
-    gae_lambda: Any
-    cg_damping: Any
-    cg_residual_tol: Any
-    max_grad_norm: Any
-
-
 class LoopState(NamedTuple):
-    """All that the next iteration depends on beside noise and hyperparameters.
+    """All that the next iteration depends on beside noise and numbers.
 
     Attributes:
         learner: weights and optimiser.
@@ -162,35 +153,33 @@ def initial_state(program: Program, learner: TRPOState, keys: jax.Array) -> Loop
 
 def iterate(
     program: Program,
-    hyperparameters: Hyperparameters,
+    numbers: StepNumbers,
     state: LoopState,
-    rates: Rates,
     noise: IterationNoise,
 ) -> Iterated:
     """One iteration, a pure function of its arguments.
 
     Args:
         program: What is compiled for.
-        hyperparameters: Of this run.
+        numbers: Of this update.
         state: Before the iteration.
-        rates: Of this update.
         noise: All that is random.
     """
     policy = program.policy
     environments, rollout = rollouts.collect(
         policy, state.learner, state.observation_moments, state.environments, noise
     )
-    prepared = prepare_batch(program, hyperparameters, state, rollout)
+    prepared = prepare_batch(program, numbers, state, rollout)
     share = statistics.radius_share(
         prepared.advantage_std, program.full_radius_advantage_std
     )
     learner, report = pure_update(
         policy.functions,
-        with_arrays(program.agent, hyperparameters),
+        program.options,
         state.learner,
         prepared.batch,
         noise.orders,
-        rates._replace(target_kl=rates.target_kl * share.astype(policy.dtype)),
+        numbers._replace(target_kl=numbers.target_kl * share.astype(policy.dtype)),
     )
     # Only now: during rollout and update the statistics are frozen, so that the policy
     # that acted is the policy that is improved, and the ratio starts at 1.
@@ -216,7 +205,7 @@ def iterate(
 
 def prepare_batch(
     program: Program,
-    hyperparameters: Hyperparameters,
+    numbers: StepNumbers,
     state: LoopState,
     rollout: DeviceRollout,
 ) -> Prepared:
@@ -226,7 +215,7 @@ def prepare_batch(
     if program.scale_returns:
         done = rollout.terminated | rollout.truncated
         discounted, running = statistics.discounted_returns(
-            discounted, rewards, done, hyperparameters.gamma
+            discounted, rewards, done, numbers.gamma
         )
         moments = statistics.add(moments, running.reshape(-1, 1))
         rewards = rewards / statistics.standard_deviation(moments)[0]
@@ -236,11 +225,11 @@ def prepare_batch(
         rollout.next_values,
         rollout.terminated,
         rollout.truncated,
-        gamma=hyperparameters.gamma,
-        gae_lambda=hyperparameters.gae_lambda,
+        gamma=numbers.gamma,
+        gae_lambda=numbers.gae_lambda,
     )
     advantage_std = advantages.std()
-    if program.agent.normalize_advantages:
+    if program.normalize_advantages:
         advantages = statistics.normalize_advantages(advantages)
     batch = Batch(
         obs=_rows(policy.prepare(state.observation_moments, rollout.obs)),
@@ -251,17 +240,6 @@ def prepare_batch(
     )
     batch = jax.tree.map(lambda field: field.astype(policy.dtype), batch)
     return Prepared(batch, advantage_std, moments, discounted)
-
-
-def with_arrays(config: TRPOConfig, hyperparameters: Hyperparameters) -> TRPOConfig:
-    """`config` with arrays for numbers: unchecked and without a hash.
-
-    For pure functions, which read its fields alone.
-    """
-    traced = copy.copy(config)
-    for name, value in hyperparameters._asdict().items():
-        object.__setattr__(traced, name, value)
-    return traced
 
 
 def _rows(array: jax.Array) -> jax.Array:

@@ -12,11 +12,10 @@ import jax.numpy as jnp
 from jax.sharding import Mesh, PartitionSpec as P
 
 from trpo.config.run import TRPOConfig
-from trpo.data.batch import Rates
+from trpo.config.step import StepNumbers
 from trpo_jax.devices.two_devices import divided, zeros_of
 from trpo_jax.loop import rollout as rollouts
 from trpo_jax.loop.iteration import (
-    Hyperparameters,
     IterationMetrics,
     LoopState,
     Program,
@@ -76,12 +75,10 @@ class Member(NamedTuple):
     Attributes:
         key: [2] random words (uint32) that its noise is drawn from.
         evaluation_seeds: [episodes] seeds (uint32) of its evaluation.
-        hyperparameters: its own.
     """
 
     key: Any
     evaluation_seeds: Any
-    hyperparameters: Hyperparameters
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -89,7 +86,7 @@ def run_chunk(
     program: Program,
     members: Member,
     state: LoopState,
-    rates: Rates,
+    numbers: StepNumbers,
     iterations: jax.Array,
     evaluate: jax.Array,
 ) -> tuple[LoopState, IterationMetrics, tuple[jax.Array, jax.Array]]:
@@ -99,7 +96,7 @@ def run_chunk(
         program: What is compiled for.
         members: One run's, or with a leading axis [M] those of M runs.
         state: Likewise.
-        rates: [chunk] or [chunk, M] of each update; the chunk's length is the most
+        numbers: [chunk] or [chunk, M] of each update; the chunk's length is the most
             iterations it can run.
         iterations: [] how many to run; an array, so that a shorter last chunk, or one
             that ends where a checkpoint is due, compiles nothing anew.
@@ -111,9 +108,9 @@ def run_chunk(
         [M, episodes], zero if there was none.
     """
     if program.mesh is None:
-        return _chunk(program, members, state, rates, iterations, evaluate)
+        return _chunk(program, members, state, numbers, iterations, evaluate)
     if program.mesh.axis_names == (PARTS,):
-        return _in_parts(program, members, state, rates, iterations, evaluate)
+        return _in_parts(program, members, state, numbers, iterations, evaluate)
     of_members, of_updates, same = P(MEMBERS), P(None, MEMBERS), P()
     # Members never wait for each other: nothing is exchanged between devices.
     return jax.shard_map(
@@ -122,7 +119,7 @@ def run_chunk(
         in_specs=(of_members, of_members, of_updates, same, same),
         out_specs=(of_members, of_updates, of_members),
         check_vma=False,
-    )(members, state, rates, iterations, evaluate)
+    )(members, state, numbers, iterations, evaluate)
 
 
 def _in_parts(program: Program, *arguments: Any) -> Any:
@@ -142,23 +139,23 @@ def _chunk(
     program: Program,
     members: Member,
     state: LoopState,
-    rates: Rates,
+    numbers: StepNumbers,
     iterations: jax.Array,
     evaluate: jax.Array,
 ) -> tuple[LoopState, IterationMetrics, tuple[jax.Array, jax.Array]]:
     """`run_chunk` of the members that are on one device."""
     policy = program.policy
 
-    def one(state: LoopState, member: Member, rates: Rates) -> tuple:
+    def one(state: LoopState, member: Member, numbers: StepNumbers) -> tuple:
         noise = rollouts.draw_noise(
             member.key,
             state.update,
             head=policy.functions.head,
             shape=(program.rollout_steps, program.num_envs),
-            epochs=program.agent.value_epochs,
+            epochs=program.options.value_epochs,
             dtype=policy.dtype,
         )
-        iterated = iterate(program, member.hyperparameters, state, rates, noise)
+        iterated = iterate(program, numbers, state, noise)
         return iterated.state, iterated.metrics
 
     def score(state: LoopState, member: Member) -> tuple[jax.Array, jax.Array]:
@@ -168,7 +165,7 @@ def _chunk(
 
     if members.key.ndim == 2:
         one, score = (_over_members(f, program.members_at_once) for f in (one, score))
-    nothing = jax.eval_shape(one, state, members, jax.tree.map(lambda x: x[0], rates))
+    nothing = jax.eval_shape(one, state, members, jax.tree.map(lambda x: x[0], numbers))
 
     def body(state: LoopState, at: tuple) -> tuple[LoopState, IterationMetrics]:
         index, now = at
@@ -179,8 +176,8 @@ def _chunk(
             lambda: (state, zeros_of(nothing[1])),
         )
 
-    indices = jnp.arange(rates.target_kl.shape[0])
-    state, metrics = jax.lax.scan(body, state, (indices, rates))
+    indices = jnp.arange(numbers.target_kl.shape[0])
+    state, metrics = jax.lax.scan(body, state, (indices, numbers))
     scores = jax.lax.cond(
         evaluate,
         lambda: score(state, members),

@@ -13,10 +13,9 @@ from jax.sharding import NamedSharding, PartitionSpec
 from trpo.agent.make import make_agent
 from trpo.common.random_streams import Purpose, RandomStream, device_key, episode_seed
 from trpo.common.user_modules import import_modules
-from trpo.config.agent import SWEEPABLE
 from trpo.config.run import TrainConfig, TRPOConfig
+from trpo.config.step import MEMBERS_OWN, StepNumbers
 from trpo.config.support import COMPILED, require_supported
-from trpo.data.batch import Rates
 from trpo.data.report import UpdateReport
 from trpo.rollout.evaluation import EvaluationResult
 from trpo.rollout.transitions import NonFiniteTransitionError
@@ -25,7 +24,6 @@ from trpo.training.state_checks import Layout
 from trpo_jax.agent.agent import TRPOAgent
 from trpo_jax.loop.environment import FunctionalEnvironment, functional_environment
 from trpo_jax.loop.iteration import (
-    Hyperparameters,
     IterationMetrics,
     LoopState,
     Program,
@@ -74,7 +72,7 @@ class CompiledTrainer:
     """Runs of equal shape trained by one program.
 
     Args:
-        configs: One for each member; they differ in `seed` and `SWEEPABLE` alone.
+        configs: One for each member; they differ in `seed` and `MEMBERS_OWN` alone.
         longest_chunk: Most iterations between two returns to the host.
         episodes: Of an evaluation.
         environment: By default that of the configurations' `env_id`.
@@ -96,7 +94,7 @@ class CompiledTrainer:
         if any(_shared(c) != _shared(first) for c in self.configs):
             raise ValueError(
                 "`configs`: expected members that differ in `seed`, "
-                f"{', '.join(SWEEPABLE)} alone."
+                f"{', '.join(MEMBERS_OWN)} alone, where those make one program."
             )
         require_supported(COMPILED, first, first.agent, first.callbacks)
         import_modules(first.modules)
@@ -117,7 +115,8 @@ class CompiledTrainer:
                 first.normalize_observations,
                 first.observation_clip,
             ),
-            agent=_shared(first).agent,
+            options=first.agent.step_options(),
+            normalize_advantages=first.agent.normalize_advantages,
             num_envs=first.num_envs,
             rollout_steps=first.rollout_steps,
             scale_returns=first.scale_returns,
@@ -181,7 +180,7 @@ class CompiledTrainer:
             self.program,
             self._members,
             self._state,
-            self._rates(),
+            self._numbers(),
             np.int32(iterations),
             np.bool_(evaluate),
         )
@@ -201,14 +200,15 @@ class CompiledTrainer:
             evaluations = [EvaluationResult(*part) for part in parts]
         return Chunk(progress, evaluations, seconds)
 
-    def _rates(self) -> Rates:
-        """Rates of the next updates, [chunk] or [chunk, M]."""
+    def _numbers(self) -> StepNumbers:
+        """Numbers of the next updates, [chunk] or [chunk, M]."""
         updates = range(self.update_count, self.update_count + self.longest_chunk)
-        table = np.array(
-            [[config.rates_at(update) for config in self.configs] for update in updates]
-        ).astype(self.program.policy.dtype)
-        target_kl, value_lr = np.moveaxis(table if self.many else table[:, 0], -1, 0)
-        return Rates(target_kl, value_lr)
+        table = np.array([[c.numbers_at(u) for c in self.configs] for u in updates])
+        columns = np.moveaxis(table if self.many else table[:, 0], -1, 0)
+        # Estimates are in JAX's default precision, the update in the agent's.
+        default, own = jnp.result_type(float), self.program.policy.dtype
+        dtypes = (default if n in ESTIMATES else own for n in StepNumbers._fields)
+        return StepNumbers(*map(np.ndarray.astype, columns, dtypes))
 
     def _require_finite(self, metrics: IterationMetrics, iterations: int) -> None:
         bad = np.argwhere(~np.asarray(metrics.finite)[:iterations])
@@ -293,27 +293,19 @@ class CompiledTrainer:
         return Layout(self.configs[index], spec, obs, agent.get_state())
 
 
-def _shared(config: TrainConfig) -> TrainConfig:
-    """The settings that all members share; those of each are at their defaults."""
+def _shared(config: TrainConfig) -> tuple:
+    """The settings that all members share, those of each at their defaults."""
     agent = dataclasses.replace(
-        config.agent, **{name: getattr(TRPOConfig, name) for name in SWEEPABLE}
+        config.agent, **{name: getattr(TRPOConfig, name) for name in MEMBERS_OWN}
     )
-    return dataclasses.replace(config, seed=0, agent=agent)
+    shared = dataclasses.replace(config, seed=0, agent=agent)
+    return shared, config.agent.step_options()
 
 
 def _member(config: TrainConfig, episodes: int) -> Member:
     stream = RandomStream(config.seed, Purpose.EVALUATION_RESET)
     seeds = [episode_seed(stream, env_index=i, episode=0) for i in range(episodes)]
-    numbers = [
-        # Estimates are in JAX's default precision, the update in the agent's.
-        np.asarray(
-            getattr(config.agent, name),
-            jnp.result_type(float) if name in ESTIMATES else config.agent.dtype,
-        )
-        for name in Hyperparameters._fields
-    ]
     return Member(
         key=device_key(config.seed),
         evaluation_seeds=np.array(seeds, np.uint32),
-        hyperparameters=Hyperparameters(*numbers),
     )

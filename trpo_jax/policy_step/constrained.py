@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Float
 
-from trpo.config.run import TRPOConfig
+from trpo.config.step import StepNumbers, StepOptions
 from trpo.data.batch import Batch, ConstrainedBatch
 from trpo.data.report import StepKind, StepStatus
 from trpo_jax.distributions import Distribution
@@ -89,8 +89,8 @@ def constrained_step(
     policy: PolicyFunction,
     theta: Float[jax.Array, " p"],
     batch: ConstrainedBatch,
-    config: TRPOConfig,
-    target_kl: float | jax.Array | None = None,
+    options: StepOptions,
+    numbers: StepNumbers,
     fisher_policy: PolicyFunction | None = None,
 ) -> PolicyStep:
     """The best step in the trust region that keeps the cost's limit, or lowers it.
@@ -103,26 +103,25 @@ def constrained_step(
     Differs from there: TRPO's own step is taken as it is, bit for bit, if it keeps the
     linearised limit, or if the cost has no gradient. Arguments are `policy_step`'s.
     """
-    target_kl = config.target_kl if target_kl is None else target_kl
-    objective = objective_of(config)
+    objective = objective_of(options, numbers)
     samples, costs = batch.samples, batch.costs
     old, before, gradient = surrogate_and_gradient(policy, theta, samples, objective)
     of_costs = samples._replace(advantages=costs.advantages)
     _, _, cost_gradient = surrogate_and_gradient(policy, theta, of_costs)
-    product = FISHER_PRODUCTS[config.fisher_product](
+    product = FISHER_PRODUCTS[options.fisher_product](
         fisher_policy or policy,
         theta,
-        config.cg_damping,
-        fisher_weights(samples, config),
+        numbers.cg_damping,
+        fisher_weights(samples, options),
     )
-    reward = natural_direction(product, gradient, config)
-    cost = natural_direction(product, cost_gradient, config)
-    plan = _plan(reward, cost, costs.excess, target_kl)
+    reward = natural_direction(product, gradient, options, numbers)
+    cost = natural_direction(product, cost_gradient, options, numbers)
+    plan = _plan(reward, cost, costs.excess, numbers.target_kl)
     at = Comparison(old, objective, samples, of_costs, before.ratio, costs.excess)
     search, status, new = search_along(
         plan.full_step, plan.trouble, policy=policy, theta=theta, old=old,
         weights=samples.weights, merit=lambda new: at.merit(new, plan.by_cost),
-        config=config, target_kl=target_kl,
+        options=options, numbers=numbers,
     )  # fmt: skip
     improvement, change = (
         jnp.where(search.accepted, number, 0.0) for number in at.changes(new)
@@ -130,7 +129,7 @@ def constrained_step(
     # Not the merit of a step that was taken for its cost.
     improvement = jnp.where(plan.by_cost, improvement, search.improvement)
     search = search._replace(improvement=improvement)
-    model = _model(plan, reward, cost, target_kl, config.cg_damping)
+    model = _model(plan, reward, cost, numbers)
     step = summary(new, samples, before, reward.cg, model, search, status)
     return step._replace(
         costs=CostStep(
@@ -209,16 +208,12 @@ def _first_trouble(
 
 
 def _model(
-    plan: Plan,
-    reward: Direction,
-    cost: Direction,
-    target_kl: float | jax.Array,
-    damping: float | jax.Array,
+    plan: Plan, reward: Direction, cost: Direction, numbers: StepNumbers
 ) -> LocalModel:
     """TRPO's own, but for the KL of a step that need not reach the region's border."""
-    model = local_model(plan.full_step, reward, target_kl, damping)
+    model = local_model(plan.full_step, reward, numbers)
     mixed = inner(reward.cg.x, cost.unit - cost.cg.residual)
     a, b = plan.dual.of_gradient, plan.dual.of_cost
     damped = a * a * reward.square + 2.0 * a * b * mixed + b * b * cost.square
-    kl = 0.5 * (damped - damping * model.norm**2)
+    kl = 0.5 * (damped - numbers.cg_damping * model.norm**2)
     return model._replace(kl=jnp.where(plan.dual.kind == StepKind.FREE, model.kl, kl))

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Float
 
-from trpo.config.run import TRPOConfig
+from trpo.config.step import StepNumbers, StepOptions
 from trpo.data.batch import Batch
 from trpo_jax.devices.means import mean
 from trpo_jax.distributions import Distribution
@@ -75,7 +75,7 @@ class Objective(NamedTuple):
 SURROGATE = Objective(surrogate, surrogate_improvement)
 
 
-def with_entropy(coefficient: float) -> Objective:
+def with_entropy(coefficient: float | jax.Array) -> Objective:
     """The surrogate plus `coefficient` times the mean entropy."""
 
     def value(distribution: Distribution, batch: Batch) -> Surrogate:
@@ -95,7 +95,7 @@ def with_entropy(coefficient: float) -> Objective:
     return Objective(value, improvement)
 
 
-def objective_of(config: TRPOConfig) -> Objective:
-    """The objective that a configuration asks for."""
-    coefficient = config.entropy_coefficient
-    return with_entropy(coefficient) if coefficient else SURROGATE
+def objective_of(options: StepOptions, numbers: StepNumbers) -> Objective:
+    """The objective that these settings ask for."""
+    coefficient = numbers.entropy_coefficient
+    return with_entropy(coefficient) if options.with_entropy else SURROGATE

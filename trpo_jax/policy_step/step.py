@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Float
 
-from trpo.config.run import TRPOConfig
+from trpo.config.step import StepNumbers, StepOptions
 from trpo.data.batch import Batch
 from trpo.data.report import StepStatus
 from trpo_jax.devices.means import mean, variance
@@ -118,8 +118,8 @@ def policy_step(
     policy: PolicyFunction,
     theta: Float[jax.Array, " p"],
     batch: Batch,
-    config: TRPOConfig,
-    target_kl: float | jax.Array | None = None,
+    options: StepOptions,
+    numbers: StepNumbers,
     fisher_policy: PolicyFunction | None = None,
 ) -> PolicyStep:
     """Natural-gradient step onto the trust region's border, then a line search.
@@ -128,21 +128,22 @@ def policy_step(
         policy: Flat parameters -> distribution at each sample of the batch.
         theta: Old parameters.
         batch: Samples.
-        config: Hyperparameters.
-        target_kl: Trust-region radius, nats; the configuration's if None.
+        options: What is computed.
+        numbers: Of this update.
         fisher_policy: The policy at the samples that Fisher products are means over;
             `policy` if None.
     """
-    target_kl = config.target_kl if target_kl is None else target_kl
-    objective = objective_of(config)
+    objective = objective_of(options, numbers)
     old, before, gradient = surrogate_and_gradient(policy, theta, batch, objective)
-    weights = fisher_weights(batch, config)
-    product = FISHER_PRODUCTS[config.fisher_product](
-        fisher_policy or policy, theta, config.cg_damping, weights
+    weights = fisher_weights(batch, options)
+    product = FISHER_PRODUCTS[options.fisher_product](
+        fisher_policy or policy, theta, numbers.cg_damping, weights
     )
-    direction = natural_direction(product, gradient, config)
+    direction = natural_direction(product, gradient, options, numbers)
     trouble = trouble_of(direction)
-    full_step = scale_to_radius(direction, target_kl, trouble == StepStatus.ACCEPTED)
+    full_step = scale_to_radius(
+        direction, numbers.target_kl, trouble == StepStatus.ACCEPTED
+    )
     search, status, new = search_along(
         full_step,
         trouble,
@@ -151,16 +152,16 @@ def policy_step(
         old=old,
         weights=batch.weights,
         merit=lambda new: objective.improvement(old, new, batch, before.ratio),
-        config=config,
-        target_kl=target_kl,
+        options=options,
+        numbers=numbers,
     )
-    model = local_model(full_step, direction, target_kl, config.cg_damping)
+    model = local_model(full_step, direction, numbers)
     return summary(new, batch, before, direction.cg, model, search, status)
 
 
-def fisher_weights(batch: Batch, config: TRPOConfig) -> jax.Array | None:
+def fisher_weights(batch: Batch, options: StepOptions) -> jax.Array | None:
     """Weights of the samples that Fisher products are means over."""
-    return None if batch.weights is None else batch.weights[:: config.fisher_every]
+    return None if batch.weights is None else batch.weights[:: options.fisher_every]
 
 
 def surrogate_and_gradient(
@@ -181,14 +182,17 @@ def surrogate_and_gradient(
 
 
 def natural_direction(
-    product: Product, gradient: Float[jax.Array, " p"], config: TRPOConfig
+    product: Product,
+    gradient: Float[jax.Array, " p"],
+    options: StepOptions,
+    numbers: StepNumbers,
 ) -> Direction:
     """Conjugate gradient's solution x of (F + damping) x = g / |g|."""
     norm = jnp.sqrt(inner(gradient, gradient))
     # The unit-norm right-hand side makes the residual's tolerance relative, and the
     # solution independent of the advantages' scale.
     unit = gradient / jnp.where(norm > 0, norm, 1.0)
-    cg = conjugate_gradient(product, unit, config.cg_iters, config.cg_residual_tol)
+    cg = conjugate_gradient(product, unit, options.cg_iters, numbers.cg_residual_tol)
     # x'(F + damping)x without one more product: A x = b - r.
     return Direction(norm, unit, cg, inner(cg.x, unit - cg.residual))
 
@@ -213,8 +217,8 @@ def search_along(
     old: Distribution,
     weights: Float[jax.Array, "n 1"] | None,
     merit: Callable[[Distribution], jax.Array],
-    config: TRPOConfig,
-    target_kl: float | jax.Array,
+    options: StepOptions,
+    numbers: StepNumbers,
 ) -> tuple[LineSearchResult, jax.Array, Distribution]:
     """Search the line of a step, unless there is trouble.
 
@@ -226,8 +230,8 @@ def search_along(
         old: Distribution there.
         weights: Of each sample; None where all count alike.
         merit: Distribution -> number [], above 0 where it is better than the old.
-        config: Hyperparameters.
-        target_kl: Trust-region radius, nats.
+        options: What is computed.
+        numbers: Of this update.
 
     Returns:
         The search's outcome, the step's status, and the policy at the new parameters.
@@ -238,13 +242,13 @@ def search_along(
         return merit(new), mean_kl(old, new, weights)
 
     sound = trouble == StepStatus.ACCEPTED
-    search = LINE_SEARCHES[config.line_search](
+    search = LINE_SEARCHES[options.line_search](
         evaluate,
         theta,
         full_step,
-        target_kl=target_kl,
-        backtrack_coeff=config.backtrack_coeff,
-        backtrack_iters=config.backtrack_iters,
+        target_kl=numbers.target_kl,
+        backtrack_coeff=numbers.backtrack_coeff,
+        backtrack_iters=options.backtrack_iters,
         enabled=sound,
     )
     rejected = sound & ~search.accepted
@@ -253,10 +257,7 @@ def search_along(
 
 
 def local_model(
-    step: jax.Array,
-    gradient: Direction,
-    target_kl: float | jax.Array,
-    damping: float | jax.Array,
+    step: jax.Array, gradient: Direction, numbers: StepNumbers
 ) -> LocalModel:
     """Predictions for a step to the trust region's border."""
     length_sq = inner(step, step)
@@ -265,7 +266,7 @@ def local_model(
         jnp.sqrt(length_sq),
         gradient.norm * inner(gradient.unit, step),
         # s'(F + damping)s / 2 is target_kl by construction.
-        target_kl - 0.5 * damping * length_sq,
+        numbers.target_kl - 0.5 * numbers.cg_damping * length_sq,
     )
 
 

@@ -5,7 +5,6 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Bool, Float, Int
 
 
@@ -35,7 +34,7 @@ def line_search(
     full_step: Float[jax.Array, " p"],
     *,
     target_kl: float | jax.Array,
-    backtrack_coeff: float,
+    backtrack_coeff: float | jax.Array,
     backtrack_iters: int,
     enabled: Bool[jax.Array, ""] | bool = True,
 ) -> LineSearchResult:
@@ -54,25 +53,25 @@ def line_search(
         backtrack_iters: Most candidates.
         enabled: False tries no candidate at all; a traced value, unlike the bounds.
     """
-    # In float64 on the host, so that every precision tries the same fractions.
-    fracs = jnp.asarray(_fractions(backtrack_coeff, backtrack_iters), theta.dtype)
-    zero = jnp.zeros((), theta.dtype)
+    zero, one = jnp.zeros((), theta.dtype), jnp.ones((), theta.dtype)
 
-    def keep_going(s: LineSearchResult) -> jax.Array:
+    def keep_going(at: tuple[LineSearchResult, jax.Array]) -> jax.Array:
+        s, _ = at
         return enabled & ~s.accepted & (s.num_candidates < backtrack_iters)
 
-    def try_next(s: LineSearchResult) -> LineSearchResult:
-        frac = fracs[s.num_candidates]
+    def try_next(at: tuple[LineSearchResult, jax.Array]) -> tuple:
+        s, frac = at
         candidate = theta + frac * full_step
         improvement, kl = evaluate(candidate)
         accepted = (improvement > 0.0) & (kl <= target_kl)
         looked_at = s.num_candidates + 1
-        return _result(accepted, theta, candidate, frac, improvement, kl, looked_at)
+        found = _result(accepted, theta, candidate, frac, improvement, kl, looked_at)
+        return found, frac * backtrack_coeff
 
     start = LineSearchResult(
         theta, zero, zero, zero, jnp.zeros((), bool), jnp.zeros((), jnp.int32)
     )
-    return jax.lax.while_loop(keep_going, try_next, start)
+    return jax.lax.while_loop(keep_going, try_next, (start, one))[0]
 
 
 def take_full_step(
@@ -81,7 +80,7 @@ def take_full_step(
     full_step: Float[jax.Array, " p"],
     *,
     target_kl: float | jax.Array,
-    backtrack_coeff: float,
+    backtrack_coeff: float | jax.Array,
     backtrack_iters: int,
     enabled: Bool[jax.Array, ""] | bool = True,
 ) -> LineSearchResult:
@@ -120,9 +119,3 @@ def _result(
         accepted=accepted,
         num_candidates=looked_at.astype(jnp.int32),
     )
-
-
-def _fractions(backtrack_coeff: float, backtrack_iters: int) -> np.ndarray:
-    factors = np.full(backtrack_iters, backtrack_coeff)
-    factors[0] = 1.0
-    return np.cumprod(factors)

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from trpo.agent.backend import Backend
 from trpo.agent.base import AgentBase
 from trpo.agent.sharding import Sharding, Shards
-from trpo.data.batch import Batch, Rates, thinned
+from trpo.config.step import StepNumbers
+from trpo.data.batch import Batch, thinned
 from trpo.data.report import StepStatus, UpdateReport
 from trpo.ranks import Alone
 from trpo_torch.agent import state
@@ -163,22 +164,22 @@ class TRPOBackend(Backend):
         """Over the actions at these observations."""
         return self.policy(obs)
 
-    def update(self, batch: Any, orders: Any, rates: Rates) -> Any:
+    def update(self, batch: Any, orders: Any, numbers: StepNumbers) -> Any:
         with matmul_precision(self.config.matmul_precision):
             step = self._step(
                 self._policy_function(batch.samples),
                 _flat_params(self.policy),
                 batch,
-                self.config,
-                rates.target_kl,
+                self.config.step_options(),
+                numbers,
                 self._fisher_policy(batch.samples),
             )
             # Before the fits: a shared encoder is the one that acts next.
             _set_flat_params(self.policy, step.theta)
             for _, optimizer in self._critics():
                 for group in optimizer.param_groups:
-                    group["lr"] = rates.value_lr
-            fits = self._fit_critics(batch, orders)
+                    group["lr"] = numbers.value_lr
+            fits = self._fit_critics(batch, orders, numbers)
         sound = step.status != StepStatus.NON_FINITE
         loss = sum(fit.loss for fit in fits)
         step = discard_unless(sound and self._is_sound(step.theta, loss), step)
@@ -197,13 +198,13 @@ class TRPOBackend(Backend):
         shards: Shards,
         batch: Batch,
         orders: np.ndarray,
-        rates: Rates,
+        numbers: StepNumbers,
     ) -> UpdateReport:
         size = self.config.value_minibatch_size
         minibatches = sharding.minibatches(shards, orders, size)
         one = torch.full_like(batch.returns, 1.0 / shards.total)
         with reduction.sharded(reduction.Shard(one, shards.processes > 1)):
-            return self.update(batch, minibatches, rates)
+            return self.update(batch, minibatches, numbers)
 
     def _policy_function(self, batch: Batch) -> PolicyFunction:
         rows = self.config.batch_chunk_size
@@ -218,9 +219,11 @@ class TRPOBackend(Backend):
         """All critics, each with its optimiser."""
         return [(self.critic, self.value_optimizer)]
 
-    def _fit_critics(self, batch: Any, orders: Any) -> list[ValueFit]:
+    def _fit_critics(
+        self, batch: Any, orders: Any, numbers: StepNumbers
+    ) -> list[ValueFit]:
         """Fit all critics in place, in the same order of samples."""
-        return [self._fit_critic(*self._critics()[0], batch, orders)]
+        return [self._fit_critic(*self._critics()[0], batch, orders, numbers)]
 
     def _fit_critic(
         self,
@@ -228,10 +231,12 @@ class TRPOBackend(Backend):
         optimizer: torch.optim.Optimizer,
         batch: Batch,
         orders: Any,
+        numbers: StepNumbers,
     ) -> ValueFit:
         """Fit a critic in place."""
         batch = batch._replace(obs=self._encoded(batch.obs))
-        return fit_critic(critic, optimizer, batch, orders, self.config)
+        options = self.config.step_options()
+        return fit_critic(critic, optimizer, batch, orders, options, numbers)
 
     def _is_sound(self, theta: Tensor, value_loss: Any) -> bool:
         """Whether all that is about to be committed is finite."""

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from trpo.agent.constrained import ConstrainedAgentBase, with_prefix, without_prefix
+from trpo.config.step import StepNumbers
 from trpo.data.batch import ConstrainedBatch
 from trpo.data.report import ConstrainedReport, CostReport, UpdateReport
 from trpo_torch.agent import state
@@ -40,11 +41,13 @@ class ConstrainedBackend(TRPOBackend):
     def _critics(self) -> list[tuple[nn.Module, torch.optim.Optimizer]]:
         return [*super()._critics(), (self.cost_critic, self.cost_optimizer)]
 
-    def _fit_critics(self, batch: ConstrainedBatch, orders: Any) -> list[ValueFit]:
+    def _fit_critics(
+        self, batch: ConstrainedBatch, orders: Any, numbers: StepNumbers
+    ) -> list[ValueFit]:
         samples = batch.samples
         of_costs = samples._replace(returns=batch.cost_returns)
         return [
-            self._fit_critic(*critic, targets, orders)
+            self._fit_critic(*critic, targets, orders, numbers)
             for critic, targets in zip(
                 self._critics(), (samples, of_costs), strict=True
             )

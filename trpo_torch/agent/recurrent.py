@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from trpo.agent.recurrent import RecurrentAgentBase
+from trpo.config.step import StepNumbers
 from trpo.data.batch import Batch
 from trpo.data.hidden_state import Memory
 from trpo_torch.agent.agent import TRPOBackend
@@ -77,8 +78,10 @@ class RecurrentBackend(TRPOBackend):
         optimizer: torch.optim.Optimizer,
         batch: Batch,
         orders: Any,
+        numbers: StepNumbers,
     ) -> ValueFit:
-        return fit_recurrent_critic(critic, optimizer, batch, orders, self.config)
+        options = self.config.step_options()
+        return fit_recurrent_critic(critic, optimizer, batch, orders, options, numbers)
 
 
 class RecurrentTRPOAgent(RecurrentAgentBase):

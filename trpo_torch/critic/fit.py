@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from trpo.agent.sharding import Minibatches
-from trpo.config.run import TRPOConfig
+from trpo.config.step import StepNumbers, StepOptions
 from trpo.data.batch import Batch
 from trpo_torch.critic.loss import Regression, Samples, loss_and_gradient
 from trpo_torch.devices import reduction
@@ -37,7 +37,8 @@ def fit_critic(
     optimizer: torch.optim.Optimizer,
     batch: Batch,
     orders: np.ndarray | Minibatches,
-    config: TRPOConfig,
+    options: StepOptions,
+    numbers: StepNumbers,
 ) -> ValueFit:
     """Fit `critic` to the batch's returns, in place.
 
@@ -46,12 +47,13 @@ def fit_critic(
         optimizer: Of the critic's parameters.
         batch: Samples.
         orders: [epochs, N] order in which each epoch visits the samples.
-        config: Says the samples of a gradient step; an epoch's last step takes the
+        options: Say the samples of a gradient step; an epoch's last step takes the
             rest.
+        numbers: Of this update.
     """
-    regression = sample_regression(critic, batch, orders, config)
-    losses = descend(regression, optimizer, config)
-    values = in_chunks(critic, config.batch_chunk_size, batch.obs)
+    regression = sample_regression(critic, batch, orders, options)
+    losses = descend(regression, optimizer, numbers.max_grad_norm)
+    values = in_chunks(critic, options.batch_chunk_size, batch.obs)
     errors = batch.returns - values
     return summary(losses, errors, batch.returns)
 
@@ -60,7 +62,7 @@ def sample_regression(
     critic: nn.Module,
     batch: Batch,
     orders: np.ndarray | Minibatches,
-    config: TRPOConfig,
+    options: StepOptions,
 ) -> Regression:
     """The regression problem that `fit_critic` solves."""
     names = [name for name, _ in critic.named_parameters()]
@@ -69,7 +71,7 @@ def sample_regression(
         named = dict(zip(names, parameters, strict=True))
         return functional_call(critic, named, (obs,))
 
-    size = config.value_minibatch_size or len(batch.obs)
+    size = options.value_minibatch_size or len(batch.obs)
     return Regression(critic, values, _minibatches(batch, orders, size))
 
 
@@ -122,14 +124,14 @@ def _sharded_minibatches(batch: Batch, minibatches: Minibatches) -> Iterator[Sam
 
 @torch.no_grad()
 def descend(
-    regression: Regression, optimizer: torch.optim.Optimizer, config: TRPOConfig
+    regression: Regression, optimizer: torch.optim.Optimizer, max_grad_norm: float
 ) -> Float[Tensor, " steps"]:
     """Minibatch gradient descent, in place.
 
     Args:
         regression: What to fit.
         optimizer: Of the critic's parameters.
-        config: Gradients are scaled by min(1, max_grad_norm / (norm + 1e-6)).
+        max_grad_norm: Gradients are scaled by min(1, max_grad_norm / (norm + 1e-6)).
 
     Returns:
         The loss before each step.
@@ -143,7 +145,7 @@ def descend(
     losses = []
     for minibatch in regression.minibatches:
         losses.append(_over_devices(loss, minibatch, gradient))
-        clip_by_norm(gradient, config.max_grad_norm)
+        clip_by_norm(gradient, max_grad_norm)
         flat_optimizer.step()
     for parameter, piece in zip(parameters, regression.views(theta), strict=True):
         parameter.copy_(piece)

@@ -5,7 +5,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from trpo.config.run import TRPOConfig
+from trpo.config.step import StepNumbers, StepOptions
 from trpo.data.batch import Batch, Sequences
 from trpo.data.hidden_state import Memory
 from trpo_torch.critic.fit import ValueFit, descend, summary
@@ -19,7 +19,8 @@ def fit_recurrent_critic(
     optimizer: torch.optim.Optimizer,
     batch: Batch,
     orders: np.ndarray,
-    config: TRPOConfig,
+    options: StepOptions,
+    numbers: StepNumbers,
 ) -> ValueFit:
     """Fit `critic` to the returns of a batch of sequences, in place.
 
@@ -28,12 +29,13 @@ def fit_recurrent_critic(
         optimizer: Of the critic's parameters.
         batch: Samples; its `obs` are `Sequences`.
         orders: [epochs, B] order in which each epoch visits the environments.
-        config: Says the samples of a gradient step: of as many environments as have no
+        options: Say the samples of a gradient step: of as many environments as have no
             more, and of one at least; an epoch's last step takes the rest.
+        numbers: Of this update.
     """
     sequences = batch.obs
-    regression = sequence_regression(critic, batch, orders, config)
-    losses = descend(regression, optimizer, config)
+    regression = sequence_regression(critic, batch, orders, options)
+    losses = descend(regression, optimizer, numbers.max_grad_norm)
     errors = (batch.returns - critic.values(sequences)).reshape(-1, 1)
     returns = batch.returns.reshape(-1, 1)
     if sequences.rows is not None:
@@ -42,12 +44,12 @@ def fit_recurrent_critic(
 
 
 def sequence_regression(
-    critic: RecurrentCritic, batch: Batch, orders: np.ndarray, config: TRPOConfig
+    critic: RecurrentCritic, batch: Batch, orders: np.ndarray, options: StepOptions
 ) -> Regression:
     """The regression problem that `fit_recurrent_critic` solves."""
     sequences = batch.obs
     steps, count, _ = sequences.obs.shape
-    envs = max(1, (config.value_minibatch_size or steps * count) // steps)
+    envs = max(1, (options.value_minibatch_size or steps * count) // steps)
     visited = torch.as_tensor(orders, device=sequences.obs.device).long()
     return Regression(
         critic,

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from trpo.config.run import TRPOConfig
+from trpo.config.step import StepNumbers, StepOptions
 from trpo.data.batch import Batch
 from trpo_torch.devices import reduction
 from trpo_torch.distributions import Distribution
@@ -89,7 +89,7 @@ def with_entropy(coefficient: float) -> Objective:
     return Objective(value, improvement)
 
 
-def objective_of(config: TRPOConfig) -> Objective:
-    """The objective that a configuration asks for."""
-    coefficient = config.entropy_coefficient
-    return with_entropy(coefficient) if coefficient else SURROGATE
+def objective_of(options: StepOptions, numbers: StepNumbers) -> Objective:
+    """The objective that these settings ask for."""
+    coefficient = numbers.entropy_coefficient
+    return with_entropy(coefficient) if options.with_entropy else SURROGATE

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from trpo.config.run import TRPOConfig
+from trpo.config.step import StepNumbers, StepOptions
 from trpo.data.batch import Batch
 from trpo.data.report import StepKind, StepStatus
 from trpo_torch.devices import reduction
@@ -121,8 +121,8 @@ def policy_step(
     policy: PolicyFunction,
     theta: Float[Tensor, " p"],
     batch: Batch,
-    config: TRPOConfig,
-    target_kl: float | None = None,
+    options: StepOptions,
+    numbers: StepNumbers,
     fisher_policy: PolicyFunction | None = None,
 ) -> PolicyStep:
     """Natural-gradient step onto the trust region's border, then a line search.
@@ -131,22 +131,21 @@ def policy_step(
         policy: Flat parameters -> distribution at each sample of the batch.
         theta: Old parameters.
         batch: Samples.
-        config: Hyperparameters.
-        target_kl: Trust-region radius, nats; the configuration's if None.
+        options: What is computed.
+        numbers: Of this update.
         fisher_policy: The policy at the samples that Fisher products are means over;
             `policy` if None.
     """
-    target_kl = config.target_kl if target_kl is None else target_kl
-    objective, theta = objective_of(config), theta.detach()
+    objective, theta = objective_of(options, numbers), theta.detach()
     old, before, gradient = surrogate_and_gradient(policy, theta, batch, objective)
-    product = FISHER_PRODUCTS[config.fisher_product](
-        fisher_policy or policy, theta, config.cg_damping
+    product = FISHER_PRODUCTS[options.fisher_product](
+        fisher_policy or policy, theta, numbers.cg_damping
     )
-    direction = natural_direction(product, gradient, config)
+    direction = natural_direction(product, gradient, options, numbers)
     trouble = trouble_of(direction)
     full_step = torch.zeros_like(theta)
     if trouble is None:
-        full_step = scale_to_radius(direction, target_kl)
+        full_step = scale_to_radius(direction, numbers.target_kl)
     search, status, new = search_along(
         full_step,
         trouble,
@@ -154,10 +153,10 @@ def policy_step(
         theta=theta,
         old=old,
         merit=lambda new: objective.improvement(old, new, batch, before.ratio),
-        config=config,
-        target_kl=target_kl,
+        options=options,
+        numbers=numbers,
     )
-    model = local_model(full_step, direction, target_kl, config.cg_damping)
+    model = local_model(full_step, direction, numbers)
     return summary(new, batch, before, direction.cg, model, search, status)
 
 
@@ -193,14 +192,17 @@ def _gradient(
 
 
 def natural_direction(
-    product: Product, gradient: Float[Tensor, " p"], config: TRPOConfig
+    product: Product,
+    gradient: Float[Tensor, " p"],
+    options: StepOptions,
+    numbers: StepNumbers,
 ) -> Direction:
     """Conjugate gradient's solution x of (F + damping) x = g / |g|."""
     norm = torch.sqrt(inner(gradient, gradient))
     # The unit-norm right-hand side makes the residual's tolerance relative, and the
     # solution independent of the advantages' scale.
     unit = gradient / torch.where(norm > 0, norm, 1.0)
-    cg = conjugate_gradient(product, unit, config.cg_iters, config.cg_residual_tol)
+    cg = conjugate_gradient(product, unit, options.cg_iters, numbers.cg_residual_tol)
     # x'(F + damping)x without one more product: A x = b - r.
     return Direction(norm, unit, cg, inner(cg.x, unit - cg.residual))
 
@@ -221,8 +223,8 @@ def search_along(
     theta: Float[Tensor, " p"],
     old: Distribution,
     merit: Callable[[Distribution], Tensor],
-    config: TRPOConfig,
-    target_kl: float,
+    options: StepOptions,
+    numbers: StepNumbers,
 ) -> tuple[LineSearchResult, StepStatus, Distribution]:
     """Search the line of a step, unless there is trouble.
 
@@ -233,8 +235,8 @@ def search_along(
         theta: Old parameters.
         old: Distribution there.
         merit: Distribution -> number [], above 0 where it is better than the old.
-        config: Hyperparameters.
-        target_kl: Trust-region radius, nats.
+        options: What is computed.
+        numbers: Of this update.
 
     Returns:
         The search's outcome, the step's status, and the policy at the new parameters.
@@ -247,22 +249,20 @@ def search_along(
         new = last = policy(candidate)
         return reduction.together(lambda: (merit(new), mean_kl(old, new)))
 
-    search = LINE_SEARCHES[config.line_search](
+    search = LINE_SEARCHES[options.line_search](
         evaluate,
         theta,
         full_step,
-        target_kl=target_kl,
-        backtrack_coeff=config.backtrack_coeff,
-        backtrack_iters=config.backtrack_iters if trouble is None else 0,
+        target_kl=numbers.target_kl,
+        backtrack_coeff=numbers.backtrack_coeff,
+        backtrack_iters=options.backtrack_iters if trouble is None else 0,
     )
     if search.accepted:
         return search, StepStatus.ACCEPTED, last
     return search, trouble or StepStatus.LINE_SEARCH_EXHAUSTED, old
 
 
-def local_model(
-    step: Tensor, gradient: Direction, target_kl: float, damping: float
-) -> LocalModel:
+def local_model(step: Tensor, gradient: Direction, numbers: StepNumbers) -> LocalModel:
     """Predictions for a step to the trust region's border."""
     length_sq = inner(step, step)
     return LocalModel(
@@ -270,7 +270,7 @@ def local_model(
         torch.sqrt(length_sq),
         gradient.norm * inner(gradient.unit, step),
         # s'(F + damping)s / 2 is target_kl by construction.
-        target_kl - 0.5 * damping * length_sq,
+        numbers.target_kl - 0.5 * numbers.cg_damping * length_sq,
     )
 
 

@@ -78,19 +78,19 @@ def iteration_program(env_id: str, num_envs: int) -> str:
     trainer = CompiledTrainer([config], longest_chunk=CHUNK, episodes=1)
     program = trainer.program
 
-    def iteration(state, member, rates):  # noqa: ANN001, ANN202
+    def iteration(state, member, numbers):  # noqa: ANN001, ANN202
         noise = draw_noise(
             member.key,
             state.update,
             head=program.policy.functions.head,
             shape=(program.rollout_steps, program.num_envs),
-            epochs=program.agent.value_epochs,
+            epochs=program.options.value_epochs,
             dtype=program.policy.dtype,
         )
-        return iterate(program, member.hyperparameters, state, rates, noise)[:2]
+        return iterate(program, numbers, state, noise)[:2]
 
-    rates = jax.tree.map(lambda x: np.asarray(x[0]), trainer._rates())
-    lowered = jax.jit(iteration).lower(trainer._state, trainer._members, rates)
+    numbers = jax.tree.map(lambda x: np.asarray(x[0]), trainer._numbers())
+    lowered = jax.jit(iteration).lower(trainer._state, trainer._members, numbers)
     text = lowered.compile().as_text()
     assert text is not None, "XLA gives no text of its program"
     return text
