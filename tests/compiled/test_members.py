@@ -15,6 +15,8 @@ from trpo.runs.members import members_of
         (1000, {"gamma": [0.9] * 1000}, "`sweep`: expected at most 10,000 members"),
         (1, {"gamma": [0.9, 0.9 + 1e-9]}, "`sweep`: expected values that differ"),
         (1, {"gamma": [3.0]}, "`gamma`: expected"),
+        (1, {"sgd_momentum": [0.0, 0.9]}, "`sgd_momentum`: expected .* one program"),
+        (1, {"entropy_coefficient": [0.01, 0.0]}, "`entropy_coefficient`: expected"),
     ],
 )
 def test_members_that_are_too_many_or_alike_are_refused_at_once(seeds, sweep, message):

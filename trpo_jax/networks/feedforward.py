@@ -176,9 +176,19 @@ def _norms(norms: nnx.List) -> list[Layer]:
 
 
 def as_function(module: nnx.Module, method: str = "__call__") -> Callable[..., Any]:
-    """The module as (parameters, *inputs) -> output, without NNX's bookkeeping."""
-    graph, _ = nnx.split(module)
+    """The module as (parameters, *inputs) -> output, without NNX's bookkeeping.
 
+    Modules of one structure share a function, and so what JAX compiles for it.
+    """
+    graph, _ = nnx.split(module)
+    try:
+        return _function_of(graph, method)
+    except TypeError:  # An attribute that has no hash, such as a list of numbers.
+        return _function_of.__wrapped__(graph, method)
+
+
+@functools.lru_cache(maxsize=256)
+def _function_of(graph: nnx.GraphDef, method: str) -> Callable[..., Any]:
     def apply(parameters: Parameters, *inputs: Any) -> Any:
         return getattr(nnx.merge(graph, parameters), method)(*inputs)
 
