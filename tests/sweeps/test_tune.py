@@ -25,7 +25,8 @@ from trpo.sweeps.tune import PRUNED, STUDY, Between, Search, default_space
 
 
 ENV, STEPS = "Pendulum-v1", 1000
-SPACE = {"value_lr": Between(1e-4, 1e-1), "gamma": (0.9, 0.95, 0.99)}
+# A choice and an end of more digits than a number that is searched for.
+SPACE = {"value_lr": Between(1.2345e-4, 1e-1), "gamma": (0.9, 0.95, 0.9995)}
 OVERRIDES = {"total_steps": STEPS, "num_envs": 1, "rollout_steps": 100}
 
 
@@ -96,6 +97,7 @@ def test_a_search_begins_with_the_preset_and_finds_better(straight):
         config = RunDirectory(root / name).shown_config()
         assert config.agent.value_lr == of_trial["value_lr"]
         assert float(f"{config.agent.value_lr:.3g}") == config.agent.value_lr
+    assert 0.9995 in [of_trial["gamma"] for of_trial in params]
 
 
 def test_a_search_that_was_stopped_goes_on_as_it_would_have(straight, tmp_path, capsys):

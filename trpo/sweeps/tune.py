@@ -448,9 +448,9 @@ def _value(param: Any) -> Any:
 
 
 def _optuna() -> Any:
-    """Optuna, silent: what it has to say, the terminal says."""
+    """Optuna, silent: what there is to say, the terminal says."""
     optuna = importlib.import_module("optuna")
-    optuna.logging.disable_default_handler()
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
     return optuna
 
 
@@ -482,17 +482,19 @@ def _sampler(seed: int) -> Any:
 
     class Rounding(base):
         def sample_independent(self, *args: Any) -> Any:
-            return _rounded(super().sample_independent(*args))
+            return _rounded(super().sample_independent(*args), args[-1])
 
         def sample_relative(self, *args: Any) -> dict[str, Any]:
             params = super().sample_relative(*args)
-            return {name: _rounded(value) for name, value in params.items()}
+            return {name: _rounded(v, args[-1][name]) for name, v in params.items()}
 
     return Rounding(seed=seed)
 
 
-def _rounded(value: Any) -> Any:
-    return float(f"{value:.3g}") if isinstance(value, float) else value
+def _rounded(value: Any, distribution: Any) -> Any:
+    if hasattr(distribution, "choices"):
+        return value
+    return min(max(float(f"{value:.3g}"), distribution.low), distribution.high)
 
 
 @without_tex
