@@ -20,10 +20,10 @@ def area(
 lines"""
     return math.pi * radius**2, text
 '''
-LIMIT = 17_551
+LIMIT = 17_529
 """Less is better: lower it with the code, and raise it for nothing but a capability.
 
-Of these, 439 are of `trpo tune` alone, which the goal for the product leaves out.
+Of these, 433 are of `trpo tune` alone, which the goal for the product leaves out.
 """
 
 
