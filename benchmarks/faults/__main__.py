@@ -24,6 +24,7 @@ from benchmarks.faults import (
     peers,
     power_cut,
     random_configurations as configurations,
+    ranks,
     runs,
     soak,
     updates,
@@ -38,7 +39,7 @@ RESULTS = "reliability"
 OURS = [
     scenario
     for module in (updates, checkpoints, power_cut, workers, orphans, disks,
-                   configurations, taken, runs, strangers, places, soak)
+                   configurations, taken, runs, ranks, strangers, places, soak)
     for scenario in module.SCENARIOS
 ]  # fmt: skip
 

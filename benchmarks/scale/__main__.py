@@ -1,6 +1,6 @@
 """Equality, time and faults by number of ranks, and the cost model beyond.
 
-python -m benchmarks.scale [--only equality time faults model]
+python -m benchmarks.scale [--only equality launchers time faults model]
 """
 
 import csv
@@ -15,7 +15,7 @@ from typing import Any
 
 from benchmarks import pages
 from benchmarks.command import Output, run_command
-from benchmarks.scale import faults, report
+from benchmarks.scale import equal_runs, faults, report
 from benchmarks.scale.processes import ROOT, on_ranks
 
 
@@ -27,7 +27,7 @@ SAMPLES, MINIBATCH, ROUNDS = 2048, 256, 7
 class Arguments(Output):
     """Measure on this machine: equality, time, faults, and a model of many devices."""
 
-    only: tuple[str, ...] = ("equality", "time", "faults", "model")
+    only: tuple[str, ...] = ("equality", "launchers", "time", "faults", "model")
     """Parts to do anew; the others' files stay."""
     ranks: tuple[int, ...] = (1, 2, 4)
     """Processes whose updates are timed."""
@@ -99,17 +99,17 @@ def timing(arguments: Arguments, folder: Path) -> None:
     )
 
 
+def launchers(_: Arguments, folder: Path) -> None:
+    """A whole run of 2 and 4 processes of each launcher against one process."""
+    header = ("launcher", "backend", "processes", "largest difference", "same")
+    write(folder / "launchers.csv", header, equal_runs.rows())
+
+
 def lost(_: Arguments, folder: Path) -> None:
     """What the other ranks do when one is killed or stopped."""
     header = (
-        "backend",
-        "signal",
-        "lost",
-        "seconds",
-        "status",
-        "names it",
-        "saved step",
-    )
+        "launcher", "backend", "signal", "lost", "seconds", "named", "saved", "resumed",
+    )  # fmt: skip
     write(folder / "faults.csv", header, faults.rows())
 
 
@@ -125,6 +125,7 @@ def model(arguments: Arguments, folder: Path) -> None:
 
 PARTS: dict[str, Callable[[Arguments, Path], None]] = {
     "equality": equality,
+    "launchers": launchers,
     "time": timing,
     "faults": lost,
     "model": model,

@@ -78,7 +78,6 @@ def main() -> None:
     if ranks.rank == 0:
         print(json.dumps(found), flush=True)
     ranks.close()
-    engine.stop()
 
 
 def _links(backend: str) -> dict[str, float]:

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from trpo.ranks import Ranks
+from trpo.distributed.ranks import Ranks
 
 
 class ThreadGroup:
@@ -46,7 +46,7 @@ class ThreadRanks(Ranks):
         self.group = group
 
     def gather(self, arrays: Mapping[str, np.ndarray]) -> list[dict[str, np.ndarray]]:
-        """See `trpo.ranks.Alone`."""
+        """See `trpo.distributed.ranks.Alone`."""
         return self.group.exchange(dict(arrays))
 
     def all_reduce(self, tensor: Any) -> None:

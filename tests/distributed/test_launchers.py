@@ -1,159 +1,143 @@
-"""Processes that a launcher has started: where they meet, and that they do."""
+"""Processes that a launcher has started: where they meet, that they do, their end."""
 
-import importlib.util
-import os
-import subprocess
-import sys
-import types
-from pathlib import Path
+import signal
 
-import numpy as np
 import pytest
 
-from tests.support.agents import BACKENDS
-from tests.support.waiting import PATIENCE
-from trpo.launchers import LAUNCHERS, free_port, local_rank
-from trpo.rendezvous import Rendezvous
-from trpo.runs.directory import RunDirectory
-from trpo.training.trainer import Trainer
-
-
-TORCHRUN, OPEN_MPI, MPICH, SLURM = LAUNCHERS
-BIN = Path(sys.executable).parent
-STEPS = 192
-TRAIN = (
-    "train", "Pendulum-v1", "--distributed", "--num-envs", "3", "--rollout-steps",
-    "32", "--total-steps", str(STEPS), "--eval-episodes", "0", "--policy-layer-sizes",
-    "5", "--critic-layer-sizes", "4", "--value-epochs", "2",
-)  # fmt: skip
+from benchmarks.scale.equal_runs import launched
+from benchmarks.scale.faults import SECONDS, Attack, made, names
+from trpo.distributed.launchers import LAUNCHERS, Place
 
 
 @pytest.fixture(autouse=True)
 def unlaunched(monkeypatch):
-    for launcher in LAUNCHERS:
-        for name in launcher[:4]:
-            monkeypatch.delenv(name or "NONE", raising=False)
-    for name in ("MASTER_ADDR", "MASTER_PORT"):
+    for name in {name for one in LAUNCHERS.values() for name in one if name}:
+        monkeypatch.delenv(name, raising=False)
+    for name in ("MASTER_ADDR", "MASTER_PORT", "SLURM_STEP_NODELIST"):
         monkeypatch.delenv(name, raising=False)
 
 
-def launched_by(monkeypatch, launcher, rank, size, local=(0, 2)):
-    for name, value in zip(launcher[:4], (rank, size, *local), strict=True):
+def launched_by(monkeypatch, launcher, rank, size, local=(0, 2), job="77"):
+    for name, value in zip(
+        LAUNCHERS[launcher], (rank, size, *local, job), strict=False
+    ):
         if name:
             monkeypatch.setenv(name, str(value))
 
 
-@pytest.mark.parametrize("launcher", LAUNCHERS, ids=lambda one: one.rank)
+def here():
+    place = Place.of_launcher()
+    assert place is not None
+    return place
+
+
+@pytest.mark.parametrize("launcher", LAUNCHERS)
 def test_with_an_address_any_launcher_will_do(monkeypatch, launcher):
     launched_by(monkeypatch, launcher, 1, 3, (1, 2))
     monkeypatch.setenv("MASTER_ADDR", "a")
     monkeypatch.setenv("MASTER_PORT", "5")
-    assert Rendezvous.of_environment() == Rendezvous("a", 5, 1, 3)
-    assert local_rank() == 1
+    assert here() == Place(1, 3, "a:5", local_rank=1)
+
+
+@pytest.mark.parametrize("launcher", ["Open MPI", "MPICH"])
+def test_processes_of_one_machine_agree_on_a_port(monkeypatch, launcher):
+    places = []
+    for rank in range(2):
+        launched_by(monkeypatch, launcher, rank, 2, (rank, 2))
+        places.append(here())
+    assert [place.rank for place in places] == [0, 1]
+    (coordinator,) = {place.coordinator for place in places}
+    host, port = coordinator.split(":")
+    # Above those that Linux gives to whoever asks for any.
+    assert host == "127.0.0.1"
+    assert 61440 <= int(port) < 65536
+    assert not places[0].given
+    # On two machines nothing says where the first process is.
+    launched_by(monkeypatch, launcher, 0, 4, (0, 2))
+    assert here().coordinator is None
+
+
+def test_another_job_has_another_port(monkeypatch):
+    found = set()
+    for job in ("prterun-vm-4736@1", "prterun-vm-4737@1", "prterun-vm-4738@1"):
+        launched_by(monkeypatch, "Open MPI", 0, 2, (0, 2), job)
+        found.add(here().coordinator)
+    assert len(found) == 3
+
+
+@pytest.mark.parametrize(
+    ("nodes", "first"),
+    [("n7", "n7"), ("n7,m2", "n7"), ("n[07-12,15],m1", "n07"), ("n[3,5]", "n3")],
+)
+def test_slurm_names_the_first_node(monkeypatch, nodes, first):
+    launched_by(monkeypatch, "Slurm", 1, 3, (1, ""))
+    monkeypatch.setenv("SLURM_STEP_NODELIST", nodes)
+    place = here()
+    assert str(place.coordinator).split(":")[0] == first
+    assert (place.rank, place.size, place.local_rank) == (1, 3, 1)
 
 
 def test_the_only_process_of_a_machine_has_all_its_gpus(monkeypatch):
-    assert local_rank() is None
-    launched_by(monkeypatch, OPEN_MPI, 1, 3, (0, 1))
-    assert local_rank() is None
+    assert Place.of_launcher() is None
+    launched_by(monkeypatch, "Open MPI", 1, 3, (0, 1))
+    assert here().local_rank is None
 
 
 def test_who_starts_others_inside_a_job_of_slurm_counts(monkeypatch):
-    launched_by(monkeypatch, SLURM, 0, 1)
-    launched_by(monkeypatch, TORCHRUN, 1, 2)
-    monkeypatch.setenv("MASTER_ADDR", "a")
-    monkeypatch.setenv("MASTER_PORT", "5")
-    assert Rendezvous.of_environment() == Rendezvous("a", 5, 1, 2)
+    launched_by(monkeypatch, "Slurm", 0, 1)
+    launched_by(monkeypatch, "torchrun", 1, 2)
+    assert here()[:2] == (1, 2)
 
 
-def test_srun_is_no_mpi_though_it_sets_its_variables(monkeypatch):
-    launched_by(monkeypatch, SLURM, 1, 2)
-    launched_by(monkeypatch, MPICH, 1, 2)
-    assert Rendezvous.of_environment() is None
+@pytest.mark.parametrize("launcher", ["torchrun", "Slurm"])
+def test_a_job_that_was_started_again_says_so(monkeypatch, launcher):
+    launched_by(monkeypatch, launcher, 0, 2)
+    for count in ("0", "1"):
+        monkeypatch.setenv(LAUNCHERS[launcher].restarts, count)
+        assert here().restarted == (count == "1")
 
 
-def world_of(rank, size):
-    """mpi4py of another MPI than the launcher's: each process is alone."""
-    world = types.SimpleNamespace(rank=rank, size=size)
-    version = lambda: "MPICH 5\nof today"
-    return types.SimpleNamespace(COMM_WORLD=world, Get_library_version=version)
-
-
-def test_an_mpi_that_is_not_the_launchers_is_refused(monkeypatch):
-    import mpi4py
-
-    launched_by(monkeypatch, OPEN_MPI, 1, 2)
-    # Python's own import would start an MPI in this process.
-    monkeypatch.setitem(sys.modules, "mpi4py.MPI", world_of(0, 1))
-    monkeypatch.setattr(mpi4py, "MPI", world_of(0, 1), raising=False)
-    with pytest.raises(ValueError, match=r"rank 1 of 2.*got 0 of 1.*MPICH 5\)\. Set"):
-        Rendezvous.of_environment()
-
-
-def test_without_mpi4py_the_package_is_named(monkeypatch):
-    launched_by(monkeypatch, MPICH, 0, 2)
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(ValueError, match=r"MPICH or Intel MPI.*trpo\[mpi\]"):
-        Rendezvous.of_environment()
-
-
-def assert_made_by_two(directory, said):
-    """The run of one process, but for rounding."""
-    assert "saved in" in said, said
-    run = RunDirectory(directory)
-    arrays = run.load()[0].arrays
-    trainer = Trainer(run.read_config())
-    try:
-        trainer.run()
-        wanted = trainer.get_state()
-    finally:
-        trainer.close()
-    assert int(arrays["training.update"]) == STEPS // 96
-    for name in (n for n in wanted if n.startswith(("policy.", "value."))):
-        np.testing.assert_allclose(
-            arrays[name], wanted[name], rtol=1e-3, atol=1e-4, err_msg=name
-        )
+def test_a_place_is_what_the_command_line_says():
+    assert Place.of_arguments("a:5", 3, 1) == Place(1, 3, "a:5")
+    assert Place.of_arguments(None, None, None) is None
+    for wrong in (("a", 3, 1), ("a:5", 3, 3), ("a:5", 0, 0), ("a:5", 2, None)):
+        with pytest.raises(ValueError, match="expected"):
+            Place.of_arguments(*wrong)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("backend", BACKENDS)
-def test_processes_of_open_mpi_make_one_run(tmp_path, backend):
-    allowed = {
-        "OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
-        "OMP_NUM_THREADS": "1",
-    }  # fmt: skip
-    command = [str(BIN / "mpirun"), "--oversubscribe", "-n", "2", str(BIN / "trpo")]
-    command += [*TRAIN, "--backend", backend, "--run-dir", str(tmp_path / "run")]
-    done = subprocess.run(
-        command,
-        env=os.environ | allowed,
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE,
-    )
-    assert done.returncode == 0, done.stderr
-    assert_made_by_two(tmp_path / "run", done.stdout)
+@pytest.mark.parametrize(
+    ("launcher", "backend", "size"),
+    [
+        ("torchrun", "torch", 4),
+        ("mpirun", "torch", 2),
+        ("mpirun", "jax", 2),
+        ("--coordinator", "jax", 2),
+        ("srun's variables", "jax", 2),
+    ],
+)
+def test_a_run_of_many_processes_is_that_of_one(tmp_path, launcher, backend, size):
+    error, same = launched(launcher, backend, size, tmp_path)
+    assert same, error
 
 
 @pytest.mark.slow
-def test_jax_finds_slurm(tmp_path):
-    # What srun sets on one machine; JAX takes the port from the job's number.
-    job = free_port() % 2**12
-    shared = {
-        "SLURM_JOB_ID": str(job), "SLURM_STEP_NODELIST": "localhost",
-        "SLURM_NTASKS": "2", "SLURM_STEP_NUM_NODES": "1", "OMP_NUM_THREADS": "1",
-    }  # fmt: skip
-    command = [str(BIN / "trpo"), *TRAIN, "--run-dir", str(tmp_path / "run")]
-    processes = [
-        subprocess.Popen(
-            command,
-            env=os.environ | shared | dict.fromkeys(SLURM[0:3:2], str(rank)),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for rank in range(2)
-    ]
-    said = [process.communicate(timeout=PATIENCE) for process in processes]
-    assert [process.returncode for process in processes] == [0, 0], said
-    assert_made_by_two(tmp_path / "run", said[0][0])
+def test_a_rank_that_hangs_is_named_and_the_run_goes_on(tmp_path):
+    """Rank 0, which has the store; kills are tried by `benchmarks.faults`."""
+    attack = Attack("--coordinator", "torch", 2, 0, signal.SIGSTOP, 0.2, timeout=8.0)
+    outcome = made(attack, tmp_path)
+    assert outcome.seconds <= SECONDS
+    assert outcome.named
+    assert outcome.saved > 0
+    assert outcome.resumed
+
+
+def test_who_is_lost_is_read_from_what_is_printed():
+    assert names("error: rank 0: lost rank 2: no sign of life for 6 s", 2)
+    assert not names("error: rank 0: lost rank 12: …", 2)
+    assert names("prterun noticed that process rank 2 with PID 1 on node", 2)
+    unhealthy = "tasks are unhealthy (stopped sending heartbeats):\n2\nThe tasks"
+    assert names(unhealthy, 2)
+    assert not names(unhealthy, 1)
+    assert names("Either the leader task was preempted/died/restarted", 0)
+    assert not names("rank 2: lost another: Gloo AllGather failed", 2)

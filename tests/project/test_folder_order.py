@@ -13,8 +13,8 @@ ROOT = Path(__file__).resolve().parents[2]
 # A folder may import those before it in its package's list, never those after it.
 ORDER = {
     "trpo": (
-        "common", "data", "spaces", "config", "environments", "agent", "rollout",
-        "callbacks", "training", "runs", "sweeps", "cli",
+        "common", "distributed", "data", "spaces", "config", "environments", "agent",
+        "rollout", "callbacks", "training", "runs", "sweeps", "cli",
     ),
     "trpo_jax": (
         "distributions", "devices", "networks", "solvers", "policy_step", "critic",
@@ -33,10 +33,7 @@ ORDER = {
 # Files that stay flat until their folder is made, or until they go; and what stands on
 # top of a package, and may import all of it.
 FLAT = {
-    "trpo": {
-        "launchers", "rank_run", "rank_training", "rank_watch", "ranks",
-        "rendezvous",
-    },
+    "trpo": set(),
     "trpo_jax": set(),
     "trpo_torch": {
         "products",

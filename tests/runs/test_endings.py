@@ -6,8 +6,8 @@ import gymnasium
 import numpy as np
 import pytest
 
+from benchmarks.scale.processes import start
 from tests.support.callback_runs import small
-from tests.support.rank_processes import start
 from tests.support.waiting import PATIENCE
 from trpo.callbacks.base import Callback
 from trpo.cli.main import main

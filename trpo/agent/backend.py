@@ -11,7 +11,7 @@ from trpo.config.run import TRPOConfig
 from trpo.config.step import StepNumbers
 from trpo.data.batch import Batch
 from trpo.data.report import UpdateReport
-from trpo.ranks import Alone
+from trpo.distributed.ranks import Alone
 from trpo.spaces.spaces import PolicySpec
 from trpo.spaces.user_networks import CustomNetworks
 

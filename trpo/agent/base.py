@@ -39,7 +39,7 @@ from trpo.config.support import (
 from trpo.data.batch import Batch
 from trpo.data.normalization import ObservationNormalizer
 from trpo.data.report import StepStatus
-from trpo.ranks import ALONE, Alone
+from trpo.distributed.ranks import ALONE, Alone
 from trpo.spaces.action_heads import GAUSSIAN, Head
 from trpo.spaces.architecture import NONE, Image, check_images
 from trpo.spaces.initialization import initial_weights

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from trpo.ranks import ALONE, Alone, share_of
+from trpo.distributed.ranks import ALONE, Alone, share_of
 
 
 class Shards(NamedTuple):

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from trpo.ranks import ALONE, Alone
+from trpo.distributed.ranks import ALONE, Alone
 
 
 def generalized_advantages(

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from trpo.ranks import ALONE, Alone
+from trpo.distributed.ranks import ALONE, Alone
 
 
 # Keeps a constant feature's standard deviation away from zero.

@@ -31,6 +31,7 @@ def make_environment(
     *,
     seed: int,
     env_index: int = 0,
+    first: int = 0,
     purpose: Purpose = Purpose.TRAINING_RESET,
     render_mode: str | None = None,
     modules: Sequence[str] = (),
@@ -39,7 +40,8 @@ def make_environment(
 
     Discrete observations become one-hot; those of a Dict or Tuple are joined, images
     among them, by `gymnasium.wrappers.FlattenObservation`. Any other is left as it is.
-    `modules` are imported first, see `trpo.common.user_modules.import_modules`.
+    `modules` are imported first, see `trpo.common.user_modules.import_modules`;
+    `env_index` and `first` are those of `SeededEpisodes`.
 
     Raises:
         UserModuleError: one of `modules` can't be imported.
@@ -77,7 +79,7 @@ def make_environment(
     if flat is not space:
         env = gymnasium.wrappers.FlattenObservation(env)
         env.observation_space = flat
-    return SeededEpisodes(env, seed, env_index, purpose)
+    return SeededEpisodes(env, seed, env_index, purpose, first)
 
 
 def _require_module_name(env_id: str) -> None:
@@ -152,8 +154,9 @@ def make_vector_environment(
     indices = range(num_envs)[share or slice(None)]
     import_modules(modules)
     make = functools.partial(
-        make_environment, env_id, seed=seed, purpose=purpose, modules=modules
-    )
+        make_environment, env_id, seed=seed, first=indices.start, purpose=purpose,
+        modules=modules,
+    )  # fmt: skip
     if vectorization == "envpool":
         like = make()
         with closing(like.close):

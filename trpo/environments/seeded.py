@@ -17,7 +17,7 @@ from trpo.environments.lasting_state import PROBED_ENVIRONMENTS, lasting_values
 
 
 RESTORE = "restore_episode"
-"""Reset option: {environment index: (episode number, actions so far)}."""
+"""Reset option: {index in the vector: (episode number, actions so far)}."""
 
 
 class SeededEpisodes(gymnasium.Wrapper):
@@ -30,16 +30,22 @@ class SeededEpisodes(gymnasium.Wrapper):
     Args:
         env: One environment.
         seed: Seed of the run.
-        env_index: Index of the environment in its vector.
+        env_index: Index of the environment among all of the run.
         purpose: Training or evaluation; their episodes differ.
+        first: Index of the first that is in its vector; other processes may have some.
     """
 
     def __init__(
-        self, env: gymnasium.Env, seed: int, env_index: int, purpose: Purpose
+        self,
+        env: gymnasium.Env,
+        seed: int,
+        env_index: int,
+        purpose: Purpose,
+        first: int = 0,
     ) -> None:
         super().__init__(env)
         self._stream = RandomStream(seed, purpose)
-        self._env_index = env_index
+        self._env_index, self._in_vector = env_index, env_index - first
         self._episode = 0
         self._probed = env_index < PROBED_ENVIRONMENTS
         self._made = lasting_values(env) if self._probed else {}
@@ -70,7 +76,7 @@ class SeededEpisodes(gymnasium.Wrapper):
                 not fit its space.
         """
         options = dict(options or {})
-        restore = options.pop(RESTORE, {}).get(self._env_index)
+        restore = options.pop(RESTORE, {}).get(self._in_vector)
         if restore is not None:
             self._episode = restore[0]
         if seed is None:

@@ -1,30 +1,143 @@
-"""`trpo train --distributed`, in each of its processes."""
+"""`trpo train --distributed`, in each of its processes.
 
-import contextlib
+Rank 0 leads, logs, evaluates and saves; the others follow. Each steps its own
+environments and all make each update together. Whatever else needs them all, such as a
+checkpoint, rank 0 orders; between orders a rank waits.
+"""
+
 import dataclasses
+import enum
 import importlib
 import json
-import os
-import sys
-from collections.abc import Iterator
+import signal
+import threading
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
 
 from trpo.agent.make import load_backend
 from trpo.common.closing import closing
-from trpo.common.signals import stop_signals
-from trpo.common.terminal import SafeStream, Terminal
+from trpo.common.signals import StopRequest, stop_signals
+from trpo.common.terminal import Terminal
 from trpo.common.validation import require_positive
 from trpo.config.ranks import RankArguments
 from trpo.config.run import TrainConfig
-from trpo.rank_run import LeadingTrainer, follow, rescued
-from trpo.rank_watch import RankWatch
-from trpo.ranks import Ranks
-from trpo.rendezvous import Rendezvous
-from trpo.runs.directory import RunDirectory, directory_of, to_resume
+from trpo.data.rollout import Rollout
+from trpo.distributed.launchers import Place
+from trpo.distributed.lost import end_process, is_lost_connection
+from trpo.distributed.ranks import Ranks
+from trpo.runs.directory import directory_of
 from trpo.runs.train import train_run
+from trpo.training.progress import Progress
+from trpo.training.ranks import AllFailedError
 from trpo.training.trainer import Trainer
+
+
+CONFIG = "config"
+
+
+class Order(enum.IntEnum):
+    """The next thing that all ranks do."""
+
+    TRAIN = 0
+    GIVE_STATE = 1
+    TAKE_STATE = 2
+    END = 3
+
+
+class LeadingTrainer(Trainer):
+    """Rank 0's: what it does, it has the others do too.
+
+    Args:
+        config: Configuration of the run.
+        ranks: All.
+        asked: Set where a signal has come to any of them.
+    """
+
+    ranks: Ranks
+
+    def __init__(self, config: TrainConfig, ranks: Ranks, asked: StopRequest) -> None:
+        super().__init__(config, ranks=ranks)
+        self._asked, self._all_failed = asked, False
+
+    def train_once(
+        self, on_rollout: Callable[[Rollout], None] | None = None
+    ) -> Progress:
+        """See `Trainer`."""
+        self._order(Order.TRAIN)
+        try:
+            return super().train_once(on_rollout)
+        except AllFailedError as error:
+            self._all_failed = True
+            raise error.__cause__ or error from None
+
+    def get_state(self) -> dict[str, np.ndarray]:
+        """See `Trainer`; of the whole run.
+
+        Raises:
+            RuntimeError: an update was interrupted, in which the others still are.
+        """
+        self._order(Order.GIVE_STATE)
+        return super().get_state()
+
+    def set_state(self, state: Mapping[str, np.ndarray]) -> tuple[int, ...]:
+        """See `Trainer`; of the whole run, however many ranks saved it."""
+        # Before the others are told, who would fail too.
+        state = self.check_state(state)
+        self._order(Order.TAKE_STATE)
+        return super().set_state(self.ranks.broadcast(state))
+
+    def close(self) -> None:
+        """Have the others end, and close the environments."""
+        with closing(super().close):
+            if self.is_between_updates:
+                self._order(Order.END)
+
+    @property
+    def is_between_updates(self) -> bool:
+        """Whether the others wait for an order."""
+        return self._all_failed or not self._interrupted
+
+    def _order(self, order: Order) -> None:
+        if not self.is_between_updates:
+            raise RuntimeError(
+                "other processes are in the middle of an update; the last checkpoint "
+                "is what counts"
+            )
+        if _exchanged(self.ranks, self._asked, order)[1]:
+            self._asked.take(signal.SIGTERM, None)
+
+
+def follow(trainer: Trainer, ranks: Ranks, asked: StopRequest) -> None:
+    """Do what rank 0 orders, until it ends the run.
+
+    Raises:
+        AllFailedError: a rank's environments failed; what was learned is saved.
+    """
+    failure = None
+    while (order := _exchanged(ranks, asked)[0]) != Order.END:
+        if order == Order.TRAIN:
+            try:
+                trainer.train_once()
+            except AllFailedError as error:
+                failure = error
+        elif order == Order.GIVE_STATE:
+            trainer.get_state()
+        else:
+            trainer.set_state(ranks.broadcast({}))
+    if failure is not None:
+        ranks.close()
+        raise failure
+
+
+def _exchanged(
+    ranks: Ranks, asked: StopRequest, order: Order = Order.END
+) -> tuple[Order, bool]:
+    """Rank 0's order, and whether a signal has come to any rank."""
+    own = {"order": np.array(int(order)), "asked": np.array(asked.is_set())}
+    parts = ranks.gather(own)
+    return Order(int(parts[0]["order"])), any(part["asked"] for part in parts)
 
 
 def train_distributed(
@@ -36,14 +149,13 @@ def train_distributed(
 ) -> int:
     """Be one process of a run; it ends when the run does.
 
-    If another process is lost, one of those left saves what the last update has made,
-    and all end with status `rank_watch.LOST_RANK`, which says: start again, with as
-    many processes as there are.
+    If another process is lost all end, and what counts is the last checkpoint. A
+    launcher that starts a job again (torchrun's --max-restarts, Slurm's requeue) goes
+    on from there, as does whoever resumes it, with any number of processes.
 
     Args:
         config: Of the run; rank 0's counts.
-        run_dir: To write to, by rank 0; by rank 1 if rank 0 is lost. Rank 0's counts;
-            None for a new one.
+        run_dir: To write to, by rank 0, whose counts; None for a new one.
         arguments: How the processes meet.
         resume: Continue from the newest checkpoint.
 
@@ -51,83 +163,77 @@ def train_distributed(
         Exit status.
     """
     require_positive("rank_timeout", arguments.rank_timeout)
-    rendezvous = Rendezvous.of_arguments(
-        coordinator=arguments.coordinator,
-        num_processes=arguments.num_processes,
-        process_id=arguments.process_id,
+    place = Place.of_arguments(
+        arguments.coordinator, arguments.num_processes, arguments.process_id
     )
     load_backend(config.backend)
     engine = importlib.import_module(f"trpo_{config.backend}.devices.processes")
-    ranks = engine.start(config.device, rendezvous)
-    watch = RankWatch(ranks, arguments.rank_timeout)
-    device = engine.local_device(config.device)
+    ranks = engine.start(config.device, place, arguments.rank_timeout)
+    config = dataclasses.replace(config, device=engine.local_device(config.device))
     try:
         # Only here: who waits for the others to come can be ended as usual.
-        with (
-            _same_on_all(config, run_dir, ranks) as (config, path),
-            stop_signals() as watch.asked,
-        ):
-            config = dataclasses.replace(config, device=device)
+        with stop_signals() as asked:
             if ranks.rank:
-                _follow(config, path, ranks, watch)
+                _follow(config, ranks, asked)
             else:
-                _lead(config, path, ranks, watch, resume=resume)
+                launched = Place.of_launcher()
+                again = launched is not None and launched.restarted
+                _lead(
+                    config, run_dir, ranks, asked, resume or (None if again else False)
+                )
+        ranks.close()
     except BaseException as error:
+        if ranks.parted:
+            raise
+        if is_lost_connection(error):
+            said = str(error).splitlines()[0]
+            Terminal(stderr=True).say(f"rank {ranks.rank}: lost another: {said}")
+            ranks.name_lost()
         reason = f"{type(error).__name__}: {error}"
-        watch.fail(reason)
-        Terminal(stderr=True).error(f"rank {ranks.rank}: {reason}")
-        SafeStream.of(sys.stdout).flush()
+        ranks.fail(reason)
         # The engines wait at exit for ranks that will not come.
-        os._exit(1)
-    watch.close()
-    ranks.close()
-    engine.stop()
+        end_process(f"rank {ranks.rank}: {reason}", status=1)
     return 0
 
 
 def _lead(
-    config: TrainConfig, run_dir: Path, ranks: Ranks, watch: RankWatch, *, resume: bool
+    config: TrainConfig,
+    run_dir: Path | None,
+    ranks: Ranks,
+    asked: StopRequest,
+    resume: bool | None,
 ) -> None:
+    told, trainers = threading.Event(), list[LeadingTrainer]()
+
     def make_trainer(config: TrainConfig) -> LeadingTrainer:
-        trainer = LeadingTrainer(config, ranks)
-        watch.rescue = lambda: _rescue(trainer, run_dir)
-        return trainer
+        told.set()
+        text = json.dumps(config.to_dict()).encode()
+        ranks.broadcast({CONFIG: np.frombuffer(text, dtype=np.uint8)})
+        trainers.append(LeadingTrainer(config, ranks, asked))
+        return trainers[0]
 
-    train_run(config, run_dir, resume=resume, make_trainer=make_trainer)
-
-
-def _follow(config: TrainConfig, run_dir: Path, ranks: Ranks, watch: RankWatch) -> None:
-    # It is rank 0 that ends the run: the watch tells it of a signal that came here.
-    trainer = Trainer(config, ranks=ranks)
-    with closing(trainer.close):
-        watch.rescue = lambda: _rescue(trainer, run_dir)
-        follow(trainer, ranks)
-
-
-@contextlib.contextmanager
-def _same_on_all(
-    config: TrainConfig, run_dir: Path | None, ranks: Ranks
-) -> Iterator[tuple[TrainConfig, Path]]:
-    """Rank 0's configuration and directory."""
-    if ranks.rank == 0:
-        with directory_of(run_dir, config) as path:
-            text = json.dumps([config.to_dict(), str(path)]).encode()
-            ranks.tell({"run": np.frombuffer(text, dtype=np.uint8)})
-            yield config, path
-    else:
-        values, path = json.loads(bytes(ranks.hear()["run"]))
-        # Each has been told itself what to import, and from where.
-        leaders = TrainConfig.from_dict(values)
-        yield dataclasses.replace(leaders, modules=config.modules), Path(path)
-
-
-def _rescue(trainer: Trainer, run_dir: Path) -> str:
-    """Save what the last update has made; returns where, or why not."""
     try:
-        step, state = rescued(trainer)
-        head = trainer.collector.spec.head
-        path = RunDirectory(run_dir).save_state(trainer.config, head, step, state)
+        with directory_of(run_dir, config) as path:
+            train_run(config, path, resume=resume, make_trainer=make_trainer)
     except Exception as error:
-        return f"nothing was saved ({type(error).__name__}: {error})"
-    command = to_resume(run_dir, trainer.config)
-    return f"saved {path}; continue: {command} --distributed"
+        if not told.is_set():
+            ranks.broadcast({})
+            ranks.close()
+        elif is_lost_connection(error):
+            pass
+        elif trainers and trainers[0].is_between_updates:
+            # They were told to end as it was closed.
+            ranks.close()
+        raise
+
+
+def _follow(config: TrainConfig, ranks: Ranks, asked: StopRequest) -> None:
+    told = ranks.broadcast({})
+    if not told:
+        return
+    leaders = TrainConfig.from_dict(json.loads(bytes(told[CONFIG])))
+    # Each has been told itself what to import, from where, and its device.
+    own = {"modules": config.modules, "device": config.device}
+    trainer = Trainer(dataclasses.replace(leaders, **own), ranks=ranks)
+    with closing(trainer.close):
+        follow(trainer, ranks, asked)

@@ -5,8 +5,6 @@ from typing import Any
 
 import numpy as np
 
-from trpo.data.normalization import MOMENTS
-
 
 # Episodes that `rollout/episode_return_mean` averages over, as in Stable-Baselines3.
 RECENT_EPISODES = 100
@@ -46,22 +44,6 @@ def mark(trainer: Any) -> tuple:
         (trainer.update_count, trainer.episode_count, trainer.recent.copy()),
         None if trainer.costs is None else trainer.costs.mark(),
     )
-
-
-def state_at(trainer: Any, marked: tuple) -> dict[str, np.ndarray]:
-    """The state at `mark`, under canonical names, whatever has come since.
-
-    Of a run without a limit on costs.
-    """
-    agent, collector, of_moments, discounted, (update, episodes, recent), _ = marked
-    state = trainer.agent.get_state(agent)
-    scaler = {n: np.array(a) for n, a in zip(MOMENTS, of_moments, strict=True)}
-    for prefix, part in (
-        ("return_scaler", {**scaler, "discounted": discounted.copy()}),
-        ("environment", trainer.collector.state_at(collector)),
-    ):
-        state |= {f"{prefix}.{name}": array for name, array in part.items()}
-    return state | counters_state(update, episodes, recent)
 
 
 def counters_state(

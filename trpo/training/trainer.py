@@ -7,7 +7,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from trpo import rank_training
 from trpo.agent.make import make_agent
 from trpo.callbacks.base import CallbackLike, Callbacks, Run, Stop
 from trpo.common.closing import closing, noting_failure
@@ -25,11 +24,11 @@ from trpo.data.batch import (
 )
 from trpo.data.normalization import ReturnScaler
 from trpo.data.rollout import Rollout
+from trpo.distributed.ranks import ALONE, Alone, share_of
 from trpo.environments.make import make_vector_environment
-from trpo.ranks import ALONE, Alone, share_of
 from trpo.rollout.collector import RolloutCollector
 from trpo.rollout.transitions import Limits, NonFiniteTransitionError
-from trpo.training import state as training_state
+from trpo.training import ranks as rank_training, state as training_state
 from trpo.training.costs import CostTraining
 from trpo.training.progress import Progress
 from trpo.training.state import RECENT_EPISODES, agent_state, mark, part_of, return_to
@@ -106,8 +105,6 @@ class Trainer:
         self.recent: collections.deque = collections.deque(maxlen=RECENT_EPISODES)
         self._interrupted = False
         self.restarted_on_resume: tuple[int, ...] = ()
-        self.committed = mark(self)
-        """The state after the last update; see `trpo.training.state.state_at`."""
 
     @property
     def step_count(self) -> int:
@@ -164,7 +161,7 @@ class Trainer:
         """
         if self._interrupted:
             self.set_state(self.get_state())
-        before = self.committed = mark(self)
+        before = mark(self)
         self._interrupted = True
         try:
             progress = self._iterate(on_rollout)
@@ -172,14 +169,14 @@ class Trainer:
             return_to(self, before)
             raise
         self._interrupted = False
-        if self.ranks.size > 1:
-            self.committed = mark(self)
         return progress
 
     def _iterate(self, on_rollout: Callable[[Rollout], None] | None) -> Progress:
         start = time.perf_counter()
-        rollout = self.collector.collect(self.agent, self.config.rollout_steps)
-        rollout = rank_training.together(rollout, self.ranks)
+        rollout = rank_training.together(
+            lambda: self.collector.collect(self.agent, self.config.rollout_steps),
+            self.ranks,
+        )
         if on_rollout is not None:
             on_rollout(rollout)
         collected = time.perf_counter()
@@ -288,7 +285,6 @@ class Trainer:
             return_to(self, before)
             raise
         self._interrupted, self.restarted_on_resume = False, lost
-        self.committed = mark(self)
         return lost
 
     def lasting(self) -> list[dict[str, str] | None]:

@@ -15,7 +15,7 @@ from trpo.agent.sharding import Sharding, Shards
 from trpo.config.step import StepNumbers
 from trpo.data.batch import Batch, ConstrainedBatch
 from trpo.data.report import UpdateReport
-from trpo.ranks import Alone
+from trpo.distributed.ranks import Alone
 from trpo_jax.agent import state
 from trpo_jax.agent.update import (
     Functions,

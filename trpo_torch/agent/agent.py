@@ -13,7 +13,7 @@ from trpo.agent.sharding import Sharding, Shards
 from trpo.config.step import StepNumbers
 from trpo.data.batch import Batch, thinned
 from trpo.data.report import StepStatus, UpdateReport
-from trpo.ranks import Alone
+from trpo.distributed.ranks import Alone
 from trpo_torch.agent import state
 from trpo_torch.agent.original_helpers import _flat_params, _set_flat_params
 from trpo_torch.agent.update import discard_unless, report_of

@@ -4,15 +4,16 @@ A training state is of the whole run, however many ranks there are: rank 0 saves
 and any number of ranks goes on from it, each with its own environments.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 
 from trpo.data.rollout import Episode, Rollout
-from trpo.ranks import Alone, concatenated
+from trpo.distributed.ranks import Alone, concatenated
 
 
+FAILURE = "failure"
 SCALER, ENVIRONMENT, ACTIONS = "return_scaler.", "environment.", "actions."
 DISCOUNTED = "return_scaler.discounted"
 # Of the whole run's checkpoint, what each rank has of its own environments alone.
@@ -26,20 +27,40 @@ COLUMNS = (
 Arrays = Mapping[str, np.ndarray]
 
 
-def together(rollout: Rollout, ranks: Alone) -> Rollout:
-    """The rollout with all ranks' episodes, in order of time, and all that was dropped.
+class AllFailedError(ValueError):
+    """One rank has failed, and all know it: none is in the middle of an update."""
 
-    Its steps stay this rank's own.
+
+def together(collect: Callable[[], Rollout], ranks: Alone) -> Rollout:
+    """A rollout with all ranks' episodes, in order of time, and all that was dropped.
+
+    Its steps are this rank's own.
+
+    Raises:
+        AllFailedError: of many ranks, one's environments failed; on every rank.
     """
     if ranks.size == 1:
-        return rollout
-    width = len(Episode._fields)
-    columns = {
-        "episodes": np.array(rollout.episodes, dtype=np.float64).reshape(-1, width),
-        "steps": np.array(rollout.episode_steps, dtype=np.int64),
-        "counts": np.array([rollout.dropped_steps, rollout.restarts]),
-    }
+        return collect()
+    failure, columns = None, {}
+    try:
+        rollout = collect()
+    except Exception as error:
+        failure = error
+    else:
+        width = len(Episode._fields)
+        episodes = np.array(rollout.episodes, dtype=np.float64)
+        columns = {
+            "episodes": episodes.reshape(-1, width),
+            "steps": np.array(rollout.episode_steps, dtype=np.int64),
+            "counts": np.array([rollout.dropped_steps, rollout.restarts]),
+        }
+    said = "" if failure is None else f"{type(failure).__name__}: {failure}"
+    columns[FAILURE] = np.frombuffer(said.encode(), dtype=np.uint8)
     parts = ranks.gather(columns)
+    for rank, part in enumerate(parts):
+        if part[FAILURE].size:
+            text = part[FAILURE].tobytes().decode()
+            raise AllFailedError(f"rank {rank}: {text}") from failure
     steps = concatenated(parts, "steps")
     # Of one step, environments in order: so they are in the ranks, and ranks in turn.
     order = np.argsort(steps, kind="stable")
@@ -122,31 +143,6 @@ def part_of_state(state: Arrays, environments: slice) -> dict[str, np.ndarray]:
         for i in range(environments.stop - environments.start)
     }
     return part | {n: a for n, a in histories.items() if n in kept}
-
-
-def state_without_others(
-    local_state: Arrays, mine: slice, num_envs: int, most_episodes: int
-) -> dict[str, np.ndarray]:
-    """The state of the whole run where other ranks can't be asked.
-
-    Their environments start new episodes when the run goes on, of numbers that none
-    has had.
-
-    Args:
-        local_state: Of this rank.
-        mine: Its environments.
-        num_envs: Of all ranks.
-        most_episodes: No environment has begun more.
-    """
-    state = {n: a for n, a in local_state.items() if not _is_history(n)}
-    for name in COLUMNS:
-        array = local_state[name]
-        state[name] = np.zeros((num_envs, *array.shape[1:]), array.dtype)
-        state[name][mine] = array
-    numbers = np.full(num_envs, most_episodes, dtype=np.int64)
-    numbers[mine] = local_state[f"{ENVIRONMENT}episode"]
-    state[f"{ENVIRONMENT}episode"] = numbers
-    return state | _renumbered(local_state, mine.start)
 
 
 def _is_history(name: str) -> bool:

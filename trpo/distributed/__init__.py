@@ -1,0 +1,1 @@
+"""Processes of one run: their places by a launcher, and what they tell each other."""
