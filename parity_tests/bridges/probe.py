@@ -23,8 +23,11 @@ from trpo_jax.agent import state as jax_state
 from trpo_jax.networks.feedforward import policy_function
 from trpo_jax.policy_step import fisher as jax_fisher, step as jax_update
 from trpo_jax.policy_step.objective import surrogate as jax_surrogate
+from trpo_torch.agent.update import (
+    is_fast,
+    policy_function as torch_policy_function,
+)
 from trpo_torch.policy_step import fisher as torch_fisher, step as torch_update
-from trpo_torch.policy_step.flat_policy import flat_policy as torch_flat_policy
 from trpo_torch.policy_step.objective import surrogate as torch_surrogate
 
 
@@ -86,7 +89,9 @@ class Probe:
         of_batch = (self.batch.obs, self.batch.action_mask)
         if self.torch:
             module = bridge_torch.make_policy(case, self.dtype)
-            return torch_flat_policy(module, *of_batch), None
+            asked = dict(case.config).get("fast_products", "auto")
+            fast = is_fast(asked, module, torch.device("cpu"))
+            return torch_policy_function(module, *of_batch, fast=fast), None
         tree = jax_state.load_network(weights, "policy.")
         unravel = ravel_pytree(jax.tree.map(self._in, tree))[1]
         obs, mask = of_batch

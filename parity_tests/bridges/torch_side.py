@@ -12,11 +12,12 @@ from parity_tests.reference.update import Teacher
 from trpo.data.batch import Batch, thinned
 from trpo_torch import TRPOAgent as TRPOAgent, distributions
 from trpo_torch.agent import state
+from trpo_torch.agent.update import is_fast, policy_function
 from trpo_torch.critic import fit as critic_fit, loss as critic_loss
 from trpo_torch.devices.device import matmul_precision as precision_of
+from trpo_torch.fast import critic as fast_critic
 from trpo_torch.networks.feedforward import Critic, Policy
 from trpo_torch.policy_step import fisher, objective, step as policy_step
-from trpo_torch.policy_step.flat_policy import flat_policy
 from trpo_torch.solvers.conjugate_gradient import conjugate_gradient
 from trpo_torch.solvers.line_search import LINE_SEARCHES
 
@@ -65,9 +66,12 @@ class _Runner:
         self.batch = Batch(**{name: self.tensor(array) for name, array in arrays})
         self.theta = self.tensor(flatten(problem.state, "policy."))
         module = make_policy(case, dtype, device)
-        self.policy = flat_policy(module, self.batch.obs, self.batch.action_mask)
+        asked = problem.config.fast_products
+        fast = {"fast": is_fast(asked, module, torch.device(device))}
+        given = (module, self.batch.obs, self.batch.action_mask)
+        self.policy = policy_function(*given, **fast)
         few = thinned(self.batch, problem.config.fisher_every)
-        self.fisher_policy = flat_policy(module, few.obs, few.action_mask)
+        self.fisher_policy = policy_function(module, few.obs, few.action_mask, **fast)
         self.critic = Critic(case.obs_dim, case.layers, case.architecture)
         self.critic.to(device, self.dtype)
         arrays = {n: a.astype(dtype) for n, a in problem.state.items()}
@@ -110,7 +114,11 @@ class _Runner:
             self.critic, self.batch, self.problem.orders, options
         )
         samples = critic_loss.Samples(self.batch.obs, self.batch.returns)
-        critic_loss.loss_and_gradient(fit, theta, gradient)(samples)
+        by_hand = is_fast(
+            self.problem.config.fast_products, self.critic, torch.device(self.device)
+        )
+        loss_of = fast_critic if by_hand else critic_loss
+        loss_of.loss_and_gradient(fit, theta, gradient)(samples)
         clipped = gradient.clone()
         critic_fit.clip_by_norm(clipped, self.problem.config.max_grad_norm)
         named = {"critic/gradient": gradient, "critic/clipped_gradient": clipped}

@@ -24,6 +24,7 @@ CASES = {
     "discrete": ("choices", "choices_peaked", "choices_near", "switches"),
     "mixed": ("mixed", "mixed_state_std"),
     "images": ("images",),
+    "textbook": ("textbook",),
     "networks": ("relu", "elu", "gelu", "silu_norm"),
     "masked": ("masked", "switches_masked"),
     "step": ("step_options", "natural"),

@@ -5,7 +5,12 @@ Here those of the agent with a plain Gaussian; `mutation/spaces.py` has the othe
 """
 
 from parity_tests.mutation.constrained import CONSTRAINED
-from parity_tests.mutation.mutant import jax as _jax, shared as _shared, torch as _torch
+from parity_tests.mutation.mutant import (
+    in_group,
+    jax as _jax,
+    shared as _shared,
+    torch as _torch,
+)
 from parity_tests.mutation.networks import IMAGES, NETWORKS
 from parity_tests.mutation.recurrent import RECURRENT
 from parity_tests.mutation.spaces import SPACES
@@ -24,7 +29,7 @@ TORCH = (
            "return torch.where(small, 0.5 * near**2 * series, torch.expm1(far) - far)",
            "return torch.exp(t) - 1.0 - t"),
     _torch("no damping in the product", "policy_step/fisher:gauss_newton_product.product",
-           "reduction.total(times(v)) + damping * v", "reduction.total(times(v))"),
+           "reduction.total(f_v) + damping * v", "reduction.total(f_v)"),
     _torch("9 of 10 iterations", "solvers/conjugate_gradient:conjugate_gradient", "while num_steps < max_steps and",
            "while num_steps < max_steps - 1 and"),
     _torch("random CG start", "solvers/conjugate_gradient:conjugate_gradient", "x, r, p = torch.zeros_like(b), b, b",
@@ -71,18 +76,22 @@ TORCH = (
     _torch("gradient clipped by value", "critic/fit:descend",
            "clip_by_norm(gradient, max_grad_norm)",
            "gradient.clamp_(-max_grad_norm, max_grad_norm)"),
-    _torch("critic's gradient lost its 2", "critic/loss:_by_hand.loss",
-           "errors * (2.0 * samples.weights())", "errors * samples.weights()"),
+    _torch("critic's gradient lost its 2", "fast/critic:loss_and_gradient.loss",
+           "errors * (2.0 * reduction", "errors * (1.0 * reduction"),
     _torch("last minibatch dropped", "critic/fit:_minibatches",
            "map(Samples, obs.split(size), returns.split(size))",
            "map(Samples, obs.split(size)[:2], returns.split(size)[:2])"),
-    _torch("TF32-like rounding of products", "networks/mlp:forward",
-           "x = product(x, weight, bias)",
-           "x = product((x * 2**13 + x) - x * 2**13, weight, bias)"),
-    _torch("tangent skips the second layer", "networks/mlp:push",
+    _torch("TF32-like rounding of products", "fast/mlp:forward",
+           "tanh_layer(x, *layer)", "tanh_layer((x * 2**13 + x) - x * 2**13, *layer)"),
+    _torch("tangent skips the second layer", "fast/mlp:jvp",
            "if change is not None:", "if change is not None and i > 1:"),
-    _torch("slope of the wrong layer", "networks/mlp:pull",
+    _torch("slope of the wrong layer", "fast/mlp:vjp",
            "layers[i].weight), chunk[i])", "layers[i].weight), chunk[max(i, 2) - 1])"),
+    _torch("Fisher not stopped by the clamp", "fast/policy:FastPolicy._head_linearized",
+           "slope = (log_std == clamp_log_std(log_std)).to(log_std.dtype)",
+           "slope = torch.ones_like(log_std)"),
+    _torch("log_std's cotangent twice", "fast/policy:FastPolicy._transposed.vjp",
+           "piece.copy_(found)", "piece.copy_(2.0 * found)"),
     # OpenAI Baselines accepts a step up to there.
     _torch("KL accepted up to 1.5 times its bound", "policy_step/step:search_along",
            "target_kl=numbers.target_kl,", "target_kl=1.5 * numbers.target_kl,"),
@@ -94,6 +103,23 @@ TORCH = (
            'group["lr"] = numbers.value_lr', 'group["lr"] = self.config.value_lr'),
     _torch("failed update not undone", "agent/agent:TRPOBackend.restore",
            "self.load(learned[1])", "return"),
+)  # fmt: skip
+
+TEXTBOOK = in_group(
+    "textbook",
+    _torch("linearised at other parameters", "policy_step/fisher:linearize",
+           "outputs = function(*at)", "outputs = function(*(1.1 * x for x in at))"),
+    _torch("metric left out of the product", "policy_step/fisher:gauss_newton_product.product",
+           "distribution.fisher_metric(jvp(v))",
+           "distribution._make(u / len(distribution[0]) for u in jvp(v))"),
+    _torch("cotangent doubled", "policy_step/fisher:linearize.vjp",
+           "tuple(u), retain_graph", "tuple(2.0 * x for x in u), retain_graph"),
+    _torch("gradient at other parameters", "policy_step/objective:gradient_of",
+           "outputs = policy(*at)", "outputs = policy(*(1.01 * x for x in at))"),
+    _torch("half of the squared error", "critic/loss:loss_and_gradient.loss",
+           "samples.mean(errors**2)", "samples.mean(0.5 * errors**2)"),
+    _torch("TF32-like rounding of layers", "networks/feedforward:",
+           "x = linear(x, *layer)", "x = linear((x * 2**13 + x) - x * 2**13, *layer)"),
 )  # fmt: skip
 
 JAX = (
@@ -199,6 +225,6 @@ SHARED = (
 )  # fmt: skip
 
 MUTANTS = (
-    *(TORCH + JAX + SHARED + SPACES + NETWORKS + IMAGES + RECURRENT),
+    *(TORCH + TEXTBOOK + JAX + SHARED + SPACES + NETWORKS + IMAGES + RECURRENT),
     *(STEP + CONSTRAINED),
 )

@@ -43,13 +43,13 @@ from trpo_torch.solvers import conjugate_gradient as torch_cg
 DIFFERENTIATED = ("trained", "choices", "switches")
 # Left out of the quick certificate.
 ALSO_DIFFERENTIATED = ("mixed",)
-# Networks whose Jacobian is written by hand.
-BY_HAND = ("trained", "relu")
+# Two whose Jacobian PyTorch has by hand, and one where it is automatic.
+DENSE = ("trained", "relu", "textbook")
 
 
 def check_dense_fisher(framework: str) -> None:
     """Both Fisher routes against J'MJ, J written out column by column."""
-    for name in BY_HAND:
+    for name in DENSE:
         check_dense_fisher_of(cases.build(name), probe_of(framework, name))
 
 

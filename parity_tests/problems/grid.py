@@ -83,6 +83,8 @@ GRID = (
          config=(("activation", "relu"),)),
     Case(name="elu", why="slopes from values, the Hessian of KL",
          config=(("activation", "elu"), ("fisher_product", "kl_hessian"))),
+    Case(name="textbook", why="PyTorch's derivatives automatic, as JAX's",
+         config=(("fast_products", "off"),)),
     Case(name="gelu", why="by erf, not tanh; automatic derivatives",
          config=(("activation", "gelu"),)),
     Case(name="silu_norm", why="layer normalisation; automatic derivatives",

@@ -10,7 +10,7 @@ from tests.support.agents import BACKENDS, fingerprint, make_agent, make_batch
 from trpo.config.agent import TRPOConfig
 from trpo.config.choices import choices_of
 from trpo_jax.networks import feedforward as jax_mlp
-from trpo_torch.networks import mlp as torch_mlp
+from trpo_torch.networks import feedforward as torch_mlp
 
 
 @pytest.mark.parametrize("name", choices_of(TRPOConfig)["activation"])

@@ -26,8 +26,8 @@ from trpo.runs.directory import RunDirectory, load_agent
 from trpo.runs.train import train_run
 from trpo.training.trainer import Trainer
 from trpo_torch.agent import _flat_params
+from trpo_torch.agent.update import policy_function
 from trpo_torch.policy_step.fisher import FISHER_PRODUCTS
-from trpo_torch.policy_step.flat_policy import flat_policy
 
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -92,7 +92,7 @@ def test_both_backends_learn_alike_with_the_same_network():
 def test_fisher_products_are_of_the_network_by_either_route():
     agent = make_agent("torch", **networks("torch"))
     obs = torch.from_numpy(make_batch(agent)["obs"])
-    policy, theta = flat_policy(agent.policy, obs), _flat_params(agent.policy)
+    policy, theta = policy_function(agent.policy, obs), _flat_params(agent.policy)
     v = torch.ones_like(theta)
     one, other = (make(policy, theta, 0.1)(v) for make in FISHER_PRODUCTS.values())
     torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-4)

@@ -6,7 +6,7 @@ import torch
 
 from tests.support.product_library import force_library
 from trpo.common import machine as processor
-from trpo_torch import products
+from trpo_torch.fast import products
 
 
 @pytest.fixture(params=[False, True], ids=["default", "oneDNN"])

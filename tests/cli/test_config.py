@@ -67,6 +67,7 @@ BAD_AGENT = {
     "line_search": ("backtracking", "batched", True, *NOT_CHOICES),
     "dtype": ("float16", "double", *NOT_CHOICES),
     "matmul_precision": ("high", *NOT_CHOICES),
+    "fast_products": ("yes", True, *NOT_CHOICES),
 }
 BAD_TRAIN = {
     "env_id": NOT_NAMES,

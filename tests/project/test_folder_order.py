@@ -22,7 +22,7 @@ ORDER = {
     ),
     "trpo_torch": (
         "distributions", "devices", "networks", "solvers", "policy_step", "critic",
-        "agent",
+        "fast", "agent",
     ),
     "parity_tests": (
         "common", "reference", "problems", "bridges", "rings", "oracles", "suite",
@@ -35,9 +35,7 @@ ORDER = {
 FLAT = {
     "trpo": set(),
     "trpo_jax": set(),
-    "trpo_torch": {
-        "products",
-    },
+    "trpo_torch": set(),
     "parity_tests": set(),
     "benchmarks": set(),
 }  # fmt: skip

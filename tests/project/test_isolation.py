@@ -20,13 +20,13 @@ def files_of(package: str) -> set[str]:
 
 # PyTorch's alone, whose derivatives are written by hand: there they are 1.4 to 2.3
 # times as fast as automatic ones.
-TORCH_ONLY = {"products.py", "networks/mlp.py", "policy_step/flat_policy.py"}
+TORCH_ONLY = {f"fast/{name}.py" for name in ("__init__", "critic", "mlp", "policy")}
+TORCH_ONLY |= {"fast/products.py", "policy_step/chunked.py"}
 # Its sums over processes are written by hand too: JAX's are XLA's.
 TORCH_ONLY |= {"devices/reduction.py"}
 TORCH_ONLY_NAMES = {
-    "jacobian", "masked_tangent", "clamp_slope",  # distributions
-    "Linearization", "linearize", "metric_product", "accumulated",  # fisher
-    "ChunkedPolicy", "RecurrentPolicyFunction",
+    "Linearization", "linearize", "gradient_of",  # what `jax.linearize` and `grad` are
+    "is_fast", "policy_function", "RecurrentPolicyFunction", "layers_of", "split",
 }  # fmt: skip
 SHARED_FILES = sorted(files_of("trpo_torch") - TORCH_ONLY)
 FRAMEWORKS = {"trpo_torch": ("torch",), "trpo_jax": ("jax", "jaxlib", "flax", "optax")}

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from trpo_torch import products
+from trpo_torch.fast import products
 
 
 def force_library(monkeypatch: pytest.MonkeyPatch, onednn: bool) -> None:

@@ -116,6 +116,10 @@ class TRPOConfig:
     """Precision of weights and arithmetic: "float32" or "float64"."""
     matmul_precision: Literal["float32", "tf32", "bfloat16"] = "float32"
     """Matrix products on accelerators: "float32", or the faster "tf32", "bfloat16"."""
+    fast_products: Literal["auto", "on", "off"] = "auto"
+    """PyTorch on a CPU: "on", derivatives by hand of plain tanh, relu or elu layers
+    and oneDNN's products; "auto", where they can be; "off", automatic derivatives. The
+    same numbers but for rounding. JAX, which compiles its own, refuses "on"."""
 
     def __post_init__(self) -> None:
         make_plain(self)

@@ -20,8 +20,9 @@ OPERATION = frozenset(
     (
         "total_steps", "backend", "device", "deterministic", "vectorization",
         "environment_timeout", "environment_restarts", "batch_chunk_size",
-        "matmul_precision", "modules", "eval_episodes", "eval_max_steps",
-        "eval_interval", "checkpoint_interval", "keep_checkpoints", "callbacks",
+        "matmul_precision", "fast_products", "modules", "eval_episodes",
+        "eval_max_steps", "eval_interval", "checkpoint_interval", "keep_checkpoints",
+        "callbacks",
     )
 )  # fmt: skip
 # What the next update reads, and nothing that is saved depends on; a change is said.

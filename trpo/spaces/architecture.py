@@ -22,8 +22,6 @@ class CellKind(NamedTuple):
 CELLS = {GRU: CellKind(gates=3, states=1), LSTM: CellKind(gates=4, states=2)}
 
 
-# Those whose slope is a function of their value: `mlp.py` differentiates by hand.
-BY_HAND = ("tanh", "relu", "elu")
 LAYER_NORM_EPSILON = 1e-5
 PIXEL_SCALE = 255.0
 
@@ -123,12 +121,6 @@ class Architecture:
     activation: str = "tanh"
     layer_norm: bool = False
     images: tuple[Image, ...] = ()
-
-    @property
-    def by_hand(self) -> bool:
-        """Whether `mlp.py` has its derivatives; those of others are automatic."""
-        plain = not (self.layer_norm or self.images)
-        return self.activation in BY_HAND and plain
 
     @property
     def after_encoder(self) -> "Architecture":

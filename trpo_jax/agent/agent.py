@@ -54,6 +54,11 @@ class TRPOBackend(Backend):
 
     def _build(self, device: Any, weights: dict[str, np.ndarray]) -> None:
         require_dtype(self.dtype)
+        if self.config.fast_products == "on":
+            raise ValueError(
+                "`fast_products`: expected 'auto' or 'off' with JAX, which compiles "
+                "its own products, got 'on'. Take PyTorch's agent, or leave it out."
+            )
         self.device = resolve_device(device)
         # Nothing is made on another device first, which may have no room.
         with jax.default_device(self.device):

@@ -16,8 +16,14 @@ from trpo.data.report import StepStatus, UpdateReport
 from trpo.distributed.ranks import Alone
 from trpo_torch.agent import state
 from trpo_torch.agent.original_helpers import _flat_params, _set_flat_params
-from trpo_torch.agent.update import discard_unless, report_of
+from trpo_torch.agent.update import (
+    discard_unless,
+    is_fast,
+    policy_function,
+    report_of,
+)
 from trpo_torch.critic.fit import ValueFit, fit_critic
+from trpo_torch.critic.loss import loss_and_gradient
 from trpo_torch.devices import processes as distributed, reduction
 from trpo_torch.devices.device import (
     matmul_precision,
@@ -26,6 +32,7 @@ from trpo_torch.devices.device import (
     to_array,
 )
 from trpo_torch.distributions import Distribution
+from trpo_torch.fast.critic import loss_and_gradient as fast_loss_and_gradient
 from trpo_torch.networks.feedforward import Critic, Policy
 from trpo_torch.networks.user_networks import (
     CustomCritic,
@@ -33,7 +40,6 @@ from trpo_torch.networks.user_networks import (
     checked_network,
 )
 from trpo_torch.policy_step.fisher import PolicyFunction
-from trpo_torch.policy_step.flat_policy import flat_policy
 from trpo_torch.policy_step.objective import Surrogate, surrogate
 from trpo_torch.policy_step.step import PolicyStep, policy_step
 
@@ -55,6 +61,10 @@ class TRPOBackend(Backend):
         self.policy = self._build_policy(weights)
         self.critic = self._build_critic(weights)
         self.value_optimizer = self.build_value_optimizer(self.critic.parameters())
+        self._fast = tuple(
+            is_fast(self.config.fast_products, network, self.device)
+            for network in (self.policy, self.critic)
+        )
 
     def _build_policy(self, weights: dict[str, np.ndarray]) -> nn.Module:
         network = self.custom_networks.policy
@@ -208,7 +218,8 @@ class TRPOBackend(Backend):
 
     def _policy_function(self, batch: Batch) -> PolicyFunction:
         rows = self.config.batch_chunk_size
-        return flat_policy(self.policy, batch.obs, batch.action_mask, rows)
+        given = (batch.obs, batch.action_mask, rows, self._fast[0])
+        return policy_function(self.policy, *given)
 
     def _fisher_policy(self, batch: Batch) -> PolicyFunction | None:
         """The same at the samples of Fisher products; None where they are over all."""
@@ -236,7 +247,8 @@ class TRPOBackend(Backend):
         """Fit a critic in place."""
         batch = batch._replace(obs=self._encoded(batch.obs))
         options = self.config.step_options()
-        return fit_critic(critic, optimizer, batch, orders, options, numbers)
+        loss = fast_loss_and_gradient if self._fast[1] else loss_and_gradient
+        return fit_critic(critic, optimizer, batch, orders, options, numbers, loss)
 
     def _is_sound(self, theta: Tensor, value_loss: Any) -> bool:
         """Whether all that is about to be committed is finite."""

@@ -17,6 +17,9 @@ from trpo_torch.devices import reduction
 from trpo_torch.devices.chunked import in_chunks
 
 
+LossAndGradient = Callable[[Regression, Tensor, Tensor], Callable[[Samples], Tensor]]
+
+
 class ValueFit(NamedTuple):
     """Outcome of the critic's fit.
 
@@ -39,6 +42,7 @@ def fit_critic(
     orders: np.ndarray | Minibatches,
     options: StepOptions,
     numbers: StepNumbers,
+    loss_and_gradient: LossAndGradient = loss_and_gradient,
 ) -> ValueFit:
     """Fit `critic` to the batch's returns, in place.
 
@@ -50,10 +54,12 @@ def fit_critic(
         options: Say the samples of a gradient step; an epoch's last step takes the
             rest.
         numbers: Of this update.
+        loss_and_gradient: As the one of `critic/loss.py`, by another way.
     """
     regression = sample_regression(critic, batch, orders, options)
-    losses = descend(regression, optimizer, numbers.max_grad_norm)
-    values = in_chunks(critic, options.batch_chunk_size, batch.obs)
+    losses = descend(regression, optimizer, numbers.max_grad_norm, loss_and_gradient)
+    rows = options.batch_chunk_size
+    values = in_chunks(critic, rows, batch.obs) if rows else critic(batch.obs)
     errors = batch.returns - values
     return summary(losses, errors, batch.returns)
 
@@ -124,7 +130,10 @@ def _sharded_minibatches(batch: Batch, minibatches: Minibatches) -> Iterator[Sam
 
 @torch.no_grad()
 def descend(
-    regression: Regression, optimizer: torch.optim.Optimizer, max_grad_norm: float
+    regression: Regression,
+    optimizer: torch.optim.Optimizer,
+    max_grad_norm: float,
+    loss_and_gradient: LossAndGradient = loss_and_gradient,
 ) -> Float[Tensor, " steps"]:
     """Minibatch gradient descent, in place.
 
@@ -132,6 +141,7 @@ def descend(
         regression: What to fit.
         optimizer: Of the critic's parameters.
         max_grad_norm: Gradients are scaled by min(1, max_grad_norm / (norm + 1e-6)).
+        loss_and_gradient: As in `fit_critic`.
 
     Returns:
         The loss before each step.

@@ -9,8 +9,6 @@ from torch import Tensor, nn
 
 from trpo_torch.devices import reduction
 from trpo_torch.devices.reduction import Shard
-from trpo_torch.networks import mlp
-from trpo_torch.networks.feedforward import Critic
 
 
 class Samples(NamedTuple):
@@ -38,12 +36,6 @@ class Samples(NamedTuple):
         if self.valid is None:
             return reduction.mean(terms)
         return terms.sum() / self.valid.sum().clamp(min=1.0)
-
-    def weights(self) -> Tensor | float:
-        """Weight of each entry in `mean`."""
-        if self.valid is None:
-            return reduction.row_weight(len(self.returns))
-        return self.valid / self.valid.sum().clamp(min=1.0)
 
 
 class Regression(NamedTuple):
@@ -73,44 +65,17 @@ def loss_and_gradient(
 
     `theta` is read at each call, so it may change in place.
     """
-    critic, parameters = regression.critic, regression.views(theta)
-    if isinstance(critic, Critic) and critic.architecture.by_hand:
-        gradients = regression.views(gradient)
-        return _by_hand(parameters, critic.architecture.activation, gradients)
-    return _automatic(regression.values, parameters, gradient)
+    leaves = [piece.detach().requires_grad_() for piece in regression.views(theta)]
 
-
-def _by_hand(
-    parameters: Sequence[Tensor], activation: str, gradients: Sequence[Tensor]
-) -> Callable[[Samples], Tensor]:
-    layers, into = mlp.layers_of(parameters), mlp.layers_of(gradients)
-
-    @torch.no_grad()
+    @torch.enable_grad()
     def loss(samples: Samples) -> Tensor:
-        *inputs, values = mlp.forward(layers, samples.inputs, activation)
-        errors = samples.errors(values)
-        cotangent = errors * (2.0 * samples.weights())
-        mlp.pull(layers, inputs, cotangent, into, activation)
-        return samples.mean(errors**2)
-
-    return loss
-
-
-def _automatic(
-    values: Callable[[Sequence[Tensor], Any], Tensor],
-    parameters: Sequence[Tensor],
-    gradient: Float[Tensor, " p"],
-) -> Callable[[Samples], Tensor]:
-    leaves = [parameter.detach().requires_grad_() for parameter in parameters]
-
-    def loss(samples: Samples) -> Tensor:
-        with torch.enable_grad():
-            errors = samples.errors(values(leaves, samples.inputs))
-            mean_loss = samples.mean(errors**2)
-            pieces = torch.autograd.grad(
-                mean_loss, leaves, allow_unused=True, materialize_grads=True
-            )
-        torch.cat([piece.reshape(-1) for piece in pieces], out=gradient)
+        errors = samples.errors(regression.values(leaves, samples.inputs))
+        mean_loss = samples.mean(errors**2)
+        pieces = torch.autograd.grad(
+            mean_loss, leaves, allow_unused=True, materialize_grads=True
+        )
+        with torch.no_grad():
+            torch.cat([piece.reshape(-1) for piece in pieces], out=gradient)
         return mean_loss.detach()
 
     return loss

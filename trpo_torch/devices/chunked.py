@@ -1,90 +1,14 @@
 """A batch in chunks of rows, so that memory does not grow with it.
 
 A network's activations are what a large batch takes memory for. In chunks, those of one
-chunk at a time exist: what a derivative needs of them is computed again. Sums over the
-samples are sums of the chunks' sums, with weights as in `reduction.py`.
+chunk at a time exist: what a derivative needs of them is computed again.
 """
 
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
-from torch.utils.checkpoint import checkpoint
-
-from trpo_torch.devices import reduction
-from trpo_torch.devices.reduction import Shard
-from trpo_torch.distributions import Distribution
-
-
-PolicyFunction = Callable[[Tensor], Distribution]
-
-
-class ChunkedPolicy:
-    """A policy as a function of its flat parameters [p], at fixed observations.
-
-    Args:
-        policy_at: (observations, mask) of some rows -> the policy at these.
-        obs: [n, obs_dim] observations.
-        mask: [n, options] of actions, or None.
-        rows: Of a chunk, at least 2 and fewer than n.
-    """
-
-    def __init__(
-        self,
-        policy_at: Callable[..., PolicyFunction],
-        obs: Float[Tensor, "n obs_dim"],
-        mask: Tensor | None,
-        rows: int,
-    ) -> None:
-        self._policy_at, self._rows = policy_at, rows
-        self._arrays = (obs,) if mask is None else (obs, mask)
-
-    def __call__(self, theta: Float[Tensor, " p"]) -> Distribution:
-        """The distribution at each observation."""
-        kind: Any = None
-
-        def fields(theta: Tensor, *part: Tensor) -> tuple[Tensor, ...]:
-            nonlocal kind
-            distribution = self._at(part)(theta)
-            kind = type(distribution)
-            return tuple(distribution)
-
-        def at(*part: Tensor) -> Any:
-            # Its derivative computes the chunk again instead of keeping activations.
-            if torch.is_grad_enabled() and theta.requires_grad:
-                return checkpoint(
-                    fields, theta, *part, use_reentrant=False, preserve_rng_state=False
-                )
-            return fields(theta, *part)
-
-        joined = in_chunks(at, self._rows, *self._arrays)
-        return kind(*joined)
-
-    def total(self, of_chunk: Callable[[PolicyFunction], Tensor]) -> Tensor:
-        """Sum over chunks of what is this chunk's part of a mean over all samples.
-
-        Args:
-            of_chunk: The policy at a chunk's observations -> its part; called where
-                the samples at hand are those of the chunk.
-        """
-        shard, size = reduction.current(), len(self._arrays[0])
-        weights = self._arrays[0].new_full((size, 1), 1.0 / size)
-        weights = weights if shard is None else shard.weights
-
-        def part(weights: Tensor, *arrays: Tensor) -> Tensor:
-            with reduction.sharded(Shard(weights, across=False)):
-                return of_chunk(self._at(arrays))
-
-        chunks = _split((weights, *self._arrays), self._rows)
-        summed = part(*next(chunks))
-        for chunk in chunks:
-            summed = summed + part(*chunk)
-        return summed
-
-    def _at(self, part: tuple) -> PolicyFunction:
-        return self._policy_at(part[0], part[1] if len(part) > 1 else None)
 
 
 def in_chunks(function: Callable[..., Any], rows: int | None, *arrays: Tensor) -> Any:
@@ -98,7 +22,7 @@ def in_chunks(function: Callable[..., Any], rows: int | None, *arrays: Tensor) -
     """
     if rows is None or len(arrays[0]) <= rows:
         return function(*arrays)
-    parts = [function(*chunk) for chunk in _split(arrays, rows)]
+    parts = [function(*chunk) for chunk in split(arrays, rows)]
     if isinstance(parts[0], Tensor):
         return torch.cat(parts)
     # Where a whole chunk has one row, it is the same for all.
@@ -108,6 +32,6 @@ def in_chunks(function: Callable[..., Any], rows: int | None, *arrays: Tensor) -
     )
 
 
-def _split(arrays: tuple, rows: int) -> Iterator[tuple[Tensor, ...]]:
+def split(arrays: tuple, rows: int) -> Iterator[tuple[Tensor, ...]]:
     """The rows of all arrays in chunks; the last has the rest."""
     return zip(*(array.split(rows) for array in arrays), strict=True)

@@ -5,7 +5,7 @@ backend and its row of `trpo.spaces.action_heads.FAMILIES`.
 """
 
 import pkgutil
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, Protocol, runtime_checkable
 
 from jaxtyping import Float
@@ -30,16 +30,6 @@ class Distribution(Protocol):
         log_std: Float[Tensor, " act_dim"] | None,
     ) -> "Distribution":
         """What a policy's outputs, and its free log_std if it has one, stand for."""
-        ...
-
-    @classmethod
-    def jacobian(
-        cls,
-        head: Head,
-        outputs: Float[Tensor, "n outputs"],
-        log_std: Float[Tensor, " act_dim"] | None,
-    ) -> tuple[Callable, Callable]:
-        """Tangents of `from_network`: (d_outputs, d_log_std) -> tangent; transpose."""
         ...
 
     def log_prob(self, actions: Float[Tensor, "n act_dim"]) -> Float[Tensor, "n 1"]:
@@ -104,34 +94,3 @@ def from_network(
     """
     made = BY_NAME[head.distribution].from_network(head, outputs, log_std)
     return made if mask is None else made.masked(head, mask)
-
-
-def jacobian(
-    head: Head,
-    outputs: Float[Tensor, "n outputs"],
-    log_std: Float[Tensor, " act_dim"] | None,
-    mask: Float[Tensor, "n options"] | None = None,
-) -> tuple[Callable, Callable]:
-    """How `from_network` changes with what it is given, and the transpose of that.
-
-    Args:
-        head: Distribution and sizes.
-        outputs: Of the network, where the derivative is taken.
-        log_std: The policy's free one, if `head` has it.
-        mask: As in `from_network`.
-
-    Returns:
-        Push, (d_outputs, d_log_std) -> tangent of the distribution; and pull,
-        cotangent of the distribution -> cotangents (of outputs, of log_std).
-    """
-    push, pull = BY_NAME[head.distribution].jacobian(head, outputs, log_std)
-    if mask is None:
-        return push, pull
-
-    def push_masked(d_outputs: Tensor, d_log_std: Tensor | None) -> Any:
-        return push(d_outputs, d_log_std).masked_tangent(head, mask)
-
-    def pull_masked(u: Any) -> tuple[Tensor, Tensor | None]:
-        return pull(u.masked_tangent(head, mask))
-
-    return push_masked, pull_masked

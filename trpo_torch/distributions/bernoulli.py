@@ -3,7 +3,6 @@
 Actions are 0 or 1 as numbers of the network's dtype, [n, k].
 """
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -36,31 +35,11 @@ class Bernoulli(NamedTuple):
         """Outputs of the network are the logits."""
         return cls(outputs)
 
-    @classmethod
-    def jacobian(
-        cls, head: Head, outputs: Float[Tensor, "n outputs"], log_std: None = None
-    ) -> tuple[Callable, Callable]:
-        """Tangents of `from_network`, (d_outputs, d_log_std) ->; the transpose."""
-
-        def push(d_outputs: Tensor, d_log_std: None) -> "Bernoulli":
-            return cls(d_outputs)
-
-        def pull(u: "Bernoulli") -> tuple[Tensor, None]:
-            return u.logits, None
-
-        return push, pull
-
     def masked(self, head: Head, mask: Float[Tensor, "n options"]) -> "Bernoulli":
         """Without what `mask` forbids, [off, on] of each switch in turn."""
         off, on = mask[:, ::2] > 0, mask[:, 1::2] > 0
         logits = torch.where(off, self.logits, FORCED)
         return self._replace(logits=torch.where(on, logits, -FORCED))
-
-    def masked_tangent(
-        self, head: Head, mask: Float[Tensor, "n options"]
-    ) -> "Bernoulli":
-        """How `masked` changes with the logits: not at all where there is no choice."""
-        return self._replace(logits=self.logits * mask[:, ::2] * mask[:, 1::2])
 
     def log_prob(self, actions: Float[Tensor, "n k"]) -> Float[Tensor, "n 1"]:
         """Log-probability of `actions`, nats."""

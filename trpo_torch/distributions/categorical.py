@@ -7,7 +7,6 @@ numbers of the network's dtype, [n, k].
 """
 
 import itertools
-from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -40,31 +39,10 @@ class Categorical(NamedTuple):
         """Outputs of the network are the logits of all choices in turn."""
         return cls(_by_choice(head, outputs, MASKED))
 
-    @classmethod
-    def jacobian(
-        cls, head: Head, outputs: Float[Tensor, "n outputs"], log_std: None = None
-    ) -> tuple[Callable, Callable]:
-        """Tangents of `from_network`, (d_outputs, d_log_std) ->; the transpose."""
-
-        def push(d_outputs: Tensor, d_log_std: None) -> "Categorical":
-            return cls(_by_choice(head, d_outputs, 0.0))
-
-        def pull(u: "Categorical") -> tuple[Tensor, None]:
-            parts = [u.logits[:, j, :size] for j, size in enumerate(head.action_sizes)]
-            return torch.cat(parts, 1), None
-
-        return push, pull
-
     def masked(self, head: Head, mask: Float[Tensor, "n options"]) -> "Categorical":
         """Without the options where `mask` is 0, as if those were missing."""
         allowed = _by_choice(head, mask, 0.0) > 0
         return self._replace(logits=torch.where(allowed, self.logits, MASKED))
-
-    def masked_tangent(
-        self, head: Head, mask: Float[Tensor, "n options"]
-    ) -> "Categorical":
-        """How `masked` changes with the logits: not at all where `mask` is 0."""
-        return self._replace(logits=self.logits * _by_choice(head, mask, 0.0))
 
     def log_probabilities(self) -> Float[Tensor, "n k m"]:
         """Logarithm of each option's probability."""

@@ -5,8 +5,7 @@
 """
 
 import math
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -41,26 +40,6 @@ class DiagonalGaussian(NamedTuple):
             mean, log_std = outputs.chunk(2, 1)
             return cls(mean, clamp_log_std(log_std))
         return cls(outputs, clamp_log_std(log_std)[None])
-
-    @classmethod
-    def jacobian(
-        cls,
-        head: Head,
-        outputs: Float[Tensor, "n outputs"],
-        log_std: Float[Tensor, " act_dim"] | None,
-    ) -> tuple[Callable, Callable]:
-        """Tangents of `from_network`, (d_outputs, d_log_std) ->; the transpose."""
-        if log_std is None:
-            return _state_std_jacobian(cls, outputs)
-        slope = clamp_slope(log_std)
-
-        def push(d_outputs: Tensor, d_log_std: Tensor) -> "DiagonalGaussian":
-            return cls(d_outputs, (slope * d_log_std)[None])
-
-        def pull(u: "DiagonalGaussian") -> tuple[Tensor, Tensor]:
-            return u.mean, slope * u.log_std.sum(0)
-
-        return push, pull
 
     def log_prob(self, actions: Float[Tensor, "n act_dim"]) -> Float[Tensor, "n 1"]:
         """Log-density of `actions`, nats."""
@@ -124,22 +103,3 @@ class DiagonalGaussian(NamedTuple):
 def clamp_log_std(log_std: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
     """`log_std` in [-20, 2], gradient 1 inside and at the bounds, 0 outside."""
     return log_std.clamp(LOG_STD_MIN, LOG_STD_MAX)
-
-
-def clamp_slope(log_std: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
-    """The gradient of `clamp_log_std`, entry by entry."""
-    inside = (log_std >= LOG_STD_MIN) & (log_std <= LOG_STD_MAX)
-    return inside.to(log_std.dtype)
-
-
-def _state_std_jacobian(cls: Any, outputs: Tensor) -> tuple[Callable, Callable]:
-    slope = clamp_slope(outputs.chunk(2, 1)[1])
-
-    def push(d_outputs: Tensor, d_log_std: None) -> Any:
-        d_mean, d_raw = d_outputs.chunk(2, 1)
-        return cls(d_mean, slope * d_raw)
-
-    def pull(u: Any) -> tuple[Tensor, None]:
-        return torch.cat([u.mean, slope * u.log_std], 1), None
-
-    return push, pull

@@ -5,7 +5,6 @@ the Fisher matrix is block-diagonal. An action [n, act_dim] has the real entries
 then the choices; so have the network's outputs.
 """
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -38,41 +37,10 @@ class Mixed(NamedTuple):
             *Categorical.from_network(head, outputs[:, real:]),
         )
 
-    @classmethod
-    def jacobian(
-        cls,
-        head: Head,
-        outputs: Float[Tensor, "n outputs"],
-        log_std: Float[Tensor, " reals"] | None,
-    ) -> tuple[Callable, Callable]:
-        """Tangents of `from_network`, (d_outputs, d_log_std) ->; the transpose."""
-        real = head.real_outputs
-        push_reals, pull_reals = DiagonalGaussian.jacobian(
-            head, outputs[:, :real], log_std
-        )
-        push_choices, pull_choices = Categorical.jacobian(head, outputs[:, real:])
-
-        def push(d_outputs: Tensor, d_log_std: Tensor | None) -> "Mixed":
-            reals = push_reals(d_outputs[:, :real], d_log_std)
-            return cls(*reals, *push_choices(d_outputs[:, real:], None))
-
-        def pull(u: "Mixed") -> tuple[Tensor, Tensor | None]:
-            reals, choices = u._parts()
-            d_reals, d_log_std = pull_reals(reals)
-            d_choices, _ = pull_choices(choices)
-            return torch.cat([d_reals, d_choices], 1), d_log_std
-
-        return push, pull
-
     def masked(self, head: Head, mask: Float[Tensor, "n options"]) -> "Mixed":
         """Without the options where `mask` is 0, as if those were missing."""
         reals, choices = self._parts()
         return type(self)(*reals, *choices.masked(head, mask))
-
-    def masked_tangent(self, head: Head, mask: Float[Tensor, "n options"]) -> "Mixed":
-        """How `masked` changes with the logits: not at all where `mask` is 0."""
-        reals, choices = self._parts()
-        return type(self)(*reals, *choices.masked_tangent(head, mask))
 
     def log_prob(self, actions: Float[Tensor, "n act_dim"]) -> Float[Tensor, "n 1"]:
         """Log-density of the reals plus log-probability of the choices, nats."""

@@ -2,18 +2,71 @@
 
 import itertools
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.nn import functional
+from torch.nn.functional import linear
 
 from trpo.spaces.action_heads import Head
 from trpo.spaces.architecture import LAYER_NORM_EPSILON, PLAIN, Architecture
 from trpo_torch import distributions
 from trpo_torch.distributions import Distribution
-from trpo_torch.networks import mlp
 from trpo_torch.networks.encoder import Encoder, encode
+
+
+# GELU is x times the normal distribution function at x, exactly (by erf).
+ACTIVATIONS = {
+    "tanh": torch.tanh,
+    "relu": functional.relu,
+    "elu": functional.elu,
+    "gelu": functional.gelu,
+    "silu": functional.silu,
+}
+
+
+class Layer(NamedTuple):
+    """Weight [out, in] and bias [out] of a layer, or their tangents or gradients."""
+
+    weight: Float[Tensor, "out in_"]
+    bias: Float[Tensor, " out"]
+
+
+def layers_of(arrays: Sequence[Tensor]) -> list[Layer]:
+    """Layers from their weights and biases in turn."""
+    return [Layer(*pair) for pair in zip(arrays[::2], arrays[1::2], strict=True)]
+
+
+def forward(
+    layers: Sequence[Layer],
+    x: Float[Tensor, "n in_"],
+    activation: str = "tanh",
+    norms: Sequence[Layer] = (),
+) -> list[Tensor]:
+    """The input of every layer, and the output [n, out] of the last.
+
+    Args:
+        layers: The network's.
+        x: Input of the first.
+        activation: Of the hidden layers.
+        norms: Scale and shift of each hidden layer's normalisation, if it has one.
+    """
+    *hidden, output = layers
+    activate = ACTIVATIONS[activation]
+    inputs = [x]
+    for i, layer in enumerate(hidden):
+        x = linear(x, *layer)
+        if norms:
+            x = _layer_norm(x, *norms[i])
+        x = activate(x)
+        inputs.append(x)
+    return [*inputs, linear(x, *output)]
+
+
+def _layer_norm(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
+    return functional.layer_norm(x, shift.shape, scale, shift, LAYER_NORM_EPSILON)
 
 
 class _Network(nn.Module):
@@ -46,7 +99,7 @@ class _Network(nn.Module):
         if architecture.images:
             obs = encode(self.encoders, obs, architecture)
         norms = _layers(self.norms) if architecture.layer_norm else ()
-        return mlp.forward(_layers(self.layers), obs, architecture.activation, norms)
+        return forward(_layers(self.layers), obs, architecture.activation, norms)
 
 
 class Policy(_Network):
@@ -107,10 +160,10 @@ class Critic(_Network):
         return self._values(obs)[-1]
 
 
-def _layers(layers: nn.ModuleList) -> list[mlp.Layer]:
+def _layers(layers: nn.ModuleList) -> list[Layer]:
     # From torch's own dictionaries: by `layer.weight`, the look-up takes as long as a
     # forward pass of a few observations. `functional_call` writes to them too.
     tables: list[Any] = [
         layer._parameters for layer in layers._modules.values() if layer
     ]
-    return [mlp.Layer(table["weight"], table["bias"]) for table in tables]
+    return [Layer(table["weight"], table["bias"]) for table in tables]

@@ -13,7 +13,7 @@ from trpo.spaces.action_heads import Head
 from trpo.spaces.architecture import CELLS
 from trpo_torch import distributions
 from trpo_torch.distributions import Distribution
-from trpo_torch.networks import mlp, recurrent_cells as cells
+from trpo_torch.networks import feedforward as mlp, recurrent_cells as cells
 from trpo_torch.networks.recurrent_cells import Cell
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn.functional import linear
 
 from trpo.spaces.architecture import GRU, LSTM
-from trpo_torch.networks.mlp import Layer
+from trpo_torch.networks.feedforward import Layer
 
 
 class Cell(NamedTuple):

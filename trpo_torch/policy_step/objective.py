@@ -1,5 +1,6 @@
 """Surrogate objective and mean KL (Schulman et al. 2015, eqs. 13 and 14)."""
 
+import functools
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -53,6 +54,29 @@ def surrogate_improvement(
 def mean_kl(old: Distribution, new: Distribution) -> Float[Tensor, ""]:
     """Mean over samples of KL(old || new), nats."""
     return reduction.mean(old.kl(new))
+
+
+@functools.singledispatch
+@torch.enable_grad()
+def gradient_of(
+    policy: Callable[..., Distribution],
+    function: Callable[[Distribution], Tensor],
+    *at: Tensor,
+) -> tuple[Distribution, tuple[Tensor, ...]]:
+    """The distribution at these tensors, and the gradients of a number made of it.
+
+    Args:
+        policy: Of tensors; a policy's is of theta [p]. What has
+            another way (`fast/`) registers it here.
+        function: Distribution -> number; may depend on some of its parameters alone.
+        at: The tensors.
+    """
+    at = tuple(tensor.detach().requires_grad_() for tensor in at)
+    outputs = policy(*at)
+    found = torch.autograd.grad(
+        function(outputs), at, allow_unused=True, materialize_grads=True
+    )
+    return outputs._make(field.detach() for field in outputs), found
 
 
 class Objective(NamedTuple):

@@ -15,11 +15,11 @@ from trpo_torch.devices import reduction
 from trpo_torch.devices.device import to_floats
 from trpo_torch.distributions import Distribution
 from trpo_torch.policy_step.fisher import FISHER_PRODUCTS, PolicyFunction, Product
-from trpo_torch.policy_step.flat_policy import FlatPolicy
 from trpo_torch.policy_step.objective import (
     SURROGATE,
     Objective,
     Surrogate,
+    gradient_of,
     mean_kl,
     objective_of,
     surrogate,
@@ -173,22 +173,9 @@ def surrogate_and_gradient(
         found.append(objective.value(distribution, batch))
         return found[-1].value
 
-    by_hand = isinstance(policy, FlatPolicy)
-    old, gradient = (
-        policy.gradient(theta, value) if by_hand else _gradient(policy, theta, value)
-    )
+    old, (gradient,) = gradient_of(policy, value, theta)
     before = Surrogate(*(field.detach() for field in found[-1]))
     return old, before, reduction.total(gradient)
-
-
-def _gradient(
-    policy: PolicyFunction, theta: Tensor, function: Callable[[Distribution], Tensor]
-) -> tuple[Distribution, Tensor]:
-    """The distribution, and the gradient with respect to flat parameters."""
-    at = theta.detach().requires_grad_()
-    distribution = policy(at)
-    (gradient,) = torch.autograd.grad(function(distribution), at)
-    return distribution._make(field.detach() for field in distribution), gradient
 
 
 def natural_direction(

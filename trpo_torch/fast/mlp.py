@@ -1,9 +1,8 @@
-"""PyTorch alone: J and J' of a perceptron by hand; JAX has `jax.linearize`.
+"""J and J' of a perceptron by hand, and its forward pass by the faster library.
 
 Automatic differentiation gives the same numbers. By hand, the forward pass is done
 once, nothing that a product does not need is computed, the rows are worked on in
-chunks, and no graph is built: on a CPU that halves the time of a small network.
-Products are those of `products.py`, where autograd is not asked for derivatives.
+chunks, and no graph is built.
 """
 
 from collections.abc import Sequence
@@ -12,31 +11,16 @@ from typing import NamedTuple
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.nn import functional
-from torch.nn.functional import linear
 
-from trpo.spaces.architecture import LAYER_NORM_EPSILON
-from trpo_torch.products import Products, products, tanh_layer
+from trpo.spaces.architecture import Architecture
+from trpo_torch.fast.products import Products, products, tanh_layer
+from trpo_torch.networks import feedforward
+from trpo_torch.networks.feedforward import ACTIVATIONS, Layer
 
 
 # Entries of the widest layer's activations in one chunk: a few such arrays fit a CPU's
 # second-level cache, and the memory of a product no longer grows with the batch.
 CHUNK_ENTRIES = 2**18
-# GELU is x times the normal distribution function at x, exactly (by erf).
-ACTIVATIONS = {
-    "tanh": torch.tanh,
-    "relu": functional.relu,
-    "elu": functional.elu,
-    "gelu": functional.gelu,
-    "silu": functional.silu,
-}
-
-
-class Layer(NamedTuple):
-    """Weight [out, in] and bias [out] of a layer, or their tangents or gradients."""
-
-    weight: Float[Tensor, "out in_"]
-    bias: Float[Tensor, " out"]
 
 
 class Tape(NamedTuple):
@@ -52,49 +36,35 @@ class Tape(NamedTuple):
     transposed: list[list[Float[Tensor, "in_ rows"]] | None]
 
 
-def layers_of(arrays: Sequence[Tensor]) -> list[Layer]:
-    """Layers from their weights and biases in turn."""
-    return [Layer(*pair) for pair in zip(arrays[::2], arrays[1::2], strict=True)]
+def has_slopes(architecture: Architecture) -> bool:
+    """Whether a network's derivatives are here; those of others are automatic."""
+    plain = not (architecture.layer_norm or architecture.images)
+    return plain and architecture.activation in _SLOPES
 
 
 def forward(
-    layers: Sequence[Layer],
-    x: Float[Tensor, "n in_"],
-    activation: str = "tanh",
-    norms: Sequence[Layer] = (),
+    layers: Sequence[Layer], x: Float[Tensor, "n in_"], activation: str = "tanh"
 ) -> list[Tensor]:
-    """The input of every layer, and the output [n, out] of the last.
-
-    Args:
-        layers: The network's.
-        x: Input of the first.
-        activation: Of the hidden layers.
-        norms: Scale and shift of each hidden layer's normalisation, if it has one.
-    """
+    """`networks.feedforward.forward` of a network without normalisation."""
+    # The library's products have no derivatives.
+    if torch.is_grad_enabled():
+        return feedforward.forward(layers, x, activation)
     *hidden, output = layers
-    activate = ACTIVATIONS[activation]
-    # Where autograd won't be asked for derivatives, which only its own products have.
-    by_library = not torch.is_grad_enabled()
-    product = _products_of(layers, x).linear if by_library else linear
-    in_one = by_library and activation == "tanh" and not norms
-    inputs = [x]
-    for i, (weight, bias) in enumerate(hidden):
-        if in_one:
-            x = tanh_layer(x, weight, bias)
+    product, inputs = _products_of(layers, x).linear, [x]
+    for layer in hidden:
+        if activation == "tanh":
+            x = tanh_layer(x, *layer)
         else:
-            x = product(x, weight, bias)
-            if norms:
-                x = _layer_norm(x, *norms[i])
-            x = activate(x)
+            x = ACTIVATIONS[activation](product(x, *layer))
         inputs.append(x)
-    return [*inputs, product(x, output.weight, output.bias)]
+    return [*inputs, product(x, *output)]
 
 
 @torch.no_grad()
 def record(
     layers: Sequence[Layer], x: Float[Tensor, "n in_"], activation: str = "tanh"
 ) -> tuple[Float[Tensor, "n out"], Tape]:
-    """The output, and what `push` and `pull` need for many products."""
+    """The output, and what `jvp` and `vjp` need for many products."""
     *inputs, output = forward(layers, x, activation)
     product = _products_of(layers, x)
     transposed: list[list[Tensor] | None] = [None] * len(layers)
@@ -105,7 +75,7 @@ def record(
 
 
 @torch.no_grad()
-def push(
+def jvp(
     layers: Sequence[Layer],
     inputs: Sequence[Tensor],
     tangents: Sequence[Layer],
@@ -117,7 +87,7 @@ def push(
         layers: The network's.
         inputs: Of each layer, as `forward` returned them.
         tangents: Direction v.
-        activation: Of the hidden layers, one of `trpo.spaces.architecture.BY_HAND`.
+        activation: Of the hidden layers, one that has a slope here.
     """
     times_slope, product = _SLOPES[activation], _products_of(layers, inputs[0])
     parts = []
@@ -134,7 +104,7 @@ def push(
 
 
 @torch.no_grad()
-def pull(
+def vjp(
     layers: Sequence[Layer],
     inputs: Sequence[Tensor],
     cotangent: Float[Tensor, "n out"],
@@ -149,7 +119,7 @@ def pull(
         inputs: Of each layer, as `forward` returned them.
         cotangent: u.
         gradients: Arrays shaped like `layers`.
-        activation: Of the hidden layers, one of `trpo.spaces.architecture.BY_HAND`.
+        activation: Of the hidden layers, one that has a slope here.
         transposed: Of a `Tape`, if there is one.
     """
     times_slope, product = _SLOPES[activation], _products_of(layers, inputs[0])
@@ -184,10 +154,6 @@ def _put_transposed(sums: list[Tensor | None], gradients: Sequence[Layer]) -> No
     for total, (weight, _) in zip(sums, gradients, strict=True):
         if total is not None:
             weight.copy_(total.t())
-
-
-def _layer_norm(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
-    return functional.layer_norm(x, shift.shape, scale, shift, LAYER_NORM_EPSILON)
 
 
 def _times_tanh_slope(g: Tensor, y: Tensor) -> Tensor:

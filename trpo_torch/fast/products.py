@@ -1,8 +1,8 @@
-"""PyTorch alone, as it has several libraries for matrix products: the fastest one.
+"""Matrix products by the fastest of the libraries that PyTorch has for them.
 
 PyTorch's float32 products are MKL's, which has no AVX-512 on processors of AMD. oneDNN,
 which PyTorch contains too, is twice as fast there, and PyTorch's own compiler reaches
-it by the operator used here. XLA has one library, and the JAX backend no such file.
+it by the operator used here.
 """
 
 import functools
