@@ -62,7 +62,7 @@ def searched(root, launch=train, workers=1, runs=8, space=SPACE, **options):
     options = {"seeds": 1, "overrides": OVERRIDES, "budget": runs * STEPS} | options
     terminal = Terminal()
     search = Search(ENV, root, space, launch=launch, terminal=terminal, **options)
-    steps = search.most
+    steps = search.allowed_steps
     status = run_each(
         search.source(), search.trials, steps, root, workers, terminal, search.finished
     )
@@ -89,10 +89,10 @@ def test_a_search_begins_with_the_preset_and_finds_better(straight):
     assert status == 0
     assert 12 * STEPS < sum(t.steps_done(root) for t in search.trials) <= 13 * STEPS
     assert names[0].startswith("0000,value_lr=0.001,gamma=0.95,seed=0")
-    assert search.ended[0][1] > value_of(preset_config(ENV)) + 0.5
+    assert search.completed[0][1] > value_of(preset_config(ENV)) + 0.5
     states, params, values = zip(*in_file(root), strict=True)
     assert {*states} == {"COMPLETE", "PRUNED"}
-    assert max(values) == search.ended[0][1]
+    assert max(values) == search.completed[0][1]
     for name, of_trial in zip(names, params, strict=True):
         config = RunDirectory(root / name).shown_config()
         assert config.agent.value_lr == of_trial["value_lr"]
@@ -143,7 +143,7 @@ def test_a_bad_trial_is_pruned_and_its_steps_are_for_others(tmp_path, capsys):
     (tmp_path / STUDY).unlink()
     _, again, _ = searched(tmp_path, falling, runs=8)
     assert [state for state, *_ in in_file(tmp_path)] == states
-    assert again.ended[0] == (again.trials[0], 0.0)
+    assert again.completed[0] == (again.trials[0], 0.0)
 
 
 def test_a_failed_trial_is_reported_and_made_by_the_next_command(tmp_path, capsys):
@@ -282,10 +282,10 @@ def test_the_search_s_own_space_has_the_preset(env_id):
     space, config = default_space(env_id), preset_config(env_id)
     options = {"seeds": 1, "budget": None, "overrides": {}, "launch": train}
     search = Search(env_id, Path(), space, terminal=Terminal(), **options)
-    own = search._own_params()
+    own = search._preset_params()
     assert set(own) == set(space)
     assert preset_config(env_id, **{n: v for n, v in own.items() if "layer" not in n})
-    assert search.most == 50 * config.total_steps
+    assert search.allowed_steps == 50 * config.total_steps
 
 
 def test_optuna_that_is_missing_is_named(tmp_path, capsys, monkeypatch):

@@ -97,16 +97,16 @@ class Trial:
         number: in the names of its run directories.
         params: field -> value, as Optuna has it.
         runs: one for each seed.
-        asked: Optuna's own trial; None of one that had ended before.
+        optuna_trial: Optuna's own trial; None of one that had ended before.
     """
 
     search: "Search"
     number: int
     params: dict[str, Any]
     runs: list[SweepRun]
-    asked: Any = None
+    optuna_trial: Any = None
     _seen: int = 0
-    _bad: bool = False
+    _pruned: bool = False
 
     @property
     def short_name(self) -> str:
@@ -160,26 +160,28 @@ class Trial:
         Raises:
             RuntimeError: a run's process failed.
         """
-        until: Any = SimpleNamespace(is_set=lambda: stop.is_set() or self.is_bad(root))
+        either: Any = SimpleNamespace(
+            is_set=lambda: stop.is_set() or self.should_prune(root)
+        )
         for run in self.runs:
             try:
-                done = run.is_done(root) or run.run(root, until)
+                done = run.is_done(root) or run.run(root, either)
             except RuntimeError:
                 self.search.failed(self)
                 raise
             if not done:
-                if self._bad and not stop.is_set():
+                if self._pruned and not stop.is_set():
                     RunDirectory(root / run.name).write(PRUNED, b"{}\n")
                 return self.is_pruned(root)
         return True
 
-    def is_bad(self, root: Path) -> bool:
+    def should_prune(self, root: Path) -> bool:
         """Whether to prune it: its interim evaluations are below the others' median."""
         tenths = EVALUATIONS * self.steps_done(root) // self.steps
-        if not self._bad and tenths > self._seen:
+        if not self._pruned and tenths > self._seen:
             self._seen = tenths
-            self._bad = self.search.is_bad(self, self.interim(root))
-        return self._bad
+            self._pruned = self.search.should_prune(self, self.interim(root))
+        return self._pruned
 
 
 @dataclasses.dataclass(eq=False)
@@ -227,11 +229,11 @@ class Search:
             self._trial(0, params)
         self._preset = settings_of(self.config({}, 0))
         self._steps = self.seeds * self._preset["total_steps"]
-        self.most = RUNS * self._steps if self.budget is None else self.budget
-        require_count("budget", self.most, self._steps, 2**63 - 1)
+        self.allowed_steps = RUNS * self._steps if self.budget is None else self.budget
+        require_count("budget", self.allowed_steps, self._steps, 2**63 - 1)
         self._study, self._storage = _new_study(self.env_id)
         self._distributions = {n: _distribution(v) for n, v in self.space.items()}
-        self._turn = threading.RLock()
+        self._lock = threading.RLock()
         self._failures = 0
 
     def config(self, params: Mapping[str, Any], seed: int) -> TrainConfig:
@@ -242,29 +244,29 @@ class Search:
         return dataclasses.replace(config, eval_interval=interval)
 
     def source(self) -> Iterator[Trial]:
-        """Trials that a killed process has left, then new ones within the budget."""
-        left = self._recover()
+        """Unfinished trials of a killed process, then new ones within the budget."""
+        unfinished = self._recover()
         self._publish()
-        done = len(self.trials) - len(left)
+        done = len(self.trials) - len(unfinished)
         self.terminal.say(
-            f"{done} trials are done already, {len(left)} more "
-            f"{'has' if len(left) == 1 else 'have'} begun"
+            f"{done} trials are done already, {len(unfinished)} more "
+            f"{'has' if len(unfinished) == 1 else 'have'} begun"
         )
-        yield from map(self._ask, left)
-        while self._spent() + self._steps <= self.most:
-            if self._failures >= MOST_FAILED and not self.ended:
+        yield from map(self._ask, unfinished)
+        while self._spent() + self._steps <= self.allowed_steps:
+            if self._failures >= MOST_FAILED and not self.completed:
                 return
             number = 1 + max((trial.number for trial in self.trials), default=-1)
-            trial = self._trial(number, {} if self.trials else self._own_params())
+            trial = self._trial(number, {} if self.trials else self._preset_params())
             self.trials.append(trial)
             yield self._ask(trial)
 
-    def _own_params(self) -> dict[str, Any]:
+    def _preset_params(self) -> dict[str, Any]:
         """The preset's values of what is searched, where the space has them."""
         params = {name: _param(self._preset[name]) for name in self.space}
-        return {n: v for n, v in params.items() if self._has(n, v)}
+        return {n: v for n, v in params.items() if self._fits(n, v)}
 
-    def _has(self, name: str, value: Any) -> bool:
+    def _fits(self, name: str, value: Any) -> bool:
         part = self.space[name]
         if isinstance(part, Between):
             return part.low <= value <= part.high
@@ -284,13 +286,13 @@ class Search:
 
     def _ask(self, trial: Trial) -> Trial:
         """Have Optuna choose the parameters that the trial has none of."""
-        with self._turn:
+        with self._lock:
             if trial.params:
                 self._study.enqueue_trial(trial.params)
             # Of its number: a search that was killed goes on as it would have.
             self._study.sampler = _sampler(len(self._study.get_trials(deepcopy=False)))
-            trial.asked = self._study.ask(self._distributions)
-            whole = self._trial(trial.number, trial.asked.params)
+            trial.optuna_trial = self._study.ask(self._distributions)
+            whole = self._trial(trial.number, trial.optuna_trial.params)
             trial.params, trial.runs = whole.params, whole.runs
         return trial
 
@@ -300,11 +302,11 @@ class Search:
         Raises:
             ValueError: one is of another search.
         """
-        optuna, left, root = _optuna().trial, [], self.root
-        for trial in self._found():
+        optuna, unfinished, root = _optuna().trial, [], self.root
+        for trial in self._on_disk():
             self.trials.append(trial)
             if not trial.is_done(root):
-                left.append(trial)
+                unfinished.append(trial)
                 continue
             interim, pruned = trial.interim(root), trial.is_pruned(root)
             last = interim.get(max(interim, default=0))
@@ -317,9 +319,10 @@ class Search:
                     intermediate_values=interim,
                 )
             )
-        return left
+        return unfinished
 
-    def _found(self) -> Iterator[Trial]:
+    def _on_disk(self) -> Iterator[Trial]:
+        """The trials that have run directories, in order; see `_recover`."""
         with Folder(self.root) as folder:
             names = folder.names()
         for name in names:
@@ -328,8 +331,8 @@ class Search:
                 settings = settings_of(RunDirectory(path).shown_config())
                 params = {field: _param(settings[field]) for field in self.space}
                 trial = self._trial(int(match[1]), params)
-                has = all(self._has(field, value) for field, value in params.items())
-                if not has or trial.runs[0].name != name:
+                fits = all(self._fits(field, value) for field, value in params.items())
+                if not fits or trial.runs[0].name != name:
                     raise ValueError(
                         f"`run_dir`: expected {path} to be of this search, got a trial "
                         "of another. Give another --run-dir."
@@ -344,14 +347,14 @@ class Search:
             for trial in self.trials
         )
 
-    def is_bad(self, trial: Trial, interim: Mapping[int, float]) -> bool:
+    def should_prune(self, trial: Trial, interim: Mapping[int, float]) -> bool:
         """Report interim evaluations; whether they are worse than the others'."""
-        with self._turn:
-            asked = trial.asked
-            reported = self._study.get_trials(deepcopy=False)[asked.number]
+        with self._lock:
+            optuna_trial = trial.optuna_trial
+            reported = self._study.get_trials(deepcopy=False)[optuna_trial.number]
             for step in sorted(interim.keys() - reported.intermediate_values.keys()):
-                asked.report(interim[step], step)
-            return bool(interim) and asked.should_prune()
+                optuna_trial.report(interim[step], step)
+            return bool(interim) and optuna_trial.should_prune()
 
     def failed(self, trial: Trial) -> None:
         """Note a trial whose run failed."""
@@ -364,16 +367,16 @@ class Search:
             self._tell(trial, state="PRUNED")
             done, steps = trial.steps_done(self.root), trial.steps
             return f"{trial.short_name}: pruned after {done:,} of {steps:,} steps"
-        self.is_bad(trial, trial.interim(self.root))
+        self.should_prune(trial, trial.interim(self.root))
         value = trial.value(self.root)
         self._tell(trial, value)
-        best = ", the best so far" if value >= self.ended[0][1] else ""
+        best = ", the best so far" if value >= self.completed[0][1] else ""
         return f"{trial.short_name}: return {value:.2f}{best}"
 
     def _tell(self, trial: Trial, value: float | None = None, state: str = "") -> None:
         state = _optuna().trial.TrialState[state or "COMPLETE"]
-        with self._turn:
-            self._study.tell(trial.asked, value, state)
+        with self._lock:
+            self._study.tell(trial.optuna_trial, value, state)
             try:
                 self._publish()
             except (OSError, FileError) as error:
@@ -387,7 +390,7 @@ class Search:
             folder.write(STUDY, connection.driver_connection.serialize())
 
     @property
-    def ended(self) -> list[tuple[Trial, float]]:
+    def completed(self) -> list[tuple[Trial, float]]:
         """Trials that were trained to the end, and their return; the best first."""
         pairs = [
             (trial, trial.value(self.root))
@@ -398,10 +401,10 @@ class Search:
 
     def report(self) -> None:
         """Write tables, figures and the best settings; print how to train with them."""
-        if not self.ended:
+        if not self.completed:
             self.terminal.say("no trial was trained to its end yet")
             return
-        shown = self.ended[:SHOWN]
+        shown = self.completed[:SHOWN]
         rows = [run.result(self.root) for trial, _ in shown for run in trial.runs]
         self.terminal.say(*write_report(rows, self.root).splitlines())
         for name in FIGURES:
@@ -409,7 +412,7 @@ class Search:
                 content = _figure(self._study, name)
                 with Folder(self.root) as folder:
                     folder.write(f"{name}.png", content)
-        trial, value = self.ended[0]
+        trial, value = self.completed[0]
         settings = {**self.overrides, **{n: _value(v) for n, v in trial.params.items()}}
         best = {
             "name": f"tuned-{self.env_id.lower()}",
@@ -556,8 +559,8 @@ def run_tune(
             launch=launch, terminal=terminal,
         )  # fmt: skip
         status = run_each(
-            search.source(), search.trials, search.most, root, workers, terminal,
-            search.finished,
+            search.source(), search.trials, search.allowed_steps, root, workers,
+            terminal, search.finished,
         )  # fmt: skip
     search.report()
     return status
