@@ -120,7 +120,7 @@ def test_a_search_that_was_stopped_goes_on_as_it_would_have(straight, tmp_path, 
     assert steps == list(range(100, STEPS + 1, 100))
     assert sorted(map(str, in_file(tmp_path))) == sorted(map(str, in_file(straight[0])))
     printed = capsys.readouterr().out
-    assert "11 trials are done already, 1 more has begun" in printed
+    assert "11 trials are done already, 1 go on" in printed
     assert "trial 11: return -" in printed
     assert "trial 10" not in printed
 

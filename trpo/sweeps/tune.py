@@ -248,10 +248,7 @@ class Search:
         unfinished = self._recover()
         self._publish()
         done = len(self.trials) - len(unfinished)
-        self.terminal.say(
-            f"{done} trials are done already, {len(unfinished)} more "
-            f"{'has' if len(unfinished) == 1 else 'have'} begun"
-        )
+        self.terminal.say(f"{done} trials are done already, {len(unfinished)} go on")
         yield from map(self._ask, unfinished)
         while self._spent() + self._steps <= self.allowed_steps:
             if self._failures >= MOST_FAILED and not self.completed:
