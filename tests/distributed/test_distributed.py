@@ -209,4 +209,4 @@ def test_who_does_not_say_where_to_meet_is_told_how(
     assert main([*given, "--distributed"]) == 2
     assert "`distributed`: expected" in capsys.readouterr().err
     assert main([*given, "--distributed", "--process-id", "1"]) == 2
-    assert "expected all of coordinator, num_processes" in capsys.readouterr().err
+    assert "`coordinator`: expected HOST:PORT" in capsys.readouterr().err

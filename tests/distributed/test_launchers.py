@@ -6,6 +6,7 @@ import pytest
 
 from benchmarks.scale.equal_runs import launched
 from benchmarks.scale.faults import SECONDS, Attack, made, names
+from trpo.config.ranks import RankArguments
 from trpo.distributed.launchers import LAUNCHERS, Place
 
 
@@ -93,16 +94,19 @@ def test_who_starts_others_inside_a_job_of_slurm_counts(monkeypatch):
 def test_a_job_that_was_started_again_says_so(monkeypatch, launcher):
     launched_by(monkeypatch, launcher, 0, 2)
     for count in ("0", "1"):
-        monkeypatch.setenv(LAUNCHERS[launcher].restarts, count)
+        monkeypatch.setenv(LAUNCHERS[launcher][5], count)
         assert here().restarted == (count == "1")
 
 
 def test_a_place_is_what_the_command_line_says():
-    assert Place.of_arguments("a:5", 3, 1) == Place(1, 3, "a:5")
-    assert Place.of_arguments(None, None, None) is None
-    for wrong in (("a", 3, 1), ("a:5", 3, 3), ("a:5", 0, 0), ("a:5", 2, None)):
-        with pytest.raises(ValueError, match="expected"):
-            Place.of_arguments(*wrong)
+    assert RankArguments(True, "a:5", 3, 1).place() == Place(1, 3, "a:5")
+    assert RankArguments(True).place() is None
+    for wrong in (
+        ("a", 3, 1), ("a:5", 3, 3), ("a:5", 0, 0), ("a:5", 2, None), (None, 2, 0),
+        ("a:5", 3, -1),
+    ):  # fmt: skip
+        with pytest.raises(ValueError, match="`coordinator`: expected HOST:PORT"):
+            RankArguments(True, *wrong).place()
 
 
 @pytest.mark.slow

@@ -5,41 +5,21 @@ import re
 import zlib
 from typing import NamedTuple
 
-from trpo.common.validation import require_count
 
-
-class Launcher(NamedTuple):
-    """Names of the variables that it sets; "" where it sets none.
-
-    Attributes:
-        rank: number of the process, from 0.
-        size: processes in all.
-        local_rank: number of the process among those of its machine.
-        local_size: how many those are.
-        job: name of the job, the same for all of its processes.
-        restarts: how often it was started again.
-    """
-
-    rank: str
-    size: str
-    local_rank: str
-    local_size: str
-    job: str
-    restarts: str = ""
-
-
-# Slurm's are inherited by what starts others inside its jobs, so they count last.
+# Variables of each: rank and size; both among the processes of its machine; the job's
+# name, which MPICH lacks; how often the job was started again. Slurm's are inherited by
+# what starts others inside its jobs, so they count last.
 LAUNCHERS = {
-    "torchrun": Launcher(
+    "torchrun": (
         "RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "TORCHELASTIC_RUN_ID",
         "TORCHELASTIC_RESTART_COUNT",
     ),
-    "Open MPI": Launcher(
+    "Open MPI": (
         "OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_LOCAL_RANK",
-        "OMPI_COMM_WORLD_LOCAL_SIZE", "PMIX_NAMESPACE",
+        "OMPI_COMM_WORLD_LOCAL_SIZE", "PMIX_NAMESPACE", "",
     ),
-    "MPICH": Launcher("PMI_RANK", "PMI_SIZE", "MPI_LOCALRANKID", "MPI_LOCALNRANKS", ""),
-    "Slurm": Launcher(
+    "MPICH": ("PMI_RANK", "PMI_SIZE", "MPI_LOCALRANKID", "MPI_LOCALNRANKS", "", ""),
+    "Slurm": (
         "SLURM_PROCID", "SLURM_NTASKS", "SLURM_LOCALID", "", "SLURM_JOB_ID",
         "SLURM_RESTART_COUNT",
     ),
@@ -75,56 +55,18 @@ class Place(NamedTuple):
         MASTER_ADDR and MASTER_PORT name the coordinator, as torchrun sets them, or a
         user for any launcher.
         """
-        for launcher in LAUNCHERS.values():
-            rank, size, local_rank, local_size, _, restarts = map(_number, launcher)
+        for names in LAUNCHERS.values():
+            rank, size, local_rank, local_size, _, restarts = map(_number, names)
             if rank is not None and size is not None:
                 break
         else:
             return None
         host, port = (os.environ.get(f"MASTER_{name}") for name in ("ADDR", "PORT"))
         given = f"{host}:{port}" if host and port else None
-        return cls(
-            rank,
-            size,
-            given or _made_up(launcher, local_size == size),
-            given=given is not None,
-            local_rank=None if local_size == 1 else local_rank,
-            restarted=bool(restarts),
-        )
-
-    @classmethod
-    def of_arguments(
-        cls, coordinator: str | None, num_processes: int | None, process_id: int | None
-    ) -> "Place | None":
-        """The place that a command line names; None if it names none.
-
-        Raises:
-            ValueError: it says something, but not all, or what can't be.
-        """
-        options = {
-            "coordinator": coordinator,
-            "num_processes": num_processes,
-            "process_id": process_id,
-        }
-        missing = [name for name, value in options.items() if value is None]
-        if len(missing) == len(options):
-            return None
-        if coordinator is None or num_processes is None or process_id is None:
-            raise ValueError(
-                f"`{missing[0]}`: expected all of {', '.join(options)} or none of "
-                "them, got some."
-            )
-        if not re.fullmatch(r".+:\d+", coordinator):
-            raise ValueError(
-                f"`coordinator`: expected HOST:PORT of process 0, got {coordinator!r}."
-            )
-        require_count("num_processes", num_processes)
-        require_count("process_id", process_id, minimum=0)
-        if process_id >= num_processes:
-            raise ValueError(
-                f"`process_id`: expected less than {num_processes}, got {process_id}."
-            )
-        return cls(process_id, num_processes, coordinator)
+        coordinator = given or _made_up(names[4], local_size == size)
+        # Alone on its machine it has all of the GPUs.
+        own = None if local_size == 1 else local_rank
+        return cls(rank, size, coordinator, given is not None, own, bool(restarts))
 
 
 def _number(variable: str) -> int | None:
@@ -132,15 +74,15 @@ def _number(variable: str) -> int | None:
     return int(value) if value.isdecimal() else None
 
 
-def _made_up(launcher: Launcher, one_machine: bool) -> str | None:
+def _made_up(job: str, one_machine: bool) -> str | None:
     """A coordinator that all processes of a job agree on, if that can be told.
 
     The port is one that systems give nobody by chance, and differs from job to job.
     """
-    # MPICH names no job: its processes of one machine have one parent.
-    job = os.environ.get(launcher.job) or str(os.getppid())
+    # Processes of MPICH on one machine have one parent.
+    name = os.environ.get(job) or str(os.getppid())
     nodes = os.environ.get("SLURM_STEP_NODELIST", "")
     # The first of node7, of node7,other and of node[07-12,15].
     first = re.match(r"([^,\[]+)(?:\[(\d+))?", nodes)
     host = "127.0.0.1" if one_machine else first and "".join(first.groups(""))
-    return f"{host}:{61440 + zlib.crc32(job.encode()) % 4096}" if host else None
+    return f"{host}:{61440 + zlib.crc32(name.encode()) % 4096}" if host else None

@@ -163,9 +163,7 @@ def train_distributed(
         Exit status.
     """
     require_positive("rank_timeout", arguments.rank_timeout)
-    place = Place.of_arguments(
-        arguments.coordinator, arguments.num_processes, arguments.process_id
-    )
+    place = arguments.place()
     load_backend(config.backend)
     engine = importlib.import_module(f"trpo_{config.backend}.devices.processes")
     ranks = engine.start(config.device, place, arguments.rank_timeout)
