@@ -39,8 +39,8 @@ DIVIDED = """
 import dataclasses, sys
 import jax, jax.numpy as jnp, numpy as np
 from jax.sharding import Mesh, PartitionSpec as P
-from trpo_jax.devices import two_devices
-from trpo_jax.loop import program
+from trpo_jax.agent.update import in_turn
+from trpo_jax.loop import program, two_devices
 from trpo_jax.loop.trainer import CompiledTrainer
 from tests.compiled.test_compiled_command import small
 
@@ -79,13 +79,12 @@ def second():
     return {"count": jnp.int32(-7), "rest": jnp.array([[-0.0, jnp.inf]])}
 
 def divided():
-    with two_devices.divided("two"):
-        return two_devices.run_both(first, second)
+    return two_devices.on_two_devices("two", first, second)
 
 mesh = Mesh(jax.devices()[:2], ("two",))
 run = jax.shard_map(divided, mesh=mesh, in_specs=(), out_specs=P(), check_vma=False)
 got, wanted = (jax.tree.leaves(f()) for f in (jax.jit(run), jax.jit(
-    lambda: two_devices.run_both(first, second))))
+    lambda: in_turn(first, second))))
 for left, right in zip(got, wanted, strict=True):
     assert left.dtype == right.dtype
     assert np.asarray(left).tobytes() == np.asarray(right).tobytes()

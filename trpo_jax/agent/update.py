@@ -28,7 +28,6 @@ from trpo.spaces.action_heads import Head
 from trpo_jax.critic.fit import ValueFit, fit_critic
 from trpo_jax.devices.chunked import in_chunks
 from trpo_jax.devices.device import matmul_precision
-from trpo_jax.devices.two_devices import run_both
 from trpo_jax.distributions import Distribution
 from trpo_jax.networks.feedforward import Parameters
 from trpo_jax.policy_step.step import PolicyStep, policy_step
@@ -134,6 +133,11 @@ def fisher_policy(
     return functions.policy_at(unravel, few.obs, few.action_mask, rows)
 
 
+def in_turn(first: Callable[[], Any], second: Callable[[], Any]) -> tuple[Any, Any]:
+    """What two functions return that are run one after the other."""
+    return first(), second()
+
+
 def pure_update(
     functions: Any,
     options: StepOptions,
@@ -141,6 +145,7 @@ def pure_update(
     batch: Any,
     orders: Any,
     numbers: StepNumbers,
+    both: Callable[..., tuple] = in_turn,
 ) -> tuple[TRPOState, jax.Array]:
     """One update, a pure function that `update` and compiled training share.
 
@@ -152,6 +157,8 @@ def pure_update(
         batch: Samples, a `Batch` or what else the step takes.
         orders: [epochs, N] minibatch orders of the critics' epochs.
         numbers: Of this update; arrays, so that another number compiles nothing anew.
+        both: Runs step and fit, which need nothing of each other, and returns what
+            both return; see `trpo_jax.loop.two_devices`.
 
     Returns:
         The new state, or the old one if it would not be finite; and the report, its
@@ -187,7 +194,7 @@ def pure_update(
             # The encoder is the one that acts next.
             fitted = fit(unravel(step.theta))
         else:
-            step, fitted = run_both(improve, lambda: fit(state_before.policy))
+            step, fitted = both(improve, lambda: fit(state_before.policy))
         policy = unravel(step.theta)
     new = TRPOState(policy, *fitted[0][:2], *(CriticState(*f[:2]) for f in fitted[1:]))
     return _outcome(new, state_before, step, [fit for _, _, fit in fitted])

@@ -7,6 +7,7 @@ file.
 """
 
 import math
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -17,7 +18,7 @@ from trpo.config.step import StepNumbers, StepOptions
 from trpo.data.batch import Batch
 from trpo.rollout.transitions import Limits
 from trpo.training.state import RECENT_EPISODES
-from trpo_jax.agent.update import TRPOState, pure_update
+from trpo_jax.agent.update import TRPOState, in_turn, pure_update
 from trpo_jax.loop import rollout as rollouts, statistics
 from trpo_jax.loop.environment import EnvironmentState, start
 from trpo_jax.loop.rollout import DeviceRollout, IterationNoise, Policy
@@ -38,6 +39,7 @@ class Program(NamedTuple):
         members_at_once: members computed together; the others wait for their turn.
         mesh: devices that members are spread over, or that divide the updates of one;
             None for one device.
+        both: runs step and fit of an update, as `pure_update` takes it.
     """
 
     policy: Policy
@@ -49,6 +51,7 @@ class Program(NamedTuple):
     full_radius_advantage_std: float = 0.0
     members_at_once: int = 1
     mesh: Mesh | None = None
+    both: Callable[..., tuple] = in_turn
 
 
 class LoopState(NamedTuple):
@@ -180,6 +183,7 @@ def iterate(
         prepared.batch,
         noise.orders,
         numbers._replace(target_kl=numbers.target_kl * share.astype(policy.dtype)),
+        program.both,
     )
     # Only now: during rollout and update the statistics are frozen, so that the policy
     # that acted is the policy that is improved, and the ratio starts at 1.

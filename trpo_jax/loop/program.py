@@ -13,7 +13,6 @@ from jax.sharding import Mesh, PartitionSpec as P
 
 from trpo.config.run import TRPOConfig
 from trpo.config.step import StepNumbers
-from trpo_jax.devices.two_devices import divided, zeros_of
 from trpo_jax.loop import rollout as rollouts
 from trpo_jax.loop.iteration import (
     IterationMetrics,
@@ -21,6 +20,7 @@ from trpo_jax.loop.iteration import (
     Program,
     iterate,
 )
+from trpo_jax.loop.two_devices import on_two_devices, zeros_of
 
 
 MEMBERS = "members"
@@ -124,15 +124,12 @@ def run_chunk(
 
 def _in_parts(program: Program, *arguments: Any) -> Any:
     """`run_chunk` of one run on two devices, which divide its updates."""
-
-    def chunk(*arguments: Any) -> Any:
-        with divided(PARTS):
-            return _chunk(program, *arguments)
-
     assert program.mesh is not None
+    program = program._replace(both=functools.partial(on_two_devices, PARTS))
     return jax.shard_map(
-        chunk, mesh=program.mesh, in_specs=P(), out_specs=P(), check_vma=False
-    )(*arguments)
+        functools.partial(_chunk, program),
+        mesh=program.mesh, in_specs=P(), out_specs=P(), check_vma=False,
+    )(*arguments)  # fmt: skip
 
 
 def _chunk(

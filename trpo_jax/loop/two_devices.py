@@ -7,9 +7,7 @@ first, the other the second, and both are told what came of them. PyTorch divide
 so, and that backend has no such file.
 """
 
-import contextlib
-import contextvars
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 import jax
@@ -19,30 +17,17 @@ import jax.numpy as jnp
 First = TypeVar("First")
 Second = TypeVar("Second")
 
-_axis: contextvars.ContextVar[str | None] = contextvars.ContextVar("axis", default=None)
 
-
-@contextlib.contextmanager
-def divided(axis: str) -> Iterator[None]:
-    """Context in which `run_both` divides its work, inside a `shard_map`.
+def on_two_devices(
+    axis: str, first: Callable[[], First], second: Callable[[], Second]
+) -> tuple[First, Second]:
+    """Run `first` and `second` on two devices and gather both results, bit for bit.
 
     Args:
-        axis: Of the mesh, of two devices on which all arrays are the same.
+        axis: Of a `shard_map`'s mesh, of two devices on which all arrays are the same.
+        first: What the first device computes.
+        second: What the other does meanwhile.
     """
-    token = _axis.set(axis)
-    try:
-        yield
-    finally:
-        _axis.reset(token)
-
-
-def run_both(
-    first: Callable[[], First], second: Callable[[], Second]
-) -> tuple[First, Second]:
-    """Run `first` and `second` on two devices and gather both results, bit for bit."""
-    axis = _axis.get()
-    if axis is None:
-        return first(), second()
     nothing = [zeros_of(jax.eval_shape(one)) for one in (first, second)]
     here = jax.lax.cond(
         jax.lax.axis_index(axis) == 0,
