@@ -11,8 +11,9 @@ from benchmarks.faults.checkpoints import scratch
 from benchmarks.faults.row import Row, Scenario, require
 from benchmarks.faults.runs import quiet
 from examples.cost_environments import ENV_ID
+from trpo.config.agent import BOOLS, COUNTS, POSITIVE, RANGES
 from trpo.config.callbacks import CallbackConfig
-from trpo.config.choices import BOOLS, COUNTS, POSITIVE, RANGES, choices_of
+from trpo.config.choices import choices_of
 from trpo.config.run import TrainConfig, TRPOConfig
 from trpo.runs.directory import RunDirectory
 from trpo.runs.train import evaluate_run, train_run

@@ -10,6 +10,7 @@ import math
 from typing import Literal
 
 from trpo.common.validation import (
+    LARGEST_COUNT,
     layer_sizes,
     make_plain,
     require_between,
@@ -17,10 +18,37 @@ from trpo.common.validation import (
     require_count,
     require_positive,
 )
-from trpo.config.choices import BOOLS, COUNTS, POSITIVE, RANGES, require_choices
+from trpo.config.choices import require_choices
 from trpo.config.step import StepNumbers, StepOptions
 from trpo.spaces.action_heads import PolicyDistribution
 from trpo.spaces.architecture import Architecture, Image
+
+
+# Lowest and highest that is allowed: the highest is far above what anyone trains with,
+# and below what would take a machine's memory or never return.
+COUNTS = {
+    "recurrent_size": (1, 16_384),
+    "cg_iters": (1, 10_000),
+    "backtrack_iters": (1, 1_000),
+    "value_epochs": (1, 10_000),
+    "value_minibatch_size": (0, LARGEST_COUNT),
+    "fisher_every": (1, LARGEST_COUNT),
+}
+BOOLS = ("layer_norm", "share_encoder", "normalize_advantages")
+POSITIVE = ("target_kl", "value_lr", "max_grad_norm")
+# Likewise, of numbers.
+RANGES = {
+    "gamma": (0.0, 1.0),
+    "gae_lambda": (0.0, 1.0),
+    "cost_standard_errors": (0.0, math.inf),
+    "cost_gamma": (0.0, 1.0),
+    "cost_lambda": (0.0, 1.0),
+    "cg_residual_tol": (0.0, math.inf),
+    "cg_damping": (0.0, math.inf),
+    "entropy_coefficient": (0.0, math.inf),
+    "sgd_momentum": (0.0, 1.0),
+    "initial_log_std": (-20.0, 2.0),
+}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

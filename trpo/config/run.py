@@ -11,6 +11,7 @@ from typing import Literal
 from trpo.common.formats import CONFIG, TRIED, removed_settings, translated
 from trpo.common.user_modules import module_names
 from trpo.common.validation import (
+    LARGEST_COUNT,
     from_fields,
     make_plain,
     require_between,
@@ -28,7 +29,7 @@ from trpo.config.choices import (
     LARGEST_BATCH,
     LARGEST_STEP,
     LONGEST_WAIT,
-    RUN_COUNTS,
+    MOST_EPISODES,
     Backend,
     require_choices,
 )
@@ -38,6 +39,20 @@ from trpo.config.step import StepNumbers
 # A radius must stay above zero; equal advantages take no step at any radius.
 SMALLEST_RADIUS_SHARE = 1e-8
 PARTS = {"agent": TRPOConfig, "callbacks": CallbackConfig}
+
+
+# Lowest and highest that is allowed.
+COUNTS = {
+    "total_steps": (1, LARGEST_STEP),
+    "num_envs": (1, 2**20),
+    "rollout_steps": (1, LARGEST_COUNT),
+    "checkpoint_interval": (1, LARGEST_COUNT),
+    "keep_checkpoints": (1, LARGEST_COUNT),
+    "eval_episodes": (0, MOST_EPISODES),
+    "eval_max_steps": (0, LARGEST_COUNT),
+    "eval_interval": (0, LARGEST_COUNT),
+    "environment_restarts": (0, LARGEST_COUNT),
+}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -115,7 +130,7 @@ class TrainConfig:
             "environment_timeout", self.environment_timeout, 0.0, LONGEST_WAIT
         )
         require_text("device", self.device, "a name as 'cpu'")
-        for name, (low, high) in RUN_COUNTS.items():
+        for name, (low, high) in COUNTS.items():
             require_count(name, getattr(self, name), low, high)
         self._check_sizes()
         require_seed(self.seed)
