@@ -16,7 +16,7 @@ import pytest
 from tests.support.waiting import holding, until
 from trpo.cli.main import main
 from trpo.common.terminal import Terminal
-from trpo.config.presets import preset_config
+from trpo.config.presets import command_arguments, preset_config
 from trpo.config.run import TrainConfig
 from trpo.runs.directory import RunDirectory
 from trpo.runs.metrics import read_metrics
@@ -24,6 +24,7 @@ from trpo.sweeps.pool import FAILED, STOPPED, locked, run_each
 from trpo.sweeps.tune import PRUNED, STUDY, Between, Search, default_space
 
 
+EXAMPLE = Path(__file__).parents[2] / "examples" / "tune_pendulum"
 ENV, STEPS = "Pendulum-v1", 1000
 # A choice and an end of more digits than a number that is searched for.
 SPACE = {"value_lr": Between(1.2345e-4, 1e-1), "gamma": (0.9, 0.95, 0.9995)}
@@ -334,3 +335,10 @@ def test_a_search_that_was_killed_goes_on(tmp_path, capsys):
     for name in ("optimization_history", "intermediate_values", "slice"):
         assert (root / f"{name}.png").stat().st_size > 5000
     assert len((root / "results.csv").read_text().splitlines()) == 2
+
+
+def test_the_example_s_settings_are_those_of_its_command():
+    best = json.loads((EXAMPLE / "best.json").read_text())
+    config = preset_config(best["env_id"], **best["settings"])
+    command = " ".join(["trpo train", *command_arguments(config)])
+    assert command in (EXAMPLE / "README.md").read_text()
