@@ -18,12 +18,12 @@ from parity_tests.reference.update import Teacher
 from trpo.config.run import TRPOConfig
 from trpo.data.batch import Batch, thinned
 from trpo.spaces.action_heads import Head
-from trpo_jax import TRPOAgent as TRPOAgent, distributions
+from trpo_jax import TRPOAgent as TRPOAgent
 from trpo_jax.agent import state
 from trpo_jax.agent.update import Functions, TRPOState
 from trpo_jax.critic import fit as critic_fit, loss as critic_loss
 from trpo_jax.devices.device import matmul_precision as precision_of, resolve_device
-from trpo_jax.networks.feedforward import critic_function, policy_function
+from trpo_jax.networks.feedforward import critic_function, from_network, policy_function
 from trpo_jax.policy_step import fisher, objective, step as policy_step
 from trpo_jax.solvers.conjugate_gradient import conjugate_gradient
 from trpo_jax.solvers.line_search import LINE_SEARCHES
@@ -139,9 +139,7 @@ def _of_policy(
 
 def _distribution(at: Any, head: Head, batch: Batch, teacher: Teacher) -> dict:
     old, new = (
-        distributions.from_network(
-            head, output, None if free is None else free[0], batch.action_mask
-        )
+        from_network(head, output, None if free is None else free[0], batch.action_mask)
         for output, free in (teacher[:2], teacher[2:4])
     )
     before = objective.surrogate(old, batch)

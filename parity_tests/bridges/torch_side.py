@@ -10,13 +10,13 @@ from parity_tests.common.canonical import Arrays, flatten
 from parity_tests.reference.problem import Problem
 from parity_tests.reference.update import Teacher
 from trpo.data.batch import Batch, thinned
-from trpo_torch import TRPOAgent as TRPOAgent, distributions
+from trpo_torch import TRPOAgent as TRPOAgent
 from trpo_torch.agent import state
 from trpo_torch.agent.update import is_fast, policy_function
 from trpo_torch.critic import fit as critic_fit, loss as critic_loss
 from trpo_torch.devices.device import matmul_precision as precision_of
 from trpo_torch.fast import critic as fast_critic
-from trpo_torch.networks.feedforward import Critic, Policy
+from trpo_torch.networks.feedforward import Critic, Policy, from_network
 from trpo_torch.policy_step import fisher, objective, step as policy_step
 from trpo_torch.solvers.conjugate_gradient import conjugate_gradient
 from trpo_torch.solvers.line_search import LINE_SEARCHES
@@ -85,7 +85,7 @@ class _Runner:
         free = None if log_std is None else self.tensor(log_std[0])
         head = self.problem.case.head
         mask = self.batch.action_mask
-        return distributions.from_network(head, self.tensor(output), free, mask)
+        return from_network(head, self.tensor(output), free, mask)
 
     def distribution(self, teacher: Teacher) -> dict[str, Tensor]:
         at: Any = self.policy(self.theta)

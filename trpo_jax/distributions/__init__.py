@@ -70,23 +70,3 @@ BY_NAME: dict[str, Any] = {
     name: pkgutil.resolve_name(f"{__name__}.{family.distribution}")
     for name, family in FAMILIES.items()
 }
-
-
-def from_network(
-    head: Head,
-    outputs: Float[jax.Array, "n outputs"],
-    log_std: Float[jax.Array, " act_dim"] | None,
-    mask: Float[jax.Array, "n options"] | None = None,
-) -> Distribution:
-    """The distribution that a policy's outputs stand for.
-
-    Args:
-        head: Distribution and sizes.
-        outputs: Of the network.
-        log_std: The policy's free one, if `head` has it.
-        mask: 0 where an option can't be taken: it has probability and gradient 0, as
-            in Huang and Ontañón 2020, "A Closer Look at Invalid Action Masking in
-            Policy Gradient Algorithms". None where nothing is forbidden.
-    """
-    made = BY_NAME[head.distribution].from_network(head, outputs, log_std)
-    return made if mask is None else made.masked(head, mask)

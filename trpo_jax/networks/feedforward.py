@@ -16,8 +16,7 @@ from jaxtyping import Float
 
 from trpo.spaces.action_heads import Head
 from trpo.spaces.architecture import LAYER_NORM_EPSILON, PLAIN, Architecture
-from trpo_jax import distributions
-from trpo_jax.distributions import Distribution
+from trpo_jax.distributions import BY_NAME, Distribution
 from trpo_jax.networks.encoder import Encoder, encode
 
 
@@ -72,6 +71,26 @@ def _layer_norm(x: jax.Array, scale: jax.Array, shift: jax.Array) -> jax.Array:
     centered = x - x.mean(-1, keepdims=True)
     variance = (centered * centered).mean(-1, keepdims=True)
     return centered / jnp.sqrt(variance + LAYER_NORM_EPSILON) * scale + shift
+
+
+def from_network(
+    head: Head,
+    outputs: Float[jax.Array, "n outputs"],
+    log_std: Float[jax.Array, " act_dim"] | None,
+    mask: Float[jax.Array, "n options"] | None = None,
+) -> Distribution:
+    """The distribution that a policy's outputs stand for.
+
+    Args:
+        head: Distribution and sizes.
+        outputs: Of the network.
+        log_std: The policy's free one, if `head` has it.
+        mask: 0 where an option can't be taken: it has probability and gradient 0, as
+            in Huang and Ontañón 2020, "A Closer Look at Invalid Action Masking in
+            Policy Gradient Algorithms". None where nothing is forbidden.
+    """
+    made = BY_NAME[head.distribution].from_network(head, outputs, log_std)
+    return made if mask is None else made.masked(head, mask)
 
 
 class _Network(nnx.Module):
@@ -135,7 +154,7 @@ class Policy(_Network):
         """The distribution at each observation; of options that `mask` allows."""
         log_std = self.log_std[...] if self.head.family.free_log_std else None
         outputs = self._values(obs)[-1]
-        return distributions.from_network(self.head, outputs, log_std, mask)
+        return from_network(self.head, outputs, log_std, mask)
 
     def features(
         self, obs: Float[jax.Array, "n obs_dim"]

@@ -16,13 +16,13 @@ from jaxtyping import Float
 from trpo.data.batch import Sequences
 from trpo.spaces.action_heads import Head
 from trpo.spaces.architecture import CELLS
-from trpo_jax import distributions
 from trpo_jax.distributions import Distribution
 from trpo_jax.networks import feedforward, recurrent_cells as cells
 from trpo_jax.networks.feedforward import (
     Layer,
     Parameters,
     as_function,
+    from_network,
     kernels_and_biases,
 )
 from trpo_jax.networks.recurrent_cells import Cell
@@ -111,7 +111,7 @@ class RecurrentPolicy(nnx.Module):
             state=sequences.memory.policy,
             rows=sequences.rows,
         )
-        return distributions.from_network(self.head, outputs, free, mask), state
+        return from_network(self.head, outputs, free, mask), state
 
 
 class RecurrentCritic(nnx.Module):

@@ -15,8 +15,8 @@ from trpo.spaces.user_networks import (
     require_stateless,
     run_or_refuse,
 )
-from trpo_jax import distributions
 from trpo_jax.distributions import Distribution
+from trpo_jax.networks.feedforward import from_network
 
 
 class CustomPolicy(nnx.Module):
@@ -38,7 +38,7 @@ class CustomPolicy(nnx.Module):
         """The distribution at each observation; of options that `mask` allows."""
         log_std = self.log_std[...] if self.head.family.free_log_std else None
         outputs = self.network(obs)
-        return distributions.from_network(self.head, outputs, log_std, mask)
+        return from_network(self.head, outputs, log_std, mask)
 
 
 class CustomCritic(nnx.Module):

@@ -7,11 +7,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from trpo_torch import distributions
 from trpo_torch.distributions import Distribution
 from trpo_torch.distributions.gaussian import clamp_log_std
 from trpo_torch.fast import mlp
-from trpo_torch.networks.feedforward import Layer, Policy, layers_of
+from trpo_torch.networks.feedforward import Layer, Policy, from_network, layers_of
 from trpo_torch.policy_step.fisher import Linearization, linearize
 from trpo_torch.policy_step.objective import gradient_of
 
@@ -70,7 +69,7 @@ class FastPolicy:
 
     def _distribution(self, outputs: Tensor, *free: Tensor) -> Distribution:
         log_std = free[0] if free else None
-        return distributions.from_network(self._head, outputs, log_std, self._mask)
+        return from_network(self._head, outputs, log_std, self._mask)
 
     def _head_linearized(self, outputs: Tensor, *free: Tensor) -> Linearization:
         """The distribution, linearised in what the network puts out."""

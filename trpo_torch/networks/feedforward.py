@@ -12,8 +12,7 @@ from torch.nn.functional import linear
 
 from trpo.spaces.action_heads import Head
 from trpo.spaces.architecture import LAYER_NORM_EPSILON, PLAIN, Architecture
-from trpo_torch import distributions
-from trpo_torch.distributions import Distribution
+from trpo_torch.distributions import BY_NAME, Distribution
 from trpo_torch.networks.encoder import Encoder, encode
 
 
@@ -67,6 +66,26 @@ def forward(
 
 def _layer_norm(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
     return functional.layer_norm(x, shift.shape, scale, shift, LAYER_NORM_EPSILON)
+
+
+def from_network(
+    head: Head,
+    outputs: Float[Tensor, "n outputs"],
+    log_std: Float[Tensor, " act_dim"] | None,
+    mask: Float[Tensor, "n options"] | None = None,
+) -> Distribution:
+    """The distribution that a policy's outputs stand for.
+
+    Args:
+        head: Distribution and sizes.
+        outputs: Of the network.
+        log_std: The policy's free one, if `head` has it.
+        mask: 0 where an option can't be taken: it has probability and gradient 0, as
+            in Huang and Ontañón 2020, "A Closer Look at Invalid Action Masking in
+            Policy Gradient Algorithms". None where nothing is forbidden.
+    """
+    made = BY_NAME[head.distribution].from_network(head, outputs, log_std)
+    return made if mask is None else made.masked(head, mask)
 
 
 class _Network(nn.Module):
@@ -131,7 +150,7 @@ class Policy(_Network):
     ) -> Distribution:
         """The distribution at each observation; of options that `mask` allows."""
         outputs = self._values(obs)[-1]
-        return distributions.from_network(self.head, outputs, self.log_std, mask)
+        return from_network(self.head, outputs, self.log_std, mask)
 
     def features(self, obs: Float[Tensor, "n obs_dim"]) -> Float[Tensor, "n units"]:
         """Values of the last hidden layer."""

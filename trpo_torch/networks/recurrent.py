@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from trpo.data.batch import Sequences
 from trpo.spaces.action_heads import Head
 from trpo.spaces.architecture import CELLS
-from trpo_torch import distributions
 from trpo_torch.distributions import Distribution
 from trpo_torch.networks import feedforward as mlp, recurrent_cells as cells
+from trpo_torch.networks.feedforward import from_network
 from trpo_torch.networks.recurrent_cells import Cell
 
 
@@ -97,7 +97,7 @@ class RecurrentPolicy(nn.Module):
         """The distribution one step on, and the new state."""
         weights = self.weights(list(self.parameters()))
         outputs, state = _step(self.kind, weights, obs, state)
-        made = distributions.from_network(self.head, outputs, weights.log_std, mask)
+        made = from_network(self.head, outputs, weights.log_std, mask)
         return made, state
 
     def weights(self, parameters: Sequence[Tensor]) -> Weights:
@@ -170,9 +170,7 @@ class RecurrentPolicyFunction:
         weights, seen = self._policy.weights(views), self._sequences
         sequences = (seen.obs, seen.starts, seen.memory.policy, seen.rows)
         outputs, _ = forward(self._policy.kind, weights, *sequences)
-        return distributions.from_network(
-            self._policy.head, outputs, weights.log_std, self._mask
-        )
+        return from_network(self._policy.head, outputs, weights.log_std, self._mask)
 
 
 def _linear_layers(sizes: Sequence[int]) -> nn.ModuleList:

@@ -14,8 +14,8 @@ from trpo.spaces.user_networks import (
     require_stateless,
     run_or_refuse,
 )
-from trpo_torch import distributions
 from trpo_torch.distributions import Distribution
+from trpo_torch.networks.feedforward import from_network
 
 
 class CustomPolicy(nn.Module):
@@ -39,7 +39,7 @@ class CustomPolicy(nn.Module):
     ) -> Distribution:
         """The distribution at each observation; of options that `mask` allows."""
         outputs = self.network(obs)
-        return distributions.from_network(self.head, outputs, self.log_std, mask)
+        return from_network(self.head, outputs, self.log_std, mask)
 
 
 class CustomCritic(nn.Module):
