@@ -12,7 +12,7 @@ from trpo.data.batch import Batch
 from trpo.spaces.action_heads import Head
 from trpo_jax import TRPOAgent as JaxAgent
 from trpo_torch import RecurrentTRPOAgent, TRPOAgent as TorchAgent
-from trpo_torch.agent.agent import _flat_params
+from trpo_torch.agent import _flat_params
 from trpo_torch.agent.update import is_fast
 from trpo_torch.fast import mlp as torch_mlp
 from trpo_torch.fast.policy import FastPolicy

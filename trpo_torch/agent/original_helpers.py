@@ -3,25 +3,14 @@
 from collections.abc import Callable, Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from trpo_torch.agent.state import flat_params, set_flat_params
 from trpo_torch.distributions.gaussian import DiagonalGaussian
 from trpo_torch.solvers.conjugate_gradient import conjugate_gradient
 
 
-def _flat_params(module: nn.Module) -> Tensor:
-    """A module's parameters as one vector [p], in `named_parameters` order."""
-    return torch.cat([p.detach().reshape(-1) for p in module.parameters()])
-
-
-@torch.no_grad()
-def _set_flat_params(module: nn.Module, flat_params: Tensor) -> None:
-    """Copy a vector [p] into a module's parameters."""
-    offset = 0
-    for parameter in module.parameters():
-        piece = flat_params[offset : offset + parameter.numel()]
-        parameter.copy_(piece.view_as(parameter))
-        offset += parameter.numel()
+_flat_params, _set_flat_params = flat_params, set_flat_params
 
 
 def _flat_grads(grads: Sequence[Tensor | None], params: Sequence[Tensor]) -> Tensor:

@@ -25,6 +25,21 @@ OPTIMIZER_SLOTS = {
 }
 
 
+def flat_params(module: nn.Module) -> Tensor:
+    """A module's parameters as one vector [p], in `named_parameters` order."""
+    return torch.cat([p.detach().reshape(-1) for p in module.parameters()])
+
+
+@torch.no_grad()
+def set_flat_params(module: nn.Module, flat_params: Tensor) -> None:
+    """Copy a vector [p] into a module's parameters."""
+    offset = 0
+    for parameter in module.parameters():
+        piece = flat_params[offset : offset + parameter.numel()]
+        parameter.copy_(piece.view_as(parameter))
+        offset += parameter.numel()
+
+
 def network_arrays(
     module: nn.Module, prefix: str, copy: Copy = to_array
 ) -> dict[str, Any]:
