@@ -38,16 +38,22 @@ def rows() -> Iterator[tuple]:
 
 
 def launched(
-    launcher: str, backend: str, size: int, folder: Path
+    launcher: str,
+    backend: str,
+    size: int,
+    folder: Path,
+    *options: str,
+    env_id: str = "Pendulum-v1",
 ) -> tuple[float, bool]:
-    """`same_as_one` of a run of so many processes.
+    """`same_as_one` of a run of so many processes, with options of its own.
 
     Raises:
         RuntimeError: it failed.
     """
     run = folder / "run"
-    more = ["--distributed", "--backend", backend, "--run-dir", str(run)]
-    with Launch(launcher, [*RUN, *more], size, folder / "log.txt") as launch:
+    more = [*options, "--distributed", "--backend", backend, "--run-dir", str(run)]
+    arguments = [RUN[0], env_id, *RUN[2:], *more]
+    with Launch(launcher, arguments, size, folder / "log.txt") as launch:
         said = launch.wait()
         if any(process.returncode for process in launch.processes):
             raise RuntimeError(said[-3000:])
@@ -63,10 +69,13 @@ def same_as_one(run: Path) -> tuple[float, bool]:
         were decided alike.
     """
     arrays = RunDirectory(run).load()[0].arrays
-    config = dataclasses.replace(RunDirectory(run).read_config(), backend="torch")
+    config = RunDirectory(run).read_config(trust=True)
+    config = dataclasses.replace(config, backend="torch")
     wanted, decided = _one_process(config)
     found = read_metrics(run / "metrics.csv")
-    alike = [row["step"] for row in found] == [STEPS * (i + 1) for i in range(UPDATES)]
+    alike = [row["step"] for row in found] == [
+        STEPS * (i + 1) for i in range(config.num_updates)
+    ]
     alike &= [[row[name] for name in DECISIONS] for row in found] == decided
     if {n: a.shape for n, a in arrays.items()} != {
         n: a.shape for n, a in wanted.items()
@@ -88,7 +97,7 @@ def _shapes(state: Mapping[str, np.ndarray]) -> dict[str, tuple[int, ...]]:
 def _one_process(config: TrainConfig) -> tuple[dict[str, np.ndarray], list]:
     trainer, decided = Trainer(config), []
     try:
-        for _ in range(UPDATES):
+        for _ in range(config.num_updates):
             metrics = trainer.train_once().metrics
             decided.append([metrics[name] for name in DECISIONS])
         return trainer.get_state(), decided

@@ -9,7 +9,7 @@ from benchmarks.scale.processes import start
 from parity_tests.rings.rank_threads import ThreadGroup, run_ranks
 from tests.support.agents import BACKENDS
 from tests.support.waiting import PATIENCE, until
-from trpo.agent.sharding import Sharding
+from trpo.agent.sharding import Sharding, Shards
 from trpo.cli.main import main
 from trpo.config.run import TrainConfig, TRPOConfig
 from trpo.distributed.ranks import Ranks, share_of
@@ -74,11 +74,28 @@ def test_each_sample_has_its_row_among_those_of_all_processes():
     def positions(rank):
         sharding = Sharding(rank)
         numbers = parts[rank.rank]
-        return sharding.positions(sharding.divide(len(numbers), numbers), 4)
+        return sharding.divide(len(numbers), numbers).positions(4)
 
     for found in run_ranks(2, positions):
         # The first one's rows are 0 to 3, of which it has two; the second one's 4 to 7.
         assert found.tolist() == [4, 5, 0, 6, 1]
+
+
+@pytest.mark.parametrize("every", [1, 2, 3, 5])
+@pytest.mark.parametrize("devices", [1, 2])
+def test_every_kth_sample_has_every_kth_row(every, devices):
+    for parts in ([[2, 4], [0, 1, 3]], [[*range(13)], [13]], [[], [0, 1]], [[0]]):
+        arrays = tuple(np.array(part, dtype=np.int64) for part in parts)
+        shards = Shards(arrays, 0)
+        room = shards.room(devices, every)
+        assert room % (devices * every) == 0
+        positions = shards.positions(room, every)
+        assert len(set(positions)) == shards.total
+        assert positions.max() < room * len(parts)
+        for rank, numbers in enumerate(arrays):
+            assert set(positions[numbers] // room) <= {rank}
+        by_number = np.arange(shards.total) % every == 0
+        np.testing.assert_array_equal(positions % every == 0, by_number)
 
 
 def test_shares_are_even_and_cover_all():

@@ -31,7 +31,6 @@ from trpo.config.run import TRPOConfig
 from trpo.config.support import (
     CONSTRAINED,
     CUSTOM,
-    DIVIDED_BY_JAX,
     DIVIDED_BY_TORCH,
     RECURRENT,
     require_supported,
@@ -439,10 +438,8 @@ class AgentBase:
             ValueError: the backend can't use these devices, a rank would have no
                 environment, or the configuration asks for what is not sharded yet.
         """
-        by_torch = self.framework == "torch"
-        if by_torch or ranks.size > 1:
-            kind = DIVIDED_BY_TORCH if by_torch else DIVIDED_BY_JAX
-            require_supported(kind, self.config)
+        if self.framework == "torch":
+            require_supported(DIVIDED_BY_TORCH, self.config)
         self.backend.use_devices(ranks, devices)
         self.sharding = Sharding(ranks, num_envs)
 

@@ -53,6 +53,7 @@ class ConstrainedAgentBase(AgentBase):
         *,
         target_kl: float | None = None,
         value_lr: float | None = None,
+        rows: np.ndarray | None = None,
     ) -> dict[str, float]:
         """Take one constrained step, then fit both critics.
 
@@ -63,6 +64,7 @@ class ConstrainedAgentBase(AgentBase):
                 the number `cost_excess`; see `trpo.data.batch.Costs`.
             target_kl: This update's trust-region radius; the configuration's if None.
             value_lr: This update's learning rate of both critics; likewise.
+            rows: [N] numbers of these samples among all ranks'; in their order if None.
 
         Returns:
             The metrics, under `trpo.data.report.METRIC_NAMES` and
@@ -72,7 +74,8 @@ class ConstrainedAgentBase(AgentBase):
             ValueError: a field is missing, empty, wrongly shaped or not finite (the
                 excess may be -inf); it is named, and nothing has changed.
         """
-        return super().update(batch, target_kl=target_kl, value_lr=value_lr)  # pyright: ignore[reportArgumentType]
+        rates = {"target_kl": target_kl, "value_lr": value_lr}
+        return super().update(batch, **rates, rows=rows)  # pyright: ignore[reportArgumentType]
 
     def _check_batch(self, batch: Mapping[str, Any] | ConstrainedBatch) -> Any:
         """The batch as native arrays in the agent's dtype."""

@@ -16,14 +16,68 @@ class Shards(NamedTuple):
     """One update's samples, on all devices.
 
     Attributes:
-        total: samples in all.
-        numbers: [n] of this process's samples among all.
-        processes: that the samples are in.
+        everyone: each process's samples [n], by their numbers among all.
+        rank: of this process.
     """
 
-    total: int
-    numbers: np.ndarray
-    processes: int
+    everyone: tuple[np.ndarray, ...]
+    rank: int
+
+    @property
+    def numbers(self) -> np.ndarray:
+        """[n] of this process's samples among all."""
+        return self.everyone[self.rank]
+
+    @property
+    def total(self) -> int:
+        """Samples in all."""
+        return sum(map(len, self.everyone))
+
+    def room(self, devices: int, every: int = 1) -> int:
+        """Rows of each process in which it has its samples, as `slots` has them.
+
+        Args:
+            devices: Of each process, which share its rows evenly.
+            every: See `slots`.
+        """
+        chosen = [int((numbers % every == 0).sum()) for numbers in self.everyone]
+        others = [
+            len(numbers) - k for numbers, k in zip(self.everyone, chosen, strict=True)
+        ]
+        needed = -(-max(chosen) // devices)
+        if every > 1:
+            needed = max(needed, -(-max(others) // (devices * (every - 1))))
+        return needed * devices * every
+
+    def slots(self, rank: int, every: int = 1) -> np.ndarray:
+        """[n] row of each of a process's samples, among its own.
+
+        Args:
+            rank: Of the process.
+            every: Each sample whose number is a multiple of it has a row that is one,
+                and no other has.
+        """
+        numbers = self.everyone[rank]
+        chosen = numbers % every == 0
+        slots = np.empty(len(numbers), np.int32)
+        slots[chosen] = every * np.arange(chosen.sum())
+        # Of k - 1 others between two of them.
+        others = np.arange((~chosen).sum())
+        between = max(1, every - 1)
+        slots[~chosen] = others // between * every + others % between + 1
+        return slots
+
+    def positions(self, room: int, every: int = 1) -> np.ndarray:
+        """[total] row of each sample in one array of all processes' samples.
+
+        Args:
+            room: Rows of each process.
+            every: See `slots`.
+        """
+        positions = np.empty(self.total, np.int32)
+        for rank, numbers in enumerate(self.everyone):
+            positions[numbers] = rank * room + self.slots(rank, every)
+        return positions
 
 
 class Minibatches(NamedTuple):
@@ -71,11 +125,13 @@ class Sharding:
         """
         if rows is not None and len(rows) != size:
             raise ValueError(f"`rows`: expected {size} numbers, got {len(rows)}.")
-        parts = self.ranks.gather({"size": np.array(size)})
-        sizes = [int(part["size"]) for part in parts]
-        if rows is None:
-            rows = sum(sizes[: self.ranks.rank]) + np.arange(size)
-        return Shards(sum(sizes), rows, len(sizes))
+        own = {"size": np.array(size)} | ({} if rows is None else {"rows": rows})
+        everyone, total = [], 0
+        for part in self.ranks.gather(own):
+            in_turn = total + np.arange(int(part["size"]))
+            everyone.append(part.get("rows", in_turn))
+            total += len(in_turn)
+        return Shards(tuple(everyone), self.ranks.rank)
 
     def minibatches(
         self, shards: Shards, orders: np.ndarray, minibatch_size: int
@@ -90,25 +146,22 @@ class Sharding:
         """
         minibatch_size = min(minibatch_size or shards.total, shards.total)
         members = _own(shards.numbers, orders, minibatch_size)
-        fullest = int(self.ranks.largest((members >= 0).sum(-1).max(initial=1)))
+        fullest = _fullest(shards, orders, minibatch_size)
         step = max(1, minibatch_size // 8)
         width = min(-(-fullest // step) * step, members.shape[-1])
         counts = _counts(orders.shape[1], members.shape[1], minibatch_size)
         return _packed(members, width, counts)
 
-    def positions(self, shards: Shards, length: int) -> np.ndarray:
-        """[total] row of each sample in one array of all processes' samples.
 
-        Args:
-            shards: Of this update.
-            length: Rows of each process, its own and those that fill up.
-        """
-        positions = np.empty(shards.total, np.int32)
-        parts = self.ranks.gather({"numbers": shards.numbers})
-        for rank, part in enumerate(parts):
-            numbers = part["numbers"]
-            positions[numbers] = rank * length + np.arange(len(numbers))
-        return positions
+def _fullest(shards: Shards, orders: np.ndarray, minibatch_size: int) -> int:
+    """The most samples of a minibatch that one process has."""
+    owner = np.empty(shards.total, np.int64)
+    for rank, numbers in enumerate(shards.everyone):
+        owner[numbers] = rank
+    epochs, total = orders.shape
+    step = np.arange(total) // minibatch_size
+    of = (np.arange(epochs)[:, None] * (step[-1] + 1) + step) * len(shards.everyone)
+    return int(np.bincount((of + owner[orders]).ravel()).max())
 
 
 def _own(rows: np.ndarray, orders: np.ndarray, minibatch_size: int) -> np.ndarray:

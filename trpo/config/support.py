@@ -26,7 +26,6 @@ RECURRENT = "a recurrent agent"
 CONSTRAINED = "an agent with `cost_limit`"
 CUSTOM = "a `policy_network` or `value_network` of your own"
 DIVIDED_BY_TORCH = "an update that PyTorch divides over processes"
-DIVIDED_BY_JAX = "an update that JAX divides over processes"
 COMPILED = "compiled training"
 
 _PLAIN = "whose cell is followed by plain tanh layers"
@@ -53,14 +52,6 @@ EXCLUSIONS: dict[str, tuple[Exclusion, ...]] = {
     ),
     DIVIDED_BY_TORCH: (
         Exclusion("recurrent", (NONE,), "which keeps no sequences together"),
-        Exclusion("cost_limit", (None,), "whose costs are not summed"),
-        Exclusion("fisher_every", (1,), "whose every k-th sample has no place"),
-    ),
-    # Over the devices of one process it divides whatever it compiles.
-    DIVIDED_BY_JAX: (
-        Exclusion("recurrent", (NONE,), "whose hidden states are not gathered"),
-        Exclusion("cost_limit", (None,), "whose costs are not gathered"),
-        Exclusion("fisher_every", (1,), "whose every k-th sample has no place"),
     ),
     COMPILED: (
         Exclusion(

@@ -12,6 +12,7 @@ from trpo.data.batch import Batch, ConstrainedBatch, Costs
 from trpo.data.normalization import ReturnScaler
 from trpo.data.report import COST_METRICS
 from trpo.data.rollout import Rollout, RolloutCosts
+from trpo.distributed.ranks import ALONE, Alone
 
 
 COST_LOOP_METRICS = (
@@ -49,14 +50,22 @@ class CostTraining:
     Args:
         config: Of the run, whose agent has a `cost_limit`.
         recent_episodes: How many the reported mean is of.
+        num_envs: Environments that this process has.
+        ranks: This process and the others.
     """
 
-    def __init__(self, config: TrainConfig, recent_episodes: int) -> None:
-        self._config = config
+    def __init__(
+        self,
+        config: TrainConfig,
+        recent_episodes: int,
+        num_envs: int,
+        ranks: Alone = ALONE,
+    ) -> None:
+        self._config, self._ranks = config, ranks
         agent = config.agent
         assert agent.cost_limit is not None
         self._limit = agent.cost_limit
-        self.scaler = ReturnScaler(config.num_envs, agent.cost_gamma)
+        self.scaler = ReturnScaler(num_envs, agent.cost_gamma)
         self.recent: collections.deque = collections.deque(maxlen=recent_episodes)
         self.ended: EpisodeCost | None = None
         self._metrics: dict[str, float] = {}
@@ -80,7 +89,7 @@ class CostTraining:
         costs = rollout_costs.costs
         if self._config.scale_returns:
             done = rollout.terminated | rollout.truncated
-            self.scaler.update(costs, done, rollout.valid)
+            self.scaler.update(costs, done, rollout.valid, self._ranks)
             costs = costs / self.scaler.scale
         advantages, returns = generalized_advantages(
             costs,
@@ -102,9 +111,9 @@ class CostTraining:
             "cost/excess": excess,
             "rollout/cost_scale": scale,
         }
+        centred = chosen - self._ranks.mean(chosen)
         return ConstrainedBatch.of(
-            samples,
-            Costs(chosen - chosen.mean(), returns[rollout.valid], np.float64(excess)),
+            samples, Costs(centred, returns[rollout.valid], np.float64(excess))
         )
 
     def _episode(self, rollout: Rollout, rollout_costs: RolloutCosts) -> EpisodeCost:
@@ -123,7 +132,12 @@ class CostTraining:
             self.recent.extend(costs)
         if self.ended is not None:
             return self.ended
-        return EpisodeCost(rollout_costs.open_cost, max(rollout_costs.open_length, 1.0))
+        under_way = [rollout_costs.open_cost, rollout_costs.open_length]
+        if self._ranks.size > 1:
+            # Each rank's mean is over its own environments.
+            own = np.ones(rollout.valid.shape[1])
+            under_way = [self._ranks.mean(mean * own) for mean in under_way]
+        return EpisodeCost(under_way[0], max(under_way[1], 1.0))
 
     def metrics(self) -> dict[str, float]:
         """Metrics of the last update, under `COST_LOOP_METRICS`."""

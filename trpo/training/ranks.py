@@ -14,16 +14,8 @@ from trpo.distributed.ranks import Alone, concatenated
 
 
 FAILURE = "failure"
-SCALER, ENVIRONMENT, ACTIONS = "return_scaler.", "environment.", "actions."
-DISCOUNTED = "return_scaler.discounted"
-# Of the whole run's checkpoint, what each rank has of its own environments alone.
-COLUMNS = (
-    DISCOUNTED,
-    *(
-        f"{ENVIRONMENT}{name}"
-        for name in ("obs", "episode", "episode_return", "episode_length", "replayable")
-    ),
-)
+ENVIRONMENT, ACTIONS = "environment.", "actions."
+DISCOUNTED = ".discounted"
 Arrays = Mapping[str, np.ndarray]
 
 
@@ -76,24 +68,18 @@ def together(collect: Callable[[], Rollout], ranks: Alone) -> Rollout:
     )
 
 
-def rows_of(
-    valid: np.ndarray, environments: slice, ranks: Alone
-) -> dict[str, np.ndarray]:
+def rows_of(valid: np.ndarray, environments: slice, ranks: Alone) -> np.ndarray:
     """Number of each of this rank's samples among all, as in a run of one process.
-
-    By the name under which `update` takes them; none where there is one process.
 
     Args:
         valid: [T, B] which steps of this rank's environments are samples.
         environments: This rank's among all.
         ranks: All.
     """
-    if ranks.size == 1:
-        return {}
     parts = ranks.gather({"valid": valid})
     everywhere = np.concatenate([part["valid"] for part in parts], axis=1)
     numbers = np.cumsum(everywhere.reshape(-1)) - 1
-    return {"rows": numbers.reshape(everywhere.shape)[:, environments][valid]}
+    return numbers.reshape(everywhere.shape)[:, environments][valid]
 
 
 def whole_state(
@@ -107,7 +93,7 @@ def whole_state(
         digest: Of its weights, which are the same on all.
         ranks: All.
     """
-    local = {n: a for n, a in local_state.items() if n in COLUMNS or _is_history(n)}
+    local = {n: a for n, a in local_state.items() if _is_column(n) or _is_history(n)}
     parts = ranks.gather({**local, "first": np.array(first), "digest": digest})
     different = [
         rank
@@ -118,7 +104,7 @@ def whole_state(
     assert not different, f"ranks {different} have other weights than rank 0"
     state = dict(local_state)
     for name in list(state):
-        if name in COLUMNS:
+        if _is_column(name):
             state[name] = concatenated(parts, name)
         elif _is_history(name):
             del state[name]
@@ -136,13 +122,19 @@ def every_rank(indices: tuple[int, ...], first: int, ranks: Alone) -> tuple[int,
 def part_of_state(state: Arrays, environments: slice) -> dict[str, np.ndarray]:
     """A rank's part of the state of a whole run."""
     part = {n: a for n, a in state.items() if not _is_history(n)}
-    part |= {name: state[name][environments] for name in COLUMNS}
+    part |= {n: a[environments] for n, a in part.items() if _is_column(n)}
     histories = _renumbered(state, -environments.start)
     kept = {
         f"{ENVIRONMENT}{ACTIONS}{i}"
         for i in range(environments.stop - environments.start)
     }
     return part | {n: a for n, a in histories.items() if n in kept}
+
+
+def _is_column(name: str) -> bool:
+    """Whether an array has a row for each environment, of which a rank has its own."""
+    of_one = name.startswith(ENVIRONMENT) and not _is_history(name)
+    return of_one or name.endswith(DISCOUNTED)
 
 
 def _is_history(name: str) -> bool:

@@ -99,7 +99,10 @@ class Trainer:
                 self.env.close()
             raise
         self.return_scaler = ReturnScaler(self.env.num_envs, config.agent.gamma)
-        self.costs = CostTraining(config, RECENT_EPISODES) if limited else None
+        self.costs = None
+        if limited:
+            envs = self.env.num_envs
+            self.costs = CostTraining(config, RECENT_EPISODES, envs, ranks)
         self.update_count = 0
         self.episode_count = 0
         self.recent: collections.deque = collections.deque(maxlen=RECENT_EPISODES)
@@ -183,7 +186,9 @@ class Trainer:
         batch, advantage_std = self.prepare_batch(rollout)
         numbers = self.config.numbers_at(self.update_count, advantage_std)
         rates = {"target_kl": numbers.target_kl, "value_lr": numbers.value_lr}
-        more = rank_training.rows_of(rollout.valid, self.share, self.ranks)
+        more = {}
+        if self.ranks.size > 1 and rollout.memory is None:
+            more["rows"] = rank_training.rows_of(rollout.valid, self.share, self.ranks)
         metrics = self.agent.update(batch, **rates, **more)
         # Only now: during rollout and update the statistics are frozen, so that the
         # policy that acted is the policy that is improved, and the ratio starts at 1.

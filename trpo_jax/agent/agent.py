@@ -223,7 +223,7 @@ class TRPOBackend(Backend):
         numbers: StepNumbers,
     ) -> Any:
         learned, batch, positions = place(
-            self.mesh, sharding, shards, self.learned(), batch
+            self.mesh, sharding, shards, self.learned(), batch, self.config.fisher_every
         )
         learned, report = on_mesh(update, self.mesh)(
             self.functions._replace(mesh=self.mesh),

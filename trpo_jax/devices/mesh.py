@@ -48,7 +48,12 @@ def mesh_of(devices: Sequence[Any], processes: int) -> Mesh:
 
 
 def place(
-    mesh: Mesh, sharding: Sharding, shards: Shards, learned: Any, batch: Any
+    mesh: Mesh,
+    sharding: Sharding,
+    shards: Shards,
+    learned: Any,
+    batch: Any,
+    every: int = 1,
 ) -> tuple[Any, Any, np.ndarray]:
     """Arguments of an update, on the devices of the mesh.
 
@@ -61,61 +66,70 @@ def place(
         shards: Which samples this process has; of a recurrent agent, environments.
         learned: Weights and optimisers, the same in each process.
         batch: This process's part.
+        every: Of the samples, counted over all processes, each so manieth has a row
+            whose number is a multiple of it too.
 
     Returns:
         `learned` on each device; the batch along the mesh; and [total] the row in it of
         each of the samples or environments.
     """
-    ranks, devices = sharding.ranks, mesh.local_mesh.size
-
-    def filled(count: int) -> int:
-        return -(-int(ranks.largest(count)) // devices) * devices
-
+    devices = mesh.local_mesh.size
     samples = len(batch.actions)
-    rows = things = filled(samples)
-    weights = np.ones((samples, 1), batch.actions.dtype)
+    rows = room = shards.room(devices, every)
+    if isinstance(batch.obs, Sequences):
+        # The samples of an environment, of which some have more.
+        rows = -(-int(sharding.ranks.largest(samples)) // devices) * devices
+        slots = np.arange(samples)
+    else:
+        slots = shards.slots(shards.rank, every)
+    along = functools.partial(_along, mesh, slots=slots, rows=rows)
     fields = {}
     for name, field in batch._asdict().items():
         if field is not None and not isinstance(field, Sequences) and field.ndim < 3:
-            fields[name] = _along(mesh, field, rows) if field.ndim else np.array(field)
-    fields["weights"] = _along(mesh, weights, rows, zeros=True)
+            fields[name] = along(field) if field.ndim else np.array(field)
+    fields["weights"] = along(np.ones((samples, 1), batch.actions.dtype), zeros=True)
     if isinstance(batch.obs, Sequences):
-        things = filled(len(shards.numbers))
-        every_t = functools.partial(_along, mesh, rows=things, axis=1)
+        own = shards.slots(shards.rank)
+        of_envs = functools.partial(_along, mesh, slots=own, rows=room)
+        every_t = functools.partial(of_envs, axis=1)
         fields["returns"] = every_t(batch.returns)
-        numbers = _numbers(batch.obs, things, sharding)
         fields["obs"] = Sequences(
             every_t(batch.obs.obs),
             every_t(batch.obs.starts),
             every_t(batch.obs.valid, zeros=True),
-            _along(mesh, numbers, rows),
-            Memory(*(_along(mesh, states, things) for states in batch.obs.memory)),
+            along(_numbers(batch.obs, room, sharding)),
+            Memory(*(of_envs(states) for states in batch.obs.memory)),
         )
     replicated = functools.partial(_replicated, mesh)
-    positions = sharding.positions(shards, things)
+    positions = shards.positions(room, every)
     return jax.tree.map(replicated, learned), batch._replace(**fields), positions
 
 
 def _along(
-    mesh: Mesh, array: Any, rows: int, axis: int = 0, zeros: bool = False
+    mesh: Mesh,
+    array: Any,
+    slots: np.ndarray,
+    rows: int,
+    axis: int = 0,
+    zeros: bool = False,
 ) -> jax.Array:
     """This process's part of an array along the mesh.
 
     Args:
         mesh: Of all devices.
         array: Of its samples.
-        rows: That it is filled up to: by its first row, which is as finite as the
-            others; by ones where it has none.
+        slots: Row of each sample in its part.
+        rows: Of its part. What is between and after them is as the first sample, which
+            is as finite as the others; ones where there is none.
         axis: Of the samples.
         zeros: Fill up with zeros instead.
     """
     values = np.asarray(array)
-    missing = rows - values.shape[axis]
     first = values.take([0], axis) if values.shape[axis] else _one_row(values, axis)
-    filler = np.zeros_like(first) if zeros else first
-    values = np.concatenate([values, filler.repeat(missing, axis)], axis)
+    filled = (np.zeros_like(first) if zeros else first).repeat(rows, axis)
+    filled[(slice(None),) * axis + (slots,)] = values
     spec = PartitionSpec(*(None,) * axis, AXIS)
-    return jax.make_array_from_process_local_data(NamedSharding(mesh, spec), values)
+    return jax.make_array_from_process_local_data(NamedSharding(mesh, spec), filled)
 
 
 def _one_row(values: np.ndarray, axis: int) -> np.ndarray:

@@ -211,8 +211,15 @@ class TRPOBackend(Backend):
     ) -> UpdateReport:
         size = self.config.value_minibatch_size
         minibatches = sharding.minibatches(shards, orders, size)
+        across, every = len(shards.everyone) > 1, self.config.fisher_every
         one = torch.full_like(batch.returns, 1.0 / shards.total)
-        with reduction.sharded(reduction.Shard(one, shards.processes > 1)):
+        few = None
+        if every > 1:
+            chosen = np.flatnonzero(shards.numbers % every == 0)
+            rows = torch.as_tensor(chosen, device=one.device)
+            weights = torch.full_like(one[rows], 1.0 / -(-shards.total // every))
+            few = rows, reduction.Shard(weights, across)
+        with reduction.sharded(reduction.Shard(one, across, few)):
             return self.update(batch, minibatches, numbers)
 
     def _policy_function(self, batch: Batch) -> PolicyFunction:
@@ -222,8 +229,14 @@ class TRPOBackend(Backend):
 
     def _fisher_policy(self, batch: Batch) -> PolicyFunction | None:
         """The same at the samples of Fisher products; None where they are over all."""
-        every = self.config.fisher_every
-        return self._policy_function(thinned(batch, every)) if every > 1 else None
+        if (every := self.config.fisher_every) == 1:
+            return None
+        if (shard := reduction.current()) is None:
+            return self._policy_function(thinned(batch, every))
+        assert shard.few is not None
+        rows, _ = shard.few
+        few = (None if field is None else field[rows] for field in batch)
+        return self._policy_function(Batch(*few))
 
     def _critics(self) -> list[tuple[nn.Module, torch.optim.Optimizer]]:
         """All critics, each with its optimiser."""

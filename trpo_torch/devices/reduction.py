@@ -26,10 +26,13 @@ class Shard(NamedTuple):
             0 where a row only fills the shard up.
         across: whether other devices have the others; else they are in other chunks,
             and who calls adds those up.
+        few: numbers of the rows at which Fisher products are taken, and what they are
+            of all such samples; None where that is no other.
     """
 
     weights: Float[Tensor, "n 1"]
     across: bool = True
+    few: "tuple[Tensor, Shard] | None" = None
 
 
 _shard: contextvars.ContextVar[Shard | None] = contextvars.ContextVar(
@@ -50,6 +53,26 @@ def sharded(shard: Shard | None) -> Iterator[None]:
 def current() -> Shard | None:
     """The shard that the samples at hand are; None if they are all."""
     return _shard.get()
+
+
+def at_few(make: Callable[..., Callable]) -> Callable[..., Callable]:
+    """What makes a function, so that both see the shard's few rows."""
+    shard = _shard.get()
+    if shard is None or shard.few is None:
+        return make
+    _, few = shard.few
+
+    def made(*arguments: Any) -> Callable:
+        with sharded(few):
+            function = make(*arguments)
+
+        def call(*arguments: Any) -> Any:
+            with sharded(few):
+                return function(*arguments)
+
+        return call
+
+    return made
 
 
 def share(values: Float[Tensor, "m 1"]) -> Float[Tensor, ""]:

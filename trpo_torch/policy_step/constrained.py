@@ -9,6 +9,7 @@ from torch import Tensor
 from trpo.config.step import StepNumbers, StepOptions
 from trpo.data.batch import Batch, ConstrainedBatch
 from trpo.data.report import StepKind, StepStatus
+from trpo_torch.devices import reduction
 from trpo_torch.distributions import Distribution
 from trpo_torch.policy_step.constrained_dual import DualSolution, solve_dual
 from trpo_torch.policy_step.fisher import FISHER_PRODUCTS, PolicyFunction
@@ -76,10 +77,8 @@ class Comparison(NamedTuple):
         improvement = self.objective.improvement(old, new, self.batch, ratio)
         return improvement, surrogate_improvement(old, new, self.of_costs, ratio)
 
-    @torch.no_grad()
-    def merit(self, new: Distribution, by_cost: bool) -> Tensor:
-        """Above 0 if a distribution is wanted: its gain, or what its cost falls by."""
-        improvement, change = self.changes(new)
+    def merit(self, improvement: Tensor, change: Tensor, by_cost: bool) -> Tensor:
+        """Above 0 if these changes are wanted: the gain, or what the cost falls by."""
         merit = -change if by_cost else improvement
         # Nothing is as bad as a limit that is not kept.
         kept = (change <= torch.clamp(-self.excess, min=0.0)) | ~is_limited(self.excess)
@@ -109,7 +108,7 @@ def constrained_step(
     old, before, gradient = surrogate_and_gradient(policy, theta, samples, objective)
     of_costs = samples._replace(advantages=costs.advantages)
     _, _, cost_gradient = surrogate_and_gradient(policy, theta, of_costs)
-    product = FISHER_PRODUCTS[options.fisher_product](
+    product = reduction.at_few(FISHER_PRODUCTS[options.fisher_product])(
         fisher_policy or policy, theta, numbers.cg_damping
     )
     reward = natural_direction(product, gradient, options, numbers)
@@ -122,7 +121,8 @@ def constrained_step(
         policy=policy,
         theta=theta,
         old=old,
-        merit=lambda new: at.merit(new, plan.by_cost),
+        changes=at.changes,
+        merit=lambda gain, change: at.merit(gain, change, plan.by_cost),
         options=options,
         numbers=numbers,
     )

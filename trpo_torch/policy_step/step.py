@@ -138,7 +138,7 @@ def policy_step(
     """
     objective, theta = objective_of(options, numbers), theta.detach()
     old, before, gradient = surrogate_and_gradient(policy, theta, batch, objective)
-    product = FISHER_PRODUCTS[options.fisher_product](
+    product = reduction.at_few(FISHER_PRODUCTS[options.fisher_product])(
         fisher_policy or policy, theta, numbers.cg_damping
     )
     direction = natural_direction(product, gradient, options, numbers)
@@ -152,7 +152,8 @@ def policy_step(
         policy=policy,
         theta=theta,
         old=old,
-        merit=lambda new: objective.improvement(old, new, batch, before.ratio),
+        changes=lambda new: (objective.improvement(old, new, batch, before.ratio),),
+        merit=lambda improvement: improvement,
         options=options,
         numbers=numbers,
     )
@@ -209,7 +210,8 @@ def search_along(
     policy: PolicyFunction,
     theta: Float[Tensor, " p"],
     old: Distribution,
-    merit: Callable[[Distribution], Tensor],
+    changes: Callable[[Distribution], tuple[Tensor, ...]],
+    merit: Callable[..., Tensor],
     options: StepOptions,
     numbers: StepNumbers,
 ) -> tuple[LineSearchResult, StepStatus, Distribution]:
@@ -221,7 +223,8 @@ def search_along(
         policy: Flat parameters -> distribution at each sample.
         theta: Old parameters.
         old: Distribution there.
-        merit: Distribution -> number [], above 0 where it is better than the old.
+        changes: Distribution -> means that differ from the old one's by so much.
+        merit: Those -> number [], above 0 where it is better than the old.
         options: What is computed.
         numbers: Of this update.
 
@@ -234,7 +237,8 @@ def search_along(
     def evaluate(candidate: Tensor) -> tuple[Tensor, Tensor]:
         nonlocal last
         new = last = policy(candidate)
-        return reduction.together(lambda: (merit(new), mean_kl(old, new)))
+        means = reduction.together(lambda: (*changes(new), mean_kl(old, new)))
+        return merit(*means[:-1]), means[-1]
 
     search = LINE_SEARCHES[options.line_search](
         evaluate,
