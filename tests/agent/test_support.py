@@ -59,13 +59,12 @@ def test_an_agent_refuses_before_anything_is_built(backend, kind, setting):
         agent(*sizes, **(options | {setting: OTHERS[setting]}))
 
 
-@pytest.mark.parametrize("backend", ["torch", "jax"])
-def test_an_agent_that_processes_are_to_share_refuses(backend):
-    agent = importlib.import_module(f"trpo_{backend}").TRPOAgent
+def test_an_agent_that_processes_are_to_share_refuses():
+    agent = importlib.import_module("trpo_torch").RecurrentTRPOAgent
     sizes = (4, 2, -1.0, 1.0, "cpu", (8,), (8,))
     two = SimpleNamespace(rank=0, size=2)
-    with pytest.raises(ValueError, match=r"`fisher_every`: expected 1 .* processes"):
-        agent(*sizes, fisher_every=5).shard(two)
+    with pytest.raises(ValueError, match=r"`recurrent`: expected 'none' .* processes"):
+        agent(*sizes).shard(two)
 
 
 @pytest.mark.parametrize("setting", [rule.setting for rule in EXCLUSIONS[COMPILED]])
