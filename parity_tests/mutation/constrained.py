@@ -28,7 +28,7 @@ CONSTRAINED = in_group(
          "cost_multiplier=dual.cost_multiplier * per_cost",
          "cost_multiplier=dual.cost_multiplier"),
     _jax("KL as if every step reached the border", "policy_step/constrained:_model",
-         "kl = 0.5 * (damped - damping * model.norm**2)", "kl = model.kl"),
+         "kl = 0.5 * (damped - numbers.cg_damping * model.norm**2)", "kl = model.kl"),
     _jax("all of the gradient along the plane", "policy_step/constrained_dual:solve_dual",
          "rest = q - r * r / safe_s", "rest = q"),
     _jax("no recovery", "policy_step/constrained_dual:solve_dual", "recovers = room <= 0", "recovers = room < -1e9"),

@@ -33,6 +33,7 @@ from trpo_jax.devices.device import (
     to_floats,
 )
 from trpo_jax.devices.mesh import mesh_of, on_mesh, own_copy, place
+from trpo_jax.devices.padding import padded
 from trpo_jax.distributions import Distribution
 from trpo_jax.networks.feedforward import (
     Parameters,
@@ -191,12 +192,12 @@ class TRPOBackend(Backend):
     def update(
         self, batch: Batch | ConstrainedBatch, orders: np.ndarray, numbers: StepNumbers
     ) -> Any:
+        batch, orders = padded(batch, orders)
         learned, report = update(
             self.functions,
             self.config.step_options(),
             self.learned(),
-            batch,
-            self._put(orders),
+            *self._put((batch, orders)),
             self.in_dtype_of(numbers),
         )
         self.restore(learned)
@@ -230,7 +231,7 @@ class TRPOBackend(Backend):
             self.config.step_options(),
             learned,
             batch,
-            positions[orders],
+            orders,
             self.in_dtype_of(numbers),
         )
         learned, report = own_copy((learned, report))

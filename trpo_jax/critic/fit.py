@@ -61,13 +61,13 @@ def fit_critic(
         New parameters, new optimiser state, and the fit's numbers.
     """
     regression = sample_regression(critic, batch, orders, options, mesh)
-    parameters, optimizer_state, losses = descend(
+    parameters, optimizer_state, loss = descend(
         regression, parameters, optimizer, optimizer_state, numbers.max_grad_norm
     )
     rows = options.batch_chunk_size
     values = in_chunks(lambda obs: critic(parameters, obs), rows, batch.obs)
     errors = batch.returns - values
-    fit = summary(losses, errors, batch.returns, batch.weights)
+    fit = summary(loss, errors, batch.returns, batch.weights)
     return parameters, optimizer_state, fit
 
 
@@ -96,14 +96,14 @@ def sample_regression(
 
 
 def summary(
-    losses: jax.Array,
+    loss: jax.Array,
     errors: Float[jax.Array, "n 1"],
     returns: Float[jax.Array, "n 1"],
     weights: Float[jax.Array, "n 1"] | None,
 ) -> ValueFit:
-    """A fit's numbers, from the loss of each step and the errors after the last."""
+    """A fit's numbers, from the loss of its steps and the errors after the last."""
     return ValueFit(
-        loss=losses.mean(),
+        loss=loss,
         mae=mean(jnp.abs(errors), weights),
         explained_variance=explained_variance(errors, returns, weights),
     )
@@ -130,8 +130,8 @@ def descend(
     optimizer: optax.GradientTransformation,
     optimizer_state: Any,
     max_grad_norm: float | jax.Array,
-) -> tuple[Parameters, Any, Float[jax.Array, "epochs steps"]]:
-    """Minibatch gradient descent.
+) -> tuple[Parameters, Any, Float[jax.Array, ""]]:
+    """Minibatch gradient descent; a minibatch without a sample makes no step.
 
     Args:
         regression: What to fit; an epoch's last step takes the rest of its members.
@@ -141,16 +141,25 @@ def descend(
         max_grad_norm: Gradients are scaled by min(1, max_grad_norm / (norm + 1e-6)).
 
     Returns:
-        New parameters, new optimiser state, and the loss before each step.
+        New parameters, new optimiser state, and the mean of the loss before each step.
     """
 
-    def step(carry: tuple, chosen: jax.Array) -> tuple[tuple, jax.Array]:
-        candidate, state = carry
-        loss = loss_and_gradient(regression, regression.select(chosen))
-        before, gradient = loss(candidate)
-        gradient = clip_by_norm(gradient, max_grad_norm)
-        updates, state = optimizer.update(gradient, state, candidate)
-        return (optax.apply_updates(candidate, updates), state), before
+    def step(carry: tuple, chosen: jax.Array) -> tuple[tuple, tuple]:
+        samples = regression.select(chosen)
+
+        def taken() -> tuple[tuple, jax.Array]:
+            candidate, state = carry
+            before, gradient = loss_and_gradient(regression, samples)(candidate)
+            gradient = clip_by_norm(gradient, max_grad_norm)
+            updates, state = optimizer.update(gradient, state, candidate)
+            return (optax.apply_updates(candidate, updates), state), before
+
+        if samples.valid is None:
+            carry, before = taken()
+            return carry, (before, jnp.ones_like(before))
+        some, none = (samples.valid > 0).any(), jnp.zeros((), samples.returns.dtype)
+        carry, before = jax.lax.cond(some, taken, lambda: (carry, none))
+        return carry, (before, some.astype(none.dtype))
 
     start = (parameters, optimizer_state)
     orders = regression.orders
@@ -158,16 +167,17 @@ def descend(
     minibatch_size = min(regression.minibatch_size, size)
     whole_steps, rest = divmod(size, minibatch_size)
 
-    def epoch(carry: tuple, order: jax.Array) -> tuple[tuple, jax.Array]:
+    def epoch(carry: tuple, order: jax.Array) -> tuple[tuple, tuple]:
         head = order[: whole_steps * minibatch_size].reshape(whole_steps, -1)
-        carry, losses = jax.lax.scan(step, carry, head)
+        carry, found = jax.lax.scan(step, carry, head)
         if rest:
             carry, last = step(carry, order[-rest:])
-            losses = jnp.append(losses, last)
-        return carry, losses
+            found = jax.tree.map(jnp.append, found, last)
+        return carry, found
 
-    (parameters, optimizer_state), losses = jax.lax.scan(epoch, start, orders)
-    return parameters, optimizer_state, losses
+    (parameters, optimizer_state), found = jax.lax.scan(epoch, start, orders)
+    losses, made = found
+    return parameters, optimizer_state, losses.sum() / made.sum()
 
 
 def clip_by_norm(gradient: Parameters, max_norm: float | jax.Array) -> Parameters:

@@ -43,14 +43,14 @@ def fit_recurrent_critic(
     """
     sequences = batch.obs
     regression = sequence_regression(critic, batch, orders, options)
-    parameters, optimizer_state, losses = descend(
+    parameters, optimizer_state, loss = descend(
         regression, parameters, optimizer, optimizer_state, numbers.max_grad_norm
     )
     errors = (batch.returns - critic(parameters, sequences)[0]).reshape(-1, 1)
     returns = batch.returns.reshape(-1, 1)
     if sequences.rows is not None:
         errors, returns = errors[sequences.rows], returns[sequences.rows]
-    fit = summary(losses, errors, returns, batch.weights)
+    fit = summary(loss, errors, returns, batch.weights)
     return parameters, optimizer_state, fit
 
 

@@ -135,7 +135,7 @@ def descend(
     max_grad_norm: float,
     loss_and_gradient: LossAndGradient = loss_and_gradient,
 ) -> Float[Tensor, " steps"]:
-    """Minibatch gradient descent, in place.
+    """Minibatch gradient descent, in place; one without a sample makes no step.
 
     Args:
         regression: What to fit.
@@ -154,6 +154,8 @@ def descend(
     theta.grad = gradient
     losses = []
     for minibatch in regression.minibatches:
+        if minibatch.valid is not None and not minibatch.valid.any():
+            continue
         losses.append(_over_devices(loss, minibatch, gradient))
         clip_by_norm(gradient, max_grad_norm)
         flat_optimizer.step()
