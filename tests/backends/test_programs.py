@@ -1,6 +1,9 @@
 """Programs that JAX compiles: as few as options and shapes ask for."""
 
+import time
+
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
@@ -9,7 +12,8 @@ from tests.support.agents import ACT_DIM, OBS_DIM, make_agent, make_batch
 from trpo.config.agent import TRPOConfig
 from trpo.config.presets import preset_config
 from trpo.config.step import MEMBERS_OWN, StepNumbers, StepOptions
-from trpo_jax.agent.update import act, update
+from trpo.data.batch import Batch
+from trpo_jax.agent.update import act, pure_update, update
 
 
 # Two values of each number; and what else makes no other program.
@@ -94,3 +98,60 @@ def test_compiled_runs_that_differ_in_numbers_share_their_program(name, value):
         )
 
     assert arguments() == arguments(**{name: value})
+
+
+# Compiling the default update takes 3.5 times what compiling `fixed_program` does.
+MOST_TIMES_THE_FIXED = 5.0
+
+
+def fixed_program(weight, obs):
+    def loss(weight):
+        x = obs
+        for _ in range(6):
+            x = jnp.tanh(x @ weight)
+        return (x**2).mean()
+
+    for end in range(1, 7):
+        _, weight = jax.lax.while_loop(
+            lambda at, end=end: at[0] < end,
+            lambda at: (at[0] + 1, at[1] - 0.1 * jax.grad(loss)(at[1])),
+            (0, weight),
+        )
+    return weight
+
+
+def compile_seconds(function, *arguments):
+    """Of all processors, so that others' work counts for little."""
+    jax.clear_caches()
+    lowered = jax.jit(lambda *given: function(*given)).lower(*arguments)
+    start = time.process_time()
+    lowered.compile()
+    return time.process_time() - start
+
+
+def test_the_default_update_compiles_within_its_budget():
+    sizes = {"policy_layer_sizes": (64, 64), "critic_layer_sizes": (64, 64)}
+    agent = make_agent("jax", **sizes, value_epochs=10, value_minibatch_size=256)
+    column = np.zeros((2048, 1), np.float32)
+    batch = Batch(column.repeat(OBS_DIM, 1), column.repeat(ACT_DIM, 1), *[column] * 3)
+    static = (agent.backend.functions, agent.config.step_options())
+    numbers = agent.backend.in_dtype_of(agent.config.step_numbers())
+    orders = np.tile(np.arange(2048, dtype=np.int32), (10, 1))
+
+    def once(state, batch, *others):
+        return pure_update(*static, state, batch, *others)
+
+    def twice(state, batch, *others):
+        other = batch._replace(obs=batch.obs + 1.0)
+        return once(once(state, batch, *others)[0], other, *others)
+
+    at = (agent.backend.state, batch, orders, numbers)
+    fixed = (np.zeros((16, 16), np.float32), np.zeros((32, 16), np.float32))
+    programs = ((fixed_program, fixed), (once, at), (twice, at))
+    unit, whole, doubled = (
+        min(compile_seconds(function, *given) for _ in range(2))
+        for function, given in programs
+    )
+    assert whole <= MOST_TIMES_THE_FIXED * unit, (whole, unit)
+    # A program of twice the size would be seen.
+    assert doubled > MOST_TIMES_THE_FIXED * unit, (doubled, unit)
