@@ -1,5 +1,6 @@
 """Checks of what a caller hands to an agent; each error names the argument."""
 
+import functools
 from collections.abc import Mapping
 from typing import Any
 
@@ -45,6 +46,7 @@ def require_shape(name: str, array: Any, shape: tuple[int | None, ...]) -> None:
         raise ValueError(f"`{name}`: expected shape [{expected}], got {list(got)}.")
 
 
+@functools.cache
 def largest_observation(dtype: Any, normalized: bool) -> float:
     """Largest absolute value of an observation that an agent takes.
 
