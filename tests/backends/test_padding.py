@@ -7,7 +7,7 @@ from tests.support.agents import BACKENDS, make_agent, make_batch
 from tests.support.device_agents import Kind, batch_of, make
 from tests.support.device_programs import assert_says_equal
 from trpo_jax.agent.update import update
-from trpo_jax.devices.padding import on_ladder
+from trpo_jax.devices.means import on_ladder
 
 
 def test_the_ladder_has_an_eighth_more_at_most_and_few_sizes():
@@ -27,7 +27,7 @@ import numpy as np
 from unittest import mock
 from tests.support.device_agents import KINDS, batch_of, make
 from trpo_jax.agent import agent as module
-from trpo_jax.devices import padding
+from trpo_jax.devices import means
 
 kinds = {kind.name: kind for kind in KINDS}
 
@@ -46,7 +46,7 @@ def as_they_are(batch, orders):
     return batch, orders
 
 def filled(batch, orders):
-    more, longer = padding.padded(batch, orders)
+    more, longer = means.padded(batch, orders)
     assert len(more.actions) > len(batch.actions)
     return more, longer
 

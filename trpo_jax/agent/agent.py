@@ -32,8 +32,8 @@ from trpo_jax.devices.device import (
     to_array,
     to_floats,
 )
+from trpo_jax.devices.means import padded
 from trpo_jax.devices.mesh import mesh_of, on_mesh, own_copy, place
-from trpo_jax.devices.padding import padded
 from trpo_jax.distributions import Distribution
 from trpo_jax.networks.feedforward import (
     Parameters,
