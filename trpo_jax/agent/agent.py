@@ -231,7 +231,7 @@ class TRPOBackend(Backend):
             self.config.step_options(),
             learned,
             batch,
-            orders,
+            positions[orders],
             self.in_dtype_of(numbers),
         )
         learned, report = own_copy((learned, report))

@@ -77,22 +77,12 @@ def on_ladder(size: int) -> int:
     return min(-(-size // step) * step, -(-size // unit) * unit)
 
 
-def filled(values: Any, rows: int, axis: int = 0, zeros: bool = False) -> np.ndarray:
-    """An array on the host, filled up to so many rows.
-
-    Args:
-        values: An array.
-        rows: No fewer than it has.
-        axis: Of the rows.
-        zeros: Fill up with zeros instead of the first row, or of ones if there is none.
-    """
+def filled(values: Any, rows: int, zeros: bool = False) -> np.ndarray:
+    """An array on the host, filled up to so many rows by its first, or by zeros."""
     values = np.asarray(values)
-    missing = rows - values.shape[axis]
-    shape = [1 if i == axis else size for i, size in enumerate(values.shape)]
-    filler = np.full(shape, 0 if zeros else 1, values.dtype)
-    if values.shape[axis] and not zeros:
-        filler = values.take([0], axis)
-    return np.concatenate([values, filler.repeat(missing, axis)], axis)
+    filler = np.zeros_like(values[:1]) if zeros else values[:1]
+    missing = rows - len(values)
+    return np.concatenate([values, filler.repeat(missing, 0)])
 
 
 def fill(batch: Any, rows: int) -> Any:
