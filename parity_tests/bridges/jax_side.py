@@ -21,7 +21,7 @@ from trpo.spaces.action_heads import Head
 from trpo_jax import TRPOAgent as TRPOAgent
 from trpo_jax.agent import state
 from trpo_jax.agent.update import Functions, TRPOState
-from trpo_jax.critic import fit as critic_fit, loss as critic_loss
+from trpo_jax.critic import fit as critic_fit
 from trpo_jax.devices.device import matmul_precision as precision_of, resolve_device
 from trpo_jax.networks.feedforward import critic_function, from_network, policy_function
 from trpo_jax.policy_step import fisher, objective, step as policy_step
@@ -163,8 +163,8 @@ def _of_critic(
     with precision_of(matmul_precision):
         options = config.step_options()
         fit = critic_fit.sample_regression(critic, batch, orders, options)
-        samples = critic_loss.Samples(batch.obs, batch.returns)
-        _, gradient = critic_loss.loss_and_gradient(fit, samples)(at)
+        samples = critic_fit.Samples(batch.obs, batch.returns)
+        _, gradient = critic_fit.loss_and_gradient(fit, samples)(at)
         clipped = critic_fit.clip_by_norm(gradient, config.max_grad_norm)
         values = critic(at, batch.obs)
     trees = {"critic/gradient": gradient, "critic/clipped_gradient": clipped}

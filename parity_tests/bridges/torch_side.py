@@ -13,7 +13,7 @@ from trpo.data.batch import Batch, thinned
 from trpo_torch import TRPOAgent as TRPOAgent
 from trpo_torch.agent import state
 from trpo_torch.agent.update import is_fast, policy_function
-from trpo_torch.critic import fit as critic_fit, loss as critic_loss
+from trpo_torch.critic import fit as critic_fit
 from trpo_torch.devices.device import matmul_precision as precision_of
 from trpo_torch.fast import critic as fast_critic
 from trpo_torch.networks.feedforward import Critic, Policy, from_network
@@ -113,11 +113,11 @@ class _Runner:
         fit = critic_fit.sample_regression(
             self.critic, self.batch, self.problem.orders, options
         )
-        samples = critic_loss.Samples(self.batch.obs, self.batch.returns)
+        samples = critic_fit.Samples(self.batch.obs, self.batch.returns)
         by_hand = is_fast(
             self.problem.config.fast_products, self.critic, torch.device(self.device)
         )
-        loss_of = fast_critic if by_hand else critic_loss
+        loss_of = fast_critic if by_hand else critic_fit
         loss_of.loss_and_gradient(fit, theta, gradient)(samples)
         clipped = gradient.clone()
         critic_fit.clip_by_norm(clipped, self.problem.config.max_grad_norm)

@@ -24,7 +24,7 @@ RECURRENT = in_group(
            "torch.sigmoid(i) * c + torch.sigmoid(f) * torch.tanh(g)"),
     _torch("critic's states for the policy", "networks/recurrent:RecurrentPolicyFunction.__call__",
            "seen.memory.policy, seen.rows)", "seen.memory.critic, seen.rows)"),
-    _torch("entries that are no samples in the critic's error", "critic/loss:Samples.errors",
+    _torch("entries that are no samples in the critic's error", "critic/fit:Samples.errors",
            "return errors if self.valid is None else self.valid * errors",
            "return errors"),
     _torch("minibatch with the states of others", "critic/fit_sequences:of_environments",

@@ -20,9 +20,9 @@ from trpo.common.random_streams import (
     device_key,
     minibatch_orders,
 )
+from trpo.config.agent import StepNumbers
 from trpo.config.presets import preset_config
 from trpo.config.run import TrainConfig
-from trpo.config.step import StepNumbers
 from trpo.data.batch import Batch
 from trpo.data.rollout import Rollout
 from trpo.rollout.collector import RolloutCollector

@@ -9,9 +9,8 @@ import pytest
 from flax import nnx
 
 from tests.support.agents import ACT_DIM, OBS_DIM, make_agent, make_batch
-from trpo.config.agent import TRPOConfig
+from trpo.config.agent import MEMBERS_OWN, StepNumbers, StepOptions, TRPOConfig
 from trpo.config.presets import preset_config
-from trpo.config.step import MEMBERS_OWN, StepNumbers, StepOptions
 from trpo.data.batch import Batch
 from trpo_jax.agent.update import act, pure_update, update
 

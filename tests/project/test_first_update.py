@@ -13,7 +13,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 # Tracing included, construction and `act` not. To fall, not to rise.
-MOST = {("torch", "off"): 17, ("torch", "auto"): 21, ("jax", "auto"): 18}
+MOST = {("torch", "off"): 14, ("torch", "auto"): 18, ("jax", "auto"): 14}
 
 PROGRAM = """
 import importlib, pathlib, sys

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from trpo.agent.sharding import Sharding, Shards
+from trpo.config.agent import StepNumbers
 from trpo.config.run import TRPOConfig
-from trpo.config.step import StepNumbers
 from trpo.data.batch import Batch
 from trpo.data.report import UpdateReport
 from trpo.distributed.ranks import Alone

@@ -23,7 +23,7 @@ from trpo.common.validation import (
     require_text,
     shown,
 )
-from trpo.config.agent import TRPOConfig as TRPOConfig
+from trpo.config.agent import StepNumbers, TRPOConfig as TRPOConfig
 from trpo.config.callbacks import CallbackConfig
 from trpo.config.choices import (
     LARGEST_BATCH,
@@ -33,7 +33,6 @@ from trpo.config.choices import (
     Backend,
     require_choices,
 )
-from trpo.config.step import StepNumbers
 
 
 # A radius must stay above zero; equal advantages take no step at any radius.

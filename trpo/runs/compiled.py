@@ -20,8 +20,8 @@ from trpo.common.framework_settings import reserve_cpu_devices
 from trpo.common.signals import StopRequest, stop_signals
 from trpo.common.terminal import Terminal
 from trpo.common.validation import plain, shown
+from trpo.config.agent import MEMBERS_OWN
 from trpo.config.run import TrainConfig
-from trpo.config.step import MEMBERS_OWN
 from trpo.config.support import COMPILED, require_supported
 from trpo.rollout.evaluation import EvaluationResult
 from trpo.runs.checkpoint import Checkpoint

@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from trpo.common.validation import assignments, require_count, shown
+from trpo.config.agent import MEMBERS_OWN
 from trpo.config.run import TrainConfig
-from trpo.config.step import MEMBERS_OWN
 from trpo.rollout.evaluation import EvaluationResult
 from trpo.runs.directory import RunDirectory
 from trpo.runs.learning_curves import learning_curves_png

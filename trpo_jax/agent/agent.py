@@ -12,7 +12,7 @@ from flax import nnx
 from trpo.agent.backend import Backend
 from trpo.agent.base import AgentBase
 from trpo.agent.sharding import Sharding, Shards
-from trpo.config.step import StepNumbers
+from trpo.config.agent import StepNumbers
 from trpo.data.batch import Batch, ConstrainedBatch
 from trpo.data.report import UpdateReport
 from trpo.distributed.ranks import Alone

@@ -14,7 +14,7 @@ from jax.flatten_util import ravel_pytree
 from jax.sharding import Mesh
 from jaxtyping import Float
 
-from trpo.config.step import StepNumbers, StepOptions
+from trpo.config.agent import StepNumbers, StepOptions
 from trpo.data.batch import Batch, thinned
 from trpo.data.report import (
     DISCARDED_COST_FIELDS,
@@ -95,8 +95,8 @@ class Functions(NamedTuple):
         arrays = (obs,) if mask is None else (obs, mask)
 
         def at(theta: Float[jax.Array, " p"]) -> Distribution:
-            tree = unravel(theta)
-            return in_chunks(lambda *some: self.policy(tree, *some), rows, *arrays)
+            policy = functools.partial(self.policy, unravel(theta))
+            return in_chunks(policy, rows, *arrays) if rows else policy(*arrays)
 
         return at
 

@@ -1,5 +1,6 @@
-"""The critic's fit to a batch's returns: minibatch gradient descent."""
+"""The critic's fit to a batch's returns: its loss, and minibatch gradient descent."""
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -9,13 +10,65 @@ import optax
 from jax.sharding import Mesh
 from jaxtyping import Float, Int
 
-from trpo.config.step import StepNumbers, StepOptions
+from trpo.config.agent import StepNumbers, StepOptions
 from trpo.data.batch import Batch
-from trpo_jax.critic.loss import Regression, Samples, loss_and_gradient
 from trpo_jax.devices.chunked import in_chunks
 from trpo_jax.devices.means import mean, variance
 from trpo_jax.devices.mesh import constrained_to
 from trpo_jax.networks.feedforward import Parameters
+
+
+class Samples(NamedTuple):
+    """Inputs of a critic and the returns that its values are to be.
+
+    Attributes:
+        inputs: observations, or `trpo.data.batch.Sequences`.
+        returns: of each, [n, 1] or [T, B, 1].
+        valid: 1 where an entry is a sample, else 0; None where all are.
+    """
+
+    inputs: Any
+    returns: jax.Array
+    valid: jax.Array | None = None
+
+    def errors(self, values: jax.Array) -> jax.Array:
+        """Values less returns; 0 where an entry is no sample."""
+        errors = values - self.returns
+        return errors if self.valid is None else self.valid * errors
+
+    def mean(self, terms: jax.Array) -> Float[jax.Array, ""]:
+        """Mean over the samples of terms that are 0 elsewhere; 0 if there are none."""
+        if self.valid is None:
+            return terms.mean()
+        return terms.sum() / jnp.maximum(self.valid.sum(), 1.0)
+
+
+class Regression(NamedTuple):
+    """A critic's fit to one batch.
+
+    Attributes:
+        values: (Parameters, inputs) -> values, shaped like the returns.
+        select: [m] numbers of a minibatch's members -> their samples.
+        minibatch_size: members per gradient step.
+        orders: [epochs, N] order in which each epoch visits the members.
+    """
+
+    values: Callable[[Parameters, Any], jax.Array]
+    select: Callable[[jax.Array], Samples]
+    minibatch_size: int
+    orders: Int[jax.Array, "epochs n"]
+
+
+def loss_and_gradient(
+    regression: Regression, samples: Samples
+) -> Callable[[Parameters], tuple[jax.Array, Parameters]]:
+    """Parameters -> mean loss of the samples, and its gradient."""
+
+    def loss(parameters: Parameters) -> jax.Array:
+        errors = samples.errors(regression.values(parameters, samples.inputs))
+        return samples.mean(errors**2)
+
+    return jax.value_and_grad(loss)
 
 
 class ValueFit(NamedTuple):
@@ -65,7 +118,8 @@ def fit_critic(
         regression, parameters, optimizer, optimizer_state, numbers.max_grad_norm
     )
     rows = options.batch_chunk_size
-    values = in_chunks(lambda obs: critic(parameters, obs), rows, batch.obs)
+    at = functools.partial(critic, parameters)
+    values = in_chunks(at, rows, batch.obs) if rows else at(batch.obs)
     errors = batch.returns - values
     fit = summary(loss, errors, batch.returns, batch.weights)
     return parameters, optimizer_state, fit
@@ -82,14 +136,14 @@ def sample_regression(
     whole = Samples(batch.obs, batch.returns, batch.weights)
     # A minibatch's members may be anywhere. With all samples on each device it takes
     # its share of them from itself, and only gradients are summed.
-    everywhere = constrained_to(mesh, whole, divided=False)
+    everywhere = whole if mesh is None else constrained_to(mesh, whole, divided=False)
 
     def select(chosen: jax.Array) -> Samples:
         # The whole batch needs no gathering: its order can't matter.
         if chosen.shape[0] == batch.obs.shape[0]:
             return whole
         some = jax.tree.map(lambda array: _rows(array, chosen), everywhere)
-        return constrained_to(mesh, some, divided=True)
+        return some if mesh is None else constrained_to(mesh, some, divided=True)
 
     size = options.value_minibatch_size or len(batch.obs)
     return Regression(critic, select, size, orders)

@@ -7,11 +7,10 @@ import jax
 import optax
 from jaxtyping import Int
 
-from trpo.config.step import StepNumbers, StepOptions
+from trpo.config.agent import StepNumbers, StepOptions
 from trpo.data.batch import Batch, Sequences
 from trpo.data.hidden_state import Memory
-from trpo_jax.critic.fit import ValueFit, descend, summary
-from trpo_jax.critic.loss import Regression, Samples
+from trpo_jax.critic.fit import Regression, Samples, ValueFit, descend, summary
 from trpo_jax.networks.feedforward import Parameters
 
 

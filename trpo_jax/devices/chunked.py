@@ -11,18 +11,16 @@ import jax
 import jax.numpy as jnp
 
 
-def in_chunks(
-    function: Callable[..., Any], rows: int | None, *arrays: jax.Array
-) -> Any:
+def in_chunks(function: Callable[..., Any], rows: int, *arrays: jax.Array) -> Any:
     """`function` of arrays [n, …], of as many rows at a time.
 
     Args:
         function: Returns a tree of arrays with a row for each of the arguments', or
             with one that is the same for all.
-        rows: Of a chunk, at least 2; None for all.
+        rows: Of a chunk, at least 2.
         arrays: Of n rows each.
     """
-    if rows is None or len(arrays[0]) <= rows:
+    if len(arrays[0]) <= rows:
         return function(*arrays)
     # Its derivative computes the chunk again instead of keeping activations.
     function = jax.checkpoint(function)

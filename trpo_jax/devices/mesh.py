@@ -167,16 +167,15 @@ def own_copy(tree: Any) -> Any:
     return jax.tree.map(lambda array: array.addressable_data(0), tree)
 
 
-def constrained_to(mesh: Mesh | None, tree: Any, *, divided: bool) -> Any:
+def constrained_to(mesh: Mesh, tree: Any, *, divided: bool) -> Any:
     """Arrays [n, …] whole on each device, or divided over them where they are even.
 
     What XLA would choose by itself is as right, but may be slower.
     """
 
     def of(array: jax.Array) -> jax.Array:
-        assert mesh is not None
         even = len(array) % mesh.size == 0
         spec = PartitionSpec(AXIS) if divided and even else PartitionSpec()
         return jax.lax.with_sharding_constraint(array, NamedSharding(mesh, spec))
 
-    return tree if mesh is None else jax.tree.map(of, tree)
+    return jax.tree.map(of, tree)

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
 
-from trpo.config.step import StepNumbers, StepOptions
+from trpo.config.agent import StepNumbers, StepOptions
 from trpo.data.batch import Batch
 from trpo.rollout.transitions import Limits
 from trpo.training.state import RECENT_EPISODES

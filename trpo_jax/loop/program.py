@@ -11,8 +11,8 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh, PartitionSpec as P
 
+from trpo.config.agent import StepNumbers
 from trpo.config.run import TRPOConfig
-from trpo.config.step import StepNumbers
 from trpo_jax.loop import rollout as rollouts
 from trpo_jax.loop.iteration import (
     IterationMetrics,

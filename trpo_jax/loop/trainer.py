@@ -13,8 +13,8 @@ from jax.sharding import NamedSharding, PartitionSpec
 from trpo.agent.make import make_agent
 from trpo.common.random_streams import Purpose, RandomStream, device_key, episode_seed
 from trpo.common.user_modules import import_modules
+from trpo.config.agent import MEMBERS_OWN, StepNumbers
 from trpo.config.run import TrainConfig, TRPOConfig
-from trpo.config.step import MEMBERS_OWN, StepNumbers
 from trpo.config.support import COMPILED, require_supported
 from trpo.data.report import UpdateReport
 from trpo.rollout.evaluation import EvaluationResult

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Float
 
-from trpo.config.step import StepNumbers, StepOptions
+from trpo.config.agent import StepNumbers, StepOptions
 from trpo.data.batch import Batch, ConstrainedBatch
 from trpo.data.report import StepKind, StepStatus
 from trpo_jax.distributions import Distribution

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Float
 
-from trpo.config.step import StepNumbers, StepOptions
+from trpo.config.agent import StepNumbers, StepOptions
 from trpo.data.batch import Batch
 from trpo.data.report import StepStatus
 from trpo_jax.devices.means import mean, variance

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from trpo.agent.backend import Backend
 from trpo.agent.base import AgentBase
 from trpo.agent.sharding import Sharding, Shards
-from trpo.config.step import StepNumbers
+from trpo.config.agent import StepNumbers
 from trpo.data.batch import Batch, thinned
 from trpo.data.report import StepStatus, UpdateReport
 from trpo.distributed.ranks import Alone
@@ -21,8 +21,7 @@ from trpo_torch.agent.update import (
     policy_function,
     report_of,
 )
-from trpo_torch.critic.fit import ValueFit, fit_critic
-from trpo_torch.critic.loss import loss_and_gradient
+from trpo_torch.critic.fit import ValueFit, fit_critic, loss_and_gradient
 from trpo_torch.devices import processes as distributed, reduction
 from trpo_torch.devices.device import (
     matmul_precision,

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from trpo.agent.constrained import ConstrainedAgentBase, with_prefix, without_prefix
-from trpo.config.step import StepNumbers
+from trpo.config.agent import StepNumbers
 from trpo.data.batch import ConstrainedBatch
 from trpo.data.report import ConstrainedReport, CostReport, UpdateReport
 from trpo_torch.agent import state

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from trpo.agent.recurrent import RecurrentAgentBase
-from trpo.config.step import StepNumbers
+from trpo.config.agent import StepNumbers
 from trpo.data.batch import Batch
 from trpo.data.hidden_state import Memory
 from trpo_torch.agent.agent import TRPOBackend

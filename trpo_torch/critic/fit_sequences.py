@@ -5,11 +5,10 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from trpo.config.step import StepNumbers, StepOptions
+from trpo.config.agent import StepNumbers, StepOptions
 from trpo.data.batch import Batch, Sequences
 from trpo.data.hidden_state import Memory
-from trpo_torch.critic.fit import ValueFit, descend, summary
-from trpo_torch.critic.loss import Regression, Samples
+from trpo_torch.critic.fit import Regression, Samples, ValueFit, descend, summary
 from trpo_torch.networks.recurrent import RecurrentCritic
 
 

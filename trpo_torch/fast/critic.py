@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from trpo_torch.critic.loss import Regression, Samples
+from trpo_torch.critic.fit import Regression, Samples
 from trpo_torch.devices import reduction
 from trpo_torch.fast import mlp
 from trpo_torch.networks.feedforward import layers_of
@@ -16,7 +16,7 @@ from trpo_torch.networks.feedforward import layers_of
 def loss_and_gradient(
     regression: Regression, theta: Float[Tensor, " p"], gradient: Float[Tensor, " p"]
 ) -> Callable[[Samples], Tensor]:
-    """As `critic.loss.loss_and_gradient`, of a critic whose slopes `mlp.py` has."""
+    """As `critic.fit.loss_and_gradient`, of a critic whose slopes `mlp.py` has."""
     layers, into = (layers_of(regression.views(flat)) for flat in (theta, gradient))
     critic: Any = regression.critic
     activation = critic.architecture.activation

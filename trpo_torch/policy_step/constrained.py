@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from trpo.config.step import StepNumbers, StepOptions
+from trpo.config.agent import StepNumbers, StepOptions
 from trpo.data.batch import Batch, ConstrainedBatch
 from trpo.data.report import StepKind, StepStatus
 from trpo_torch.devices import reduction

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from trpo.config.step import StepNumbers, StepOptions
+from trpo.config.agent import StepNumbers, StepOptions
 from trpo.data.batch import Batch
 from trpo_torch.devices import reduction
 from trpo_torch.distributions import Distribution
