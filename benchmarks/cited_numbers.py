@@ -126,6 +126,3 @@ def _scale() -> Found:
     rows = _rows(COMMITTED / "scale" / "equality.csv")
     errors = [float(row["error over bound"]) for row in rows]
     yield "scale/equality.csv largest error over bound", max(errors)
-    lost = _rows(COMMITTED / "scale" / "faults.csv")
-    killed = [float(r["seconds"]) for r in lost if r["signal"] == "SIGKILL"]
-    yield "scale/faults.csv longest after a kill", max(killed)
