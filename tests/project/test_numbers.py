@@ -18,7 +18,8 @@ PHRASES = {
     "README.md": (
         "Python 3.11", "tested over six updates to 1e-9", "with 1,000 steps an episode",
         "networks of up to 64 units and 8,192 samples", "JAX's 64-bit mode off",
-        "reward and 200 steps", "Gymnasium 1.4", "1 to 4 ranks", "processes wait half an hour",
+        "reward and 200 steps", "Gymnasium 1.4", "1 to 4 ranks",
+        "processes wait half an hour",
         "within 1e-11 (tested", "What an update costs on 1 to 1,024 devices",
         "an image, from 0 to 1", "At least 36 x 36 pixels", "Mnih et al. (2015)",
         "through 16 3 x 3 filters and 128 units", "0 where it can't be taken",
