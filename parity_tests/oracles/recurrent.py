@@ -19,9 +19,9 @@ from parity_tests.problems.recurrent import RecurrentProblem, agent, build
 from parity_tests.reference import recurrent as reference
 from trpo.rollout.collector import RolloutCollector
 from trpo_jax.agent import state as jax_state
-from trpo_jax.critic import fit_sequences as jax_fit, loss as jax_loss
+from trpo_jax.critic import fit as jax_critic, fit_sequences as jax_fit
 from trpo_jax.policy_step import fisher as jax_fisher, step as jax_update
-from trpo_torch.critic import fit_sequences as torch_fit, loss as torch_loss
+from trpo_torch.critic import fit as torch_critic, fit_sequences as torch_fit
 from trpo_torch.policy_step import fisher as torch_fisher, step as torch_update
 
 
@@ -99,7 +99,7 @@ def _of_torch(problem: RecurrentProblem) -> Arrays:
     some = torch_fit.of_environments(batch, torch.as_tensor(CHOSEN).long())
     at = torch.cat([p.detach().reshape(-1) for p in learner.critic.parameters()])
     of_critic = torch.empty_like(at)
-    error = torch_loss.loss_and_gradient(fit, at, of_critic)(some)
+    error = torch_critic.loss_and_gradient(fit, at, of_critic)(some)
     arrays = {
         "outputs": old[0],
         "values": learner.critic.values(batch.obs),
@@ -136,7 +136,7 @@ def _of_jax(problem: RecurrentProblem) -> Arrays:
             functions.critic, batch, orders, learner.config.step_options()
         )
         some = jax_fit.of_environments(batch, jax.numpy.asarray(CHOSEN))
-        error, of_critic = jax_loss.loss_and_gradient(fit, some)(critic)
+        error, of_critic = jax_critic.loss_and_gradient(fit, some)(critic)
         trees = {"gradient": unravel(gradient), "critic/gradient": of_critic}
         for route, build_product in jax_fisher.FISHER_PRODUCTS.items():
             trees[route] = unravel(build_product(policy, theta, damping)(probe))

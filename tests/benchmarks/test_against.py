@@ -12,16 +12,16 @@ def test_the_packages_of_a_tree_are_timed(tmp_path):
         shutil.copytree(ROOT / name, tmp_path / name)
     slow = tmp_path / "trpo_torch" / "agent" / "agent.py"
     text = slow.read_text()
-    assert text.count("    def _fit_critics(self") == 1
+    assert text.count("    backend_type = TRPOBackend\n") == 1
     slow.write_text(
         text.replace(
-            "    def _fit_critics(self",
+            "    backend_type = TRPOBackend\n",
+            "    backend_type = TRPOBackend\n\n"
             "    def update(self, *given, **named):\n"
             "        import time\n"
             "        clock = time.perf_counter\n"
             "        time.perf_counter = lambda: clock() + 1000.0\n"
-            "        return super().update(*given, **named)\n\n"
-            "    def _fit_critics(self",
+            "        return super().update(*given, **named)\n",
         )
     )
     assert timed(ROOT, "torch", (64, 4), 0.1) < 1000.0
