@@ -76,7 +76,7 @@ DEFECTS = {
     ),
     "validation of configurations removed": Defect(
         lambda: mock.patch.object(trpo.config.agent, "require_count", _nothing),
-        taken.trained, 50,
+        taken.trained, 20,
     ),
     "return to the last update removed": Defect(
         lambda: mock.patch.object(trpo.training.trainer, "return_to", _nothing),
