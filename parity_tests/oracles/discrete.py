@@ -8,7 +8,7 @@ import torch
 
 from parity_tests.common.tolerances import assert_parity
 from parity_tests.oracles.base import probe_of, to_backend, to_numpy
-from parity_tests.oracles.distributions import DISTRIBUTIONS
+from parity_tests.oracles.distributions import NETWORKS
 from parity_tests.problems import cases
 from parity_tests.reference import networks as reference
 from parity_tests.reference.networks import Network
@@ -35,7 +35,7 @@ def extreme_logits(head: Head, dtype: str) -> list[tuple[np.ndarray, ...]]:
 
 def check_extreme_choices(framework: str) -> None:
     """KL, log-ratio and log-probability against 60-digit arithmetic."""
-    module = DISTRIBUTIONS[framework]
+    module = NETWORKS[framework]
     for head, dtype in itertools.product(HEADS, ("float64", "float32")):
         rows = extreme_logits(head, dtype)
         columns = [
@@ -99,7 +99,7 @@ def _log_softmax(logits: list) -> list:
 
 def check_torch_choices(framework: str) -> None:
     """Log-probability, entropy and KL against torch.distributions."""
-    module, rng = DISTRIBUTIONS[framework], np.random.default_rng(3)
+    module, rng = NETWORKS[framework], np.random.default_rng(3)
     for head in HEADS:
         outputs, others = 2.0 * rng.standard_normal((2, 40, head.output_dim))
         options = np.array(head.action_sizes or (2,) * head.act_dim)
@@ -177,7 +177,7 @@ def _torch_distributions(head: Head, logits: torch.Tensor) -> list:
 
 def check_missing_options(framework: str) -> None:
     """Options that only fill up a shorter choice: probability and gradient are 0."""
-    module, head = DISTRIBUTIONS[framework], Head(3, CATEGORICAL, (3, 1, 5))
+    module, head = NETWORKS[framework], Head(3, CATEGORICAL, (3, 1, 5))
     for dtype, size in itertools.product(("float32", "float64"), (0.0, 30.0, 1e4)):
         rng = np.random.default_rng(6)
         outputs = (size * rng.standard_normal((7, 9))).astype(dtype)

@@ -8,10 +8,13 @@ from parity_tests.common.tolerances import assert_parity
 from parity_tests.oracles.base import to_backend, to_numpy
 from trpo.spaces.action_heads import GAUSSIAN
 from trpo_jax import distributions as jax_distributions
+from trpo_jax.networks import feedforward as jax_networks
 from trpo_torch import distributions as torch_distributions
+from trpo_torch.networks import feedforward as torch_networks
 
 
 DISTRIBUTIONS = {"torch": torch_distributions, "jax": jax_distributions}
+NETWORKS = {"torch": torch_networks, "jax": jax_networks}
 GAUSSIANS = {name: module.BY_NAME[GAUSSIAN] for name, module in DISTRIBUTIONS.items()}
 
 

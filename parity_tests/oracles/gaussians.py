@@ -8,7 +8,7 @@ import torch
 
 from parity_tests.common.tolerances import assert_parity
 from parity_tests.oracles.base import probe_of, to_backend, to_numpy
-from parity_tests.oracles.distributions import DISTRIBUTIONS
+from parity_tests.oracles.distributions import NETWORKS
 from parity_tests.problems import cases
 from parity_tests.reference import networks as reference
 from parity_tests.reference.networks import LOG_STD_MAX, LOG_STD_MIN, Network
@@ -60,7 +60,7 @@ def _score_moment(outputs: np.ndarray) -> np.ndarray:
 
 def _squashed(framework: str, log_std: np.ndarray, mean: np.ndarray) -> tuple:
     """The distribution made with a free log_std, and made of the outputs alone."""
-    module = DISTRIBUTIONS[framework]
+    module = NETWORKS[framework]
     outputs = np.concatenate([mean, np.broadcast_to(log_std, mean.shape)], 1)
     free, state_std = (
         Head(mean.shape[1], name)

@@ -91,7 +91,7 @@ def check_networks(framework: str) -> None:
 def _of_torch(problem: RecurrentProblem) -> Arrays:
     learner = agent("torch", problem)
     batch = learner._check_batch(problem.batch)
-    policy = learner._policy_function(batch)
+    policy = learner.backend._policy_function(batch)
     theta = torch.cat([p.detach().reshape(-1) for p in learner.policy.parameters()])
     old, before, gradient = torch_update.surrogate_and_gradient(policy, theta, batch)
     options = learner.config.step_options()
@@ -119,7 +119,7 @@ def _of_jax(problem: RecurrentProblem) -> Arrays:
     learner = agent("jax", problem)
     batch = learner._check_batch(problem.batch)
     functions, damping = learner.backend.functions, learner.config.cg_damping
-    theta, unravel = ravel_pytree(learner.state.policy)
+    theta, unravel = ravel_pytree(learner.policy)
     probe, offset = {}, 0
     for name, array in problem.weights("policy").items():
         piece = problem.probe[offset : offset + array.size]
@@ -144,7 +144,7 @@ def _of_jax(problem: RecurrentProblem) -> Arrays:
         arrays = {"outputs": old[0], "values": values, "surrogate": before.value}
         return trees, arrays | {"critic/error": error}
 
-    trees, arrays = compute(theta, learner.state.critic, batch, probe)
+    trees, arrays = compute(theta, learner.critic, batch, probe)
     for name, tree in trees.items():
         named = jax_state.network_arrays(tree, "")
         order = problem.weights("value" if name == "critic/gradient" else "policy")
