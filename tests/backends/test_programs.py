@@ -147,10 +147,14 @@ def test_the_default_update_compiles_within_its_budget():
     at = (agent.backend.state, batch, orders, numbers)
     fixed = (np.zeros((16, 16), np.float32), np.zeros((32, 16), np.float32))
     programs = ((fixed_program, fixed), (once, at), (twice, at))
-    unit, whole, doubled = (
-        min(compile_seconds(function, *given) for _ in range(2))
-        for function, given in programs
-    )
+    least = [np.inf] * len(programs)
+    # The least of several: a busy machine makes one of them longer.
+    for _ in range(8):
+        for i, (function, given) in enumerate(programs):
+            least[i] = min(least[i], compile_seconds(function, *given))
+        unit, whole, doubled = least
+        if whole < MOST_TIMES_THE_FIXED * unit < doubled:
+            break
     assert whole <= MOST_TIMES_THE_FIXED * unit, (whole, unit)
     # A program of twice the size would be seen.
     assert doubled > MOST_TIMES_THE_FIXED * unit, (doubled, unit)
