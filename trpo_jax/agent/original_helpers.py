@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 
+from trpo_jax.agent.state import flat_params, set_flat_params
 from trpo_jax.distributions.gaussian import DiagonalGaussian
 from trpo_jax.networks.feedforward import (
     Parameters,
@@ -13,14 +14,8 @@ from trpo_jax.networks.feedforward import (
 from trpo_jax.solvers.conjugate_gradient import conjugate_gradient
 
 
-def _flat_params(module: Parameters) -> jax.Array:
-    """A tree's arrays as one vector [p], in the tree's own order."""
-    return ravel_pytree(module)[0]
-
-
-def _set_flat_params(module: Parameters, flat_params: jax.Array) -> Parameters:
-    """A tree like `module` with its arrays taken from a vector [p]."""
-    return ravel_pytree(module)[1](flat_params)
+_flat_params = flat_params
+_set_flat_params = set_flat_params
 
 
 def _flat_grads(grads: Sequence | Parameters, params: Parameters) -> jax.Array:

@@ -11,6 +11,7 @@ from typing import Any
 import jax
 import numpy as np
 import optax
+from jax.flatten_util import ravel_pytree
 
 from trpo_jax.devices.device import to_array
 from trpo_jax.networks.feedforward import Parameters
@@ -19,6 +20,16 @@ from trpo_jax.networks.feedforward import Parameters
 WEIGHTS = ("kernel", "scale")
 # Axes of a weight, by their number, in the canonical order.
 TO_CANONICAL = {1: (0,), 2: (1, 0), 4: (3, 2, 0, 1)}
+
+
+def flat_params(module: Parameters) -> jax.Array:
+    """A tree's arrays as one vector [p], in the tree's own order."""
+    return ravel_pytree(module)[0]
+
+
+def set_flat_params(module: Parameters, flat_params: jax.Array) -> Parameters:
+    """A tree like `module` with its arrays taken from a vector [p]."""
+    return ravel_pytree(module)[1](flat_params)
 
 
 def network_arrays(tree: Parameters, prefix: str) -> dict[str, np.ndarray]:

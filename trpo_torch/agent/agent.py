@@ -15,7 +15,7 @@ from trpo.data.batch import Batch, thinned
 from trpo.data.report import StepStatus, UpdateReport
 from trpo.distributed.ranks import Alone
 from trpo_torch.agent import state
-from trpo_torch.agent.state import _flat_params, _set_flat_params
+from trpo_torch.agent.state import flat_params, set_flat_params
 from trpo_torch.agent.update import (
     discard_unless,
     is_fast,
@@ -177,14 +177,14 @@ class TRPOBackend(Backend):
         with matmul_precision(self.config.matmul_precision):
             step = self._step(
                 self._policy_function(batch.samples),
-                _flat_params(self.policy),
+                flat_params(self.policy),
                 batch,
                 self.config.step_options(),
                 numbers,
                 self._fisher_policy(batch.samples),
             )
             # Before the fits: a shared encoder is the one that acts next.
-            _set_flat_params(self.policy, step.theta)
+            set_flat_params(self.policy, step.theta)
             for _, optimizer in self._critics():
                 for group in optimizer.param_groups:
                     group["lr"] = numbers.value_lr

@@ -5,12 +5,13 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from trpo_torch.agent.state import (
-    _flat_params as _flat_params,
-    _set_flat_params as _set_flat_params,
-)
+from trpo_torch.agent.state import flat_params, set_flat_params
 from trpo_torch.distributions.gaussian import DiagonalGaussian
 from trpo_torch.solvers.conjugate_gradient import conjugate_gradient
+
+
+_flat_params = flat_params
+_set_flat_params = set_flat_params
 
 
 def _flat_grads(grads: Sequence[Tensor | None], params: Sequence[Tensor]) -> Tensor:

@@ -25,13 +25,13 @@ OPTIMIZER_SLOTS = {
 }
 
 
-def _flat_params(module: nn.Module) -> Tensor:
+def flat_params(module: nn.Module) -> Tensor:
     """A module's parameters as one vector [p], in `named_parameters` order."""
     return torch.cat([p.detach().reshape(-1) for p in module.parameters()])
 
 
 @torch.no_grad()
-def _set_flat_params(module: nn.Module, flat_params: Tensor) -> None:
+def set_flat_params(module: nn.Module, flat_params: Tensor) -> None:
     """Copy a vector [p] into a module's parameters."""
     offset = 0
     for parameter in module.parameters():
