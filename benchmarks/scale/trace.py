@@ -23,17 +23,17 @@ def main() -> None:
     agent.shard(devices=jax.local_devices()[:2])
     batch = agent._check_batch(batch_of(agent, samples))
     shards = agent.sharding.divide(samples)
-    learned, batch, positions = place(
-        agent.backend.mesh, agent.sharding, shards, agent.backend.state, batch
-    )
     generator = np.random.default_rng(0)
     orders = np.stack([generator.permutation(samples) for _ in range(EPOCHS)])
+    learned, batch, orders = place(
+        agent.backend.mesh, agent.sharding, shards, agent.backend.state, batch, orders
+    )
     lowered = on_mesh(update, agent.backend.mesh).lower(
         agent.backend.functions._replace(mesh=agent.backend.mesh),
         agent.config.step_options(),
         learned,
         batch,
-        positions[orders],
+        orders,
         agent.backend.in_dtype_of(agent.config.step_numbers()),
     )
     print(in_compiled_text(lowered.compile().as_text() or ""))

@@ -32,6 +32,23 @@ for line in sys.argv[1:]:
                 scale = np.abs(state[key]).max(initial=1e-3)
                 assert np.abs(array - state[key]).max(initial=0) < 1e-9 * scale, key
 
+# Sizes that are near share a program, and each is the update of one device.
+from trpo_jax.devices.mesh import on_mesh
+from trpo_jax.agent.update import update
+kind = kinds["plain"]
+alone, agent = (
+    make(kind, "jax", "cpu", dtype="float64", value_minibatch_size=7) for _ in range(2)
+)
+agent.shard(devices=jax.devices()[:2])
+compiled = on_mesh(update, agent.backend.mesh)
+before = compiled._cache_size()
+for rows in (33, 34, 35, 36):
+    batch = {n: a[:rows] if np.ndim(a) else a for n, a in batch_of(alone, kind).items()}
+    report, expected = agent.update(batch), alone.update(batch)
+    for key, value in expected.items():
+        np.testing.assert_allclose(report[key], value, rtol=1e-9, atol=1e-12)
+assert compiled._cache_size() == before + 1
+
 # A mean that counts what only fills up would be seen.
 objective.mean = lambda values, weights=None: values.mean()
 faulty, right = (

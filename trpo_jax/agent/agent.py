@@ -223,15 +223,21 @@ class TRPOBackend(Backend):
         orders: np.ndarray,
         numbers: StepNumbers,
     ) -> Any:
-        learned, batch, positions = place(
-            self.mesh, sharding, shards, self.learned(), batch, self.config.fisher_every
+        learned, batch, orders = place(
+            self.mesh,
+            sharding,
+            shards,
+            self.learned(),
+            batch,
+            orders,
+            self.config.fisher_every,
         )
         learned, report = on_mesh(update, self.mesh)(
             self.functions._replace(mesh=self.mesh),
             self.config.step_options(),
             learned,
             batch,
-            positions[orders],
+            orders,
             self.in_dtype_of(numbers),
         )
         learned, report = own_copy((learned, report))

@@ -4,7 +4,8 @@ Such a row fills a batch up and counts for nothing. XLA compiles a program for e
 shape, and a batch of any size would make one more: so JAX's batches are filled up to
 sizes of a ladder, of which there are few, by copies of their first row, as finite as
 the others. They stand last in each order of the critic's minibatches; one of nothing
-but them makes no step.
+but them makes no step. The host fills up: on a device each size would compile a program
+for that.
 
 On many devices a batch is still one array, of which each device has some rows
 (`devices/mesh.py`): the same mean is then a sum over all of them, which XLA makes.

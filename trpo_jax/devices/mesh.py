@@ -16,6 +16,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from trpo.agent.sharding import Sharding, Shards
 from trpo.data.batch import Sequences
 from trpo.data.hidden_state import Memory
+from trpo_jax.devices.means import on_ladder, with_last
 
 
 AXIS = "data"
@@ -53,12 +54,13 @@ def place(
     shards: Shards,
     learned: Any,
     batch: Any,
+    orders: np.ndarray,
     every: int = 1,
 ) -> tuple[Any, Any, np.ndarray]:
     """Arguments of an update, on the devices of the mesh.
 
-    Each process's rows are filled up to as many as the largest process has, and as its
-    devices can share evenly, by rows of weight 0.
+    Each process's rows are filled up, by rows of weight 0, until each device has as
+    many: a size of the ladder (`devices/means.py`) with room for the largest share.
 
     Args:
         mesh: Of all devices.
@@ -66,21 +68,24 @@ def place(
         shards: Which samples this process has; of a recurrent agent, environments.
         learned: Weights and optimisers, the same in each process.
         batch: This process's part.
+        orders: [epochs, total] of all processes' samples; of a recurrent agent, of
+            their environments.
         every: Of the samples, counted over all processes, each so manieth has a row
             whose number is a multiple of it too.
 
     Returns:
-        `learned` on each device; the batch along the mesh; and [total] the row in it of
-        each of the samples or environments.
+        `learned` on each device; the batch along the mesh; and the orders, of its rows.
     """
     devices = mesh.local_mesh.size
     samples = len(batch.actions)
     rows = room = shards.room(devices, every)
     if isinstance(batch.obs, Sequences):
         # The samples of an environment, of which some have more.
-        rows = -(-int(sharding.ranks.largest(samples)) // devices) * devices
+        most = -(-int(sharding.ranks.largest(samples)) // devices)
+        rows = min(devices * on_ladder(most), len(batch.obs.obs) * room)
         slots = np.arange(samples)
     else:
+        rows = room = devices * every * on_ladder(room // (devices * every))
         slots = shards.slots(shards.rank, every)
     along = functools.partial(_along, mesh, slots=slots, rows=rows)
     fields = {}
@@ -102,7 +107,11 @@ def place(
         )
     replicated = functools.partial(_replicated, mesh)
     positions = shards.positions(room, every)
-    return jax.tree.map(replicated, learned), batch._replace(**fields), positions
+    orders = positions[orders]
+    if not isinstance(batch.obs, Sequences):
+        spare = np.setdiff1d(np.arange(sharding.ranks.size * room), positions)
+        orders = with_last(orders, spare[: on_ladder(shards.total) - shards.total])
+    return jax.tree.map(replicated, learned), batch._replace(**fields), orders
 
 
 def _along(
