@@ -6,17 +6,20 @@ import numpy as np
 import pytest
 
 from benchmarks.scale.processes import start
-from parity_tests.rings.rank_threads import ThreadGroup, run_ranks
+from parity_tests.rings.rank_threads import ThreadGroup, ThreadRanks, run_ranks
 from tests.support.agents import BACKENDS
+from tests.support.device_agents import Kind, make
 from tests.support.waiting import PATIENCE, until
 from trpo.agent.sharding import Sharding, Shards
 from trpo.cli.main import main
 from trpo.config.run import TrainConfig, TRPOConfig
+from trpo.data.hidden_state import Memory
 from trpo.distributed.ranks import Ranks, share_of
 from trpo.runs.directory import RunDirectory
 from trpo.runs.metrics import read_metrics
 from trpo.training.ranks import part_of_state
 from trpo.training.trainer import Trainer
+from trpo_torch.devices import reduction
 
 
 # Its 3 environments don't divide by 2 processes.
@@ -53,6 +56,66 @@ def test_minibatches_are_those_of_one_process(total, size, ranks):
                 chosen += numbers[part.indices[epoch, step][weights > 0]].tolist()
                 assert set(weights) <= {0.0, 1.0 / len(expected)}
             assert sorted(chosen) == sorted(expected)
+
+
+@pytest.mark.parametrize("minibatch", [8, 20, 0])
+@pytest.mark.parametrize("cell", ["gru", "lstm"])
+def test_a_recurrent_update_of_many_processes_is_that_of_one(
+    monkeypatch, cell, minibatch
+):
+    """Of 5 environments, of which some have fewer samples, and one has none."""
+    kind = Kind(cell, {"recurrent": cell, "recurrent_size": 3})
+    options = {"dtype": "float64", "value_minibatch_size": minibatch}
+    alone = make(kind, "torch", "cpu", **options)
+    batch = sequences_of(alone, steps=6, envs=5)
+    expected, state = alone.update(batch), alone.get_state()
+
+    def of_rank(ranks):
+        ranks.local.ranks = ranks
+        agent = make(kind, "torch", "cpu", **options)
+        agent.shard(ranks)
+        own = share_of(5, ranks.rank, ranks.size)
+        part = {n: a[:, own] for n, a in batch.items() if n != "memory"}
+        memory = Memory(*(states[own] for states in batch["memory"]))
+        report = agent.update(part | {"memory": memory})
+        return report, agent.get_state(), agent.digest().tobytes()
+
+    def all_reduce(tensor):
+        ThreadRanks.local.ranks.all_reduce(tensor)
+
+    monkeypatch.setattr(reduction.distributed, "all_reduce", all_reduce)
+    for size in (2, 3):
+        results = run_ranks(size, of_rank)
+        assert len({digest for *_, digest in results}) == 1
+        report, found, _ = results[-1]
+        assert report == pytest.approx(expected, rel=1e-9, abs=1e-12)
+        # Its noise was drawn by the one that acted.
+        for name in (name for name in state if not name.startswith("random.action")):
+            close = {"rtol": 1e-9, "atol": 1e-11, "err_msg": name}
+            np.testing.assert_allclose(found[name], state[name], **close)
+
+
+def sequences_of(agent, steps, envs):
+    generator = np.random.default_rng(3)
+
+    def draw(*shape):
+        return generator.standard_normal((steps, envs, *shape))
+
+    valid = np.ones((steps, envs), bool)
+    valid[2:, 1] = valid[:, 3] = False
+    obs, starts = draw(agent.obs_dim), generator.random((steps, envs)) < 0.2
+    memory = agent.initial_memory(envs)
+    actions, log_probs = [], []
+    for now, first in zip(obs, starts, strict=True):
+        memory = memory.forget(first)
+        action, log_prob, _, memory = agent.act(now, memory=memory)
+        actions.append(action)
+        log_probs.append(log_prob)
+    return {
+        "obs": obs, "actions": np.stack(actions), "log_probs": np.stack(log_probs),
+        "returns": draw(1), "advantages": draw(1), "starts": starts, "valid": valid,
+        "memory": agent.initial_memory(envs),
+    }  # fmt: skip
 
 
 def test_a_minibatch_takes_no_more_room_than_its_fullest_part():

@@ -31,7 +31,6 @@ from trpo.config.run import TRPOConfig
 from trpo.config.support import (
     CONSTRAINED,
     CUSTOM,
-    DIVIDED_BY_TORCH,
     RECURRENT,
     require_supported,
 )
@@ -435,11 +434,9 @@ class AgentBase:
                 there are other processes, else the agent's own.
 
         Raises:
-            ValueError: the backend can't use these devices, a rank would have no
-                environment, or the configuration asks for what is not sharded yet.
+            ValueError: the backend can't use these devices, or a rank would have no
+                environment.
         """
-        if self.framework == "torch":
-            require_supported(DIVIDED_BY_TORCH, self.config)
         self.backend.use_devices(ranks, devices)
         self.sharding = Sharding(ranks, num_envs)
 

@@ -94,6 +94,20 @@ class Minibatches(NamedTuple):
     weights: np.ndarray
 
 
+class Environments(NamedTuple):
+    """One process's environments of those that a recurrent critic is fitted to.
+
+    Attributes:
+        orders: [epochs, B] order in which each epoch visits all of them.
+        here: [B] place among this process's; -1 where another has it.
+        samples: [B] of each.
+    """
+
+    orders: np.ndarray
+    here: np.ndarray
+    samples: np.ndarray
+
+
 class Sharding:
     """How an agent's updates are divided.
 
@@ -151,6 +165,23 @@ class Sharding:
         width = min(-(-fullest // step) * step, members.shape[-1])
         counts = _counts(orders.shape[1], members.shape[1], minibatch_size)
         return _packed(members, width, counts)
+
+    def minibatches_of_environments(
+        self, shards: Shards, orders: np.ndarray, samples: np.ndarray
+    ) -> Environments:
+        """What this process has of each minibatch of whole environments.
+
+        Args:
+            shards: The environments of this update.
+            orders: [epochs, total] order in which each epoch visits all of them.
+            samples: [n] of each of this process's.
+        """
+        here, everyone = np.full(shards.total, -1), np.zeros(shards.total)
+        here[shards.numbers] = np.arange(len(samples))
+        parts = self.ranks.gather({"samples": samples})
+        for numbers, part in zip(shards.everyone, parts, strict=True):
+            everyone[numbers] = part["samples"]
+        return Environments(orders, here, everyone)
 
 
 def _fullest(shards: Shards, orders: np.ndarray, minibatch_size: int) -> int:

@@ -25,7 +25,6 @@ class Exclusion(NamedTuple):
 RECURRENT = "a recurrent agent"
 CONSTRAINED = "an agent with `cost_limit`"
 CUSTOM = "a `policy_network` or `value_network` of your own"
-DIVIDED_BY_TORCH = "an update that PyTorch divides over processes"
 COMPILED = "compiled training"
 
 _PLAIN = "whose cell is followed by plain tanh layers"
@@ -49,9 +48,6 @@ EXCLUSIONS: dict[str, tuple[Exclusion, ...]] = {
     CONSTRAINED: (Exclusion("batch_chunk_size", (None,), _WHOLE),),
     CUSTOM: (
         Exclusion("share_encoder", (False,), "which doesn't say what layers encode"),
-    ),
-    DIVIDED_BY_TORCH: (
-        Exclusion("recurrent", (NONE,), "which keeps no sequences together"),
     ),
     COMPILED: (
         Exclusion(

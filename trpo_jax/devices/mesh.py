@@ -93,25 +93,33 @@ def place(
         if field is not None and not isinstance(field, Sequences) and field.ndim < 3:
             fields[name] = along(field) if field.ndim else np.array(field)
     fields["weights"] = along(np.ones((samples, 1), batch.actions.dtype), zeros=True)
-    if isinstance(batch.obs, Sequences):
-        own = shards.slots(shards.rank)
-        of_envs = functools.partial(_along, mesh, slots=own, rows=room)
-        every_t = functools.partial(of_envs, axis=1)
-        fields["returns"] = every_t(batch.returns)
-        fields["obs"] = Sequences(
-            every_t(batch.obs.obs),
-            every_t(batch.obs.starts),
-            every_t(batch.obs.valid, zeros=True),
-            along(_numbers(batch.obs, room, sharding)),
-            Memory(*(of_envs(states) for states in batch.obs.memory)),
-        )
-    replicated = functools.partial(_replicated, mesh)
     positions = shards.positions(room, every)
     orders = positions[orders]
-    if not isinstance(batch.obs, Sequences):
+    if isinstance(batch.obs, Sequences):
+        own = functools.partial(
+            _along, mesh, slots=shards.slots(shards.rank), rows=room
+        )
+        numbers = along(_numbers(batch.obs, room, sharding))
+        fields["returns"] = own(batch.returns, axis=1)
+        fields["obs"] = _placed(batch.obs, own, numbers)
+    else:
         spare = np.setdiff1d(np.arange(sharding.ranks.size * room), positions)
         orders = with_last(orders, spare[: on_ladder(shards.total) - shards.total])
-    return jax.tree.map(replicated, learned), batch._replace(**fields), orders
+    learned = jax.tree.map(functools.partial(_replicated, mesh), learned)
+    return learned, batch._replace(**fields), orders
+
+
+def _placed(
+    sequences: Sequences, own: Callable[..., jax.Array], rows: jax.Array
+) -> Sequences:
+    """Sequences along the mesh, `own` as `_along` of this process's environments."""
+    return Sequences(
+        own(sequences.obs, axis=1),
+        own(sequences.starts, axis=1),
+        own(sequences.valid, axis=1, zeros=True),
+        rows,
+        Memory(*map(own, sequences.memory)),
+    )
 
 
 def _along(

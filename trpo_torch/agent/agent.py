@@ -209,18 +209,24 @@ class TRPOBackend(Backend):
         orders: np.ndarray,
         numbers: StepNumbers,
     ) -> UpdateReport:
-        size = self.config.value_minibatch_size
-        minibatches = sharding.minibatches(shards, orders, size)
+        orders, total = self._divided(sharding, shards, batch, orders)
         across, every = len(shards.everyone) > 1, self.config.fisher_every
-        one = torch.full_like(batch.returns, 1.0 / shards.total)
+        one = torch.full_like(batch.log_probs, 1.0 / total)
         few = None
         if every > 1:
             chosen = np.flatnonzero(shards.numbers % every == 0)
             rows = torch.as_tensor(chosen, device=one.device)
-            weights = torch.full_like(one[rows], 1.0 / -(-shards.total // every))
+            weights = torch.full_like(one[rows], 1.0 / -(-total // every))
             few = rows, reduction.Shard(weights, across)
         with reduction.sharded(reduction.Shard(one, across, few)):
-            return self.update(batch, minibatches, numbers)
+            return self.update(batch, orders, numbers)
+
+    def _divided(
+        self, sharding: Sharding, shards: Shards, batch: Batch, orders: np.ndarray
+    ) -> tuple[Any, int]:
+        """What this process has of the critic's minibatches; samples of all."""
+        size = self.config.value_minibatch_size
+        return sharding.minibatches(shards, orders, size), shards.total
 
     def _policy_function(self, batch: Batch) -> PolicyFunction:
         rows = self.config.batch_chunk_size

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from trpo.agent.recurrent import RecurrentAgentBase
+from trpo.agent.sharding import Sharding, Shards
 from trpo.config.agent import StepNumbers
 from trpo.data.batch import Batch
 from trpo.data.hidden_state import Memory
@@ -71,6 +72,13 @@ class RecurrentBackend(TRPOBackend):
 
     def _policy_function(self, batch: Batch) -> PolicyFunction:
         return RecurrentPolicyFunction(self.policy, batch.obs, batch.action_mask)
+
+    def _divided(
+        self, sharding: Sharding, shards: Shards, batch: Batch, orders: np.ndarray
+    ) -> tuple[Any, int]:
+        samples = self.to_numpy(batch.obs.valid.sum((0, 2)))
+        part = sharding.minibatches_of_environments(shards, orders, samples)
+        return part, int(part.samples.sum())
 
     def _fit_critic(
         self,

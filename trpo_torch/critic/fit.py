@@ -38,10 +38,10 @@ class Samples(NamedTuple):
         return errors if self.valid is None else self.valid * errors
 
     def mean(self, terms: Tensor) -> Float[Tensor, ""]:
-        """Mean over the samples of terms that are 0 elsewhere; 0 if there are none."""
-        if self.valid is None:
-            return reduction.mean(terms)
-        return terms.sum() / self.valid.sum().clamp(min=1.0)
+        """Mean over the samples of terms that are 0 elsewhere."""
+        if self.valid is None or self.shard is not None:
+            return reduction.mean(terms.reshape(-1, 1))
+        return terms.sum() / self.valid.sum()
 
 
 class Regression(NamedTuple):
@@ -205,7 +205,7 @@ def descend(
     max_grad_norm: float,
     loss_and_gradient: LossAndGradient = loss_and_gradient,
 ) -> Float[Tensor, " steps"]:
-    """Minibatch gradient descent, in place; one without a sample makes no step.
+    """Minibatch gradient descent, in place.
 
     Args:
         regression: What to fit.
@@ -224,8 +224,6 @@ def descend(
     theta.grad = gradient
     losses = []
     for minibatch in regression.minibatches:
-        if minibatch.valid is not None and not minibatch.valid.any():
-            continue
         losses.append(_over_devices(loss, minibatch, gradient))
         clip_by_norm(gradient, max_grad_norm)
         flat_optimizer.step()

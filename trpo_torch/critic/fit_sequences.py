@@ -1,14 +1,18 @@
 """Regression of a recurrent critic: minibatches are of whole environments."""
 
+from collections.abc import Iterator
+
 import numpy as np
 import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from trpo.agent.sharding import Environments
 from trpo.config.agent import StepNumbers, StepOptions
 from trpo.data.batch import Batch, Sequences
 from trpo.data.hidden_state import Memory
 from trpo_torch.critic.fit import Regression, Samples, ValueFit, descend, summary
+from trpo_torch.devices import reduction
 from trpo_torch.networks.recurrent import RecurrentCritic
 
 
@@ -17,7 +21,7 @@ def fit_recurrent_critic(
     critic: RecurrentCritic,
     optimizer: torch.optim.Optimizer,
     batch: Batch,
-    orders: np.ndarray,
+    orders: np.ndarray | Environments,
     options: StepOptions,
     numbers: StepNumbers,
 ) -> ValueFit:
@@ -43,18 +47,43 @@ def fit_recurrent_critic(
 
 
 def sequence_regression(
-    critic: RecurrentCritic, batch: Batch, orders: np.ndarray, options: StepOptions
+    critic: RecurrentCritic,
+    batch: Batch,
+    orders: np.ndarray | Environments,
+    options: StepOptions,
 ) -> Regression:
     """The regression problem that `fit_recurrent_critic` solves."""
-    sequences = batch.obs
-    steps, count, _ = sequences.obs.shape
-    envs = max(1, (options.value_minibatch_size or steps * count) // steps)
-    visited = torch.as_tensor(orders, device=sequences.obs.device).long()
+    steps, count, _ = batch.obs.obs.shape
+    if not isinstance(orders, Environments):
+        samples = batch.obs.valid.sum((0, 2)).cpu().numpy()
+        orders = Environments(orders, np.arange(count), samples)
+    size = options.value_minibatch_size or steps * orders.orders.shape[1]
     return Regression(
         critic,
         lambda parameters, inputs: critic.values(inputs, parameters),
-        (of_environments(batch, c) for order in visited for c in order.split(envs)),
+        _minibatches(batch, orders, max(1, size // steps)),
     )
+
+
+def _minibatches(
+    batch: Batch, environments: Environments, size: int
+) -> Iterator[Samples]:
+    """What this process has of each minibatch; one without a sample is none."""
+    orders, here, samples = environments
+    shard = reduction.current()
+    for visited in (
+        order[start : start + size]
+        for order in orders
+        for start in range(0, len(order), size)
+    ):
+        total, chosen = samples[visited].sum(), here[visited]
+        if total > 0:
+            own = torch.as_tensor(chosen[chosen >= 0], device=batch.returns.device)
+            part = of_environments(batch, own.long())
+            if shard is not None:
+                weights = part.inputs.valid.reshape(-1, 1) / float(total)
+                part = part._replace(shard=shard._replace(weights=weights))
+            yield part
 
 
 def of_environments(batch: Batch, chosen: Int[Tensor, " b"]) -> Samples:
