@@ -1,4 +1,4 @@
-"""Where the command line has JAX keep compiled programs."""
+"""What is set before a framework is imported: JAX's cache, how PyTorch waits."""
 
 import os
 import subprocess
@@ -23,9 +23,9 @@ agent.act([[0.0, 0.0, 0.0]])
 """
 
 
-def run(code: str, **changes: str | None) -> str:
+def run(code: str, stream: str = "stdout", **changes: str | None) -> str:
     """What `code` prints in a process with a changed environment; None unsets."""
-    names = ("JAX_COMPILATION_CACHE_DIR", "TRPO_COMPILATION_CACHE")
+    names = ("JAX_COMPILATION_CACHE_DIR", "TRPO_COMPILATION_CACHE", "OMP_WAIT_POLICY")
     changes = dict.fromkeys(names) | changes
     env = {**os.environ, **{k: v for k, v in changes.items() if v is not None}}
     for name in [name for name, value in changes.items() if value is None]:
@@ -37,7 +37,7 @@ def run(code: str, **changes: str | None) -> str:
         text=True,
         check=True,
     )
-    return done.stdout.strip()
+    return getattr(done, stream).strip()
 
 
 def test_it_is_under_the_users_cache_directory(tmp_path):
@@ -61,3 +61,16 @@ def test_programs_are_written_there_unless_it_is_off(tmp_path, choice):
     }
     run(COMPILE, **settings)
     assert bool(list(tmp_path.rglob("*act*"))) == (choice is None)
+
+
+@pytest.mark.parametrize(
+    ("code", "chosen", "policy"),
+    [
+        ("import trpo_torch", None, "PASSIVE"),
+        ("import trpo_torch.solvers.line_search", "active", "ACTIVE"),
+    ],
+)
+def test_threads_that_wait_sleep_unless_the_user_wants_otherwise(code, chosen, policy):
+    said = run(code, "stderr", OMP_WAIT_POLICY=chosen, OMP_DISPLAY_ENV="true")
+    # As OpenMP itself has read it.
+    assert f"OMP_WAIT_POLICY = '{policy}'" in said

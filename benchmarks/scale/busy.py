@@ -1,0 +1,129 @@
+"""How long updates take on a machine that another program uses too.
+
+    python -m benchmarks.scale.busy --publish
+
+Each update has as many threads as there are cores, of which another process, at lower
+priority, keeps one busy; and the same with the machine to itself. PyTorch is also timed
+as it is without this package, which has its waiting threads sleep where the default is
+to spin. Subjects take turns, each time in a process of its own.
+"""
+
+import csv
+import dataclasses
+import json
+import os
+import statistics
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+
+from benchmarks.command import REPOSITORY, Output, run_command
+from benchmarks.machine import fingerprint
+from benchmarks.speed.cell import Cell
+from benchmarks.speed.problems import Size, make_problem
+from benchmarks.speed.subjects import make_subject
+from benchmarks.speed.timing import time_in_turns
+from trpo.common.machine import available_cores
+
+
+SIZES = ((2_048, 64), (8_192, 256))
+SPINNING = "torch, threads that spin"
+SUBJECTS = ("jax", "torch", SPINNING, "sb3-contrib")
+HEADER = ("subject", "samples", "units", "quiet ms", "busy ms", "busy over quiet",
+          "least", "most")  # fmt: skip
+WORKER = "time-here"
+BUSY = "import os\nos.nice(5)\nwhile True: pass"
+
+
+@dataclasses.dataclass
+class Arguments(Output):
+    """Time updates with and without another process that wants the cores."""
+
+    rounds: int = 5
+    """Processes of each subject, size and load."""
+    seconds: float = 2.0
+    """For updates in each process, after two."""
+
+
+@contextmanager
+def other_process(busy: bool) -> Iterator[None]:
+    """Keeps a core busy, if so."""
+    other = subprocess.Popen([sys.executable, "-c", BUSY if busy else ""])
+    try:
+        yield
+    finally:
+        other.kill()
+        other.wait()
+
+
+def timed(subject: str, size: tuple[int, int], seconds: float) -> float:
+    """Median seconds of an update, in a process of its own.
+
+    Raises:
+        RuntimeError: it failed.
+    """
+    cell = (WORKER, subject, *map(str, size), str(seconds))
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks.scale.busy", *cell],
+        cwd=REPOSITORY, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    if done.returncode:
+        raise RuntimeError(f"timing {subject} failed:\n{done.stderr[-2000:]}")
+    return statistics.median(json.loads(done.stdout.splitlines()[-1]))
+
+
+def work(subject: str, samples: int, units: int, seconds: float) -> None:
+    """Time updates here, and print the seconds of each."""
+    if subject in (SPINNING, "sb3-contrib"):
+        # Before this package, which would have its threads sleep.
+        import torch  # noqa: F401
+    size = Size("HalfCheetah", samples, 17, 6, (units, units))
+    cell = Cell(kind="update", subject=subject.partition(",")[0], size=size)
+    (found,) = time_in_turns([make_subject(cell, make_problem(size))], seconds)
+    print(json.dumps(found))
+
+
+def compare(subject: str, size: tuple[int, int], found: dict) -> tuple:
+    """A row: ratios are of neighbours in time."""
+    pairs = found[subject, size]
+    ratios = [busy / quiet for quiet, busy in pairs]
+    medians = [1e3 * statistics.median(column) for column in zip(*pairs, strict=True)]
+    shown = [f"{x:.1f}" for x in medians]
+    shown += [f"{x:.2f}" for x in (statistics.median(ratios), min(ratios), max(ratios))]
+    return (subject, *size, *shown)
+
+
+def main(arguments: Arguments) -> None:
+    """Time all, print, and write the table."""
+    console, found = Console(highlight=False, soft_wrap=True), {}
+    for round_number in range(arguments.rounds):
+        for size in SIZES:
+            for subject in SUBJECTS:
+                pair = []
+                for busy in (False, True):
+                    with other_process(busy):
+                        pair.append(timed(subject, size, arguments.seconds))
+                found.setdefault((subject, size), []).append(pair)
+                console.print(
+                    f"round {round_number + 1}, {subject}, {size[0]:,} x {size[1]}: "
+                    f"{1e3 * pair[0]:.1f} ms alone, {1e3 * pair[1]:.1f} ms beside it"
+                )
+    rows = [compare(subject, size, found) for size in SIZES for subject in SUBJECTS]
+    folder = arguments.folder("scale")
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "busy.csv").open("w", newline="") as file:
+        csv.writer(file, lineterminator="\n").writerows([HEADER, *rows])
+    machine = fingerprint("cpu", available_cores())
+    (folder / "busy.json").write_text(json.dumps(machine, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    # Each subject says for itself how threads wait.
+    os.environ.pop("OMP_WAIT_POLICY", None)
+    if sys.argv[1:2] == [WORKER]:
+        work(sys.argv[2], *map(int, sys.argv[3:5]), float(sys.argv[5]))
+    else:
+        run_command(main, Arguments)
