@@ -65,18 +65,24 @@ def parts() -> Iterator[Part]:
     throughput, learning = COMMITTED / "throughput", COMMITTED / "compiled"
     stores = report.open_stores(throughput, "cpu")
     studies = (COMMITTED / "training", COMMITTED / "spaces")
-    readme, own = REPOSITORY / "README.md", REPOSITORY / "benchmarks" / "README.md"
+    docs, own = REPOSITORY / "docs", REPOSITORY / "benchmarks" / "README.md"
     tasks = ("cpu", compiled.TASKS)
-    yield Part(readme, "spaces", comparison.markdown)
-    yield Part(readme, "compiled", partial(compiled.readme_part, learning, *tasks))
-    yield Part(readme, "training", partial(study.summary, studies))
+    yield Part(docs / "spaces.md", "spaces", comparison.markdown)
+    yield Part(
+        docs / "compiled.md",
+        "compiled",
+        partial(compiled.readme_part, learning, *tasks),
+    )
+    yield Part(docs / "results.md", "training", partial(study.summary, studies))
     options = sorted((COMMITTED / "options").glob("*-times.csv"))
     stems = [path.with_name(path.stem.removesuffix("-times")) for path in options]
     told = lambda: "\n".join(map(option_table.told_apart, stems))
-    yield Part(readme, "options", told)
-    tried = REPOSITORY / "docs" / "tried-and-left-out.md"
+    yield Part(docs / "options.md", "options", told)
+    tried = docs / "tried-and-left-out.md"
     yield Part(tried, "left-out", partial(option_table.left_out, stems))
-    yield Part(readme, "throughput", partial(report_tables.readme_table, stores))
+    yield Part(
+        docs / "results.md", "throughput", partial(report_tables.readme_table, stores)
+    )
     targets = all_targets(stores)
     yield Part(own, "targets", partial(report_tables.targets_table, targets))
     yield Part(own, "against", partial(report_tables.against_table, throughput))

@@ -118,12 +118,12 @@ def test_a_missing_framework_names_its_pip_command(tmp_path):
     assert not (tmp_path / "run").exists()
 
 
-def test_spaces_are_listed_as_in_the_readme(capsys, monkeypatch):
+def test_spaces_are_listed_as_on_their_page(capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "160")
     assert main(["spaces"]) == 0
     printed = capsys.readouterr().out
     for name, *_ in comparison.ROWS:
         assert name in printed
-    readme = Path(__file__).parents[2] / "README.md"
-    assert comparison.markdown() in readme.read_text()
+    page = Path(__file__).parents[2] / "docs" / "spaces.md"
+    assert comparison.markdown() in page.read_text()
     assert main(["spaces", "more"]) == 2

@@ -16,22 +16,67 @@ from tests.support.number_check import blocks, numbers_of, problems, same, witho
 # Settings, versions, years, formulas: what was not measured, in the page's own words.
 PHRASES = {
     "README.md": (
-        "Python 3.11", "tested over six updates to 1e-9", "with 1,000 steps an episode",
-        "networks of up to 64 units and 8,192 samples", "JAX's 64-bit mode off",
-        "reward and 200 steps", "Gymnasium 1.4", "1 to 4 ranks",
-        "processes wait half an hour",
-        "within 1e-11 (tested", "What an update costs on 1 to 1,024 devices",
-        "an image, from 0 to 1", "At least 36 x 36 pixels", "Mnih et al. (2015)",
-        "through 16 3 x 3 filters and 128 units", "0 where it can't be taken",
-        "gradient exactly 0", "of a 2-core CPU", "CUDA 12 and CUDA 13 wheels",
-        "Schulman et al. 2015 and 2016", "| 0 | ACCEPTED", "| 1 | LINE_SEARCH",
-        "| 2 | NON_POSITIVE", "| 3 | NON_FINITE", "| 4 | ZERO", "every 5th sample",
-        "Schulman et al. 2015, appendix C", "Kakade 2001", "Williams and Peng 1991",
-        "whose 95 % interval", "excludes 0", "stays below 20",
-        "Achiam et al. 2017", "half of training", "deterministic, 20 episodes a seed",
-        "64-bit mode is off", "from environment 1 at the reset", "environment 1 failed",
-        "killed by signal 9", "no answer within 60 s",
+        "Python 3.11",
     ),
+    "docs/compiled.md": (
+        "tested over six updates to 1e-9",
+        "with 1,000 steps an episode",
+        "networks of up to 64 units and 8,192 samples",
+        "JAX's 64-bit mode off",
+        "reward and 200 steps",
+        "Gymnasium 1.4",
+    ),
+    "docs/costs.md": (
+        "stays below 20",
+        "Achiam et al. 2017",
+        "half of training",
+    ),
+    "docs/errors.md": (
+        "64-bit mode is off",
+        "from environment 1 at the reset",
+        "environment 1 failed",
+        "killed by signal 9",
+        "no answer within 60 s",
+    ),
+    "docs/install.md": (
+        "CUDA 12 and CUDA 13 wheels",
+    ),
+    "docs/options.md": (
+        "Schulman et al. 2015 and 2016",
+        "| 0 | ACCEPTED",
+        "| 1 | LINE_SEARCH",
+        "| 2 | NON_POSITIVE",
+        "| 3 | NON_FINITE",
+        "| 4 | ZERO",
+        "every 5th sample",
+        "Schulman et al. 2015, appendix C",
+        "Kakade 2001",
+        "Williams and Peng 1991",
+        "whose 95 % interval",
+        "excludes 0",
+    ),
+    "docs/parity.md": (
+        "of a 2-core CPU",
+    ),
+    "docs/python.md": (),
+    "docs/results.md": (
+        "deterministic, 20 episodes a seed",
+    ),
+    "docs/scale.md": (
+        "1 to 4 ranks",
+        "processes wait half an hour",
+        "within 1e-11 (tested",
+        "What an update costs on 1 to 1,024 devices",
+    ),
+    "docs/spaces.md": (
+        "an image, from 0 to 1",
+        "At least 36 x 36 pixels",
+        "Mnih et al. (2015)",
+        "through 16 3 x 3 filters and 128 units",
+        "0 where it can't be taken",
+        "gradient exactly 0",
+    ),
+    "docs/training.md": (),
     "docs/tried-and-left-out.md": (
         "three seeds", "the 95 % interval", "the rows of commit 8972740",
     ),
@@ -126,7 +171,7 @@ def planted(text: str) -> list[str]:
 @pytest.mark.parametrize("name", PHRASES)
 def test_a_wrong_number_is_seen(name):
     pages_with_a_fault = planted((REPOSITORY / name).read_text())
-    assert pages_with_a_fault
+    assert pages_with_a_fault or not PHRASES[name]
     unseen = [
         text for text in pages_with_a_fault if not problems(text, KNOWN, PHRASES[name])
     ]
