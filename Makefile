@@ -19,7 +19,8 @@ install: $(VENV)/.installed
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(PIP) torch
-	$(PIP) --editable ".[dev]"
+	# As a path, where type checkers and editors find it.
+	$(PIP) --config-settings editable_mode=compat --editable ".[dev]"
 	touch $@
 
 # Train Pendulum-v1 in both backends from one seed, compare, time, draw.

@@ -1,6 +1,18 @@
 """Trust-region policy optimisation, the same agent in PyTorch and in JAX."""
 
 import importlib
+from typing import TYPE_CHECKING, Any
+
+
+if TYPE_CHECKING:
+    from trpo.agent.make import make_agent as make_agent
+    from trpo.config.agent import TRPOConfig as TRPOConfig
+    from trpo.config.presets import preset_config as preset_config
+    from trpo.config.run import TrainConfig as TrainConfig
+    from trpo.data.report import StepStatus as StepStatus
+    from trpo.rollout.evaluation import evaluate as evaluate
+    from trpo.runs.directory import load_agent as load_agent
+    from trpo.training.trainer import Trainer as Trainer
 
 
 __version__ = "0.1.0"
@@ -19,7 +31,7 @@ _EXPORTS = {
 __all__ = list(_EXPORTS)  # pyright: ignore[reportUnsupportedDunderAll]
 
 
-def __getattr__(name: str):  # noqa: ANN202
+def __getattr__(name: str) -> Any:
     """Import a public name when it is first used, so that `import trpo` is quick."""
     if name not in _EXPORTS:
         raise AttributeError(f"module 'trpo' has no attribute {name!r}")

@@ -124,6 +124,7 @@ if __name__ == "__main__":
     # Each subject says for itself how threads wait.
     os.environ.pop("OMP_WAIT_POLICY", None)
     if sys.argv[1:2] == [WORKER]:
-        work(sys.argv[2], *map(int, sys.argv[3:5]), float(sys.argv[5]))
+        _, _, subject, samples, units, seconds = sys.argv
+        work(subject, int(samples), int(units), float(seconds))
     else:
         run_command(main, Arguments)

@@ -59,7 +59,9 @@ class Folder:
                 folder.sync()
 
     def _open(self, path: Path, descriptor: int, above: "Folder | None" = None) -> None:
-        self.path, self.descriptor, self._above = path, descriptor, above
+        self.path: Path = path
+        self.descriptor: int = descriptor
+        self._above = above
         self._lock: int | None = None
         self._kept: dict[str, bytes] = {}
 

@@ -47,7 +47,7 @@ TRIED = "docs/tried-and-left-out.md"
 """The page that has their measured numbers."""
 
 
-def without_removed(values: dict) -> dict:
+def without_removed(values: dict[str, Any]) -> dict[str, Any]:
     """A configuration of format 1 without the settings that were removed."""
     agent = values.get("agent")
     if not isinstance(agent, dict):
@@ -61,14 +61,14 @@ def without_removed(values: dict) -> dict:
 
 
 # Kind of file and its format -> makes the content that the next one has.
-TRANSLATIONS: dict[tuple[str, int], Callable[[dict], dict]] = {
+TRANSLATIONS: dict[tuple[str, int], Callable[[dict[str, Any]], dict[str, Any]]] = {
     # Before there were numbers: the same fields.
     (CONFIG, 0): lambda values: values,
     (CONFIG, 1): without_removed,
 }
 
 
-def removed_settings(values: dict) -> list[str]:
+def removed_settings(values: dict[str, Any]) -> list[str]:
     """What an older configuration asks for and no longer is there, a line each.
 
     Args:

@@ -30,7 +30,7 @@ class RandomStream:
     """All draws of one seed and purpose, addressed by index and counter."""
 
     def __init__(self, seed: int, purpose: Purpose) -> None:
-        self.key = np.array([seed, purpose], dtype=np.uint64)
+        self.key: np.ndarray = np.array([seed, purpose], dtype=np.uint64)
         self._philox = np.random.Philox(key=self.key)
         self._generator = np.random.Generator(self._philox)
         self._fresh = self._philox.state

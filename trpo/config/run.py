@@ -6,7 +6,7 @@ The agent's half of it is `trpo.config.agent.TRPOConfig`.
 import dataclasses
 import math
 import warnings
-from typing import Literal
+from typing import Any, Literal
 
 from trpo.common.formats import CONFIG, TRIED, removed_settings, translated
 from trpo.common.user_modules import module_names
@@ -195,12 +195,14 @@ class TrainConfig:
         share = max((advantage_std / full) ** 2, SMALLEST_RADIUS_SHARE)
         return numbers._replace(target_kl=numbers.target_kl * share)
 
-    def to_dict(self) -> dict:
+    def to_dict(self) -> dict[str, Any]:
         """The configuration as JSON-ready nested dictionaries."""
         return dataclasses.asdict(self)
 
     @classmethod
-    def from_dict(cls, values: dict, *, drop_removed: bool = False) -> "TrainConfig":
+    def from_dict(
+        cls, values: dict[str, Any], *, drop_removed: bool = False
+    ) -> "TrainConfig":
         """The configuration that `to_dict` made, also of an older format.
 
         Args:

@@ -20,7 +20,8 @@ HEAD_BYTES, LENGTH_BYTES = 4096, 8
 class Alone:
     """The one process of a run that is not distributed."""
 
-    rank, size = 0, 1
+    rank: int = 0
+    size: int = 1
 
     def gather(self, arrays: Arrays) -> list[dict[str, np.ndarray]]:
         """Arrays of every rank, in the order of ranks; all ranks must call it."""

@@ -59,14 +59,14 @@ class Checkpoint(NamedTuple):
     path: Path
     step: int
     arrays: dict[str, np.ndarray]
-    metadata: dict
+    metadata: dict[str, Any]
 
 
 def save_checkpoint(
     directory: Path | Folder,
     step: int,
     arrays: _Arrays,
-    metadata: dict,
+    metadata: dict[str, Any],
     keep: int | None,
 ) -> Path:
     """Write `directory`/checkpoint-<step>; what it returns survives a power cut.
@@ -111,7 +111,7 @@ def save_checkpoint(
 
 
 def encode_checkpoint(
-    step: int, arrays: _Arrays, metadata: dict
+    step: int, arrays: _Arrays, metadata: dict[str, Any]
 ) -> tuple[bytes, bytes]:
     """The state and the manifest that `save_checkpoint` writes.
 

@@ -1,7 +1,7 @@
 """The loop in memory."""
 
 import importlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 
 if TYPE_CHECKING:
@@ -15,7 +15,7 @@ _EXPORTS = {
 }
 
 
-def __getattr__(name: str):  # noqa: ANN202
+def __getattr__(name: str) -> Any:
     """Import a name when it is first used: a backend reads states, not the loop."""
     if name not in _EXPORTS:
         raise AttributeError(f"module 'trpo.training' has no attribute {name!r}")
