@@ -74,10 +74,16 @@ class Launch:
         arguments: Of `trpo`.
         size: Processes.
         log: File of all that they print.
+        restarts: Of torchrun, once a process was lost.
     """
 
     def __init__(
-        self, launcher: str, arguments: list[str], size: int, log: Path
+        self,
+        launcher: str,
+        arguments: list[str],
+        size: int,
+        log: Path,
+        restarts: int = 0,
     ) -> None:
         self.size, self.log, self._name = size, log, uuid.uuid4().hex
         trpo = [sys.executable, "-m", "trpo", *arguments]
@@ -85,6 +91,7 @@ class Launch:
         more: list[tuple[list[str], dict[str, str]]]
         if launcher == "torchrun":
             starts = ["--nproc-per-node", str(size), "--master-port", port]
+            starts += ["--max-restarts", str(restarts)]
             more = [([str(BIN / launcher), *starts, *trpo[1:]], {})]
         elif launcher == "mpirun":
             as_root = ("OMPI_ALLOW_RUN_AS_ROOT", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM")

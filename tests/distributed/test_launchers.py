@@ -1,11 +1,14 @@
 """Processes that a launcher has started: where they meet, that they do, their end."""
 
+import os
 import signal
 
 import pytest
 
-from benchmarks.scale.equal_runs import launched
+from benchmarks.scale.equal_runs import RUN, launched, same_as_one
 from benchmarks.scale.faults import SECONDS, Attack, made, names
+from benchmarks.scale.processes import Launch
+from tests.support.waiting import until
 from trpo.config.ranks import RankArguments
 from trpo.distributed.launchers import LAUNCHERS, Place
 
@@ -122,7 +125,7 @@ FEW = ("--fisher-every", "3")
 @pytest.mark.parametrize(
     ("launcher", "backend", "size", "env_id", "options"),
     [
-        ("torchrun", "torch", 4, PENDULUM, (*FEW, "--batch-chunk-size", "8")),
+        ("torchrun", "torch", 3, PENDULUM, (*FEW, "--batch-chunk-size", "8")),
         ("mpirun", "torch", 2, COSTLY, LIMIT),
         ("mpirun", "jax", 2, PENDULUM, ("--recurrent", "gru")),
         ("--coordinator", "jax", 2, COSTLY, LIMIT),
@@ -134,6 +137,21 @@ def test_a_run_of_many_processes_is_that_of_one(
 ):
     error, same = launched(launcher, backend, size, tmp_path, *options, env_id=env_id)
     assert same, error
+
+
+@pytest.mark.slow
+def test_torchrun_starts_a_run_again_of_which_a_rank_was_killed(tmp_path):
+    """A recurrent one; it ends as one process makes it."""
+    run, log = tmp_path / "run", tmp_path / "log.txt"
+    more = ("--recurrent", "gru", "--backend", "torch", "--run-dir", str(run))
+    arguments = [*RUN, *more, "--distributed"]
+    with Launch("torchrun", arguments, 2, log, restarts=1) as launch:
+        until(lambda: [*run.glob("checkpoints/checkpoint-*")])
+        os.kill(launch.ranks()[1], signal.SIGKILL)
+        said = launch.wait()
+    assert launch.processes[0].returncode == 0, said
+    assert "continuing from" in said
+    assert same_as_one(run)[1]
 
 
 @pytest.mark.slow

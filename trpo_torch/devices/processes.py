@@ -143,6 +143,9 @@ def start(
             f"tcp://{at.coordinator}", at.rank, at.size, timeout=MEETING_TIMEOUT
         )
     )
+    # torchrun's store outlives a restart, with the addresses of those who were lost.
+    attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+    store = distributed.PrefixStore(f"attempt-{attempt}", store)
     distributed.init_process_group(
         "cpu:gloo,cuda:nccl" if on_gpu else "gloo",
         store=store,
