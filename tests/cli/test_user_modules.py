@@ -24,7 +24,6 @@ from trpo.common.user_modules import (
 from trpo.config.presets import preset_config
 from trpo.config.run import TrainConfig
 from trpo.environments.make import UnknownEnvironmentError, make_environment
-from trpo.runs.compiled import resume_compiled
 from trpo.runs.directory import RunDirectory, load_agent, to_resume
 from trpo.runs.train import resumed_config
 from trpo.sweeps.sweep import sweep_runs
@@ -228,11 +227,11 @@ def test_a_run_uploads_to_no_project_that_the_user_has_not_named(tmp_path, capsy
     assert words == ["trpo", *command, "--wandb-project", "a stranger's"]
 
 
-def test_a_compiled_run_neither(tmp_path):
+def test_a_compiled_run_neither(tmp_path, capsys):
     strangers_run(tmp_path / "run", callbacks={"wandb_project": "a stranger's"})
     (tmp_path / "run" / "compiled.json").write_text('{"num_seeds": 1, "sweep": {}}')
-    with pytest.raises(UntrustedProjectError):
-        resume_compiled(tmp_path / "run")
+    assert main(["train", "--resume", str(tmp_path / "run")]) == 2
+    assert "--wandb-project" in capsys.readouterr().err
 
 
 SETTINGS = """

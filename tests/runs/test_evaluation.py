@@ -19,8 +19,9 @@ from trpo.config.presets import preset_config
 from trpo.rollout.evaluation import evaluate, record_video
 from trpo.runs.checkpoint import has_checkpoint
 from trpo.runs.directory import RunDirectory
+from trpo.runs.evaluate import describe, evaluation_json
 from trpo.runs.metrics import read_metrics
-from trpo.runs.train import describe, evaluation_json, train_run
+from trpo.runs.train import train_run
 from trpo.training.trainer import Trainer
 
 

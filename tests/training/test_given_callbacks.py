@@ -14,8 +14,9 @@ from trpo.callbacks.builtin import StopAtReturn
 from trpo.cli.main import main
 from trpo.rollout.evaluation import EvaluationResult, evaluate
 from trpo.runs.directory import RunDirectory, load_agent
+from trpo.runs.driver import INTERIM_EPISODES
 from trpo.runs.metrics import read_metrics
-from trpo.runs.train import INTERIM_EPISODES, train_run
+from trpo.runs.train import train_run
 from trpo.training.progress import Progress
 from trpo.training.trainer import Trainer
 

@@ -22,7 +22,7 @@ from trpo.cli.arguments import (
     TrainArguments,
     TypedConfig,
 )
-from trpo.common.framework_settings import prepare_frameworks, reserve_cpu_devices
+from trpo.common.framework_settings import prepare_frameworks
 from trpo.common.signals import stop_signals
 from trpo.common.terminal import Terminal, safe_streams, word
 from trpo.common.user_modules import (
@@ -156,7 +156,7 @@ def _train(arguments: list[str]) -> int:
 def _start(arguments: list[str]) -> int:
     from trpo.config.presets import preset_config
     from trpo.runs.directory import directory_of
-    from trpo.runs.members import members_of, parse_sweep
+    from trpo.runs.members import parse_sweep
     from trpo.runs.train import train_run
 
     # Twice: the first pass finds the environment, whose preset the second starts
@@ -175,7 +175,6 @@ def _start(arguments: list[str]) -> int:
         from trpo.runs.compiled import train_compiled
 
         sweep = parse_sweep(parsed.sweep)
-        reserve_cpu_devices(len(members_of(config, parsed.num_seeds, sweep)))
         if parsed.ranks.distributed:
             return _fail("expected one of --compiled and --distributed, got both.")
         with directory_of(parsed.run_dir, config, "-compiled") as run_dir:
@@ -196,26 +195,25 @@ def _start(arguments: list[str]) -> int:
 
 
 def _resume(parsed: ResumeArguments) -> int:
-    from trpo.runs.compiled import is_compiled_run, resume_compiled
+    from trpo.runs.compiled import is_compiled_run, train_compiled
     from trpo.runs.train import resumed_config, train_run
 
     if parsed.total_steps is not None:
         require_count("total_steps", parsed.total_steps)
-    admission = {
-        "modules": typed_modules(parsed.modules, []),
-        "trust": parsed.trust,
-        "wandb_project": parsed.wandb_project,
-    }
-    config = resumed_config(parsed.resume, parsed.total_steps, **admission)
+    config = resumed_config(
+        parsed.resume,
+        parsed.total_steps,
+        typed_modules(parsed.modules, []),
+        parsed.trust,
+        parsed.wandb_project,
+    )
     prepare_frameworks(config.agent.dtype, config.deterministic)
     if parsed.ranks.distributed:
         from trpo.runs.distributed import train_distributed
 
         return train_distributed(config, parsed.resume, parsed.ranks, resume=True)
-    if is_compiled_run(parsed.resume):
-        resume_compiled(parsed.resume, parsed.total_steps, **admission)
-    else:
-        train_run(config, parsed.resume, resume=True)
+    train = train_compiled if is_compiled_run(parsed.resume) else train_run
+    train(config, parsed.resume, resume=True)
     return 0
 
 
@@ -230,7 +228,7 @@ def _many_runs(command: str, arguments: list[str]) -> int:
 
 def _evaluate(arguments: list[str]) -> int:
     from trpo.runs.directory import RunDirectory
-    from trpo.runs.train import describe, evaluate_run, evaluation_json
+    from trpo.runs.evaluate import describe, evaluate_run, evaluation_json
 
     parsed = _parse(EvaluateArguments, arguments, "evaluate")
     require_count("episodes", parsed.episodes, maximum=MOST_EPISODES)

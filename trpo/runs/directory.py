@@ -45,15 +45,16 @@ from trpo.runs.metrics import METRICS, MetricsWriter, read_metrics
 from trpo.spaces.action_heads import Head
 from trpo.spaces.spaces import policy_spec
 from trpo.spaces.user_networks import CustomNetworks
-from trpo.training.state import unrecorded
 from trpo.training.trainer import Trainer, agent_state
 
 
 EVALUATION, LEARNING_CURVE = "evaluation.json", "learning_curve.png"
 CHECKPOINTS, BEST = "checkpoints", "best"
+MEMBERS = "compiled.json"
+"""What members a compiled run has."""
 # Names of the project's own in a run directory; others there are the user's.
 FILES = (
-    CONFIG, METRICS, EVALUATION, LEARNING_CURVE, LOCK, "compiled.json", "members.csv",
+    CONFIG, METRICS, EVALUATION, LEARNING_CURVE, LOCK, MEMBERS, "members.csv",
     "learning_curves.png",
 )  # fmt: skip
 FOLDERS = (CHECKPOINTS, BEST, "tensorboard", "videos", "wandb")
@@ -173,8 +174,8 @@ class RunDirectory:
     def discard(self) -> None:
         """Undo what begins a run."""
         with self.opened() as folder:
-            folder.remove(CONFIG)
-            folder.remove(LOCK)
+            for name in (MEMBERS, CONFIG, LOCK):
+                folder.remove(name)
         with contextlib.suppress(OSError):
             self.path.rmdir()
 
@@ -243,7 +244,7 @@ class RunDirectory:
         """The final evaluation; None if there was none yet.
 
         Raises:
-            FileError: it is not what `trpo.runs.train.evaluation_json` makes.
+            FileError: it is not what `trpo.runs.evaluate.evaluation_json` makes.
         """
         try:
             with self.opened() as folder:
@@ -264,30 +265,30 @@ class RunDirectory:
             raise FileError(f"{self.path / EVALUATION}: {error}") from error
         return evaluation
 
-    def save(self, trainer: Trainer, note: dict | None = None) -> Path:
-        """Write a checkpoint of the trainer; see `save_state`."""
-        state = trainer.get_state()
-        return self.save_state(
-            trainer.config,
-            trainer.collector.spec.head,
-            trainer.step_count,
-            state,
-            {
-                "restarts_on_resume": unrecorded(state),
-                "restarted_on_resume": list(trainer.restarted_on_resume),
-            },
-            {**networks_note(trainer.agent), **(note or {})},
-        )
+    def save(self, trainer: Trainer) -> Path:
+        """Write a checkpoint of a trainer that has no driver; see `save_state`."""
+        state, head = trainer.get_state(), trainer.collector.spec.head
+        config, step, note = trainer.config, trainer.step_count, trainer.note(state)
+        path = self.save_state(config, head, step, state, note)
+        self.prune(config, step)
+        return path
 
-    def require_saveable(self, trainer: Trainer, note: dict) -> None:
+    def require_saveable(
+        self,
+        config: TrainConfig,
+        head: Head,
+        step: int,
+        state: dict[str, np.ndarray],
+        note: dict,
+    ) -> None:
         """Encode a checkpoint and write nothing: what can't be saved is said at once.
+
+        Args: see `save_state`.
 
         Raises:
             ValueError: it can't be saved; says why.
         """
-        note = networks_note(trainer.agent) | note
-        metadata = _metadata(trainer.config, trainer.collector.spec.head, note=note)
-        encode_checkpoint(trainer.step_count, trainer.get_state(), metadata)
+        encode_checkpoint(step, state, _metadata(config, head, note))
 
     def save_state(
         self,
@@ -295,29 +296,23 @@ class RunDirectory:
         head: Head,
         step: int,
         state: dict[str, np.ndarray],
-        episodes: dict[str, list[int]] | None = None,
         note: dict | None = None,
-        prune: bool = True,
     ) -> Path:
-        """Write a checkpoint of a training state.
+        """Write a checkpoint of a training state; older ones are left to `prune`.
 
         Args:
             config: Of the run.
             head: The policy's distribution.
             step: Environment steps done.
             state: Under canonical names.
-            episodes: Indices of environments whose open episode can't be restored,
-                and of those that could not be when this run was resumed.
             note: More metadata, such as the callbacks' state.
-            prune: Delete older ones now, see `prune`.
         """
-        metadata = _metadata(config, head, episodes, note)
-        keep = config.keep_checkpoints if prune else None
+        metadata = _metadata(config, head, note or {})
         with self.opened(make=True) as folder:
             if not folder.has(CONFIG):  # Deleted, or on the disk of another machine.
                 self.write_config(config)
             with folder.folder(CHECKPOINTS, make=True) as checkpoints:
-                return save_checkpoint(checkpoints, step, state, metadata, keep)
+                return save_checkpoint(checkpoints, step, state, metadata, None)
 
     def prune(self, config: TrainConfig, step: int) -> None:
         """Delete checkpoints that were left once the one of `step` is safe."""
@@ -338,8 +333,7 @@ class RunDirectory:
         """
         with self.held(make=True) as folder:
             self.write_config(config)
-            one = dataclasses.replace(config, keep_checkpoints=1)
-            saved = self.save_state(one, head, step, state, note=note)
+            saved = self.save_state(config, head, step, state, note)
             # One of a later step stays there if the run was resumed from before it,
             # and would be taken for the newest.
             with folder.folder(CHECKPOINTS) as checkpoints:
@@ -433,18 +427,7 @@ def new_directory(name: str) -> Path:
     return path
 
 
-def networks_note(agent: Any) -> dict[str, Any]:
-    """A checkpoint's note of networks that the user has brought; {} if none."""
-    networks = agent.custom_networks.described()
-    return {"networks": networks} if networks else {}
-
-
-def _metadata(
-    config: TrainConfig,
-    head: Head,
-    episodes: dict[str, list[int]] | None = None,
-    note: dict | None = None,
-) -> dict[str, Any]:
+def _metadata(config: TrainConfig, head: Head, note: dict[str, Any]) -> dict[str, Any]:
     """Metadata of a checkpoint; see `RunDirectory.save_state`."""
     return {
         "config": config.to_dict(),
@@ -453,8 +436,8 @@ def _metadata(
         "processor": processor_name(),
         "threads": load_backend(config.backend).devices.device.threads(),
         "policy": dataclasses.asdict(head),
-        "episodes": episodes or {},
-        **(note or {}),
+        "episodes": {},
+        **note,
     }
 
 

@@ -19,6 +19,12 @@ LOOP_METRICS = (
     "time/learning_seconds",
 )
 COLUMNS = ("step", "update", *LOOP_METRICS, *METRIC_NAMES)
+# Of an update after which an evaluation was due.
+EVALUATION_COLUMNS = (
+    "evaluation/return_mean",
+    "evaluation/return_std",
+    "time/evaluation_seconds",
+)
 
 
 class Progress(NamedTuple):

@@ -9,7 +9,9 @@ import numpy as np
 
 from trpo.agent.make import make_agent
 from trpo.callbacks.base import CallbackLike, Callbacks, Run, Stop
+from trpo.common import signals
 from trpo.common.closing import closing, noting_failure
+from trpo.common.validation import shown
 from trpo.config.run import TrainConfig
 from trpo.data.advantages import (
     generalized_advantages,
@@ -25,14 +27,21 @@ from trpo.data.batch import (
 from trpo.data.normalization import ReturnScaler
 from trpo.data.rollout import Rollout
 from trpo.distributed.ranks import ALONE, Alone, share_of
+from trpo.environments.lasting_state import not_restored
 from trpo.environments.make import make_vector_environment
 from trpo.rollout.collector import RolloutCollector
+from trpo.rollout.evaluation import EvaluationResult, evaluate
 from trpo.rollout.transitions import Limits, NonFiniteTransitionError
+from trpo.spaces.spaces import PolicySpec
 from trpo.training import ranks as rank_training, state as training_state
 from trpo.training.costs import CostTraining
 from trpo.training.progress import Progress
 from trpo.training.state import RECENT_EPISODES, agent_state, mark, part_of, return_to
 from trpo.training.state_checks import Layout, check_training_state
+
+
+# Values of environments that one line names.
+MOST_NAMED = 8
 
 
 class UpdateInputs(NamedTuple):
@@ -62,6 +71,9 @@ class Trainer:
         ValueError: the environment, device or a hyperparameter is not usable.
         MissingBackendError: the framework is not installed.
     """
+
+    longest_chunk = 1
+    """Updates after which a driver is asked what is due."""
 
     def __init__(
         self,
@@ -110,6 +122,11 @@ class Trainer:
         self.restarted_on_resume: tuple[int, ...] = ()
 
     @property
+    def spec(self) -> PolicySpec:
+        """Of the environments' spaces."""
+        return self.collector.spec
+
+    @property
     def step_count(self) -> int:
         """Environment steps done, over all environments."""
         return self.update_count * self.steps_per_update
@@ -146,6 +163,12 @@ class Trainer:
             while self.update_count < target and asked.stop is None:
                 asked.on_update(self.train_once(asked.on_rollout))
         return asked.stop
+
+    def advance(
+        self, updates: int, on_rollout: Callable[[Rollout], None] | None = None
+    ) -> list[list[Progress]]:
+        """`train_once` so many times; a list of one, see `evaluate`."""
+        return [[self.train_once(on_rollout) for _ in range(updates)]]
 
     def train_once(
         self, on_rollout: Callable[[Rollout], None] | None = None
@@ -247,8 +270,12 @@ class Trainer:
             batch = self.costs.batch(batch, rollout)
         return UpdateInputs(batch, deviation)
 
-    def get_state(self) -> dict[str, np.ndarray]:
-        """Everything that the rest of the run depends on, under canonical names."""
+    def get_state(self, member: int = 0) -> dict[str, np.ndarray]:
+        """Everything that the rest of the run depends on, under canonical names.
+
+        Args:
+            member: Number of the member; a trainer has but one.
+        """
         state = self.agent.get_state()
         for prefix, part in (
             ("return_scaler", self.return_scaler.get_state()),
@@ -292,12 +319,67 @@ class Trainer:
         self._interrupted, self.restarted_on_resume = False, lost
         return lost
 
-    def lasting(self) -> list[dict[str, str] | None]:
-        """Lasting values of the first environments, for `not_restored`.
+    def evaluate(
+        self,
+        episodes: int,
+        stop: signals.Stop | None = None,
+        show: Callable[[int, int], None] | None = None,
+    ) -> list[EvaluationResult]:
+        """Play episodes with the agent as it is, by `trpo.rollout.evaluation.evaluate`.
 
-        Only between updates are they where the state says.
+        A list of one: the driver of a run on disk takes one of each member.
         """
-        return [] if self._interrupted else self.collector.lasting(changed=True)
+        config = self.config
+        result = evaluate(
+            self.agent,
+            config.env_id,
+            episodes=episodes,
+            seed=config.seed,
+            max_steps=config.eval_max_steps,
+            stop=stop,
+            show=show,
+            on_bad_data=config.on_bad_data,
+        )
+        return [result]
+
+    def note(self, state: Mapping[str, np.ndarray]) -> dict[str, Any]:
+        """What a checkpoint says beside a state; nothing is restored from it.
+
+        Environments whose open episode can't be restored, and those that could not be
+        when this run was resumed; networks that the user has brought; and lasting
+        values of the first environments, which only between updates are where the state
+        says.
+        """
+        networks = self.agent.custom_networks.described()
+        return {
+            "episodes": {
+                "restarts_on_resume": training_state.unrecorded(state),
+                "restarted_on_resume": list(self.restarted_on_resume),
+            },
+            **({"networks": networks} if networks else {}),
+            "lasting": []
+            if self._interrupted
+            else self.collector.lasting(changed=True),
+        }
+
+    def not_restored(self, note: Mapping[str, Any]) -> list[str]:
+        """What is not as it was when this note was made, once the state is set."""
+        lines = []
+        if self.restarted_on_resume:
+            lines.append(
+                f"environments {list(self.restarted_on_resume)} could not be restored "
+                "in the middle of their episodes and start new ones"
+            )
+        if names := not_restored(note.get("lasting"), self.collector.replayed):
+            listed = ", ".join(f"`{shown(n)[1:-1]}`" for n in names[:MOST_NAMED])
+            more = len(names) - MOST_NAMED
+            lines.append(
+                f"not restored: {listed}{f' and {more} more' if more > 0 else ''}. "
+                "What an environment keeps beyond its episode is in no checkpoint, and "
+                "is as in a new one. If steps depend on it, the run is not what it "
+                "would have been: have `reset` set it, or leave it out"
+            )
+        return lines
 
     def check_state(self, state: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Copies of the arrays of a whole run's state, which is one of this run's.
