@@ -218,7 +218,7 @@ def test_a_resumed_run_says_what_was_not_restored_once(tmp_path):
         rollout_steps=LONG, total_steps=2 * LONG, agent=agent, modules=(__name__,),
     )  # fmt: skip
     directory = RunDirectory(tmp_path / "run")
-    directory.create(config)
+    directory.write_config(config)
 
     def made():
         file = io.StringIO()

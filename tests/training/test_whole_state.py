@@ -17,7 +17,7 @@ from trpo.environments.environment_worker import RESET, UNRESTORED, answer
 from trpo.environments.make import make_environment
 from trpo.environments.seeded import RESTORE
 from trpo.runs.checkpoint import _saveable
-from trpo.training.state_checks import COMPILED
+from trpo.training.state import COMPILED
 from trpo.training.trainer import Trainer
 
 

@@ -428,13 +428,10 @@ def _presets(parsed: PresetsArguments) -> int:
     return 0
 
 
-@dataclasses.dataclass
-class SpacesArguments:
-    """List spaces and policies there are, here and in other libraries."""
-
-
 @command(": spaces and policies there are, here and in other libraries")
-def _spaces(_: SpacesArguments) -> int:
+def _spaces(arguments: list[str]) -> int:
+    if arguments:
+        return _fail("`trpo spaces` takes no arguments.")
     from trpo.cli.spaces_table import show
 
     show(Terminal())
@@ -467,13 +464,10 @@ def _parity(parsed: ParityArguments) -> int:
     return certificate.run(devices=parsed.devices, mode=mode, out=parsed.out)
 
 
-@dataclasses.dataclass
-class DoctorArguments:
-    """Check frameworks, devices and precision."""
-
-
 @command(": check frameworks, devices and precision")
-def _doctor(_: DoctorArguments) -> int:
+def _doctor(arguments: list[str]) -> int:
+    if arguments:
+        return _fail("`trpo doctor` takes no arguments.")
     from trpo.cli.doctor import main as doctor
 
     return doctor()

@@ -15,7 +15,7 @@ import platform
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -45,7 +45,7 @@ from trpo.runs.metrics import METRICS, MetricsWriter, read_metrics
 from trpo.spaces.action_heads import Head
 from trpo.spaces.spaces import policy_spec
 from trpo.spaces.user_networks import CustomNetworks
-from trpo.training.trainer import Trainer, agent_state
+from trpo.training.state import agent_state
 
 
 EVALUATION, LEARNING_CURVE = "evaluation.json", "learning_curve.png"
@@ -68,6 +68,46 @@ _T = TypeVar("_T")
 
 class RunDirectoryError(ValueError):
     """A run directory is in the way, or is not one."""
+
+
+class Moment(NamedTuple):
+    """A run between two updates, as a checkpoint has it.
+
+    Attributes:
+        config: of the run.
+        head: the policy's distribution.
+        step: environment steps done.
+        state: of the training, under canonical names.
+        note: more metadata, such as the callbacks' state.
+    """
+
+    config: TrainConfig
+    head: Head
+    step: int
+    state: dict[str, np.ndarray]
+    note: dict[str, Any]
+
+    @property
+    def metadata(self) -> dict[str, Any]:
+        """What its checkpoint says beside the state."""
+        return {
+            "config": self.config.to_dict(),
+            "versions": installed_versions(),
+            "platform": platform.platform(),
+            "processor": processor_name(),
+            "threads": load_backend(self.config.backend).devices.device.threads(),
+            "policy": dataclasses.asdict(self.head),
+            "episodes": {},
+            **self.note,
+        }
+
+    def require_saveable(self) -> None:
+        """Encode it and write nothing: what can't be saved is said at once.
+
+        Raises:
+            ValueError: it can't be saved; says why.
+        """
+        encode_checkpoint(self.step, self.state, self.metadata)
 
 
 class RunDirectory:
@@ -161,15 +201,6 @@ class RunDirectory:
                 f"`run_dir`: expected a new or empty directory, got {self.path}, which "
                 f"exists. Continue it by: trpo train --resume {quoted(self.path)}"
             )
-
-    def create(self, config: TrainConfig) -> None:
-        """Make the directory and write `config.json`.
-
-        Raises:
-            RunDirectoryError: something is there already.
-        """
-        self.require_new()
-        self.write_config(config)
 
     def discard(self) -> None:
         """Undo what begins a run."""
@@ -265,79 +296,32 @@ class RunDirectory:
             raise FileError(f"{self.path / EVALUATION}: {error}") from error
         return evaluation
 
-    def save(self, trainer: Trainer) -> Path:
-        """Write a checkpoint of a trainer that has no driver; see `save_state`."""
-        state, head = trainer.get_state(), trainer.collector.spec.head
-        config, step, note = trainer.config, trainer.step_count, trainer.note(state)
-        path = self.save_state(config, head, step, state, note)
-        self.prune(config, step)
-        return path
-
-    def require_saveable(
-        self,
-        config: TrainConfig,
-        head: Head,
-        step: int,
-        state: dict[str, np.ndarray],
-        note: dict,
-    ) -> None:
-        """Encode a checkpoint and write nothing: what can't be saved is said at once.
-
-        Args: see `save_state`.
-
-        Raises:
-            ValueError: it can't be saved; says why.
-        """
-        encode_checkpoint(step, state, _metadata(config, head, note))
-
-    def save_state(
-        self,
-        config: TrainConfig,
-        head: Head,
-        step: int,
-        state: dict[str, np.ndarray],
-        note: dict | None = None,
-    ) -> Path:
-        """Write a checkpoint of a training state; older ones are left to `prune`.
-
-        Args:
-            config: Of the run.
-            head: The policy's distribution.
-            step: Environment steps done.
-            state: Under canonical names.
-            note: More metadata, such as the callbacks' state.
-        """
-        metadata = _metadata(config, head, note or {})
+    def save(self, moment: Moment) -> Path:
+        """Write a checkpoint; older ones are left to `prune`."""
         with self.opened(make=True) as folder:
             if not folder.has(CONFIG):  # Deleted, or on the disk of another machine.
-                self.write_config(config)
+                self.write_config(moment.config)
             with folder.folder(CHECKPOINTS, make=True) as checkpoints:
-                return save_checkpoint(checkpoints, step, state, metadata, None)
+                _, _, step, state, _ = moment
+                return save_checkpoint(checkpoints, step, state, moment.metadata, None)
 
     def prune(self, config: TrainConfig, step: int) -> None:
         """Delete checkpoints that were left once the one of `step` is safe."""
         with self.opened() as folder, folder.folder(CHECKPOINTS) as checkpoints:
             prune_checkpoints(checkpoints, step, config.keep_checkpoints)
 
-    def keep_only(
-        self,
-        config: TrainConfig,
-        head: Head,
-        step: int,
-        state: dict[str, np.ndarray],
-        note: dict,
-    ) -> Path:
-        """Make this a run directory of one checkpoint; see `save_state`.
+    def keep_only(self, moment: Moment) -> Path:
+        """Make this a run directory of one checkpoint.
 
         At every moment a checkpoint of before or the new one is there and valid.
         """
         with self.held(make=True) as folder:
-            self.write_config(config)
-            saved = self.save_state(config, head, step, state, note)
+            self.write_config(moment.config)
+            saved = self.save(moment)
             # One of a later step stays there if the run was resumed from before it,
             # and would be taken for the newest.
             with folder.folder(CHECKPOINTS) as checkpoints:
-                keep_checkpoint(checkpoints, step)
+                keep_checkpoint(checkpoints, moment.step)
         return saved
 
     def load(self, step: int | None = None) -> tuple[Checkpoint, list[str]]:
@@ -425,20 +409,6 @@ def new_directory(name: str) -> Path:
         # Another was started in this second.
         path = path.with_name(f"{name}-{stamp}-{number}")
     return path
-
-
-def _metadata(config: TrainConfig, head: Head, note: dict[str, Any]) -> dict[str, Any]:
-    """Metadata of a checkpoint; see `RunDirectory.save_state`."""
-    return {
-        "config": config.to_dict(),
-        "versions": installed_versions(),
-        "platform": platform.platform(),
-        "processor": processor_name(),
-        "threads": load_backend(config.backend).devices.device.threads(),
-        "policy": dataclasses.asdict(head),
-        "episodes": {},
-        **note,
-    }
 
 
 def load_agent(

@@ -6,6 +6,7 @@ or as the first of many processes, or the members of a compiled run.
 """
 
 import contextlib
+import functools
 import json
 import statistics
 import time
@@ -32,6 +33,7 @@ from trpo.runs.checkpoint_fit import require_fit, restoring
 from trpo.runs.directory import (
     EVALUATION,
     MEMBERS,
+    Moment,
     RunDirectory,
     RunDirectoryError,
     computed_otherwise,
@@ -61,12 +63,15 @@ class Subject(Protocol):
         agent: the one that learns, for callbacks; None where it is on the device.
         longest_chunk: updates between two returns to the driver: each keeps its
             metrics, and signals wait.
-        update_count: of each member.
     """
 
     agent: Any
     longest_chunk: int
-    update_count: int
+
+    @property
+    def update_count(self) -> int:
+        """Updates of each member."""
+        ...
 
     @property
     def spec(self) -> PolicySpec:
@@ -228,43 +233,37 @@ class Driver:
             raise
 
     def _start(self) -> None:
+        agent = self.subject.agent
         for index, member in enumerate(self.members):
-            run_of = Run(
-                member.config,
-                self.subject.agent,
-                member.directory.path,
-                self._save_in(index),
-            )
-            member.callbacks.start(run_of)
+            save = functools.partial(self._save_in, index)
+            run = Run(member.config, agent, member.directory.path, save)
+            member.callbacks.start(run)
         # All members' have the same parts.
-        self.root.require_saveable(*self._checkpoint(0))
+        self._moment(0).require_saveable()
 
     # Saving.
 
-    def _checkpoint(self, index: int) -> tuple[TrainConfig, Any, int, State, dict]:
-        """A member's configuration, head, steps, state, and what is noted beside it."""
+    def _moment(self, index: int) -> Moment:
+        """A member as it is now."""
         member, subject = self.members[index], self.subject
         state = subject.get_state(index)
         note: dict[str, Any] = {"callbacks": member.callbacks.get_state()}
         if self.due is not None:
             note["due"] = encoded_state("due", self.due[index].metrics)
         note |= subject.note(state)
-        return member.config, subject.spec.head, subject.step_count, state, note
+        head, step = subject.spec.head, subject.step_count
+        return Moment(member.config, head, step, state, note)
 
-    def _save_in(self, index: int) -> Callable[[Path, dict], Path]:
-        """For callbacks: write a member's state into another run directory."""
-
-        def save(path: Path, note: dict) -> Path:
-            *checkpoint, own = self._checkpoint(index)
-            directory = self.members[index].directory.at(path)
-            return directory.keep_only(*checkpoint, own | note)
-
-        return save
+    def _save_in(self, index: int, path: Path, note: dict) -> Path:
+        """Write a member's state into another run directory, for its callbacks."""
+        moment = self._moment(index)
+        directory = self.members[index].directory.at(path)
+        return directory.keep_only(moment._replace(note=moment.note | note))
 
     def write_checkpoints(self) -> list[Path]:
         """Write a checkpoint of each member, and prune older ones."""
         paths = [
-            member.directory.save_state(*self._checkpoint(index))
+            member.directory.save(self._moment(index))
             for index, member in enumerate(self.members)
         ]
         # Only now: at every moment there is a step of which all have a checkpoint.

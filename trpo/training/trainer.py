@@ -1,6 +1,5 @@
 """The training loop: collect, estimate advantages, update, log, save."""
 
-import collections
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -33,11 +32,18 @@ from trpo.rollout.collector import RolloutCollector
 from trpo.rollout.evaluation import EvaluationResult, evaluate
 from trpo.rollout.transitions import Limits, NonFiniteTransitionError
 from trpo.spaces.spaces import PolicySpec
-from trpo.training import ranks as rank_training, state as training_state
+from trpo.training import ranks as rank_training
 from trpo.training.costs import CostTraining
-from trpo.training.progress import Progress
-from trpo.training.state import RECENT_EPISODES, agent_state, mark, part_of, return_to
-from trpo.training.state_checks import Layout, check_training_state
+from trpo.training.progress import AfterUpdate, Progress, loop_metrics
+from trpo.training.state import (
+    PARTS,
+    RECENT_EPISODES,
+    Counters,
+    Layout,
+    check_training_state,
+    part_of,
+    unrecorded,
+)
 
 
 # Values of environments that one line names.
@@ -115,9 +121,7 @@ class Trainer:
         if limited:
             envs = self.env.num_envs
             self.costs = CostTraining(config, RECENT_EPISODES, envs, ranks)
-        self.update_count = 0
-        self.episode_count = 0
-        self.recent: collections.deque = collections.deque(maxlen=RECENT_EPISODES)
+        self.counters = Counters()
         self._interrupted = False
         self.restarted_on_resume: tuple[int, ...] = ()
 
@@ -125,6 +129,17 @@ class Trainer:
     def spec(self) -> PolicySpec:
         """Of the environments' spaces."""
         return self.collector.spec
+
+    @property
+    def update_count(self) -> int:
+        """Updates done."""
+        return self.counters.updates
+
+    @property
+    def parts(self) -> dict[str, Any]:
+        """All that has a state, by its name in one; the agent's names have none."""
+        parts = {name: getattr(self, part.attribute) for name, part in PARTS.items()}
+        return {n: p for n, p in parts.items() if p is not None} | {"": self.agent}
 
     @property
     def step_count(self) -> int:
@@ -187,12 +202,12 @@ class Trainer:
         """
         if self._interrupted:
             self.set_state(self.get_state())
-        before = mark(self)
+        before = self.snapshot()
         self._interrupted = True
         try:
             progress = self._iterate(on_rollout)
         except BaseException:
-            return_to(self, before)
+            self.restore(before)
             raise
         self._interrupted = False
         return progress
@@ -216,27 +231,23 @@ class Trainer:
         # Only now: during rollout and update the statistics are frozen, so that the
         # policy that acted is the policy that is improved, and the ratio starts at 1.
         self.agent.observe(rollout.obs[rollout.valid])
-        self.update_count += 1
-        self.episode_count += len(rollout.episodes)
-        self.recent.extend(episode[:2] for episode in rollout.episodes)
+        self.counters.add(rollout.episodes)
         end = time.perf_counter()
-        metrics |= {
-            "rollout/episodes": float(self.episode_count),
-            "rollout/return_scale": self.return_scaler.scale,
-            "rollout/advantage_std": advantage_std,
-            "policy/target_kl": numbers.target_kl,
-            "rollout/dropped_steps": float(rollout.dropped_steps),
-            "rollout/environment_restarts": float(rollout.restarts),
-            "time/steps_per_second": self.steps_per_update / (end - start),
-            "time/acting_and_stepping_seconds": collected - start,
-            "time/learning_seconds": end - collected,
-        }
+        metrics |= loop_metrics(
+            AfterUpdate(
+                self.counters.episodes,
+                self.counters.means(),
+                self.return_scaler.scale,
+                advantage_std,
+                numbers.target_kl,
+                steps_per_second=self.steps_per_update / (end - start),
+                acting_seconds=collected - start,
+                learning_seconds=end - collected,
+                rollout=rollout,
+            )
+        )
         if self.costs is not None:
             metrics |= self.costs.metrics()
-        if self.recent:
-            returns, lengths = np.array(self.recent).T
-            metrics["rollout/episode_return_mean"] = float(returns.mean())
-            metrics["rollout/episode_length_mean"] = float(lengths.mean())
         return Progress(self.update_count, self.step_count, metrics)
 
     def prepare_batch(self, rollout: Rollout) -> UpdateInputs:
@@ -276,21 +287,25 @@ class Trainer:
         Args:
             member: Number of the member; a trainer has but one.
         """
-        state = self.agent.get_state()
-        for prefix, part in (
-            ("return_scaler", self.return_scaler.get_state()),
-            ("environment", self.collector.get_state()),
-            ("costs", {} if self.costs is None else self.costs.get_state()),
-        ):
-            state |= {f"{prefix}.{name}": array for name, array in part.items()}
-        state |= training_state.counters_state(
-            self.update_count, self.episode_count, self.recent
-        )
+        state = {
+            f"{part}.{name}".removeprefix("."): array
+            for part, stateful in self.parts.items()
+            for name, array in stateful.get_state().items()
+        }
         if self.ranks.size == 1:
             return state
         return rank_training.whole_state(
             state, self.share.start, self.agent.digest(), self.ranks
         )
+
+    def snapshot(self) -> dict[str, Any]:
+        """All that `get_state` is made of, as it is now, for `restore`; cheap."""
+        return {name: part.snapshot() for name, part in self.parts.items()}
+
+    def restore(self, snapshot: dict[str, Any]) -> None:
+        """Make every byte of `get_state` what it was."""
+        for name, part in self.parts.items():
+            part.restore(snapshot[name])
 
     def set_state(self, state: Mapping[str, np.ndarray]) -> tuple[int, ...]:
         """Continue from `state`, which either backend may have written.
@@ -308,13 +323,15 @@ class Trainer:
         state = self.check_state(state)
         if self.ranks.size > 1:
             state = rank_training.part_of_state(state, self.share)
-        before = mark(self)
+        before = self.snapshot()
         # Environments are moved: what fails meanwhile brings them back later.
         self._interrupted = True
         try:
-            lost = self._load_state(state)
+            said = {n: p.set_state(part_of(state, n)) for n, p in self.parts.items()}
+            lost = said["environment"]
+            lost = rank_training.every_rank(lost, self.share.start, self.ranks)
         except BaseException:
-            return_to(self, before)
+            self.restore(before)
             raise
         self._interrupted, self.restarted_on_resume = False, lost
         return lost
@@ -353,7 +370,7 @@ class Trainer:
         networks = self.agent.custom_networks.described()
         return {
             "episodes": {
-                "restarts_on_resume": training_state.unrecorded(state),
+                "restarts_on_resume": unrecorded(state),
                 "restarted_on_resume": list(self.restarted_on_resume),
             },
             **({"networks": networks} if networks else {}),
@@ -390,20 +407,6 @@ class Trainer:
         obs = self.collector.obs.dtype.name
         layout = Layout(self.config, self.collector.spec, obs, self.agent.get_state())
         return check_training_state(state, layout)
-
-    def _load_state(self, state: Mapping[str, np.ndarray]) -> tuple[int, ...]:
-        # Environments first: they are the ones that may fail.
-        lost = self.collector.set_state(part_of(state, "environment"))
-        self.agent.set_state(agent_state(state))
-        self.return_scaler.set_state(part_of(state, "return_scaler"))
-        if self.costs is not None:
-            self.costs.set_state(part_of(state, "costs"))
-        self.update_count, self.episode_count, recent = (
-            training_state.counters_from_state(state)
-        )
-        self.recent.clear()
-        self.recent.extend(recent)
-        return rank_training.every_rank(lost, self.share.start, self.ranks)
 
     def close(self) -> None:
         """Close the environments."""

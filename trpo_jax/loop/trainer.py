@@ -20,8 +20,8 @@ from trpo.data.report import UpdateReport
 from trpo.rollout.evaluation import EvaluationResult
 from trpo.rollout.transitions import NonFiniteTransitionError
 from trpo.spaces.spaces import PolicySpec
-from trpo.training.progress import Progress
-from trpo.training.state_checks import Layout
+from trpo.training.progress import AfterUpdate, Progress, loop_metrics
+from trpo.training.state import Layout
 from trpo_jax.agent.agent import TRPOAgent
 from trpo_jax.loop.environment import FunctionalEnvironment, functional_environment
 from trpo_jax.loop.iteration import (
@@ -249,15 +249,18 @@ class CompiledTrainer:
         rows = []
         for i in range(iterations):
             at = self._of(jax.tree.map(lambda leaf, i=i: leaf[i], metrics), index)
-            row = UpdateReport(*at.report.tolist()).as_metrics()
-            row["rollout/episodes"] = float(at.episodes)
-            row["rollout/return_scale"] = float(at.return_scale)
-            row["rollout/advantage_std"] = float(at.advantage_std)
-            row["time/steps_per_second"] = speed
-            if at.episodes:
-                row["rollout/episode_return_mean"] = float(at.episode_return)
-                row["rollout/episode_length_mean"] = float(at.episode_length)
-            update = self.update_count + i + 1
+            update, spread = self.update_count + i + 1, float(at.advantage_std)
+            row = UpdateReport(*at.report.tolist()).as_metrics() | loop_metrics(
+                AfterUpdate(
+                    int(at.episodes),
+                    (at.episode_return, at.episode_length) if at.episodes else None,
+                    at.return_scale,
+                    spread,
+                    # By the schedule that the program follows too.
+                    self.configs[index].numbers_at(update - 1, spread).target_kl,
+                    speed,
+                )
+            )
             rows.append(Progress(update, update * self._steps, row))
         return rows
 
