@@ -108,7 +108,7 @@ def test_both_backends_act_alike_and_load_each_others_state():
     [
         spaces.Tuple([REAL, spaces.Text(3)]),
         spaces.Dict(a=spaces.Dict()),
-        spaces.Tuple([spaces.Box(0, 255, (2,), np.uint8), REAL]),
+        spaces.Tuple([spaces.Box(0, 2**17, (2,), np.int32), REAL]),
     ],
     ids=str,
 )

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from trpo.common.terminal import Terminal
 from trpo.config.presets import preset_config
 from trpo.config.run import TrainConfig, TRPOConfig
 from trpo.config.support import (
@@ -16,7 +17,7 @@ from trpo.config.support import (
     RECURRENT,
     require_supported,
 )
-from trpo.runs.compiled import compiled_run
+from trpo.runs.compiled import CompiledSession
 
 
 # A value that each setting may not have.
@@ -25,6 +26,8 @@ OTHERS = {
     "images": ((0, 2, 2, 1),), "policy_network": np.tanh, "value_network": np.tanh,
     "cost_limit": 1.0, "fisher_every": 5, "batch_chunk_size": 64, "recurrent": "gru",
     "backend": "torch", "eval_max_steps": 100, "video_every": 1,
+    "env_kwargs": {"a": 1}, "wrapper_class": "module:Wrapper",
+    "omit_observations": ("a",), "action_masks": "method",
 }  # fmt: skip
 PAIRS = [(kind, rule.setting) for kind, rules in EXCLUSIONS.items() for rule in rules]
 
@@ -73,5 +76,5 @@ def test_a_compiled_run_refuses_before_it_writes(setting, tmp_path):
         "phys2d/Pendulum-v0", **{"backend": "jax", setting: OTHERS[setting]} | changes
     )
     with pytest.raises(ValueError, match=f"`{setting}`: expected .* compiled training"):
-        compiled_run(config, tmp_path / "run", 1, {})
+        CompiledSession(config, tmp_path / "run", 1, {}, Terminal())
     assert not (tmp_path / "run").exists()

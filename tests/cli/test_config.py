@@ -75,6 +75,16 @@ BAD_TRAIN = {
         *("mine", 3, None, {}, ["a b"], ["a..b"], [""], [None], ["\x1b[2J/mine.py"]),
         *(["a"] * 101, ["/" + "a" * 5000], {"a": 1}),
     ),
+    "env_kwargs": (
+        *("a", 3, None, ["a"], {"a b": 1}, {"a": None}, {"a": [1]}, {3: 1}, {"": 1}),
+        *({"a": float("inf")}, {"a": float("nan")}, {f"a{i}": 1 for i in range(1001)}),
+    ),
+    "wrapper_class": (
+        *("", " ", "Name", "module:", ":Name", "a b:C", "../x:C", "m:C:D", 3, True),
+        *({}, ["m:C"], "m:" + "C" * 500),
+    ),
+    "omit_observations": ("mission", 3, None, {}, [""], [None], [3], ["a"] * 1001),
+    "action_masks": ("mask", *NOT_CHOICES),
     "backend": ("tensorflow", *NOT_CHOICES),
     "device": NOT_NAMES,
     "seed": (-1, 2**63, 1.0, None, "0", True, HUGE),
@@ -214,6 +224,11 @@ trains = st.builds(
     TrainConfig,
     env_id=st.text(min_size=1, max_size=500).filter(str.strip),
     backend=st.sampled_from(["jax", "torch"]),
+    env_kwargs=st.dictionaries(
+        st.sampled_from("abc"), st.booleans() | st.integers() | st.text(max_size=9)
+    ),
+    wrapper_class=st.none() | st.just("module.of:Wrapper"),
+    omit_observations=st.lists(st.just("key"), max_size=3),
     seed=st.integers(0, 2**63 - 1),
     total_steps=counts,
     num_envs=counts,
@@ -234,6 +249,7 @@ trains = st.builds(
 
 @given(trains)
 def test_round_trip_through_json(config):
+    assert hash(config) == hash(dataclasses.replace(config))
     values = json.loads(json.dumps(config.to_dict()))
     assert TrainConfig.from_dict(values) == config
     assert TrainConfig.from_dict(config.to_dict()) == config
@@ -296,6 +312,7 @@ NUMPY = {
 }
 # Of fields whose default is None, or a number that not every kind can hold.
 VALUES = {"batch_chunk_size": 4, "wandb_project": "x", "cg_residual_tol": 0.5,
+          "wrapper_class": "module:Class",
           "total_steps": 9, "value_minibatch_size": 8, "rollout_steps": 8}  # fmt: skip
 
 
@@ -323,6 +340,7 @@ def test_numbers_flags_and_text_of_other_kinds_become_python_s(kind, needed):
     [
         ({"device": PurePosixPath("cpu")}, {"device": "cpu"}),
         ({"seed": Index()}, {"seed": 4}),
+        ({"env_kwargs": {"g": np.float32(0.5)}}, {"env_kwargs": {"g": 0.5}}),
         ({"seed": torch.tensor(7)}, {"seed": 7}),
         ({"observation_clip": jnp.float32(2.5)}, {"observation_clip": 2.5}),
         ({"agent": TRPOConfig(optimizer_type=Named.ADAM)}, {}),

@@ -10,7 +10,7 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 import tests.support.cost_environments  # noqa: F401  (registers TrpoTest/…)
 from tests.environments.test_rollout import LinearAgent
 from trpo.environments.make import make_environment, make_vector_environment
-from trpo.environments.step_costs import CostError, cost_info
+from trpo.environments.step_costs import CostError
 from trpo.environments.sync_vector import LeanVectorEnv
 from trpo.rollout.collector import RolloutCollector
 from trpo.rollout.transitions import NonFiniteTransitionError
@@ -128,15 +128,6 @@ def test_an_open_episode_keeps_its_cost_when_it_is_restored():
     np.testing.assert_array_equal(
         whole.get_state()["episode_cost"], again.get_state()["episode_cost"]
     )
-
-
-def test_numbers_of_any_kind_become_floats():
-    # Gymnasium's vectors take the first one's type for all.
-    for given in (1, True, np.bool_(True), np.float32(1.0), np.int64(1), 1.0):
-        (found,) = cost_info({"cost": given, "other": 3}).values()
-        assert (type(found), found) == (float, 1.0)
-    assert cost_info({"other": 3}) == cost_info(None) == {}
-    assert cost_info({"cost": "much"}) == {"cost": "much"}
 
 
 def test_whole_numbers_of_one_environment_do_not_round_another():

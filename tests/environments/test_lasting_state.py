@@ -20,14 +20,15 @@ from gymnasium.wrappers import (
 from rich.console import Console
 
 from tests.support.counting_environments import Counter
+from trpo.callbacks.base import Callbacks
 from trpo.common.terminal import Terminal
 from trpo.config.run import TrainConfig, TRPOConfig
 from trpo.environments.lasting_state import lasting_values, not_restored
 from trpo.environments.make import make_vector_environment
+from trpo.environments.source import EnvironmentSource
 from trpo.rollout.collector import RolloutCollector
 from trpo.runs.directory import RunDirectory
-from trpo.runs.driver import Driver
-from trpo.runs.members import NamedMember
+from trpo.runs.saver import Saver
 from trpo.training.trainer import Trainer
 
 
@@ -138,9 +139,8 @@ NAMED = {
 
 def played(env_id, vectorization, steps, state=None):
     """A collector after some steps, or after a state is restored; it is closed."""
-    env = make_vector_environment(
-        env_id, 2, seed=1, vectorization=vectorization, modules=[__name__]
-    )
+    source = EnvironmentSource(env_id, modules=(__name__,))
+    env = make_vector_environment(source, 2, seed=1, vectorization=vectorization)
     with contextlib.closing(env):
         collector = RolloutCollector(env)
         rng = np.random.default_rng(0)
@@ -218,26 +218,23 @@ def test_a_resumed_run_says_what_was_not_restored_once(tmp_path):
         rollout_steps=LONG, total_steps=2 * LONG, agent=agent, modules=(__name__,),
     )  # fmt: skip
     directory = RunDirectory(tmp_path / "run")
-    directory.write_config(config)
+    directory.create(config)
 
     def made():
         file = io.StringIO()
         terminal = Terminal(Console(file=file, width=10_000))
-        whole = [NamedMember("", config, {})]
-        driver = Driver(config, directory, whole, lambda: Trainer(config), terminal)
-        driver.subject = driver.make()
-        return file, driver
+        return file, Saver(Trainer(config), directory, terminal, Callbacks([]))
 
-    _, driver = made()
-    with contextlib.closing(driver.subject):
-        driver.subject.run()
-        driver.write_checkpoints()
+    _, saver = made()
+    with contextlib.closing(saver.trainer):
+        saver.trainer.run()
+        saver.save()
     checkpoint, _ = directory.load()
     # A stranger's.
     checkpoint.metadata["lasting"][1]["\x1b[31m" + 1000 * "long"] = 1
-    file, driver = made()
-    with contextlib.closing(driver.subject):
-        driver.restore([checkpoint])
+    file, saver = made()
+    with contextlib.closing(saver.trainer):
+        saver.restore(checkpoint)
     said = file.getvalue()
     (line,) = [line for line in said.splitlines() if "not restored" in line]
     names = "`Curriculum.history`, `Curriculum.level`, `Curriculum.random`, `\\x1b[31ml"
@@ -256,14 +253,14 @@ def test_between_updates_alone_environments_are_where_the_state_says(backend):
     trainer = Trainer(config)
     with contextlib.closing(trainer):
         trainer.train_once()
-        assert trainer.note(trainer.get_state())["lasting"] != []
+        assert trainer.lasting() != []
 
         def interrupt(_):
             raise KeyboardInterrupt
 
         with pytest.raises(KeyboardInterrupt):
             trainer.train_once(interrupt)
-        assert trainer.note(trainer.get_state())["lasting"] == []
+        assert trainer.lasting() == []
 
 
 def test_checkpoints_without_a_probe_are_not_compared():

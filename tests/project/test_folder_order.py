@@ -45,7 +45,8 @@ TOP = {
     "trpo_torch": {"__init__"},
     "parity_tests": {"__init__", "__main__", "conftest", "fingerprint"},
     "benchmarks": {
-        "__init__", "cited_numbers", "command", "demo", "gpu", "gpu_report", "machine",
+        "__init__", "cited_numbers", "command", "demo", "environments", "gpu",
+        "gpu_report", "machine",
         "pages", "versions",
     },
 }  # fmt: skip

@@ -27,6 +27,10 @@ SMALL = {
 # Each with another value than `SMALL` has. The widest would take gigabytes and hours.
 REFUSED = {
     "env_id": "Acrobot-v1",
+    "env_kwargs": {"g": 9.81},
+    "wrapper_class": "gymnasium.wrappers:FlattenObservation",
+    "omit_observations": ("mission",),
+    "action_masks": "method",
     "seed": 1,
     "num_envs": 2**20,
     "rollout_steps": 16,

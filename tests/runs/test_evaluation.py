@@ -18,10 +18,9 @@ from trpo.cli.main import main
 from trpo.config.presets import preset_config
 from trpo.rollout.evaluation import evaluate, record_video
 from trpo.runs.checkpoint import has_checkpoint
-from trpo.runs.directory import Moment, RunDirectory
-from trpo.runs.evaluate import describe, evaluation_json
+from trpo.runs.directory import RunDirectory
 from trpo.runs.metrics import read_metrics
-from trpo.runs.train import train_run
+from trpo.runs.train import describe, evaluation_json, train_run
 from trpo.training.trainer import Trainer
 
 
@@ -160,9 +159,9 @@ def test_many_episodes_are_played_in_parts_with_the_same_results(monkeypatch):
     np.testing.assert_allclose(at_once.returns, in_parts.returns, rtol=1e-6)
     assert len(set(in_parts.returns)) == 11
     assert not in_parts.under_way.any()
-    assert shown[0] == (0, 0)
-    assert sorted(shown) == sorted(set(shown))
-    assert max(ended for ended, _ in shown) in range(8, 11)
+    assert shown[0] == (0, 0, 0)
+    assert [steps for *_, steps in shown] == sorted({steps for *_, steps in shown})
+    assert max(ended for ended, *_ in shown) in range(8, 11)
     with pytest.warns(UserWarning, match="11 episodes"):
         result = evaluate(agent_of(small()), ENDLESS, episodes=11, seed=0, max_steps=2)
     assert result.returns.tolist() == [2.0] * 11
@@ -234,7 +233,7 @@ def test_a_signal_in_the_last_evaluation_ends_it_and_all_is_saved(
     Endless.happens = staticmethod(happens)
     assert train_run(config, run) is None
     printed = capsys.readouterr().out
-    assert "interrupted: no episode has ended; of 3 under way, after at most 40" in (
+    assert "interrupted: no episode has ended; of 2 under way, after at most 40" in (
         printed
     )
     assert f"saved in {run}" in printed
@@ -341,9 +340,10 @@ def test_what_is_no_update_that_is_due_is_refused(tmp_path, capsys, due):
     train_run(config, run)
     checkpoint = RunDirectory(run).load()[0]
     trainer = Trainer(config)
-    head, note = trainer.spec.head, {"due": due}
-    moment = Moment(config, head, checkpoint.step, checkpoint.arrays, note)
-    RunDirectory(run).save(moment)
+    RunDirectory(run).save_state(
+        config, trainer.collector.spec.head, checkpoint.step, checkpoint.arrays,
+        note={"due": due},
+    )  # fmt: skip
     trainer.close()
     capsys.readouterr()
     assert main(["train", "--resume", str(run)]) == 2

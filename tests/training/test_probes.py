@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 
 import tests.support.probes  # noqa: F401  (registers TrpoProbe/…)
-import trpo.rollout.collector
 import trpo.training.trainer
 from tests.support.probes import BEST_ACTION
 from trpo.config.presets import preset_config
 from trpo.data.advantages import generalized_advantages
+from trpo.environments.checked_vector import CheckedVector
 from trpo.training.trainer import Trainer, UpdateInputs
 
 
@@ -117,9 +117,7 @@ def termination_is_ignored(monkeypatch):
 
 
 def bootstrap_is_from_the_next_episode(monkeypatch):
-    monkeypatch.setattr(
-        trpo.rollout.collector, "final_observations", lambda obs, *_: obs
-    )
+    monkeypatch.setattr(CheckedVector, "_final", lambda _, obs, *__: obs)
 
 
 def discount_is_one(monkeypatch):

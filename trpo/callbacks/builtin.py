@@ -5,18 +5,14 @@ import warnings
 from collections.abc import Mapping
 from typing import Any
 
-import gymnasium
-
 from trpo.callbacks.base import Callback, Run, Stop
 from trpo.callbacks.wandb import WandbWriter
-from trpo.common.closing import closing
 from trpo.common.files import FileError, Folder
 from trpo.common.signals import stop_signals
-from trpo.common.user_modules import import_moviepy
 from trpo.common.validation import require_between, require_count
 from trpo.config.run import TrainConfig
-from trpo.environments.make import make_environment
-from trpo.rollout.evaluation import record_video
+from trpo.environments.source import EnvironmentSource
+from trpo.rollout.evaluation import filmed_environment, record_video
 
 
 class SaveBest(Callback):
@@ -100,14 +96,15 @@ class Video(Callback):
 
     Args:
         every: Evaluations from one film to the next; the first is at the `every`-th.
-        env_id: Gymnasium id.
+        env: What makes the environment, see `make_environment`, or a configuration.
 
     Raises:
         ValueError: the environment can't be filmed, or a package is missing.
     """
 
-    def __init__(self, every: int, env_id: str) -> None:
-        require_video(env_id)
+    def __init__(self, every: int, env: Any) -> None:
+        # Refuse now what would fail at the first film.
+        filmed_environment(env, 0, "video_every").close()
         self.every, self.evaluations = every, 0
         self._run: Run | None = None
 
@@ -137,7 +134,7 @@ class Video(Callback):
             ):
                 record_video(
                     self._run.agent,
-                    config.env_id,
+                    EnvironmentSource.of(config),
                     seed=config.seed,
                     directory=folder,
                     max_steps=config.eval_max_steps,
@@ -158,32 +155,6 @@ class Video(Callback):
         self.evaluations = state["evaluations"]
 
 
-def require_video(env_id: str) -> None:
-    """Refuse now what would fail at the first film: one picture is drawn to see.
-
-    Raises:
-        ValueError: the environment draws no pictures, or a package is missing.
-    """
-    try:
-        import_moviepy()
-        env = make_environment(env_id, seed=0)
-        modes = env.metadata.get("render_modes", [])
-        env.close()
-        if "rgb_array" not in modes:
-            raise ValueError(
-                f"`video_every`: expected an environment that draws pictures, "
-                f"render_mode 'rgb_array', got {env_id!r} with {modes}."
-            )
-        env = make_environment(env_id, seed=0, render_mode="rgb_array")
-        with closing(env.close):
-            env.reset()
-            env.render()
-    except (ImportError, gymnasium.error.DependencyNotInstalled) as error:
-        raise ValueError(
-            f'`video_every`: {error}. Install it by: pip install "trpo[video]".'
-        ) from error
-
-
 def configured_callbacks(config: TrainConfig) -> list[Callback]:
     """Made before anything is written, so that what is missing is said at once.
 
@@ -196,7 +167,7 @@ def configured_callbacks(config: TrainConfig) -> list[Callback]:
     if asked.save_best:
         callbacks.append(SaveBest())
     if asked.video_every:
-        callbacks.append(Video(asked.video_every, config.env_id))
+        callbacks.append(Video(asked.video_every, EnvironmentSource.of(config)))
     if asked.stop_at_return is not None:
         callbacks.append(StopAtReturn(asked.stop_at_return))
     return callbacks

@@ -39,6 +39,11 @@ class NamesModules(Protocol):
         """Names and paths of modules."""
         ...
 
+    @property
+    def wrapper_class(self) -> str | None:
+        """A wrapper of the environment, as `module:Class`."""
+        ...
+
 
 _Config = TypeVar("_Config", bound=Any)
 
@@ -151,9 +156,9 @@ def typed_modules(names: Sequence[str], env_ids: Sequence[str]) -> tuple[str, ..
     Raises:
         ValueError: see `module_names`.
     """
-    by_id = [module for module, colon, _ in map(_partition, env_ids) if colon]
-    beside = [path for name in by_id if (path := _beside(name)) != name]
-    return tuple(dict.fromkeys([*map(_beside, module_names(names)), *beside]))
+    by_id = [module for module in map(module_of, env_ids) if module is not None]
+    files = [path for name in by_id if (path := beside(name)) != name]
+    return tuple(dict.fromkeys([*map(beside, module_names(names)), *files]))
 
 
 def import_modules(names: Sequence[str]) -> None:
@@ -233,17 +238,24 @@ def with_project(
 
 
 def needed_modules(config: NamesModules) -> tuple[str, ...]:
-    """Modules that the user has to name to load a run: its own, and that of its id."""
-    module, colon, _ = _partition(config.env_id)
-    parts = [_located(name)[1] for name in config.modules]
-    if colon and not any(f"{module}.".startswith(f"{part}.") for part in parts):
-        return *config.modules, module
-    return config.modules
+    """Modules that the user has to name to load a run: its own, and that of its id.
+
+    That of its wrapper, too.
+    """
+    names = config.modules
+    for module in (module_of(config.env_id), module_of(config.wrapper_class or "")):
+        known = [*(_located(name)[1] for name in names), "gymnasium"]
+        if module is not None and not any(
+            f"{module}.".startswith(f"{name}.") for name in known
+        ):
+            names = (*names, module)
+    return names
 
 
-def _partition(env_id: str) -> tuple[str, str, str]:
-    """Module that Gymnasium imports for an id, the colon, and the id it looks up."""
-    return env_id.partition(":")
+def module_of(env_id: str) -> str | None:
+    """The module that registers an environment, of an id `module:Id`."""
+    module, colon, _ = env_id.partition(":")
+    return module if colon else None
 
 
 def _is_path(name: str) -> bool:
@@ -293,7 +305,7 @@ def _is_imported(name: str) -> bool:
     )
 
 
-def _beside(name: str) -> str:
+def beside(name: str) -> str:
     """The path of a module of the current directory that Python finds nowhere else."""
     if _is_path(name) or importlib.util.find_spec(name.partition(".")[0]) is not None:
         return name

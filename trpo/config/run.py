@@ -14,6 +14,7 @@ from trpo.common.validation import (
     LARGEST_COUNT,
     from_fields,
     make_plain,
+    plain,
     require_between,
     require_bool,
     require_count,
@@ -37,6 +38,7 @@ from trpo.config.choices import (
 
 # A radius must stay above zero; equal advantages take no step at any radius.
 SMALLEST_RADIUS_SHARE = 1e-8
+MOST_NAMES = 1_000
 PARTS = {"agent": TRPOConfig, "callbacks": CallbackConfig}
 
 
@@ -67,6 +69,12 @@ class TrainConfig:
     modules: tuple[str, ...] = ()
     """Your own code, imported first: it registers the environment. Dotted names, or
     paths of .py files or packages, whose folder goes to the end of sys.path."""
+    env_kwargs: dict[str, bool | int | float | str] = dataclasses.field(
+        default_factory=dict, hash=False
+    )
+    """Arguments of the environment's constructor; typed as NAME VALUE NAME VALUE."""
+    wrapper_class: str | None = None
+    """A gymnasium.Wrapper to put round each environment, as module:Class."""
     backend: Backend = "jax"
     """Framework that computes the agent."""
     device: str = "cpu"
@@ -88,6 +96,12 @@ class TrainConfig:
     """Seconds that an environment in a process of its own has to answer."""
     environment_restarts: int = 0
     """Environments in processes that may fail in a step and are replaced, in all."""
+    omit_observations: tuple[str, ...] = ()
+    """Keys of a Dict of observations that the agent isn't given, such as MiniGrid's
+    mission; outer.inner for one within."""
+    action_masks: Literal["info", "observation", "method"] = "info"
+    """Where the environment has its action masks: in each info["action_mask"], if at
+    all; obs["action_mask"], as PettingZoo's; or env.action_masks(), sb3-contrib's."""
     on_bad_data: Literal["stop", "drop"] = "stop"
     """Stop at a NaN or infinity from an environment, or drop its episode's steps."""
     final_target_kl: float | None = None
@@ -123,6 +137,8 @@ class TrainConfig:
         make_plain(self)
         require_text("env_id", self.env_id, "the id of an environment")
         object.__setattr__(self, "modules", module_names(self.modules))
+        object.__setattr__(self, "omit_observations", self._omitted())
+        self._check_making()
         require_choices(self)
         require_positive("environment_timeout", self.environment_timeout)
         require_between(
@@ -147,6 +163,45 @@ class TrainConfig:
                     f"`{name}`: expected a {kind.__name__}, got {shown(part)}."
                 )
         self.callbacks.require_evaluations(self.eval_interval)
+
+    def _check_making(self) -> None:
+        arguments = self.env_kwargs
+        ok = isinstance(arguments, dict) and len(arguments) <= MOST_NAMES
+        ok = ok and all(
+            isinstance(name, str)
+            and name.isidentifier()
+            and isinstance(plain(value), bool | int | float | str)
+            and plain(value) not in (math.inf, -math.inf)
+            and plain(value) == plain(value)
+            for name, value in arguments.items()
+        )
+        if not ok:
+            raise ValueError(
+                "`env_kwargs`: expected names of arguments with a flag, a finite "
+                f"number or a text each, got {shown(arguments)}."
+            )
+        plain_arguments = {name: plain(value) for name, value in arguments.items()}
+        object.__setattr__(self, "env_kwargs", plain_arguments)
+        if self.wrapper_class is None:
+            return
+        require_text("wrapper_class", self.wrapper_class, "module:Class")
+        module, colon, name = self.wrapper_class.partition(":")
+        if not (colon and all(map(str.isidentifier, [*module.split("."), name]))):
+            raise ValueError(
+                f"`wrapper_class`: expected module:Class, got "
+                f"{shown(self.wrapper_class)}."
+            )
+
+    def _omitted(self) -> tuple[str, ...]:
+        names = self.omit_observations
+        if isinstance(names, list | tuple) and len(names) <= MOST_NAMES:
+            for name in names:
+                require_text("omit_observations", name, "a key of the observation")
+            return tuple(names)
+        raise ValueError(
+            f"`omit_observations`: expected a list of at most {MOST_NAMES} keys, "
+            f"got {shown(names)}."
+        )
 
     def _check_sizes(self) -> None:
         samples = int(self.num_envs) * int(self.rollout_steps)

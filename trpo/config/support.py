@@ -62,6 +62,19 @@ EXCLUSIONS: dict[str, tuple[Exclusion, ...]] = {
             "cost_limit", (None,), "whose loop on the device reads no costs", _ON_DEVICE
         ),
         Exclusion(
+            "omit_observations", ((),), "which takes observations whole", _ON_DEVICE
+        ),
+        Exclusion(
+            "env_kwargs", ({},), "which makes environments as registered", _ON_DEVICE
+        ),
+        Exclusion(
+            "wrapper_class", (None,), "which runs no wrapper on the device", _ON_DEVICE
+        ),
+        Exclusion(
+            "action_masks", ("info",), "whose loop on the device reads no masks",
+            _ON_DEVICE,
+        ),
+        Exclusion(
             "eval_max_steps", (0,), "whose environments all have a time limit",
             "Leave --eval-max-steps out.",
         ),

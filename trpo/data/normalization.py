@@ -3,7 +3,7 @@
 Both are plain NumPy in float64, so that either backend sees the same numbers.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 
@@ -13,6 +13,14 @@ from trpo.distributed.ranks import ALONE, Alone
 # Keeps a constant feature's standard deviation away from zero.
 VARIANCE_EPSILON = 1e-8
 MOMENTS = ("count", "mean", "squared_deviations")
+# Numbers that are taken to float64 at a time: one-hot observations are large.
+BLOCK = 2**22
+
+
+def _blocks(count: int, each: int) -> Iterator[slice]:
+    """Slices of `count` things that have `each` numbers; of none, there are none."""
+    step = max(BLOCK // max(each, 1), 1)
+    yield from (slice(i, i + step) for i in range(0, count if each else 0, step))
 
 
 class RunningMoments:
@@ -29,12 +37,16 @@ class RunningMoments:
 
     def update(self, vectors: np.ndarray, ranks: Alone = ALONE) -> None:
         """Add vectors [..., size]; those of all ranks, which must all call it."""
-        vectors = np.asarray(vectors, dtype=np.float64).reshape(-1, self.mean.size)
-        mean = vectors.mean(axis=0) if len(vectors) else np.zeros_like(self.mean)
+        vectors = np.asarray(vectors).reshape(-1, self.mean.size)
+        mean, deviations = np.zeros_like(self.mean), np.zeros_like(self.mean)
+        for columns in _blocks(self.mean.size, len(vectors)):
+            block = vectors[:, columns].astype(np.float64)
+            mean[columns] = block.mean(axis=0)
+            deviations[columns] = ((block - mean[columns]) ** 2).sum(axis=0)
         moments = {
             "count": np.array(float(len(vectors))),
             "mean": mean,
-            "squared_deviations": ((vectors - mean) ** 2).sum(axis=0),
+            "squared_deviations": deviations,
         }
         for part in ranks.gather(moments):
             if part["count"]:
@@ -58,14 +70,6 @@ class RunningMoments:
         if self.count == 0:
             return np.ones_like(self.mean)
         return np.sqrt(self.squared_deviations / self.count + VARIANCE_EPSILON)
-
-    def snapshot(self) -> tuple[float, np.ndarray, np.ndarray]:
-        """The state as it is now, for `restore`; its arrays are never written to."""
-        return self.count, self.mean, self.squared_deviations
-
-    def restore(self, snapshot: tuple[float, np.ndarray, np.ndarray]) -> None:
-        """Make `get_state` what it was."""
-        self.count, self.mean, self.squared_deviations = snapshot
 
     def get_state(self) -> dict[str, np.ndarray]:
         """Count, mean and sum of squared deviations, float64."""
@@ -108,9 +112,18 @@ class ObservationNormalizer:
         """Normalised copy of raw `obs` [..., obs_dim], as `dtype`."""
         if self.columns is not None:
             whole = obs.astype(dtype)
-            whole[..., self.columns] = self._scaled(obs[..., self.columns], dtype)
+            whole[..., self.columns] = self._in_blocks(obs[..., self.columns], dtype)
             return whole
-        return self._scaled(obs, dtype)
+        return self._in_blocks(obs, dtype)
+
+    def _in_blocks(self, obs: np.ndarray, dtype: np.dtype) -> np.ndarray:
+        if obs.size <= BLOCK:
+            return self._scaled(obs, dtype)
+        rows = obs.reshape(-1, obs.shape[-1])
+        scaled = np.empty(rows.shape, dtype)
+        for block in _blocks(len(rows), rows.shape[1]):
+            scaled[block] = self._scaled(rows[block], dtype)
+        return scaled.reshape(obs.shape)
 
     def _scaled(self, obs: np.ndarray, dtype: np.dtype) -> np.ndarray:
         scaled = (obs - self.moments.mean) / self.moments.std
@@ -150,15 +163,6 @@ class ReturnScaler:
     def scale(self) -> float:
         """Divisor of rewards: the standard deviation of the discounted return."""
         return float(self.moments.std[0])
-
-    def snapshot(self) -> tuple:
-        """The state as it is now, for `restore`; its arrays are never written to."""
-        return self.moments.snapshot(), self.discounted
-
-    def restore(self, snapshot: tuple) -> None:
-        """Make `get_state` what it was."""
-        moments, self.discounted = snapshot
-        self.moments.restore(moments)
 
     def get_state(self) -> dict[str, np.ndarray]:
         """Moments and the discounted return of each environment's open episode."""

@@ -71,8 +71,12 @@ class RolloutCosts(NamedTuple):
 
 
 class Episode(NamedTuple):
-    """One finished episode: undiscounted raw return, number of steps, and cost."""
+    """One finished episode: undiscounted raw return, number of steps, and cost.
+
+    `success` is what its last `info["is_success"]` said, None if it said nothing.
+    """
 
     episode_return: float
     length: int
     cost: float = 0.0
+    success: float | None = None

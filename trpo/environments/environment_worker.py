@@ -15,15 +15,19 @@ from multiprocessing import connection
 from typing import Any
 
 import gymnasium
+import numpy as np
 
 from trpo.common.signals import ASKING
-from trpo.environments.action_masks import KEY as ACTION_MASK
-from trpo.environments.step_costs import FINAL_INFO, cost_info
+from trpo.environments.contract import (
+    FINAL_INFO,
+    FINAL_OBS,
+    RESET,
+    STEP,
+    kept_infos,
+)
 
 
-UNRESTORED = "unrestored"
-"""In the infos of a reset whose actions could not be replayed."""
-CONSTRUCTOR, RESET, STEP, CLOSE = "constructor", "reset", "step", "close"
+CONSTRUCTOR, CLOSE = "constructor", "close"
 PROBE = "probe"
 """Asks for what `SeededEpisodes.lasting` says."""
 ADVICE = {
@@ -35,50 +39,80 @@ ADVICE = {
     ),
     CLOSE: "All other environments were closed, and all processes have ended.",
 }
+# Of what an environment returns: Gymnasium has made it, so that no other one is better.
+CONTRACT_ADVICE = (
+    "The state of the last update is kept. Mend the environment, or have a wrapper "
+    "give what Gymnasium asks for."
+)
 
 
 class EnvironmentWorkerError(RuntimeError):
     """An environment failed, in this process or in its worker.
 
     Args:
-        index: Of the environment in its vector.
+        index: Of the environment in its vector; None of a vector as a whole.
         phase: "constructor", "reset", "step" or "close".
         reason: What happened, in a line.
         original: The traceback where it happened, as text; empty if there is none, as
             of a process that was killed.
+        env_id: Of the environment; empty if it is not known.
+        step: Of its episode, from 1; None if it was in none.
     """
 
-    def __init__(self, index: int, phase: str, reason: str, original: str = "") -> None:
-        super().__init__(index, phase, reason, original)
-        self.index, self.phase = index, phase
+    def __init__(
+        self,
+        index: int | None,
+        phase: str,
+        reason: str,
+        original: str = "",
+        env_id: str = "",
+        step: int | None = None,
+    ) -> None:
+        super().__init__(index, phase, reason, original, env_id, step)
+        self.index, self.phase, self.env_id, self.step = index, phase, env_id, step
         self.reason, self.original = reason, original
         if original:
             self.add_note(original.rstrip())
 
     def __str__(self) -> str:
+        which = "the vector" if self.index is None else f"environment {self.index}"
+        step = "" if self.step is None else f"step {self.step} of its episode"
+        where = ", ".join(filter(None, (self.env_id, step)))
         return (
-            f"environment {self.index} failed in its {self.phase}: {self.reason}. "
-            f"{ADVICE[self.phase]}"
+            f"{which} failed in its {self.phase}: {self.reason}"
+            f"{f' ({where})' if where else ''}. {self.advice}"
         )
+
+    @property
+    def advice(self) -> str:
+        """What to do."""
+        return ADVICE[self.phase]
 
     @classmethod
     def of(
-        cls, index: int, phase: str, error: BaseException
+        cls,
+        index: int | None,
+        phase: str,
+        error: BaseException,
+        env_id: str = "",
+        step: int | None = None,
     ) -> "EnvironmentWorkerError":
         """The error that says of `error` where it was raised."""
-        if isinstance(error, cls):
+        if isinstance(error, EnvironmentWorkerError):
             return error
         original = "".join(traceback.format_exception(error))
         # An exception's own text may fail, as may all else about it.
         reason = traceback.format_exception_only(error)[-1].strip().rstrip(".")
-        return cls(index, phase, reason, original)
+        return cls(index, phase, reason, original, env_id, step)
 
 
-def kept_infos(info: dict[str, Any]) -> dict[str, Any]:
-    """The infos that are read; others, which may be of any size, are left out."""
-    names = ("final_obs", ACTION_MASK, UNRESTORED)
-    kept = {name: info[name] for name in names if name in info}
-    return kept | cost_info(info)
+class EnvironmentContractError(EnvironmentWorkerError, ValueError):
+    """An environment returned what Gymnasium's interface does not allow."""
+
+    @property
+    def advice(self) -> str:
+        """What to do."""
+        return CONTRACT_ADVICE
 
 
 def serve(
@@ -105,7 +139,7 @@ def serve(
     ticket, phase, env = 0, CONSTRUCTOR, None
     try:
         env = maker()
-        pipe.send((ticket, None, (env.observation_space, env.action_space)))
+        pipe.send((ticket, None, known_of(env)))
         while phase != CLOSE:
             ticket, phase, argument = pipe.recv()
             pipe.send((ticket, None, answer(env, phase, argument)))
@@ -121,28 +155,51 @@ def serve(
                 env.close()
 
 
+def known_of(env: Any) -> tuple[gymnasium.Space, gymnasium.Space, int | None]:
+    """What whoever steps an environment has to know: spaces, and its time limit."""
+    return env.observation_space, env.action_space, getattr(env, "time_limit", None)
+
+
 def answer(env: gymnasium.Env, command: str, argument: Any) -> Any:
     """Do an environment's "reset", "step", "probe" or "close", and return the result.
 
     A step that ends an episode also resets, as of Gymnasium's vectors in that mode.
+
+    Infos are those that are read: others may be of any size, and of any name.
     """
-    if command == CLOSE:
-        return env.close()
-    if command == PROBE:
-        return env.lasting(**argument)  # pyright: ignore[reportAttributeAccessIssue]
+    if command == STEP:
+        obs, reward, terminated, truncated, info = env.step(argument)
+        info = kept_infos(info)
+        if terminated or truncated:
+            # As Gymnasium's vectors: all others are of the next episode.
+            final = {FINAL_OBS: obs} | ({FINAL_INFO: info} if info else {})
+            obs, info = env.reset()
+            info = kept_infos(info) | final
+        return obs, reward, terminated, truncated, info
     if command == RESET:
         obs, info = env.reset(**argument)
         return obs, kept_infos(info)
-    obs, reward, terminated, truncated, info = env.step(argument)
-    infos = kept_infos(info)
-    if terminated or truncated:
-        # As Gymnasium's vectors: all others are of the next episode.
-        infos = {"final_obs": obs}
-        if cost := cost_info(info):
-            infos[FINAL_INFO] = cost
-        obs, info = env.reset()
-        infos |= kept_infos(info)
-    return obs, reward, terminated, truncated, infos
+    if command == PROBE:
+        return env.lasting(**argument)  # pyright: ignore[reportAttributeAccessIssue]
+    assert command == CLOSE
+    return env.close()
+
+
+def add_info(
+    infos: dict[str, Any], info: dict[str, Any], index: int, size: int
+) -> dict[str, Any]:
+    """Add one environment's infos to those of a vector of `size`, as they are.
+
+    As Gymnasium's vectors, by name and `_name`, but of no common type: that of the
+    first environment may not hold what another has.
+    """
+    for name, value in info.items():
+        if name == FINAL_INFO:
+            infos[name] = add_info(infos.get(name, {}), value, index, size)
+        else:
+            infos.setdefault(name, np.full(size, None))[index] = value
+        infos.setdefault(f"_{name}", np.zeros(size, dtype=bool))[index] = True
+    return infos
 
 
 def _end_with(life: connection.Connection) -> None:

@@ -1,122 +1,133 @@
 """Vector environments whose episodes are seeded, numbered and can be replayed."""
 
-import difflib
 import functools
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
 
 import gymnasium
-import numpy as np
-from gymnasium.vector import AutoresetMode, VectorEnv
+from gymnasium.vector import VectorEnv
 
-from trpo.common.closing import closing
+from trpo.common.closing import closing, noting_failure
 from trpo.common.random_streams import Purpose
 from trpo.common.user_modules import import_modules
+from trpo.common.validation import shown
 from trpo.environments.environment_worker import CONSTRUCTOR, EnvironmentWorkerError
 from trpo.environments.envpool_vector import PooledVectorEnv
-from trpo.environments.ids import register_physics
+from trpo.environments.ids import UnknownEnvironmentError, registered, unknown
+from trpo.environments.process_workers import Maker
 from trpo.environments.ray_workers import RayWorkers
 from trpo.environments.seeded import SeededEpisodes
+from trpo.environments.source import EnvironmentSource
 from trpo.environments.sync_vector import LeanVectorEnv
 from trpo.environments.worker_vector import WorkerVectorEnv
-from trpo.spaces.observations import flattened
 
 
-class UnknownEnvironmentError(ValueError):
-    """No environment has this id, or what it needs is not installed."""
+Makes = str | EnvironmentSource | gymnasium.Env | Callable[..., gymnasium.Env]
+"""What environments are made by: Gymnasium's id, or a function of yours."""
 
 
 def make_environment(
-    env_id: str,
+    env: Makes,
     *,
     seed: int,
     env_index: int = 0,
     first: int = 0,
     purpose: Purpose = Purpose.TRAINING_RESET,
     render_mode: str | None = None,
-    modules: Sequence[str] = (),
+    episodes: Sequence[int] | None = None,
 ) -> gymnasium.Env:
     """One environment with seeded episodes, its observations arrays of numbers.
 
     Discrete observations become one-hot; those of a Dict or Tuple are joined, images
-    among them, by `gymnasium.wrappers.FlattenObservation`. Any other is left as it is.
-    `modules` are imported first, see `trpo.common.user_modules.import_modules`;
-    `env_index` and `first` are those of `SeededEpisodes`.
+    among them, as by `gymnasium.wrappers.FlattenObservation`. Any other is left as it
+    is. `env_index`, `first` and `episodes` are those of `SeededEpisodes`.
+
+    Args:
+        env: Gymnasium id, or a function that makes an environment, or one that is
+            made; with more settings as an `EnvironmentSource`.
+        seed: Seed of the run.
+        env_index: Index of the environment.
+        first: Index of the first of its vector.
+        purpose: Training or evaluation.
+        render_mode: As Gymnasium's.
+        episodes: Of an evaluation.
 
     Raises:
-        UserModuleError: one of `modules` can't be imported.
+        UserModuleError: a module of the user's can't be imported.
         UnknownEnvironmentError: the id is unknown (close matches are named) or a
             package is missing (the extra to install is named).
         EnvironmentWorkerError: its constructor raised.
+        ValueError: it is no environment, or lacks what `env` asks for.
     """
-    import_modules(modules)
+    source = EnvironmentSource.of(env)
+    import_modules(source.modules)
+    made = _made(source, env_index, render_mode)
     try:
-        # Not every environment takes a render mode, not even None.
-        options: dict[str, Any] = (
-            {} if render_mode is None else {"render_mode": render_mode}
-        )
-        _require_module_name(env_id)
-        register_physics(env_id)
-        env = gymnasium.make(env_id, **options)
-    except UnknownEnvironmentError:
+        return SeededEpisodes(
+            made, seed, env_index, purpose, first, episodes,
+            source.omit_observations, source.action_masks,
+        )  # fmt: skip
+    except BaseException as cause:
+        with noting_failure(cause):
+            made.close()
         raise
-    except gymnasium.error.DependencyNotInstalled as error:
-        raise UnknownEnvironmentError(
-            f"`env_id`: {env_id!r} needs a package that is not installed ({error}) "
-            f'Install it, for MuJoCo by: pip install "trpo[mujoco]".'
-        ) from error
-    except (gymnasium.error.UnregisteredEnv, gymnasium.error.Error) as error:
-        raise UnknownEnvironmentError(_unknown(env_id, error)) from error
-    except ModuleNotFoundError as error:
-        raise UnknownEnvironmentError(
-            f"`env_id`: {env_id!r} needs the module {error.name!r}; install the "
-            "package that registers this environment, or name its file: --module PATH."
-        ) from error
+
+
+def _made(
+    source: EnvironmentSource, env_index: int, render_mode: str | None
+) -> gymnasium.Env:
+    # Not every environment takes a render mode, not even None.
+    options = dict(source.env_kwargs)
+    if render_mode is not None:
+        options["render_mode"] = render_mode
+    env, name, wrapper = source.env, source.name, source.wrapper()
+    if isinstance(env, gymnasium.Env):
+        return env
+    if isinstance(env, str):
+        env = registered(env)
+    try:
+        if callable(env):
+            made = env(**options)
+        else:  # Everything that Gymnasium's checker looks at is checked here.
+            made = gymnasium.make(env, disable_env_checker=True, **options)
+        if wrapper is not None:
+            made = wrapper(made)
     except Exception as error:
-        raise EnvironmentWorkerError.of(env_index, CONSTRUCTOR, error) from error
-    space = env.observation_space
-    flat = flattened(space)
-    if flat is not space:
-        env = gymnasium.wrappers.FlattenObservation(env)
-        env.observation_space = flat
-    return SeededEpisodes(env, seed, env_index, purpose, first)
-
-
-def _require_module_name(env_id: str) -> None:
-    """Refuse a path in place of the module that registers an environment.
-
-    Gymnasium imports what is before a colon; an id may be a stranger's.
-
-    Raises:
-        UnknownEnvironmentError: it is no dotted name.
-    """
-    module, colon, _ = env_id.partition(":")
-    if colon and not all(part.isidentifier() for part in module.split(".")):
-        raise UnknownEnvironmentError(
-            f"`env_id`: expected the dotted name of a module before the colon, got "
-            f"{module!r} in {env_id!r}."
+        raise _failure(name, env_index, error) from error
+    if not isinstance(made, gymnasium.Env):
+        raise ValueError(
+            f"`env`: expected a function that returns a gymnasium.Env, got "
+            f"{shown(made)} from {name}."
         )
+    return made
 
 
-def _unknown(env_id: str, error: Exception) -> str:
-    known = list(gymnasium.registry)
-    close = difflib.get_close_matches(env_id, known, n=3, cutoff=0.5)
-    lowered = {name.lower(): name for name in known}
-    close += [
-        lowered[name]
-        for name in difflib.get_close_matches(env_id.lower(), lowered, n=3)
-        if lowered[name] not in close
-    ]
-    hint = f"Did you mean {', '.join(close)}?" if close else "Nothing is called alike."
-    return (
-        f"`env_id`: expected a registered Gymnasium environment, got {env_id!r} "
-        f"({str(error).rstrip('.')}). {hint} MuJoCo environments need: pip install "
-        '"trpo[mujoco]".'
-    )
+def _failure(name: str, env_index: int, error: Exception) -> Exception:
+    """What is said of an environment that can't be made."""
+    said = " ".join(str(error).split())
+    match error:
+        case gymnasium.error.DependencyNotInstalled():
+            text = (
+                f"{name!r} needs a package that is not installed ({said}) Install it, "
+                'for MuJoCo by: pip install "trpo[mujoco]".'
+            )
+        case gymnasium.error.Error():
+            return UnknownEnvironmentError(unknown(name, error))
+        case ModuleNotFoundError():
+            text = (
+                f"{name!r} needs the module {error.name!r}; install the package that "
+                "it is of, or name its file: --module PATH."
+            )
+        case ImportError():  # Gymnasium's too, of ids that other packages have now.
+            text = f"{name!r} can't be made: {said}"
+        case UnknownEnvironmentError():
+            return error
+        case _:
+            return EnvironmentWorkerError.of(env_index, CONSTRUCTOR, error, name)
+    return UnknownEnvironmentError(f"`env_id`: {text}")
 
 
 def make_vector_environment(
-    env_id: str,
+    env: Makes,
     num_envs: int,
     *,
     seed: int,
@@ -125,12 +136,12 @@ def make_vector_environment(
     timeout: float = 60.0,
     max_restarts: int = 0,
     share: slice | None = None,
-    modules: Sequence[str] = (),
+    episodes: int | None = None,
 ) -> VectorEnv:
     """`num_envs` environments with seeded episodes, resetting in the same step.
 
     Args:
-        env_id: Gymnasium id.
+        env: See `make_environment`.
         num_envs: Environments.
         seed: Seed of the run.
         vectorization: "sync", in this process, with final observations and action
@@ -142,7 +153,8 @@ def make_vector_environment(
         max_restarts: Of workers: environments that may fail and be replaced, see
             `trpo.environments.worker_vector.WorkerVectorEnv`.
         share: Which of them are made here, if other processes have the others.
-        modules: Imported first, in all processes that make environments.
+        episodes: Of an evaluation: this many episodes, numbered from 0, are played in
+            all; environment i has i, i + `num_envs` and so on, and then rests.
 
     Raises:
         UserModuleError: see `make_environment`.
@@ -152,22 +164,38 @@ def make_vector_environment(
             EnvPool, or for an environment that it has not.
     """
     indices = range(num_envs)[share or slice(None)]
-    import_modules(modules)
+    source = EnvironmentSource.of(env)
+    import_modules(source.modules)
+    # The process that makes it may not have registered it.
+    source = source.resolved()
     make = functools.partial(
-        make_environment, env_id, seed=seed, first=indices.start, purpose=purpose,
-        modules=modules,
-    )  # fmt: skip
+        make_environment, source, seed=seed, first=indices.start, purpose=purpose
+    )
     if vectorization == "envpool":
-        like = make()
-        with closing(like.close):
-            return PooledVectorEnv(env_id, like, indices, seed=seed, purpose=purpose)
-    makers = [functools.partial(make, env_index=i) for i in indices]
+        return _pool(source, make(), indices, seed, purpose)
+    plans = [
+        None if episodes is None else range(i, episodes, num_envs) for i in indices
+    ]
+    makers = [
+        functools.partial(make, env_index=i, episodes=plan)
+        for i, plan in zip(indices, plans, strict=True)
+    ]
     if vectorization == "sync":
         return LeanVectorEnv(makers)
     workers = RayWorkers(makers) if vectorization == "ray" else None
-    limits: dict[str, Any] = {"timeout": timeout, "max_restarts": max_restarts}
+    return _in_workers(makers, workers, timeout, max_restarts)
+
+
+def _in_workers(
+    makers: Sequence[Maker],
+    workers: RayWorkers | None,
+    timeout: float,
+    max_restarts: int,
+) -> WorkerVectorEnv:
     try:
-        return WorkerVectorEnv(makers, workers, **limits)
+        return WorkerVectorEnv(
+            makers, workers, timeout=timeout, max_restarts=max_restarts
+        )
     except EnvironmentWorkerError as error:
         kind, _, message = error.reason.partition(": ")
         if kind.endswith(UnknownEnvironmentError.__name__):
@@ -175,27 +203,18 @@ def make_vector_environment(
         raise
 
 
-def autoreset_mode(env: VectorEnv) -> AutoresetMode:
-    """How a vector environment starts the episode after one that has ended.
-
-    Raises:
-        ValueError: it does not say.
-    """
-    mode = env.metadata.get("autoreset_mode")
-    try:
-        return mode if isinstance(mode, AutoresetMode) else AutoresetMode(mode)
-    except ValueError as error:
-        raise ValueError(
-            "`env`: expected a vector environment whose metadata['autoreset_mode'] is "
-            f"one of {[m.value for m in AutoresetMode]}, got {mode!r}."
-        ) from error
-
-
-def final_observations(
-    obs: np.ndarray, done: np.ndarray, infos: dict[str, Any]
-) -> np.ndarray:
-    """`obs` with the rows of ended episodes replaced by their last observation."""
-    final = obs.copy()
-    for i in np.flatnonzero(done):
-        final[i] = infos["final_obs"][i]
-    return final
+def _pool(
+    source: EnvironmentSource,
+    like: gymnasium.Env,
+    indices: range,
+    seed: int,
+    purpose: Purpose,
+) -> PooledVectorEnv:
+    with closing(like.close):
+        plain = EnvironmentSource(source.env, source.modules)
+        if source != plain:
+            raise ValueError(
+                "`vectorization`: expected 'sync', 'async' or 'ray' with `env_kwargs`, "
+                "`wrapper_class`, `action_masks` or `omit_observations`, got 'envpool'."
+            )
+        return PooledVectorEnv(source.name, like, indices, seed=seed, purpose=purpose)

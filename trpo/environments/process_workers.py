@@ -6,6 +6,7 @@ import os
 import selectors
 import socket
 import struct
+import sys
 import threading
 import time
 import weakref
@@ -23,6 +24,12 @@ from trpo.environments.environment_worker import EnvironmentWorkerError, serve
 Maker = Callable[[], gymnasium.Env]
 CLOSE_SECONDS = 1.0
 """Seconds that workers have to close their environments, before they are killed."""
+
+
+GUARD = (
+    "A script that starts processes has to do so under `if __name__ == '__main__':`, "
+    "as each of them imports it"
+)
 
 
 class Answer(NamedTuple):
@@ -93,7 +100,9 @@ class ProcessWorkers:
         self._processes: list[Any] = [None] * len(makers)
         self._pipes: list[Any] = [None] * len(makers)
         self._lives: list[Any] = [None] * len(makers)
+        self._began: set[int] = set()
         _open.add(self)
+        _require_main()
 
     def start(self, index: int) -> None:
         """See `Workers`."""
@@ -128,7 +137,9 @@ class ProcessWorkers:
 
     def _received(self, index: int) -> Answer:
         try:
-            return Answer(index, *self._pipes[index].recv())
+            answer = Answer(index, *self._pipes[index].recv())
+            self._began.add(index)
+            return answer
         except (EOFError, OSError):
             self._selector.unregister(self._pipes[index])
             return Answer(index, None, None, self.end_of(index))
@@ -141,6 +152,9 @@ class ProcessWorkers:
         process.join(1.0)
         code = process.exitcode
         how = f"was killed by signal {-code}" if code and code < 0 else "ended"
+        if code == 1 and index not in self._began:
+            # It says why on standard error.
+            how = f"ended as it imported the program. {GUARD}"
         return f"its process {how}"
 
     def living(self) -> list[int]:
@@ -184,6 +198,24 @@ class ProcessWorkers:
 
     def __del__(self) -> None:
         self.close()
+
+
+def _require_main() -> None:
+    """Refuse to start processes that could not import the program.
+
+    Raises:
+        ValueError: it is in no file, or this is one of them, which imports it.
+    """
+    main = sys.modules["__main__"]
+    path = getattr(main, "__file__", None)
+    unnamed = getattr(main, "__spec__", None) is None
+    if unnamed and path is not None and not os.path.exists(path):
+        raise ValueError(
+            "`vectorization`: expected a program in a file, as processes of "
+            f"environments import it, got {path}: save it in one, or take 'sync'."
+        )
+    if getattr(multiprocessing.current_process(), "_inheriting", False):
+        raise ValueError(f"`vectorization`: {GUARD}.")
 
 
 _STARTING = threading.Lock()

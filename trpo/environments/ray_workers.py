@@ -17,6 +17,7 @@ from trpo.environments.environment_worker import (
     CONSTRUCTOR,
     EnvironmentWorkerError,
     answer,
+    known_of,
 )
 from trpo.environments.process_workers import Answer, Maker
 
@@ -35,8 +36,7 @@ class EnvironmentActor:
         try:
             if command == CONSTRUCTOR:
                 self._env = self._maker()
-                spaces = self._env.observation_space, self._env.action_space
-                return None, spaces
+                return None, known_of(self._env)
             return None, answer(self._env, command, argument)
         except BaseException as error:
             return EnvironmentWorkerError.of(self._index, command, error), None

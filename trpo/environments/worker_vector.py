@@ -19,6 +19,7 @@ from trpo.environments.environment_worker import (
     RESET,
     STEP,
     EnvironmentWorkerError,
+    add_info,
 )
 from trpo.environments.lasting_state import PROBED_ENVIRONMENTS
 from trpo.environments.process_workers import (
@@ -31,7 +32,7 @@ from trpo.environments.process_workers import (
 from trpo.environments.seeded import RESTORE
 
 
-RESTARTED = "restarted"
+RESTARTED = "trpo/restarted"
 """Info of a step: [B] where a worker failed and another took its place."""
 PROBE_SECONDS = 2.0
 """Seconds that workers have to answer a probe, for which a save waits."""
@@ -75,9 +76,10 @@ class WorkerVectorEnv(VectorEnv):
             with noting_failure(cause):
                 self._stop()
             raise
-        self.single_observation_space, self.single_action_space = spaces[0]
-        self.observation_space = batch_space(spaces[0][0], self.num_envs)
-        self.action_space = batch_space(spaces[0][1], self.num_envs)
+        space, action_space, self.time_limit = spaces[0]
+        self.single_observation_space, self.single_action_space = space, action_space
+        self.observation_space = batch_space(space, self.num_envs)
+        self.action_space = batch_space(action_space, self.num_envs)
 
     def reset(
         self, *, seed: Any = None, options: dict[str, Any] | None = None
@@ -100,7 +102,7 @@ class WorkerVectorEnv(VectorEnv):
             self._obs: list[Any] = [None] * self.num_envs
         for index in chosen:
             self._obs[index], info = answers[index]
-            infos = self._add_info(infos, info, index)
+            add_info(infos, info, index, self.num_envs)
         return self._stacked(), infos
 
     def step(self, actions: Any) -> tuple[Any, Any, Any, Any, Any]:  # pyright: ignore
@@ -114,7 +116,9 @@ class WorkerVectorEnv(VectorEnv):
             self._obs[index], rewards[index], *flags, info = answers[index]
             ended[:, index] = flags
             self._episodes[index] += bool(ended[:, index].any())
-            infos = self._add_info(infos, info, index)
+            add_info(infos, info, index, self.num_envs)
+        if RESTARTED in infos:
+            infos[RESTARTED] = infos[f"_{RESTARTED}"]
         return self._stacked(), rewards, ended[0], ended[1], infos  # pyright: ignore
 
     def lasting(self, changed: bool) -> list[dict[str, str] | None]:

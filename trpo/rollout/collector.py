@@ -1,6 +1,7 @@
 """Collects transitions from a vector environment with an agent."""
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -11,8 +12,8 @@ from trpo.config.choices import STOP
 from trpo.data.hidden_state import Memory
 from trpo.data.rollout import Rollout
 from trpo.environments.action_masks import ActionMasks
-from trpo.environments.environment_worker import UNRESTORED
-from trpo.environments.make import autoreset_mode, final_observations
+from trpo.environments.checked_vector import CheckedVector, autoreset_mode
+from trpo.environments.contract import FINAL_INFO, SUCCESS, UNRESTORED, flag, info_of
 from trpo.environments.seeded import RESTORE
 from trpo.environments.step_costs import step_costs
 from trpo.environments.worker_vector import RESTARTED
@@ -70,14 +71,19 @@ class RolloutCollector:
             env.single_observation_space, env.single_action_space, policy_distribution
         )
         self._mode = autoreset_mode(env)
+        self._vector = CheckedVector(env, self._mode)
         self._stops = on_bad_data == STOP
         self.reads_costs = costs
         self.memory: Memory | None = None
+        self.on_step: Callable[[int], None] | None = None
+        """Told of each step of a rollout, with the environment steps in it so far."""
+        self.lost: dict[int, str] = {}
+        """Why environments began anew at the last `set_state`, by index."""
         self.replayed: list[dict[str, str] | None] = []
         """Lasting values of the first environments after the last `set_state`, before
         those that were lost began anew."""
         self._restart(OpenEpisodes.of(env.num_envs, costs))
-        self._start(*env.reset())
+        self._start(*self._vector.reset(self._open.lengths))
 
     def _restart(self, episodes: OpenEpisodes) -> None:
         self._resetting = np.zeros(self.env.num_envs, dtype=bool)
@@ -89,7 +95,7 @@ class RolloutCollector:
         Raises:
             NonFiniteTransitionError: an observation can't be used.
         """
-        self.obs = self._flatten(obs)
+        self.obs = obs
         self._masks = ActionMasks(self.spec.head, infos, self.env.num_envs)
         bad = unusable_rows(self.obs, self.limits.obs)
         if not bad.any():
@@ -107,14 +113,20 @@ class RolloutCollector:
                 better.
         """
         for _ in range(MAX_BAD_RESETS):
-            fresh, infos = self.env.reset(options={"reset_mask": bad})
-            self._masks.follow(infos, bad)
-            obs = np.where(bad[:, None], self._flatten(fresh), obs)
+            fresh, _ = self._reset(bad)
+            obs = np.where(bad[:, None], fresh, obs)
             bad = unusable_rows(obs, self.limits.obs)
             if not bad.any():
                 return obs
             self._open.numbers[...] += bad
         raise reset_refusal(obs, int(bad.argmax()), self.limits)
+
+    def _reset(self, chosen: np.ndarray) -> tuple[np.ndarray, dict[str, Any]]:
+        """Observations after a reset of the environments `chosen` [B], and infos."""
+        lengths = self._open.lengths
+        obs, infos = self._vector.reset(lengths, {"reset_mask": chosen})
+        self._masks.follow(infos, chosen, lengths)
+        return obs, infos
 
     @property
     def action_mask(self) -> np.ndarray | None:
@@ -134,19 +146,14 @@ class RolloutCollector:
         """[B] of each environment's open episode, from 0; those dropped count too."""
         return self._open.numbers.copy()
 
-    def _flatten(self, obs: np.ndarray) -> np.ndarray:
-        return obs.reshape(self.env.num_envs, self.spec.obs_dim)
-
-    def snapshot(self) -> tuple:
-        """The state as it is now, for `restore`; cheap."""
+    def mark(self) -> tuple:
+        """The state as it is now, for `return_to`; cheap."""
         masks = self._masks.current
         return self.obs, masks, self._resetting, self._open.copy(), self.memory
 
-    def restore(self, snapshot: tuple) -> None:
-        """Make `get_state` what it was; environments stay where they are."""
-        self.obs, self._masks.current, self._resetting, self._open, self.memory = (
-            snapshot
-        )
+    def return_to(self, mark: tuple) -> None:
+        """Make `get_state` what it was at `mark`; environments stay where they are."""
+        self.obs, self._masks.current, self._resetting, self._open, self.memory = mark
 
     def collect(self, agent: AgentBase, num_steps: int) -> Rollout:
         """`num_steps` steps of every environment, sampled from the agent's policy.
@@ -182,6 +189,8 @@ class RolloutCollector:
                 step.restarted,
             )  # fmt: skip
             columns.append(row)
+            if self.on_step is not None:
+                self.on_step(len(columns) * len(obs))
         stacked = [np.stack(column) for column in zip(*columns, strict=True)]
         *fields, starts, dropped, restarted = stacked
         rollout = Rollout(
@@ -216,40 +225,29 @@ class RolloutCollector:
             # As they are recorded: a replay has to send the same.
             actions = actions.astype(np.float64)
         sent = self.spec.to_environment(actions)
-        obs, rewards, terminated, truncated, infos = self.env.step(sent)
+        lengths = self._open.lengths
+        obs, final_obs, rewards, terminated, truncated, infos = self._vector.step(
+            sent, lengths
+        )
         done = terminated | truncated
-        # Copies throughout: environments may reuse their buffers, and some write the
-        # next observation over the last.
-        obs = final_obs = obs.copy()
         same_step = self._mode == AutoresetMode.SAME_STEP
-        self._masks.follow(infos, ~done | same_step)
+        self._masks.follow(infos, ~done | same_step, lengths)
         none = np.zeros_like(done)
         restarted = np.array(infos.get(RESTARTED, none), dtype=bool)
         valid = ~self._resetting & ~restarted
-        costs = None
+        costs, successes = None, _successes(infos, done, same_step)
         if self.reads_costs:
-            costs = step_costs(infos, done & same_step, valid)
+            costs = step_costs(infos, done & same_step, valid, lengths)
         if done.any():
-            if same_step:
-                final_obs = final_observations(obs, done, infos)
-            elif self._mode == AutoresetMode.DISABLED:
-                obs, infos = self.env.reset(options={"reset_mask": done})
-                obs = obs.copy()
-                self._masks.follow(infos, done)
-            else:
+            if self._mode == AutoresetMode.DISABLED:
+                obs, infos = self._reset(done)
+            elif not same_step:
                 self._masks.release(done)
         self._open.actions.append(sent if self.spec.structure is None else actions)
         step = Transition(
-            self._flatten(obs),
-            self._flatten(final_obs),
-            np.array(rewards, dtype=np.float64),
-            np.array(terminated),
-            np.array(truncated),
-            valid,
-            none,
-            restarted,
-            costs,
-        )
+            obs, final_obs, rewards, terminated, truncated, valid, none, restarted,
+            costs, successes,
+        )  # fmt: skip
         step = self._usable(step)
         self._open.count(step)
         self._resetting = none
@@ -269,12 +267,14 @@ class RolloutCollector:
             return step
         if self._stops:
             raise refusal(step, self.limits, self._open.lengths)
-        ended = bad & (step.terminated | step.truncated)
+        again, obs = bad, step.obs
         if self._mode == AutoresetMode.SAME_STEP:
-            # They have begun another already, which nothing is known to be wrong with
-            # but which is one less to account for.
-            self._open.numbers[...] += ended
-        obs = self._reset_again(step.obs, bad)
+            # They have begun another already, which may be good.
+            begun = bad & (step.terminated | step.truncated)
+            again = bad & ~(begun & ~unusable_rows(obs, self.limits.obs))
+            self._open.numbers[...] += begun & again
+        if again.any():
+            obs = self._reset_again(obs, again)
         return step._replace(
             obs=obs,
             final_obs=np.where(bad[:, None], obs, step.final_obs),
@@ -285,6 +285,11 @@ class RolloutCollector:
             valid=step.valid & ~bad,
             dropped=bad,
         )
+
+    def abandon(self, chosen: np.ndarray) -> None:
+        """Begin new episodes in the environments `chosen` [B]; theirs are no more."""
+        self._open.drop(chosen)
+        self.obs = self._reset_again(self.obs, chosen)
 
     def lasting(self, changed: bool) -> list[dict[str, str] | None]:
         """Lasting values of the first environments; [] where unknown."""
@@ -298,8 +303,13 @@ class RolloutCollector:
 
     def get_state(self) -> dict[str, np.ndarray]:
         """Open episodes: their numbers, sums, last observation and actions so far."""
-        state = self._open.get_state() | {"obs": self.obs.copy()}
-        return state if self.memory is None else state | self.memory.get_state()
+        return self.state_at(self.mark())
+
+    def state_at(self, mark: tuple) -> dict[str, np.ndarray]:
+        """The state, as `get_state` returns it, at the time of `mark`."""
+        obs, _, _, episodes, memory = mark
+        state = episodes.get_state() | {"obs": obs.copy()}
+        return state if memory is None else state | memory.get_state()
 
     def set_state(self, state: Mapping[str, np.ndarray]) -> tuple[int, ...]:
         """Restore open episodes by replaying them from their seeds.
@@ -314,20 +324,31 @@ class RolloutCollector:
         numbers = np.array(state["episode"], dtype=np.int64)
         actions = [state.get(f"actions.{i}", ()) for i in range(size)]
         replay = {i: (int(numbers[i]), self._sent(actions[i])) for i in range(size)}
-        obs, infos = self.env.reset(options={RESTORE: replay})
-        unreplayed = np.array(infos.get(UNRESTORED, np.zeros(size)), dtype=bool)
-        unreplayed |= ~np.asarray(state["replayable"])
+        lengths = np.zeros(size, dtype=np.int64)
+        obs, infos = self._vector.reset(lengths, {RESTORE: replay})
+        failed = np.array(infos.get(UNRESTORED, np.zeros(size)), dtype=bool)
+        unrecorded = ~np.asarray(state["replayable"])
         self.replayed = [
-            None if unreplayed[i] else values
+            None if failed[i] or unrecorded[i] else values
             for i, values in enumerate(self.lasting(changed=False))
         ]
-        lost = unreplayed | np.any(self._flatten(obs) != state["obs"], axis=1)
+        differs = np.any(obs != state["obs"], axis=1)
+        self.lost = {
+            i: reason
+            for reason, chosen in (
+                ("with the same actions it came to another observation", differs),
+                ("with the same actions it ended or failed", failed),
+                ("it was too long to be recorded", unrecorded),
+            )
+            for i in map(int, np.flatnonzero(chosen))
+        }
+        lost = failed | unrecorded | differs
         if lost.any():
             numbers[lost] += 1
             for i in map(int, np.flatnonzero(lost)):
                 replay[i] = (int(numbers[i]), ())
                 actions[i] = ()
-            obs, infos = self.env.reset(options={RESTORE: replay})
+            obs, infos = self._vector.reset(lengths, {RESTORE: replay})
         self._restart(
             OpenEpisodes.from_state(
                 state, numbers=numbers, lost=lost, histories=actions,
@@ -344,3 +365,17 @@ class RolloutCollector:
         if self.spec.structure is None:
             return history
         return [self.spec.one_to_environment(action) for action in history]
+
+
+def _successes(
+    infos: dict[str, Any], done: np.ndarray, same_step: bool
+) -> dict[int, float]:
+    """Whether episodes that end are successes, by environment, where it says so."""
+    source = infos.get(FINAL_INFO) if same_step else infos
+    successes: dict[int, float] = {}
+    if isinstance(source, Mapping) and SUCCESS in source:
+        for i in map(int, np.flatnonzero(done)):
+            # What is no flag is a word of the environment's own.
+            with contextlib.suppress(LookupError, ValueError):
+                successes[i] = float(flag(SUCCESS, info_of(source, SUCCESS, i)))
+    return successes

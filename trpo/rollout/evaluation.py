@@ -13,17 +13,21 @@ from gymnasium.vector import VectorEnv
 
 from trpo.agent.base import AgentBase
 from trpo.agent.batch_checks import LARGEST
-from trpo.common.closing import closing
+from trpo.common.closing import closing, noting_failure
 from trpo.common.files import Folder, opened
 from trpo.common.random_streams import Purpose
 from trpo.common.signals import Stop
 from trpo.common.user_modules import import_moviepy
+from trpo.common.validation import shown
 from trpo.config.choices import STOP
-from trpo.environments.action_masks import KEY
-from trpo.environments.make import make_environment, make_vector_environment
+from trpo.environments.contract import ACTION_MASK as KEY
+from trpo.environments.environment_worker import EnvironmentWorkerError
+from trpo.environments.make import Makes, make_environment, make_vector_environment
+from trpo.environments.seeded import RESTORE
+from trpo.environments.source import EnvironmentSource
 from trpo.rollout.acting import actor_of
 from trpo.rollout.collector import RolloutCollector
-from trpo.rollout.transitions import Limits, NonFiniteTransitionError
+from trpo.rollout.transitions import Limits, NonFiniteTransitionError, Transition
 from trpo.spaces.spaces import policy_spec
 
 
@@ -32,8 +36,9 @@ from trpo.spaces.spaces import policy_spec
 MOST_STEPS = 27_000
 # Likewise of an episode that is filmed, whose pictures are all in memory.
 MOST_FILMED_STEPS = 2_000
-# Environments that are made at a time: whole evaluations of the usual sizes.
+# Environments that are made at a time, whatever a run has.
 ENVIRONMENTS_AT_ONCE = 128
+PICTURES = "rgb_array"
 
 
 class EvaluationResult(NamedTuple):
@@ -83,61 +88,61 @@ class EvaluationResult(NamedTuple):
 
 def evaluate(
     agent: AgentBase,
-    env_id: str,
+    env: Makes,
     *,
-    episodes: int,
-    seed: int,
+    episodes: int = 10,
+    seed: int = 0,
     deterministic: bool = True,
     max_steps: int = 0,
     stop: Stop | None = None,
-    show: Callable[[int, int], None] | None = None,
+    show: Callable[[int, int, int], None] | None = None,
     on_bad_data: str = STOP,
+    num_envs: int = 8,
+    vectorization: str = "sync",
+    timeout: float = 60.0,
 ) -> EvaluationResult:
     """Play `episodes` episodes with the agent as it is; nothing is learned.
 
-    Each episode has its own environment, so that short episodes are not counted more
-    often than long ones, and its own seed, a function of `seed` and its number.
+    As many are played as are asked for, so that short episodes are not counted more
+    often than long ones; each has its own seed, a function of `seed` and its number.
 
     Args:
         agent: Its running normalisation is used and not changed.
-        env_id: Gymnasium id.
+        env: Gymnasium id, a function that makes an environment, or one environment, in
+            which all episodes are played, and which is not closed.
         episodes: Number of episodes.
         seed: Seed of the episodes' resets.
         deterministic: Take the policy's most likely actions instead of sampling.
         max_steps: Steps after which an episode is cut, with a warning; 0 for the
             environment's own limit, or `MOST_STEPS` if it has none.
         stop: Asked before each step; what is under way is cut once it is set.
-        show: Called at each step with the episodes that have ended, and the steps of
-            those under way.
+        show: Called at each step with the episodes that have ended, the steps of
+            those under way, and of all so far.
         on_bad_data: "stop" at an observation or reward that can't be used; or "drop"
             its episode, with a warning: it is left out, and counted.
+        num_envs: Environments that there are at most at a time.
+        vectorization: As of `make_vector_environment`; "envpool" plays in this
+            process.
+        timeout: Seconds that an environment in a worker has to answer.
 
     Raises:
         NonFiniteTransitionError: an observation or reward can't be used, and is not to
             be dropped; or no episode is left.
     """
-    parts: list[EvaluationResult] = []
-    for first in range(0, episodes, ENVIRONMENTS_AT_ONCE):
-        share = slice(first, first + ENVIRONMENTS_AT_ONCE)
-        env = make_vector_environment(
-            env_id, episodes, seed=seed, purpose=Purpose.EVALUATION_RESET, share=share
-        )
-        with closing(env.close):
-            collector = _collector(env, agent, on_bad_data)
-            most = max_steps or _time_limit(env, MOST_STEPS)
-
-            def now(ended: int, steps: int, before: int = first) -> None:
-                if show is not None:
-                    show(before + ended, steps)
-
-            parts.append(
-                _run_episodes(agent, collector, deterministic, most, stop, now)
-            )
-        if parts[-1].interrupted:
-            break
-    result = _merged(parts, env_id)
-    for message in _warnings_of(result, env_id, episodes):
-        warnings.warn(message, stacklevel=2)
+    source = EnvironmentSource.of(env)
+    is_open = isinstance(source.env, gymnasium.Env)
+    size = 1 if is_open else min(num_envs, episodes, ENVIRONMENTS_AT_ONCE)
+    here = is_open or vectorization == "envpool"
+    vector = make_vector_environment(
+        source, size, seed=seed, vectorization="sync" if here else vectorization,
+        purpose=Purpose.EVALUATION_RESET, timeout=timeout, episodes=episodes,
+    )  # fmt: skip
+    with contextlib.nullcontext() if is_open else closing(vector.close):
+        collector = _collector(vector, agent, on_bad_data)
+        limit = max_steps or getattr(vector, "time_limit", None) or MOST_STEPS
+        played = _Episodes(collector, episodes)
+        result = _run_episodes(played, agent, deterministic, limit, stop, show)
+    _warn_of(result, source.name, episodes)
     return result
 
 
@@ -151,97 +156,135 @@ def _collector(env: VectorEnv, agent: AgentBase, on_bad_data: str) -> RolloutCol
     )
 
 
-def _time_limit(env: Any, otherwise: int) -> int:
-    """Steps after which the environment itself ends an episode, if it says so."""
-    one = env.envs[0] if isinstance(env, gymnasium.vector.SyncVectorEnv) else env
-    while isinstance(one, gymnasium.Wrapper):
-        if isinstance(one, gymnasium.wrappers.TimeLimit):
-            return one._max_episode_steps
-        one = one.env
-    return otherwise
+class _Episodes:
+    """Scores of an evaluation's episodes; environment i plays i, i + B, i + 2 B, ….
+
+    Args:
+        collector: Of B environments, which rest after their last.
+        episodes: Of all environments.
+    """
+
+    def __init__(self, collector: RolloutCollector, episodes: int) -> None:
+        self.collector, self.size = collector, collector.env.num_envs
+        self.returns, self.costs = np.zeros(episodes), np.zeros(episodes)
+        self.lengths = np.zeros(episodes, dtype=np.int64)
+        self.ended, self.dropped, self.cut = np.zeros((3, episodes), dtype=bool)
+        self._numbers = np.zeros(self.size, dtype=np.int64)
+        self._note_skipped(self._numbers)
+
+    @property
+    def playing(self) -> np.ndarray:
+        """[B] whether an environment has an episode under way."""
+        return self._indices < len(self.returns)
+
+    @property
+    def under_way(self) -> np.ndarray:
+        """Indices of the episodes under way."""
+        return self._indices[self.playing]
+
+    @property
+    def _indices(self) -> np.ndarray:
+        return np.arange(self.size) + self.size * self._numbers
+
+    def _note_skipped(self, following: np.ndarray) -> None:
+        """Those that began badly, before another that is under way, are dropped."""
+        self._numbers = self.collector.episode_numbers
+        for i in np.flatnonzero(self._numbers > following):
+            numbers = np.arange(following[i], self._numbers[i])
+            skipped = i + self.size * numbers
+            self.dropped[skipped[skipped < len(self.returns)]] = True
+
+    def add(self, step: Transition, limit: int) -> None:
+        """Take over a step; an episode that is longer than `limit` is cut."""
+        playing, rows = self.playing, self.under_way
+        done = step.terminated | step.truncated
+        self.returns[rows] += step.rewards[playing]
+        if step.costs is not None:
+            self.costs[rows] += step.costs[playing]
+        self.lengths[rows] += 1
+        self.dropped[rows] |= step.dropped[playing]
+        self.ended[rows] |= done[playing]
+        self._note_skipped(self._numbers + done)
+        over = np.zeros(self.size, dtype=bool)
+        over[playing] = (self.lengths[rows] >= limit) & ~done[playing]
+        if over.any():
+            self.cut[self._indices[over]] = True
+            following = self._numbers + over
+            self.collector.abandon(over)
+            self._note_skipped(following)
+
+    def result(self, interrupted: bool) -> EvaluationResult:
+        """Those that have begun and are not dropped."""
+        self.cut[self.under_way] = True
+        costs = self.costs if self.collector.reads_costs else None
+        whole = EvaluationResult(
+            self.returns, self.lengths, costs, self.cut, interrupted
+        )
+        chosen = (self.ended | self.cut) & ~self.dropped
+        return whole.only(chosen)._replace(dropped=int(self.dropped.sum()))
 
 
 def _run_episodes(
+    episodes: _Episodes,
     agent: AgentBase,
-    collector: RolloutCollector,
     deterministic: bool,
-    most: int,
+    limit: int,
     stop: Stop | None,
-    show: Callable[[int, int], None],
+    show: Callable[[int, int, int], None] | None,
 ) -> EvaluationResult:
-    size = collector.env.num_envs
-    returns, lengths = np.zeros(size), np.zeros(size, dtype=np.int64)
-    costs = np.zeros(size)
-    # One that began badly has been left for another, of the next number.
-    dropped = collector.episode_numbers > 0
-    playing = ~dropped
-    actor = actor_of(agent, size)
+    collector = episodes.collector
+    actor = actor_of(agent, episodes.size)
     interrupted = False
-    for steps in range(most):
+    while episodes.playing.any():
         interrupted = stop is not None and stop.is_set()
-        if interrupted or not playing.any():
+        if interrupted:
             break
-        show(size - int(playing.sum()), steps)
+        if show is not None:
+            lengths = episodes.lengths
+            ended = int((episodes.ended | episodes.cut | episodes.dropped).sum())
+            longest = int(lengths[episodes.under_way].max())
+            show(ended, longest, int(lengths.sum()))
         actions, _, _ = actor.act(
             collector.obs, collector.starts, collector.action_mask, deterministic
         )
         step = collector.advance(actions)
         collector.forget()
-        returns += np.where(playing, step.rewards, 0.0)
-        if step.costs is not None:
-            costs += np.where(playing, step.costs, 0.0)
-        lengths += playing
-        dropped |= playing & step.dropped
-        playing &= ~(step.terminated | step.truncated)
-    of_costs = costs if collector.reads_costs else None
-    result = EvaluationResult(returns, lengths, of_costs, playing, interrupted)
-    return result.only(~dropped)._replace(dropped=int(dropped.sum()))
+        episodes.add(step, limit)
+    return episodes.result(interrupted)
 
 
-def _merged(parts: list[EvaluationResult], env_id: str) -> EvaluationResult:
-    """All parts' episodes.
+def _warn_of(result: EvaluationResult, name: str, episodes: int) -> None:
+    """Warn of episodes that were cut off or left out.
 
     Raises:
-        NonFiniteTransitionError: each of them was dropped.
+        NonFiniteTransitionError: all were left out.
     """
-    returns, lengths, costs, cut, interrupted, dropped = zip(*parts, strict=True)
-    if any(dropped) and not any(map(len, returns)):
+    why = "had a NaN, an infinity or a number too large in"
+    if result.dropped and not len(result.returns):
         raise NonFiniteTransitionError(
-            f"`on_bad_data`: expected some episodes of {env_id} to score, got none: "
-            "each had a NaN, an infinity or a number too large in it."
+            f"`on_bad_data`: expected some episodes of {name} to score, got none: each "
+            f"{why} it."
         )
-    return EvaluationResult(
-        np.concatenate(returns),
-        np.concatenate(lengths),
-        None if costs[0] is None else np.concatenate(costs),
-        np.concatenate(cut),
-        any(interrupted),
-        sum(dropped),
-    )
-
-
-def _warnings_of(result: EvaluationResult, env_id: str, episodes: int) -> list[str]:
-    """Warnings of episodes that were cut off, left out or are missing."""
-    said = []
     if result.dropped:
-        said.append(
-            f"`on_bad_data`: {result.dropped} of {episodes} episodes of {env_id} had a "
-            "NaN, an infinity or a number too large in them and are left out"
+        warnings.warn(
+            f"`on_bad_data`: {result.dropped} of {episodes} episodes of {name} {why} "
+            "them and are left out",
+            stacklevel=3,
         )
     if not result.interrupted and result.under_way.any():
         cut = result.only(result.under_way)
-        said.append(
-            f"`eval_max_steps`: {len(cut.returns)} episodes of {env_id} had not ended "
+        warnings.warn(
+            f"`eval_max_steps`: {len(cut.returns)} episodes of {name} had not ended "
             f"after {cut.lengths.max():,} steps and were cut: their returns until "
             f"then, from {cut.returns.min():.2f} to {cut.returns.max():.2f}, count. "
-            "Give another limit, or the environment a TimeLimit"
+            "Give another limit, or the environment a TimeLimit",
+            stacklevel=3,
         )
-    return said
 
 
 def record_video(
     agent: AgentBase,
-    env_id: str,
+    env: Makes,
     *,
     seed: int,
     directory: Path | Folder,
@@ -252,7 +295,8 @@ def record_video(
 
     Args:
         agent: See `evaluate`, as the others.
-        env_id: Gymnasium id.
+        env: Gymnasium id, or a function that makes an environment and takes its
+            `render_mode`.
         seed: Seed of the reset.
         directory: To write to.
         max_steps: Steps after which the film ends, with a warning; 0 for the
@@ -260,63 +304,105 @@ def record_video(
         stop: Asked before each step; the film ends once it is set.
 
     Raises:
-        ValueError: the packages that rendering needs are not installed.
+        ValueError: the packages that rendering needs are not installed, or the
+            environment draws no pictures.
     """
     # Of its own: what lies in `directory` may be a stranger's links.
     with tempfile.TemporaryDirectory() as parent:
-        ended = _record(agent, env_id, seed, f"{parent}/film", max_steps, stop)
-        (film,) = Path(parent).glob("film/*.mp4")
+        ended = _record(agent, env, seed, f"{parent}/film", max_steps, stop)
+        films = list(Path(parent).glob("film/*.mp4"))
+        if not films:
+            name = EnvironmentSource.of(env).name
+            raise ValueError(
+                f"`video`: expected a picture from each render() of {name}, got none "
+                "from some, so that there is no film."
+            )
         with opened(directory, make=True) as folder:
-            folder.write(film.name, film.read_bytes())
-            path = folder.path / film.name
+            folder.write(films[0].name, films[0].read_bytes())
+            path = folder.path / films[0].name
     if not ended:
         warnings.warn(f"{path} ends before its episode does", stacklevel=2)
     return path
 
 
+def filmed_environment(env: Makes, seed: int, option: str) -> gymnasium.Env:
+    """An environment that draws pictures, just reset; one was drawn to see.
+
+    Args:
+        env: See `record_video`.
+        seed: Of its episodes.
+        option: Name of what asks for pictures, for an error.
+
+    Raises:
+        ValueError: it draws none, or a package that rendering needs is missing.
+    """
+    source = EnvironmentSource.of(env)
+    options: dict[str, Any] = {"seed": seed, "purpose": Purpose.EVALUATION_RESET}
+    try:
+        import_moviepy()
+        made = make_environment(source, render_mode=PICTURES, **options)
+        try:
+            made.reset()
+            # Gymnasium's wrappers refuse a mode that is not offered.
+            offered = made.render_mode == PICTURES
+            picture = made.render() if offered else None
+        except BaseException as cause:
+            with noting_failure(cause):
+                made.close()
+            raise
+    except (ImportError, gymnasium.error.DependencyNotInstalled) as error:
+        raise ValueError(
+            f'`{option}`: {error}. Install it by: pip install "trpo[video]".'
+        ) from error
+    except (EnvironmentWorkerError, gymnasium.error.Error, AssertionError) as error:
+        shown_reason = getattr(error, "reason", str(error))
+        raise ValueError(f"{_no_pictures(option, source)}: {shown_reason}.") from error
+    if isinstance(picture, np.ndarray) and picture.ndim == 3:
+        return made
+    made.close()
+    modes = made.metadata.get("render_modes", [])
+    what = f"modes {modes}" if not offered else f"{shown(picture)} from render()"
+    raise ValueError(f"{_no_pictures(option, source)} with {what}.")
+
+
+def _no_pictures(option: str, source: EnvironmentSource) -> str:
+    return (
+        f"`{option}`: expected an environment that draws pictures, render_mode "
+        f"{PICTURES!r}, got {source.name!r}"
+    )
+
+
 def _record(
     agent: AgentBase,
-    env_id: str,
+    env: Makes,
     seed: int,
     directory: str,
     max_steps: int,
     stop: Stop | None,
 ) -> bool:
     """Film an episode; whether it has ended."""
-    try:
-        env = make_environment(
-            env_id,
-            seed=seed,
-            purpose=Purpose.EVALUATION_RESET,
-            render_mode="rgb_array",
+    filmed = filmed_environment(env, seed, "video")
+    name, limit = EnvironmentSource.of(env).name, filmed.time_limit  # pyright: ignore
+    with closing(lambda: filmed.close()):  # Which writes the film, once it films.
+        filmed = gymnasium.wrappers.RecordVideo(
+            filmed,
+            directory,
+            episode_trigger=lambda _: True,
+            name_prefix=name.replace("/", "-"),
+            disable_logger=True,
         )
-        with contextlib.suppress(ImportError):  # It says itself what is missing.
-            import_moviepy()
-        with closing(lambda: env.close()):  # Which writes the film, once it films.
-            env = gymnasium.wrappers.RecordVideo(
-                env,
-                directory,
-                episode_trigger=lambda _: True,
-                name_prefix=env_id.replace("/", "-"),
-                disable_logger=True,
-            )
-            return _act(agent, env, max_steps, stop)
-    except gymnasium.error.DependencyNotInstalled as error:
-        raise ValueError(
-            f'`video`: {error} Install it by: pip install "trpo[video]".'
-        ) from error
+        return _act(agent, filmed, max_steps or limit or MOST_FILMED_STEPS, stop)
 
 
-def _act(
-    agent: AgentBase, env: gymnasium.Env, max_steps: int, stop: Stop | None
-) -> bool:
+def _act(agent: AgentBase, env: gymnasium.Env, limit: int, stop: Stop | None) -> bool:
     """Play an episode; whether it has ended."""
-    obs, info = env.reset()
+    # The first episode, which a picture was drawn of to see.
+    obs, info = env.reset(options={RESTORE: {0: (0, ())}})
     distribution = agent.config.policy_distribution
     spec = policy_spec(env.observation_space, env.action_space, distribution)
     masked = KEY in info
     actor, starts = actor_of(agent, 1), np.ones(1, dtype=bool)
-    for _ in range(max_steps or _time_limit(env, MOST_FILMED_STEPS)):
+    for _ in range(limit):
         if stop is not None and stop.is_set():
             break
         mask = spec.head.flat_mask(info[KEY])[None] if masked else None

@@ -61,14 +61,22 @@ class OpenEpisodes(NamedTuple):
             return
         whole = done & ~step.dropped & ~step.restarted
         self.ended.extend(
-            Episode(float(self.returns[i]), int(self.lengths[i]), float(costs[i]))
-            for i in np.flatnonzero(whole)
-        )
-        costs[done] = 0.0
-        self.returns[done] = 0.0
-        self.lengths[done] = 0
-        self.numbers[...] += done
-        self.replayable[...] |= done
+            Episode(
+                float(self.returns[i]), int(self.lengths[i]), float(costs[i]),
+                step.successes.get(i),
+            )
+            for i in map(int, np.flatnonzero(whole))
+        )  # fmt: skip
+        self.drop(done)
+
+    def drop(self, chosen: np.ndarray) -> None:
+        """Go on with the next episodes of the environments `chosen` [B]."""
+        if self.costs is not None:
+            self.costs[chosen] = 0.0
+        self.returns[chosen] = 0.0
+        self.lengths[chosen] = 0
+        self.numbers[...] += chosen
+        self.replayable[...] |= chosen
 
     def forget_finished(self) -> None:
         """Keep the actions of open episodes only."""

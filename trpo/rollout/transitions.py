@@ -1,5 +1,7 @@
 """One step of a vector of environments, and checks of its numbers."""
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
@@ -46,6 +48,8 @@ class Transition(NamedTuple):
         dropped: [B] the episode is not to be learned from, as its data can't be used.
         restarted: [B] the environment failed and was replaced.
         costs: [B] what the step cost; None where costs are not read.
+        successes: of episodes that ended whether each was a success, by environment;
+            of those that say so.
     """
 
     obs: np.ndarray
@@ -57,6 +61,7 @@ class Transition(NamedTuple):
     dropped: np.ndarray
     restarted: np.ndarray
     costs: np.ndarray | None = None
+    successes: Mapping[int, float] = MappingProxyType({})
 
 
 def unusable_rows(obs: np.ndarray, largest: float) -> np.ndarray:

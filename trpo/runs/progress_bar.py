@@ -24,6 +24,7 @@ class ProgressDisplay:
         self._first_step = done_steps
         self._last_line = 0.0
         self._bar = terminal.bar(total_steps, done_steps)
+        self._done, self._steps, self._last_sign = done_steps, 0, time.monotonic()
 
     def __enter__(self) -> "ProgressDisplay":
         self._bar.__enter__()
@@ -36,12 +37,26 @@ class ProgressDisplay:
         """Show the state after an update."""
         note = self._note(progress)
         self._bar.show(progress.step, note)
+        now = time.monotonic()
+        self._done, self._steps, self._last_sign = progress.step, 0, now
         if self._terminal.is_terminal:
             return
-        now = time.monotonic()
         if now - self._last_line >= LINE_INTERVAL or progress.step >= self._total:
             self._last_line = now
             self._terminal.say(f"{progress.step:>9,} of {self._total:,} steps  {note}")
+
+    def stepping(self, steps: int) -> None:
+        """Show that a rollout goes on, after so many of its environment steps."""
+        now = time.monotonic()
+        if now - self._last_sign < LINE_INTERVAL:
+            return
+        speed = (steps - self._steps) / (now - self._last_sign)
+        self._last_sign, self._steps = now, steps
+        note = f"rollout: {steps:,} steps so far, {max(speed, 0.0):,.0f} steps/s"
+        if self._terminal.is_terminal:
+            self._bar.show(self._done, note)
+        else:
+            self._terminal.say(note)
 
     def _note(self, progress: Progress) -> str:
         metrics = progress.metrics
@@ -68,14 +83,15 @@ class EvaluationDisplay:
 
     def __init__(self, terminal: Terminal, episodes: int) -> None:
         self._terminal, self._episodes = terminal, episodes
-        self._last_line = time.monotonic()
+        self._started = self._last_line = time.monotonic()
 
-    def show(self, ended: int, steps: int) -> None:
-        """Show the state before a step."""
+    def show(self, ended: int, longest: int, steps: int) -> None:
+        """Show the state before a step, after `steps` of all episodes."""
         now = time.monotonic()
         if now - self._last_line >= LINE_INTERVAL:
             self._last_line = now
+            speed = steps / (now - self._started)
             self._terminal.say(
                 f"evaluation: {ended:,} of {self._episodes:,} episodes have ended, "
-                f"others are at step {steps:,}"
+                f"others are at step {longest:,}, {speed:,.0f} steps/s"
             )

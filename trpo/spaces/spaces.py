@@ -7,18 +7,26 @@ from typing import Any, NamedTuple
 import numpy as np
 from gymnasium import spaces
 
+from trpo.common.validation import WIDEST_LAYER
 from trpo.spaces.action_heads import BERNOULLI, CATEGORICAL, GAUSSIAN, MIXTURES, Head
 from trpo.spaces.architecture import Image
-from trpo.spaces.observations import images_of, is_image, is_numbers, is_vector
+from trpo.spaces.observations import (
+    images_of,
+    is_image,
+    is_numbers,
+    is_vector,
+    refusals,
+)
 
 
 SUPPORTED = (
     "observations: Box of numbers (of 64 bits at most, any shape, flattened), image "
     "(Box of uint8 with 2 or 3 dimensions, encoded), Discrete, MultiDiscrete, "
-    "MultiBinary, and Dict or Tuple of these (one-hot and flattened, which "
+    "MultiBinary, Text, and Dict or Tuple of these (one-hot and flattened, which "
     "trpo.environments does); actions: Box of real numbers (of 64 bits at most, any "
     "shape and bounds, flattened; finite bounds if policy_distribution is a squashed "
-    "one), Discrete, MultiDiscrete, MultiBinary, and Dict or Tuple of these"
+    "one), Box of whole numbers (each a choice), Discrete, MultiDiscrete, MultiBinary, "
+    f"and Dict or Tuple of these (each of {WIDEST_LAYER:,} options at most)"
 )
 
 
@@ -229,19 +237,29 @@ def _distributed(
 
 
 def _unsupported(role: str, space: spaces.Space) -> UnsupportedSpaceError:
+    advice = "Have a wrapper take actions of one of these and make the others of them."
+    if role == "observation":
+        advice = " ".join(refusals(space)) or (
+            "It has to be flat: trpo.environments makes it so, and "
+            "gymnasium.wrappers.FlattenObservation does."
+        )
     return UnsupportedSpaceError(
-        f"`{role}_space`: expected a supported space ({SUPPORTED}), got {space}. Wrap "
-        "the environment, for example with gymnasium.wrappers.FlattenObservation."
+        f"`{role}_space`: expected a supported space ({SUPPORTED}), got {space}. "
+        f"{advice}"
     )
 
 
 def _box(space: spaces.Box) -> dict[str, Any] | None:
-    if not (is_numbers(space) and np.issubdtype(space.dtype, np.floating)):
+    if not is_numbers(space):
         return None
-    return _fields(GAUSSIAN, space.low, space.high)
+    if space.dtype.kind == "f":
+        return _fields(GAUSSIAN, space.low, space.high)
+    # Python's integers: the range of an int64 is more than it holds.
+    low, high = (bound.reshape(-1).astype(object) for bound in (space.low, space.high))
+    return _choices(high * 1 - low * 1 + 1, space.low)
 
 
-def _discrete(space: spaces.Discrete) -> dict[str, Any]:
+def _discrete(space: spaces.Discrete) -> dict[str, Any] | None:
     return _choices(np.array([space.n]), np.array([space.start]))
 
 
@@ -263,7 +281,9 @@ ACTIONS = {
 }
 
 
-def _choices(sizes: np.ndarray, start: np.ndarray) -> dict[str, Any]:
+def _choices(sizes: np.ndarray, start: np.ndarray) -> dict[str, Any] | None:
+    if np.sum(sizes, dtype=object) > WIDEST_LAYER:
+        return None
     sizes, start = (np.reshape(a, -1).astype(np.int64) for a in (sizes, start))
     fields = _fields(CATEGORICAL, start, start + sizes - 1, tuple(sizes))
     return fields | {"action_start": start if start.any() else None}

@@ -4,6 +4,7 @@ A training state is of the whole run, however many ranks there are: rank 0 saves
 and any number of ranks goes on from it, each with its own environments.
 """
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -60,7 +61,8 @@ def together(collect: Callable[[], Rollout], ranks: Alone) -> Rollout:
     dropped, restarts = np.sum([part["counts"] for part in parts], axis=0)
     return rollout._replace(
         episodes=tuple(
-            Episode(one[0], int(one[1]), *one[2:]) for one in episodes.tolist()
+            Episode(gain, int(length), cost, None if math.isnan(success) else success)
+            for gain, length, cost, success in episodes.tolist()
         ),
         episode_steps=tuple(int(step) for step in steps[order]),
         dropped_steps=int(dropped),

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 from gymnasium.experimental.functional import FuncEnv
 
+from trpo.environments.ids import registered
 from trpo.environments.make import make_environment
 from trpo.spaces.action_heads import GAUSSIAN
 from trpo.spaces.spaces import PolicySpec, UnsupportedSpaceError, policy_spec
@@ -121,15 +122,16 @@ def functional_environment(
     try:
         func_env = getattr(env.unwrapped, "func_env", None)
         # Of the registry: that of `env` counts our own wrapper too.
-        registered = gymnasium.spec(env_id)
-        if not isinstance(func_env, FuncEnv) or registered.additional_wrappers:
+        spec = registered(env_id)
+        spec = gymnasium.spec(spec) if isinstance(spec, str) else spec
+        if not isinstance(func_env, FuncEnv) or spec.additional_wrappers:
             raise ValueError(
                 "`env_id`: expected an environment made of Gymnasium's functional "
                 f"protocol (FuncEnv) for compiled training, such as "
                 f"{', '.join(shipped_ids())}, got {env_id!r}. Leave --compiled out to "
                 "train on it."
             )
-        limit = max_episode_steps or registered.max_episode_steps
+        limit = max_episode_steps or spec.max_episode_steps
         if limit is None:
             raise ValueError(
                 f"`env_id`: expected an environment with a time limit, got {env_id!r}, "
