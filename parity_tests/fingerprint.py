@@ -67,7 +67,7 @@ def programs() -> Iterator[tuple[str, str]]:
     yield "act", _text(compiled.act, *static, *networks, obs, column)
     config = preset_config("phys2d/Pendulum-v0", num_envs=8, rollout_steps=32)
     trainer = CompiledTrainer([config], longest_chunk=2, episodes=2)
-    state = (trainer.program, trainer._members, trainer._state, trainer._numbers())
+    state = (trainer.program, trainer._members, trainer._state, trainer._numbers(2))
     yield "chunk", _text(run_chunk, *state, np.int32(2), np.bool_(True))
 
 

@@ -16,7 +16,8 @@ from trpo.config.callbacks import CallbackConfig
 from trpo.config.choices import choices_of
 from trpo.config.run import TrainConfig, TRPOConfig
 from trpo.runs.directory import RunDirectory
-from trpo.runs.train import evaluate_run, train_run
+from trpo.runs.evaluate import evaluate_run
+from trpo.runs.train import train_run
 
 
 ENVIRONMENTS = (

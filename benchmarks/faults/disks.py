@@ -11,7 +11,7 @@ from benchmarks.faults.checkpoints import scratch
 from benchmarks.faults.row import Row, Scenario, require
 from benchmarks.faults.runs import BACKENDS, closing, config, digest, quiet, said_on
 from trpo.runs.checkpoint import load_checkpoint, newest_checkpoint, save_checkpoint
-from trpo.runs.compiled import resume_compiled, train_compiled
+from trpo.runs.compiled import train_compiled
 from trpo.runs.directory import RunDirectory, RunDirectoryError
 from trpo.runs.metrics import read_metrics
 from trpo.runs.train import train_run
@@ -78,7 +78,7 @@ def _full_once_compiled(root: Path) -> None:
     require("no checkpoint was written" in said, "the user was not told")
     require(f"{settings.num_steps} of" in said.replace(",", ""), "training stopped")
     subprocess.run(["mount", "-o", "remount,size=8m", str(root)], check=True)
-    resume_compiled(root / "run", console=console)
+    train_compiled(settings, root / "run", resume=True, console=console)
     train_compiled(settings, root / "whole", console=console)
     states = [RunDirectory(root / n).load()[0].arrays for n in ("run", "whole")]
     require(digest(states[0]) == digest(states[1]), "not resumed exactly")

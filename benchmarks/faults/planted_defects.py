@@ -79,7 +79,7 @@ DEFECTS = {
         taken.trained, 20,
     ),
     "return to the last update removed": Defect(
-        lambda: mock.patch.object(trpo.training.trainer, "return_to", _nothing),
+        lambda: mock.patch.object(trpo.training.trainer.Trainer, "restore", _nothing),
         runs.stops_saved, 2,
     ),
 }  # fmt: skip

@@ -1,15 +1,17 @@
 """Faults of whole runs: bad data and kills; and what must never differ."""
 
 import dataclasses
+import functools
 import hashlib
 import random
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from io import StringIO
+from pathlib import Path
 from typing import Any
 
 import gymnasium
@@ -21,6 +23,7 @@ from benchmarks.faults.row import Row, Scenario, require
 from trpo.config.run import TrainConfig, TRPOConfig
 from trpo.rollout.transitions import NonFiniteTransitionError
 from trpo.runs.checkpoint import newest_checkpoint
+from trpo.runs.compiled import train_compiled
 from trpo.runs.directory import RunDirectory
 from trpo.runs.train import train_run
 from trpo.training.trainer import Trainer
@@ -190,15 +193,38 @@ def _dropped_once(trainer: Trainer) -> int:
     return count
 
 
+# What a process trains, by `train(settings, directory, resume=...)`. Ranks of many
+# processes are killed by `benchmarks.faults.ranks`.
 RUN = """
-import sys
+import functools, sys
 from pathlib import Path
-from benchmarks.faults.runs import config
-from trpo.runs.train import train_run
-directory = Path(sys.argv[2])
-train_run(config(sys.argv[1], total_steps=int(sys.argv[3])), directory,
-          resume=(directory / "checkpoints").exists())
+from benchmarks.faults.runs import SUBJECTS, saves
+subject, directory = sys.argv[1], Path(sys.argv[2])
+settings, train = SUBJECTS[subject]
+train(settings, directory, resume=bool(saves(directory)))
 """
+LONG: dict[str, Any] = {
+    "total_steps": 48 * 150,
+    "checkpoint_interval": 1,
+    "keep_checkpoints": 50,
+}
+COMPILED = config("jax", env_id="phys2d/Pendulum-v0", **LONG)
+SUBJECTS: dict[str, tuple[TrainConfig, Callable[..., Any]]] = {
+    "host": (config("torch", **LONG), train_run),
+    "compiled": (COMPILED, train_compiled),
+    "members": (COMPILED, functools.partial(train_compiled, num_seeds=2)),
+}
+
+
+def saves(run: Path) -> list[Path]:
+    """Checkpoints of a run and of its members."""
+    return sorted(run.glob("**/checkpoints/checkpoint-*"))
+
+
+def digests(run: Path) -> list[str]:
+    """Of the newest state of each member."""
+    places = sorted({path.parent for path in saves(run)})
+    return [digest(newest_checkpoint(path)[0].arrays) for path in places]
 
 
 def killed_run(number: signal.Signals) -> Any:
@@ -206,32 +232,34 @@ def killed_run(number: signal.Signals) -> Any:
 
     def run(row: Row) -> None:
         draw = random.Random(int(number))
-        settings = config("torch", total_steps=48 * 150)
-        with closing(Trainer(settings)) as whole:
-            whole.run()
-            wanted = digest(whole.get_state())
         for index in range(row.tries):
-            with scratch() as root, row.attempt(index):
-                command = [sys.executable, "-c", RUN, "torch", str(root / "run")]
-                for end in (True, True, False):
-                    process = subprocess.Popen(
-                        [*command, str(settings.total_steps)],
-                        stdout=subprocess.DEVNULL,
-                        stderr=subprocess.PIPE,
-                    )
-                    if end:
-                        saves = root / "run" / "checkpoints"
-                        while not list(saves.glob("checkpoint-*")):
-                            time.sleep(0.02)
-                            require(process.poll() is None, "it ended by itself")
-                        time.sleep(draw.uniform(0.0, 0.7))
-                        process.send_signal(number)
-                    _, said = process.communicate(timeout=600)
-                require(process.returncode == 0, said.decode()[-300:])
-                found = newest_checkpoint(root / "run" / "checkpoints")[0]
-                require(digest(found.arrays) == wanted, "not resumed exactly")
+            subject = [*SUBJECTS][index % len(SUBJECTS)]
+            with scratch() as root, row.attempt(f"{subject}, {index}"):
+                for name, ends in (("whole", [False]), ("run", [True, True, False])):
+                    command = [sys.executable, "-c", RUN, subject, str(root / name)]
+                    for end in ends:
+                        _process(command, root / name, number if end else None, draw)
+                same = digests(root / "run") == digests(root / "whole")
+                require(same, "not resumed exactly")
 
     return run
+
+
+def _process(
+    command: list[str], run: Path, number: signal.Signals | None, draw: random.Random
+) -> None:
+    """Train in a process to the end, or until it gets a signal."""
+    process = subprocess.Popen(
+        command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+    )
+    if number is not None:
+        while not saves(run):
+            time.sleep(0.02)
+            require(process.poll() is None, "it ended by itself")
+        time.sleep(draw.uniform(0.0, 0.7))
+        process.send_signal(number)
+    _, said = process.communicate(timeout=600)
+    require(process.returncode == 0 or number, said.decode()[-300:])
 
 
 def deterministic(row: Row) -> None:
@@ -271,7 +299,7 @@ SCENARIOS = [
     Scenario("run", "what outlives an episode is named on resume", 20, outlives, 4),
     Scenario("run", "NaN reward in the middle: stops, saved", 20, stops_saved, 2),
     Scenario("run", "NaN reward in the middle: dropped", 40, drops, 2),
-    Scenario("run", "kill -9, resumed exactly", 10, killed_run(signal.SIGKILL)),
-    Scenario("run", "SIGTERM, resumed exactly", 10, killed_run(signal.SIGTERM)),
+    Scenario("run", "kill -9, resumed exactly", 12, killed_run(signal.SIGKILL)),
+    Scenario("run", "SIGTERM, resumed exactly", 12, killed_run(signal.SIGTERM)),
     Scenario("run", "the same seed gives the same bytes", 20, deterministic, 4),
 ]

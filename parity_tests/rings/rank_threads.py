@@ -43,11 +43,15 @@ class ThreadRanks(Ranks):
 
     def __init__(self, rank: int, group: ThreadGroup) -> None:
         self.rank, self.size = rank, len(group.parts)
-        self.group = group
+        self.group, self.parted = group, False
 
     def gather(self, arrays: Mapping[str, np.ndarray]) -> list[dict[str, np.ndarray]]:
         """See `trpo.distributed.ranks.Alone`."""
         return self.group.exchange(dict(arrays))
+
+    def broadcast(self, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """See `Ranks`."""
+        return self.gather(arrays)[0]
 
     def all_reduce(self, tensor: Any) -> None:
         """Sum over ranks in place, like `torch.distributed.all_reduce`."""

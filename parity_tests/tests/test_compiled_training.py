@@ -183,24 +183,22 @@ def test_members_equal_themselves_run_alone():
     # By `vmap`, as on an accelerator; and one after the other, as on a CPU.
     together.program = together.program._replace(members_at_once=4)
     assert in_turns.program.members_at_once == 1
-    many = together.advance(4, evaluate=True)
+    many, played = together.advance(4), together.evaluate(2)
     in_turns.advance(4)
     for index, member in enumerate(members):
         alone = trainer_of(member)
-        one = alone.advance(4, evaluate=True)
-        for left, right in zip(one.progress[0], many.progress[index], strict=True):
+        one, own = alone.advance(4), alone.evaluate(2)
+        for left, right in zip(one[0], many[index], strict=True):
             for name, value in left.metrics.items():
                 if not name.startswith("time/"):
                     np.testing.assert_allclose(
                         right.metrics[name], value, rtol=1e-9, atol=1e-12, err_msg=name
                     )
-        np.testing.assert_allclose(
-            many.evaluations[index].returns, one.evaluations[0].returns, rtol=1e-9
-        )
+        np.testing.assert_allclose(played[index].returns, own[0].returns, rtol=1e-9)
         assert_near(alone.get_state(), together.get_state(index))
         assert_near(alone.get_state(), in_turns.get_state(index))
     # They are different runs.
-    finals = [rows[-1].metrics["policy/surrogate_after"] for rows in many.progress]
+    finals = [rows[-1].metrics["policy/surrogate_after"] for rows in many]
     assert len(set(finals)) == 4
 
 
@@ -213,7 +211,9 @@ def test_chunks_of_any_length_compile_once_and_make_the_same_run(quick_chunks):
     for lengths in ((4,), (2, 1, 1), (3, 1)):
         trainer = trainer_of(config)
         for length in lengths:
-            trainer.advance(length, evaluate=length == 1)
+            trainer.advance(length)
+            if length == 1:
+                trainer.evaluate(2)
         ends.append(trainer.get_state())
     for other in ends[1:]:
         for name, array in ends[0].items():

@@ -6,7 +6,6 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from trpo.common.terminal import Terminal
 from trpo.config.presets import preset_config
 from trpo.config.run import TrainConfig, TRPOConfig
 from trpo.config.support import (
@@ -17,7 +16,7 @@ from trpo.config.support import (
     RECURRENT,
     require_supported,
 )
-from trpo.runs.compiled import CompiledSession
+from trpo.runs.compiled import compiled_run
 
 
 # A value that each setting may not have.
@@ -76,5 +75,5 @@ def test_a_compiled_run_refuses_before_it_writes(setting, tmp_path):
         "phys2d/Pendulum-v0", **{"backend": "jax", setting: OTHERS[setting]} | changes
     )
     with pytest.raises(ValueError, match=f"`{setting}`: expected .* compiled training"):
-        CompiledSession(config, tmp_path / "run", 1, {}, Terminal())
+        compiled_run(config, tmp_path / "run", 1, {})
     assert not (tmp_path / "run").exists()

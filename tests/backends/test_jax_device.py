@@ -73,7 +73,7 @@ for members in (1, 2):
     trainer = of("cpu:1")
     assert where(trainer._state) == {second}
 trainer.advance(1)
-trainer.set_state([trainer.get_state(index) for index in range(members)])
+trainer.set_state(*(trainer.get_state(index) for index in range(members)))
 assert where(trainer._state) == {second}
 print("equal")
 """

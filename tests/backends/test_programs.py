@@ -91,7 +91,7 @@ def test_compiled_runs_that_differ_in_numbers_share_their_program(name, value):
         small = {"num_envs": 2, "rollout_steps": 4, "policy_layer_sizes": (3,)}
         config = preset_config("phys2d/CartPole-v1", **small, **BASE | changes)
         trainer = CompiledTrainer([config], longest_chunk=2, episodes=1)
-        arrays = (trainer._members, trainer._state, trainer._numbers())
+        arrays = (trainer._members, trainer._state, trainer._numbers(2))
         return trainer.program, jax.tree.map(
             lambda leaf: leaf.aval, jax.device_put(arrays)
         )

@@ -24,7 +24,6 @@ from trpo.common.user_modules import (
 from trpo.config.presets import preset_config
 from trpo.config.run import TrainConfig
 from trpo.environments.make import UnknownEnvironmentError, make_environment
-from trpo.runs.compiled import resume_compiled
 from trpo.runs.directory import RunDirectory, load_agent, to_resume
 from trpo.runs.train import resumed_config
 from trpo.sweeps.sweep import sweep_runs
@@ -158,7 +157,7 @@ def test_a_typed_name_may_be_that_of_a_file_beside_the_user(tmp_path, monkeypatc
 def strangers_run(path, **changes):
     """A run directory whose configuration somebody else has written."""
     config = preset_config("Pendulum-v1", backend="torch")
-    RunDirectory(path).create(config)
+    RunDirectory(path).write_config(config)
     values = json.loads((path / "config.json").read_text()) | changes
     (path / "config.json").write_text(json.dumps(values))
 
@@ -228,11 +227,11 @@ def test_a_run_uploads_to_no_project_that_the_user_has_not_named(tmp_path, capsy
     assert words == ["trpo", *command, "--wandb-project", "a stranger's"]
 
 
-def test_a_compiled_run_neither(tmp_path):
+def test_a_compiled_run_neither(tmp_path, capsys):
     strangers_run(tmp_path / "run", callbacks={"wandb_project": "a stranger's"})
     (tmp_path / "run" / "compiled.json").write_text('{"num_seeds": 1, "sweep": {}}')
-    with pytest.raises(UntrustedProjectError):
-        resume_compiled(tmp_path / "run")
+    assert main(["train", "--resume", str(tmp_path / "run")]) == 2
+    assert "--wandb-project" in capsys.readouterr().err
 
 
 SETTINGS = """
@@ -271,7 +270,7 @@ def test_an_id_given_in_python_is_the_users_word(tmp_path, monkeypatch, forget):
     config = preset_config("mine:Mine-v0", num_envs=2, backend="torch")
     Trainer(config).close()
     # What is imported already executes nothing: it needs no word.
-    RunDirectory(tmp_path / "run").create(config)
+    RunDirectory(tmp_path / "run").write_config(config)
     assert RunDirectory(tmp_path / "run").read_config() == config
     forget()
     with pytest.raises(UntrustedModuleError):
@@ -336,7 +335,7 @@ def test_a_sweep_of_ones_own_environment(tmp_path, monkeypatch, forget):
     # Where the file lies now is no part of what was asked for.
     root, given = tmp_path / "other", {"backend": "torch", "eval_episodes": 1}
     (first,) = sweep_runs(["Mine-v0"], 1, {}, **given, modules=("a.py",))
-    RunDirectory(root / first.name).create(first.config)
+    RunDirectory(root / first.name).write_config(first.config)
     (again,) = sweep_runs(["Mine-v0"], 1, {}, **given, modules=("b.py",))
     again.check(root)
 

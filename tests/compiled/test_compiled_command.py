@@ -13,18 +13,16 @@ import numpy as np
 import pytest
 
 from trpo.cli.main import main
-from trpo.common.terminal import Terminal
 from trpo.config.presets import preset_config
 from trpo.data.report import METRIC_NAMES
 from trpo.runs.compiled import (
     LONGEST_CHUNK,
-    CompiledSession,
-    resume_compiled,
+    compiled_run,
     train_compiled,
 )
 from trpo.runs.directory import RunDirectory, RunDirectoryError, load_agent
 from trpo.runs.metrics import read_metrics
-from trpo.runs.train import EVALUATION_COLUMNS
+from trpo.training.progress import EVALUATION_COLUMNS
 from trpo.training.trainer import Trainer
 
 
@@ -99,7 +97,7 @@ def test_a_stopped_and_resumed_run_equals_an_uninterrupted_one(tmp_path, env_id)
     # NumPy's numbers are as good.
     numbers = {"num_seeds": np.int64(1), "sweep": {"gamma": np.array([0.95])}}
     train_compiled(half, tmp_path / "halves", **numbers)
-    resume_compiled(tmp_path / "halves", total_steps=config.total_steps)
+    train_compiled(config, tmp_path / "halves", resume=True)
     assert_states_equal(state_of(tmp_path / "straight"), state_of(tmp_path / "halves"))
     steps = [
         [row["step"] for row in read_metrics(tmp_path / name / "metrics.csv")]
@@ -225,7 +223,8 @@ def test_callbacks_between_chunks_and_a_figure_of_all_members(tmp_path, capsys):
         assert_states_equal(newest.arrays, best.arrays)
         agent, _ = load_agent(member / "best", backend="torch")
         assert np.isfinite(agent.act(np.zeros((1, 3), np.float32))[0]).all()
-        assert json.loads((member / "evaluation.json").read_text())["mean"] == mean
+        # On the way five episodes are played, as on the host; at the end, these.
+        assert json.loads((member / "evaluation.json").read_text())["episodes"] == 3
     assert main(["train", "--resume", str(run)]) == 0
     assert len(read_metrics(run / "seed=0" / "metrics.csv")) == 4
     assert main(["plot", str(run)]) == 0
@@ -242,15 +241,18 @@ def test_all_is_saved_before_the_last_evaluation_which_a_signal_leaves_out(
     run, config = tmp_path / "run", small(eval_interval=0)
     advance, cut = CompiledTrainer.advance, []
 
-    def interrupted(self, iterations, *, evaluate=False):
-        if evaluate:
-            raise KeyboardInterrupt
+    def interrupted(self, episodes, *_):
+        assert episodes == 3
+        raise KeyboardInterrupt
+
+    def asked(self, iterations, *others):
         if self.update_count + iterations == config.num_updates and cut:
             os.kill(os.getpid(), signal.SIGTERM)
-        return advance(self, iterations, evaluate=evaluate)
+        return advance(self, iterations, *others)
 
     with monkeypatch.context() as patched:
-        patched.setattr(CompiledTrainer, "advance", interrupted)
+        patched.setattr(CompiledTrainer, "evaluate", interrupted)
+        patched.setattr(CompiledTrainer, "advance", asked)
         with pytest.raises(KeyboardInterrupt):
             train_compiled(config, run, num_seeds=seeds)
         members = [path.parent for path in run.glob("**/checkpoints")]
@@ -260,7 +262,7 @@ def test_all_is_saved_before_the_last_evaluation_which_a_signal_leaves_out(
         assert train_compiled(config, tmp_path / "cut", num_seeds=seeds) == []
     assert "interrupted: not evaluated" in capsys.readouterr().out
     assert not list(tmp_path.glob("*/**/evaluation.json"))
-    found = resume_compiled(run)
+    found = train_compiled(config, run, resume=True)
     assert [len(result.returns) for result in found] == [3] * seeds
     assert all((member / "evaluation.json").is_file() for member in members)
 
@@ -301,7 +303,7 @@ def test_a_full_disk_ends_no_run_of_many_members(tmp_path, capsys, refused):
     run = tmp_path / "run"
     rows = [read_metrics(run / f"seed={seed}" / "metrics.csv") for seed in (0, 1)]
     assert [row["step"] for row in rows[0]] == [200.0, 400.0, 600.0]
-    resume_compiled(run)
+    train_compiled(config, run, resume=True)
     train_compiled(config, tmp_path / "whole", num_seeds=2)
     for name in ("seed=0", "seed=1"):
         assert_states_equal(state_of(tmp_path / "whole" / name), state_of(run / name))
@@ -309,11 +311,10 @@ def test_a_full_disk_ends_no_run_of_many_members(tmp_path, capsys, refused):
 
 def test_an_interval_without_end_takes_no_memory(tmp_path):
     config = small(total_steps=10**12 - 10**6, checkpoint_interval=10**9)
-    session = CompiledSession(
-        dataclasses.replace(config, eval_interval=0), tmp_path, 1, {}, Terminal()
-    )
-    session._make_trainer()
-    assert session.trainer.longest_chunk == session._next_stop(0) == LONGEST_CHUNK
+    config = dataclasses.replace(config, eval_interval=0)
+    driver = compiled_run(config, tmp_path, 1, {})
+    driver.subject = driver.make()
+    assert driver.subject.longest_chunk == driver.next_stop(0) == LONGEST_CHUNK
 
 
 def test_a_limit_of_steps_beside_the_environments_own_is_refused(tmp_path, capsys):

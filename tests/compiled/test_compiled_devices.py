@@ -13,7 +13,8 @@ from tests.compiled.test_compiled_command import small
 configs = [small(seed=seed) for seed in range(4)]
 def trained(configs):
     trainer = CompiledTrainer(configs, longest_chunk=2, episodes=2)
-    return trainer, trainer.advance(2, evaluate=True)
+    trainer.advance(2)
+    return trainer, trainer.evaluate(2)
 together, many = trained(configs)
 assert together.program.mesh.size == 2, together.program.mesh
 for index in (0, 3):
@@ -26,7 +27,7 @@ for index in (0, 3):
             array, right[name], rtol=1e-4, atol=1e-5, err_msg=name
         )
     np.testing.assert_allclose(
-        one.evaluations[0].returns, many.evaluations[index].returns, rtol=1e-4
+        one[0].returns, many[index].returns, rtol=1e-4
     )
 # Three members don't divide by two devices.
 three = CompiledTrainer(configs[:3], longest_chunk=2, episodes=2)
@@ -52,24 +53,24 @@ def trained(limit, **changes):
     )
     trainer = CompiledTrainer([config], longest_chunk=3, episodes=2)
     assert (trainer.program.mesh is None) == (limit == 0)
-    return trainer.get_state, trainer.advance(3, evaluate=True)
+    return trainer.get_state, trainer.advance(3)[0], trainer.evaluate(2)[0]
 
 for changes in ({}, {"share_encoder": True}, {"optimizer_type": "sgd"}):
-    states, chunks = [], []
+    states, chunks, played = [], [], []
     for limit in (0, 2**13):
-        get_state, chunk = trained(limit, **changes)
+        get_state, chunk, result = trained(limit, **changes)
         states.append(get_state())
         chunks.append(chunk)
+        played.append(result.returns)
     # XLA fuses what is divided in another way, which rounds in another way.
     close = dict(rtol=1e-9, atol=1e-11)
     for name, array in states[0].items():
         assert array.dtype == states[1][name].dtype
         np.testing.assert_allclose(states[1][name], array, err_msg=name, **close)
-    rows = [[p.metrics for p in chunk.progress[0]] for chunk in chunks]
+    rows = [[p.metrics for p in chunk] for chunk in chunks]
     for left, right in zip(*rows, strict=True):
         for name in (n for n in left if not n.startswith("time/")):
             np.testing.assert_allclose(right[name], left[name], err_msg=name, **close)
-    played = [chunk.evaluations[0].returns for chunk in chunks]
     np.testing.assert_allclose(*played, **close)
 
 def first():

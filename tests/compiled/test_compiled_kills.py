@@ -11,14 +11,12 @@ import pytest
 from tests.compiled.test_compiled_command import small
 from trpo.cli.main import main
 from trpo.common.files import FileError
-from trpo.common.terminal import Terminal
 from trpo.runs.compiled import (
-    CompiledSession,
-    MembersSaver,
-    resume_compiled,
+    compiled_run,
     train_compiled,
 )
 from trpo.runs.directory import RunDirectory
+from trpo.runs.driver import Driver
 
 
 STEPS = 200
@@ -44,12 +42,12 @@ class Snapshots:
         self.busy = False
 
     def save(self, save):
-        def saving(saver):
+        def saving(driver):
             with contextlib.ExitStack() as stack:
                 for call in CALLS:
                     stack.enter_context(self._recorded(call))
-                result = save(saver)
-            self.take(saver.trainer.step_count)
+                result = save(driver)
+            self.take(driver.subject.step_count)
             return result
 
         return saving
@@ -78,8 +76,8 @@ def killed(tmp_path_factory):
     """A whole run of two members, and all that a kill in a save may leave."""
     root = tmp_path_factory.mktemp("kills")
     snapshots = Snapshots(root / "run", root)
-    save = snapshots.save(MembersSaver._write)
-    with mock.patch.object(MembersSaver, "_write", save):
+    save = snapshots.save(Driver.write_checkpoints)
+    with mock.patch.object(Driver, "write_checkpoints", save):
         train_compiled(CONFIG, root / "run", num_seeds=2)
     return root / "run", snapshots.taken
 
@@ -97,8 +95,7 @@ def test_all_members_have_a_step_at_every_moment(killed):
     assert len(taken) > 3 * 2 * 12
     apart = 0
     for path, saved in taken:
-        session = CompiledSession(CONFIG, path, 2, {}, Terminal())
-        found = session._checkpoints_to_resume()
+        found = compiled_run(CONFIG, path, 2, {}).checkpoints_to_resume()
         if not found:
             assert saved == 0, path
             continue
@@ -122,7 +119,7 @@ def test_a_run_killed_between_two_members_ends_as_one_that_was_not(killed, save)
         return have == [True, False]
 
     path = next(path for path, _ in taken if between(path))
-    resume_compiled(path)
+    train_compiled(CONFIG, path, resume=True)
     for expected, found in zip(states(whole), states(path), strict=True):
         assert expected.step == found.step == CONFIG.total_steps
         for name, array in expected.arrays.items():
@@ -157,4 +154,4 @@ def test_a_run_and_its_members_are_one_process_s_at_a_time(killed, tmp_path):
     directory = RunDirectory(run)
     for held in (directory, directory.at(run / "seed=1")):
         with held.held(), pytest.raises(FileError, match=f"{held.path}: in use by"):
-            resume_compiled(run)
+            train_compiled(CONFIG, run, resume=True)

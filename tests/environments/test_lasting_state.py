@@ -20,7 +20,6 @@ from gymnasium.wrappers import (
 from rich.console import Console
 
 from tests.support.counting_environments import Counter
-from trpo.callbacks.base import Callbacks
 from trpo.common.terminal import Terminal
 from trpo.config.run import TrainConfig, TRPOConfig
 from trpo.environments.lasting_state import lasting_values, not_restored
@@ -28,7 +27,8 @@ from trpo.environments.make import make_vector_environment
 from trpo.environments.source import EnvironmentSource
 from trpo.rollout.collector import RolloutCollector
 from trpo.runs.directory import RunDirectory
-from trpo.runs.saver import Saver
+from trpo.runs.driver import Driver
+from trpo.runs.members import NamedMember
 from trpo.training.trainer import Trainer
 
 
@@ -218,23 +218,26 @@ def test_a_resumed_run_says_what_was_not_restored_once(tmp_path):
         rollout_steps=LONG, total_steps=2 * LONG, agent=agent, modules=(__name__,),
     )  # fmt: skip
     directory = RunDirectory(tmp_path / "run")
-    directory.create(config)
+    directory.write_config(config)
 
     def made():
         file = io.StringIO()
         terminal = Terminal(Console(file=file, width=10_000))
-        return file, Saver(Trainer(config), directory, terminal, Callbacks([]))
+        whole = [NamedMember("", config, {})]
+        driver = Driver(config, directory, whole, lambda: Trainer(config), terminal)
+        driver.subject = driver.make()
+        return file, driver
 
-    _, saver = made()
-    with contextlib.closing(saver.trainer):
-        saver.trainer.run()
-        saver.save()
+    _, driver = made()
+    with contextlib.closing(driver.subject):
+        driver.subject.run()
+        driver.write_checkpoints()
     checkpoint, _ = directory.load()
     # A stranger's.
     checkpoint.metadata["lasting"][1]["\x1b[31m" + 1000 * "long"] = 1
-    file, saver = made()
-    with contextlib.closing(saver.trainer):
-        saver.restore(checkpoint)
+    file, driver = made()
+    with contextlib.closing(driver.subject):
+        driver.restore([checkpoint])
     said = file.getvalue()
     (line,) = [line for line in said.splitlines() if "not restored" in line]
     names = "`Curriculum.history`, `Curriculum.level`, `Curriculum.random`, `\\x1b[31ml"
@@ -253,14 +256,14 @@ def test_between_updates_alone_environments_are_where_the_state_says(backend):
     trainer = Trainer(config)
     with contextlib.closing(trainer):
         trainer.train_once()
-        assert trainer.lasting() != []
+        assert trainer.note(trainer.get_state())["lasting"] != []
 
         def interrupt(_):
             raise KeyboardInterrupt
 
         with pytest.raises(KeyboardInterrupt):
             trainer.train_once(interrupt)
-        assert trainer.lasting() == []
+        assert trainer.note(trainer.get_state())["lasting"] == []
 
 
 def test_checkpoints_without_a_probe_are_not_compared():

@@ -18,9 +18,10 @@ from trpo.cli.main import main
 from trpo.config.presets import preset_config
 from trpo.rollout.evaluation import evaluate, record_video
 from trpo.runs.checkpoint import has_checkpoint
-from trpo.runs.directory import RunDirectory
+from trpo.runs.directory import Moment, RunDirectory
+from trpo.runs.evaluate import describe, evaluation_json
 from trpo.runs.metrics import read_metrics
-from trpo.runs.train import describe, evaluation_json, train_run
+from trpo.runs.train import train_run
 from trpo.training.trainer import Trainer
 
 
@@ -340,10 +341,9 @@ def test_what_is_no_update_that_is_due_is_refused(tmp_path, capsys, due):
     train_run(config, run)
     checkpoint = RunDirectory(run).load()[0]
     trainer = Trainer(config)
-    RunDirectory(run).save_state(
-        config, trainer.collector.spec.head, checkpoint.step, checkpoint.arrays,
-        note={"due": due},
-    )  # fmt: skip
+    head, note = trainer.spec.head, {"due": due}
+    moment = Moment(config, head, checkpoint.step, checkpoint.arrays, note)
+    RunDirectory(run).save(moment)
     trainer.close()
     capsys.readouterr()
     assert main(["train", "--resume", str(run)]) == 2

@@ -254,7 +254,7 @@ def test_a_sweep_s_run_that_was_killed_early_keeps_the_user_s_files(tmp_path, vi
     from trpo.sweeps.worker import make
 
     run = tmp_path / "sweep" / "run"
-    RunDirectory(run).create(small(total_steps=64))
+    RunDirectory(run).write_config(small(total_steps=64))
     (run / "metrics.csv").write_text("step,update\r\n32,1\r\n")
     shutil.copytree(victim, run / "mine")
     make(run, small(total_steps=64))

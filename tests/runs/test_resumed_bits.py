@@ -8,7 +8,7 @@ from trpo.agent.make import load_backend
 from trpo.common.machine import available_cores, processor_name
 from trpo.config.presets import preset_config
 from trpo.runs import directory as run_directory
-from trpo.runs.compiled import resume_compiled, train_compiled
+from trpo.runs.compiled import train_compiled
 from trpo.runs.directory import RunDirectory, computed_otherwise
 from trpo.runs.train import train_run
 
@@ -99,10 +99,8 @@ def test_resuming_with_another_number_of_threads_warns(run, capsys):
         cores = os.sched_getaffinity(0)
         os.sched_setaffinity(0, {min(cores)})
     try:
-        if kind == "compiled":
-            resume_compiled(path, total_steps=128)
-        else:
-            train_run(longer, path, resume=True)
+        train = train_compiled if kind == "compiled" else train_run
+        train(longer, path, resume=True)
     finally:
         if kind == "torch":
             torch.set_num_threads(threads)

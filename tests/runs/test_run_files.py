@@ -22,7 +22,7 @@ EVALUATION = {"mean": -3.5, "std": 0.5, "episodes": 2, "returns": [-3.0, -4.0]}
 @pytest.fixture
 def run(tmp_path):
     directory = RunDirectory(tmp_path / "run")
-    directory.create(CONFIG)
+    directory.write_config(CONFIG)
     (directory.path / "metrics.csv").write_text("step\r\n64\r\n")
     (directory.path / "evaluation.json").write_text(json.dumps(EVALUATION))
     return directory

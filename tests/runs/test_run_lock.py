@@ -18,6 +18,7 @@ from trpo.cli.main import main
 from trpo.common.files import LOCK, FileError, Folder
 from trpo.runs.curves_page import write_diagnostics
 from trpo.runs.directory import (
+    Moment,
     RunDirectory,
     RunDirectoryError,
     directory_of,
@@ -251,5 +252,5 @@ def test_no_checkpoint_is_without_its_configuration(run, tmp_path):
     checkpoint = RunDirectory(run).load()[0]
     head = load_agent(run)[0].head
     elsewhere = RunDirectory(tmp_path / "elsewhere")
-    elsewhere.save_state(config, head, 128, checkpoint.arrays)
+    elsewhere.save(Moment(config, head, 128, checkpoint.arrays, {}))
     assert elsewhere.shown_config() == config

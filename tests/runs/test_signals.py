@@ -10,13 +10,13 @@ import threading
 
 import pytest
 
-import trpo.runs.train
+import trpo.training.trainer
 from tests.support.callback_runs import small
 from tests.support.waiting import PATIENCE, until
 from trpo.callbacks.base import Callback
 from trpo.common.signals import ASKING, stop_signals
 from trpo.config.presets import preset_config
-from trpo.runs.compiled import resume_compiled, train_compiled
+from trpo.runs.compiled import train_compiled
 from trpo.runs.directory import RunDirectory
 from trpo.runs.metrics import read_metrics
 from trpo.runs.train import train_run
@@ -111,14 +111,14 @@ def test_a_signal_before_training_leaves_a_run_that_goes_on(tmp_path, number):
 
 def test_the_model_is_saved_before_it_is_scored(tmp_path, monkeypatch):
     config = small(eval_episodes=1, eval_interval=0, total_steps=128)
-    scored, seen = trpo.runs.train.evaluate, []
+    scored, seen = trpo.training.trainer.evaluate, []
 
     def evaluate(*arguments, **options):
         seen.append(updates_saved(tmp_path / "run"))
         send(signal.SIGHUP, signal.SIGUSR1, signal.SIGTERM)
         return scored(*arguments, **options)
 
-    monkeypatch.setattr(trpo.runs.train, "evaluate", evaluate)
+    monkeypatch.setattr(trpo.training.trainer, "evaluate", evaluate)
     train_run(config, tmp_path / "run")
     assert seen == [2]
 
@@ -230,7 +230,7 @@ def test_signals_end_a_compiled_run(tmp_path, monkeypatch, when):
     members = [path for path in (tmp_path / "run").iterdir() if path.is_dir()]
     expected = 0 if when == "made" else 1
     assert [updates_saved(path) for path in members] == [expected, expected]
-    resume_compiled(tmp_path / "run")
+    train_compiled(config, tmp_path / "run", resume=True)
     assert [updates_saved(path) for path in members] == [4, 4]
 
 

@@ -3,7 +3,7 @@
 from trpo.callbacks.base import Callback
 from trpo.config.presets import preset_config
 from trpo.runs.checkpoint import load_checkpoint
-from trpo.runs.train import INTERIM_EPISODES
+from trpo.runs.driver import INTERIM_EPISODES
 
 
 SMALL = {

@@ -9,7 +9,7 @@ import numpy as np
 from tests.support.agents import BACKENDS
 from trpo.config.run import TrainConfig
 from trpo.rollout.evaluation import evaluate
-from trpo.runs.directory import RunDirectory, load_agent
+from trpo.runs.directory import Moment, RunDirectory, load_agent
 from trpo.training.trainer import Trainer
 
 
@@ -31,6 +31,12 @@ class Learned(NamedTuple):
     loaded: Any
 
 
+def moment_of(trainer: Trainer) -> Moment:
+    """A trainer as it is now, to be saved."""
+    state, head = trainer.get_state(), trainer.spec.head
+    return Moment(trainer.config, head, trainer.step_count, state, trainer.note(state))
+
+
 def learn(config: TrainConfig, num_updates: int, directory: Path) -> Learned:
     """Train, save in `directory`, load in the other backend; evaluate each."""
 
@@ -42,8 +48,7 @@ def learn(config: TrainConfig, num_updates: int, directory: Path) -> Learned:
         before = score(trainer.agent)
         trainer.run(num_updates=num_updates)
         run = RunDirectory(directory)
-        run.create(config)
-        run.save(trainer)
+        run.save(moment_of(trainer))
     finally:
         trainer.close()
     other = BACKENDS[1 - BACKENDS.index(config.backend)]

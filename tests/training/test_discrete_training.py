@@ -8,6 +8,7 @@ import pytest
 
 import tests.support.counting_environments  # noqa: F401  (registers TrpoTest/…)
 from tests.support.counting_environments import Echo, Pointer, Switches
+from tests.support.training_runs import moment_of
 from trpo.agent.make import make_agent
 from trpo.config.presets import preset_config
 from trpo.config.run import TrainConfig
@@ -16,7 +17,8 @@ from trpo.rollout.evaluation import evaluate
 from trpo.runs.checkpoint import CheckpointError, _encode_manifest
 from trpo.runs.directory import RunDirectory, load_agent
 from trpo.runs.train import train_run
-from trpo.training.trainer import Trainer, agent_state
+from trpo.training.state import agent_state
+from trpo.training.trainer import Trainer
 
 
 BACKENDS = ("torch", "jax")
@@ -57,8 +59,7 @@ def test_a_run_with_starts_resumes_exactly_and_loads_in_the_other(tmp_path, back
     whole.run()
     half.run(num_updates=2)
     directory = RunDirectory(tmp_path / "run")
-    directory.create(config)
-    directory.save(half)
+    directory.save(moment_of(half))
     resumed = Trainer(config)
     assert resumed.set_state(directory.load()[0].arrays) == ()
     resumed.run()

@@ -13,9 +13,10 @@ from tests.support.callback_runs import small
 from trpo.callbacks.builtin import StopAtReturn
 from trpo.cli.main import main
 from trpo.rollout.evaluation import EvaluationResult, evaluate
-from trpo.runs.directory import RunDirectory, load_agent
+from trpo.runs.directory import Moment, RunDirectory, load_agent
+from trpo.runs.driver import INTERIM_EPISODES
 from trpo.runs.metrics import read_metrics
-from trpo.runs.train import INTERIM_EPISODES, train_run
+from trpo.runs.train import train_run
 from trpo.training.progress import Progress
 from trpo.training.trainer import Trainer
 
@@ -53,7 +54,7 @@ def test_the_best_model_after_a_rollback_is_the_one_that_was_saved_last(tmp_path
     head = trainer.collector.spec.head
     for step, value in ((640, 1.0), (64, 2.0)):
         state = {**trainer.get_state(), "policy.layers.0.bias": np.full(8, value)}
-        directory.keep_only(trainer.config, head, step, state, {})
+        directory.keep_only(Moment(trainer.config, head, step, state, {}))
     assert directory.load()[0].step == 64
     trainer.close()
 

@@ -5,6 +5,7 @@ import pytest
 
 import tests.support.memory_environments  # noqa: F401  (registers TrpoTest/…)
 from tests.support.agents import BACKENDS
+from tests.support.training_runs import moment_of
 from trpo.config.presets import preset_config
 from trpo.rollout.evaluation import evaluate
 from trpo.runs.directory import RunDirectory, load_agent
@@ -46,8 +47,7 @@ def test_a_resumed_run_continues_exactly_and_in_the_other_backend(tmp_path, back
     whole.run(num_updates=3)
     half.run(num_updates=2)
     directory = RunDirectory(tmp_path / "run")
-    directory.create(half.config)
-    directory.save(half)
+    directory.save(moment_of(half))
     saved = directory.load()[0].arrays
     assert np.abs(saved["environment.policy_memory"]).max() > 0.01
     assert resumed.set_state(saved) == ()
@@ -88,8 +88,7 @@ def test_what_was_shown_once_is_recalled_with_choices_and_masks(
     assert before < 0.6
     assert after == 1.0
     directory = RunDirectory(tmp_path / "run")
-    directory.create(trainer.config)
-    directory.save(trainer)
+    directory.save(moment_of(trainer))
     other = BACKENDS[1 - BACKENDS.index(backend)]
     loaded, _ = load_agent(directory.path, backend=other)
     assert evaluate(loaded, env_id, episodes=40, seed=1).mean == 1.0

@@ -9,6 +9,7 @@ import pytest
 
 import tests.support.counting_environments  # noqa: F401  (registers TrpoTest/…)
 from tests.support.event_readers import assert_events_are_the_metrics
+from tests.support.training_runs import moment_of
 from tests.support.waiting import PATIENCE, holding, until
 from trpo.cli.main import main
 from trpo.config.presets import preset_config
@@ -78,8 +79,7 @@ def test_resume_is_bit_exact(tmp_path, backend, cut):
     first = Trainer(small(backend))
     first.run(num_updates=cut)
     directory = RunDirectory(tmp_path / "run")
-    directory.create(first.config)
-    directory.save(first)
+    directory.save(moment_of(first))
     second = Trainer(small(backend))
     assert second.set_state(directory.load()[0].arrays) == ()
     second.run(num_updates=6)

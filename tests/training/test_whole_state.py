@@ -18,7 +18,7 @@ from trpo.environments.environment_worker import answer
 from trpo.environments.make import make_environment
 from trpo.environments.seeded import RESTORE
 from trpo.runs.checkpoint import _saveable
-from trpo.training.state_checks import COMPILED
+from trpo.training.state import COMPILED
 from trpo.training.trainer import Trainer
 
 
@@ -168,7 +168,7 @@ def test_so_is_each_of_a_compiled_run_s_and_of_its_last_member(compiled):
     states = [compiled.get_state(index) for index in range(2)]
 
     def set_last(state):
-        compiled.set_state([states[0], state])
+        compiled.set_state(states[0], state)
 
     def both():
         found = [compiled.get_state(index) for index in range(2)]
@@ -181,15 +181,15 @@ def test_so_is_each_of_a_compiled_run_s_and_of_its_last_member(compiled):
             set_last(states[1] | {name: filled(states[1][name], 0.125)})
     compiled.advance(1)
     later = compiled.get_state(1)
-    compiled.set_state(states)
+    compiled.set_state(*states)
     with pytest.raises(ValueError, match=r"training\.update.*all members"):
         set_last(later)
     for wrong in ([states[0]], [*states, states[0]], [states[1], states[0]]):
         with pytest.raises(ValueError, match=r"`states`|random\.seed"):
-            compiled.set_state(wrong)
+            compiled.set_state(*wrong)
     host = Trainer(compiled.configs[0])
     with pytest.raises(ValueError, match=f"{COMPILED}0"):
-        compiled.set_state([host.get_state(), states[1]])
+        compiled.set_state(host.get_state(), states[1])
     assert bytes_of(both()) == before
     # The host's loop goes on from one, with new episodes.
     assert host.set_state(states[0]) == (0, 1, 2)

@@ -9,20 +9,12 @@ import os
 import sys
 import warnings
 from collections.abc import Callable, Sequence
-from typing import Any
+from pathlib import Path
+from typing import Annotated, Any, Literal, NamedTuple
 
 import tyro
 
-from trpo.cli.arguments import (
-    EvaluateArguments,
-    ParityArguments,
-    PlotArguments,
-    PresetsArguments,
-    ResumeArguments,
-    TrainArguments,
-    TypedConfig,
-)
-from trpo.common.framework_settings import prepare_frameworks, reserve_cpu_devices
+from trpo.common.framework_settings import prepare_frameworks
 from trpo.common.signals import stop_signals
 from trpo.common.terminal import Terminal, safe_streams, word
 from trpo.common.user_modules import (
@@ -32,7 +24,9 @@ from trpo.common.user_modules import (
     typed_modules,
 )
 from trpo.common.validation import require_count
-from trpo.config.choices import MOST_EPISODES
+from trpo.config.choices import MOST_EPISODES, Backend
+from trpo.config.ranks import RankArguments
+from trpo.config.run import TrainConfig
 from trpo.environments.environment_worker import EnvironmentWorkerError
 
 
@@ -42,17 +36,7 @@ usage: trpo COMMAND ...
 Trust-region policy optimisation, the same agent in PyTorch and in JAX.
 
 commands:
-  train ENV_ID           train an agent on a Gymnasium environment
-  train ENV --compiled   the same in one JAX program, --num-seeds N at once
-  train --resume DIR     continue a run, bit for bit
-  sweep ENV_ID …         environments x hyperparameters x seeds, a process each
-  tune ENV_ID            search for an environment's settings, with Optuna
-  evaluate RUN_DIR       score a trained agent on whole episodes
-  plot RUN_DIR …         draw what happened in one run, or several compared
-  presets [NAME]         list presets, or show one's values and their reasons
-  spaces                 spaces and policies there are, here and in other libraries
-  parity                 prove on this machine that the two backends are equal
-  doctor                 check frameworks, devices and precision
+{}
 
 `trpo COMMAND --help` lists a command's options. For example:
   trpo train Pendulum-v1 --backend jax --seed 0
@@ -61,8 +45,41 @@ commands:
 USER_ERROR = 2
 # As of a process that a closed pipe ends; and of one that Ctrl-C does.
 CLOSED_PIPE, INTERRUPTED = 141, 130
-# What these have done is in files: it counts where nothing can be printed.
-WRITING = {"train", "sweep", "tune", "parity"}
+
+
+Modules = Annotated[
+    tuple[str, ...],
+    tyro.conf.arg(name="module", metavar="NAME_OR_PATH [NAME_OR_PATH ...]"),
+]
+"""A field `modules` that is typed as --module."""
+
+
+class Command(NamedTuple):
+    """A command of `trpo`.
+
+    Attributes:
+        run: takes its arguments, parsed or as they are; returns the exit status.
+        usage: lines of the help, "WORDS: what it does".
+        writes: whether what it has done is in files, and so counts where nothing can be
+            printed.
+    """
+
+    run: Callable[[Any], int]
+    usage: tuple[str, ...]
+    writes: bool
+
+
+COMMANDS: dict[str, Command] = {}
+
+
+def command(*usage: str, writes: bool = False) -> Callable:
+    """Make a function `_name` the command `name`; see `Command`."""
+
+    def register(run: Callable[[Any], int]) -> Callable[[Any], int]:
+        COMMANDS[run.__name__.removeprefix("_")] = Command(run, usage, writes)
+        return run
+
+    return register
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -71,7 +88,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     with safe_path(), safe_streams() as out:
         status = _status(arguments)
         out.flush()
-        if status or out.error is None or {*arguments[:1]} & WRITING:
+        command = COMMANDS.get("".join(arguments[:1]))
+        if status or out.error is None or (command and command.writes):
             return status
         if isinstance(out.error, BrokenPipeError):
             return CLOSED_PIPE
@@ -79,26 +97,23 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _status(arguments: list[str]) -> int:
-    commands: dict[str, Callable[[list[str]], int]] = {
-        "train": _train,
-        "sweep": functools.partial(_many_runs, "sweep"),
-        "tune": functools.partial(_many_runs, "tune"),
-        "evaluate": _evaluate,
-        "plot": _plot,
-        "presets": _presets,
-        "spaces": _spaces,
-        "parity": _parity,
-        "doctor": _doctor,
-    }
     if not arguments or arguments[0] in ("-h", "--help"):
-        Terminal().say(*HELP.splitlines())
+        lines = [
+            f"  {f'{name} {words}':23}{text}"
+            for name, command in COMMANDS.items()
+            for words, _, text in (line.partition(": ") for line in command.usage)
+        ]
+        Terminal().say(*HELP.format("\n".join(lines)).splitlines())
         return 0 if arguments else USER_ERROR
-    if arguments[0] not in commands:
-        return _fail(f"expected one of {', '.join(commands)}, got {arguments[0]!r}.")
+    if arguments[0] not in COMMANDS:
+        return _fail(f"expected one of {', '.join(COMMANDS)}, got {arguments[0]!r}.")
     if arguments.count("--module") > 1:
         return _fail("expected --module once, with all names behind it.")
     try:
-        return commands[arguments[0]](arguments[1:])
+        name, *rest = arguments
+        run = COMMANDS[name].run
+        kind = next(iter(run.__annotations__.values()))
+        return run(_parse(kind, rest, name) if isinstance(kind, type) else rest)
     except UntrustedError as error:
         command = " ".join(map(word, error.typed(arguments)))
         return _fail(error.told(f"trpo {command} (or --trust, whatever it names)"))
@@ -143,6 +158,83 @@ def _parse(kind: Any, arguments: list[str], command: str, **options: Any) -> Any
         raise
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TypedConfig(TrainConfig):
+    """A run's configuration as it is typed: the environment's id needs no flag.
+
+    Here, so that the configuration itself imports no command line.
+    """
+
+    env_id: tyro.conf.Positional[str]
+    """Gymnasium environment id, for example Pendulum-v1 or HalfCheetah-v5."""
+    modules: Modules = ()
+    """Your own code, which registers the environment: dotted names, or paths of .py
+    files or packages. Each path's folder goes to the end of sys.path."""
+
+    @classmethod
+    def of(cls, config: TrainConfig) -> "TypedConfig":
+        """The same settings."""
+        return _as(cls, config)
+
+    @property
+    def plain(self) -> TrainConfig:
+        """The same settings."""
+        return _as(TrainConfig, self)
+
+
+def _as(kind: Any, config: TrainConfig) -> Any:
+    fields = dataclasses.fields(config)
+    return kind(**{field.name: getattr(config, field.name) for field in fields})
+
+
+@dataclasses.dataclass
+class TrainArguments:
+    """Train an agent on a Gymnasium environment.
+
+    Defaults are those of the environment's preset. Ctrl-C saves and exits.
+    """
+
+    config: TypedConfig
+    preset: str | None = None
+    """Preset to start from instead of the environment's own; see `trpo presets`."""
+    run_dir: Path | None = None
+    """Directory to write to; by default a new one under runs/."""
+    resume: Path | None = None
+    """Continue this run directory instead; takes --total-steps and little else."""
+    compiled: bool = False
+    """Train in one JAX program; for functional environments such as phys2d/…"""
+    num_seeds: int = 1
+    """With --compiled: members of seeds `seed`, `seed` + 1, … trained at once."""
+    sweep: tuple[str, ...] = ()
+    """With --compiled: NAME=VALUE,VALUE,… …; each combination is trained at once."""
+    ranks: RankArguments = dataclasses.field(default_factory=RankArguments)
+    """Many processes."""
+
+
+@dataclasses.dataclass
+class ResumeArguments:
+    """Continue a run from its newest valid checkpoint, bit for bit on CPU."""
+
+    resume: Path
+    """Run directory to continue."""
+    total_steps: int | None = None
+    """New budget of environment steps; by default the run's own."""
+    modules: Modules = ()
+    """Your own code that the run needs, in place of what it names."""
+    wandb_project: str | None = None
+    """Log to this Weights & Biases project, in place of the one that the run names."""
+    trust: bool = False
+    """Import whatever code the run names, and upload to the project that it names."""
+    ranks: RankArguments = dataclasses.field(default_factory=RankArguments)
+    """Many processes, of any number."""
+
+
+@command(
+    "ENV_ID: train an agent on a Gymnasium environment",
+    "ENV --compiled: the same in one JAX program, --num-seeds N at once",
+    "--resume DIR: continue a run, bit for bit",
+    writes=True,
+)
 def _train(arguments: list[str]) -> int:
     # From the start, while modules are imported, too. But processes that wait for
     # others to come are ended as usual.
@@ -156,7 +248,7 @@ def _train(arguments: list[str]) -> int:
 def _start(arguments: list[str]) -> int:
     from trpo.config.presets import preset_config
     from trpo.runs.directory import directory_of
-    from trpo.runs.members import members_of, parse_sweep
+    from trpo.runs.members import parse_sweep
     from trpo.runs.train import train_run
 
     # Twice: the first pass finds the environment, whose preset the second starts
@@ -175,7 +267,6 @@ def _start(arguments: list[str]) -> int:
         from trpo.runs.compiled import train_compiled
 
         sweep = parse_sweep(parsed.sweep)
-        reserve_cpu_devices(len(members_of(config, parsed.num_seeds, sweep)))
         if parsed.ranks.distributed:
             return _fail("expected one of --compiled and --distributed, got both.")
         with directory_of(parsed.run_dir, config, "-compiled") as run_dir:
@@ -196,43 +287,81 @@ def _start(arguments: list[str]) -> int:
 
 
 def _resume(parsed: ResumeArguments) -> int:
-    from trpo.runs.compiled import is_compiled_run, resume_compiled
+    from trpo.runs.compiled import is_compiled_run, train_compiled
     from trpo.runs.train import resumed_config, train_run
 
     if parsed.total_steps is not None:
         require_count("total_steps", parsed.total_steps)
-    admission = {
-        "modules": typed_modules(parsed.modules, []),
-        "trust": parsed.trust,
-        "wandb_project": parsed.wandb_project,
-    }
-    config = resumed_config(parsed.resume, parsed.total_steps, **admission)
+    config = resumed_config(
+        parsed.resume,
+        parsed.total_steps,
+        typed_modules(parsed.modules, []),
+        parsed.trust,
+        parsed.wandb_project,
+    )
     prepare_frameworks(config.agent.dtype, config.deterministic)
     if parsed.ranks.distributed:
         from trpo.runs.distributed import train_distributed
 
         return train_distributed(config, parsed.resume, parsed.ranks, resume=True)
-    if is_compiled_run(parsed.resume):
-        resume_compiled(parsed.resume, parsed.total_steps, **admission)
-    else:
-        train_run(config, parsed.resume, resume=True)
+    train = train_compiled if is_compiled_run(parsed.resume) else train_run
+    train(config, parsed.resume, resume=True)
     return 0
 
 
-def _many_runs(command: str, arguments: list[str]) -> int:
-    from trpo.cli.sweep_command import COMMANDS
+@command(
+    "ENV_ID …: environments x hyperparameters x seeds, a process each", writes=True
+)
+def _sweep(arguments: list[str]) -> int:
+    from trpo.cli.sweep_command import SweepArguments, sweep
 
-    kind, run = COMMANDS[command]
-    parsed = _parse(kind, arguments, command)
+    parsed = _parse(SweepArguments, arguments, "sweep")
     with stop_signals():
-        return run(parsed)
+        return sweep(parsed)
 
 
-def _evaluate(arguments: list[str]) -> int:
+@command("ENV_ID: search for an environment's settings, with Optuna", writes=True)
+def _tune(arguments: list[str]) -> int:
+    from trpo.cli.sweep_command import TuneArguments, tune
+
+    parsed = _parse(TuneArguments, arguments, "tune")
+    with stop_signals():
+        return tune(parsed)
+
+
+@dataclasses.dataclass
+class EvaluateArguments:
+    """Score the newest checkpoint of a run on whole episodes, by raw returns."""
+
+    run_dir: tyro.conf.Positional[Path]
+    """Directory that `trpo train` wrote."""
+    episodes: int = 20
+    """Number of episodes."""
+    eval_max_steps: int | None = None
+    """Steps after which an episode is cut; by default the run's."""
+    modules: Modules = ()
+    """Your own code that the run needs, in place of what it names."""
+    trust: bool = False
+    """Import whatever code the run names."""
+    backend: Backend | None = None
+    """Framework to run in; by default the one that trained it."""
+    device: str = "cpu"
+    """Device of the framework."""
+    seed: int | None = None
+    """Seed of the episodes; by default the run's."""
+    stochastic: bool = False
+    """Sample actions instead of taking the policy's most likely ones."""
+    video: Path | None = None
+    """Record one episode as MP4 into this directory."""
+    json: bool = False
+    """Print the result as JSON instead."""
+
+
+@command("RUN_DIR: score a trained agent on whole episodes")
+def _evaluate(parsed: EvaluateArguments) -> int:
     from trpo.runs.directory import RunDirectory
-    from trpo.runs.train import describe, evaluate_run, evaluation_json
+    from trpo.runs.evaluate import describe, evaluate_run, evaluation_json
 
-    parsed = _parse(EvaluateArguments, arguments, "evaluate")
     require_count("episodes", parsed.episodes, maximum=MOST_EPISODES)
     if parsed.eval_max_steps is not None:
         require_count("eval_max_steps", parsed.eval_max_steps, 0)
@@ -258,26 +387,48 @@ def _evaluate(arguments: list[str]) -> int:
     return INTERRUPTED if result.interrupted else 0
 
 
-def _plot(arguments: list[str]) -> int:
+@dataclasses.dataclass
+class PlotArguments:
+    """Draw returns, trust region, solver, critic and time of runs; compare several.
+
+    Writes diagnostics.png, and diagnostics.html, one file that needs no network.
+    """
+
+    run_dirs: tyro.conf.Positional[tuple[Path, ...]]
+    """Directories that `trpo train` or `trpo sweep` wrote; of many members, all."""
+    out: Path | None = None
+    """Directory to write to; by default that of a single run, else this one."""
+
+
+@command("RUN_DIR …: draw what happened in one run, or several compared")
+def _plot(parsed: PlotArguments) -> int:
     from trpo.runs.curves_page import write_diagnostics
 
-    parsed = _parse(PlotArguments, arguments, "plot")
     Terminal().say(*map(str, write_diagnostics(parsed.run_dirs, parsed.out)))
     return 0
 
 
-def _presets(arguments: list[str]) -> int:
+@dataclasses.dataclass
+class PresetsArguments:
+    """List presets, or show the values of one and the reason of each."""
+
+    name: tyro.conf.Positional[str | None] = None
+    """A preset's name, or an environment's id."""
+
+
+@command("[NAME]: list presets, or show one's values and their reasons")
+def _presets(parsed: PresetsArguments) -> int:
     from trpo.cli.presets_table import list_presets, show_preset
 
-    name = _parse(PresetsArguments, arguments, "presets").name
     terminal = Terminal()
-    if name is None:
+    if parsed.name is None:
         list_presets(terminal)
     else:
-        show_preset(terminal, name)
+        show_preset(terminal, parsed.name)
     return 0
 
 
+@command(": spaces and policies there are, here and in other libraries")
 def _spaces(arguments: list[str]) -> int:
     if arguments:
         return _fail("`trpo spaces` takes no arguments.")
@@ -287,8 +438,22 @@ def _spaces(arguments: list[str]) -> int:
     return 0
 
 
-def _parity(arguments: list[str]) -> int:
-    parsed = _parse(ParityArguments, arguments, "parity")
+@dataclasses.dataclass
+class ParityArguments:
+    """Prove that the two backends are equal, and each right, on this machine."""
+
+    devices: tuple[Literal["cpu", "cuda"], ...] = ("cpu",)
+    """Devices to compare on; one that is absent is reported as not run."""
+    quick: bool = False
+    """A selection of cases, the default."""
+    full: bool = False
+    """Every case."""
+    out: Path = Path("runs/parity")
+    """Directory for the certificate."""
+
+
+@command(": prove on this machine that the two backends are equal", writes=True)
+def _parity(parsed: ParityArguments) -> int:
     if parsed.quick and parsed.full:
         return _fail("expected one of --quick and --full, got both.")
     os.environ.setdefault("JAX_ENABLE_X64", "1")
@@ -299,6 +464,7 @@ def _parity(arguments: list[str]) -> int:
     return certificate.run(devices=parsed.devices, mode=mode, out=parsed.out)
 
 
+@command(": check frameworks, devices and precision")
 def _doctor(arguments: list[str]) -> int:
     if arguments:
         return _fail("`trpo doctor` takes no arguments.")

@@ -6,7 +6,7 @@ from typing import Any
 
 import tyro
 
-from trpo.cli.arguments import Modules
+from trpo.cli.main import Modules
 from trpo.common.user_modules import import_modules, typed_modules
 from trpo.config.choices import Backend
 from trpo.sweeps.sweep import parse_values, run_sweep, sweep_runs
@@ -117,6 +117,3 @@ def tune(arguments: TuneArguments) -> int:
         ray_address=arguments.ray_address,
         overrides=overrides | fixed,
     )
-
-
-COMMANDS = {"sweep": (SweepArguments, sweep), "tune": (TuneArguments, tune)}

@@ -71,6 +71,14 @@ class RunningMoments:
             return np.ones_like(self.mean)
         return np.sqrt(self.squared_deviations / self.count + VARIANCE_EPSILON)
 
+    def snapshot(self) -> tuple[float, np.ndarray, np.ndarray]:
+        """The state as it is now, for `restore`; its arrays are never written to."""
+        return self.count, self.mean, self.squared_deviations
+
+    def restore(self, snapshot: tuple[float, np.ndarray, np.ndarray]) -> None:
+        """Make `get_state` what it was."""
+        self.count, self.mean, self.squared_deviations = snapshot
+
     def get_state(self) -> dict[str, np.ndarray]:
         """Count, mean and sum of squared deviations, float64."""
         return {
@@ -163,6 +171,15 @@ class ReturnScaler:
     def scale(self) -> float:
         """Divisor of rewards: the standard deviation of the discounted return."""
         return float(self.moments.std[0])
+
+    def snapshot(self) -> tuple:
+        """The state as it is now, for `restore`; its arrays are never written to."""
+        return self.moments.snapshot(), self.discounted
+
+    def restore(self, snapshot: tuple) -> None:
+        """Make `get_state` what it was."""
+        moments, self.discounted = snapshot
+        self.moments.restore(moments)
 
     def get_state(self) -> dict[str, np.ndarray]:
         """Moments and the discounted return of each environment's open episode."""

@@ -146,14 +146,16 @@ class RolloutCollector:
         """[B] of each environment's open episode, from 0; those dropped count too."""
         return self._open.numbers.copy()
 
-    def mark(self) -> tuple:
-        """The state as it is now, for `return_to`; cheap."""
+    def snapshot(self) -> tuple:
+        """The state as it is now, for `restore`; cheap."""
         masks = self._masks.current
         return self.obs, masks, self._resetting, self._open.copy(), self.memory
 
-    def return_to(self, mark: tuple) -> None:
-        """Make `get_state` what it was at `mark`; environments stay where they are."""
-        self.obs, self._masks.current, self._resetting, self._open, self.memory = mark
+    def restore(self, snapshot: tuple) -> None:
+        """Make `get_state` what it was; environments stay where they are."""
+        self.obs, self._masks.current, self._resetting, self._open, self.memory = (
+            snapshot
+        )
 
     def collect(self, agent: AgentBase, num_steps: int) -> Rollout:
         """`num_steps` steps of every environment, sampled from the agent's policy.
@@ -303,13 +305,8 @@ class RolloutCollector:
 
     def get_state(self) -> dict[str, np.ndarray]:
         """Open episodes: their numbers, sums, last observation and actions so far."""
-        return self.state_at(self.mark())
-
-    def state_at(self, mark: tuple) -> dict[str, np.ndarray]:
-        """The state, as `get_state` returns it, at the time of `mark`."""
-        obs, _, _, episodes, memory = mark
-        state = episodes.get_state() | {"obs": obs.copy()}
-        return state if memory is None else state | memory.get_state()
+        state = self._open.get_state() | {"obs": self.obs.copy()}
+        return state if self.memory is None else state | self.memory.get_state()
 
     def set_state(self, state: Mapping[str, np.ndarray]) -> tuple[int, ...]:
         """Restore open episodes by replaying them from their seeds.

@@ -20,6 +20,7 @@ from trpo.common.signals import Stop
 from trpo.common.user_modules import import_moviepy
 from trpo.common.validation import shown
 from trpo.config.choices import STOP
+from trpo.config.run import TrainConfig
 from trpo.environments.contract import ACTION_MASK as KEY
 from trpo.environments.environment_worker import EnvironmentWorkerError
 from trpo.environments.make import Makes, make_environment, make_vector_environment
@@ -144,6 +145,16 @@ def evaluate(
         result = _run_episodes(played, agent, deterministic, limit, stop, show)
     _warn_of(result, source.name, episodes)
     return result
+
+
+def as_in_training(config: TrainConfig) -> dict[str, Any]:
+    """Arguments of `evaluate`: the kind of vector that the environment trained in."""
+    return {
+        "num_envs": config.num_envs,
+        "vectorization": config.vectorization,
+        "timeout": config.environment_timeout,
+        "on_bad_data": config.on_bad_data,
+    }
 
 
 def _collector(env: VectorEnv, agent: AgentBase, on_bad_data: str) -> RolloutCollector:

@@ -15,7 +15,7 @@ import platform
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import gymnasium
 import numpy as np
@@ -47,15 +47,16 @@ from trpo.runs.metrics import METRICS, MetricsWriter, read_metrics
 from trpo.spaces.action_heads import Head
 from trpo.spaces.spaces import policy_spec
 from trpo.spaces.user_networks import CustomNetworks
-from trpo.training.state import unrecorded
-from trpo.training.trainer import Trainer, agent_state
+from trpo.training.state import agent_state
 
 
 EVALUATION, LEARNING_CURVE = "evaluation.json", "learning_curve.png"
 CHECKPOINTS, BEST = "checkpoints", "best"
+MEMBERS = "compiled.json"
+"""What members a compiled run has."""
 # Names of the project's own in a run directory; others there are the user's.
 FILES = (
-    CONFIG, METRICS, EVALUATION, LEARNING_CURVE, LOCK, "compiled.json", "members.csv",
+    CONFIG, METRICS, EVALUATION, LEARNING_CURVE, LOCK, MEMBERS, "members.csv",
     "learning_curves.png",
 )  # fmt: skip
 FOLDERS = (CHECKPOINTS, BEST, "tensorboard", "videos", "wandb")
@@ -69,6 +70,46 @@ _T = TypeVar("_T")
 
 class RunDirectoryError(ValueError):
     """A run directory is in the way, or is not one."""
+
+
+class Moment(NamedTuple):
+    """A run between two updates, as a checkpoint has it.
+
+    Attributes:
+        config: of the run.
+        head: the policy's distribution.
+        step: environment steps done.
+        state: of the training, under canonical names.
+        note: more metadata, such as the callbacks' state.
+    """
+
+    config: TrainConfig
+    head: Head
+    step: int
+    state: dict[str, np.ndarray]
+    note: dict[str, Any]
+
+    @property
+    def metadata(self) -> dict[str, Any]:
+        """What its checkpoint says beside the state."""
+        return {
+            "config": self.config.to_dict(),
+            "versions": installed_versions(),
+            "platform": platform.platform(),
+            "processor": processor_name(),
+            "threads": load_backend(self.config.backend).devices.device.threads(),
+            "policy": dataclasses.asdict(self.head),
+            "episodes": {},
+            **self.note,
+        }
+
+    def require_saveable(self) -> None:
+        """Encode it and write nothing: what can't be saved is said at once.
+
+        Raises:
+            ValueError: it can't be saved; says why.
+        """
+        encode_checkpoint(self.step, self.state, self.metadata)
 
 
 class RunDirectory:
@@ -163,20 +204,11 @@ class RunDirectory:
                 f"exists. Continue it by: trpo train --resume {quoted(self.path)}"
             )
 
-    def create(self, config: TrainConfig) -> None:
-        """Make the directory and write `config.json`.
-
-        Raises:
-            RunDirectoryError: something is there already.
-        """
-        self.require_new()
-        self.write_config(config)
-
     def discard(self) -> None:
         """Undo what begins a run."""
         with self.opened() as folder:
-            folder.remove(CONFIG)
-            folder.remove(LOCK)
+            for name in (MEMBERS, CONFIG, LOCK):
+                folder.remove(name)
         with contextlib.suppress(OSError):
             self.path.rmdir()
 
@@ -245,7 +277,7 @@ class RunDirectory:
         """The final evaluation; None if there was none yet.
 
         Raises:
-            FileError: it is not what `trpo.runs.train.evaluation_json` makes.
+            FileError: it is not what `trpo.runs.evaluate.evaluation_json` makes.
         """
         try:
             with self.opened() as folder:
@@ -266,86 +298,32 @@ class RunDirectory:
             raise FileError(f"{self.path / EVALUATION}: {error}") from error
         return evaluation
 
-    def save(self, trainer: Trainer, note: dict | None = None) -> Path:
-        """Write a checkpoint of the trainer; see `save_state`."""
-        state = trainer.get_state()
-        return self.save_state(
-            trainer.config,
-            trainer.collector.spec.head,
-            trainer.step_count,
-            state,
-            {
-                "restarts_on_resume": unrecorded(state),
-                "restarted_on_resume": list(trainer.restarted_on_resume),
-            },
-            {**networks_note(trainer.agent), **(note or {})},
-        )
-
-    def require_saveable(self, trainer: Trainer, note: dict) -> None:
-        """Encode a checkpoint and write nothing: what can't be saved is said at once.
-
-        Raises:
-            ValueError: it can't be saved; says why.
-        """
-        note = networks_note(trainer.agent) | note
-        metadata = _metadata(trainer.config, trainer.collector.spec.head, note=note)
-        encode_checkpoint(trainer.step_count, trainer.get_state(), metadata)
-
-    def save_state(
-        self,
-        config: TrainConfig,
-        head: Head,
-        step: int,
-        state: dict[str, np.ndarray],
-        episodes: dict[str, list[int]] | None = None,
-        note: dict | None = None,
-        prune: bool = True,
-    ) -> Path:
-        """Write a checkpoint of a training state.
-
-        Args:
-            config: Of the run.
-            head: The policy's distribution.
-            step: Environment steps done.
-            state: Under canonical names.
-            episodes: Indices of environments whose open episode can't be restored,
-                and of those that could not be when this run was resumed.
-            note: More metadata, such as the callbacks' state.
-            prune: Delete older ones now, see `prune`.
-        """
-        metadata = _metadata(config, head, episodes, note)
-        keep = config.keep_checkpoints if prune else None
+    def save(self, moment: Moment) -> Path:
+        """Write a checkpoint; older ones are left to `prune`."""
         with self.opened(make=True) as folder:
             if not folder.has(CONFIG):  # Deleted, or on the disk of another machine.
-                self.write_config(config)
+                self.write_config(moment.config)
             with folder.folder(CHECKPOINTS, make=True) as checkpoints:
-                return save_checkpoint(checkpoints, step, state, metadata, keep)
+                _, _, step, state, _ = moment
+                return save_checkpoint(checkpoints, step, state, moment.metadata, None)
 
     def prune(self, config: TrainConfig, step: int) -> None:
         """Delete checkpoints that were left once the one of `step` is safe."""
         with self.opened() as folder, folder.folder(CHECKPOINTS) as checkpoints:
             prune_checkpoints(checkpoints, step, config.keep_checkpoints)
 
-    def keep_only(
-        self,
-        config: TrainConfig,
-        head: Head,
-        step: int,
-        state: dict[str, np.ndarray],
-        note: dict,
-    ) -> Path:
-        """Make this a run directory of one checkpoint; see `save_state`.
+    def keep_only(self, moment: Moment) -> Path:
+        """Make this a run directory of one checkpoint.
 
         At every moment a checkpoint of before or the new one is there and valid.
         """
         with self.held(make=True) as folder:
-            self.write_config(config)
-            one = dataclasses.replace(config, keep_checkpoints=1)
-            saved = self.save_state(one, head, step, state, note=note)
+            self.write_config(moment.config)
+            saved = self.save(moment)
             # One of a later step stays there if the run was resumed from before it,
             # and would be taken for the newest.
             with folder.folder(CHECKPOINTS) as checkpoints:
-                keep_checkpoint(checkpoints, step)
+                keep_checkpoint(checkpoints, moment.step)
         return saved
 
     def load(self, step: int | None = None) -> tuple[Checkpoint, list[str]]:
@@ -433,31 +411,6 @@ def new_directory(name: str) -> Path:
         # Another was started in this second.
         path = path.with_name(f"{name}-{stamp}-{number}")
     return path
-
-
-def networks_note(agent: Any) -> dict[str, Any]:
-    """A checkpoint's note of networks that the user has brought; {} if none."""
-    networks = agent.custom_networks.described()
-    return {"networks": networks} if networks else {}
-
-
-def _metadata(
-    config: TrainConfig,
-    head: Head,
-    episodes: dict[str, list[int]] | None = None,
-    note: dict | None = None,
-) -> dict[str, Any]:
-    """Metadata of a checkpoint; see `RunDirectory.save_state`."""
-    return {
-        "config": config.to_dict(),
-        "versions": installed_versions(),
-        "platform": platform.platform(),
-        "processor": processor_name(),
-        "threads": load_backend(config.backend).devices.device.threads(),
-        "policy": dataclasses.asdict(head),
-        "episodes": episodes or {},
-        **(note or {}),
-    }
 
 
 def load_agent(

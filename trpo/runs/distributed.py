@@ -72,14 +72,14 @@ class LeadingTrainer(Trainer):
             self._all_failed = True
             raise error.__cause__ or error from None
 
-    def get_state(self) -> dict[str, np.ndarray]:
+    def get_state(self, member: int = 0) -> dict[str, np.ndarray]:
         """See `Trainer`; of the whole run.
 
         Raises:
             RuntimeError: an update was interrupted, in which the others still are.
         """
         self._order(Order.GIVE_STATE)
-        return super().get_state()
+        return super().get_state(member)
 
     def set_state(self, state: Mapping[str, np.ndarray]) -> tuple[int, ...]:
         """See `Trainer`; of the whole run, however many ranks saved it."""

@@ -29,11 +29,11 @@ from trpo.config.run import TrainConfig
 from trpo.runs.directory import RunDirectory
 from trpo.runs.learning_curves import png, without_tex
 from trpo.runs.metrics import METRICS, read_metrics
-from trpo.runs.train import EVALUATION_COLUMNS
 from trpo.sweeps.pool import Launch, run_each
 from trpo.sweeps.ray import executor
 from trpo.sweeps.report import write_report
 from trpo.sweeps.sweep import FIELDS, SweepRun, assigned, parse_value, shown_value
+from trpo.training.progress import EVALUATION_COLUMNS
 
 
 STUDY, BEST, PRUNED = "study.db", "best.json", "pruned.json"

@@ -146,17 +146,14 @@ class CostTraining:
             metrics["rollout/episode_cost_mean"] = float(np.mean(self.recent))
         return metrics
 
-    def mark(self) -> tuple:
-        """All that `get_state` is made of, to come back to; cheap."""
-        scale = self.scaler.moments
-        moments = (scale.count, scale.mean, scale.squared_deviations)
-        return moments, self.scaler.discounted, self.recent.copy(), self.ended
+    def snapshot(self) -> tuple:
+        """The state as it is now, for `restore`; cheap."""
+        return self.scaler.snapshot(), self.recent.copy(), self.ended
 
-    def return_to(self, mark: tuple) -> None:
-        """Make `get_state` what it was at `mark`."""
-        moments, self.scaler.discounted, self.recent, self.ended = mark
-        scale = self.scaler.moments
-        scale.count, scale.mean, scale.squared_deviations = moments
+    def restore(self, snapshot: tuple) -> None:
+        """Make `get_state` what it was."""
+        scaler, self.recent, self.ended = snapshot
+        self.scaler.restore(scaler)
 
     def get_state(self) -> dict[str, np.ndarray]:
         """State to be saved, under the names of a checkpoint."""

@@ -1,6 +1,5 @@
 """The training loop: collect, estimate advantages, update, log, save."""
 
-import collections
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -9,7 +8,9 @@ import numpy as np
 
 from trpo.agent.make import make_agent
 from trpo.callbacks.base import CallbackLike, Callbacks, Run, Stop
+from trpo.common import signals
 from trpo.common.closing import closing, noting_failure
+from trpo.common.validation import shown
 from trpo.config.run import TrainConfig
 from trpo.data.advantages import (
     generalized_advantages,
@@ -25,15 +26,29 @@ from trpo.data.batch import (
 from trpo.data.normalization import ReturnScaler
 from trpo.data.rollout import Rollout
 from trpo.distributed.ranks import ALONE, Alone, share_of
+from trpo.environments.lasting_state import not_restored
 from trpo.environments.make import make_vector_environment
 from trpo.environments.source import EnvironmentSource
 from trpo.rollout.collector import RolloutCollector
+from trpo.rollout.evaluation import EvaluationResult, as_in_training, evaluate
 from trpo.rollout.transitions import Limits, NonFiniteTransitionError
-from trpo.training import ranks as rank_training, state as training_state
+from trpo.spaces.spaces import PolicySpec
+from trpo.training import ranks as rank_training
 from trpo.training.costs import CostTraining
-from trpo.training.progress import Progress
-from trpo.training.state import RECENT_EPISODES, agent_state, mark, part_of, return_to
-from trpo.training.state_checks import Layout, check_training_state
+from trpo.training.progress import AfterUpdate, Progress, loop_metrics
+from trpo.training.state import (
+    PARTS,
+    RECENT_EPISODES,
+    Counters,
+    Layout,
+    check_training_state,
+    part_of,
+    unrecorded,
+)
+
+
+# Values of environments that one line names.
+MOST_NAMED = 8
 
 
 class UpdateInputs(NamedTuple):
@@ -65,6 +80,9 @@ class Trainer:
         ValueError: the environment, device or a hyperparameter is not usable.
         MissingBackendError: the framework is not installed.
     """
+
+    longest_chunk = 1
+    """Updates after which a driver is asked what is due."""
 
     def __init__(
         self,
@@ -107,12 +125,25 @@ class Trainer:
         if limited:
             envs = self.env.num_envs
             self.costs = CostTraining(config, RECENT_EPISODES, envs, ranks)
-        self.update_count = 0
-        self.episode_count = 0
-        self.recent: collections.deque = collections.deque(maxlen=RECENT_EPISODES)
-        self.successes: collections.deque = collections.deque(maxlen=RECENT_EPISODES)
+        self.counters = Counters()
         self._interrupted = False
         self.restarted_on_resume: tuple[int, ...] = ()
+
+    @property
+    def spec(self) -> PolicySpec:
+        """Of the environments' spaces."""
+        return self.collector.spec
+
+    @property
+    def update_count(self) -> int:
+        """Updates done."""
+        return self.counters.updates
+
+    @property
+    def parts(self) -> dict[str, Any]:
+        """All that has a state, by its name in one; the agent's names have none."""
+        parts = {name: getattr(self, part.attribute) for name, part in PARTS.items()}
+        return {n: p for n, p in parts.items() if p is not None} | {"": self.agent}
 
     @property
     def step_count(self) -> int:
@@ -152,6 +183,12 @@ class Trainer:
                 asked.on_update(self.train_once(asked.on_rollout))
         return asked.stop
 
+    def advance(
+        self, updates: int, on_rollout: Callable[[Rollout], None] | None = None
+    ) -> list[list[Progress]]:
+        """`train_once` so many times; a list of one, see `evaluate`."""
+        return [[self.train_once(on_rollout) for _ in range(updates)]]
+
     def train_once(
         self, on_rollout: Callable[[Rollout], None] | None = None
     ) -> Progress:
@@ -169,12 +206,12 @@ class Trainer:
         """
         if self._interrupted:
             self.set_state(self.get_state())
-        before = mark(self)
+        before = self.snapshot()
         self._interrupted = True
         try:
             progress = self._iterate(on_rollout)
         except BaseException:
-            return_to(self, before)
+            self.restore(before)
             raise
         self._interrupted = False
         return progress
@@ -198,31 +235,24 @@ class Trainer:
         # Only now: during rollout and update the statistics are frozen, so that the
         # policy that acted is the policy that is improved, and the ratio starts at 1.
         self.agent.observe(rollout.obs[rollout.valid])
-        self.update_count += 1
-        self.episode_count += len(rollout.episodes)
-        self.recent.extend(episode[:2] for episode in rollout.episodes)
-        told = (episode.success for episode in rollout.episodes)
-        self.successes.extend(success for success in told if success is not None)
+        self.counters.add(rollout.episodes)
         end = time.perf_counter()
-        metrics |= {
-            "rollout/episodes": float(self.episode_count),
-            "rollout/return_scale": self.return_scaler.scale,
-            "rollout/advantage_std": advantage_std,
-            "policy/target_kl": numbers.target_kl,
-            "rollout/dropped_steps": float(rollout.dropped_steps),
-            "rollout/environment_restarts": float(rollout.restarts),
-            "time/steps_per_second": self.steps_per_update / (end - start),
-            "time/acting_and_stepping_seconds": collected - start,
-            "time/learning_seconds": end - collected,
-        }
+        metrics |= loop_metrics(
+            AfterUpdate(
+                self.counters.episodes,
+                self.counters.means(),
+                self.return_scaler.scale,
+                advantage_std,
+                numbers.target_kl,
+                steps_per_second=self.steps_per_update / (end - start),
+                acting_seconds=collected - start,
+                learning_seconds=end - collected,
+                rollout=rollout,
+                success_rate=self.counters.success_rate(),
+            )
+        )
         if self.costs is not None:
             metrics |= self.costs.metrics()
-        if self.recent:
-            returns, lengths = np.array(self.recent).T
-            metrics["rollout/episode_return_mean"] = float(returns.mean())
-            metrics["rollout/episode_length_mean"] = float(lengths.mean())
-        if self.successes:
-            metrics["rollout/success_rate"] = float(np.mean(self.successes))
         return Progress(self.update_count, self.step_count, metrics)
 
     def prepare_batch(self, rollout: Rollout) -> UpdateInputs:
@@ -256,23 +286,31 @@ class Trainer:
             batch = self.costs.batch(batch, rollout)
         return UpdateInputs(batch, deviation)
 
-    def get_state(self) -> dict[str, np.ndarray]:
-        """Everything that the rest of the run depends on, under canonical names."""
-        state = self.agent.get_state()
-        for prefix, part in (
-            ("return_scaler", self.return_scaler.get_state()),
-            ("environment", self.collector.get_state()),
-            ("costs", {} if self.costs is None else self.costs.get_state()),
-        ):
-            state |= {f"{prefix}.{name}": array for name, array in part.items()}
-        state |= training_state.counters_state(
-            self.update_count, self.episode_count, self.recent, self.successes
-        )
+    def get_state(self, member: int = 0) -> dict[str, np.ndarray]:
+        """Everything that the rest of the run depends on, under canonical names.
+
+        Args:
+            member: Number of the member; a trainer has but one.
+        """
+        state = {
+            f"{part}.{name}".removeprefix("."): array
+            for part, stateful in self.parts.items()
+            for name, array in stateful.get_state().items()
+        }
         if self.ranks.size == 1:
             return state
         return rank_training.whole_state(
             state, self.share.start, self.agent.digest(), self.ranks
         )
+
+    def snapshot(self) -> dict[str, Any]:
+        """All that `get_state` is made of, as it is now, for `restore`; cheap."""
+        return {name: part.snapshot() for name, part in self.parts.items()}
+
+    def restore(self, snapshot: dict[str, Any]) -> None:
+        """Make every byte of `get_state` what it was."""
+        for name, part in self.parts.items():
+            part.restore(snapshot[name])
 
     def set_state(self, state: Mapping[str, np.ndarray]) -> tuple[int, ...]:
         """Continue from `state`, which either backend may have written.
@@ -290,23 +328,93 @@ class Trainer:
         state = self.check_state(state)
         if self.ranks.size > 1:
             state = rank_training.part_of_state(state, self.share)
-        before = mark(self)
+        before = self.snapshot()
         # Environments are moved: what fails meanwhile brings them back later.
         self._interrupted = True
         try:
-            lost = self._load_state(state)
+            said = {n: p.set_state(part_of(state, n)) for n, p in self.parts.items()}
+            lost = said["environment"]
+            lost = rank_training.every_rank(lost, self.share.start, self.ranks)
         except BaseException:
-            return_to(self, before)
+            self.restore(before)
             raise
         self._interrupted, self.restarted_on_resume = False, lost
         return lost
 
-    def lasting(self) -> list[dict[str, str] | None]:
-        """Lasting values of the first environments, for `not_restored`.
+    def evaluate(
+        self,
+        episodes: int,
+        stop: signals.Stop | None = None,
+        show: Callable[[int, int], None] | None = None,
+    ) -> list[EvaluationResult]:
+        """Play episodes with the agent as it is, by `trpo.rollout.evaluation.evaluate`.
 
-        Only between updates are they where the state says.
+        A list of one: the driver of a run on disk takes one of each member.
         """
-        return [] if self._interrupted else self.collector.lasting(changed=True)
+        config = self.config
+        result = evaluate(
+            self.agent,
+            self.source,
+            episodes=episodes,
+            seed=config.seed,
+            max_steps=config.eval_max_steps,
+            stop=stop,
+            show=show,
+            **as_in_training(config),
+        )
+        return [result]
+
+    def remarks(self) -> list[str]:
+        """What is to be said beside an evaluation: what training itself has cost."""
+        if self.costs is None or not len(self.costs.recent):
+            return []
+        recent = self.costs.recent
+        return [
+            "  by the most likely actions; training, which samples them, cost "
+            f"{np.mean(recent):.2f} in its last {len(recent)} episodes on average"
+        ]
+
+    def note(self, state: Mapping[str, np.ndarray]) -> dict[str, Any]:
+        """What a checkpoint says beside a state; nothing is restored from it.
+
+        Environments whose open episode can't be restored, and those that could not be
+        when this run was resumed; networks that the user has brought; and lasting
+        values of the first environments, which only between updates are where the state
+        says.
+        """
+        networks = self.agent.custom_networks.described()
+        return {
+            "episodes": {
+                "restarts_on_resume": unrecorded(state),
+                "restarted_on_resume": list(self.restarted_on_resume),
+            },
+            **({"networks": networks} if networks else {}),
+            "lasting": []
+            if self._interrupted
+            else self.collector.lasting(changed=True),
+        }
+
+    def not_restored(self, note: Mapping[str, Any]) -> list[str]:
+        """What is not as it was when this note was made, once the state is set."""
+        lines = []
+        if self.restarted_on_resume:
+            reasons, lost = self.collector.lost, self.restarted_on_resume
+            listed = "; ".join(f"{i}: {reasons[i]}" for i in lost if i in reasons)
+            lines.append(
+                f"environments {list(lost)} could not be restored in the middle of "
+                f"their episodes and start new ones: {self.config.env_id} is not "
+                f"restored exactly ({listed})"
+            )
+        if names := not_restored(note.get("lasting"), self.collector.replayed):
+            listed = ", ".join(f"`{shown(n)[1:-1]}`" for n in names[:MOST_NAMED])
+            more = len(names) - MOST_NAMED
+            lines.append(
+                f"not restored: {listed}{f' and {more} more' if more > 0 else ''}. "
+                "What an environment keeps beyond its episode is in no checkpoint, and "
+                "is as in a new one. If steps depend on it, the run is not what it "
+                "would have been: have `reset` set it, or leave it out"
+            )
+        return lines
 
     def check_state(self, state: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Copies of the arrays of a whole run's state, which is one of this run's.
@@ -317,21 +425,6 @@ class Trainer:
         obs = self.collector.obs.dtype.name
         layout = Layout(self.config, self.collector.spec, obs, self.agent.get_state())
         return check_training_state(state, layout)
-
-    def _load_state(self, state: Mapping[str, np.ndarray]) -> tuple[int, ...]:
-        # Environments first: they are the ones that may fail.
-        lost = self.collector.set_state(part_of(state, "environment"))
-        self.agent.set_state(agent_state(state))
-        self.return_scaler.set_state(part_of(state, "return_scaler"))
-        if self.costs is not None:
-            self.costs.set_state(part_of(state, "costs"))
-        self.update_count, self.episode_count, recent, successes = (
-            training_state.counters_from_state(state)
-        )
-        for kept, saved in ((self.recent, recent), (self.successes, successes)):
-            kept.clear()
-            kept.extend(saved)
-        return rank_training.every_rank(lost, self.share.start, self.ranks)
 
     def close(self) -> None:
         """Close the environments."""

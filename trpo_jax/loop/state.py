@@ -13,8 +13,13 @@ from trpo.agent.state import (
     require_mapping,
 )
 from trpo.common.validation import LARGEST_COUNT
-from trpo.training.state import RECENT_EPISODES, agent_state
-from trpo.training.state_checks import COMPILED, Layout, check_training_state
+from trpo.training.state import (
+    COMPILED,
+    RECENT_EPISODES,
+    Layout,
+    agent_state,
+    check_training_state,
+)
 from trpo_jax.agent.agent import TRPOAgent
 from trpo_jax.loop.iteration import LoopState
 from trpo_jax.loop.statistics import Moments
@@ -33,11 +38,13 @@ def training_state(
         host: The state, of NumPy arrays.
         action_draws: Steps of each environment so far.
     """
-    agent.backend.state = jax.device_put(host.learner, agent.device)
+    learned, moments = jax.device_put(host.learner, agent.device), None
     if agent.observation_normalizer is not None:
-        agent.observation_normalizer.moments.set_state(_named(host.observation_moments))
-    agent.state.minibatch_draws = int(host.update)
-    agent.state.action_draws = action_draws
+        count, *others = _named(host.observation_moments).values()
+        moments = (float(count), *others)
+    draws = {"minibatch_draws": int(host.update), "action_draws": action_draws}
+    before = agent.snapshot()
+    agent.restore(before._replace(learned=learned, moments=moments, **draws))
     known = min(int(host.episodes), RECENT_EPISODES)
     environments = host.environments
     size = len(environments.steps)

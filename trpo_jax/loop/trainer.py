@@ -3,7 +3,7 @@
 import dataclasses
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -19,8 +19,9 @@ from trpo.config.support import COMPILED, require_supported
 from trpo.data.report import UpdateReport
 from trpo.rollout.evaluation import EvaluationResult
 from trpo.rollout.transitions import NonFiniteTransitionError
-from trpo.training.progress import Progress
-from trpo.training.state_checks import Layout
+from trpo.spaces.spaces import PolicySpec
+from trpo.training.progress import AfterUpdate, Progress, loop_metrics
+from trpo.training.state import Layout
 from trpo_jax.agent.agent import TRPOAgent
 from trpo_jax.loop.environment import FunctionalEnvironment, functional_environment
 from trpo_jax.loop.iteration import (
@@ -54,20 +55,6 @@ def members_at_once(device: Any, samples: int) -> int:
     return 1 if device.platform == "cpu" else max(1, SAMPLES_AT_ONCE // samples)
 
 
-class Chunk(NamedTuple):
-    """Results of some iterations.
-
-    Attributes:
-        progress: of each member (outer) and each iteration.
-        evaluations: of each member; empty if there was none.
-        seconds: wall-clock time, compilation included.
-    """
-
-    progress: list[list[Progress]]
-    evaluations: list[EvaluationResult]
-    seconds: float
-
-
 class CompiledTrainer:
     """Runs of equal shape trained by one program.
 
@@ -80,6 +67,9 @@ class CompiledTrainer:
     Raises:
         ValueError: the environment is not functional, or an argument is out of range.
     """
+
+    agent = collector = None
+    """Of callbacks: there is none on the host."""
 
     def __init__(
         self,
@@ -140,6 +130,11 @@ class CompiledTrainer:
         self.update_count = 0
 
     @property
+    def spec(self) -> PolicySpec:
+        """Of the environment's spaces."""
+        return self.environment.spec
+
+    @property
     def many(self) -> bool:
         """Whether arrays have the members' axis."""
         return len(self.configs) > 1
@@ -167,24 +162,23 @@ class CompiledTrainer:
         """One member's part of a tree of NumPy arrays."""
         return jax.tree.map(lambda leaf: leaf[index], tree) if self.many else tree
 
-    def advance(self, iterations: int, *, evaluate: bool = False) -> Chunk:
-        """Train `iterations` times, at most `longest_chunk`, and evaluate then.
+    def advance(self, iterations: int, on_rollout: Any = None) -> list[list[Progress]]:
+        """Train `iterations` times, at most `longest_chunk`.
+
+        Args:
+            iterations: How many times.
+            on_rollout: Never called: a compiled rollout stays on the device.
+
+        Returns:
+            The progress of each member (outer) and each iteration.
 
         Raises:
             NonFiniteTransitionError: an environment returned a NaN or an infinity;
                 nothing of these iterations is kept.
         """
-        assert 0 <= iterations <= self.longest_chunk, iterations
+        assert 0 < iterations <= self.longest_chunk, iterations
         start = time.perf_counter()
-        state, metrics, scores = run_chunk(
-            self.program,
-            self._members,
-            self._state,
-            self._numbers(),
-            np.int32(iterations),
-            np.bool_(evaluate),
-        )
-        metrics, scores = jax.device_get((metrics, scores))
+        state, metrics, _ = self._run(iterations)
         seconds = time.perf_counter() - start
         self._require_finite(metrics, iterations)
         self._state = state
@@ -194,16 +188,44 @@ class CompiledTrainer:
             for index in range(len(self.configs))
         ]
         self.update_count += iterations
-        evaluations = []
-        if evaluate:
-            parts = [self._of(scores, index) for index in range(len(self.configs))]
-            evaluations = [EvaluationResult(*part) for part in parts]
-        return Chunk(progress, evaluations, seconds)
+        return progress
 
-    def _numbers(self) -> StepNumbers:
-        """Numbers of the next updates, [chunk] or [chunk, M]."""
-        updates = range(self.update_count, self.update_count + self.longest_chunk)
-        table = np.array([[c.numbers_at(u) for c in self.configs] for u in updates])
+    def evaluate(
+        self, episodes: int, stop: Any = None, show: Any = None
+    ) -> list[EvaluationResult]:
+        """Play the first episodes, at most those of the class, with each member.
+
+        Args:
+            episodes: How many.
+            stop: Never asked: once the program runs, nothing interrupts it.
+            show: Never called, likewise.
+        """
+        scores = self._run(0)[2]
+        first = jax.tree.map(lambda leaf: leaf[..., :episodes], scores)
+        return [
+            EvaluationResult(*self._of(first, index))
+            for index in range(len(self.configs))
+        ]
+
+    def _run(self, iterations: int) -> tuple[LoopState, IterationMetrics, Any]:
+        """Train, or evaluate if not: state, and on the host metrics and scores."""
+        state, metrics, scores = run_chunk(
+            self.program,
+            self._members,
+            self._state,
+            self._numbers(iterations),
+            np.int32(iterations),
+            np.bool_(not iterations),
+        )
+        return state, *jax.device_get((metrics, scores))
+
+    def _numbers(self, iterations: int) -> StepNumbers:
+        """Numbers of the next updates, zero beyond these, [chunk] or [chunk, M]."""
+        table = np.zeros(
+            (self.longest_chunk, len(self.configs), len(StepNumbers._fields))
+        )
+        for i in range(iterations):
+            table[i] = [c.numbers_at(self.update_count + i) for c in self.configs]
         columns = np.moveaxis(table if self.many else table[:, 0], -1, 0)
         # Estimates are in JAX's default precision, the update in the agent's.
         default, own = jnp.result_type(float), self.program.policy.dtype
@@ -227,15 +249,18 @@ class CompiledTrainer:
         rows = []
         for i in range(iterations):
             at = self._of(jax.tree.map(lambda leaf, i=i: leaf[i], metrics), index)
-            row = UpdateReport(*at.report.tolist()).as_metrics()
-            row["rollout/episodes"] = float(at.episodes)
-            row["rollout/return_scale"] = float(at.return_scale)
-            row["rollout/advantage_std"] = float(at.advantage_std)
-            row["time/steps_per_second"] = speed
-            if at.episodes:
-                row["rollout/episode_return_mean"] = float(at.episode_return)
-                row["rollout/episode_length_mean"] = float(at.episode_length)
-            update = self.update_count + i + 1
+            update, spread = self.update_count + i + 1, float(at.advantage_std)
+            row = UpdateReport(*at.report.tolist()).as_metrics() | loop_metrics(
+                AfterUpdate(
+                    int(at.episodes),
+                    (at.episode_return, at.episode_length) if at.episodes else None,
+                    at.return_scale,
+                    spread,
+                    # By the schedule that the program follows too.
+                    self.configs[index].numbers_at(update - 1, spread).target_kl,
+                    speed,
+                )
+            )
             rows.append(Progress(update, update * self._steps, row))
         return rows
 
@@ -246,7 +271,7 @@ class CompiledTrainer:
             self.agents[index], host, self.update_count * self.program.rollout_steps
         )
 
-    def set_state(self, states: Sequence[Mapping[str, np.ndarray]]) -> None:
+    def set_state(self, *states: Mapping[str, np.ndarray]) -> None:
         """Continue from what `get_state` returned of each member.
 
         Whatever it raises, `get_state` is what it was before.
@@ -286,6 +311,21 @@ class CompiledTrainer:
                 agent.restore(snapshot)
             raise
         self.update_count = updates[0]
+
+    def remarks(self) -> list[str]:
+        """Nothing beside an evaluation."""
+        return []
+
+    def note(self, state: Mapping[str, np.ndarray]) -> dict[str, Any]:
+        """Nothing that a checkpoint has to say beside a state."""
+        return {}
+
+    def not_restored(self, note: Mapping[str, Any]) -> list[str]:
+        """Nothing: all of a compiled run is in its state."""
+        return []
+
+    def close(self) -> None:
+        """Nothing is open."""
 
     def _layout(self, index: int) -> Layout:
         agent, environments = self.agents[index], self._state.environments

@@ -10,7 +10,7 @@ from benchmarks.faults.checkpoints import Touch, scratch
 from benchmarks.faults.row import Row, Scenario, require
 from benchmarks.faults.runs import BACKENDS, closing, config
 from benchmarks.faults.untrusted.spoilt_runs import made_run
-from trpo.runs.directory import RunDirectory
+from trpo.runs.directory import Moment, RunDirectory
 from trpo.training.trainer import Trainer
 
 
@@ -84,9 +84,9 @@ def loaded(row: Row) -> None:
         with scratch() as root, row.attempt(f"{backend}, kind {index // 2 % KINDS}"):
             settings, touched = config(backend), root / "touched"
             directory = RunDirectory(root / "run")
-            directory.create(settings)
             with closing(Trainer(settings)) as trainer:
-                directory.save(trainer)
+                state, head = trainer.get_state(), trainer.spec.head
+                directory.save(Moment(settings, head, 0, state, {}))
             _evil(directory, touched, index // 2)
             command = [sys.executable, "-c", WATCHED, backend, str(directory.path)]
             result = subprocess.run(

@@ -16,11 +16,11 @@ from benchmarks.learning.compiled.report import RESULTS, TASKS, Task
 from benchmarks.speed.cell import SUBJECTS, Cell
 from benchmarks.speed.runner import run
 from benchmarks.speed.update import Timed
-from trpo.common.framework_settings import reserve_cpu_devices
 from trpo.config.presets import preset_config
-from trpo.runs.compiled import is_compiled_run, resume_compiled, train_compiled
+from trpo.runs.compiled import is_compiled_run, train_compiled
 from trpo.runs.members import TABLE
 from trpo.runs.metrics import read_metrics
+from trpo.runs.train import resumed_config
 
 
 CURVES = ("member", "step", "episode_return")
@@ -65,11 +65,10 @@ def learn(task: Task, arguments: Arguments) -> None:
     name = task.stem
     run_dir = arguments.runs / name
     if is_compiled_run(run_dir):
-        resume_compiled(run_dir)
+        train_compiled(resumed_config(run_dir), run_dir, resume=True)
     else:
         given = {"seed": arguments.first_seed, "device": arguments.device}
         config = preset_config(task.env_id, **given, **task.settings)
-        reserve_cpu_devices(arguments.num_seeds)
         train_compiled(config, run_dir, num_seeds=arguments.num_seeds)
     out = arguments.folder(RESULTS)
     out.mkdir(parents=True, exist_ok=True)

@@ -89,7 +89,7 @@ def iteration_program(env_id: str, num_envs: int) -> str:
         )
         return iterate(program, numbers, state, noise)[:2]
 
-    numbers = jax.tree.map(lambda x: np.asarray(x[0]), trainer._numbers())
+    numbers = jax.tree.map(lambda x: np.asarray(x[0]), trainer._numbers(1))
     lowered = jax.jit(iteration).lower(trainer._state, trainer._members, numbers)
     text = lowered.compile().as_text()
     assert text is not None, "XLA gives no text of its program"

@@ -12,8 +12,8 @@ from trpo.config.presets import command_arguments, preset_config
 from trpo.config.run import TrainConfig
 from trpo.data.report import StepStatus
 from trpo.runs.directory import RunDirectory
+from trpo.runs.driver import INTERIM_EPISODES
 from trpo.runs.metrics import logged_steps, read_metrics
-from trpo.runs.train import INTERIM_EPISODES
 from trpo.sweeps.pool import execute
 
 

@@ -1,0 +1,108 @@
+"""`trpo evaluate`, and how an evaluation is told and written."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from trpo.common.signals import stop_signals
+from trpo.common.terminal import Terminal
+from trpo.environments.source import EnvironmentSource
+from trpo.rollout.evaluation import (
+    EvaluationResult,
+    as_in_training,
+    evaluate,
+    record_video,
+)
+from trpo.runs.directory import load_agent
+from trpo.runs.progress_bar import EvaluationDisplay
+
+
+def evaluate_run(
+    run_dir: Path,
+    *,
+    episodes: int,
+    backend: str | None,
+    device: str,
+    seed: int | None,
+    deterministic: bool,
+    video: Path | None,
+    modules: Sequence[str] = (),
+    trust: bool = False,
+    max_steps: int | None = None,
+) -> tuple[EvaluationResult, Path | None]:
+    """Evaluate the newest checkpoint of a run; see `trpo evaluate --help`.
+
+    SIGINT and its like end it with what there is.
+    """
+    agent, config = load_agent(
+        run_dir, backend=backend, device=device, modules=modules, trust=trust
+    )
+    seed = config.seed if seed is None else seed
+    most = config.eval_max_steps if max_steps is None else max_steps
+    film, source = None, EnvironmentSource.of(config)
+    with stop_signals() as signals:
+        result = evaluate(
+            agent,
+            source,
+            episodes=episodes,
+            seed=seed,
+            deterministic=deterministic,
+            max_steps=most,
+            stop=signals,
+            show=EvaluationDisplay(Terminal(stderr=True), episodes).show,
+            **as_in_training(config),
+        )
+        if video is not None and not result.interrupted:
+            film = record_video(
+                agent,
+                source,
+                seed=seed,
+                directory=video,
+                max_steps=most,
+                stop=signals,
+            )
+    return result, film
+
+
+def describe(result: EvaluationResult) -> str:
+    """The line `return MEAN ± STD over N episodes`, with the cost if there is one.
+
+    Of an evaluation that was interrupted, what it has so far.
+    """
+    under_way = result.only(result.under_way)
+    count, cut = len(result.returns), len(under_way.returns)
+    if not result.interrupted:
+        return f"{_score(result)}{f', {cut} of them cut' if cut else ''}"
+    ended = result.only(~result.under_way)
+    said = _score(ended) if cut < count else "no episode has ended"
+    if cut:
+        said += (
+            f"; of {cut} under way, after at most {under_way.lengths.max():,} steps, "
+            f"{under_way.returns.min():.2f} to {under_way.returns.max():.2f} so far"
+        )
+    return f"interrupted: {said}"
+
+
+def _score(result: EvaluationResult) -> str:
+    count, cost = len(result.returns), ""
+    if result.costs is not None:
+        cost = f", cost {result.costs.mean():.2f} ± {result.costs.std():.2f}"
+    return f"return {result.mean:.2f} ± {result.std:.2f}{cost} over {count} episodes"
+
+
+def evaluation_json(result: EvaluationResult) -> str:
+    """An evaluation as JSON."""
+    values = {
+        "mean": result.mean,
+        "std": result.std,
+        "episodes": len(result.returns),
+        "returns": result.returns.tolist(),
+        "lengths": result.lengths.tolist(),
+        "cut": result.under_way.tolist(),
+        "interrupted": result.interrupted,
+        "dropped": result.dropped,
+    }
+    if result.costs is not None:
+        values |= {"mean_cost": float(result.costs.mean())}
+        values |= {"costs": result.costs.tolist()}
+    return json.dumps(values)
