@@ -1,4 +1,4 @@
-"""One driver: whatever ends a run, of any kind, it goes on as if nothing had happened.
+"""One driver: whatever ends a run, of any kind, it goes on as if nothing had been.
 
 The host's loop, two ranks (threads of this process), a compiled run and one of two
 members: the same settings, faults, files and columns. `benchmarks.faults` kills real
@@ -156,6 +156,13 @@ def assert_same(kind, path, expected):
         ).read_text()
 
 
+def assert_all_saved(kind, path):
+    """Nothing is lost of a run that was ended after its third update."""
+    steps = {RunDirectory(each).load()[0].step for each in directories(kind, path)}
+    # Ranks tell each other before the next update; a chunk is done to its end.
+    assert steps in ({3 * STEPS}, {4 * STEPS})
+
+
 def ask(number):
     """Send a signal, which the main thread takes."""
     with stop_signals() as asked:
@@ -170,11 +177,7 @@ def test_a_signal(kind, number, tmp_path, whole, capsys):
     with doing(3, lambda: ask(number)):
         train(kind, tmp_path / "run")
     assert "everything is saved in" in capsys.readouterr().out
-    steps = {
-        RunDirectory(d).load()[0].step for d in directories(kind, tmp_path / "run")
-    }
-    # Ranks tell each other before the next update; a chunk is done to its end.
-    assert steps in ({3 * STEPS}, {4 * STEPS})
+    assert_all_saved(kind, tmp_path / "run")
     train(kind, tmp_path / "run", resume=True)
     assert_same(kind, tmp_path / "run", whole(kind)[0])
 
@@ -187,6 +190,7 @@ def test_an_exception_in_a_callback(kind, tmp_path, whole, capsys):
     with doing(3, fail), pytest.raises(RuntimeError, match="planted"):
         train(kind, tmp_path / "run")
     assert "; continue: trpo train --resume" in capsys.readouterr().out
+    assert_all_saved(kind, tmp_path / "run")
     train(kind, tmp_path / "run", resume=True)
     assert_same(kind, tmp_path / "run", whole(kind)[0])
 
