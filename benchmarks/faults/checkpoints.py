@@ -19,13 +19,11 @@ import numpy as np
 import safetensors.numpy
 
 from benchmarks.faults.row import Row, Scenario, require
+from trpo.common.tensors import describe, encode_manifest, sha256
 from trpo.runs.checkpoint import (
     MANIFEST_FILE,
     STATE_FILE,
     CheckpointError,
-    _describe,
-    _encode_manifest,
-    _sha256,
     load_checkpoint,
     newest_checkpoint,
     save_checkpoint,
@@ -151,8 +149,8 @@ def forge(path: Path, content: bytes, **changes: object) -> None:
     manifest = json.loads((path / MANIFEST_FILE).read_bytes())
     del manifest["manifest_sha256"]
     (path / STATE_FILE).write_bytes(content)
-    manifest |= {"state_sha256": _sha256(content), **changes}
-    (path / MANIFEST_FILE).write_bytes(_encode_manifest(manifest))
+    manifest |= {"state_sha256": sha256(content), **changes}
+    (path / MANIFEST_FILE).write_bytes(encode_manifest(manifest))
 
 
 def _forgeries(path: Path, outside: Path) -> Iterator[tuple[str, object]]:
@@ -165,7 +163,7 @@ def _forgeries(path: Path, outside: Path) -> Iterator[tuple[str, object]]:
     save = safetensors.numpy.save
 
     def described(changed: dict) -> dict:
-        return {"content": save(changed), "tensors": _describe(changed)}
+        return {"content": save(changed), "tensors": describe(changed)}
 
     poison = arrays | {one: np.full_like(arrays[one], np.nan)}
     yield "tensors swapped", {"content": save(swapped)}

@@ -8,8 +8,8 @@ from unittest import mock
 import trpo.agent.base
 import trpo.agent.state
 import trpo.common.files
+import trpo.common.tensors
 import trpo.config.agent
-import trpo.runs.checkpoint
 import trpo.training.trainer
 from benchmarks.faults import (
     accepted_configurations as taken,
@@ -70,7 +70,8 @@ DEFECTS = {
     ),
     "validation of checkpoints removed": Defect(
         lambda: mock.patch.object(
-            trpo.runs.checkpoint, "_sha256", return_value="0" * 64
+            trpo.common.tensors, "hashlib",
+            mock.Mock(**{"sha256.return_value.hexdigest.return_value": "0" * 64}),
         ),
         checkpoints.damaged, 40,
     ),

@@ -8,12 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from trpo.common.tensors import encode_manifest, sha256
 from trpo.runs.checkpoint import (
     MANIFEST_FILE,
     STATE_FILE,
     CheckpointError,
-    _encode_manifest,
-    _sha256,
     load_checkpoint,
     newest_checkpoint,
     save_checkpoint,
@@ -46,12 +45,12 @@ def rewrite_manifest(path: Path, **changes) -> None:
     """Change fields of a manifest and give it a right checksum again: a forgery."""
     manifest = json.loads((path / MANIFEST_FILE).read_bytes()) | changes
     del manifest["manifest_sha256"]
-    (path / MANIFEST_FILE).write_bytes(_encode_manifest(manifest))
+    (path / MANIFEST_FILE).write_bytes(encode_manifest(manifest))
 
 
 def forge_state(path: Path, content: bytes) -> None:
     (path / STATE_FILE).write_bytes(content)
-    rewrite_manifest(path, state_sha256=_sha256(content))
+    rewrite_manifest(path, state_sha256=sha256(content))
 
 
 def names(directory: Path) -> list[str]:

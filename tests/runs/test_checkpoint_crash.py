@@ -11,11 +11,11 @@ import pytest
 import safetensors.numpy
 
 from benchmarks.faults.checkpoints import Touch, forge
+from trpo.common.tensors import describe
 from trpo.runs.checkpoint import (
     MANIFEST_FILE,
     STATE_FILE,
     CheckpointError,
-    _describe,
     load_checkpoint,
     newest_checkpoint,
     save_checkpoint,
@@ -164,9 +164,9 @@ def test_states_made_to_do_harm_are_refused(saved, content):
 @pytest.mark.parametrize("number", [np.nan, np.inf, -np.inf])
 def test_weights_that_are_not_finite_are_refused(saved, number):
     arrays = {"w": np.array([0, 1, number, 3], dtype=np.float32)}
-    forge(saved, safetensors.numpy.save(arrays), tensors=_describe(arrays))
+    forge(saved, safetensors.numpy.save(arrays), tensors=describe(arrays))
     with pytest.raises(CheckpointError, match=r"'w'.*finite"):
         load_checkpoint(saved)
     arrays["w"][2] = 2.0
-    forge(saved, safetensors.numpy.save(arrays), tensors=_describe(arrays))
+    forge(saved, safetensors.numpy.save(arrays), tensors=describe(arrays))
     assert load_checkpoint(saved).arrays["w"].tolist() == [0, 1, 2, 3]

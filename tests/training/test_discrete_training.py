@@ -10,11 +10,12 @@ import tests.support.counting_environments  # noqa: F401  (registers TrpoTest/â€
 from tests.support.counting_environments import Echo, Pointer, Switches
 from tests.support.training_runs import moment_of
 from trpo.agent.make import make_agent
+from trpo.common.tensors import encode_manifest
 from trpo.config.presets import preset_config
 from trpo.config.run import TrainConfig
 from trpo.environments.make import make_environment
 from trpo.rollout.evaluation import evaluate
-from trpo.runs.checkpoint import CheckpointError, _encode_manifest
+from trpo.runs.checkpoint import CheckpointError
 from trpo.runs.directory import RunDirectory, load_agent
 from trpo.runs.train import train_run
 from trpo.training.state import agent_state
@@ -90,7 +91,7 @@ def test_the_manifest_names_the_distribution_and_another_is_refused(tmp_path):
     manifest["metadata"]["policy"] = {
         "act_dim": 3, "distribution": "bernoulli", "action_sizes": [],
     }  # fmt: skip
-    (checkpoint.path / "manifest.json").write_bytes(_encode_manifest(manifest))
+    (checkpoint.path / "manifest.json").write_bytes(encode_manifest(manifest))
     with pytest.raises(CheckpointError, match="bernoulli"):
         load_agent(directory.path)
 

@@ -11,13 +11,13 @@ import pytest
 import tests.support.cost_environments
 import tests.support.counting_environments
 import tests.support.memory_environments
+from trpo.common.tensors import saveable
 from trpo.config.presets import preset_config
 from trpo.data.normalization import MOMENTS
 from trpo.environments.contract import RESET, UNRESTORED
 from trpo.environments.environment_worker import answer
 from trpo.environments.make import make_environment
 from trpo.environments.seeded import RESTORE
-from trpo.runs.checkpoint import _saveable
 from trpo.training.state import COMPILED
 from trpo.training.trainer import Trainer
 
@@ -246,7 +246,7 @@ def test_learned_numbers_of_any_size_leave_a_state_that_can_be_saved(value):
             said.add(str(error).partition("got")[0].partition(":")[2])
             assert bytes_of(trainer.get_state()) == before
         for entry, array in trainer.get_state().items():
-            _saveable(entry, array)
+            saveable(entry, array)
     assert said == {" expected finite numbers in float32, "}
     trainer.set_state(state)
 

@@ -5,12 +5,9 @@ to a directory; any number may read it meanwhile.
 """
 
 import contextlib
-import hashlib
-import json
 import math
 import os
 import re
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,14 +17,22 @@ import safetensors.numpy
 from trpo.common.closing import noting_failure
 from trpo.common.files import TEMPORARY, FileError, Folder, opened
 from trpo.common.formats import CHECKPOINT, REMOVED_STATE, numbered, translated
+from trpo.common.tensors import (
+    LARGEST_HEADER,
+    Arrays,
+    decode_arrays,
+    decode_manifest,
+    describe,
+    encode_manifest,
+    saveable,
+    sha256,
+)
 from trpo.common.validation import DTYPES, require_count, shown
 from trpo.config.choices import LARGEST_STEP
 
 
 STATE_FILE, MANIFEST_FILE = "state.safetensors", "manifest.json"
 
-# Of a manifest, and of a state besides its numbers, in bytes.
-LARGEST_HEADER = 16 * 2**20
 # Of an array of NumPy 1.
 MOST_DIMENSIONS = 32
 
@@ -38,7 +43,6 @@ _NAME = re.compile(
 )
 _FILES = (STATE_FILE, MANIFEST_FILE)
 _ABSENT = (FileNotFoundError, NotADirectoryError)
-_Arrays = Mapping[str, np.ndarray]
 _FIELDS = {"step": int, "metadata": dict, "tensors": dict, "state_sha256": str}
 
 
@@ -65,7 +69,7 @@ class Checkpoint(NamedTuple):
 def save_checkpoint(
     directory: Path | Folder,
     step: int,
-    arrays: _Arrays,
+    arrays: Arrays,
     metadata: dict[str, Any],
     keep: int | None,
 ) -> Path:
@@ -111,7 +115,7 @@ def save_checkpoint(
 
 
 def encode_checkpoint(
-    step: int, arrays: _Arrays, metadata: dict[str, Any]
+    step: int, arrays: Arrays, metadata: dict[str, Any]
 ) -> tuple[bytes, bytes]:
     """The state and the manifest that `save_checkpoint` writes.
 
@@ -119,11 +123,11 @@ def encode_checkpoint(
         ValueError: an argument can't be saved and loaded again.
     """
     require_count("step", step, 0, LARGEST_STEP)
-    arrays = {name: _saveable(name, array) for name, array in arrays.items()}
+    arrays = {name: saveable(name, array) for name, array in arrays.items()}
     state = safetensors.numpy.save(arrays)
     manifest = numbered(CHECKPOINT, {"step": int(step), "metadata": metadata})
-    manifest |= {"tensors": _describe(arrays)}
-    encoded = _encode_manifest({**manifest, "state_sha256": _sha256(state)})
+    manifest |= {"tensors": describe(arrays)}
+    encoded = encode_manifest({**manifest, "state_sha256": sha256(state)})
     if len(encoded) > LARGEST_HEADER:
         raise ValueError(
             f"`metadata`: expected at most {LARGEST_HEADER:,} bytes of it and the "
@@ -234,45 +238,6 @@ def has_checkpoint(directory: Path | Folder) -> bool:
     return False
 
 
-def _saveable(name: str, array: np.ndarray) -> np.ndarray:
-    """A contiguous copy in native byte order: safetensors writes raw memory."""
-    if not isinstance(name, str) or name in ("", "__metadata__"):
-        raise ValueError(f"`arrays`: expected names that are text, got {name!r}.")
-    array = np.asarray(array)
-    if array.dtype.name not in DTYPES or not np.isfinite(array).all():
-        raise ValueError(
-            f"`arrays[{name!r}]`: expected finite {', '.join(DTYPES)}, got {array!r}."
-        )
-    # Not np.ascontiguousarray, which turns shape () into (1,).
-    return np.array(array, dtype=array.dtype.newbyteorder("="), order="C")
-
-
-def _describe(arrays: _Arrays) -> dict[str, dict]:
-    return {
-        name: {
-            "shape": list(array.shape),
-            "dtype": array.dtype.name,
-            "sha256": _sha256(array.tobytes()),
-        }
-        for name, array in arrays.items()
-    }
-
-
-def _sha256(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()
-
-
-def _encode_manifest(manifest: dict[str, Any]) -> bytes:
-    """The one encoding of a manifest, with its own checksum in it."""
-    try:
-        # Twice: keys that are numbers become text, and then are sorted as text.
-        text = json.dumps(json.loads(json.dumps(manifest)), sort_keys=True)
-        whole = {**json.loads(text), "manifest_sha256": _sha256(text.encode())}
-        return json.dumps(whole, sort_keys=True, allow_nan=False, indent=1).encode()
-    except (TypeError, ValueError, RecursionError) as error:
-        raise ValueError(f"`metadata`: expected what JSON can hold: {error}.") from None
-
-
 def _sweep(folder: Folder) -> None:
     """Undo what a killed save left: leftovers go, a checkpoint set aside returns.
 
@@ -315,15 +280,7 @@ def _read_manifest(folder: Folder) -> dict[str, Any]:
     path = folder.path / MANIFEST_FILE
     content = _read(folder, MANIFEST_FILE, LARGEST_HEADER)
     try:
-        manifest = json.loads(content)
-        manifest.pop("manifest_sha256", None)
-        encoded = _encode_manifest(manifest)
-    except (ValueError, AttributeError, TypeError, RecursionError) as error:
-        raise CheckpointError(f"{path}: not a JSON manifest: {error}.") from None
-    # A manifest has one encoding, so no changed byte goes unnoticed.
-    if encoded != content:
-        raise CheckpointError(f"{path}: damaged: its checksum does not match.")
-    try:
+        manifest = decode_manifest(content)
         manifest = translated(CHECKPOINT, manifest)
         for name, kind in _FIELDS.items():
             if type(value := manifest.get(name)) is not kind:
@@ -363,22 +320,9 @@ def _is_length(value: object) -> bool:
 def _read_state(folder: Folder, manifest: dict[str, Any]) -> dict[str, np.ndarray]:
     path = folder.path / STATE_FILE
     content = _read(folder, STATE_FILE, _largest_state(folder, manifest["tensors"]))
-    if _sha256(content) != manifest["state_sha256"]:
+    if sha256(content) != manifest["state_sha256"]:
         raise CheckpointError(f"{path}: damaged: its SHA-256 does not match.")
     try:
-        arrays = safetensors.numpy.load(content)
-    except (safetensors.SafetensorError, KeyError, ValueError) as error:
-        reason = shown(str(error))
-        raise CheckpointError(f"{path}: not safetensors: {reason}.") from error
-    contents, expected = _describe(arrays), manifest["tensors"]
-    for name in sorted({*contents, *expected}):
-        if contents.get(name) != expected.get(name):
-            raise CheckpointError(
-                f"{path}: tensor {shown(name)}: expected {shown(expected.get(name))}, "
-                f"got {shown(contents.get(name))}."
-            )
-        if not np.isfinite(arrays[name]).all():
-            raise CheckpointError(
-                f"{path}: tensor {shown(name)}: expected finite numbers, got others."
-            )
-    return arrays
+        return decode_arrays(content, manifest["tensors"])
+    except ValueError as error:
+        raise CheckpointError(f"{path}: {error}") from error

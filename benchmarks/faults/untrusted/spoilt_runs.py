@@ -18,8 +18,9 @@ import numpy as np
 import safetensors.numpy
 from hypothesis import HealthCheck, Phase, settings, strategies as st
 
+from trpo.common.tensors import encode_manifest, sha256
 from trpo.config.presets import preset_config
-from trpo.runs.checkpoint import MANIFEST_FILE, STATE_FILE, _encode_manifest, _sha256
+from trpo.runs.checkpoint import MANIFEST_FILE, STATE_FILE
 
 
 # Does something to a file; takes its path and a folder outside of the run directory.
@@ -88,7 +89,7 @@ def write_json(path: Path, value: Any) -> None:
     """As it was written: a manifest with a right checksum, a forgery."""
     if path.name == MANIFEST_FILE:
         value.pop("manifest_sha256", None)
-        path.write_bytes(_encode_manifest(value))
+        path.write_bytes(encode_manifest(value))
     else:
         path.write_text(json.dumps(value))
 
@@ -102,11 +103,11 @@ def write_state(folder: Path, arrays: dict[str, np.ndarray]) -> None:
         name: {
             "shape": list(array.shape),
             "dtype": array.dtype.name,
-            "sha256": _sha256(array.tobytes()),
+            "sha256": sha256(array.tobytes()),
         }
         for name, array in arrays.items()
     }
-    write_json(folder / MANIFEST_FILE, manifest | {"state_sha256": _sha256(content)})
+    write_json(folder / MANIFEST_FILE, manifest | {"state_sha256": sha256(content)})
 
 
 def gone(path: Path) -> None:
