@@ -57,7 +57,7 @@ TORCH = (
     _torch("first candidate skipped", "solvers/line_search:line_search", "frac = 1.0\n",
            "frac = backtrack_coeff\n"),
     _torch("KL not checked", "solvers/line_search:line_search",
-           "if gain > 0.0 and distance <= target_kl:", "if gain > 0.0:"),
+           "gain > 0.0 and distance <= target_kl and", "gain > 0.0 and"),
     _torch("comparison swapped", "solvers/line_search:line_search", "gain > 0.0 and", "gain < 0.0 and"),
     _torch("one candidate too few", "solvers/line_search:line_search", "for j in range(backtrack_iters):",
            "for j in range(backtrack_iters - 1):"),
@@ -102,7 +102,7 @@ TORCH = (
     _torch("scheduled learning rate stays", "agent/agent:TRPOBackend.update",
            'group["lr"] = numbers.value_lr', 'group["lr"] = self.config.value_lr'),
     _torch("failed update not undone", "agent/agent:TRPOBackend.restore",
-           "self.load(learned[1])", "return"),
+           "self.load(learned)", "return"),
 )  # fmt: skip
 
 TEXTBOOK = in_group(

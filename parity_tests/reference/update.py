@@ -189,6 +189,7 @@ def line_search(
     improvements, kls = np.array(improvements), np.array(kls)
     if index is None:
         good = (improvements > 0) & (kls <= config.target_kl)
+        good &= np.isfinite(improvements)
         if config.line_search == "none":
             good = np.isfinite(improvements) & np.isfinite(kls)
         index = int(np.argmax(good)) if good.any() and full_step.any() else -1

@@ -81,7 +81,8 @@ class Comparison(NamedTuple):
         improvement, change = self.changes(new)
         merit = jnp.where(by_cost, -change, improvement)
         # Nothing is as bad as a limit that is not kept.
-        kept = (change <= jnp.maximum(-self.excess, 0.0)) | ~is_limited(self.excess)
+        kept = (change <= jnp.maximum(-self.excess, 0.0)) & jnp.isfinite(change)
+        kept |= ~is_limited(self.excess)
         return jnp.where(kept, merit, -jnp.inf)
 
 

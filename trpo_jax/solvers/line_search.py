@@ -41,8 +41,8 @@ def line_search(
     """First candidate that improves the surrogate inside the trust region.
 
     Tries theta + backtrack_coeff**j * full_step, j = 0, …, backtrack_iters - 1, and
-    accepts the first with improvement > 0 and KL <= target_kl. A comparison with NaN
-    is false, so a candidate that overflows is rejected.
+    accepts the first with a finite improvement > 0 and KL <= target_kl. A comparison
+    with NaN is false, so a candidate that overflows is rejected.
 
     Args:
         evaluate: Parameters -> (improvement [], mean KL []).
@@ -64,6 +64,7 @@ def line_search(
         candidate = theta + frac * full_step
         improvement, kl = evaluate(candidate)
         accepted = (improvement > 0.0) & (kl <= target_kl)
+        accepted &= jnp.isfinite(improvement)
         looked_at = s.num_candidates + 1
         found = _result(accepted, theta, candidate, frac, improvement, kl, looked_at)
         return found, frac * backtrack_coeff

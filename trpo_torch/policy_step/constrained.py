@@ -81,7 +81,8 @@ class Comparison(NamedTuple):
         """Above 0 if these changes are wanted: the gain, or what the cost falls by."""
         merit = -change if by_cost else improvement
         # Nothing is as bad as a limit that is not kept.
-        kept = (change <= torch.clamp(-self.excess, min=0.0)) | ~is_limited(self.excess)
+        kept = (change <= torch.clamp(-self.excess, min=0.0)) & torch.isfinite(change)
+        kept |= ~is_limited(self.excess)
         return torch.where(kept, merit, -torch.inf)
 
 

@@ -1,5 +1,6 @@
 """Backtracking line search on surrogate and KL (Schulman et al. 2015, appendix C)."""
 
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -42,8 +43,8 @@ def line_search(
     """First candidate that improves the surrogate inside the trust region.
 
     Tries theta + backtrack_coeff**j * full_step, j = 0, …, backtrack_iters - 1, and
-    accepts the first with improvement > 0 and KL <= target_kl. A comparison with NaN
-    is false, so a candidate that overflows is rejected.
+    accepts the first with a finite improvement > 0 and KL <= target_kl. A comparison
+    with NaN is false, so a candidate that overflows is rejected.
 
     Args:
         evaluate: Parameters -> (improvement [], mean KL []).
@@ -58,7 +59,7 @@ def line_search(
         candidate = theta + frac * full_step
         improvement, kl = evaluate(candidate)
         gain, distance = to_floats(improvement, kl)
-        if gain > 0.0 and distance <= target_kl:
+        if gain > 0.0 and distance <= target_kl and math.isfinite(gain):
             return LineSearchResult(candidate, frac, improvement, kl, True, j + 1)
         frac *= backtrack_coeff
     zero = full_step.new_zeros(())
