@@ -22,8 +22,8 @@ def values(weights: list[jax.Array], obs: jax.Array) -> jax.Array:
     """Values [N, 1] of observations [N, obs_dim]: tanh between the layers."""
     *hidden, (weight, bias) = zip(weights[::2], weights[1::2], strict=True)
     for weights_in, bias_in in hidden:
-        obs = jnp.tanh(obs @ weights_in.T + bias_in)
-    return obs @ weight.T + bias
+        obs = jnp.tanh(obs @ weights_in.T + bias_in[None])
+    return obs @ weight.T + bias[None]
 
 
 @jax.jit

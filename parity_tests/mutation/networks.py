@@ -23,8 +23,8 @@ NETWORKS = in_group(
     _jax("variance of a sample", "networks/feedforward:_layer_norm",
          "variance = (centered * centered).mean(-1, keepdims=True)",
          "variance = x.var(-1, keepdims=True, ddof=1)"),
-    _jax("shift forgotten", "networks/feedforward:_layer_norm", "LAYER_NORM_EPSILON) * scale + shift",
-         "LAYER_NORM_EPSILON) * scale"),
+    _jax("shift forgotten", "networks/feedforward:_layer_norm", "return scaled + shift[None]",
+         "return scaled"),
 )  # fmt: skip
 
 IMAGES = in_group(

@@ -35,7 +35,7 @@ RECURRENT = in_group(
          "state = step(x, state, cell.hidden)"),
     _jax("reset gate before the product", "networks/recurrent_cells:gru",
          "new = jnp.tanh(x_n + reset * h_n)",
-         "new = jnp.tanh(x_n + jnp.split((reset * state) @ hidden.weight + hidden.bias, 3, -1)[2])"),
+         "new = jnp.tanh(x_n + jnp.split((reset * state) @ hidden.weight + hidden.bias[None], 3, -1)[2])"),
     _jax("LSTM's output gate left out", "networks/recurrent_cells:lstm",
          "jnp.concatenate([jax.nn.sigmoid(o) * jnp.tanh(c), c], -1)",
          "jnp.concatenate([jnp.tanh(c), c], -1)"),

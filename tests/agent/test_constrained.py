@@ -276,7 +276,7 @@ def test_other_networks_have_cost_critics_of_their_kind(backend):
 
 def test_a_users_own_critic_is_copied_for_costs():
     own = torch.nn.Sequential(torch.nn.Linear(OBS_DIM, 4), torch.nn.Linear(4, 1))
-    agent = make("torch", value_network=own)
+    agent = make("torch", value_network=own, critic_layer_sizes=(64, 64))
     batch = with_costs(make_batch(agent, SIZE), 0.5)
     obs = batch["obs"]
     np.testing.assert_array_equal(agent.value(obs), agent.cost_value(obs))

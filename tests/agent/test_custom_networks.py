@@ -63,9 +63,10 @@ class GatedJax(nnx.Module):
 def networks(backend):
     torch.manual_seed(0)
     pair = {"policy_network": Gated(ACT_DIM), "value_network": Gated(1)}
-    if backend == "torch":
-        return pair
-    return {name: GatedJax(module) for name, module in pair.items()}
+    if backend == "jax":
+        pair = {name: GatedJax(module) for name, module in pair.items()}
+    # Sizes that are the default's, as others would be said to be ignored.
+    return {"policy_layer_sizes": (64, 64), "critic_layer_sizes": (64, 64), **pair}
 
 
 def test_both_backends_learn_alike_with_the_same_network():
@@ -136,7 +137,9 @@ def local_network():
 )
 def test_a_run_says_which_networks_it_was_given_and_asks_for_them(tmp_path, make, said):
     run = tmp_path / "run"
-    config = callback_runs.small(eval_interval=2, save_best=True, total_steps=2 * 64)
+    config = callback_runs.small(
+        eval_interval=2, save_best=True, total_steps=2 * 64, policy_layer_sizes=(64, 64)
+    )
     trainer = functools.partial(Trainer, policy_network=make())
     train_run(config, run, make_trainer=trainer)
     for path in (run, run / "best"):
@@ -192,7 +195,7 @@ class Counting(nn.Module):
 
 class CenteredJax(nnx.Module):
     def __call__(self, x):
-        return x - x.mean(0)
+        return x - x.mean(0, keepdims=True)
 
 
 def jax_cases():

@@ -171,7 +171,9 @@ def test_custom_networks_follow_the_agent_from_wherever_they_are(place):
             name: nn.Sequential(nn.Linear(3, 4), nn.SiLU(), nn.Linear(4, n)).to(place)
             for name, n in (("policy_network", 2), ("value_network", 1))
         }
-        agent = make_agent("torch", device=DEVICE, **own)
+        # The default's sizes, which say nothing to such networks.
+        sizes = {"policy_layer_sizes": (64, 64), "critic_layer_sizes": (64, 64)}
+        agent = make_agent("torch", device=DEVICE, **sizes, **own)
         batch = make_batch(agent)
         agent.update(batch)
         agent.set_state(agent.get_state())

@@ -19,10 +19,10 @@ from trpo_jax.loop.environment import (
     shipped_ids,
     start,
     step,
-    to_environment,
 )
 from trpo_jax.loop.rollout import DeviceRollout, draw_noise, newest_episodes
 from trpo_jax.loop.trainer import CompiledTrainer
+from trpo_jax.networks.pure_policy import to_environment
 
 
 def test_newest_episodes_are_those_of_a_queue():

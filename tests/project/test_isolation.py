@@ -27,6 +27,8 @@ TORCH_ONLY |= {"devices/reduction.py"}
 TORCH_ONLY_NAMES = {
     "Linearization", "linearize", "gradient_of",  # what `jax.linearize` and `grad` are
     "is_fast", "policy_function", "RecurrentPolicyFunction", "layers_of", "split",
+    "StateDict",  # as `torch.nn.Module` has it
+    "PurePolicy",  # where JAX has a function
 }  # fmt: skip
 SHARED_FILES = sorted(files_of("trpo_torch") - TORCH_ONLY)
 FRAMEWORKS = {"trpo_torch": ("torch",), "trpo_jax": ("jax", "jaxlib", "flax", "optax")}

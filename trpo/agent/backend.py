@@ -1,7 +1,8 @@
 """A backend: the framework's half of an agent, which an agent has."""
 
 import abc
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ from trpo.agent.sharding import Sharding, Shards
 from trpo.config.agent import StepNumbers
 from trpo.config.run import TRPOConfig
 from trpo.data.batch import Batch
+from trpo.data.normalization import ObservationNormalizer
 from trpo.data.report import UpdateReport
 from trpo.distributed.ranks import Alone
 from trpo.spaces.spaces import PolicySpec
@@ -39,6 +41,9 @@ class Backend(abc.ABC):
     critic: Any
     """The critic's, likewise."""
 
+    device_name: str
+    """Its name, by which it is found again."""
+
     def __init__(
         self,
         spec: PolicySpec,
@@ -50,16 +55,41 @@ class Backend(abc.ABC):
         self.config, self.custom_networks = config, custom_networks
         self.head, self.obs_dim = spec.head, spec.obs_dim
         self.dtype = np.dtype(config.dtype)
+        self.images = spec.images
         self.architecture = config.architecture(spec.images)
-        self._build(device, weights)
+        self._take_device(device)
+        with self.own_settings():
+            self._build(weights)
 
     @abc.abstractmethod
-    def _build(self, device: Any, weights: dict[str, np.ndarray]) -> None:
+    def _take_device(self, device: Any) -> None:
+        """Find the device, and raise ValueError if there is none that will do."""
+
+    @abc.abstractmethod
+    def own_settings(self) -> AbstractContextManager:
+        """Context in which the framework computes as the agent is set.
+
+        Not as the process is for the user's own code; that is as before afterwards.
+
+        Raises:
+            ValueError: the framework does not compute at present, but traces.
+        """
+
+    def untraced(self, method: Callable[..., Any]) -> Callable[..., Any]:
+        """A method that the framework's compiler of Python leaves as it is."""
+        return method
+
+    @abc.abstractmethod
+    def _build(self, weights: dict[str, np.ndarray]) -> None:
         """Put networks of these canonical weights, and an optimiser, on the device."""
 
     @abc.abstractmethod
     def is_native(self, array: Any) -> bool:
         """Whether `array` is one of the framework's own."""
+
+    @abc.abstractmethod
+    def require_values(self, name: str, array: Any) -> None:
+        """Raise ValueError if a native array only stands for values, in a trace."""
 
     @abc.abstractmethod
     def to_native(self, array: Any) -> Any:
@@ -91,6 +121,19 @@ class Backend(abc.ABC):
     @abc.abstractmethod
     def value(self, obs: Any, *inputs: Any) -> Any:
         """Critic's values [B, 1]; of a recurrent one after these hidden states."""
+
+    @abc.abstractmethod
+    def policy_function(
+        self, spec: PolicySpec, normalizer: ObservationNormalizer | None
+    ) -> Any:
+        """The policy as it is now, from raw observations to environments' actions.
+
+        See `trpo.agent.base.AgentBase.policy_function`.
+        """
+
+    @abc.abstractmethod
+    def trained_networks(self) -> CustomNetworks:
+        """Copies of the user's own networks as they are now."""
 
     @abc.abstractmethod
     def policy_objective(

@@ -5,10 +5,17 @@ backend's `TRPOAgent` is `AgentBase` with a `backend_type`.
 """
 
 import dataclasses
+import functools
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+import inspect
+import re
+import textwrap
+import threading
+import warnings
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
-from typing import Any, ClassVar, Self
+from pathlib import Path
+from typing import Any, ClassVar, Self, TypeVar, cast
 
 import numpy as np
 from gymnasium import Space
@@ -23,10 +30,17 @@ from trpo.agent.batch_checks import (
     require_finite,
     require_shape,
 )
+from trpo.agent.saved import SavedAgent, read_agent, write_agent
 from trpo.agent.sharding import Sharding
 from trpo.agent.state import AgentState, Snapshot
 from trpo.common.random_streams import Purpose
-from trpo.common.validation import require_count, require_positive, require_seed
+from trpo.common.validation import (
+    require_count,
+    require_positive,
+    require_seed,
+    section,
+)
+from trpo.config.agent import FIELD_TEXTS
 from trpo.config.run import TRPOConfig
 from trpo.config.support import (
     CONSTRAINED,
@@ -42,7 +56,7 @@ from trpo.spaces.action_heads import GAUSSIAN, Head
 from trpo.spaces.architecture import NONE, Image, check_images
 from trpo.spaces.initialization import initial_weights
 from trpo.spaces.observations import flattened
-from trpo.spaces.spaces import PolicySpec, policy_spec
+from trpo.spaces.spaces import PolicySpec, policy_spec, require_single
 from trpo.spaces.user_networks import CustomNetworks
 
 
@@ -51,6 +65,24 @@ NO_SETTINGS = (
     "value_network",
 )  # fmt: skip
 """Arguments of an agent that are no fields of `TRPOConfig`."""
+UNCENTRED = 0.5
+"""Share of their standard deviation that the mean of normalised advantages is below."""
+_Method = TypeVar("_Method", bound=Callable[..., Any])
+
+
+def exclusive(method: _Method) -> _Method:
+    """A method that has its agent to itself, and the framework as the agent is set.
+
+    Another thread waits for it; the process's own settings are left as they were.
+    """
+
+    @functools.wraps(method)
+    def call(agent: "AgentBase", *arguments: Any, **options: Any) -> Any:
+        backend = agent.backend
+        with agent._lock, backend.own_settings():
+            return backend.untraced(method)(agent, *arguments, **options)
+
+    return cast(_Method, call)
 
 
 class AgentBase:
@@ -66,7 +98,8 @@ class AgentBase:
             squashed: who steps the environment sends what `spec.to_environment` makes
             of them, and stores the action as sampled.
         device: Device of the framework, as its own object or a name such as "cuda:0".
-        policy_layer_sizes: See `trpo.config.run.TRPOConfig`, as for all that follow.
+        policy_layer_sizes: See `trpo.config.run.TRPOConfig`, as for all that follow;
+            `gamma`, `gae_lambda` and `normalize_advantages` are the training loop's.
         seed: Seed of initial weights and of every random stream.
         normalize_observations: Keep running statistics of what `observe` is given and
             normalise observations by them in `act`, `value` and `update`.
@@ -75,14 +108,28 @@ class AgentBase:
         action_sizes: Options of each entry of an action, where it is a choice.
         images: Parts of an observation that are pixels, 0 to 255; not normalised.
         policy_network: A module of the framework for the policy's: observations
-            [N, obs_dim] -> what `Head.output_dim` of `trpo.spaces.action_heads`
-            counts. It is copied.
+            [N, obs_dim], normalised, pixels from 0 to 1 -> what `Head.output_dim` of
+            `trpo.spaces.action_heads` counts. It is copied; `trained_networks` gives
+            the copy. Options of layers and weights say nothing to it.
         value_network: One for the critic: observations [N, obs_dim] -> [N, 1].
         options: All other fields of `trpo.config.run.TRPOConfig`, by name.
 
     Raises:
         ValueError: an argument is out of range; the message names it.
     """
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        """Have `help` of a backend's class say what each argument is."""
+        super().__init_subclass__(**options)
+        if "backend_type" in vars(cls):
+            _, _, rest = (AgentBase.__doc__ or "").partition("    Args:\n")
+            own = textwrap.dedent(rest.partition("    Raises:")[0]).strip()
+            # Of the configuration each field has its own text.
+            own = re.sub(
+                r"^(policy_layer_sizes|options):.*\n?(?: .*\n?)*", "", own, flags=re.M
+            )
+            text = f"{section('Args', FIELD_TEXTS)}\n{textwrap.indent(own, '    ')}"
+            cls.__doc__ = f"{inspect.cleandoc(cls.__doc__ or '')}\n\n{text}\n"
 
     backend_type: type[Backend]
     """The framework's half, of which each agent has one."""
@@ -196,6 +243,8 @@ class AgentBase:
         self.head.check_bounds(self.action_low, self.action_high)
         self.dtype = np.dtype(config.dtype)
         networks = self.custom_networks = CustomNetworks(policy_network, value_network)
+        self._normalization = (bool(normalize_observations), float(observation_clip))
+        self._has_warned = False
         self._require_kind()
         for kind, asked in (
             (RECURRENT, config.recurrent != NONE),
@@ -208,17 +257,104 @@ class AgentBase:
                     value_network=value_network,
                 )  # fmt: skip
         check_images(spec.images, self.obs_dim)
-        weights = self._initial_weights(int(seed))
-        self.backend = self.backend_type(spec, config, device, weights, networks)
-        normalizer = None
+        self._make(device, int(seed))
+        if ignored := networks.ignored(config):
+            warnings.warn(
+                f"{', '.join(ignored)}: not used, as a network of your own has its own "
+                "layers, activations and weights.",
+                stacklevel=3,
+            )
+
+    def _make(self, device: Any, seed: int) -> None:
+        """The framework's half, and the state, as they are at first."""
+        self._lock = threading.RLock()
+        self.backend = self.backend_type(
+            self.spec, self.config, device, self._initial_weights(seed),
+            self.custom_networks,
+        )  # fmt: skip
+        normalizer, (normalize, clip) = None, self._normalization
         parts = self.backend.architecture.vector_parts(self.obs_dim)
-        if normalize_observations and parts:
+        if normalize and parts:
             columns = np.arange(self.obs_dim)
             normalized = np.concatenate([columns[part] for part in parts])
             normalizer = ObservationNormalizer(
-                self.obs_dim, observation_clip, normalized if spec.images else None
+                self.obs_dim, clip, normalized if self.spec.images else None
             )
-        self.state = AgentState(self.backend, int(seed), normalizer)
+        self.state = AgentState(self.backend, seed, normalizer)
+
+    # Copies, in memory and in files.
+
+    def __getstate__(self) -> dict[str, Any]:
+        """All that a copy is made of, for `copy` and `pickle`.
+
+        A copy shares nothing with the agent. It isn't sharded, even if the agent is.
+        """
+        made = ("backend", "state", "sharding", "_lock")
+        fields = {n: value for n, value in vars(self).items() if n not in made}
+        return {
+            **fields,
+            "device": self.backend.device_name,
+            "arrays": self.get_state(),
+        }
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        arrays = state["arrays"]
+        made = ("device", "arrays")
+        vars(self).update({n: v for n, v in state.items() if n not in made})
+        self._make(state["device"], int(arrays["random.seed"]))
+        self.set_state(arrays)
+
+    def save(self, path: Path | str) -> None:
+        """Write the agent to one file, which `load` of either backend reads.
+
+        It is safetensors: arrays, and as its metadata what the agent is made of.
+        Whoever is killed meanwhile leaves the old file or the new one.
+
+        Raises:
+            OSError: the disk refused.
+        """
+        saved = SavedAgent(
+            self.spec, self.config, *self._normalization,
+            self.custom_networks.described(), self.get_state(),
+        )  # fmt: skip
+        write_agent(Path(path), saved)
+
+    @classmethod
+    def load(
+        cls,
+        path: Path | str,
+        device: Any = "cpu",
+        policy_network: Any = None,
+        value_network: Any = None,
+    ) -> Self:
+        """The agent that `save` of either backend wrote; it goes on as that one would.
+
+        The file may be a stranger's: no code is run, and all of it is checked.
+
+        Args:
+            path: Of the file.
+            device: As in the constructor.
+            policy_network: One like that which the agent was given, if it was; its
+                weights become the file's.
+            value_network: Likewise.
+
+        Raises:
+            FileError: it is no agent's file, or not as it was written.
+            ValueError: another class has this kind of network or update; or a network
+                of the user's is missing.
+            OSError: it is not there, or can't be read.
+        """
+        saved = read_agent(Path(path))
+        networks = CustomNetworks(policy_network, value_network)
+        networks.require(saved.networks)
+        agent = cls.from_config(
+            saved.spec, saved.config, device, seed=int(saved.arrays["random.seed"]),
+            normalize_observations=saved.normalize_observations,
+            observation_clip=saved.observation_clip, policy_network=policy_network,
+            value_network=value_network,
+        )  # fmt: skip
+        agent.set_state(saved.arrays)
+        return agent
 
     def _initial_weights(
         self, seed: int, critic: Purpose = Purpose.CRITIC_WEIGHTS
@@ -264,11 +400,12 @@ class AgentBase:
         Observations are taken flat, those that are no arrays (Discrete, Dict, …) as
         `gymnasium.spaces.flatten` makes them; images, also parts, are encoded. Discrete
         actions are numbers from 0; `agent.spec.to_environment` makes the environment's
-        of them.
+        of them. `predict` takes and answers the environment's own.
 
         Args:
-            observation_space: Of the environment.
-            action_space: Of the environment.
+            observation_space: Of one environment; a vector environment's is
+                `single_observation_space`.
+            action_space: Likewise, `single_action_space`.
             device: As in the constructor.
             policy_distribution: Over Box actions, see `trpo.config.run.TRPOConfig`.
             config: Further arguments of the constructor, by name, sizes of layers
@@ -278,6 +415,7 @@ class AgentBase:
             UnsupportedSpaceError: names the space, and those that are supported.
             ValueError: an argument is out of range.
         """
+        require_single(observation_space, action_space)
         space = flattened(observation_space)
         spec = policy_spec(space, action_space, policy_distribution)
         settings = cls.defaults | config
@@ -296,7 +434,10 @@ class AgentBase:
 
     @property
     def policy(self) -> Any:
-        """The policy's module, or its tree of arrays."""
+        """The policy's module, or its tree of arrays: of normalised observations.
+
+        `policy_function` has the normaliser and the environment's actions too.
+        """
         return self.backend.policy
 
     @property
@@ -328,6 +469,7 @@ class AgentBase:
 
     # The agent's interface.
 
+    @exclusive
     def act(
         self, obs: Any, deterministic: bool = False, action_mask: Any = None
     ) -> tuple[Any, Any, Any]:
@@ -353,12 +495,75 @@ class AgentBase:
         outputs = self.backend.forward(obs, noise, mask)
         return outputs if native else tuple(map(self.backend.to_numpy, outputs))
 
+    def predict(
+        self,
+        obs: Any,
+        state: Any = None,
+        episode_start: Any = None,
+        deterministic: bool = False,
+    ) -> tuple[Any, Any]:
+        """Actions for an environment's own observations, as Stable-Baselines3's.
+
+        Args:
+            obs: One observation or a batch of them, as the environment gives it; an
+                agent that was made without spaces takes [obs_dim] or [B, obs_dim].
+            state: Of a recurrent agent, what the last call returned; None at first.
+            episode_start: [B] True where the observation is the first of an episode.
+            deterministic: Take the policy's mode instead of sampling.
+
+        Returns:
+            What `step` of the environment takes, of NumPy; and the new state.
+
+        Raises:
+            ValueError: `obs` is no observation of that space.
+        """
+        rows, single = self.spec.flat_observations(obs)
+        action, state = self._act_on(rows, state, episode_start, deterministic)
+        if single:
+            return self.spec.one_to_environment(action[0]), state
+        return self.spec.to_environment(action), state
+
+    def _act_on(
+        self, obs: np.ndarray, state: Any, starts: Any, deterministic: bool
+    ) -> tuple[np.ndarray, Any]:
+        """Actions [B, act_dim], and the state after them."""
+        return self.act(obs, deterministic)[0], state
+
+    @exclusive
+    def policy_function(self) -> Any:
+        """The policy as it is now, for one's own code: raw observations -> actions.
+
+        With the normaliser; actions are the environment's, as `spec.to_environment`
+        makes them. A later update changes nothing in it: call this again.
+
+        Returns:
+            In JAX `function, parameters`: `function(parameters, obs, key, mask=None)`
+            is pure, of one observation [obs_dim] or of [B, obs_dim], so that it jits
+            and vmaps; `key` is JAX's, or None for the policy's mode. In PyTorch a
+            `torch.nn.Module` of `obs`, `noise` (`spec.head.draw_noise`'s, or None for
+            the mode) and `mask`.
+
+        Raises:
+            ValueError: the agent has a memory, which such a function has not.
+        """
+        return self.backend.policy_function(self.spec, self.observation_normalizer)
+
+    @exclusive
+    def trained_networks(self) -> CustomNetworks:
+        """Copies of the networks that the user brought, with their present weights.
+
+        Named `policy` and `value`; None where the agent made its own.
+        """
+        return self.backend.trained_networks()
+
+    @exclusive
     def value(self, obs: Any) -> Any:
         """The critic's value [B, 1] of `obs` [B, obs_dim], in the kind of `obs`."""
         native = self.backend.is_native(obs)
         value = self.backend.value(self._prepare_obs(obs))
         return value if native else self.backend.to_numpy(value)
 
+    @exclusive
     def update(
         self,
         batch: Mapping[str, Any] | Batch,
@@ -371,6 +576,10 @@ class AgentBase:
 
         Commits a finite state inside the trust region, or leaves every byte as it was
         and says why in `policy/status` (see `trpo.data.report.StepStatus`).
+
+        Advantages and returns are taken as they are. `gamma`, `gae_lambda` and
+        `normalize_advantages` are for the loop that makes them: `trpo.Trainer`, or
+        your own by `trpo.data.advantages`.
 
         Args:
             batch: `obs` [N, obs_dim], `actions` [N, act_dim], and `log_probs`,
@@ -389,6 +598,7 @@ class AgentBase:
         """
         numbers = self.config.step_numbers(target_kl, value_lr)
         native_batch = self._check_batch(batch)
+        self._warn_if_uncentred(batch)
         size, update = self._shuffled(native_batch), self.backend.update
         if self.sharding is not None:
             shards = self.sharding.divide(size, rows)
@@ -402,6 +612,32 @@ class AgentBase:
                 self.state.restore(before)
             return report.as_metrics()
 
+    def _warn_if_uncentred(self, batch: Any) -> None:
+        """Say once that advantages are not normalised here, if they seem not to be."""
+        of_rank = self.sharding is not None and self.sharding.ranks.size > 1
+        if self._has_warned or of_rank or not self.config.normalize_advantages:
+            return
+        # As they were given: what is on a device by now would have to come back.
+        fields = batch if isinstance(batch, Mapping) else batch._asdict()
+        advantages = self._on_host("batch['advantages']", fields["advantages"])
+        if fields.get("valid") is not None:
+            valid = self._on_host("batch['valid']", fields["valid"]).astype(bool)
+            advantages = advantages.reshape(valid.shape)[valid]
+        advantages = advantages.astype(np.float64)
+        mean, deviation = advantages.mean(), advantages.std()
+        if abs(mean) <= UNCENTRED * deviation:
+            return
+        self._has_warned = True
+        warnings.warn(
+            "`normalize_advantages` is on, and these advantages have mean "
+            f"{mean:.3g} and standard deviation {deviation:.3g}: `update` takes them "
+            "as they are. Normalise them before, by "
+            "trpo.data.advantages.normalize_advantages, or make the agent with "
+            "normalize_advantages=False.",
+            stacklevel=4,
+        )
+
+    @exclusive
     def observe(self, obs: np.ndarray) -> None:
         """Add raw observations [N, obs_dim] to the running normalisation, if on.
 
@@ -416,6 +652,7 @@ class AgentBase:
             ranks = ALONE if self.sharding is None else self.sharding.ranks
             self.observation_normalizer.update(obs, ranks)
 
+    @exclusive
     def shard(
         self,
         ranks: Alone = ALONE,
@@ -440,6 +677,7 @@ class AgentBase:
         self.backend.use_devices(ranks, devices)
         self.sharding = Sharding(ranks, num_envs)
 
+    @exclusive
     def snapshot(self) -> Snapshot:
         """The present state in memory, to come back to by `restore`.
 
@@ -447,10 +685,12 @@ class AgentBase:
         """
         return self.state.snapshot()
 
+    @exclusive
     def restore(self, snapshot: Snapshot) -> None:
         """Make every byte of the state what it was when `snapshot` was taken."""
         self.state.restore(snapshot)
 
+    @exclusive
     def get_state(self, at: Snapshot | None = None) -> dict[str, np.ndarray]:
         """Copies of all that the next `act` or `update` depends on, by canonical name.
 
@@ -464,6 +704,7 @@ class AgentBase:
         """
         return self.state.arrays(self.snapshot() if at is None else at)
 
+    @exclusive
     def set_state(self, state: Mapping[str, np.ndarray]) -> None:
         """Continue from `state`, as `get_state` of either backend returned it.
 
@@ -473,6 +714,7 @@ class AgentBase:
         """
         self.state.load(state)
 
+    @exclusive
     def digest(self) -> np.ndarray:
         """SHA-256 [32] of every byte of weights and optimiser; equal on all ranks."""
         digest = hashlib.sha256()
@@ -500,14 +742,22 @@ class AgentBase:
         normalized = self.observation_normalizer is not None
         return largest_observation(self.dtype, normalized)
 
+    def _is_native(self, name: str, array: Any) -> bool:
+        """Whether an array is the framework's own, with values."""
+        native = self.backend.is_native(array)
+        if native:
+            self.backend.require_values(name, array)
+        return native
+
     def _prepare_obs(self, obs: Any, name: str = "obs") -> Any:
         """Checked observations, normalised if normalisation is on."""
-        if not self.backend.is_native(obs):
+        native = self._is_native(name, obs)
+        if not native:
             obs = real_array(name, obs)
             require_finite(name, obs, self.largest_observation)
         require_shape(name, obs, (None, self.obs_dim))
         if self.observation_normalizer is not None:
-            if self.backend.is_native(obs):
+            if native:
                 obs = self.backend.to_numpy(obs)
                 require_finite(name, obs, self.largest_observation)
             obs = self.observation_normalizer.normalize(obs, self.dtype)
@@ -515,7 +765,7 @@ class AgentBase:
 
     def _on_host(self, name: str, array: Any) -> np.ndarray:
         """Real numbers as a NumPy array."""
-        native = self.backend.is_native(array)
+        native = self._is_native(name, array)
         return self.backend.to_numpy(array) if native else real_array(name, array)
 
     def _prepare_mask(self, mask: Any, rows: int, name: str = "action_mask") -> Any:
@@ -553,7 +803,8 @@ class AgentBase:
         """
         checked, on_device = {}, {}
         for field, array in arrays.items():
-            name, native = f"batch['{field}']", self.backend.is_native(array)
+            name = f"batch['{field}']"
+            native = self._is_native(name, array)
             array = array if native else real_array(name, array)
             array = as_rows(name, array, rows, width=widths.get(field, 1))
             if not native:

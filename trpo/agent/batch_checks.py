@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from trpo.common.validation import on_host
 from trpo.data.batch import Batch, SequenceBatch
 from trpo.data.hidden_state import Memory
 
@@ -20,14 +21,14 @@ REQUIRED_SAMPLES = tuple(n for n in Batch._fields if n not in Batch._field_defau
 
 
 def real_array(name: str, array: Any) -> np.ndarray:
-    """`array` as a NumPy array of real numbers.
+    """`array` as a NumPy array of real numbers; a tensor without its gradient.
 
     Raises:
         ValueError: it holds anything else.
     """
     try:
-        array = np.asarray(array)
-    except ValueError as error:
+        array = on_host(array)
+    except (ValueError, TypeError, RuntimeError) as error:
         raise ValueError(f"`{name}`: expected an array, got {error}.") from error
     if array.dtype.kind not in "fiub":
         raise ValueError(f"`{name}`: expected real numbers, got dtype {array.dtype}.")
@@ -169,7 +170,7 @@ def sequence_fields(batch: Mapping[str, Any] | SequenceBatch) -> SequenceBatch:
     return SequenceBatch(*(batch.get(name) for name in SequenceBatch._fields))
 
 
-def flag_array(name: str, flags: Any, shape: tuple[int, int]) -> np.ndarray:
+def flag_array(name: str, flags: Any, shape: tuple[int, ...]) -> np.ndarray:
     """`given` as bool [T, B].
 
     Raises:

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from trpo.agent.base import AgentBase
+from trpo.agent.base import AgentBase, exclusive
 from trpo.common.random_streams import Purpose
 from trpo.data.batch import ConstrainedBatch, Costs
 
@@ -38,6 +38,7 @@ class ConstrainedAgentBase(AgentBase):
     def __init__(self, *args: Any, cost_limit: float, **options: Any) -> None:
         super().__init__(*args, cost_limit=cost_limit, **options)
 
+    @exclusive
     def cost_value(self, obs: Any) -> Any:
         """The cost critic's value [B, 1] of `obs` [B, obs_dim], in the kind of `obs`.
 

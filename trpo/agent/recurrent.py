@@ -5,7 +5,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from trpo.agent.base import AgentBase
+from trpo.agent.base import AgentBase, exclusive
 from trpo.agent.batch_checks import (
     check_memory,
     flag_array,
@@ -50,6 +50,7 @@ class RecurrentAgentBase(AgentBase):
         shape = (num_envs, self.memory_size)
         return Memory(*(np.zeros(shape, self.dtype) for _ in Memory._fields))
 
+    @exclusive
     def act(
         self,
         obs: Any,
@@ -85,6 +86,28 @@ class RecurrentAgentBase(AgentBase):
         action, log_prob, value, *states = answer
         return action, log_prob, value, Memory(*states)
 
+    def policy_function(self) -> Any:
+        """Not of an agent with a memory.
+
+        Raises:
+            ValueError: always.
+        """
+        raise ValueError(
+            "`policy_function`: expected an agent without a memory, got a "
+            f"{type(self).__name__}. Its `act` takes and returns hidden states."
+        )
+
+    def _act_on(
+        self, obs: np.ndarray, state: Any, starts: Any, deterministic: bool
+    ) -> tuple[np.ndarray, Any]:
+        if state is not None and starts is not None:
+            state = Memory(*state).forget(
+                flag_array("episode_start", starts, (len(obs),))
+            )
+        action, _, _, state = self.act(obs, deterministic, memory=state)
+        return action, state
+
+    @exclusive
     def value(self, obs: Any, memory: Memory | None = None) -> Any:
         """The critic's value [B, 1] of `obs` [B, obs_dim], in the kind of `obs`.
 
@@ -131,17 +154,19 @@ class RecurrentAgentBase(AgentBase):
             memory = self.initial_memory(rows)
         memory = check_memory(name, memory, rows, self.memory_size)
         return Memory(
-            *(self.backend.to_native(self._in_dtype(array)) for array in memory)
+            *(self.backend.to_native(self._in_dtype(name, array)) for array in memory)
         )
 
-    def _in_dtype(self, array: Any) -> Any:
-        return array if self.backend.is_native(array) else np.asarray(array, self.dtype)
+    def _in_dtype(self, name: str, array: Any) -> Any:
+        native = self._is_native(name, array)
+        return array if native else np.asarray(array, self.dtype)
 
     def _check_batch(self, batch: Mapping[str, Any] | SequenceBatch) -> Batch:
         """The batch as native arrays; its `obs` are `trpo.data.batch.Sequences`."""
         fields = sequence_fields(batch)
         obs = fields.obs
-        obs = obs if self.backend.is_native(obs) else real_array("batch['obs']", obs)
+        if not self._is_native("batch['obs']", obs):
+            obs = real_array("batch['obs']", obs)
         require_shape("batch['obs']", obs, (None, None, self.obs_dim))
         shape = (obs.shape[0], obs.shape[1])
         flat = {"obs": obs.reshape(-1, self.obs_dim)}
@@ -177,7 +202,7 @@ class RecurrentAgentBase(AgentBase):
 
     def _flattened(self, name: str, array: Any, shape: tuple[int, int]) -> Any:
         """An array [T, B, …] as [T * B, …]."""
-        array = array if self.backend.is_native(array) else real_array(name, array)
+        array = array if self._is_native(name, array) else real_array(name, array)
         if tuple(array.shape[:2]) != shape:
             raise ValueError(
                 f"`{name}`: expected shape [{shape[0]}, {shape[1]}, …], got "

@@ -242,9 +242,11 @@ def _jax_devices(
 ) -> Finding:
     try:
         devices = [f"{device.platform}:{device.id}" for device in jax.devices()]
-    except RuntimeError as error:
+    except (RuntimeError, AssertionError) as error:  # The latter when asked again.
+        asked = environment.get("JAX_PLATFORMS", "unset")
+        facts = f"none, with JAX_PLATFORMS={asked}: {error or 'no backend started'}"
         advice = "Unset JAX_PLATFORMS, or install what it asks for. " + ONE_CUDA
-        return Finding("problem", "jax devices", f"none: {error}", advice)
+        return Finding("problem", "jax devices", facts, advice)
     return check_devices("jax", devices, gpus, environment)
 
 

@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 from trpo.common.validation import shown
 
 
-CONFIG, CHECKPOINT = "config.json", "manifest.json"
+CONFIG, CHECKPOINT, AGENT = "config.json", "manifest.json", "agent"
 # Kind of file -> format that is written.
-PRESENT = {CONFIG: 2, CHECKPOINT: 1}
+PRESENT = {CONFIG: 2, CHECKPOINT: 1, AGENT: 1}
 FIELD = "format_version"
 
 

@@ -63,12 +63,16 @@ def enable_compilation_cache() -> Path | None:
     each host has its own, as programs are compiled for one processor.
 
     Returns:
-        The directory, or None if it is left off or JAX has been imported.
+        The directory, or None if it is left off, there is no home directory, or JAX
+        has been imported.
     """
     if os.environ.get(OPT_OUT) == "0" or "jax" in sys.modules:
         return None
-    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    directory = Path(home) / "trpo" / "jax" / (platform.node() or "localhost")
+    cache = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    # A service's user may have a home that does not exist: it is not made here.
+    if not os.path.isdir(os.path.dirname(cache)):
+        return None
+    directory = Path(cache) / "trpo" / "jax" / (platform.node() or "localhost")
     os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(directory))
     # JAX's default leaves out what compiles within a second, as most of `act` does.
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")

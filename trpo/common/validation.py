@@ -1,14 +1,19 @@
 """Checks of single values; each names the field, what was expected and what came."""
 
+import ast
 import dataclasses
+import inspect
 import itertools
 import math
 import numbers
 import operator
 import os
 import reprlib
-from collections.abc import Collection, Sequence
+import textwrap
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
+
+import numpy as np
 
 
 # What a state may hold: all numbers of Gymnasium's spaces that are the same on every
@@ -49,10 +54,49 @@ def plain(value: Any) -> Any:
     return value
 
 
+def on_host(array: Any) -> np.ndarray:
+    """An array or numbers as NumPy's: also a tensor of a GPU, or with a gradient."""
+    if hasattr(array, "detach"):
+        array = array.detach().cpu()
+    return np.asarray(array)
+
+
 def make_plain(config: Any) -> None:
     """Replace each field of a frozen dataclass by `plain` of it."""
     for field in dataclasses.fields(config):
         object.__setattr__(config, field.name, plain(getattr(config, field.name)))
+
+
+def field_texts(kind: type) -> dict[str, str]:
+    """The text below each field of a dataclass, which Python itself does not keep.
+
+    Empty where there is no source.
+    """
+    try:
+        (definition,) = ast.parse(textwrap.dedent(inspect.getsource(kind))).body
+    except (OSError, TypeError, ValueError):
+        return {}
+    texts = {}
+    for field, text in itertools.pairwise(getattr(definition, "body", ())):
+        match field, text:
+            case ast.AnnAssign(ast.Name(name)), ast.Expr(ast.Constant(str(words))):
+                texts[name] = " ".join(words.split())
+    return texts
+
+
+def section(title: str, texts: Mapping[str, str]) -> str:
+    """A section of a docstring, such as "Args", of names and their texts."""
+    lines = [
+        textwrap.fill(
+            f"{n}: {text}",
+            88,
+            initial_indent=4 * " ",
+            subsequent_indent=8 * " ",
+            break_on_hyphens=False,
+        )
+        for n, text in texts.items()
+    ]
+    return "\n".join([f"{title}:", *lines])
 
 
 def shown(value: object) -> str:

@@ -6,17 +6,20 @@ Generalized Advantage Estimation" (GAE).
 """
 
 import dataclasses
+import inspect
 import math
 from typing import Any, Literal, NamedTuple
 
 from trpo.common.validation import (
     LARGEST_COUNT,
+    field_texts,
     layer_sizes,
     make_plain,
     require_between,
     require_bool,
     require_count,
     require_positive,
+    section,
 )
 from trpo.config.choices import require_choices
 from trpo.spaces.action_heads import PolicyDistribution
@@ -129,9 +132,10 @@ class TRPOConfig:
     recurrent_size: int = 64
     """Units of a recurrent cell."""
     gamma: float = 0.99
-    """Discount factor per step, in [0, 1] (GAE, eq. 1)."""
+    """Discount factor per step, in [0, 1] (GAE, eq. 1); the training loop's."""
     gae_lambda: float = 0.95
-    """Exponential weight of the advantage estimator, in [0, 1] (GAE, eq. 16)."""
+    """Exponential weight of the advantage estimator, in [0, 1] (GAE, eq. 16);
+    likewise."""
     target_kl: float = 0.01
     """Trust-region radius, mean KL(old || new) in nats per state (TRPO, eq. 12)."""
     cg_iters: int = 10
@@ -158,7 +162,8 @@ class TRPOConfig:
     max_grad_norm: float = 0.5
     """The critic's gradient is scaled down to this Euclidean norm."""
     normalize_advantages: bool = True
-    """Subtract mean and divide by population standard deviation, once per batch."""
+    """Subtract mean and divide by population standard deviation, once per batch: by
+    the training loop, not by `update`."""
     optimizer_type: Literal["adam", "sgd"] = "adam"
     """Critic's optimiser: "adam" (epsilon 1e-5) or "sgd" (with momentum)."""
     sgd_momentum: float = 0.9
@@ -253,3 +258,10 @@ class TRPOConfig:
         for name, value in given.items():
             require_positive(name, value)
         return StepNumbers.of(self)._replace(**given)
+
+
+FIELD_TEXTS = field_texts(TRPOConfig)
+"""What each field of `TRPOConfig` is, as `help` shows it."""
+TRPOConfig.__doc__ = "\n\n".join(
+    [inspect.cleandoc(TRPOConfig.__doc__ or ""), section("Attributes", FIELD_TEXTS)]
+)

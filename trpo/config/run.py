@@ -78,7 +78,7 @@ class TrainConfig:
     backend: Backend = "jax"
     """Framework that computes the agent."""
     device: str = "cpu"
-    """Device of the framework: cpu, cuda, cuda:1, or tpu (JAX)."""
+    """Device of the framework: cpu, cuda, cuda:1, tpu (JAX), or auto."""
     deterministic: bool = False
     """The same bits each time on a GPU too, by slower kernels; a CPU needs no flag."""
     seed: int = 0

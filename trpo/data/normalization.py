@@ -109,7 +109,7 @@ class ObservationNormalizer:
         self, obs_dim: int, clip: float = 10.0, columns: np.ndarray | None = None
     ) -> None:
         self.moments = RunningMoments(obs_dim if columns is None else len(columns))
-        self.clip, self.columns = clip, columns
+        self.obs_dim, self.clip, self.columns = obs_dim, clip, columns
 
     def update(self, obs: np.ndarray, ranks: Alone = ALONE) -> None:
         """Add raw observations [..., obs_dim]; those of all ranks."""
@@ -132,6 +132,17 @@ class ObservationNormalizer:
         for block in _blocks(len(rows), rows.shape[1]):
             scaled[block] = self._scaled(rows[block], dtype)
         return scaled.reshape(obs.shape)
+
+    def as_vectors(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Mean, standard deviation and bound, [obs_dim] each; 0, 1, infinity if not."""
+        columns = slice(None) if self.columns is None else self.columns
+        vectors = (
+            np.zeros(self.obs_dim), np.ones(self.obs_dim), np.full(self.obs_dim, np.inf)
+        )  # fmt: skip
+        numbers = (self.moments.mean, self.moments.std, self.clip)
+        for vector, values in zip(vectors, numbers, strict=True):
+            vector[columns] = values
+        return vectors
 
     def _scaled(self, obs: np.ndarray, dtype: np.dtype) -> np.ndarray:
         scaled = (obs - self.moments.mean) / self.moments.std

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from gymnasium import spaces
 
-from trpo.common.validation import DTYPES, shown
+from trpo.common.validation import DTYPES, on_host, shown
 from trpo.spaces.architecture import Image
 
 
@@ -27,16 +27,19 @@ NO_FIXED_SIZE = {
 
 
 class FlatBox(spaces.Box):
-    """The Box of a flattened observation, which knows the images in it.
+    """The Box of a flattened observation, which knows what it was made of.
 
     Args:
         box: Bounds of all entries.
         images: In it, in order.
+        original: The space before it was flattened.
     """
 
-    def __init__(self, box: spaces.Box, images: tuple[Image, ...]) -> None:
+    def __init__(
+        self, box: spaces.Box, images: tuple[Image, ...], original: spaces.Space
+    ) -> None:
         super().__init__(box.low, box.high, dtype=box.dtype.type)
-        self.images = images
+        self.images, self.original = images, original
 
 
 class Part(NamedTuple):
@@ -136,8 +139,12 @@ def flattened(space: spaces.Space) -> spaces.Space:
     if not all(isinstance(part.space, CHOICES) for part in flat_parts(space)):
         dtype = np.result_type(*(box.dtype for box in boxes))
     flat = spaces.Box(low.astype(dtype), high.astype(dtype), dtype=dtype.type)
-    images = images_of(space)
-    return FlatBox(flat, images) if images else flat
+    return FlatBox(flat, images_of(space), space)
+
+
+def unflattened(space: spaces.Space) -> spaces.Space:
+    """The space of observations as their environment gives them."""
+    return space.original if isinstance(space, FlatBox) else space
 
 
 def _flat(space: spaces.Space) -> spaces.Box:
@@ -367,3 +374,38 @@ WRITERS: dict[type, Callable[[str, Any, Any, np.ndarray], None]] = {
     spaces.MultiBinary: _write_bits,
     spaces.Text: _write_text,
 }
+
+
+def flat_rows(space: spaces.Space, obs: Any) -> tuple[np.ndarray, bool]:
+    """Observations [B, entries] as `ObservationReader` makes them, of one or of many.
+
+    Args:
+        space: Of one observation.
+        obs: One, or a batch of them, its parts arrays [B, …].
+
+    Returns:
+        The rows, and whether it was one.
+
+    Raises:
+        ValueError: they are none of this space; names the part.
+    """
+    parts, arrays = flat_parts(space), []
+    for path, _, _ in parts:
+        name, value = "obs", obs
+        for key in path:
+            name, value = f"{name}[{key!r}]", _part(name, value, key)
+        arrays.append((name, on_host(value)))
+    one = arrays[0][1].shape == tuple(parts[0].space.shape or ())
+    count = 1 if one or arrays[0][1].ndim == 0 else len(arrays[0][1])
+    rows = np.zeros((count, parts[-1].columns.stop), flattened(space).dtype)
+    for (_, leaf, columns), (name, array) in zip(parts, arrays, strict=True):
+        shape = tuple(leaf.shape or ())
+        if array.shape != (shape if one else (count, *shape)):
+            raise ValueError(
+                f"`{name}`: expected shape {list(shape)}, or [B, …] of such, got "
+                f"{list(array.shape)}."
+            )
+        write = next(w for kind, w in WRITERS.items() if isinstance(leaf, kind))
+        for row, value in zip(rows, array[None] if one else array, strict=True):
+            write(name, leaf, value, row[columns])
+    return rows, one

@@ -7,15 +7,17 @@ from typing import Any, NamedTuple
 import numpy as np
 from gymnasium import spaces
 
-from trpo.common.validation import WIDEST_LAYER
+from trpo.common.validation import WIDEST_LAYER, on_host
 from trpo.spaces.action_heads import BERNOULLI, CATEGORICAL, GAUSSIAN, MIXTURES, Head
 from trpo.spaces.architecture import Image
 from trpo.spaces.observations import (
+    flat_rows,
     images_of,
     is_image,
     is_numbers,
     is_vector,
     refusals,
+    unflattened,
 )
 
 
@@ -49,6 +51,8 @@ class PolicySpec(NamedTuple):
         parts: its leaves in order: each one's columns of the agent's action, and spec.
             The real entries of all leaves come before all choices.
         images: those in an observation.
+        observation_space: of the environment, before observations are flattened; None
+            where the agent was made without.
     """
 
     obs_dim: int
@@ -61,6 +65,7 @@ class PolicySpec(NamedTuple):
     structure: spaces.Dict | spaces.Tuple | None = None
     parts: tuple[tuple[np.ndarray, "PolicySpec"], ...] = ()
     images: tuple[Image, ...] = ()
+    observation_space: spaces.Space | None = None
 
     @property
     def act_dim(self) -> int:
@@ -71,8 +76,10 @@ class PolicySpec(NamedTuple):
         """Sampled actions [B, act_dim] as the environment takes them, [B, …].
 
         Counted from the space's start, squashed or else clipped to its bounds, in its
-        shape and dtype; of a Dict or Tuple, one of such arrays.
+        shape and dtype; of a Dict or Tuple, one of such arrays. NumPy's answer, also
+        of a framework's arrays.
         """
+        actions = on_host(actions)
         if self.structure is not None:
             parts = (
                 spec.to_environment(actions[:, columns]) for columns, spec in self.parts
@@ -89,9 +96,69 @@ class PolicySpec(NamedTuple):
         clipped = np.minimum(np.maximum(actions, self.action_low), self.action_high)
         return clipped.astype(self.action_dtype).reshape(-1, *self.action_shape)
 
-    def one_to_environment(self, action: np.ndarray) -> Any:
+    def one_to_environment(self, action: Any) -> Any:
         """One sampled action [act_dim] as one (not vectorised) environment takes it."""
         return first(self.to_environment(action[None]))
+
+    def from_environment(self, actions: Any) -> np.ndarray:
+        """Environments' actions as the agent's: the way back of `to_environment`.
+
+        Args:
+            actions: [B, …] of environments, or one action of one environment.
+
+        Returns:
+            [B, act_dim], or [act_dim]. What was clipped comes back as it was sent; of a
+            squashed action's bounds, the nearest numbers that atanh has a value for.
+
+        Raises:
+            ValueError: they have another shape.
+        """
+        if self.structure is not None:
+            values = taken_apart(self.structure, actions)
+            arrays = [
+                spec.from_environment(value)
+                for value, (_, spec) in zip(values, self.parts, strict=True)
+            ]
+            shape = (*arrays[0].shape[:-1], self.act_dim)
+            joined = np.empty(shape)
+            for array, (columns, _) in zip(arrays, self.parts, strict=True):
+                joined[..., columns] = array
+            return joined
+        array, shape = on_host(actions), self.action_shape
+        if array.shape != shape and array.shape[1:] != shape:
+            raise ValueError(
+                f"`actions`: expected shape {list(shape)} or [B, *{list(shape)}], got "
+                f"{list(array.shape)}."
+            )
+        rows = array.reshape(-1, self.act_dim)
+        if self.action_start is not None:
+            rows = rows.astype(np.int64) - self.action_start
+        if self.head.family.squashed:
+            low, width = self.action_low, self.action_high - self.action_low
+            share = (rows.astype(np.float64) - low) / np.where(width > 0, width, 1.0)
+            share = np.where(width > 0, share, 0.5)
+            inside = 1.0 - np.finfo(np.float64).epsneg
+            rows = np.arctanh(np.clip(2.0 * share - 1.0, -inside, inside))
+        rows = rows if rows.dtype.kind == "f" else rows.astype(np.float64)
+        return rows[0] if array.shape == shape else rows
+
+    def flat_observations(self, obs: Any) -> tuple[np.ndarray, bool]:
+        """Observations as the agent takes them, [B, obs_dim], and if it was one alone.
+
+        Args:
+            obs: One or many, as the environment gives them; or flat already.
+
+        Raises:
+            ValueError: they are none of the observation space.
+        """
+        flat = spaces.Box(-np.inf, np.inf, (self.obs_dim,))
+        space = self.observation_space or flat
+        if not isinstance(obs, dict | tuple):
+            shape = on_host(obs).shape
+            joint = isinstance(space, spaces.Dict | spaces.Tuple)
+            if joint or (space.shape or ()) not in (shape, shape[1:]):
+                space = flat
+        return flat_rows(space, obs)
 
 
 def policy_spec(
@@ -118,7 +185,40 @@ def policy_spec(
     spec = _of_actions(
         int(np.prod(observation_space.shape or ())), action_space, policy_distribution
     )
-    return spec._replace(images=images_of(observation_space))
+    space = unflattened(observation_space)
+    return spec._replace(images=images_of(observation_space), observation_space=space)
+
+
+def require_single(observation_space: spaces.Space, action_space: spaces.Space) -> None:
+    """Refuse the spaces of a vector environment, which hold all environments'.
+
+    They are as many equal rows, in observations and in actions.
+
+    Raises:
+        UnsupportedSpaceError: these look like that; says what to take instead.
+    """
+    rows = {_equal_rows(s) for s in (*leaves(observation_space), *leaves(action_space))}
+    if rows in ({1}, set()) or len(rows) > 1:
+        return
+    raise UnsupportedSpaceError(
+        "`observation_space`: expected the space of one environment, got what looks "
+        f"like that of {rows.pop()} together: {observation_space}. Take "
+        "`env.single_observation_space` and `env.single_action_space` of a vector "
+        "environment. If one environment has these, wrap it in "
+        "gymnasium.wrappers.FlattenObservation."
+    )
+
+
+def _equal_rows(space: spaces.Space) -> int:
+    """Rows of a space's array if there are several and all have the same bounds."""
+    if isinstance(space, spaces.Box) and len(space.shape) >= 2:
+        bounds = (space.low, space.high)
+    elif isinstance(space, spaces.MultiDiscrete):
+        bounds = (space.nvec, space.start)
+    else:
+        return 1
+    equal = all((array == array[:1]).all() for array in bounds)
+    return len(bounds[0]) if equal else 1
 
 
 def _of_actions(
@@ -150,9 +250,8 @@ def _joint(
         UnsupportedSpaceError: see `policy_spec`.
     """
     kinds = list(leaves(space))
-    nothing = spaces.Box(-1.0, 1.0, (1,))
     try:
-        specs = [policy_spec(nothing, leaf) for leaf in kinds]
+        specs = [_of_actions(1, leaf, GAUSSIAN) for leaf in kinds]
     except UnsupportedSpaceError as error:
         raise _unsupported("action", space) from error
     if not specs:
@@ -315,6 +414,17 @@ def filled(space: spaces.Space, parts: Iterator[Any]) -> Any:
     if isinstance(space, spaces.Tuple):
         return tuple(filled(part, parts) for part in space)
     return next(parts)
+
+
+def taken_apart(space: spaces.Space, actions: Any) -> list[Any]:
+    """The parts that `filled` has put together."""
+    if isinstance(space, spaces.Dict):
+        pairs = [(part, actions[name]) for name, part in space.items()]
+    elif isinstance(space, spaces.Tuple):
+        pairs = list(zip(space, actions, strict=True))
+    else:
+        return [actions]
+    return [leaf for part, value in pairs for leaf in taken_apart(part, value)]
 
 
 def first(sent: Any) -> Any:

@@ -1,9 +1,13 @@
 """Checks of a network that the user brings, in either framework."""
 
-from collections.abc import Callable, Sequence
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+
+from trpo.common.validation import shown
+from trpo.spaces.architecture import PIXEL_SCALE, Image
 
 
 # Far above rounding, far below what another row of a batch would change.
@@ -15,6 +19,28 @@ class CustomNetworks(NamedTuple):
 
     policy: Any = None
     value: Any = None
+
+    def ignored(self, config: Any) -> list[str]:
+        """Settings of a `TRPOConfig` that are no default and say nothing to these."""
+        names = []
+        if self.policy is not None:
+            names.append("policy_layer_sizes")
+        if self.value is not None:
+            names.append("critic_layer_sizes")
+        if None not in self:
+            names += ["activation", "layer_norm", "initialization"]
+        defaults = {field.name: field.default for field in dataclasses.fields(config)}
+        return [f"`{n}`" for n in names if getattr(config, n) != defaults[n]]
+
+    def require(self, described: Mapping[str, Any]) -> None:
+        """Raise ValueError unless those are here that `described` names."""
+        for name, network in self._asdict().items():
+            if (network is None) != (name not in described):
+                expected = described.get(name, "none")
+                raise ValueError(
+                    f"`{name}_network`: expected the network that the agent was given, "
+                    f"{shown(expected)}, got {shown(network)}."
+                )
 
     def described(self) -> dict[str, str]:
         """Names of the policy and the value network's classes, for a checkpoint.
@@ -31,6 +57,14 @@ def _described(kind: type) -> str:
     module, name = kind.__module__, kind.__qualname__
     importable = module != "__main__" and "<locals>" not in name
     return f"{module}:{name}" if importable else "given in Python"
+
+
+def pixel_scales(images: Sequence[Image], obs_dim: int) -> np.ndarray:
+    """[obs_dim] what observations are divided by, so that pixels are from 0 to 1."""
+    scales = np.ones(obs_dim)
+    for image in images:
+        scales[image.part] = PIXEL_SCALE
+    return scales
 
 
 def require_stateless(name: str, states: Sequence[str]) -> None:

@@ -1,6 +1,7 @@
 """`TRPOAgent` in JAX, and its backend: the stateful shell round the pure parts."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 import jax
@@ -8,14 +9,18 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from flax import nnx
+from jax.core import Tracer
 
 from trpo.agent.backend import Backend
 from trpo.agent.base import AgentBase
 from trpo.agent.sharding import Sharding, Shards
 from trpo.config.agent import StepNumbers
 from trpo.data.batch import Batch, ConstrainedBatch
+from trpo.data.normalization import ObservationNormalizer
 from trpo.data.report import UpdateReport
 from trpo.distributed.ranks import Alone
+from trpo.spaces.spaces import PolicySpec
+from trpo.spaces.user_networks import CustomNetworks
 from trpo_jax.agent import state
 from trpo_jax.agent.update import (
     Functions,
@@ -27,6 +32,7 @@ from trpo_jax.agent.update import (
 )
 from trpo_jax.devices import processes as distributed
 from trpo_jax.devices.device import (
+    own_settings,
     require_dtype,
     resolve_device,
     to_array,
@@ -42,6 +48,11 @@ from trpo_jax.networks.feedforward import (
     features_function,
     policy_function,
 )
+from trpo_jax.networks.pure_policy import (
+    PolicyParameters,
+    parameters_of,
+    pure_policy,
+)
 from trpo_jax.networks.user_networks import CustomCritic, CustomPolicy, checked_network
 from trpo_jax.policy_step.objective import Surrogate, surrogate
 from trpo_jax.policy_step.step import policy_step
@@ -52,8 +63,9 @@ class TRPOBackend(Backend):
 
     framework = "jax"
     _step = staticmethod(policy_step)
+    _pure_policy: Callable[..., Any] | None = None
 
-    def _build(self, device: Any, weights: dict[str, np.ndarray]) -> None:
+    def _take_device(self, device: Any) -> None:
         require_dtype(self.dtype)
         if self.config.fast_products == "on":
             raise ValueError(
@@ -61,6 +73,15 @@ class TRPOBackend(Backend):
                 "its own products, got 'on'. Take PyTorch's agent, or leave it out."
             )
         self.device = resolve_device(device)
+        platform = self.device.platform
+        index = jax.local_devices(backend=platform).index(self.device)
+        self.device_name = f"{platform}:{index}"
+        self._x64 = jax.config.read("jax_enable_x64")
+
+    def own_settings(self) -> AbstractContextManager:
+        return own_settings(self._x64)
+
+    def _build(self, weights: dict[str, np.ndarray]) -> None:
         # Nothing is made on another device first, which may have no room.
         with jax.default_device(self.device):
             self.functions, policy, critic = self._networks(weights)
@@ -81,7 +102,9 @@ class TRPOBackend(Backend):
             outputs = self.head.output_dim
             network = checked_network("policy_network", network, self.obs_dim, outputs)
             log_std = {n: a for n, a in weights.items() if n == "policy.log_std"}
-            return *self._taken_over(CustomPolicy(network, self.head), log_std), None
+            return *self._taken_over(
+                CustomPolicy(network, self.head, self.images), log_std
+            ), None
         kind = (self.obs_dim, config.policy_layer_sizes, self.head, self.architecture)
         features = features_function(*kind) if config.share_encoder else None
         return policy_function(*kind), state.load_network(weights, "policy."), features
@@ -91,7 +114,7 @@ class TRPOBackend(Backend):
         config, network = self.config, self.custom_networks.value
         if network is not None:
             network = checked_network("value_network", network, self.obs_dim, 1)
-            return self._taken_over(CustomCritic(network), {})
+            return self._taken_over(CustomCritic(network, self.images), {})
         input_dim, architecture = self.obs_dim, self.architecture
         if config.share_encoder:
             input_dim = config.policy_layer_sizes[-1]
@@ -130,6 +153,14 @@ class TRPOBackend(Backend):
 
     def is_native(self, array: Any) -> bool:
         return isinstance(array, jax.Array)
+
+    def require_values(self, name: str, array: jax.Array) -> None:
+        if isinstance(array, Tracer):
+            raise ValueError(
+                f"`{name}`: expected an array with values, got a tracer of a function "
+                "that JAX transforms. Take the pure function that "
+                "`agent.policy_function()` returns."
+            )
 
     def to_native(self, array: Any) -> jax.Array:
         return self._put(array.astype(self.dtype))
@@ -173,6 +204,29 @@ class TRPOBackend(Backend):
             self.state.critic,
             self._here(obs),
         )
+
+    def policy_function(
+        self, spec: PolicySpec, normalizer: ObservationNormalizer | None
+    ) -> tuple[Callable[..., Any], PolicyParameters]:
+        # The same function each time, so that what the user compiles of it is too.
+        if self._pure_policy is None:
+            precision = self.config.matmul_precision
+            self._pure_policy = pure_policy(
+                self.functions.policy, spec, precision, self.dtype
+            )
+        return self._pure_policy, parameters_of(self.policy, normalizer, self.dtype)
+
+    def trained_networks(self) -> CustomNetworks:
+        networks = []
+        for network, tree in zip(
+            self.custom_networks, (self.policy, self.critic), strict=True
+        ):
+            copied = None if network is None else nnx.clone(network)
+            if copied is not None:
+                # JAX's arrays are never written to, so these are nobody's copies.
+                nnx.update(copied, tree["network"])
+            networks.append(copied)
+        return CustomNetworks(*networks)
 
     def policy_objective(
         self,

@@ -19,8 +19,8 @@ class ConstrainedBackend(TRPOBackend):
 
     _step = staticmethod(constrained_step)
 
-    def _build(self, device: Any, weights: dict[str, np.ndarray]) -> None:
-        super()._build(device, weights)
+    def _build(self, weights: dict[str, np.ndarray]) -> None:
+        super()._build(weights)
         with jax.default_device(self.device):
             _, critic = self._build_critic(without_prefix(weights))
             optimizer = self.build_value_optimizer(critic).init(critic)

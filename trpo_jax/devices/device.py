@@ -1,10 +1,12 @@
 """Devices by name, and the precision of matrix products on them."""
 
+import contextlib
 import os
 from typing import Any
 
 import jax
 import numpy as np
+from jax.extend.core import get_opaque_trace_state
 
 from trpo.common.framework_settings import XLA_FLAG
 from trpo.common.machine import available_cores
@@ -13,10 +15,16 @@ from trpo.common.machine import available_cores
 # TRPOConfig's name -> JAX's name of float32 matrix-product precision. JAX's default
 # on recent GPUs is TF32, so "float32" is always asked for by name.
 PRECISIONS = {"float32": "highest", "tf32": "tensorfloat32", "bfloat16": "bfloat16"}
+# JAX where it computes at once: not inside of jit, vmap, grad and their like.
+_OUTSIDE = get_opaque_trace_state(convention="trpo")
+# What JAX raises where a platform of JAX_PLATFORMS is missing, and when asked again.
+NO_PLATFORM = (RuntimeError, AssertionError)
 
 
 def resolve_device(device: Any) -> Any:
     """The `jax.Device` called `device`, such as "cpu", "cuda:1", "gpu" or "tpu".
+
+    "auto" is the first of those that JAX takes by default, an accelerator's if any.
 
     Raises:
         ValueError: there is no such device; the message lists those there are.
@@ -24,14 +32,23 @@ def resolve_device(device: Any) -> Any:
     if isinstance(device, jax.Device):
         return device
     kind, _, index = str(device).partition(":")
+    backend = None if kind == "auto" else kind
     try:
-        return jax.local_devices(backend=kind)[int(index or 0)]
-    except (RuntimeError, IndexError, ValueError) as error:
-        names = [f"{d.platform}:{d.id}" for d in jax.devices()]
+        return jax.local_devices(backend=backend)[int(index or 0)]
+    except (*NO_PLATFORM, IndexError, ValueError) as error:
         raise ValueError(
-            f"`device`: expected one that JAX {jax.__version__} finds "
-            f"({', '.join(names)}), got {device!r}. Run `trpo doctor`."
+            f"`device`: expected one that JAX {jax.__version__} finds ({_found()}), "
+            f"got {device!r}. Run `trpo doctor`."
         ) from error
+
+
+def _found() -> str:
+    """Names of the devices there are, or why there are none."""
+    try:
+        return ", ".join(f"{d.platform}:{d.id}" for d in jax.devices())
+    except NO_PLATFORM:
+        asked = jax.config.values["jax_platforms"]
+        return f"none, as JAX_PLATFORMS={asked} asks for others: unset it"
 
 
 def require_dtype(dtype: np.dtype) -> None:
@@ -41,6 +58,27 @@ def require_dtype(dtype: np.dtype) -> None:
             "`dtype`: expected 'float32', got 'float64' while JAX's 64-bit mode is "
             "off. Set the environment variable JAX_ENABLE_X64=1 before starting."
         )
+
+
+def own_settings(x64: bool) -> contextlib.AbstractContextManager:
+    """Context in which JAX computes as an agent was made, whatever was set since.
+
+    Args:
+        x64: Whether 64-bit mode was on when the agent was made.
+
+    Raises:
+        ValueError: JAX traces a function at present.
+    """
+    if get_opaque_trace_state(convention="trpo") != _OUTSIDE:
+        raise ValueError(
+            "`agent`: expected calls from outside of jax.jit, vmap, grad and their "
+            "like, got one from inside: weights, noise and counters would be frozen "
+            "into the program. Take the pure function that `agent.policy_function()` "
+            "returns."
+        )
+    if jax.config.read("jax_enable_x64") == x64:
+        return contextlib.nullcontext()
+    return jax.enable_x64(x64)
 
 
 def matmul_precision(name: str):  # noqa: ANN201
@@ -62,6 +100,7 @@ def use_deterministic_kernels() -> None:
     Raises:
         ValueError: XLA was not told so before it started on a GPU.
     """
+    resolve_device("auto")  # Says so if there is none.
     if XLA_FLAG in os.environ.get("XLA_FLAGS", "") or jax.default_backend() == "cpu":
         return
     raise ValueError(

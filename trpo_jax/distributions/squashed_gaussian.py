@@ -46,7 +46,7 @@ class SquashedGaussian(DiagonalGaussian):
         """
         std = jnp.exp(self.log_std)[..., None]
         nodes, weights = (
-            jnp.asarray(array, std.dtype)
+            jnp.asarray(array, std.dtype)[None, None]
             for array in (QUADRATURE_NODES, QUADRATURE_WEIGHTS)
         )
         u = self.mean[..., None] + std * nodes

@@ -228,21 +228,3 @@ def _step_one(
     done = terminated | transition.truncated
     now = jax.tree.map(lambda new, old: jnp.where(done, new, old), restarted, went_on)
     return now, transition
-
-
-def to_environment(spec: PolicySpec, actions: jax.Array) -> jax.Array:
-    """Sampled actions [B, act_dim] as the environment takes them, [B, …].
-
-    `PolicySpec.to_environment` of `trpo.spaces.spaces` on the device: counted from the
-    space's start, squashed or else clipped to its bounds, in its shape and dtype.
-    """
-    if spec.action_start is not None:
-        # Not as floats, which have no digits left for a start of 2**30.
-        actions = actions.astype(int) + spec.action_start
-    if spec.head.family.squashed:
-        share = 0.5 * (jnp.tanh(actions) + 1.0)
-        actions = (1.0 - share) * spec.action_low + share * spec.action_high
-    clipped = jnp.clip(actions, spec.action_low, spec.action_high)
-    # Without 64-bit mode there is no int64, which Gymnasium's Discrete is of.
-    dtype = jax.dtypes.canonicalize_dtype(spec.action_dtype)
-    return clipped.astype(dtype).reshape(-1, *spec.action_shape)

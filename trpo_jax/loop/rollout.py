@@ -18,9 +18,10 @@ from trpo_jax.loop.environment import (
     FunctionalEnvironment,
     start,
     step,
-    to_environment,
 )
 from trpo_jax.loop.statistics import Moments
+from trpo_jax.networks import pure_policy
+from trpo_jax.networks.pure_policy import to_environment
 
 
 # Leaves as many bits of a word to chance.
@@ -123,10 +124,9 @@ def draw_noise(
     for_actions, for_steps, for_orders = jax.random.split(
         jax.random.fold_in(key, update), 3
     )
-    draw = jax.random.uniform if head.family.discrete else jax.random.normal
     words = jax.random.bits(for_steps, (2, *shape, 2), jnp.uint32)
     return IterationNoise(
-        actions=draw(for_actions, (*shape, head.act_dim), dtype),
+        actions=pure_policy.draw_noise(head, for_actions, shape, dtype),
         transition_keys=words[0],
         reset_keys=words[1],
         orders=random_orders(for_orders, epochs, shape[0] * shape[1]),
@@ -147,7 +147,7 @@ def random_orders(key: jax.Array, epochs: int, size: int) -> jax.Array:
         return jnp.argsort(words, axis=1).astype(jnp.int32)
     mask = jnp.uint32(2**number_bits - 1)
     numbers = jnp.arange(size, dtype=jnp.uint32)
-    packed = jnp.sort((words & ~mask) | numbers, axis=1)
+    packed = jnp.sort((words & ~mask) | numbers[None], axis=1)
     return (packed & mask).astype(jnp.int32)
 
 

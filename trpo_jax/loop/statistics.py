@@ -46,7 +46,7 @@ def add(moments: Moments, vectors: jax.Array) -> Moments:
     """The moments with `vectors` [N, size] added; Chan et al. 1983, eq. 2.1."""
     vectors = vectors.astype(moments.mean.dtype)
     count, mean = vectors.shape[0], vectors.mean(axis=0)
-    squared_deviations = ((vectors - mean) ** 2).sum(axis=0)
+    squared_deviations = ((vectors - mean[None]) ** 2).sum(axis=0)
     total, delta = moments.count + count, mean - moments.mean
     return Moments(
         count=total,
@@ -66,7 +66,11 @@ def standard_deviation(moments: Moments) -> jax.Array:
 
 def normalize(moments: Moments, obs: jax.Array, clip: float) -> jax.Array:
     """(obs - mean) / standard deviation, within [-clip, clip]; `obs` [..., size]."""
-    scaled = (obs - moments.mean) / standard_deviation(moments)
+    shape = (*(1,) * (obs.ndim - 1), -1)
+    mean, deviation = (
+        vector.reshape(shape) for vector in (moments.mean, standard_deviation(moments))
+    )
+    scaled = (obs - mean) / deviation
     return jnp.clip(scaled, -clip, clip)
 
 

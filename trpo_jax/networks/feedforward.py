@@ -58,19 +58,20 @@ def forward(
     activate = ACTIVATIONS[activation]
     inputs = [x]
     for i, (weight, bias) in enumerate(hidden):
-        x = x @ weight + bias
+        x = x @ weight + bias[None]
         if norms:
             x = _layer_norm(x, *norms[i])
         x = activate(x)
         inputs.append(x)
-    return [*inputs, x @ output.weight + output.bias]
+    return [*inputs, x @ output.weight + output.bias[None]]
 
 
 def _layer_norm(x: jax.Array, scale: jax.Array, shift: jax.Array) -> jax.Array:
     # Not nnx.LayerNorm's default, whose variance is a difference of two means.
     centered = x - x.mean(-1, keepdims=True)
     variance = (centered * centered).mean(-1, keepdims=True)
-    return centered / jnp.sqrt(variance + LAYER_NORM_EPSILON) * scale + shift
+    scaled = centered / jnp.sqrt(variance + LAYER_NORM_EPSILON) * scale[None]
+    return scaled + shift[None]
 
 
 def from_network(

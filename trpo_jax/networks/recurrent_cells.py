@@ -33,7 +33,7 @@ def gru(
         hidden: W_h and b_h, with which h_r, h_z and h_n are made of h.
     """
     x_r, x_z, x_n = jnp.split(gates, 3, -1)
-    h_r, h_z, h_n = jnp.split(state @ hidden.weight + hidden.bias, 3, -1)
+    h_r, h_z, h_n = jnp.split(state @ hidden.weight + hidden.bias[None], 3, -1)
     reset, keep = jax.nn.sigmoid(x_r + h_r), jax.nn.sigmoid(x_z + h_z)
     new = jnp.tanh(x_n + reset * h_n)
     return new + keep * (state - new)
@@ -54,7 +54,7 @@ def lstm(
         hidden: W_h and b_h.
     """
     h, c = jnp.split(state, 2, -1)
-    i, f, g, o = jnp.split(gates + h @ hidden.weight + hidden.bias, 4, -1)
+    i, f, g, o = jnp.split(gates + h @ hidden.weight + hidden.bias[None], 4, -1)
     c = jax.nn.sigmoid(f) * c + jax.nn.sigmoid(i) * jnp.tanh(g)
     return jnp.concatenate([jax.nn.sigmoid(o) * jnp.tanh(c), c], -1)
 
@@ -86,6 +86,6 @@ def unroll(
         return state, state[:, :size]
 
     # The input's products, for all steps at once, are the larger half of the work.
-    gates = inputs @ cell.input.weight + cell.input.bias
+    gates = inputs @ cell.input.weight + cell.input.bias[None, None]
     state, outputs = jax.lax.scan(advance, state, (gates, 1.0 - starts))
     return outputs, state

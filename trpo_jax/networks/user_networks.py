@@ -9,7 +9,9 @@ from flax import nnx
 from jaxtyping import Float
 
 from trpo.spaces.action_heads import Head
+from trpo.spaces.architecture import Image
 from trpo.spaces.user_networks import (
+    pixel_scales,
     require_outputs,
     require_same,
     require_stateless,
@@ -25,10 +27,13 @@ class CustomPolicy(nnx.Module):
     Args:
         network: Observations [n, obs_dim] -> outputs [n, head.output_dim].
         head: The distribution and its sizes; some have a free log_std.
+        images: In observations, whose pixels the network gets from 0 to 1.
     """
 
-    def __init__(self, network: nnx.Module, head: Head) -> None:
-        self.head, self.network = head, network
+    def __init__(
+        self, network: nnx.Module, head: Head, images: tuple[Image, ...] = ()
+    ) -> None:
+        self.head, self.network, self.images = head, network, images
         if head.family.free_log_std:
             self.log_std = nnx.Param(jnp.zeros(head.reals))
 
@@ -37,7 +42,7 @@ class CustomPolicy(nnx.Module):
     ) -> Distribution:
         """The distribution at each observation; of options that `mask` allows."""
         log_std = self.log_std[...] if self.head.family.free_log_std else None
-        outputs = self.network(obs)
+        outputs = self.network(_scaled(obs, self.images))
         return from_network(self.head, outputs, log_std, mask)
 
 
@@ -46,14 +51,22 @@ class CustomCritic(nnx.Module):
 
     Args:
         network: Observations [n, obs_dim] -> values [n, 1].
+        images: In observations, whose pixels the network gets from 0 to 1.
     """
 
-    def __init__(self, network: nnx.Module) -> None:
-        self.network = network
+    def __init__(self, network: nnx.Module, images: tuple[Image, ...] = ()) -> None:
+        self.network, self.images = network, images
 
     def __call__(self, obs: Float[jax.Array, "n obs_dim"]) -> Float[jax.Array, "n 1"]:
         """Value of each observation."""
-        return self.network(obs)
+        return self.network(_scaled(obs, self.images))
+
+
+def _scaled(obs: jax.Array, images: tuple[Image, ...]) -> jax.Array:
+    if not images:
+        return obs
+    scales = pixel_scales(images, obs.shape[1])
+    return obs / jnp.asarray(scales, obs.dtype)[None]
 
 
 def checked_network(name: str, network: Any, obs_dim: int, outputs: int) -> nnx.Module:

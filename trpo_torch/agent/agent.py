@@ -1,6 +1,10 @@
 """`TRPOAgent` in PyTorch, and its backend: the stateful shell round the pure parts."""
 
-from collections.abc import Iterable, Mapping, Sequence
+import contextlib
+import copy
+import functools
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 import numpy as np
@@ -10,10 +14,14 @@ from torch import Tensor, nn
 from trpo.agent.backend import Backend
 from trpo.agent.base import AgentBase
 from trpo.agent.sharding import Sharding, Shards
+from trpo.common.validation import on_host
 from trpo.config.agent import StepNumbers
 from trpo.data.batch import Batch, thinned
+from trpo.data.normalization import ObservationNormalizer
 from trpo.data.report import StepStatus, UpdateReport
 from trpo.distributed.ranks import Alone
+from trpo.spaces.spaces import PolicySpec
+from trpo.spaces.user_networks import CustomNetworks
 from trpo_torch.agent import state
 from trpo_torch.agent.state import flat_params, set_flat_params
 from trpo_torch.agent.update import (
@@ -26,6 +34,7 @@ from trpo_torch.critic.fit import ValueFit, fit_critic, loss_and_gradient
 from trpo_torch.devices import processes as distributed, reduction
 from trpo_torch.devices.device import (
     matmul_precision,
+    own_settings,
     require_dtype,
     resolve_device,
     to_array,
@@ -33,6 +42,7 @@ from trpo_torch.devices.device import (
 from trpo_torch.distributions import Distribution
 from trpo_torch.fast.critic import loss_and_gradient as fast_loss_and_gradient
 from trpo_torch.networks.feedforward import Critic, Policy
+from trpo_torch.networks.pure_policy import PurePolicy
 from trpo_torch.networks.user_networks import (
     CustomCritic,
     CustomPolicy,
@@ -53,17 +63,32 @@ class TRPOBackend(Backend):
     framework = "torch"
     _step = staticmethod(policy_step)
 
-    def _build(self, device: Any, weights: dict[str, np.ndarray]) -> None:
+    def _take_device(self, device: Any) -> None:
         self.device = resolve_device(device)
+        self.device_name = str(self.device)
         self._torch_dtype = getattr(torch, self.dtype.name)
         require_dtype(self._torch_dtype, self.device)
-        self.policy = self._build_policy(weights)
-        self.critic = self._build_critic(weights)
-        self.value_optimizer = self.build_value_optimizer(self.critic.parameters())
+
+    def own_settings(self) -> AbstractContextManager:
+        return own_settings(self.device)
+
+    def untraced(self, method: Callable[..., Any]) -> Callable[..., Any]:
+        # What `torch.compile` makes of NumPy's generators draws other numbers.
+        return _untraced(method)
+
+    def _build(self, weights: dict[str, np.ndarray]) -> None:
+        # Modules draw weights, which are then overwritten: not from the user's stream.
+        with torch.random.fork_rng(devices=[]):
+            self._build_networks(weights)
         self._fast = tuple(
             is_fast(self.config.fast_products, network, self.device)
             for network in (self.policy, self.critic)
         )
+
+    def _build_networks(self, weights: dict[str, np.ndarray]) -> None:
+        self.policy = self._build_policy(weights)
+        self.critic = self._build_critic(weights)
+        self.value_optimizer = self.build_value_optimizer(self.critic.parameters())
 
     def _build_policy(self, weights: dict[str, np.ndarray]) -> nn.Module:
         network = self.custom_networks.policy
@@ -73,7 +98,7 @@ class TRPOBackend(Backend):
         else:
             outputs = self.head.output_dim
             network = checked_network("policy_network", network, self.obs_dim, outputs)
-            policy = CustomPolicy(network, self.head)
+            policy = CustomPolicy(network, self.head, self.images)
             weights = state.network_arrays(policy, "policy.") | {
                 name: a for name, a in weights.items() if name == "policy.log_std"
             }
@@ -82,9 +107,8 @@ class TRPOBackend(Backend):
     def _build_critic(self, weights: dict[str, np.ndarray]) -> nn.Module:
         config, network = self.config, self.custom_networks.value
         if network is not None:
-            critic = CustomCritic(
-                checked_network("value_network", network, self.obs_dim, 1)
-            )
+            network = checked_network("value_network", network, self.obs_dim, 1)
+            critic = CustomCritic(network, self.images)
             return critic.to(self.device, self._torch_dtype)
         input_dim, architecture = self.obs_dim, self.architecture
         if config.share_encoder:
@@ -117,12 +141,26 @@ class TRPOBackend(Backend):
     def is_native(self, array: Any) -> bool:
         return isinstance(array, Tensor)
 
+    def require_values(self, name: str, array: Tensor) -> None:
+        with contextlib.suppress(RuntimeError, NotImplementedError):
+            array.untyped_storage()
+            if not torch.jit.is_tracing():
+                return
+        raise ValueError(
+            f"`{name}`: expected a dense tensor with values, got one inside of a "
+            "transformation of torch.func or of torch.jit.trace, or a sparse one: "
+            "noise and weights would be frozen. Take the module that "
+            "`agent.policy_function()` returns."
+        )
+
     def to_native(self, array: Any) -> Tensor:
         if isinstance(array, np.ndarray):
             # torch refuses to share memory that it may not write to.
             array = torch.from_numpy(np.require(array, self.dtype, ["C", "W"]))
             return array if self.device.type == "cpu" else array.to(self.device)
-        return array.detach().to(self.device, self._torch_dtype)
+        array = array.detach().to(self.device, self._torch_dtype)
+        # No gradient is made with a tensor of `torch.inference_mode`.
+        return array.clone() if array.is_inference() else array
 
     def to_numpy(self, array: Tensor) -> np.ndarray:
         return array.detach().cpu().numpy()
@@ -161,6 +199,21 @@ class TRPOBackend(Backend):
             return obs
         assert isinstance(self.policy, Policy)
         return self.policy.features(obs)
+
+    def policy_function(
+        self, spec: PolicySpec, normalizer: ObservationNormalizer | None
+    ) -> nn.Module:
+        precision = self.config.matmul_precision
+        return PurePolicy(self.policy, spec, normalizer, precision)
+
+    def trained_networks(self) -> CustomNetworks:
+        networks: list[Any] = [
+            None if brought is None else copy.deepcopy(module.network)
+            for brought, module in zip(
+                self.custom_networks, (self.policy, self.critic), strict=True
+            )
+        ]
+        return CustomNetworks(*networks)
 
     def policy_objective(
         self, obs: Any, actions: Tensor, old_log_probs: Any, advantages: Tensor
@@ -278,13 +331,11 @@ class TRPOBackend(Backend):
         # One answer for all: the host waits for each.
         return bool(torch.stack([torch.isfinite(t).all() for t in tensors]).all())
 
-    def learned(self) -> tuple[bool, dict[str, Tensor]]:
-        return torch.is_grad_enabled(), self._copies(_clone)
+    def learned(self) -> dict[str, Tensor]:
+        return self._copies(_clone)
 
-    def restore(self, learned: tuple[bool, dict[str, Tensor]]) -> None:
-        # An interrupt inside `torch.no_grad` leaves gradients off for the process.
-        torch.set_grad_enabled(learned[0])
-        self.load(learned[1])
+    def restore(self, learned: dict[str, Tensor]) -> None:
+        self.load(learned)
 
     def _copies(self, copy: state.Copy) -> dict[str, Any]:
         """Weights and optimiser under canonical names."""
@@ -294,8 +345,8 @@ class TRPOBackend(Backend):
             **state.optimizer_arrays(self.value_optimizer, self.critic, copy),
         }
 
-    def arrays_of(self, learned: tuple) -> dict[str, np.ndarray]:
-        return {name: to_array(tensor) for name, tensor in learned[1].items()}
+    def arrays_of(self, learned: dict[str, Tensor]) -> dict[str, np.ndarray]:
+        return {name: to_array(tensor) for name, tensor in learned.items()}
 
     def load(self, arrays: Mapping[str, Any]) -> None:
         state.load_network(self.policy, arrays, "policy.")
@@ -303,7 +354,24 @@ class TRPOBackend(Backend):
         state.load_optimizer(self.value_optimizer, self.critic, arrays)
 
 
-class TRPOAgent(AgentBase):
+class StateDict(AgentBase):
+    """An agent's state in PyTorch's own form, for `torch.save` and its like."""
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Copies, on the host, of what `get_state` returns."""
+        return {name: torch.from_numpy(a) for name, a in self.get_state().items()}
+
+    def load_state_dict(self, state_dict: Mapping[str, Tensor]) -> None:
+        """Continue from what `state_dict` returned.
+
+        Raises:
+            ValueError: a name, shape, dtype or value is wrong; it is named, and
+                nothing has changed.
+        """
+        self.set_state({name: on_host(tensor) for name, tensor in state_dict.items()})
+
+
+class TRPOAgent(StateDict):
     """Trust-region policy optimisation.
 
     Schulman et al. 2015, "Trust Region Policy Optimization". Arguments and methods are
@@ -311,6 +379,10 @@ class TRPOAgent(AgentBase):
     """
 
     backend_type = TRPOBackend
+
+
+# Each once: PyTorch makes a function of it.
+_untraced = functools.cache(torch.compiler.disable)
 
 
 def _clone(tensor: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ from trpo.config.agent import StepNumbers
 from trpo.data.batch import ConstrainedBatch
 from trpo.data.report import ConstrainedReport, CostReport, UpdateReport
 from trpo_torch.agent import state
-from trpo_torch.agent.agent import TRPOBackend
+from trpo_torch.agent.agent import StateDict, TRPOBackend
 from trpo_torch.agent.update import report_of
 from trpo_torch.critic.fit import ValueFit
 from trpo_torch.devices.device import matmul_precision
@@ -27,8 +27,8 @@ class ConstrainedBackend(TRPOBackend):
     cost_optimizer: torch.optim.Optimizer
     _step = staticmethod(constrained_step)
 
-    def _build(self, device: Any, weights: dict[str, np.ndarray]) -> None:
-        super()._build(device, weights)
+    def _build_networks(self, weights: dict[str, np.ndarray]) -> None:
+        super()._build_networks(weights)
         self.cost_critic = self._build_critic(without_prefix(weights))
         parameters = self.cost_critic.parameters()
         self.cost_optimizer = self.build_value_optimizer(parameters)
@@ -75,7 +75,7 @@ class ConstrainedBackend(TRPOBackend):
         state.load_optimizer(self.cost_optimizer, self.cost_critic, cost_arrays)
 
 
-class ConstrainedTRPOAgent(ConstrainedAgentBase):
+class ConstrainedTRPOAgent(StateDict, ConstrainedAgentBase):
     """Constrained policy optimisation.
 
     Arguments and methods are those of `trpo.agent.constrained.ConstrainedAgentBase`,

@@ -11,7 +11,7 @@ from trpo.agent.sharding import Sharding, Shards
 from trpo.config.agent import StepNumbers
 from trpo.data.batch import Batch
 from trpo.data.hidden_state import Memory
-from trpo_torch.agent.agent import TRPOBackend
+from trpo_torch.agent.agent import StateDict, TRPOBackend
 from trpo_torch.critic.fit import ValueFit
 from trpo_torch.critic.fit_sequences import fit_recurrent_critic
 from trpo_torch.devices.device import matmul_precision
@@ -92,7 +92,7 @@ class RecurrentBackend(TRPOBackend):
         return fit_recurrent_critic(critic, optimizer, batch, orders, options, numbers)
 
 
-class RecurrentTRPOAgent(RecurrentAgentBase):
+class RecurrentTRPOAgent(StateDict, RecurrentAgentBase):
     """Trust-region policy optimisation of recurrent networks.
 
     Arguments and methods are those of `trpo.agent.recurrent.RecurrentAgentBase`, the

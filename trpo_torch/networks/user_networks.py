@@ -8,7 +8,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from trpo.spaces.action_heads import Head
+from trpo.spaces.architecture import Image
 from trpo.spaces.user_networks import (
+    pixel_scales,
     require_outputs,
     require_same,
     require_stateless,
@@ -24,13 +26,16 @@ class CustomPolicy(nn.Module):
     Args:
         network: Observations [n, obs_dim] -> outputs [n, head.output_dim].
         head: The distribution and its sizes; some have a free log_std.
+        images: In observations, whose pixels the network gets from 0 to 1.
     """
 
     log_std: nn.Parameter | None
 
-    def __init__(self, network: nn.Module, head: Head) -> None:
+    def __init__(
+        self, network: nn.Module, head: Head, images: tuple[Image, ...] = ()
+    ) -> None:
         super().__init__()
-        self.head, self.network = head, network
+        self.head, self.network, self.images = head, network, images
         free = torch.zeros(head.reals) if head.family.free_log_std else None
         self.register_parameter("log_std", None if free is None else nn.Parameter(free))
 
@@ -38,7 +43,7 @@ class CustomPolicy(nn.Module):
         self, obs: Float[Tensor, "n obs_dim"], mask: Tensor | None = None
     ) -> Distribution:
         """The distribution at each observation; of options that `mask` allows."""
-        outputs = self.network(obs)
+        outputs = self.network(_scaled(obs, self.images))
         return from_network(self.head, outputs, self.log_std, mask)
 
 
@@ -47,15 +52,23 @@ class CustomCritic(nn.Module):
 
     Args:
         network: Observations [n, obs_dim] -> values [n, 1].
+        images: In observations, whose pixels the network gets from 0 to 1.
     """
 
-    def __init__(self, network: nn.Module) -> None:
+    def __init__(self, network: nn.Module, images: tuple[Image, ...] = ()) -> None:
         super().__init__()
-        self.network = network
+        self.network, self.images = network, images
 
     def forward(self, obs: Float[Tensor, "n obs_dim"]) -> Float[Tensor, "n 1"]:
         """Value of each observation."""
-        return self.network(obs)
+        return self.network(_scaled(obs, self.images))
+
+
+def _scaled(obs: Tensor, images: tuple[Image, ...]) -> Tensor:
+    if not images:
+        return obs
+    scales = pixel_scales(images, obs.shape[1])
+    return obs / torch.as_tensor(scales, dtype=obs.dtype, device=obs.device)
 
 
 @torch.no_grad()

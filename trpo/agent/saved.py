@@ -1,0 +1,124 @@
+"""An agent in one file: what it is made of, and its state.
+
+The file may be a stranger's: it holds numbers and names, and what is made of them is
+no larger than the file.
+"""
+
+import dataclasses
+import itertools
+import os
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from trpo.common.files import FileError, Folder
+from trpo.common.formats import AGENT, numbered, translated
+from trpo.common.tensors import decode_file, encode_file
+from trpo.common.validation import from_fields, require_bool, require_positive, shown
+from trpo.config.agent import TRPOConfig
+from trpo.spaces.architecture import CELLS, NONE
+from trpo.spaces.space_fields import spec_fields, spec_of
+from trpo.spaces.spaces import PolicySpec
+
+
+class SavedAgent(NamedTuple):
+    """An agent's file.
+
+    Attributes:
+        spec: sizes, bounds and spaces.
+        config: hyperparameters.
+        normalize_observations: whether running statistics are kept.
+        observation_clip: bound of normalised observations.
+        networks: names of classes of the user's own networks, see `CustomNetworks`.
+        arrays: the state, under canonical names.
+    """
+
+    spec: PolicySpec
+    config: TRPOConfig
+    normalize_observations: bool
+    observation_clip: float
+    networks: dict[str, str]
+    arrays: dict[str, np.ndarray]
+
+
+def write_agent(path: Path, saved: SavedAgent) -> None:
+    """Write the file whole, or leave what was there."""
+    manifest = {
+        "spec": spec_fields(saved.spec),
+        "config": dataclasses.asdict(saved.config),
+        "normalize_observations": saved.normalize_observations,
+        "observation_clip": saved.observation_clip,
+        "networks": saved.networks,
+    }
+    content = encode_file(saved.arrays, numbered(AGENT, manifest))
+    with Folder(path.parent) as folder:
+        folder.write(path.name, content)
+
+
+def read_agent(path: Path) -> SavedAgent:
+    """The file's content, checked but for names and shapes of the state's arrays.
+
+    Raises:
+        FileError: it is no agent's file, or not as it was written.
+        OSError: it is not there.
+    """
+    with Folder(path.parent) as folder:
+        # It is in memory twice, as bytes and as arrays.
+        memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        content = folder.read(path.name, memory // 2)
+    try:
+        arrays, manifest = decode_file(content)
+        saved = _saved(arrays, translated(AGENT, manifest))
+        _require_room(saved)
+    except ValueError as error:
+        raise FileError(f"{path}: {error}") from error
+    return saved
+
+
+def _saved(arrays: dict[str, np.ndarray], fields: dict[str, Any]) -> SavedAgent:
+    config, networks = fields.get("config"), fields.get("networks")
+    for name, value in (("config", config), ("networks", networks)):
+        if not isinstance(value, dict):
+            raise ValueError(f"`{name}`: expected a dictionary, got {shown(value)}.")
+    normalize, clip = (
+        fields.get(name) for name in ("normalize_observations", "observation_clip")
+    )
+    require_bool("normalize_observations", normalize)  # pyright: ignore[reportArgumentType]
+    require_positive("observation_clip", clip)  # pyright: ignore[reportArgumentType]
+    if "random.seed" not in arrays:
+        raise ValueError("`random.seed`: expected a number, got none.")
+    return SavedAgent(
+        spec_of(fields.get("spec")), from_fields(TRPOConfig, config),  # pyright: ignore[reportArgumentType]
+        bool(normalize), float(clip), networks, arrays,  # pyright: ignore[reportArgumentType]
+    )  # fmt: skip
+
+
+def _require_room(saved: SavedAgent) -> None:
+    """Refuse sizes of networks for which the file has too few numbers.
+
+    Raises:
+        ValueError: weights of these sizes are more than there are.
+    """
+    spec, config, counts = saved.spec, saved.config, []
+    for network, sizes, outputs in (
+        ("policy", config.policy_layer_sizes, spec.head.output_dim),
+        ("value", config.critic_layer_sizes, 1),
+    ):
+        if network in saved.networks:
+            continue
+        inputs = config.architecture(spec.images).input_dim(spec.obs_dim)
+        if config.recurrent != NONE:
+            inputs, cell = config.recurrent_size, CELLS[config.recurrent]
+            counts.append(cell.gates * inputs * (inputs + spec.obs_dim))
+        elif network == "value" and config.share_encoder:
+            inputs = config.policy_layer_sizes[-1]
+        elif spec.images:
+            counts += [image.encoded * image.features for image in spec.images]
+        counts += [a * b for a, b in itertools.pairwise((inputs, *sizes, outputs))]
+    there = sum(array.size for array in saved.arrays.values())
+    if sum(counts) > there:
+        raise ValueError(
+            f"`config`: expected networks of the file's {there:,} numbers at most, got "
+            f"sizes that need {sum(counts):,} weights."
+        )
