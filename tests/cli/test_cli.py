@@ -11,8 +11,10 @@ import numpy as np
 import pytest
 
 import tests.support.counting_environments  # noqa: F401  (registers TrpoTest/…)
+import trpo
 from trpo.cli import spaces_table as comparison
-from trpo.cli.main import main
+from trpo.cli.main import COMMANDS, main
+from trpo.config.presets import find_preset, preset_for
 from trpo.data.report import METRIC_NAMES
 from trpo.runs.metrics import read_metrics
 
@@ -126,4 +128,44 @@ def test_spaces_are_listed_as_on_their_page(capsys, monkeypatch):
         assert name in printed
     page = Path(__file__).parents[2] / "docs" / "spaces.md"
     assert comparison.markdown() in page.read_text()
-    assert main(["spaces", "more"]) == 2
+    with pytest.raises(SystemExit):
+        main(["spaces", "more"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["trian", "Pendulum-v1"], "Did you mean 'train'?"),
+        (["Evaluate", "runs/a"], "Did you mean 'evaluate'?"),
+        (["presets", "Hoper"], "Did you mean 'hopper'?"),
+        (["presets", "walker2D"], "Did you mean 'walker2d'?"),
+        (["train", "Pendulum-v1", "--preset", "HalfCheetah"], "mean 'halfcheetah'?"),
+    ],
+)
+def test_what_was_meant_is_guessed(arguments, said, capsys):
+    assert main(arguments) == 2
+    assert said in " ".join(capsys.readouterr().err.split())
+
+
+def test_the_version_and_the_help_of_commands_without_options(capsys):
+    assert main(["--version"]) == 0
+    assert trpo.__version__ in capsys.readouterr().out
+    for name in COMMANDS:
+        with pytest.raises(SystemExit) as ended:
+            main([name, "--help"])
+        assert ended.value.code == 0
+        assert f"usage: trpo {name}" in capsys.readouterr().out
+
+
+def test_a_preset_may_be_named_by_its_environment():
+    assert find_preset("HalfCheetah-v5") is preset_for("HalfCheetah-v5")
+
+
+def test_a_run_that_never_learned_leaves_nothing_and_says_one_thing(tmp_path, capsys):
+    run = tmp_path / "run"
+    arguments = ["train", "CartPole-v1", "--cost-limit", "20", "--backend", "torch"]
+    assert main([*arguments, "--run-dir", str(run)]) == 2
+    printed = capsys.readouterr()
+    assert not run.exists()
+    assert "stopped" not in printed.out + printed.err
+    assert "expected the cost of each step" in " ".join(printed.err.split())

@@ -45,7 +45,10 @@ def test_overrides_go_to_their_level_and_unknown_ones_are_named():
     assert (config.seed, config.agent.gamma) == (3, 0.5)
     with pytest.raises(ValueError, match="gama"):
         preset_config("Hopper-v5", gama=0.5)
-    with pytest.raises(ValueError, match=r"`preset`: expected one of .*hopper.*'hop'"):
+    with pytest.raises(
+        ValueError,
+        match=r"`preset`: expected an environment's id or .*hopper.*'hop'",
+    ):
         find_preset("hop")
 
 

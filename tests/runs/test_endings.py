@@ -94,7 +94,9 @@ def test_an_environments_error_is_told(
     first = capsys.readouterr().err.splitlines()[0]
     assert first.startswith("error: ")
     assert words in first
-    if updates is not None:
+    if updates == 0:
+        assert not run.exists()  # It never learned.
+    elif updates is not None:
         assert RunDirectory(run).load()[0].arrays["training.update"] == updates
 
 

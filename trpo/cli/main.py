@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 
 import tyro
 
+from trpo import __version__
 from trpo.common.framework_settings import prepare_frameworks
 from trpo.common.signals import stop_signals
 from trpo.common.terminal import Terminal, safe_streams, word
@@ -23,7 +24,7 @@ from trpo.common.user_modules import (
     safe_path,
     typed_modules,
 )
-from trpo.common.validation import require_count
+from trpo.common.validation import close_to, require_count
 from trpo.config.choices import MOST_EPISODES, Backend
 from trpo.config.ranks import RankArguments
 from trpo.config.run import TrainConfig
@@ -96,17 +97,28 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _fail(f"standard output: {out.error}")
 
 
+def _help() -> list[str]:
+    lines = [
+        f"  {f'{name} {words}':23}{text}"
+        for name, command in COMMANDS.items()
+        for words, _, text in (line.partition(": ") for line in command.usage)
+    ]
+    return HELP.format("\n".join(lines)).splitlines()
+
+
+GENERAL = {
+    "-h": _help, "--help": _help, "--version": lambda: [f"trpo {__version__}"],
+}  # fmt: skip
+
+
 def _status(arguments: list[str]) -> int:
-    if not arguments or arguments[0] in ("-h", "--help"):
-        lines = [
-            f"  {f'{name} {words}':23}{text}"
-            for name, command in COMMANDS.items()
-            for words, _, text in (line.partition(": ") for line in command.usage)
-        ]
-        Terminal().say(*HELP.format("\n".join(lines)).splitlines())
+    if not arguments or arguments[0] in GENERAL:
+        asked = GENERAL.get("".join(arguments[:1]), _help)
+        Terminal().say(*asked())
         return 0 if arguments else USER_ERROR
     if arguments[0] not in COMMANDS:
-        return _fail(f"expected one of {', '.join(COMMANDS)}, got {arguments[0]!r}.")
+        known, close = ", ".join(COMMANDS), close_to(arguments[0], COMMANDS)
+        return _fail(f"expected one of {known}, got {arguments[0]!r}.{close}")
     if arguments.count("--module") > 1:
         return _fail("expected --module once, with all names behind it.")
     try:
@@ -428,10 +440,13 @@ def _presets(parsed: PresetsArguments) -> int:
     return 0
 
 
+@dataclasses.dataclass
+class SpacesArguments:
+    """List the spaces and policies that there are, here and in other libraries."""
+
+
 @command(": spaces and policies there are, here and in other libraries")
-def _spaces(arguments: list[str]) -> int:
-    if arguments:
-        return _fail("`trpo spaces` takes no arguments.")
+def _spaces(_: SpacesArguments) -> int:
     from trpo.cli.spaces_table import show
 
     show(Terminal())
@@ -464,10 +479,13 @@ def _parity(parsed: ParityArguments) -> int:
     return certificate.run(devices=parsed.devices, mode=mode, out=parsed.out)
 
 
+@dataclasses.dataclass
+class DoctorArguments:
+    """Check frameworks, devices and precision, and say what to do."""
+
+
 @command(": check frameworks, devices and precision")
-def _doctor(arguments: list[str]) -> int:
-    if arguments:
-        return _fail("`trpo doctor` takes no arguments.")
+def _doctor(_: DoctorArguments) -> int:
     from trpo.cli.doctor import main as doctor
 
     return doctor()

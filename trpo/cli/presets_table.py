@@ -3,15 +3,12 @@
 import dataclasses
 from typing import Any
 
-import gymnasium
-
 from trpo.common.terminal import Terminal
 from trpo.config.presets import (
     BY_ENVIRONMENT,
     Preset,
     all_presets,
     find_preset,
-    preset_for,
 )
 from trpo.config.run import TrainConfig, TRPOConfig
 
@@ -47,7 +44,7 @@ def show_preset(terminal: Terminal, name: str) -> None:
     Raises:
         ValueError: it is neither.
     """
-    preset = _preset_of(name)
+    preset = find_preset(name)
     defaults = _defaults()
     terminal.say(f"{preset.name}: {preset.summary}")
     terminal.table(
@@ -64,17 +61,6 @@ def show_preset(terminal: Terminal, name: str) -> None:
         else f"trpo train ENV_ID --preset {preset.name}"
     )
     terminal.say("", f"  {command}")
-
-
-def _preset_of(name: str) -> Preset:
-    if name in all_presets():
-        return find_preset(name)
-    if name in gymnasium.registry:
-        return preset_for(name)
-    raise ValueError(
-        f"`name`: expected an environment's id or one of {', '.join(all_presets())}, "
-        f"got {name!r}."
-    )
 
 
 def _defaults() -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 import ast
 import dataclasses
+import difflib
 import inspect
 import itertools
 import math
@@ -10,7 +11,7 @@ import operator
 import os
 import reprlib
 import textwrap
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -278,3 +279,10 @@ def from_fields(kind: type, values: dict):  # noqa: ANN201
                 f"`{kind.__name__}`: expected a field {field.name!r}, got none."
             )
     return kind(**values)
+
+
+def close_to(name: str, known: Iterable[str]) -> str:
+    """What of the known names was meant, if one is close: a sentence, or nothing."""
+    names = {one.lower(): one for one in known}
+    found = difflib.get_close_matches(name.lower(), names, n=1)
+    return f" Did you mean {names[found[0]]!r}?" if found else ""

@@ -5,6 +5,7 @@ from typing import Any
 
 import gymnasium
 
+from trpo.common.validation import close_to
 from trpo.config.callbacks import CallbackConfig
 from trpo.config.classic_presets import (
     BY_ENVIRONMENT,
@@ -41,17 +42,20 @@ def all_presets() -> dict[str, Preset]:
 
 
 def find_preset(name: str) -> Preset:
-    """The preset called `name`.
+    """The preset called `name`, or that of the environment with this id.
 
     Raises:
-        ValueError: none is.
+        ValueError: there is neither.
     """
     presets = all_presets()
-    if name not in presets:
-        raise ValueError(
-            f"`preset`: expected one of {', '.join(presets)}, got {name!r}."
-        )
-    return presets[name]
+    if name in presets:
+        return presets[name]
+    if name in gymnasium.registry:
+        return preset_for(name)
+    raise ValueError(
+        f"`preset`: expected an environment's id or one of {', '.join(presets)}, got "
+        f"{name!r}.{close_to(name, [*presets, *BY_ENVIRONMENT])}"
+    )
 
 
 def preset_for(env_id: str) -> Preset:

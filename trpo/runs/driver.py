@@ -212,7 +212,7 @@ class Driver:
                     ends.enter_context(closing(member.callbacks.end))
                 with self._beginning(not checkpoints):
                     self._start()
-                self._train(signals)
+                    self._train(signals)
             return self._finish(signals)
 
     def _describe(self) -> None:
@@ -228,15 +228,20 @@ class Driver:
 
     @contextlib.contextmanager
     def _beginning(self, new: bool) -> Iterator[None]:
-        """A run that can't start leaves nothing that would be in the next one's way."""
+        """A run that never learned leaves nothing in the way of the next."""
         try:
             yield
         except BaseException as cause:
+            new &= self._unlearned
             inside = [member.directory for member in self.members if self.many]
             for directory in [*inside, self.root] if new else ():
                 with noting_failure(cause):
                     directory.discard()
             raise
+
+    @property
+    def _unlearned(self) -> bool:
+        return "subject" not in vars(self) or self.subject.update_count == 0
 
     def _start(self) -> None:
         agent = self.subject.agent
@@ -401,10 +406,18 @@ class Driver:
             logged -= config.num_envs * config.rollout_steps
         progress = None
         with contextlib.ExitStack() as stack:
-            writers = []
-            for member in self.members:
-                writers.append(member.directory.metrics_writer(columns, logged))
-                stack.enter_context(closing(writers[-1].close))
+
+            @functools.cache
+            def writers() -> list[MetricsWriter]:
+                # Once there is a row: a run that never learned leaves no file.
+                directories = [member.directory for member in self.members]
+                opened = [one.metrics_writer(columns, logged) for one in directories]
+                for writer in opened:
+                    stack.enter_context(closing(writer.close))
+                return opened
+
+            if self.saved is not None:
+                writers()  # What is wrong with them is said now.
             done = count * subject.step_count
             display = ProgressDisplay(self.terminal, count * config.num_steps, done)
             stack.enter_context(display)
@@ -414,6 +427,8 @@ class Driver:
                 while not (self._complete or self._stopped or signals.is_set()):
                     progress = self._advance(signals, writers, display)
             except BaseException as cause:
+                if self._unlearned:
+                    raise
                 with noting_failure(cause):
                     # The state after the last whole update.
                     if self.saved != subject.update_count:
@@ -426,7 +441,7 @@ class Driver:
     def _advance(
         self,
         signals: StopRequest,
-        writers: Sequence[MetricsWriter],
+        writers: Callable[[], list[MetricsWriter]],
         display: ProgressDisplay,
     ) -> list[Progress]:
         """Train until something is due, and do it; the progress of each member."""
@@ -485,12 +500,12 @@ class Driver:
 
     def _log(
         self,
-        writers: Sequence[MetricsWriter],
+        writers: Callable[[], list[MetricsWriter]],
         progress: Sequence[Sequence[Progress]],
         results: Sequence[EvaluationResult] = (),
     ) -> None:
         """Write the rows of each member, then tell the callbacks of them."""
-        for writer, rows in zip(writers, progress, strict=True):
+        for writer, rows in zip(writers(), progress, strict=True):
             for row in rows:
                 metrics = {"update": row.update, **row.metrics}
                 if (error := writer.write(row.step, metrics)) is not None:
