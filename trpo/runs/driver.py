@@ -101,7 +101,7 @@ class Subject(Protocol):
         ...
 
     def evaluate(
-        self, episodes: int, stop: Stop, show: Callable[[int, int], None]
+        self, episodes: int, stop: Stop, show: Callable[[int, int, int], None]
     ) -> list[EvaluationResult]:
         """Play episodes with each member as it is."""
         ...
@@ -427,16 +427,19 @@ class Driver:
                 while not (self._complete or self._stopped or signals.is_set()):
                     progress = self._advance(signals, writers, display)
             except BaseException as cause:
-                if self._unlearned:
-                    raise
-                with noting_failure(cause):
-                    # The state after the last whole update.
-                    if self.saved != subject.update_count:
-                        self._save()
-                at = f"stopped at step {subject.step_count:,}"
-                self.terminal.say(f"{at}; {self._how_to_go_on}")
+                self._save_after(cause)
                 raise
         self._save_last(None if self.due else progress)
+
+    def _save_after(self, cause: BaseException) -> None:
+        """Save the state after the last whole update, if there was one."""
+        if self._unlearned:
+            return
+        with noting_failure(cause):
+            if self.saved != self.subject.update_count:
+                self._save()
+        at = f"stopped at step {self.subject.step_count:,}"
+        self.terminal.say(f"{at}; {self._how_to_go_on}")
 
     def _advance(
         self,

@@ -345,7 +345,7 @@ class Trainer:
         self,
         episodes: int,
         stop: signals.Stop | None = None,
-        show: Callable[[int, int], None] | None = None,
+        show: Callable[[int, int, int], None] | None = None,
     ) -> list[EvaluationResult]:
         """Play episodes with the agent as it is, by `trpo.rollout.evaluation.evaluate`.
 
