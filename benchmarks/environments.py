@@ -174,16 +174,23 @@ def main(arguments: Arguments) -> int:
             importlib.import_module(arguments.package)
         print(json.dumps(row_of(arguments.only, arguments)))
         return 0
-    rows = []
-    for env_id in arguments.ids or ids_of(arguments.package):
-        rows.append(_apart(env_id, arguments))
-        print(*rows[-1].values(), sep=" | ", flush=True)
     out = arguments.folder("environments")
     out.mkdir(parents=True, exist_ok=True)
-    with (out / f"{arguments.package}.csv").open("w", newline="") as file:
-        writer = csv.DictWriter(file, COLUMNS)
-        writer.writeheader()
-        writer.writerows(rows)
+    path = out / f"{arguments.package}.csv"
+    done = {}
+    if path.exists():  # Goes on where it stopped.
+        with path.open(newline="") as file:
+            done = {row["env_id"]: row for row in csv.DictReader(file)}
+    for env_id in arguments.ids or ids_of(arguments.package):
+        if env_id in done and not arguments.ids:
+            continue
+        done[env_id] = _apart(env_id, arguments)
+        print(*done[env_id].values(), sep=" | ", flush=True)
+        with path.open("w", newline="") as file:
+            writer = csv.DictWriter(file, COLUMNS)
+            writer.writeheader()
+            writer.writerows(done.values())
+    rows = list(done.values())
     text = markdown(arguments.package, rows)
     Path(out / f"{arguments.package}.md").write_text(text)
     bad = ("no end within", "its process ended")

@@ -283,8 +283,8 @@ def test_a_video_is_played_with_memory(tmp_path, monkeypatch):
 
     monkeypatch.setattr(agent, "act", spy)
     monkeypatch.setattr(
-        "trpo.rollout.evaluation.make_environment",
-        lambda env_id, **_: make_environment(env_id, seed=0),
+        "trpo.rollout.evaluation.filmed_environment",
+        lambda env, *_: make_environment(env, seed=0),
     )
     (tmp_path / "outside").write_text("mine")
     (tmp_path / "films").mkdir()
