@@ -26,13 +26,8 @@ from benchmarks.command import Output, run_command
 
 
 COLUMNS: tuple[str, ...] = (
-    "env_id",
-    "trained",
-    "evaluated",
-    "resumed",
-    "seconds",
-    "said",
-)
+    "env_id", "trained", "evaluated", "resumed", "seconds", "said", "version",
+)  # fmt: skip
 SECONDS, STEPS, ENVIRONMENTS = 600.0, 24, 4
 LONGEST = 200
 
@@ -148,12 +143,14 @@ def _apart(env_id: str, arguments: Arguments) -> dict[str, str]:
         return row | {"said": "its process ended"}
 
 
-def markdown(package: str, rows: list[dict[str, str]]) -> str:
-    """The table, with how many there are of each kind."""
+def page(path: Path) -> str:
+    """The table of a file of results, with how many there are of each kind."""
+    with path.open(newline="") as file:
+        rows = list(csv.DictReader(file))
     trained = sum(bool(row["resumed"]) for row in rows)
     exactly = sum(row["resumed"] == "exactly" for row in rows)
     lines = [
-        f"# Environments of {package} {importlib.metadata.version(package)}",
+        f"# Environments of {path.stem} {rows[0]['version']}",
         "",
         f"{trained} of {len(rows)} ids train, evaluate and resume, {exactly} of them "
         "exactly, to the byte; the others are refused as said. Written by `python -m "
@@ -184,15 +181,15 @@ def main(arguments: Arguments) -> int:
     for env_id in arguments.ids or ids_of(arguments.package):
         if env_id in done and not arguments.ids:
             continue
-        done[env_id] = _apart(env_id, arguments)
+        version = importlib.metadata.version(arguments.package)
+        done[env_id] = _apart(env_id, arguments) | {"version": version}
         print(*done[env_id].values(), sep=" | ", flush=True)
         with path.open("w", newline="") as file:
             writer = csv.DictWriter(file, COLUMNS)
             writer.writeheader()
             writer.writerows(done.values())
     rows = list(done.values())
-    text = markdown(arguments.package, rows)
-    Path(out / f"{arguments.package}.md").write_text(text)
+    path.with_suffix(".md").write_text(page(path))
     bad = ("no end within", "its process ended")
     return int(any(row["said"].startswith(bad) for row in rows))
 

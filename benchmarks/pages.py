@@ -45,7 +45,7 @@ class Part(NamedTuple):
 def parts() -> Iterator[Part]:
     """Every part that is written from files."""
     # Each imports what it needs; two of them import this.
-    from benchmarks import versions
+    from benchmarks import environments, versions
     from benchmarks.faults import report as torture
     from benchmarks.learning import ablation, cost_limit
     from benchmarks.learning.compiled import (
@@ -111,6 +111,8 @@ def parts() -> Iterator[Part]:
             marker = f"tuning-{path.stem}"
             yield Part(COMMITTED / page, marker, partial(_table, path))
     small = COMMITTED / "spaces" / "small"
+    table = COMMITTED / "environments" / "gymnasium.csv"
+    yield Part(table.with_suffix(".md"), "", partial(environments.page, table))
     yield Part(small / "README.md", "returns", partial(_small_table, small))
     folder = COMMITTED / "reliability"
     yield Part(folder / "README.md", "", partial(torture.page, folder))
