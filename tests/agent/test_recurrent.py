@@ -237,7 +237,7 @@ BATCH = {
     ],
 )
 def test_a_batch_that_does_not_fit_is_refused_by_name(change, message):
-    agent = make("torch")
+    agent = make("torch", normalize_advantages=False)
     before = fingerprint(agent)
     with pytest.raises(ValueError, match=message):
         agent.update(BATCH | change)
