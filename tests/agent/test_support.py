@@ -1,7 +1,6 @@
-"""What can't be combined is refused by name, in the agent, when sharded, compiled."""
+"""What can't be combined is refused by name, in the agent, compiled."""
 
 import importlib
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -58,14 +57,6 @@ def test_an_agent_refuses_before_anything_is_built(backend, kind, setting):
     sizes = (4, 2, -1.0, 1.0, "cpu", (8,), (8,))
     with pytest.raises(ValueError, match=f"`{setting}`: expected"):
         agent(*sizes, **(options | {setting: OTHERS[setting]}))
-
-
-def test_an_agent_that_processes_are_to_share_refuses():
-    agent = importlib.import_module("trpo_torch").RecurrentTRPOAgent
-    sizes = (4, 2, -1.0, 1.0, "cpu", (8,), (8,))
-    two = SimpleNamespace(rank=0, size=2)
-    with pytest.raises(ValueError, match=r"`recurrent`: expected 'none' .* processes"):
-        agent(*sizes).shard(two)
 
 
 @pytest.mark.parametrize("setting", [rule.setting for rule in EXCLUSIONS[COMPILED]])
