@@ -1,9 +1,11 @@
 """Trust-region policy optimisation, the same agent in PyTorch and in JAX."""
 
 import importlib
-from typing import TYPE_CHECKING, Any
 
 
+# As `typing` has it, which is not imported: the current directory of `python -m trpo`
+# may have a file of that name.
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from trpo.agent.make import make_agent as make_agent
     from trpo.config.agent import TRPOConfig as TRPOConfig
@@ -31,7 +33,7 @@ _EXPORTS = {
 __all__ = list(_EXPORTS)  # pyright: ignore[reportUnsupportedDunderAll]
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str):  # noqa: ANN202
     """Import a public name when it is first used, so that `import trpo` is quick."""
     if name not in _EXPORTS:
         raise AttributeError(f"module 'trpo' has no attribute {name!r}")
