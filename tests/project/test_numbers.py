@@ -32,6 +32,7 @@ PHRASES = {
         "half of training",
     ),
     "docs/errors.md": (
+        "got … (ID, step 3 of its episode)",
         "64-bit mode is off",
         "from environment 1 at the reset",
         "environment 1 failed",
@@ -69,6 +70,7 @@ PHRASES = {
         "What an update costs on 1 to 1,024 devices",
     ),
     "docs/spaces.md": (
+        "65,536 options at most",
         "an image, from 0 to 1",
         "At least 36 x 36 pixels",
         "Mnih et al. (2015)",
