@@ -176,9 +176,15 @@ def troubles() -> dict[str, tuple[Problem, dict, int, bool]]:
     """Name -> problem, changed batch fields, status, whether every byte must stay."""
     trained, rejected = cases.build("trained"), cases.build("rejected")
     n = trained.case.batch
+    huge = np.resize((3e38, -3e38), (n, 1))
     return {
         "zero advantages": (trained, {"advantages": np.zeros((n, 1))}, 4, False),
-        "overflow": (trained, {"advantages": np.full((n, 1), 3e38)}, 3, True),
+        "overflow": (
+            trained,
+            {"advantages": huge},
+            3,
+            True,
+        ),
         "ratio overflow": (trained, {"log_probs": np.full((n, 1), -200.0)}, 3, True),
         "no candidate": (rejected, {}, 1, False),
     }
