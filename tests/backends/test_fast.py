@@ -233,6 +233,8 @@ def test_an_update_without_gradients_is_the_same():
             np.testing.assert_array_equal(array, other.get_state()[name])
 
 
+# Sizes that only the other network has.
+@pytest.mark.filterwarnings("ignore:.*not used, as a network of your own")
 @pytest.mark.parametrize(
     ("options", "network"),
     [

@@ -72,6 +72,8 @@ class Network(nnx.Module):
         return self.last(jax.nn.softplus(self.first(obs)))
 
 
+# The constructor wants sizes.
+@pytest.mark.filterwarnings("ignore:.*not used, as a network of your own")
 def test_agents_of_one_user_network_share_their_programs():
     counts, kls = [], set()
     for seed in range(3):
