@@ -20,7 +20,11 @@ from trpo.config.run import TRPOConfig
 
 
 # Every case's own `config` goes over these; few, so that a case takes little time.
-DEFAULTS = {"value_minibatch_size": 16, "value_epochs": 3, "cg_iters": 10}
+# Advantages are as the problem has them.
+DEFAULTS = {
+    "value_minibatch_size": 16, "value_epochs": 3, "cg_iters": 10,
+    "normalize_advantages": False,
+}  # fmt: skip
 
 
 @functools.lru_cache(maxsize=256)

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 from gymnasium.experimental.functional import FuncEnv
+from gymnasium.spaces import Box
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
@@ -32,9 +33,12 @@ class FunctionalVectorEnv(VectorEnv):
         steps: Iterator[tuple[np.ndarray, np.ndarray]],
     ) -> None:
         self.num_envs = len(first_keys)
-        self.single_observation_space: Any = func_env.observation_space
+        # Of what it returns: observations are taken in their space's numbers.
+        shape = func_env.observation_space.shape
+        space = Box(-np.inf, np.inf, shape, np.float64)
+        self.single_observation_space: Any = space
         self.single_action_space: Any = func_env.action_space
-        self.observation_space = batch_space(func_env.observation_space, self.num_envs)
+        self.observation_space = batch_space(space, self.num_envs)
         self.action_space = batch_space(func_env.action_space, self.num_envs)
         self.metadata = {"autoreset_mode": AutoresetMode.SAME_STEP}
         self._functions, self._limit = func_env, max_episode_steps
