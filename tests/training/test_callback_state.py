@@ -232,6 +232,7 @@ class Spare(torch.nn.Linear):
         self.spare = torch.nn.Parameter(torch.tensor([math.nan]))
 
 
+@pytest.mark.filterwarnings("ignore:.*not used, as a network of your own")
 def test_weights_that_could_not_be_saved_are_refused_before_the_first_rollout(
     tmp_path,
 ):

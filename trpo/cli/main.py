@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 
 import tyro
 
-from trpo import __version__
+import trpo
 from trpo.common.framework_settings import prepare_frameworks
 from trpo.common.signals import stop_signals
 from trpo.common.terminal import Terminal, safe_streams, word
@@ -107,7 +107,7 @@ def _help() -> list[str]:
 
 
 GENERAL = {
-    "-h": _help, "--help": _help, "--version": lambda: [f"trpo {__version__}"],
+    "-h": _help, "--help": _help, "--version": lambda: [f"trpo {trpo.__version__}"],
 }  # fmt: skip
 
 
