@@ -6,10 +6,15 @@ from typing import Any
 
 import jax
 import numpy as np
-from jax.extend.core import get_opaque_trace_state
 
 from trpo.common.framework_settings import XLA_FLAG
 from trpo.common.machine import available_cores
+
+
+try:
+    from jax.extend.core import get_opaque_trace_state
+except ImportError:  # JAX 0.8
+    from jax.core import get_opaque_trace_state  # pyright: ignore
 
 
 # TRPOConfig's name -> JAX's name of float32 matrix-product precision. JAX's default
