@@ -341,8 +341,15 @@ def test_a_sweep_of_ones_own_environment(tmp_path, monkeypatch, forget):
 
 
 def plant(folder, text):
-    """A file in place of every module that something might import, but for `trpo`."""
+    """A file in place of every module that something might import, but for `trpo`.
+
+    Nor of those that Python itself imports for `-m`, before anything of a package.
+    """
+    code = "import runpy, sys; print(*sys.modules)"
+    command = [sys.executable, "-I", "-S", "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
     names = {*sys.stdlib_module_names, *importlib.metadata.packages_distributions()}
+    names -= {*done.stdout.split()}
     optional = {"tensorflow", "IPython", "sitecustomize", "usercustomize", "evil"}
     for name in filter(str.isidentifier, (names | optional) - {"trpo"}):
         (folder / f"{name}.py").write_text(text)
