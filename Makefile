@@ -34,7 +34,7 @@ QUICK = $$($(BIN)/python -c 'import parity_tests.common.process_setup as e; prin
 # Two processes, because JAX's 64-bit mode is one setting of a whole process; at the same
 # time, with one thread each, because PyTorch's threads spin while they wait for a core.
 # The second ends with some of the tests, so that both take about as long.
-SECOND = tests/cli
+SECOND = tests/cli tests/runs
 
 test: export OMP_NUM_THREADS = 1
 test: install
