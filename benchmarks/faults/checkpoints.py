@@ -3,7 +3,6 @@
 import json
 import pickle
 import random
-import resource
 import shutil
 import signal
 import struct
@@ -19,6 +18,7 @@ import numpy as np
 import safetensors.numpy
 
 from benchmarks.faults.row import Row, Scenario, require
+from benchmarks.speed.timing import peak_bytes
 from trpo.common.tensors import describe, encode_manifest, sha256
 from trpo.runs.checkpoint import (
     MANIFEST_FILE,
@@ -98,6 +98,7 @@ def _saved(root: Path) -> tuple[Path, Path]:
 
 def _falls_back(root: Path, newer: Path) -> None:
     """Require that the newer is refused in words, and the older is found."""
+    before = peak_bytes()
     try:
         load_checkpoint(newer)
     except CheckpointError:
@@ -106,8 +107,8 @@ def _falls_back(root: Path, newer: Path) -> None:
         require(False, "a damaged checkpoint was loaded")
     checkpoint, errors = newest_checkpoint(root)
     require(checkpoint.step == 1 and len(errors) == 1, "the older one was not found")
-    grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    require(grown < 4.0, f"{grown:.1f} GiB of memory were in use")
+    grown = (peak_bytes() - before) / 2**30
+    require(grown < 4.0, f"{grown:.1f} GiB more of memory were in use")
 
 
 def damaged(row: Row) -> None:

@@ -1,5 +1,9 @@
 """What is to be measured on a device is measured there, and its peaks are its own."""
 
+import subprocess
+import sys
+
+import numpy as np
 import pytest
 import torch
 
@@ -43,3 +47,11 @@ def test_peak_memory_is_of_the_device_and_not_of_the_first(monkeypatch):
     assert timing.device_peak_bytes("torch", "cuda:1") == 7
     assert asked == ["cuda:1"]
     assert timing.device_peak_bytes("torch", "cpu") is None
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the system tells it on Linux")
+def test_peak_memory_of_a_program_is_not_that_of_its_parent():
+    held = np.ones(2**26)  # 512 MiB
+    code = "from benchmarks.speed.timing import peak_bytes; print(peak_bytes())"
+    printed = subprocess.check_output([sys.executable, "-c", code])
+    assert timing.peak_bytes() > held.nbytes > 4 * int(printed)

@@ -142,7 +142,7 @@ TINY = ("--rounds", "1", "--seconds", "0.01", "--threads", "1", "--backend", "to
 def test_a_run_leaves_a_clone_as_it_was(clone, command, written):
     name, *options = command
     done, left = run(clone, f"benchmarks.{name}", *options)
-    assert (done.returncode, left) == (0, ""), done.stderr
+    assert (done.returncode, left) == (0, ""), done.stdout + done.stderr
     assert (clone / OWN / written).exists()
 
 
