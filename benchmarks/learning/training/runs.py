@@ -36,6 +36,8 @@ class RunSpec:
     seed: int
     overrides: tuple[tuple[str, Any], ...] = ()
     label: str = ""
+    kept: int = 1
+    """Checkpoints that are left at the end."""
 
     def __post_init__(self) -> None:
         _ = self.config
@@ -51,7 +53,7 @@ class RunSpec:
             self.env_id,
             eval_interval=interval,
             checkpoint_interval=interval,
-            keep_checkpoints=1,
+            keep_checkpoints=self.kept,
             **values,
         )
 
