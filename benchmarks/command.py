@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from trpo.cli.arguments import parse
+import tyro
 
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -49,11 +49,7 @@ def run_command(
         given: Those arguments; the process's own if None.
     """
     try:
-        name = sys.modules[arguments.__module__].__spec__
-        command = f"python -m {name.name.removesuffix('.__main__')}" if name else ""
-        sys.exit(
-            main(parse(arguments, sys.argv[1:] if given is None else given, command))
-        )
+        sys.exit(main(tyro.cli(arguments, args=given)))
     except (ValueError, RuntimeError) as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)

@@ -32,7 +32,7 @@ PACKAGES = ("torch", "jax", "flax", "optax", "gymnasium", "numpy")
 SUITE = ("pytest", "hypothesis", "beartype", "mpmath")
 # Of --quick: all that `trpo` needs but torch, which is too large to install twice.
 WITHOUT_TORCH = (
-    *("numpy", "gymnasium", "jaxtyping", "safetensors", "rich"),
+    *("numpy", "gymnasium", "jaxtyping", "safetensors", "tyro", "rich"),
     *("matplotlib", "tensorboard", "jax", "flax", "optax"),
 )
 # Packages of other years warn of each other; ours must not warn with pinned ones.
@@ -72,6 +72,12 @@ assert main(["train", "Pendulum-v1", "--backend", backend, "--run-dir", str(run)
              "--total-steps", "4096", "--eval-episodes", "2"]) == 0
 assert main(["evaluate", str(run), "--episodes", "2"]) == 0
 """
+
+# Bounds of pyproject.toml that were raised: package, from, to, what failed before.
+RAISED = (
+    ("tyro", "0.9", "0.9.1", "from 0.9.0, whose wheel holds no module: "
+     "ModuleNotFoundError: No module named 'tyro'"),
+)  # fmt: skip
 
 
 class Check(NamedTuple):
@@ -325,7 +331,10 @@ versions that `pyproject.toml` claims (`constraints-lowest.txt`), "pinned" those
 `constraints.txt`, "newest" what the package index offered that Python on that day;
 where one backend is "alone", the other can't be imported.
 
-{table(_read(folder))}"""
+{table(_read(folder))}
+| bound raised | from | to | because |
+|---|---|---|---|
+{"".join(f"| {' | '.join(row)} |" + chr(10) for row in RAISED)}"""
 
 
 def _quick() -> int:

@@ -20,12 +20,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
+import tyro
 from rich.console import Console
 from rich.progress import track
 
 from benchmarks.command import REPOSITORY as ROOT, run_command
 from benchmarks.speed.samples import ratio
-from trpo.cli.arguments import Positional
 
 
 CELL = Path(__file__).with_name("measures") / "against.py"
@@ -38,7 +38,7 @@ HEADER = ("revision", "backend", "samples", "units", "old ms", "ratio", "low", "
 class Arguments:
     """Time updates of this tree and of an older commit in turns."""
 
-    revision: Positional[str]
+    revision: tyro.conf.Positional[str]
     """Commit to compare with."""
     backends: tuple[str, ...] = ("torch", "jax")
     """Frameworks."""

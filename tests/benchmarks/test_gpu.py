@@ -116,7 +116,7 @@ def test_a_machine_that_has_nothing_but_python_loses_rows_alone(tmp_path):
     }
     page = (tmp_path / "out/rehearsal/README.md").read_text()
     assert "| not run: no rich |" in page
-    assert re.search(r"Tables: not run: no (numpy|rich)\.", page)
+    assert re.search(r"Tables: not run: no (numpy|tyro)\.", page)
 
 
 def test_wheels_that_were_brought_along_are_unpacked_where_missing(tmp_path):

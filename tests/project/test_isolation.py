@@ -86,7 +86,7 @@ def test_the_check_above_sees_a_framework():
     assert "optax" in run(LOADED, "trpo", "optax").split()
 
 
-HEAVY = {"matplotlib", "tensorboard", "rich", "moviepy", "wandb", "ray"}
+HEAVY = {"matplotlib", "tensorboard", "tyro", "rich", "moviepy", "wandb", "ray"}
 
 
 @pytest.mark.parametrize(

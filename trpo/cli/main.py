@@ -2,6 +2,8 @@
 
 import contextlib
 import dataclasses
+import functools
+import io
 import itertools
 import os
 import sys
@@ -10,8 +12,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
+import tyro
+
 import trpo
-from trpo.cli.arguments import Positional, Typed, parse
 from trpo.common.framework_settings import prepare_frameworks
 from trpo.common.signals import stop_signals
 from trpo.common.terminal import Terminal, safe_streams, word
@@ -47,7 +50,7 @@ CLOSED_PIPE, INTERRUPTED = 141, 130
 
 Modules = Annotated[
     tuple[str, ...],
-    Typed(name="module", metavar="NAME_OR_PATH"),
+    tyro.conf.arg(name="module", metavar="NAME_OR_PATH [NAME_OR_PATH ...]"),
 ]
 """A field `modules` that is typed as --module."""
 
@@ -116,6 +119,8 @@ def _status(arguments: list[str]) -> int:
     if arguments[0] not in COMMANDS:
         known, close = ", ".join(COMMANDS), close_to(arguments[0], COMMANDS)
         return _fail(f"expected one of {known}, got {arguments[0]!r}.{close}")
+    if arguments.count("--module") > 1:
+        return _fail("expected --module once, with all names behind it.")
     try:
         name, *rest = arguments
         run = COMMANDS[name].run
@@ -144,8 +149,25 @@ def _fail(error: BaseException | str) -> int:
     return USER_ERROR
 
 
-def _parse(kind: Any, arguments: list[str], command: str, default: Any = None) -> Any:
-    return parse(kind, arguments, f"trpo {command}", default)
+def _parse(kind: Any, arguments: list[str], command: str, **options: Any) -> Any:
+    parse = functools.partial(
+        tyro.cli,
+        kind,
+        args=arguments,
+        prog=f"trpo {command}",
+        config=(tyro.conf.OmitArgPrefixes,),
+        **options,
+    )
+    if all(map(str.isprintable, arguments)):
+        return parse()
+    said = io.StringIO()
+    try:
+        # It repeats a wrong argument as it is.
+        with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
+            return parse()
+    except SystemExit:
+        Terminal(stderr=True).say(*said.getvalue().splitlines())
+        raise
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -155,7 +177,7 @@ class TypedConfig(TrainConfig):
     Here, so that the configuration itself imports no command line.
     """
 
-    env_id: Positional[str]
+    env_id: tyro.conf.Positional[str]
     """Gymnasium environment id, for example Pendulum-v1 or HalfCheetah-v5."""
     modules: Modules = ()
     """Your own code, which registers the environment: dotted names, or paths of .py
@@ -323,7 +345,7 @@ def _tune(arguments: list[str]) -> int:
 class EvaluateArguments:
     """Score the newest checkpoint of a run on whole episodes, by raw returns."""
 
-    run_dir: Positional[Path]
+    run_dir: tyro.conf.Positional[Path]
     """Directory that `trpo train` wrote."""
     episodes: int = 20
     """Number of episodes."""
@@ -384,7 +406,7 @@ class PlotArguments:
     Writes diagnostics.png, and diagnostics.html, one file that needs no network.
     """
 
-    run_dirs: Positional[tuple[Path, ...]]
+    run_dirs: tyro.conf.Positional[tuple[Path, ...]]
     """Directories that `trpo train` or `trpo sweep` wrote; of many members, all."""
     out: Path | None = None
     """Directory to write to; by default that of a single run, else this one."""
@@ -402,7 +424,7 @@ def _plot(parsed: PlotArguments) -> int:
 class PresetsArguments:
     """List presets, or show the values of one and the reason of each."""
 
-    name: Positional[str | None] = None
+    name: tyro.conf.Positional[str | None] = None
     """A preset's name, or an environment's id."""
 
 

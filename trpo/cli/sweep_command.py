@@ -4,7 +4,8 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-from trpo.cli.arguments import Positional
+import tyro
+
 from trpo.cli.main import Modules
 from trpo.common.user_modules import import_modules, typed_modules
 from trpo.config.choices import Backend
@@ -50,7 +51,7 @@ class SweepArguments(ManyRuns):
     What one compiled program can hold is faster by `trpo train --compiled --sweep`.
     """
 
-    env_ids: Positional[tuple[str, ...]]
+    env_ids: tyro.conf.Positional[tuple[str, ...]]
     """Gymnasium ids; each starts from its own preset."""
     values: tuple[str, ...] = ()
     """NAME=VALUE,VALUE,… …: any options of `trpo train`; layer widths as 64x64."""
@@ -67,7 +68,7 @@ class TuneArguments(ManyRuns):
     It begins with the preset, and leaves runs that are worse than others half way.
     """
 
-    env_id: Positional[str]
+    env_id: tyro.conf.Positional[str]
     """Gymnasium id; the search starts from its preset."""
     budget: int | None = None
     """Environment steps of all runs together; by default those of 50 whole trials."""
