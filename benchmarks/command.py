@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import tyro
+from trpo.cli.arguments import parse
 
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -49,7 +49,11 @@ def run_command(
         given: Those arguments; the process's own if None.
     """
     try:
-        sys.exit(main(tyro.cli(arguments, args=given)))
+        name = sys.modules[arguments.__module__].__spec__
+        command = f"python -m {name.name.removesuffix('.__main__')}" if name else ""
+        sys.exit(
+            main(parse(arguments, sys.argv[1:] if given is None else given, command))
+        )
     except (ValueError, RuntimeError) as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)

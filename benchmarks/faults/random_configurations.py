@@ -83,10 +83,7 @@ def command_lines(row: Row) -> None:
         out = io.StringIO()
         with row.attempt(words):
             with contextlib.redirect_stdout(out), contextlib.redirect_stderr(out):
-                try:
-                    status = main(words)
-                except SystemExit as stop:  # tyro's, after its message.
-                    status = stop.code
+                status = main(words)
             require("Traceback" not in out.getvalue(), out.getvalue()[-300:])
             require(status == 2, f"exit status {status}: {out.getvalue()[-200:]}")
 

@@ -80,6 +80,6 @@ def test_train_takes_another_preset_and_help_shows_its_values(tmp_path, capsys):
     assert config.agent.gamma == 0.99
     assert len(read_metrics(run / "metrics.csv")) == 1
     with pytest.raises(SystemExit):
-        main(["train", "Pendulum-v1", "--help"])
+        main(["train", "Pendulum-v1", "--help-all"])
     assert "0.95" in capsys.readouterr().out
     assert main(["train", "Pendulum-v1", "--preset", "nothing"]) == 2

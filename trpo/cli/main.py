@@ -2,8 +2,6 @@
 
 import contextlib
 import dataclasses
-import functools
-import io
 import itertools
 import os
 import sys
@@ -15,6 +13,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 import tyro
 
 import trpo
+from trpo.cli.arguments import parse
 from trpo.common.framework_settings import prepare_frameworks
 from trpo.common.signals import stop_signals
 from trpo.common.terminal import Terminal, safe_streams, word
@@ -50,7 +49,7 @@ CLOSED_PIPE, INTERRUPTED = 141, 130
 
 Modules = Annotated[
     tuple[str, ...],
-    tyro.conf.arg(name="module", metavar="NAME_OR_PATH [NAME_OR_PATH ...]"),
+    tyro.conf.arg(name="module", metavar="NAME_OR_PATH ..."),
 ]
 """A field `modules` that is typed as --module."""
 
@@ -149,25 +148,8 @@ def _fail(error: BaseException | str) -> int:
     return USER_ERROR
 
 
-def _parse(kind: Any, arguments: list[str], command: str, **options: Any) -> Any:
-    parse = functools.partial(
-        tyro.cli,
-        kind,
-        args=arguments,
-        prog=f"trpo {command}",
-        config=(tyro.conf.OmitArgPrefixes,),
-        **options,
-    )
-    if all(map(str.isprintable, arguments)):
-        return parse()
-    said = io.StringIO()
-    try:
-        # It repeats a wrong argument as it is.
-        with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
-            return parse()
-    except SystemExit:
-        Terminal(stderr=True).say(*said.getvalue().splitlines())
-        raise
+def _parse(kind: Any, arguments: list[str], command: str, default: Any = None) -> Any:
+    return parse(kind, arguments, f"trpo {command}", default)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -8,7 +8,8 @@ Generalized Advantage Estimation" (GAE).
 import dataclasses
 import inspect
 import math
-from typing import Any, Literal, NamedTuple
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal, NamedTuple
 
 from trpo.common.validation import (
     LARGEST_COUNT,
@@ -119,8 +120,6 @@ class TRPOConfig:
 
     policy_layer_sizes: tuple[int, ...] = (64, 64)
     """Units of each hidden layer of the policy network."""
-    critic_layer_sizes: tuple[int, ...] = (64, 64)
-    """Units of each hidden layer of the critic network."""
     activation: Literal["tanh", "relu", "elu", "gelu", "silu"] = "tanh"
     """Activation of hidden layers: tanh, relu, elu, gelu (exact, by erf) or silu."""
     layer_norm: bool = False
@@ -131,11 +130,21 @@ class TRPOConfig:
     """Memory of policy and critic, each its own, before the layers: none, gru, lstm."""
     recurrent_size: int = 64
     """Units of a recurrent cell."""
+    policy_distribution: PolicyDistribution = "gaussian"
+    """Distribution of Box actions: gaussian or squashed_gaussian; with _state_std
+    appended, the network puts out the standard deviations too."""
+    initialization: Literal["orthogonal", "torch", "flax"] = "orthogonal"
+    """Initial weights: orthogonal, or as a framework's linear layers, torch or flax."""
+    initial_log_std: float = 0.0
+    """Initial log standard deviation of every action dimension, in [-20, 2]."""
     gamma: float = 0.99
     """Discount factor per step, in [0, 1] (GAE, eq. 1); the training loop's."""
     gae_lambda: float = 0.95
     """Exponential weight of the advantage estimator, in [0, 1] (GAE, eq. 16);
     likewise."""
+    normalize_advantages: bool = True
+    """Subtract mean and divide by population standard deviation, once per batch: by
+    the training loop, not by `update`."""
     target_kl: float = 0.01
     """Trust-region radius, mean KL(old || new) in nats per state (TRPO, eq. 12)."""
     cg_iters: int = 10
@@ -152,29 +161,6 @@ class TRPOConfig:
     """Candidates one after the other, "sequential", until one is good; "none": the full
     step s, s'(F + damping)s / 2 = target_kl, is taken if it is finite (natural
     policy gradient: Kakade 2001, "A Natural Policy Gradient")."""
-    value_lr: float = 3e-4
-    """Learning rate of the critic's optimiser."""
-    value_epochs: int = 10
-    """Passes of the critic's regression over the batch, per update."""
-    value_minibatch_size: int = 256
-    """Samples per critic gradient step; 0, or more than there are: the whole batch.
-    Of a recurrent critic, as many whole sequences as have that many, at least one."""
-    max_grad_norm: float = 0.5
-    """The critic's gradient is scaled down to this Euclidean norm."""
-    normalize_advantages: bool = True
-    """Subtract mean and divide by population standard deviation, once per batch: by
-    the training loop, not by `update`."""
-    optimizer_type: Literal["adam", "sgd"] = "adam"
-    """Critic's optimiser: "adam" (epsilon 1e-5) or "sgd" (with momentum)."""
-    sgd_momentum: float = 0.9
-    """Momentum of "sgd", in [0, 1)."""
-    policy_distribution: PolicyDistribution = "gaussian"
-    """Distribution of Box actions: gaussian or squashed_gaussian; with _state_std
-    appended, the network puts out the standard deviations too."""
-    initialization: Literal["orthogonal", "torch", "flax"] = "orthogonal"
-    """Initial weights: orthogonal, or as a framework's linear layers, torch or flax."""
-    initial_log_std: float = 0.0
-    """Initial log standard deviation of every action dimension, in [-20, 2]."""
     fisher_product: Literal["gauss_newton", "kl_hessian"] = "gauss_newton"
     """Fisher-vector product: "gauss_newton" (J' M J) or "kl_hessian" (of mean KL)."""
     fisher_every: int = 1
@@ -184,6 +170,21 @@ class TRPOConfig:
     """c of the objective L + c mean entropy, which gradient, line search and report
     mean by the surrogate (Williams and Peng 1991, "Function Optimization Using
     Connectionist Reinforcement Learning Algorithms"); in advantages per nat."""
+    critic_layer_sizes: tuple[int, ...] = (64, 64)
+    """Units of each hidden layer of the critic network."""
+    value_lr: float = 3e-4
+    """Learning rate of the critic's optimiser."""
+    value_epochs: int = 10
+    """Passes of the critic's regression over the batch, per update."""
+    value_minibatch_size: int = 256
+    """Samples per critic gradient step; 0, or more than there are: the whole batch.
+    Of a recurrent critic, as many whole sequences as have that many, at least one."""
+    max_grad_norm: float = 0.5
+    """The critic's gradient is scaled down to this Euclidean norm."""
+    optimizer_type: Literal["adam", "sgd"] = "adam"
+    """Critic's optimiser: "adam" (epsilon 1e-5) or "sgd" (with momentum)."""
+    sgd_momentum: float = 0.9
+    """Momentum of "sgd", in [0, 1)."""
     cost_limit: float | None = None
     """Mean sum of `info["cost"]` over an episode, undiscounted, that policies keep, or
     come back to (Achiam et al. 2017, "Constrained Policy Optimization", eq. 10); steps
@@ -208,6 +209,16 @@ class TRPOConfig:
     and oneDNN's products; "auto", where they can be; "off", automatic derivatives: the
     same but for rounding, in 1.4 times the time. JAX, which compiles its own, refuses
     "on"."""
+
+    # Title of options in `trpo train --help-all` -> the first field of it.
+    GROUPS: ClassVar[Mapping[str, str]] = {
+        "policy": "policy_layer_sizes",
+        "advantages": "gamma",
+        "trust region": "target_kl",
+        "critic": "critic_layer_sizes",
+        "costs": "cost_limit",
+        "devices and precision": "batch_chunk_size",
+    }
 
     def __post_init__(self) -> None:
         make_plain(self)

@@ -2,6 +2,8 @@
 
 import dataclasses
 import math
+from collections.abc import Mapping
+from typing import ClassVar
 
 from trpo.common.validation import (
     make_plain,
@@ -31,6 +33,11 @@ class CallbackConfig:
     Takes the extra `video`, and --eval-interval; not with --compiled."""
     wandb_project: str | None = None
     """Log each update's metrics to this Weights & Biases project; the extra `wandb`."""
+
+    GROUPS: ClassVar[Mapping[str, str]] = {
+        "evaluation": "save_best",
+        "saving and logging": "wandb_project",
+    }
 
     def __post_init__(self) -> None:
         make_plain(self)

@@ -2,6 +2,8 @@
 
 import dataclasses
 import re
+from collections.abc import Mapping
+from typing import ClassVar
 
 from trpo.distributed.launchers import Place
 
@@ -21,6 +23,8 @@ class RankArguments:
     """Number of this one, from 0."""
     rank_timeout: float = 20.0
     """Seconds without a sign of life after which a process counts as lost."""
+
+    GROUPS: ClassVar[Mapping[str, str]] = {"many processes": "distributed"}
 
     def place(self) -> Place | None:
         """This process's, if the arguments name it.

@@ -6,7 +6,8 @@ The agent's half of it is `trpo.config.agent.TRPOConfig`.
 import dataclasses
 import math
 import warnings
-from typing import Any, Literal
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
 
 from trpo.common.formats import CONFIG, TRIED, removed_settings, translated
 from trpo.common.user_modules import module_names
@@ -66,6 +67,27 @@ class TrainConfig:
 
     env_id: str
     """Gymnasium environment id, for example Pendulum-v1 or HalfCheetah-v5."""
+    backend: Backend = "jax"
+    """Framework that computes the agent."""
+    device: str = "cpu"
+    """Device of the framework: cpu, cuda, cuda:1, tpu (JAX), or auto."""
+    seed: int = 0
+    """Seed of every random stream of the run: weights, noise, resets, minibatches."""
+    total_steps: int = 100_000
+    """Environment steps over all environments, rounded up to whole rollouts."""
+    num_envs: int = 8
+    """Environments stepped together."""
+    rollout_steps: int = 256
+    """Steps of each environment per update; the batch is num_envs * rollout_steps."""
+    agent: TRPOConfig = dataclasses.field(default_factory=TRPOConfig)
+    """Hyperparameters of the agent."""
+    final_target_kl: float | None = None
+    """Radius of the last update; falls linearly from target_kl. None: constant."""
+    full_radius_advantage_std: float = 0.0
+    """Where advantages deviate less than this, the radius falls with their variance, as
+    a penalised step's does (TRPO, section 4); in units of scaled returns. 0: off."""
+    final_value_lr: float | None = None
+    """Critic's learning rate in the last update, likewise from value_lr."""
     modules: tuple[str, ...] = ()
     """Your own code, imported first: it registers the environment. Dotted names, or
     paths of .py files or packages, whose folder goes to the end of sys.path."""
@@ -75,20 +97,6 @@ class TrainConfig:
     """Arguments of the environment's constructor; typed as NAME VALUE NAME VALUE."""
     wrapper_class: str | None = None
     """A gymnasium.Wrapper to put round each environment, as module:Class."""
-    backend: Backend = "jax"
-    """Framework that computes the agent."""
-    device: str = "cpu"
-    """Device of the framework: cpu, cuda, cuda:1, tpu (JAX), or auto."""
-    deterministic: bool = False
-    """The same bits each time on a GPU too, by slower kernels; a CPU needs no flag."""
-    seed: int = 0
-    """Seed of every random stream of the run: weights, noise, resets, minibatches."""
-    total_steps: int = 100_000
-    """Environment steps over all environments, rounded up to whole rollouts."""
-    num_envs: int = 8
-    """Environments stepped together."""
-    rollout_steps: int = 256
-    """Steps of each environment per update; the batch is num_envs * rollout_steps."""
     vectorization: Literal["sync", "async", "ray", "envpool"] = "sync"
     """Environments in this process, each in its own (spawned) process, each in an
     actor of the Ray cluster that RAY_ADDRESS names, or EnvPool's own, in threads."""
@@ -104,13 +112,6 @@ class TrainConfig:
     all; obs["action_mask"], as PettingZoo's; or env.action_masks(), sb3-contrib's."""
     on_bad_data: Literal["stop", "drop"] = "stop"
     """Stop at a NaN or infinity from an environment, or drop its episode's steps."""
-    final_target_kl: float | None = None
-    """Radius of the last update; falls linearly from target_kl. None: constant."""
-    final_value_lr: float | None = None
-    """Critic's learning rate in the last update, likewise from value_lr."""
-    full_radius_advantage_std: float = 0.0
-    """Where advantages deviate less than this, the radius falls with their variance, as
-    a penalised step's does (TRPO, section 4); in units of scaled returns. 0: off."""
     normalize_observations: bool = True
     """Subtract the running mean, divide by the running standard deviation."""
     observation_clip: float = 10.0
@@ -128,10 +129,21 @@ class TrainConfig:
     """Updates between checkpoints; one is always written at the end."""
     keep_checkpoints: int = 3
     """Newest checkpoints that are kept."""
-    agent: TRPOConfig = dataclasses.field(default_factory=TRPOConfig)
-    """Hyperparameters of the agent."""
     callbacks: CallbackConfig = dataclasses.field(default_factory=CallbackConfig)
     """Best model, stopping early, films, Weights & Biases."""
+    deterministic: bool = False
+    """The same bits each time on a GPU too, by slower kernels; a CPU needs no flag."""
+
+    # Title of options in `trpo train --help-all` -> the first field of it.
+    GROUPS: ClassVar[Mapping[str, str]] = {
+        "trust region": "final_target_kl",
+        "critic": "final_value_lr",
+        "environment": "modules",
+        "normalisation": "normalize_observations",
+        "evaluation": "eval_episodes",
+        "saving and logging": "checkpoint_interval",
+        "devices and precision": "deterministic",
+    }
 
     def __post_init__(self) -> None:
         make_plain(self)
