@@ -69,6 +69,10 @@ BAD_AGENT = {
     "matmul_precision": ("high", *NOT_CHOICES),
     "fast_products": ("yes", True, *NOT_CHOICES),
 }
+NO_FUNCTIONS = (
+    *("", " ", "name", "module:", ":name", "a b:c", "../x:c", "m:c:d", 3, True),
+    *({}, ["m:c"], "m:" + "c" * 500),
+)
 BAD_TRAIN = {
     "env_id": NOT_NAMES,
     "modules": (
@@ -83,6 +87,8 @@ BAD_TRAIN = {
         *("", " ", "Name", "module:", ":Name", "a b:C", "../x:C", "m:C:D", 3, True),
         *({}, ["m:C"], "m:" + "C" * 500),
     ),
+    "policy_network": NO_FUNCTIONS,
+    "value_network": NO_FUNCTIONS,
     "omit_observations": ("mission", 3, None, {}, [""], [None], [3], ["a"] * 1001),
     "action_masks": ("mask", *NOT_CHOICES),
     "backend": ("tensorflow", *NOT_CHOICES),
@@ -228,6 +234,7 @@ trains = st.builds(
         st.sampled_from("abc"), st.booleans() | st.integers() | st.text(max_size=9)
     ),
     wrapper_class=st.none() | st.just("module.of:Wrapper"),
+    policy_network=st.none() | st.just("module.of:policy"),
     omit_observations=st.lists(st.just("key"), max_size=3),
     seed=st.integers(0, 2**63 - 1),
     total_steps=counts,
@@ -312,7 +319,8 @@ NUMPY = {
 }
 # Of fields whose default is None, or a number that not every kind can hold.
 VALUES = {"batch_chunk_size": 4, "wandb_project": "x", "cg_residual_tol": 0.5,
-          "wrapper_class": "module:Class",
+          "wrapper_class": "module:Class", "policy_network": "module:function",
+          "value_network": "module:function",
           "total_steps": 9, "value_minibatch_size": 8, "rollout_steps": 8}  # fmt: skip
 
 

@@ -13,6 +13,7 @@ from trpo.runs.checkpoint import Checkpoint, CheckpointError
 from trpo.runs.checkpoint_fit import LEARNING, OPERATION, _flat, require_fit
 from trpo.runs.directory import RunDirectory, load_agent
 from trpo.runs.train import train_run
+from trpo.training.python_arguments import PythonArguments
 
 
 SMALL = {
@@ -224,7 +225,7 @@ def test_a_cell_is_of_the_configured_size(tmp_path):
 def test_networks_of_the_user_s_own_are_not_looked_into(tmp_path):
     config = config_of()
     own = checkpoint_of(config, tmp_path, **{"policy.layers.0.weight": None})
-    assert require_fit(config, own, own_networks=True) == {}
+    assert require_fit(config, own, PythonArguments(policy_network=object())) == {}
     with pytest.raises(CheckpointError, match="policy_layer_sizes"):
         require_fit(config, own)
 

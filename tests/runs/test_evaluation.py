@@ -341,8 +341,8 @@ def test_what_is_no_update_that_is_due_is_refused(tmp_path, capsys, due):
     train_run(config, run)
     checkpoint = RunDirectory(run).load()[0]
     trainer = Trainer(config)
-    head, note = trainer.spec.head, {"due": due}
-    moment = Moment(config, head, checkpoint.step, checkpoint.arrays, note)
+    spec, note = trainer.spec, {"due": due}
+    moment = Moment(config, spec, checkpoint.step, checkpoint.arrays, note)
     RunDirectory(run).save(moment)
     trainer.close()
     capsys.readouterr()

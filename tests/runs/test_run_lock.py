@@ -250,7 +250,7 @@ def test_no_checkpoint_is_without_its_configuration(run, tmp_path):
     assert RunDirectory(run).shown_config() == config
     # As a rank that is left saves, perhaps on another machine's disk.
     checkpoint = RunDirectory(run).load()[0]
-    head = load_agent(run)[0].head
+    spec = load_agent(run)[0].spec
     elsewhere = RunDirectory(tmp_path / "elsewhere")
-    elsewhere.save(Moment(config, head, 128, checkpoint.arrays, {}))
+    elsewhere.save(Moment(config, spec, 128, checkpoint.arrays, {}))
     assert elsewhere.shown_config() == config

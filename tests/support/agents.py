@@ -34,7 +34,7 @@ def make_agent(backend: str, **changes) -> Any:
 def make_batch(agent: Any, size: int = 40, seed: int = 0) -> dict[str, np.ndarray]:
     """Samples of the agent's own policy; no multiple of the minibatch size."""
     generator = np.random.default_rng(seed)
-    obs = generator.standard_normal((size, OBS_DIM)).astype(np.float32)
+    obs = generator.standard_normal((size, agent.obs_dim)).astype(np.float32)
     actions, log_probs, _ = agent.act(obs)
     return {
         "obs": obs,

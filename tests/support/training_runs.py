@@ -33,8 +33,8 @@ class Learned(NamedTuple):
 
 def moment_of(trainer: Trainer) -> Moment:
     """A trainer as it is now, to be saved."""
-    state, head = trainer.get_state(), trainer.spec.head
-    return Moment(trainer.config, head, trainer.step_count, state, trainer.note(state))
+    state, spec = trainer.get_state(), trainer.spec
+    return Moment(trainer.config, spec, trainer.step_count, state, trainer.note(state))
 
 
 def learn(config: TrainConfig, num_updates: int, directory: Path) -> Learned:

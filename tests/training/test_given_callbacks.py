@@ -51,10 +51,10 @@ def test_the_best_model_after_a_rollback_is_the_one_that_was_saved_last(tmp_path
     # A run resumed from before the best (a kill) finds a best of a later step there.
     trainer = Trainer(small())
     directory = RunDirectory(tmp_path / "best")
-    head = trainer.collector.spec.head
+    spec = trainer.spec
     for step, value in ((640, 1.0), (64, 2.0)):
         state = {**trainer.get_state(), "policy.layers.0.bias": np.full(8, value)}
-        directory.keep_only(Moment(trainer.config, head, step, state, {}))
+        directory.keep_only(Moment(trainer.config, spec, step, state, {}))
     assert directory.load()[0].step == 64
     trainer.close()
 

@@ -1,7 +1,7 @@
 """A backend: the framework's half of an agent, which an agent has."""
 
 import abc
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -184,6 +184,10 @@ class Backend(abc.ABC):
     @abc.abstractmethod
     def arrays_of(self, learned: Any) -> dict[str, np.ndarray]:
         """Copies of what `learned` returned, under canonical names."""
+
+    def canonical(self, arrays: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Arrays of a state under canonical names, also if an older file has others."""
+        return arrays
 
     @abc.abstractmethod
     def load(self, arrays: dict[str, np.ndarray]) -> None:

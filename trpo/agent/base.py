@@ -570,6 +570,7 @@ class AgentBase:
         *,
         target_kl: float | None = None,
         value_lr: float | None = None,
+        entropy_coefficient: float | None = None,
         rows: np.ndarray | None = None,
     ) -> dict[str, float]:
         """Take one trust-region step, then fit the critic to the returns.
@@ -587,6 +588,7 @@ class AgentBase:
                 one, `action_mask` [N, sum(head.options)].
             target_kl: This update's trust-region radius; the configuration's if None.
             value_lr: This update's learning rate of the critic; likewise.
+            entropy_coefficient: Of this update; likewise.
             rows: [N] numbers of these samples among all ranks'; in their order if None.
 
         Returns:
@@ -596,7 +598,7 @@ class AgentBase:
             ValueError: a field is missing, empty, wrongly shaped or not finite; it is
                 named, and nothing has changed.
         """
-        numbers = self.config.step_numbers(target_kl, value_lr)
+        numbers = self.config.step_numbers(target_kl, value_lr, entropy_coefficient)
         native_batch = self._check_batch(batch)
         self._warn_if_uncentred(batch)
         size, update = self._shuffled(native_batch), self.backend.update

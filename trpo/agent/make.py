@@ -10,6 +10,7 @@ from trpo.config.choices import Backend
 from trpo.config.run import TrainConfig
 from trpo.spaces.architecture import NONE
 from trpo.spaces.spaces import PolicySpec
+from trpo.spaces.user_networks import network_of
 
 
 MODULES = {
@@ -53,7 +54,9 @@ def make_agent(  # noqa: ANN201
     Args:
         config: Of the run.
         spec: Of the environment's spaces.
-        policy_network: The user's own, see `trpo.agent.base.AgentBase`.
+        policy_network: The user's own, see `trpo.agent.base.AgentBase`; or what makes
+            it, see `trpo.spaces.user_networks.network_of`. By default what the
+            configuration names.
         value_network: Likewise.
 
     Raises:
@@ -70,6 +73,17 @@ def make_agent(  # noqa: ANN201
         kind = "RecurrentTRPOAgent"
     elif config.agent.cost_limit is not None:
         kind = "ConstrainedTRPOAgent"
+    networks = {}
+    with module.devices.device.seeded(config.seed):
+        for name, network, outputs in (
+            ("policy_network", policy_network, spec.head.output_dim),
+            ("value_network", value_network, 1),
+        ):
+            network = getattr(config, name) if network is None else network
+            networks[name] = network_of(
+                name, network, obs_dim=spec.obs_dim, outputs=outputs,
+                seed=config.seed, backend=config.backend,
+            )  # fmt: skip
     return getattr(module, kind).from_config(
         spec,
         config.agent,
@@ -77,6 +91,5 @@ def make_agent(  # noqa: ANN201
         seed=config.seed,
         normalize_observations=config.normalize_observations,
         observation_clip=config.observation_clip,
-        policy_network=policy_network,
-        value_network=value_network,
+        **networks,
     )

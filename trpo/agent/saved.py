@@ -7,6 +7,7 @@ no larger than the file.
 import dataclasses
 import itertools
 import os
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -70,7 +71,7 @@ def read_agent(path: Path) -> SavedAgent:
     try:
         arrays, manifest = decode_file(content)
         saved = _saved(arrays, translated(AGENT, manifest))
-        _require_room(saved)
+        require_room(saved.spec, saved.config, saved.networks, saved.arrays)
     except ValueError as error:
         raise FileError(f"{path}: {error}") from error
     return saved
@@ -94,18 +95,29 @@ def _saved(arrays: dict[str, np.ndarray], fields: dict[str, Any]) -> SavedAgent:
     )  # fmt: skip
 
 
-def _require_room(saved: SavedAgent) -> None:
-    """Refuse sizes of networks for which the file has too few numbers.
+def require_room(
+    spec: PolicySpec,
+    config: TRPOConfig,
+    networks: Collection[str],
+    arrays: Mapping[str, np.ndarray],
+) -> None:
+    """Refuse sizes of networks for which a file has too few numbers.
+
+    Args:
+        spec: Sizes of the spaces.
+        config: Those of the layers.
+        networks: "policy", "value": those that are the user's own.
+        arrays: That the file has.
 
     Raises:
         ValueError: weights of these sizes are more than there are.
     """
-    spec, config, counts = saved.spec, saved.config, []
+    counts = []
     for network, sizes, outputs in (
         ("policy", config.policy_layer_sizes, spec.head.output_dim),
         ("value", config.critic_layer_sizes, 1),
     ):
-        if network in saved.networks:
+        if network in networks:
             continue
         inputs = config.architecture(spec.images).input_dim(spec.obs_dim)
         if config.recurrent != NONE:
@@ -116,7 +128,7 @@ def _require_room(saved: SavedAgent) -> None:
         elif spec.images:
             counts += [image.encoded * image.features for image in spec.images]
         counts += [a * b for a, b in itertools.pairwise((inputs, *sizes, outputs))]
-    there = sum(array.size for array in saved.arrays.values())
+    there = sum(array.size for array in arrays.values())
     if sum(counts) > there:
         raise ValueError(
             f"`config`: expected networks of the file's {there:,} numbers at most, got "

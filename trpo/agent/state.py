@@ -111,7 +111,7 @@ def check_state(
     if missing := sorted(set(entries) - set(state)):
         raise ValueError(
             f"`state`: expected every name of this agent's `get_state`, got none "
-            f"called {missing[0]!r}."
+            f"called {missing[0]!r}.{_of_own_network(missing[0])}"
         )
     if unknown := sorted(set(state) - set(entries), key=str):
         raise ValueError(
@@ -119,6 +119,16 @@ def check_state(
             f"{shown(unknown[0])} too."
         )
     return {name: check_entry(state, name, entries[name]) for name in entries}
+
+
+def _of_own_network(name: str) -> str:
+    """What to do where the name of a parameter in the user's network is missing."""
+    if ".network." not in name:
+        return ""
+    return (
+        " A network of your own takes the weights of one whose modules have the same "
+        "names; of the other framework, Linear, Conv, LayerNorm and Embedding alone."
+    )
 
 
 def require_mapping(state: object) -> None:
@@ -264,7 +274,9 @@ class AgentState:
             ValueError: a name, shape, dtype or value is wrong; it is named, and
                 nothing has changed.
         """
-        checked = check_state(arrays, agent_entries(self.arrays(self.snapshot())))
+        require_mapping(arrays)
+        entries = agent_entries(self.arrays(self.snapshot()))
+        checked = check_state(self.backend.canonical(arrays), entries)
         prefix = "observation_normalizer."
         if self.observation_normalizer is not None:
             require_moments(checked, prefix)

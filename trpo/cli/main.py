@@ -26,7 +26,7 @@ from trpo.common.user_modules import (
 from trpo.common.validation import close_to, require_count
 from trpo.config.choices import MOST_EPISODES, Backend
 from trpo.config.ranks import RankArguments
-from trpo.config.run import TrainConfig
+from trpo.config.run import NAMES_OF_CODE, TrainConfig
 from trpo.environments.environment_worker import EnvironmentWorkerError
 
 
@@ -249,7 +249,9 @@ def _start(arguments: list[str]) -> int:
     # from, so that `--help` and what is left out show the preset's values.
     asked = [a for a in arguments if a not in ("-h", "--help")]
     first = _parse(TrainArguments, asked or arguments, "train")
-    modules = typed_modules(first.config.modules, [first.config.env_id])
+    asked_for = first.config
+    code = (asked_for.env_id, *(getattr(asked_for, name) for name in NAMES_OF_CODE))
+    modules = typed_modules(asked_for.modules, code)
     import_modules(modules)
     preset = first.preset
     start = TypedConfig.of(preset_config(first.config.env_id, preset))

@@ -44,6 +44,16 @@ class NamesModules(Protocol):
         """A wrapper of the environment, as `module:Class`."""
         ...
 
+    @property
+    def policy_network(self) -> str | None:
+        """What makes the policy's network, as `module:function`."""
+        ...
+
+    @property
+    def value_network(self) -> str | None:
+        """What makes the critic's, likewise."""
+        ...
+
 
 _Config = TypeVar("_Config", bound=Any)
 
@@ -148,15 +158,19 @@ def module_names(names: Sequence[str]) -> tuple[str, ...]:
     return tuple(os.path.abspath(n) if _is_path(n) else n for n in names)
 
 
-def typed_modules(names: Sequence[str], env_ids: Sequence[str]) -> tuple[str, ...]:
-    """Modules that a user has named on the command line, or by an id `module:Id`.
+def typed_modules(names: Sequence[str], code: Sequence[str | None]) -> tuple[str, ...]:
+    """Modules that a user has named on the command line, or by `module:name`.
 
     A name that Python doesn't find may be that of a file in the current directory.
 
     Raises:
         ValueError: see `module_names`.
     """
-    by_id = [module for module in map(module_of, env_ids) if module is not None]
+    by_id = [
+        module
+        for module in (module_of(text or "") for text in code)
+        if module is not None
+    ]
     files = [path for name in by_id if (path := beside(name)) != name]
     return tuple(dict.fromkeys([*map(beside, module_names(names)), *files]))
 
@@ -210,6 +224,11 @@ def admitted(
         config = dataclasses.replace(config, modules=named)
     needed = needed_modules(config)
     strange = [n for n in needed if n not in named and not _is_imported(n)]
+    # Of networks a function is called, also of what is imported already.
+    for text in (config.policy_network, config.value_network):
+        module = module_of(text or "") or ""
+        of_it = [n for n in needed if f"{module}.".startswith(f"{_located(n)[1]}.")]
+        strange += [n for n in of_it if n not in (*named, *strange)]
     if strange and not trust:
         raise UntrustedModuleError(place, strange)
     return config
@@ -240,11 +259,15 @@ def with_project(
 def needed_modules(config: NamesModules) -> tuple[str, ...]:
     """Modules that the user has to name to load a run: its own, and that of its id.
 
-    That of its wrapper, too.
+    Those of its wrapper and networks, too.
     """
     names = config.modules
-    for module in (module_of(config.env_id), module_of(config.wrapper_class or "")):
-        known = [*(_located(name)[1] for name in names), "gymnasium"]
+    for text in (config.env_id, config.wrapper_class, config.policy_network,
+                 config.value_network):  # fmt: skip
+        module = module_of(text or "")
+        known = [_located(name)[1] for name in names]
+        if text in (config.env_id, config.wrapper_class):
+            known.append("gymnasium")
         if module is not None and not any(
             f"{module}.".startswith(f"{name}.") for name in known
         ):

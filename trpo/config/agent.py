@@ -21,6 +21,7 @@ from trpo.common.validation import (
     require_count,
     require_positive,
     section,
+    shown,
 )
 from trpo.config.choices import require_choices
 from trpo.spaces.action_heads import PolicyDistribution
@@ -257,18 +258,30 @@ class TRPOConfig:
         return StepOptions.of(self)
 
     def step_numbers(
-        self, target_kl: float | None = None, value_lr: float | None = None
+        self,
+        target_kl: float | None = None,
+        value_lr: float | None = None,
+        entropy_coefficient: float | None = None,
     ) -> StepNumbers:
         """The numbers of one update: what is given, else this configuration's.
 
         Raises:
-            ValueError: one that is given is not a finite number above 0.
+            ValueError: one that is given is out of range.
         """
-        given = {"target_kl": target_kl, "value_lr": value_lr}
-        given = {name: value for name, value in given.items() if value is not None}
-        for name, value in given.items():
-            require_positive(name, value)
-        return StepNumbers.of(self)._replace(**given)
+        numbers = StepNumbers.of(self)
+        for name, value in (("target_kl", target_kl), ("value_lr", value_lr)):
+            if value is not None:
+                require_positive(name, value)
+                numbers = numbers._replace(**{name: value})
+        if entropy_coefficient is None:
+            return numbers
+        require_between("entropy_coefficient", entropy_coefficient, 0.0, math.inf)
+        if entropy_coefficient and not self.entropy_coefficient:
+            raise ValueError(
+                "`entropy_coefficient`: expected 0 for an agent that was made without "
+                f"one and computes no entropy, got {shown(entropy_coefficient)}."
+            )
+        return numbers._replace(entropy_coefficient=entropy_coefficient)
 
 
 FIELD_TEXTS = field_texts(TRPOConfig)

@@ -35,11 +35,16 @@ from trpo.config.choices import (
     Backend,
     require_choices,
 )
+from trpo.config.schedules import Schedule, scheduled
 
 
 # A radius must stay above zero; equal advantages take no step at any radius.
 SMALLEST_RADIUS_SHARE = 1e-8
 MOST_NAMES = 1_000
+NAMES_OF_CODE = {
+    "wrapper_class": "Class", "policy_network": "function", "value_network": "function",
+}  # fmt: skip
+"""Fields that name a user's class or function, as module:name."""
 PARTS = {"agent": TRPOConfig, "callbacks": CallbackConfig}
 
 
@@ -81,6 +86,11 @@ class TrainConfig:
     """Steps of each environment per update; the batch is num_envs * rollout_steps."""
     agent: TRPOConfig = dataclasses.field(default_factory=TRPOConfig)
     """Hyperparameters of the agent."""
+    policy_network: str | None = None
+    """A function of yours that makes the policy's network, as module:function. It is
+    called with what it takes, by name, of obs_dim, outputs, seed, backend."""
+    value_network: str | None = None
+    """One that makes the critic's, likewise; its outputs are 1."""
     final_target_kl: float | None = None
     """Radius of the last update; falls linearly from target_kl. None: constant."""
     full_radius_advantage_std: float = 0.0
@@ -136,6 +146,7 @@ class TrainConfig:
 
     # Title of options in `trpo train --help-all` -> the first field of it.
     GROUPS: ClassVar[Mapping[str, str]] = {
+        "policy": "policy_network",
         "trust region": "final_target_kl",
         "critic": "final_value_lr",
         "environment": "modules",
@@ -194,15 +205,17 @@ class TrainConfig:
             )
         plain_arguments = {name: plain(value) for name, value in arguments.items()}
         object.__setattr__(self, "env_kwargs", plain_arguments)
-        if self.wrapper_class is None:
-            return
-        require_text("wrapper_class", self.wrapper_class, "module:Class")
-        module, colon, name = self.wrapper_class.partition(":")
-        if not (colon and all(map(str.isidentifier, [*module.split("."), name]))):
-            raise ValueError(
-                f"`wrapper_class`: expected module:Class, got "
-                f"{shown(self.wrapper_class)}."
-            )
+        for field, kind in NAMES_OF_CODE.items():
+            if (text := getattr(self, field)) is None:
+                continue
+            require_text(field, text, f"module:{kind}")
+            module, colon, name = text.partition(":")
+            if not (
+                colon and all(map(str.isidentifier, f"{module}.{name}".split(".")))
+            ):
+                raise ValueError(
+                    f"`{field}`: expected module:{kind}, got {shown(text)}."
+                )
 
     def _omitted(self) -> tuple[str, ...]:
         names = self.omit_observations
@@ -239,13 +252,22 @@ class TrainConfig:
         """Environment steps of the whole run, in whole rollouts."""
         return self.num_updates * self.num_envs * self.rollout_steps
 
-    def numbers_at(self, update: int, advantage_std: float = math.inf) -> StepNumbers:
+    def numbers_at(
+        self,
+        update: int,
+        advantage_std: float = math.inf,
+        schedules: Mapping[str, Schedule] | None = None,
+    ) -> StepNumbers:
         """Numbers of the update that comes after `update` others, by the schedule.
 
         Args:
             update: Updates done before.
             advantage_std: Standard deviation of its advantages before they are
                 normalised, in units of scaled returns.
+            schedules: Of the user's, in place of the configuration's, by name.
+
+        Raises:
+            ValueError: a schedule of the user's says what is no such number.
         """
         progress = update / max(1, self.num_updates - 1)
         start = self.agent.step_numbers()
@@ -255,6 +277,10 @@ class TrainConfig:
         pairs = zip(start, final, strict=True)
         numbers = StepNumbers(
             *(a + (b - a) * progress if progress < 1 else b for a, b in pairs)
+        )
+        remaining = 1.0 - min(update, self.num_updates - 1) / self.num_updates
+        numbers = numbers._replace(
+            **{n: scheduled(n, s, remaining) for n, s in (schedules or {}).items()}
         )
         full = self.full_radius_advantage_std
         if full == 0.0 or advantage_std >= full:  # The former of a NaN too.

@@ -2,7 +2,7 @@
 
 import contextlib
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,8 @@ from trpo.common.validation import shown
 from trpo.config.run import TrainConfig
 from trpo.runs.checkpoint import MANIFEST_FILE, Checkpoint, CheckpointError
 from trpo.spaces.architecture import CELLS, NONE
+from trpo.spaces.user_networks import NETWORKS
+from trpo.training.python_arguments import PythonArguments
 
 
 # What a resumed run may do otherwise than the run that was saved. All else is what the
@@ -22,7 +24,7 @@ OPERATION = frozenset(
         "environment_timeout", "environment_restarts", "batch_chunk_size",
         "matmul_precision", "fast_products", "modules", "eval_episodes",
         "eval_max_steps", "eval_interval", "checkpoint_interval", "keep_checkpoints",
-        "callbacks",
+        "callbacks", "policy_network", "value_network",
     )
 )  # fmt: skip
 # What the next update reads, and nothing that is saved depends on; a change is said.
@@ -65,8 +67,9 @@ def changes(
 def require_fit(
     config: TrainConfig,
     checkpoint: Checkpoint,
-    own_networks: bool = False,
+    arguments: PythonArguments = PythonArguments(),  # noqa: B008 (frozen)
     *,
+    needed: Sequence[str] | None = None,
     drop_removed: bool = False,
 ) -> dict[str, tuple[Any, Any]]:
     """Refuse a checkpoint that is not of this configuration.
@@ -74,7 +77,9 @@ def require_fit(
     Args:
         config: Of the run as it is to go on.
         checkpoint: That was read.
-        own_networks: The user brings networks, of which nothing is known here.
+        arguments: What is given beside the configuration.
+        needed: Of these, names of those without which nothing can be made; by default
+            all.
         drop_removed: As of `TrainConfig.from_dict`.
 
     Returns:
@@ -93,9 +98,10 @@ def require_fit(
             f"{checkpoint.path}: does not fit config.json. {listed} Set that back, or "
             "start a new run."
         )
-    if not own_networks:
-        _require_no_networks(checkpoint)
-        for network in ("policy", "value"):
+    _require_given(config, checkpoint, arguments, needed)
+    for argument in NETWORKS:
+        if getattr(arguments, argument) is None and getattr(config, argument) is None:
+            network = argument.removesuffix("_network")
             _require_network(config, checkpoint, network)
     _require_counts(config, checkpoint)
     return {name: changed[name] for name in changed if name in LEARNING}
@@ -110,13 +116,22 @@ def restoring(checkpoint: Checkpoint) -> Iterator[None]:
         raise CheckpointError(f"{checkpoint.path}: {error}") from error
 
 
-def _require_no_networks(checkpoint: Checkpoint) -> None:
-    if networks := checkpoint.metadata.get("networks"):
+def _require_given(
+    config: TrainConfig,
+    checkpoint: Checkpoint,
+    arguments: PythonArguments,
+    needed: Sequence[str] | None,
+) -> None:
+    with restoring(checkpoint):
+        missing = arguments.missing(checkpoint.metadata, config)
+    missing = {n: text for n, text in missing.items() if needed is None or n in needed}
+    if missing:
+        listed = ", ".join(f"`{name}` ({text})" for name, text in missing.items())
         raise CheckpointError(
-            f"{checkpoint.path}: expected the networks that the run was given in "
-            f"Python, {shown(networks)}, got none. Give them again, to "
-            "trpo.load_agent as `policy_network` and `value_network`, or to the "
-            "Trainer that `make_trainer` of trpo.runs.train.train_run makes."
+            f"{checkpoint.path}: expected again what the run was given in Python, "
+            f"{listed}, got none. Give it to trpo.load_agent, trpo.train_run or "
+            "trpo.evaluate as that argument; networks that a function makes also by "
+            "--policy-network and --value-network."
         )
 
 

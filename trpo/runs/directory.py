@@ -21,6 +21,7 @@ import gymnasium
 import numpy as np
 
 from trpo.agent.make import MODULES, load_backend, make_agent
+from trpo.agent.saved import require_room
 from trpo.common.files import LOCK, TEMPORARY, FileError, Folder
 from trpo.common.formats import CONFIG, numbered, removed_settings
 from trpo.common.machine import processor_name
@@ -45,8 +46,10 @@ from trpo.runs.checkpoint_fit import require_fit, restoring
 from trpo.runs.learning_curves import learning_curves_png
 from trpo.runs.metrics import METRICS, MetricsWriter, read_metrics
 from trpo.spaces.action_heads import Head
-from trpo.spaces.spaces import policy_spec
-from trpo.spaces.user_networks import CustomNetworks
+from trpo.spaces.space_fields import spec_fields, spec_of
+from trpo.spaces.spaces import PolicySpec, policy_spec
+from trpo.spaces.user_networks import NETWORKS
+from trpo.training.python_arguments import PythonArguments
 from trpo.training.state import agent_state
 
 
@@ -66,6 +69,8 @@ PACKAGES = ("trpo", "numpy", "gymnasium", "torch", "jax", "flax", "optax", "mujo
 
 
 _T = TypeVar("_T")
+SPEC = "spec"
+"""Key of a checkpoint's metadata: the spaces that its agent was made for."""
 
 
 class RunDirectoryError(ValueError):
@@ -77,14 +82,14 @@ class Moment(NamedTuple):
 
     Attributes:
         config: of the run.
-        head: the policy's distribution.
+        spec: the environment's spaces, and the policy's distribution.
         step: environment steps done.
         state: of the training, under canonical names.
         note: more metadata, such as the callbacks' state.
     """
 
     config: TrainConfig
-    head: Head
+    spec: PolicySpec
     step: int
     state: dict[str, np.ndarray]
     note: dict[str, Any]
@@ -98,7 +103,8 @@ class Moment(NamedTuple):
             "platform": platform.platform(),
             "processor": processor_name(),
             "threads": load_backend(self.config.backend).devices.device.threads(),
-            "policy": dataclasses.asdict(self.head),
+            "policy": dataclasses.asdict(self.spec.head),
+            SPEC: spec_fields(self.spec),
             "episodes": {},
             **self.note,
         }
@@ -432,11 +438,11 @@ def load_agent(
         device: Device to put the agent on.
         modules: Your own code that the run needs, dotted names or paths; imported.
         trust: Import whatever code the run names.
-        policy_network: One like that which the run was given, if it was; its weights
-            become the run's.
+        policy_network: One like that which the run was given in Python, if it was, or
+            what makes it; its weights become the run's.
         value_network: Likewise.
-        env: A function that makes the run's environment, or one, where it was given
-            in Python.
+        env: A function that makes the run's environment, or one: of checkpoints that
+            older versions wrote, which do not have its spaces.
 
     Raises:
         UntrustedModuleError: the run names code that you have not named.
@@ -445,6 +451,20 @@ def load_agent(
         CheckpointError: it has no valid checkpoint.
         MissingBackendError: the framework is not installed.
     """
+    arguments = PythonArguments(env, policy_network, value_network)
+    return loaded_agent(run_dir, arguments, NETWORKS, backend, device, modules, trust)
+
+
+def loaded_agent(
+    run_dir: Path | str,
+    arguments: PythonArguments,
+    needed: Sequence[str],
+    backend: str | None,
+    device: str,
+    modules: Sequence[str],
+    trust: bool,
+) -> tuple[Any, TrainConfig]:
+    """`load_agent`, for what needs more of the run's arguments: see `require_fit`."""
     directory = RunDirectory(Path(run_dir))
     config = directory.read_config(modules, trust=trust, drop_removed=True)
     import_modules(config.modules)
@@ -452,15 +472,10 @@ def load_agent(
         config, backend=backend or config.backend, device=device
     )
     checkpoint, _ = directory.load()
-    networks = CustomNetworks(policy_network, value_network)
     with warnings.catch_warnings(action="ignore"):  # Said once, of config.json.
-        require_fit(config, checkpoint, networks != CustomNetworks(), drop_removed=True)
-    made = make_environment(EnvironmentSource.of_run(config, env), seed=config.seed)
-    distribution = config.agent.policy_distribution
-    spec = policy_spec(made.observation_space, made.action_space, distribution)
-    if not isinstance(env, gymnasium.Env):
-        made.close()
-    _require_head(spec.head, checkpoint)
+        require_fit(config, checkpoint, arguments, needed=needed, drop_removed=True)
+    spec = _spec(config, checkpoint, arguments)
+    networks = arguments.policy_network, arguments.value_network
     agent = make_agent(config, spec, *networks)
     state = agent_state(checkpoint.arrays)
     if removed_settings(checkpoint.metadata["config"]):
@@ -469,6 +484,27 @@ def load_agent(
     with restoring(checkpoint):
         agent.set_state(state)
     return agent, config
+
+
+def _spec(
+    config: TrainConfig, checkpoint: Checkpoint, arguments: PythonArguments
+) -> PolicySpec:
+    """What the agent was made for; the environment says it of older checkpoints."""
+    if SPEC in checkpoint.metadata:
+        own = {**vars(config), **arguments.options()}
+        networks = [n.removesuffix("_network") for n in NETWORKS if own[n] is not None]
+        with restoring(checkpoint):
+            spec = spec_of(checkpoint.metadata[SPEC])
+            require_room(spec, config.agent, networks, checkpoint.arrays)
+        return spec
+    source = EnvironmentSource.of_run(config, arguments.env)
+    made = make_environment(source, seed=config.seed)
+    distribution = config.agent.policy_distribution
+    spec = policy_spec(made.observation_space, made.action_space, distribution)
+    if not isinstance(arguments.env, gymnasium.Env):
+        made.close()
+    _require_head(spec.head, checkpoint)
+    return spec
 
 
 def quoted_run(run_dir: Path, config: TrainConfig) -> str:

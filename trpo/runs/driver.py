@@ -47,6 +47,7 @@ from trpo.runs.progress_bar import EvaluationDisplay, ProgressDisplay
 from trpo.spaces.spaces import PolicySpec
 from trpo.training.costs import cost_columns
 from trpo.training.progress import COLUMNS, EVALUATION_COLUMNS, Progress
+from trpo.training.python_arguments import PythonArguments
 
 
 # Episodes of an evaluation in the middle of training.
@@ -149,7 +150,7 @@ class Driver:
         make: Makes what is trained.
         terminal: Where to print.
         callbacks: Asked after those of `config.callbacks`.
-        own_networks: The user brings networks, of which nothing is known here.
+        arguments: What the user gives beside the configuration.
         manifest: What members there are, of a compiled run.
 
     Raises:
@@ -167,11 +168,11 @@ class Driver:
         terminal: Terminal,
         *,
         callbacks: Sequence[CallbackLike] = (),
-        own_networks: bool = False,
+        arguments: PythonArguments = PythonArguments(),  # noqa: B008 (frozen)
         manifest: dict[str, Any] | None = None,
     ) -> None:
         self.config, self.root, self.make, self.terminal = config, root, make, terminal
-        self.own_networks, self.manifest = own_networks, manifest
+        self.arguments, self.manifest = arguments, manifest
         self.named, self.many = members, len(members) > 1
         self.members = []
         for name, of_member, _ in members:
@@ -262,8 +263,7 @@ class Driver:
         if self.due is not None:
             note["due"] = encoded_state("due", self.due[index].metrics)
         note |= subject.note(state)
-        head, step = subject.spec.head, subject.step_count
-        return Moment(member.config, head, step, state, note)
+        return Moment(member.config, subject.spec, subject.step_count, state, note)
 
     def _save_in(self, index: int, path: Path, note: dict) -> Path:
         """Write a member's state into another run directory, for its callbacks."""
@@ -349,7 +349,7 @@ class Driver:
             checkpoints = [directory.load(step)[0] for directory in directories]
         lines = []
         for member, checkpoint in zip(self.members, checkpoints, strict=True):
-            changed = require_fit(member.config, checkpoint, self.own_networks)
+            changed = require_fit(member.config, checkpoint, self.arguments)
             for name, (before, now) in changed.items():
                 change = f"{shown(now)}, and no more {shown(before)}"
                 lines.append(f"goes on with {name} {change}")

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from trpo.common.signals import stop_signals
 from trpo.common.terminal import Terminal
@@ -13,8 +14,10 @@ from trpo.rollout.evaluation import (
     evaluate,
     record_video,
 )
-from trpo.runs.directory import load_agent
+from trpo.runs.directory import loaded_agent
 from trpo.runs.progress_bar import EvaluationDisplay
+from trpo.spaces.user_networks import NETWORKS
+from trpo.training.python_arguments import PythonArguments
 
 
 def evaluate_run(
@@ -29,17 +32,25 @@ def evaluate_run(
     modules: Sequence[str] = (),
     trust: bool = False,
     max_steps: int | None = None,
+    policy_network: Any = None,
+    value_network: Any = None,
+    env: Any = None,
 ) -> tuple[EvaluationResult, Path | None]:
     """Evaluate the newest checkpoint of a run; see `trpo evaluate --help`.
 
-    SIGINT and its like end it with what there is.
+    SIGINT and its like end it with what there is. What follows `max_steps` is as of
+    `trpo.runs.train.train_run`.
+
+    Raises:
+        ValueError: the run was given its environment in Python, and it is not here.
     """
-    agent, config = load_agent(
-        run_dir, backend=backend, device=device, modules=modules, trust=trust
-    )
+    agent, config = loaded_agent(
+        run_dir, PythonArguments(env, policy_network, value_network),
+        (*NETWORKS, "env"), backend, device, modules, trust,
+    )  # fmt: skip
     seed = config.seed if seed is None else seed
     most = config.eval_max_steps if max_steps is None else max_steps
-    film, source = None, EnvironmentSource.of(config)
+    film, source = None, EnvironmentSource.of_run(config, env)
     with stop_signals() as signals:
         result = evaluate(
             agent,

@@ -1,8 +1,9 @@
 """`trpo train` on the host."""
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
@@ -10,21 +11,27 @@ from trpo.callbacks.base import CallbackLike
 from trpo.common.terminal import Terminal
 from trpo.common.user_modules import import_modules, with_project
 from trpo.config.run import TrainConfig
+from trpo.config.schedules import Schedule
 from trpo.rollout.evaluation import EvaluationResult
 from trpo.runs.directory import RunDirectory
 from trpo.runs.driver import Driver
 from trpo.runs.members import NamedMember
+from trpo.training.python_arguments import PythonArguments
 from trpo.training.trainer import Trainer
 
 
 def train_run(
     config: TrainConfig,
-    run_dir: Path | RunDirectory,
+    run_dir: Path | str | RunDirectory,
     *,
     resume: bool | None = False,
     console: Console | None = None,
     callbacks: Sequence[CallbackLike] = (),
-    make_trainer: Callable[[TrainConfig], Trainer] = Trainer,
+    env: Any = None,
+    policy_network: Any = None,
+    value_network: Any = None,
+    schedules: Mapping[str, Schedule] | None = None,
+    make_trainer: Callable[..., Trainer] = Trainer,
 ) -> EvaluationResult | None:
     """Train into a run directory; continue it if `resume`.
 
@@ -39,6 +46,12 @@ def train_run(
         console: Where to print.
         callbacks: Asked after those of `config.callbacks`; see `trpo.callbacks.base`. A
             resumed run has to be given them again, and restores their state.
+        env: What makes the environment, see `Trainer`; as for the arguments that
+            follow, a resumed run has to be given it again, unless the configuration
+            names it.
+        policy_network: Likewise.
+        value_network: Likewise.
+        schedules: Likewise.
         make_trainer: Another trainer than this process's own.
 
     Returns:
@@ -51,14 +64,19 @@ def train_run(
         ValueError: the configuration can't be used.
     """
     import_modules(config.modules)
+    run_dir = (
+        run_dir if isinstance(run_dir, RunDirectory) else RunDirectory(Path(run_dir))
+    )
+    arguments = PythonArguments(env, policy_network, value_network, schedules)
+    config = arguments.applied(config)
     driver = Driver(
         config,
-        run_dir if isinstance(run_dir, RunDirectory) else RunDirectory(run_dir),
+        run_dir,
         [NamedMember(f"seed {config.seed}", config, {})],
-        lambda: make_trainer(config),
+        lambda: make_trainer(config, **arguments.options()),
         Terminal(console),
         callbacks=callbacks,
-        own_networks=make_trainer is not Trainer,
+        arguments=arguments,
     )
     return next(iter(driver.run(resume)), None)
 

@@ -1,17 +1,24 @@
 """Checks of a network that the user brings, in either framework."""
 
 import dataclasses
+import functools
+import inspect
+import operator
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from trpo.common.user_modules import import_modules
 from trpo.common.validation import shown
 from trpo.spaces.architecture import PIXEL_SCALE, Image
 
 
 # Far above rounding, far below what another row of a batch would change.
 TOLERANCE = 1e-4
+NETWORKS = ("policy_network", "value_network")
+"""Arguments and settings that are networks of the user's."""
 
 
 class CustomNetworks(NamedTuple):
@@ -50,13 +57,72 @@ class CustomNetworks(NamedTuple):
         networks = {
             name: one for name, one in self._asdict().items() if one is not None
         }
-        return {name: _described(type(one)) for name, one in networks.items()}
+        return {name: name_of(type(one)) or GIVEN for name, one in networks.items()}
 
 
-def _described(kind: type) -> str:
-    module, name = kind.__module__, kind.__qualname__
-    importable = module != "__main__" and "<locals>" not in name
-    return f"{module}:{name}" if importable else "given in Python"
+GIVEN = "given in Python"
+"""What is noted of code that has no name by which it could be imported."""
+
+
+def name_of(code: Any) -> str | None:
+    """`module:name` of a function or a class; None if it can't be imported so."""
+    module, name = (getattr(code, n, "") for n in ("__module__", "__qualname__"))
+    try:
+        same = operator.attrgetter(name)(sys.modules[module]) is code
+    except (AttributeError, KeyError, TypeError):
+        return None
+    return f"{module}:{name}" if same and module != "__main__" else None
+
+
+def is_maker(network: Any) -> bool:
+    """Whether it is a function or class that makes a network, and no network."""
+    return inspect.isroutine(network) or isinstance(network, type | functools.partial)
+
+
+def network_of(argument: str, network: Any, **about: Any) -> Any:
+    """A network; one that is given as what makes it is made.
+
+    Args:
+        argument: Of `NETWORKS`, for messages.
+        network: It; or a function or class that makes it, or its name as
+            module:function.
+        about: What the function may ask for, by the names of its parameters.
+
+    Raises:
+        UserModuleError: there is no such module.
+        ValueError: there is no such function, it asks for more, or fails.
+    """
+    shown_name = network if isinstance(network, str) else name_of(network) or network
+    if isinstance(network, str):
+        module, _, name = network.partition(":")
+        import_modules([module])
+        try:
+            network = operator.attrgetter(name)(sys.modules[module])
+        except AttributeError as error:
+            raise ValueError(
+                f"`{argument}`: expected module:function, got {network}, and {error}."
+            ) from None
+        if not is_maker(network):
+            raise ValueError(
+                f"`{argument}`: expected a function that makes a network, got "
+                f"{shown_name}, which is {type(network).__name__}."
+            )
+    if not is_maker(network):
+        return network
+    parameters = inspect.signature(network).parameters.values()
+    asked = [p for p in parameters if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
+    unknown = [p for p in asked if p.name not in about and p.default is p.empty]
+    if unknown:
+        raise ValueError(
+            f"`{argument}`: expected a function of any of {', '.join(about)}, by name, "
+            f"got {shown_name}, which asks for {unknown[0].name!r}."
+        )
+    try:
+        return network(**{p.name: about[p.name] for p in asked if p.name in about})
+    except Exception as error:
+        raise ValueError(
+            f"`{argument}`: {shown_name} failed: {type(error).__name__}: {error}"
+        ) from error
 
 
 def pixel_scales(images: Sequence[Image], obs_dim: int) -> np.ndarray:

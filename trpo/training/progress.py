@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import NamedTuple
 
+from trpo.config.agent import StepNumbers
 from trpo.data.report import METRIC_NAMES
 from trpo.data.rollout import Rollout
 
@@ -16,7 +17,7 @@ class AfterUpdate(NamedTuple):
             first has ended.
         return_scale: divisor of rewards.
         advantage_std: of this batch, before it was normalised, in scaled returns.
-        target_kl: radius of this update.
+        numbers: of this update, by the schedules.
         steps_per_second: environment steps, over all environments.
         acting_seconds: of acting and stepping; None where one program does all.
         learning_seconds: likewise.
@@ -28,7 +29,7 @@ class AfterUpdate(NamedTuple):
     recent: tuple[float, float] | None
     return_scale: float
     advantage_std: float
-    target_kl: float
+    numbers: StepNumbers
     steps_per_second: float
     acting_seconds: float | None = None
     learning_seconds: float | None = None
@@ -44,7 +45,9 @@ LOOP_METRICS: dict[str, Callable[[AfterUpdate], float | None]] = {
     "rollout/episodes": lambda now: now.episodes,
     "rollout/return_scale": lambda now: now.return_scale,
     "rollout/advantage_std": lambda now: now.advantage_std,
-    "policy/target_kl": lambda now: now.target_kl,
+    "policy/target_kl": lambda now: now.numbers.target_kl,
+    "policy/entropy_coefficient": lambda now: now.numbers.entropy_coefficient,
+    "value/learning_rate": lambda now: now.numbers.value_lr,
     # Compiled training drops and replaces nothing.
     "rollout/dropped_steps": lambda now: getattr(now.rollout, "dropped_steps", 0),
     "rollout/environment_restarts": lambda now: getattr(now.rollout, "restarts", 0),

@@ -12,6 +12,7 @@ from trpo.common import signals
 from trpo.common.closing import closing, noting_failure
 from trpo.common.validation import shown
 from trpo.config.run import TrainConfig
+from trpo.config.schedules import SCHEDULED, Schedule
 from trpo.data.advantages import (
     generalized_advantages,
     normalize_advantages,
@@ -36,6 +37,7 @@ from trpo.spaces.spaces import PolicySpec
 from trpo.training import ranks as rank_training
 from trpo.training.costs import CostTraining
 from trpo.training.progress import AfterUpdate, Progress, loop_metrics
+from trpo.training.python_arguments import PythonArguments
 from trpo.training.state import (
     PARTS,
     RECENT_EPISODES,
@@ -69,12 +71,15 @@ class Trainer:
 
     Args:
         config: Configuration of the run.
-        policy_network: The user's own, see `trpo.agent.base.AgentBase`.
+        policy_network: The user's own, or what makes it; see `trpo.agent.make`.
         value_network: Likewise.
         ranks: This process and the others, if there are any: each steps its share of
             the environments, and all call the same methods.
         env: A function that makes an environment, in place of the configuration's id,
             which then only names it.
+        schedules: Of `target_kl`, `value_lr`, `entropy_coefficient`, by name: functions
+            of the fraction of the run that remains, from 1 down, asked before each
+            update.
 
     Raises:
         ValueError: the environment, device or a hyperparameter is not usable.
@@ -91,7 +96,10 @@ class Trainer:
         value_network: Any = None,
         ranks: Alone = ALONE,
         env: Any = None,
+        schedules: Mapping[str, Schedule] | None = None,
     ) -> None:
+        self.arguments = PythonArguments(env, policy_network, value_network, schedules)
+        config = self.arguments.applied(config)
         self.config, self.ranks = config, ranks
         self.source = EnvironmentSource.of_run(config, env)
         self.share = share_of(config.num_envs, ranks.rank, ranks.size)
@@ -226,8 +234,9 @@ class Trainer:
             on_rollout(rollout)
         collected = time.perf_counter()
         batch, advantage_std = self.prepare_batch(rollout)
-        numbers = self.config.numbers_at(self.update_count, advantage_std)
-        rates = {"target_kl": numbers.target_kl, "value_lr": numbers.value_lr}
+        schedules = self.arguments.schedules
+        numbers = self.config.numbers_at(self.update_count, advantage_std, schedules)
+        rates = {name: getattr(numbers, name) for name in SCHEDULED}
         more = {}
         if self.ranks.size > 1 and rollout.memory is None:
             more["rows"] = rank_training.rows_of(rollout.valid, self.share, self.ranks)
@@ -243,7 +252,7 @@ class Trainer:
                 self.counters.means(),
                 self.return_scaler.scale,
                 advantage_std,
-                numbers.target_kl,
+                numbers,
                 steps_per_second=self.steps_per_update / (end - start),
                 acting_seconds=collected - start,
                 learning_seconds=end - collected,
@@ -382,13 +391,12 @@ class Trainer:
         values of the first environments, which only between updates are where the state
         says.
         """
-        networks = self.agent.custom_networks.described()
         return {
+            **self.arguments.note(self.config),
             "episodes": {
                 "restarts_on_resume": unrecorded(state),
                 "restarted_on_resume": list(self.restarted_on_resume),
             },
-            **({"networks": networks} if networks else {}),
             "lasting": []
             if self._interrupted
             else self.collector.lasting(changed=True),
@@ -424,6 +432,8 @@ class Trainer:
         """
         obs = self.collector.obs.dtype.name
         layout = Layout(self.config, self.collector.spec, obs, self.agent.get_state())
+        if isinstance(state, Mapping):
+            state = self.agent.backend.canonical(state)
         return check_training_state(state, layout)
 
     def close(self) -> None:

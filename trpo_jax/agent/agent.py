@@ -1,6 +1,6 @@
 """`TRPOAgent` in JAX, and its backend: the stateful shell round the pure parts."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -82,6 +82,7 @@ class TRPOBackend(Backend):
         return own_settings(self._x64)
 
     def _build(self, weights: dict[str, np.ndarray]) -> None:
+        self._renamings: list[dict[str, state.Renaming]] = [{}, {}]
         # Nothing is made on another device first, which may have no room.
         with jax.default_device(self.device):
             self.functions, policy, critic = self._networks(weights)
@@ -101,6 +102,7 @@ class TRPOBackend(Backend):
         if network is not None:
             outputs = self.head.output_dim
             network = checked_network("policy_network", network, self.obs_dim, outputs)
+            self._renamings[0] = state.canonical_names(network)
             log_std = {n: a for n, a in weights.items() if n == "policy.log_std"}
             return *self._taken_over(
                 CustomPolicy(network, self.head, self.images), log_std
@@ -114,6 +116,7 @@ class TRPOBackend(Backend):
         config, network = self.config, self.custom_networks.value
         if network is not None:
             network = checked_network("value_network", network, self.obs_dim, 1)
+            self._renamings[1] = state.canonical_names(network)
             return self._taken_over(CustomCritic(network, self.images), {})
         input_dim, architecture = self.obs_dim, self.architecture
         if config.share_encoder:
@@ -306,13 +309,18 @@ class TRPOBackend(Backend):
         self.state = learned
 
     def arrays_of(self, learned: TRPOState) -> dict[str, np.ndarray]:
-        return {
+        arrays = {
             **state.network_arrays(learned.policy, "policy."),
             **state.network_arrays(learned.critic, "value."),
             **state.optimizer_arrays(learned.optimizer),
         }
+        return self.canonical(arrays)
+
+    def canonical(self, arrays: Mapping[str, Any]) -> dict[str, Any]:
+        return state.renamed(arrays, *self._renamings)
 
     def load(self, arrays: dict[str, np.ndarray]) -> None:
+        arrays = state.renamed(arrays, *map(state.inverse, self._renamings))
         with jax.default_device(self.device):
             loaded = TRPOState(
                 state.load_network(arrays, "policy."),

@@ -48,14 +48,13 @@ class ConstrainedBackend(TRPOBackend):
     def arrays_of(self, learned: TRPOState) -> dict[str, np.ndarray]:
         assert learned.costs is not None
         critic, optimizer = learned.costs
-        return {
-            **super().arrays_of(learned),
-            **with_prefix(state.network_arrays(critic, "value.")),
-            **with_prefix(state.optimizer_arrays(optimizer)),
-        }
+        costs = state.network_arrays(critic, "value.")
+        costs |= state.optimizer_arrays(optimizer)
+        return {**super().arrays_of(learned), **self.canonical(with_prefix(costs))}
 
     def load(self, arrays: dict[str, np.ndarray]) -> None:
         super().load(arrays)
+        arrays = state.renamed(arrays, *map(state.inverse, self._renamings))
         costs, template = without_prefix(arrays), self.state.optimizer
         optimizer = state.load_optimizer(template, costs)
         self._add(CriticState(state.load_network(costs, "value."), optimizer))

@@ -1,6 +1,7 @@
 """The stateful shell round compiled training: members in, metrics and states out."""
 
 import dataclasses
+import math
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -21,6 +22,7 @@ from trpo.rollout.evaluation import EvaluationResult
 from trpo.rollout.transitions import NonFiniteTransitionError
 from trpo.spaces.spaces import PolicySpec
 from trpo.training.progress import AfterUpdate, Progress, loop_metrics
+from trpo.training.python_arguments import PythonArguments
 from trpo.training.state import Layout
 from trpo_jax.agent.agent import TRPOAgent
 from trpo_jax.loop.environment import FunctionalEnvironment, functional_environment
@@ -63,6 +65,7 @@ class CompiledTrainer:
         longest_chunk: Most iterations between two returns to the host.
         episodes: Of an evaluation.
         environment: By default that of the configurations' `env_id`.
+        arguments: What else the user gives; its environment is not looked at.
 
     Raises:
         ValueError: the environment is not functional, or an argument is out of range.
@@ -78,7 +81,9 @@ class CompiledTrainer:
         longest_chunk: int,
         episodes: int,
         environment: FunctionalEnvironment | None = None,
+        arguments: PythonArguments = PythonArguments(),  # noqa: B008 (frozen)
     ) -> None:
+        self.arguments = arguments
         self.configs = tuple(configs)
         first = self.configs[0]
         if any(_shared(c) != _shared(first) for c in self.configs):
@@ -92,28 +97,12 @@ class CompiledTrainer:
             first.env_id, policy_distribution=first.agent.policy_distribution
         )
         spec = self.environment.spec
-        self.agents: list[TRPOAgent] = [make_agent(c, spec) for c in self.configs]
-        agent = self.agents[0]
-        samples = first.num_envs * first.rollout_steps
-        mesh = mesh_of(agent.device, len(self.configs), first.agent, samples)
-        self.program = Program(
-            policy=Policy(
-                self.environment,
-                agent.backend.functions,
-                first.agent.matmul_precision,
-                first.agent.dtype,
-                first.normalize_observations,
-                first.observation_clip,
-            ),
-            options=first.agent.step_options(),
-            normalize_advantages=first.agent.normalize_advantages,
-            num_envs=first.num_envs,
-            rollout_steps=first.rollout_steps,
-            scale_returns=first.scale_returns,
-            full_radius_advantage_std=first.full_radius_advantage_std,
-            members_at_once=members_at_once(agent.device, samples),
-            # Whoever names a device by its number has a use for the others.
-            mesh=None if ":" in first.device else mesh,
+        self.agents: list[TRPOAgent] = [
+            make_agent(c, spec, arguments.policy_network, arguments.value_network)
+            for c in self.configs
+        ]
+        self.program = _program(
+            first, len(self.configs), self.environment, self.agents[0]
         )
         self.longest_chunk = longest_chunk
         self._members = self._put([_member(c, episodes) for c in self.configs])
@@ -225,12 +214,19 @@ class CompiledTrainer:
             (self.longest_chunk, len(self.configs), len(StepNumbers._fields))
         )
         for i in range(iterations):
-            table[i] = [c.numbers_at(self.update_count + i) for c in self.configs]
+            table[i] = [
+                self._numbers_at(c, self.update_count + i) for c in self.configs
+            ]
         columns = np.moveaxis(table if self.many else table[:, 0], -1, 0)
         # Estimates are in JAX's default precision, the update in the agent's.
         default, own = jnp.result_type(float), self.program.policy.dtype
         dtypes = (default if n in ESTIMATES else own for n in StepNumbers._fields)
         return StepNumbers(*map(np.ndarray.astype, columns, dtypes))
+
+    def _numbers_at(
+        self, config: TrainConfig, update: int, advantage_std: float = math.inf
+    ) -> StepNumbers:
+        return config.numbers_at(update, advantage_std, self.arguments.schedules)
 
     def _require_finite(self, metrics: IterationMetrics, iterations: int) -> None:
         bad = np.argwhere(~np.asarray(metrics.finite)[:iterations])
@@ -257,7 +253,7 @@ class CompiledTrainer:
                     at.return_scale,
                     spread,
                     # By the schedule that the program follows too.
-                    self.configs[index].numbers_at(update - 1, spread).target_kl,
+                    self._numbers_at(self.configs[index], update - 1, spread),
                     speed,
                 )
             )
@@ -317,8 +313,8 @@ class CompiledTrainer:
         return []
 
     def note(self, state: Mapping[str, np.ndarray]) -> dict[str, Any]:
-        """Nothing that a checkpoint has to say beside a state."""
-        return {}
+        """What a checkpoint says beside a state."""
+        return self.arguments.note(self.configs[0])
 
     def not_restored(self, note: Mapping[str, Any]) -> list[str]:
         """Nothing: all of a compiled run is in its state."""
@@ -331,6 +327,36 @@ class CompiledTrainer:
         agent, environments = self.agents[index], self._state.environments
         spec, obs = self.environment.spec, environments.obs.dtype.name
         return Layout(self.configs[index], spec, obs, agent.get_state())
+
+
+def _program(
+    config: TrainConfig,
+    count: int,
+    environment: FunctionalEnvironment,
+    agent: TRPOAgent,
+) -> Program:
+    """What is compiled for so many members."""
+    samples = config.num_envs * config.rollout_steps
+    mesh = mesh_of(agent.device, count, config.agent, samples)
+    return Program(
+        policy=Policy(
+            environment,
+            agent.backend.functions,
+            config.agent.matmul_precision,
+            config.agent.dtype,
+            config.normalize_observations,
+            config.observation_clip,
+        ),
+        options=config.agent.step_options(),
+        normalize_advantages=config.agent.normalize_advantages,
+        num_envs=config.num_envs,
+        rollout_steps=config.rollout_steps,
+        scale_returns=config.scale_returns,
+        full_radius_advantage_std=config.full_radius_advantage_std,
+        members_at_once=members_at_once(agent.device, samples),
+        # Whoever names a device by its number has a use for the others.
+        mesh=None if ":" in config.device else mesh,
+    )
 
 
 def _shared(config: TrainConfig) -> tuple:

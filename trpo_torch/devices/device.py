@@ -51,6 +51,14 @@ def require_dtype(dtype: torch.dtype, device: torch.device) -> None:
         ) from error
 
 
+@contextlib.contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Have PyTorch draw the weights of a block's modules from this seed."""
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        yield
+
+
 def own_settings(device: torch.device) -> contextlib.AbstractContextManager:
     """Context in which PyTorch computes as an agent is set, whatever the process has.
 

@@ -85,8 +85,8 @@ def loaded(row: Row) -> None:
             settings, touched = config(backend), root / "touched"
             directory = RunDirectory(root / "run")
             with closing(Trainer(settings)) as trainer:
-                state, head = trainer.get_state(), trainer.spec.head
-                directory.save(Moment(settings, head, 0, state, {}))
+                state, spec = trainer.get_state(), trainer.spec
+                directory.save(Moment(settings, spec, 0, state, {}))
             _evil(directory, touched, index // 2)
             command = [sys.executable, "-c", WATCHED, backend, str(directory.path)]
             result = subprocess.run(
