@@ -194,9 +194,13 @@ def named_nan(row: Row) -> None:
 class Idle:
     """An agent that does nothing."""
 
-    def act(self, obs: np.ndarray, deterministic: bool = False) -> tuple:
+    def sample_actions(self, obs: np.ndarray, *_: object) -> np.ndarray:
         """Zeros."""
-        return (np.zeros((len(obs), 1)),) * 3
+        return np.zeros((len(obs), 1))
+
+    def evaluate_actions(self, obs: np.ndarray, *_: object) -> tuple:
+        """Zeros."""
+        return (np.zeros((len(obs), 1)),) * 2
 
     def value(self, obs: np.ndarray) -> np.ndarray:
         """Zeros."""

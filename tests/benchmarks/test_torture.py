@@ -43,9 +43,11 @@ def test_a_nan_in_the_middle_of_a_run(run):
 class Still:
     """Acts with zeros; V(s) = 1."""
 
-    def act(self, obs, deterministic=False):
-        zeros = np.zeros((len(obs), 1))
-        return zeros, zeros, zeros + 1.0
+    def sample_actions(self, obs, deterministic=False, action_mask=None):
+        return np.zeros((len(obs), 1))
+
+    def evaluate_actions(self, obs, actions, action_mask=None):
+        return actions * 0.0, actions * 0.0 + 1.0
 
     def value(self, obs):
         return np.ones((len(obs), 1))

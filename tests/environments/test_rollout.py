@@ -26,10 +26,12 @@ class LinearAgent:
     def __init__(self):
         self.calls = 0
 
-    def act(self, obs, deterministic=False):
+    def sample_actions(self, obs, deterministic=False, action_mask=None):
         self.calls += 1
-        action = np.sin(np.arange(len(obs))[:, None] + self.calls) * 3.0
-        return action, -np.abs(action), self.value(obs)
+        return np.sin(np.arange(len(obs))[:, None] + self.calls) * 3.0
+
+    def evaluate_actions(self, obs, actions, action_mask=None):
+        return -np.abs(actions), self.value(obs)
 
     def value(self, obs):
         return 10.0 * obs[:, :1] + obs[:, 1:]

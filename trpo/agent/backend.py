@@ -119,6 +119,14 @@ class Backend(abc.ABC):
         """
 
     @abc.abstractmethod
+    def sample(self, obs: np.ndarray, noise: np.ndarray | None, mask: Any) -> Any:
+        """Actions [B, act_dim] alone, as in `forward`: the critic is not asked."""
+
+    @abc.abstractmethod
+    def evaluate(self, obs: Any, actions: Any, mask: Any) -> tuple[Any, Any]:
+        """Log-probability [N, 1] of native actions [N, act_dim], and values [N, 1]."""
+
+    @abc.abstractmethod
     def value(self, obs: Any, *inputs: Any) -> Any:
         """Critic's values [B, 1]; of a recurrent one after these hidden states."""
 

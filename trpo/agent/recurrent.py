@@ -92,8 +92,19 @@ class RecurrentAgentBase(AgentBase):
         Raises:
             ValueError: always.
         """
-        raise ValueError(
-            "`policy_function`: expected an agent without a memory, got a "
+        raise self._has_memory("policy_function")
+
+    def sample_actions(self, *_: Any, **__: Any) -> np.ndarray:
+        """Likewise."""
+        raise self._has_memory("sample_actions")
+
+    def evaluate_actions(self, *_: Any, **__: Any) -> tuple[np.ndarray, np.ndarray]:
+        """Likewise."""
+        raise self._has_memory("evaluate_actions")
+
+    def _has_memory(self, name: str) -> ValueError:
+        return ValueError(
+            f"`{name}`: expected an agent without a memory, got a "
             f"{type(self).__name__}. Its `act` takes and returns hidden states."
         )
 

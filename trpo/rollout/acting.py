@@ -10,6 +10,8 @@ from trpo.data.hidden_state import Memory
 class Actor:
     """An agent that acts on the present observation alone.
 
+    Its policy acts; what else an update needs is computed once for a whole rollout.
+
     Args:
         agent: Either backend's.
     """
@@ -26,8 +28,8 @@ class Actor:
         starts: np.ndarray,
         mask: np.ndarray | None = None,
         deterministic: bool = False,
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Action [B, act_dim], log-probability [B, 1] and value [B, 1].
+    ) -> np.ndarray:
+        """Actions [B, act_dim].
 
         Args:
             obs: [B, obs_dim] observations.
@@ -35,9 +37,25 @@ class Actor:
             mask: [B, options] of actions, or None.
             deterministic: Take the most likely actions.
         """
-        if mask is None:
-            return self.agent.act(obs, deterministic=deterministic)
-        return self.agent.act(obs, deterministic=deterministic, action_mask=mask)
+        return self.agent.sample_actions(obs, deterministic, mask)
+
+    def evaluated(
+        self, obs: np.ndarray, actions: np.ndarray, masks: np.ndarray | None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Log-probabilities and values, [T, B] each, of a rollout that this has made.
+
+        Args:
+            obs: [T, B, obs_dim].
+            actions: [T, B, act_dim].
+            masks: [T, B, options], or None.
+        """
+        shape = obs.shape[:2]
+        flat = (
+            None if array is None else array.reshape(-1, *array.shape[2:])
+            for array in (obs, actions, masks)
+        )
+        log_probs, values = self.agent.evaluate_actions(*flat)
+        return log_probs.reshape(shape), values.reshape(shape)
 
     def value(self, obs: np.ndarray) -> np.ndarray:
         """Value [B, 1] of the observations that the last actions led to."""
@@ -57,6 +75,7 @@ class RecurrentActor(Actor):
     def __init__(self, agent: Any, memory: Memory) -> None:
         super().__init__(agent)
         self.memory = memory
+        self._said: list[tuple[np.ndarray, np.ndarray]] = []
 
     def act(
         self,
@@ -64,12 +83,19 @@ class RecurrentActor(Actor):
         starts: np.ndarray,
         mask: np.ndarray | None = None,
         deterministic: bool = False,
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    ) -> np.ndarray:
         """See `Actor`; episodes that start have nothing to remember."""
-        *answer, self.memory = self.agent.act(
+        actions, log_probs, values, self.memory = self.agent.act(
             obs, deterministic, mask, self.memory.forget(starts)
         )
-        return answer[0], answer[1], answer[2]
+        self._said.append((log_probs[:, 0], values[:, 0]))
+        return actions
+
+    def evaluated(self, *_: Any) -> tuple[np.ndarray, np.ndarray]:
+        """See `Actor`; as it was when this acted, of what it remembered."""
+        log_probs, values = map(np.stack, zip(*self._said, strict=True))
+        self._said.clear()
+        return log_probs, values
 
     def value(self, obs: np.ndarray) -> np.ndarray:
         """See `Actor`; also of an episode's final observation, before it is forgotten.

@@ -175,7 +175,7 @@ class RolloutCollector:
         ended_at: list[int] = []
         for t in range(num_steps):
             obs, starts, mask = self.obs, self.starts, self.action_mask
-            actions, log_probs, values = actor.act(obs, starts, mask)
+            actions = actor.act(obs, starts, mask)
             masks += [] if mask is None else [mask]
             step = self.advance(actions)
             if recorder is not None:
@@ -186,19 +186,22 @@ class RolloutCollector:
                 # All rows, not those cut alone: a compiled critic has one shape.
                 next_values = actor.value(step.final_obs)[:, 0]
             row = (
-                obs, actions, log_probs[:, 0], values[:, 0], next_values, step.rewards,
-                step.terminated, step.truncated, step.valid, starts, step.dropped,
-                step.restarted,
+                obs, actions, next_values, step.rewards, step.terminated,
+                step.truncated, step.valid, starts, step.dropped, step.restarted,
             )  # fmt: skip
             columns.append(row)
             if self.on_step is not None:
                 self.on_step(len(columns) * len(obs))
         stacked = [np.stack(column) for column in zip(*columns, strict=True)]
-        *fields, starts, dropped, restarted = stacked
+        obs, actions, *fields, starts, dropped, restarted = stacked
+        action_masks = np.stack(masks) if masks else None
         rollout = Rollout(
+            obs,
+            actions,
+            *actor.evaluated(obs, actions, action_masks),
             *fields,
             episodes=tuple(self._open.ended),
-            action_masks=np.stack(masks) if masks else None,
+            action_masks=action_masks,
             starts=starts,
             memory=memory,
             episode_steps=tuple(ended_at),

@@ -42,13 +42,13 @@ class CostRecorder:
             last_obs: [B, obs_dim] observations after its last step.
             open_: Episodes under way there.
         """
-        # Row by row of time: other lengths of rollouts compile nothing anew.
-        rows = [self._agent.cost_value(obs)[:, 0] for obs in (*rollout.obs, last_obs)]
-        values = np.stack(rows)
+        flat = rollout.obs.reshape(-1, rollout.obs.shape[-1])
+        values = self._agent.cost_value(flat).reshape(rollout.obs.shape[:2])
         cost_rollout = rollout._replace(
-            values=values[:-1], next_values=np.stack(self._next_values)
+            values=values, next_values=np.stack(self._next_values)
         )
-        following = following_values(cost_rollout, values[-1])
+        last_values = self._agent.cost_value(last_obs)[:, 0]
+        following = following_values(cost_rollout, last_values)
         assert open_.costs is not None
         return RolloutCosts(
             np.stack(self._costs),

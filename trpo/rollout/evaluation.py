@@ -255,7 +255,7 @@ def _run_episodes(
             ended = int((episodes.ended | episodes.cut | episodes.dropped).sum())
             longest = int(lengths[episodes.under_way].max())
             show(ended, longest, int(lengths.sum()))
-        actions, _, _ = actor.act(
+        actions = actor.act(
             collector.obs, collector.starts, collector.action_mask, deterministic
         )
         step = collector.advance(actions)
@@ -417,7 +417,7 @@ def _act(agent: AgentBase, env: gymnasium.Env, limit: int, stop: Stop | None) ->
         if stop is not None and stop.is_set():
             break
         mask = spec.head.flat_mask(info[KEY])[None] if masked else None
-        action, _, _ = actor.act(np.reshape(obs, (1, -1)), starts, mask, True)
+        action = actor.act(np.reshape(obs, (1, -1)), starts, mask, True)
         starts = np.zeros(1, dtype=bool)
         sent = spec.one_to_environment(action[0])
         obs, _, terminated, truncated, info = env.step(sent)

@@ -27,6 +27,8 @@ from trpo_jax.agent.update import (
     TRPOState,
     act as compiled_act,
     build_value_optimizer,
+    evaluate as compiled_evaluate,
+    sampler,
     update,
     value as compiled_value,
 )
@@ -64,6 +66,8 @@ class TRPOBackend(Backend):
     framework = "jax"
     _step = staticmethod(policy_step)
     _pure_policy: Callable[..., Any] | None = None
+    _leaves: tuple[Any, Any, Any] = (None, None, None)
+    """The policy that acted last, its arrays, and the program that acts."""
 
     def _take_device(self, device: Any) -> None:
         require_dtype(self.dtype)
@@ -183,6 +187,33 @@ class TRPOBackend(Backend):
     def all_finite(self, arrays: list[jax.Array]) -> bool:
         finite = [jnp.isfinite(array).all() for array in arrays]
         return not finite or bool(jnp.stack(finite).all())
+
+    def sample(
+        self, obs: Any, noise: np.ndarray | None, mask: jax.Array | None
+    ) -> jax.Array:
+        if noise is not None:
+            noise = noise.astype(self.dtype)
+        policy = self.state.policy
+        if self._leaves[0] is not policy:
+            leaves, structure = jax.tree.flatten(policy)
+            precision = self.config.matmul_precision
+            program = sampler(self.functions.policy, precision, structure)
+            self._leaves = policy, leaves, program
+        _, leaves, program = self._leaves
+        return program(leaves, obs.astype(self.dtype), noise, mask)
+
+    def evaluate(
+        self, obs: Any, actions: jax.Array, mask: jax.Array | None
+    ) -> tuple[jax.Array, jax.Array]:
+        return compiled_evaluate(
+            self.functions,
+            self.config.matmul_precision,
+            self.state.policy,
+            self.state.critic,
+            self._here(obs),
+            actions,
+            mask,
+        )
 
     def forward(
         self, obs: Any, noise: np.ndarray | None, mask: jax.Array | None = None

@@ -243,6 +243,43 @@ def act(
     return action, distribution.log_prob(action), value
 
 
+@functools.lru_cache(maxsize=128)
+def sampler(
+    policy: Callable[..., Distribution], precision: str, structure: Any
+) -> Callable[..., jax.Array]:
+    """A compiled function of the policy's arrays, observations, noise and mask.
+
+    It returns actions [B, act_dim]. What is static is closed over, and the arrays are a
+    list: to look at both takes longer than to act.
+    """
+
+    @jax.jit
+    def sample(
+        leaves: list[jax.Array], obs: Any, noise: Any, mask: Any = None
+    ) -> jax.Array:
+        with matmul_precision(precision):
+            distribution = policy(jax.tree.unflatten(structure, leaves), obs, mask)
+        return distribution.mode() if noise is None else distribution.sample(noise)
+
+    return sample
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def evaluate(
+    functions: Functions,
+    precision: str,
+    policy: Parameters,
+    critic: Parameters,
+    obs: jax.Array,
+    actions: jax.Array,
+    mask: jax.Array | None,
+) -> tuple[jax.Array, jax.Array]:
+    """Log-probability [N, 1] of the actions and value [N, 1], compiled."""
+    with matmul_precision(precision):
+        log_probs = functions.policy(policy, obs, mask).log_prob(actions)
+        return log_probs, functions.critic(critic, functions.encoded(policy, obs))
+
+
 @functools.partial(jax.jit, static_argnums=(0, 1))
 def value(
     functions: Functions,

@@ -173,6 +173,23 @@ class TRPOBackend(Backend):
         return not finite or bool(torch.stack(finite).all())
 
     @torch.no_grad()
+    def sample(self, obs: Any, noise: np.ndarray | None, mask: Tensor | None) -> Tensor:
+        with matmul_precision(self.config.matmul_precision):
+            distribution = self.policy.forward(self.to_native(obs), mask)
+        if noise is None:
+            return distribution.mode()
+        return distribution.sample(self.to_native(noise))
+
+    @torch.no_grad()
+    def evaluate(
+        self, obs: Any, actions: Tensor, mask: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        obs = self.to_native(obs)
+        with matmul_precision(self.config.matmul_precision):
+            log_probs = self.policy.forward(obs, mask).log_prob(actions)
+            return log_probs, self.critic.forward(self._encoded(obs))
+
+    @torch.no_grad()
     def forward(
         self, obs: Any, noise: np.ndarray | None, mask: Tensor | None = None
     ) -> tuple[Tensor, Tensor, Tensor]:
