@@ -1,0 +1,109 @@
+"""Actions alone, and what is said of a rollout's afterwards, are those of `act`."""
+
+import numpy as np
+import pytest
+
+from tests.agent.test_copies import SPACES, for_spaces
+from tests.agent.test_recurrent import make as make_recurrent
+from tests.support.agents import BACKENDS, as_array, make_agent, native
+from trpo.data.batch import Batch
+
+
+ROWS = 7
+
+
+def rows_of(agent, count=ROWS, seed=3):
+    """Observations, and a mask of choices in which each row forbids another option."""
+    generator = np.random.default_rng(seed)
+    obs = generator.uniform(0.0, 2.0, (count, agent.obs_dim))
+    if not agent.head.options:
+        return obs, None
+    mask = np.concatenate(
+        [
+            np.arange(count)[:, None] % (options + 1) != np.arange(options)
+            for options in agent.head.options
+        ],
+        axis=1,
+    )
+    return obs, mask
+
+
+def agents(backend, name, **changes):
+    """Two agents that are equal."""
+    options = {"normalize_observations": True, **changes}
+    made = [for_spaces(backend, name, **options) for _ in range(2)]
+    for agent in made:
+        agent.observe(np.random.default_rng(5).uniform(0.0, 3.0, (9, agent.obs_dim)))
+    return made
+
+
+@pytest.mark.parametrize("name", SPACES)
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_actions_alone_are_those_of_act_and_so_is_what_is_said_of_them(backend, name):
+    one, other = agents(backend, name, batch_chunk_size=None)
+    obs, mask = rows_of(one)
+    for deterministic in (True, False, False):
+        actions, log_probs, values = one.act(obs, deterministic, mask)
+        alone = other.sample_actions(obs, deterministic, mask)
+        np.testing.assert_array_equal(alone, actions)
+        said = other.evaluate_actions(obs, actions, mask)
+        for got, expected in zip(said, (log_probs, values), strict=True):
+            np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-6)
+    draws = [agent.get_state()["random.action_draws"] for agent in (one, other)]
+    assert draws == [2, 2]
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_the_ratio_of_an_update_starts_at_one(backend):
+    agent = make_agent(backend, policy_layer_sizes=(64, 64))
+    obs = np.random.default_rng(2).standard_normal((601, agent.obs_dim))
+    actions = agent.sample_actions(obs)
+    log_probs, _ = agent.evaluate_actions(obs, actions)
+    given = [obs, actions, log_probs, log_probs * 0.0 + 1.0]
+    surrogate = agent._policy_objective(
+        *(native(backend, np.asarray(array, np.float32)) for array in given)
+    )
+    assert np.abs(as_array(surrogate.ratio) - 1.0).max() < 1e-6
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_chunks_of_a_rollout_are_joined_in_order(backend):
+    whole, chunked = (make_agent(backend, batch_chunk_size=size) for size in (None, 4))
+    obs = np.random.default_rng(4).standard_normal((11, whole.obs_dim))
+    actions = whole.sample_actions(obs)
+    for got, expected in zip(
+        chunked.evaluate_actions(obs, actions),
+        whole.evaluate_actions(obs, actions),
+        strict=True,
+    ):
+        np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-6)
+        assert len(np.unique(got)) == len(obs)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_after_an_update_the_new_policy_acts(backend):
+    agent = make_agent(backend)
+    obs = np.random.default_rng(6).standard_normal((20, agent.obs_dim))
+    before = agent.sample_actions(obs, deterministic=True)
+    actions = agent.sample_actions(obs)
+    log_probs, values = agent.evaluate_actions(obs, actions)
+    advantages = np.linspace(-1.0, 1.0, len(obs))
+    agent.update(Batch(obs, actions, log_probs, values, advantages[:, None]))
+    after = agent.sample_actions(obs, deterministic=True)
+    assert not np.array_equal(after, before)
+    np.testing.assert_array_equal(after, agent.act(obs, deterministic=True)[0])
+    assert not np.array_equal(agent.evaluate_actions(obs, actions)[0], log_probs)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_what_is_no_observation_or_action_is_refused(backend):
+    agent = make_agent(backend)
+    obs = np.zeros((2, agent.obs_dim))
+    with pytest.raises(ValueError, match="`obs`"):
+        agent.sample_actions(obs + np.nan)
+    with pytest.raises(ValueError, match="actions"):
+        agent.evaluate_actions(obs, np.zeros((3, agent.act_dim)))
+    recurrent = make_recurrent(backend)
+    for call in (recurrent.sample_actions, recurrent.evaluate_actions):
+        with pytest.raises(ValueError, match="without a memory"):
+            call(obs, obs)
