@@ -2,6 +2,7 @@
 
     python -m benchmarks.environments            # every id that Gymnasium registers
     python -m benchmarks.environments --package minigrid   # of a package, instead
+    python -m benchmarks.environments --package ale_py --most 6   # of those, six
 
 Each id has a process of its own, so that none can hold or end the others. An id is
 trained for two updates, evaluated for an episode or 200 steps of one, saved in the
@@ -44,6 +45,8 @@ class Arguments(Output):
     """One id alone, in this process; prints its row as JSON."""
     ids: tuple[str, ...] = ()
     """Some ids; by default all that the package registers."""
+    most: int | None = None
+    """At most so many of those, spread evenly over all."""
     omit_observations: tuple[str, ...] = ()
     """As of `trpo train`."""
 
@@ -152,9 +155,9 @@ def page(path: Path) -> str:
     lines = [
         f"# Environments of {path.stem} {rows[0]['version']}",
         "",
-        f"{trained} of {len(rows)} ids train, evaluate and resume, {exactly} of them "
-        "exactly, to the byte; the others are refused as said. Written by `python -m "
-        "benchmarks.environments --publish`.",
+        f"{trained} of {len(rows)} ids that were tried train, evaluate and resume, "
+        f"{exactly} of them exactly, to the byte; the others are refused as said. "
+        "Written by `python -m benchmarks.environments --publish`.",
         "",
         "| id | trained | evaluated | resumed | said |",
         "| --- | --- | --- | --- | --- |",
@@ -178,7 +181,8 @@ def main(arguments: Arguments) -> int:
     if path.exists():  # Goes on where it stopped.
         with path.open(newline="") as file:
             done = {row["env_id"]: row for row in csv.DictReader(file)}
-    for env_id in arguments.ids or ids_of(arguments.package):
+    ids = arguments.ids or ids_of(arguments.package)
+    for env_id in ids[:: -(-len(ids) // (arguments.most or len(ids)))]:
         if env_id in done and not arguments.ids:
             continue
         version = importlib.metadata.version(arguments.package)
