@@ -24,8 +24,17 @@ def _leave_current_directory() -> None:
         sys.path.insert(behind, package_root)
 
 
+def main() -> int:
+    """The command `trpo`; returns the exit status."""
+    from trpo.common.signals import watched_signals
+
+    # Before all else is imported, which takes a second.
+    with watched_signals():
+        from trpo.cli.main import main
+
+        return main()
+
+
 if __name__ == "__main__":
     _leave_current_directory()
-    from trpo.cli.main import main
-
     sys.exit(main())

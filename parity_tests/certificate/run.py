@@ -14,6 +14,7 @@ from parity_tests.certificate import (
 from parity_tests.certificate.record import DEVICES, Certificate
 from parity_tests.common import process_setup
 from parity_tests.mutation import run as mutation
+from trpo.common.signals import unsignalled
 from trpo.common.terminal import Terminal
 from trpo.common.user_modules import import_matplotlib
 
@@ -87,7 +88,8 @@ def _gather(devices: tuple[str, ...], mode: str, terminal: Terminal) -> Certific
     # checks share compiled programs with the rings.
     context = multiprocessing.get_context("spawn")
     with concurrent.futures.ProcessPoolExecutor(1, mp_context=context) as pool:
-        training = pool.submit(_training, mode)
+        with unsignalled():
+            training = pool.submit(_training, mode)
         rows, ties, verdicts = measurements.all_rings(devices, mode, terminal)
         with terminal.status("oracles, recordings, failures"):
             checks = measurements.checks(mode)

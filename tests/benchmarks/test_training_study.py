@@ -98,7 +98,7 @@ def test_a_stopped_study_goes_on_to_the_same_result(tmp_path):
         if name == "stopped":
             until(lambda path=metrics: read_metrics(path), process)
             process.send_signal(signal.SIGTERM)
-            assert process.wait(timeout=PATIENCE) == 130
+            assert process.wait(timeout=PATIENCE) == 143
             assert not (metrics.parent / STOCHASTIC).exists()
             process = subprocess.Popen([*command, *options])
         assert process.wait(timeout=PATIENCE) == 0

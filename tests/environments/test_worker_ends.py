@@ -99,6 +99,6 @@ def test_a_signal_to_all_processes_lets_the_update_end(tmp_path, number):
     until(lambda: read_metrics(run / "metrics.csv"), process)
     os.killpg(process.pid, number)
     said, _ = process.communicate(timeout=PATIENCE)
-    assert process.returncode == 0, said
+    assert process.returncode == 128 + number, said
     assert newest_checkpoint(run / "checkpoints")[0].step % 128 == 0
     assert orphans.waited(lambda: orphans.of_program(mark)) == []

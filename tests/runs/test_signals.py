@@ -6,7 +6,9 @@ import shutil
 import signal
 import subprocess
 import sys
+import textwrap
 import threading
+from pathlib import Path
 
 import pytest
 
@@ -23,6 +25,7 @@ from trpo.runs.train import train_run
 from trpo.training.trainer import Trainer
 
 
+ROOT = Path(__file__).parents[2]
 NAMES = [number.name for number in ASKING]
 
 
@@ -242,7 +245,151 @@ def test_a_terminal_that_closes_lets_all_runs_of_a_sweep_save(tmp_path):
     # To the sweep and its runs, as of a terminal.
     os.killpg(sweep.pid, signal.SIGHUP)
     printed, _ = sweep.communicate(timeout=PATIENCE)
-    assert sweep.returncode == 130, printed
+    assert sweep.returncode == 129, printed
     for path in paths:
         steps = read_metrics(path)[-1]["step"]
         assert steps == 128 * updates_saved(path.parent) > 0
+
+
+def ended(code, before=()):
+    """How a command ends whose signals are watched: status, and what it printed."""
+    program = f"""
+import ctypes, gc, os, signal, subprocess, sys, time
+from trpo.common.signals import stop_signals, watched_signals
+def send(*numbers):
+    for number in numbers:
+        os.kill(os.getpid(), number)
+def hang(*numbers):
+    # As a compiler, which comes back to no handler; signals come from elsewhere.
+    kills = "".join(f"sleep 0.2; kill -{{n}} {{os.getpid()}};" for n in numbers)
+    subprocess.Popen(["sh", "-c", kills])
+    mutex = ctypes.create_string_buffer(64)
+    while True:
+        ctypes.CDLL(None).pthread_mutex_lock(mutex)
+with watched_signals():
+{textwrap.indent(textwrap.dedent(code), "    ")}
+"""
+    done = subprocess.run(
+        [*before, sys.executable, "-c", program],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
+    )
+    return done.returncode, done.stdout
+
+
+SAID = "stopping after this update"
+AGAIN = f"{SAID}; Ctrl-C again ends at once\n"
+
+
+@pytest.mark.parametrize("number", ASKING, ids=NAMES)
+def test_a_command_that_has_nothing_to_save_ends_at_once(number):
+    assert ended(f"hang({int(number)})") == (128 + number, "")
+
+
+def test_what_a_command_says_at_once_and_how_it_ends():
+    assert ended("with stop_signals(): hang(2, 2)") == (130, AGAIN)
+    # One that is no Ctrl-C may come as often as it likes.
+    code = """
+    with stop_signals("stopping all") as asked:
+        send(15, 15, 1, 10, 15)
+        time.sleep(0.2)
+    sys.exit(asked.status)
+    """
+    assert ended(code) == (143, "stopping all\n")
+
+
+def test_a_signal_in_somebody_elses_callback_is_not_lost():
+    # JAX has one of the garbage collection, out of which no exception comes.
+    code = """
+    gc.callbacks.append(lambda *_: send(2))
+    with stop_signals() as asked:
+        gc.collect(0)
+        gc.callbacks.clear()
+        assert asked.is_set()
+        time.sleep(60)
+    """
+    # A callback is called before and after.
+    assert ended(code) == (130, AGAIN)
+
+
+def test_what_is_ignored_as_a_command_starts_stays_so():
+    code = "with stop_signals(): send(2, 15, 1, 10, 2)\nprint('here')"
+    ignoring = ["sh", "-c", "trap '' INT TERM HUP USR1; exec \"$@\"", "sh"]
+    assert ended(code, ignoring) == (0, "here\n")
+
+
+def test_a_forked_process_has_signals_of_its_own():
+    # As a pool of the user's, which ends its workers by SIGTERM.
+    code = """
+    with stop_signals() as asked:
+        if not (child := os.fork()):
+            time.sleep(60)
+            os._exit(0)
+        os.kill(child, 15)
+        assert os.WTERMSIG(os.waitpid(child, 0)[1]) == 15
+        time.sleep(0.2)
+        assert not asked.is_set()
+    """
+    assert ended(code) == (0, "")
+
+
+def test_processes_of_a_command_get_no_signal_as_they_start():
+    code = """
+    from trpo.common.signals import ASKING, unsignalled
+    with unsignalled():
+        masked = subprocess.Popen(["sleep", "60"])
+    for number in ASKING:
+        masked.send_signal(number)
+    time.sleep(0.2)
+    assert masked.poll() is None
+    masked.kill()
+    assert not signal.pthread_sigmask(signal.SIG_BLOCK, ())
+    """
+    assert ended(code) == (0, "")
+
+
+# Sends a signal as a module is about to be imported.
+SENDS = """
+import os, sys
+
+class Sends:
+    def find_spec(self, name, path=None, target=None):
+        if name == os.environ["AT"]:
+            sys.meta_path.remove(self)
+            os.kill(os.getpid(), int(os.environ["SEND"]))
+
+if any(part == "trpo" for part in sys.orig_argv):
+    sys.meta_path.insert(0, Sends())
+"""
+
+
+@pytest.mark.parametrize(
+    ("command", "at", "status", "said"),
+    [
+        # Before anything of a command is there, and where it writes nothing.
+        ("train Pendulum-v1 --backend jax", "tyro", 130, ""),
+        ("presets", "trpo.cli.presets_table", 143, ""),
+        ("parity", "parity_tests", 129, ""),
+        ("train Pendulum-v1 --backend jax", "jax", 130, "stopped at step 0"),
+        ("sweep Pendulum-v1", "trpo.cli.sweep_command", 138, ""),
+    ],
+)
+def test_a_signal_while_a_command_is_imported(tmp_path, command, at, status, said):
+    (tmp_path / "sitecustomize.py").write_text(SENDS)
+    done = subprocess.run(
+        [sys.executable, "-m", "trpo", *command.split()],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env={
+            **os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}", "AT": at,
+            "SEND": str(status - 128),
+        },
+        check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (status, AGAIN if said else "")
+    assert said in done.stdout
+    assert bool(said) == (tmp_path / "runs").exists()

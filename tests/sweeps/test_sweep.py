@@ -142,7 +142,7 @@ def test_a_ray_cluster_makes_the_runs_and_lets_them_save(tmp_path):
     until(both, stopped)
     stopped.send_signal(signal.SIGTERM)
     printed, _ = stopped.communicate(timeout=PATIENCE)
-    assert stopped.returncode == 130, printed
+    assert stopped.returncode == 143, printed
     # Both have saved where they were, and nobody tells the next ones to stop.
     assert len({path.parent for path in root.glob("*/checkpoints/*")}) == 2
     assert not list(root.glob("*/evaluation.json"))

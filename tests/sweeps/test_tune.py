@@ -20,7 +20,7 @@ from trpo.config.presets import command_arguments, preset_config
 from trpo.config.run import TrainConfig
 from trpo.runs.directory import RunDirectory
 from trpo.runs.metrics import read_metrics
-from trpo.sweeps.pool import FAILED, STOPPED, locked, run_each
+from trpo.sweeps.pool import FAILED, locked, run_each
 from trpo.sweeps.tune import PRUNED, STUDY, Between, Search, default_space
 
 
@@ -109,7 +109,7 @@ def test_a_search_that_was_stopped_goes_on_as_it_would_have(straight, tmp_path, 
 
         train(command, log, stop, on_row=on_row)
 
-    assert searched(tmp_path, stopping, runs=13)[0] == STOPPED
+    assert searched(tmp_path, stopping, runs=13)[0] == 128 + signal.SIGTERM
     (left,) = tmp_path.glob("0011*")
     assert not (left / "evaluation.json").exists()
     assert "the same command goes on" in capsys.readouterr().out

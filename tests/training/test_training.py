@@ -140,7 +140,7 @@ def test_ctrl_c_saves_and_the_resumed_run_equals_an_uninterrupted_one(tmp_path):
     metrics = tmp_path / "run" / "metrics.csv"
     until(lambda: read_metrics(metrics), process)
     process.send_signal(signal.SIGINT)
-    assert process.wait(timeout=PATIENCE) == 0
+    assert process.wait(timeout=PATIENCE) == 130
     assert len(read_metrics(metrics)) == 1
     assert main(["train", "--resume", str(tmp_path / "run")]) == 0
     straight = Trainer(config)

@@ -233,10 +233,13 @@ def _train(arguments: list[str]) -> int:
     # From the start, while modules are imported, too. But processes that wait for
     # others to come are ended as usual.
     alone = "--distributed" not in arguments
-    with stop_signals() if alone else contextlib.nullcontext():
-        if any(argument.partition("=")[0] == "--resume" for argument in arguments):
-            return _resume(_parse(ResumeArguments, arguments, "train"))
-        return _start(arguments)
+    resume = any(argument.partition("=")[0] == "--resume" for argument in arguments)
+    with stop_signals() if alone else contextlib.nullcontext() as asked:
+        if resume:
+            status = _resume(_parse(ResumeArguments, arguments, "train"))
+        else:
+            status = _start(arguments)
+        return status or (asked.status if asked else 0)
 
 
 def _start(arguments: list[str]) -> int:
@@ -312,7 +315,7 @@ def _sweep(arguments: list[str]) -> int:
     from trpo.cli.sweep_command import SweepArguments, sweep
 
     parsed = _parse(SweepArguments, arguments, "sweep")
-    with stop_signals():
+    with stop_signals("stopping: each run saves and ends"):
         return sweep(parsed)
 
 
@@ -321,7 +324,7 @@ def _tune(arguments: list[str]) -> int:
     from trpo.cli.sweep_command import TuneArguments, tune
 
     parsed = _parse(TuneArguments, arguments, "tune")
-    with stop_signals():
+    with stop_signals("stopping: each run saves and ends"):
         return tune(parsed)
 
 
@@ -364,23 +367,24 @@ def _evaluate(parsed: EvaluateArguments) -> int:
     with warnings.catch_warnings(action="ignore"):  # Said once, as it is loaded.
         config = RunDirectory(parsed.run_dir).shown_config(drop_removed=True)
     prepare_frameworks(config.agent.dtype, config.deterministic)
-    result, film = evaluate_run(
-        parsed.run_dir,
-        episodes=parsed.episodes,
-        backend=parsed.backend,
-        device=parsed.device,
-        seed=parsed.seed,
-        deterministic=not parsed.stochastic,
-        video=parsed.video,
-        modules=typed_modules(parsed.modules, []),
-        trust=parsed.trust,
-        max_steps=parsed.eval_max_steps,
-    )
+    with stop_signals("stopping this evaluation") as asked:
+        result, film = evaluate_run(
+            parsed.run_dir,
+            episodes=parsed.episodes,
+            backend=parsed.backend,
+            device=parsed.device,
+            seed=parsed.seed,
+            deterministic=not parsed.stochastic,
+            video=parsed.video,
+            modules=typed_modules(parsed.modules, []),
+            trust=parsed.trust,
+            max_steps=parsed.eval_max_steps,
+        )
     terminal = Terminal()
     if film is not None and not parsed.json:
         terminal.say(f"video {film}")
     terminal.say(evaluation_json(result) if parsed.json else describe(result))
-    return INTERRUPTED if result.interrupted else 0
+    return asked.status
 
 
 @dataclasses.dataclass

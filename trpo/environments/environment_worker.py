@@ -135,6 +135,7 @@ def serve(
     # trains ends its update first, for which it needs the environments.
     for number in ASKING:
         signal.signal(number, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, ASKING)
     _end_with(life)
     ticket, phase, env = 0, CONSTRUCTOR, None
     try:

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple, Protocol
 import gymnasium
 from gymnasium.vector.utils import CloudpickleWrapper
 
+from trpo.common.signals import unsignalled
 from trpo.common.user_modules import safe_path
 from trpo.environments.environment_worker import EnvironmentWorkerError, serve
 
@@ -116,7 +117,7 @@ class ProcessWorkers:
             daemon=True,
             name=f"environment-{index}",
         )
-        with _STARTING, safe_path():
+        with _STARTING, safe_path(), unsignalled():
             process.start()
         theirs.close()
         life.close()

@@ -9,7 +9,6 @@ import dataclasses
 import enum
 import importlib
 import json
-import signal
 import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -25,7 +24,7 @@ from trpo.config.ranks import RankArguments
 from trpo.config.run import TrainConfig
 from trpo.data.rollout import Rollout
 from trpo.distributed.launchers import Place
-from trpo.distributed.lost import end_process, is_lost_connection
+from trpo.distributed.lost import LOST_RANK, end_process, is_lost_connection
 from trpo.distributed.ranks import Ranks
 from trpo.runs.directory import directory_of
 from trpo.runs.train import train_run
@@ -35,6 +34,8 @@ from trpo.training.trainer import Trainer
 
 
 CONFIG = "config"
+# Exit status of a rank that has failed itself.
+FAILED = 1
 
 
 class Order(enum.IntEnum):
@@ -105,8 +106,7 @@ class LeadingTrainer(Trainer):
                 "other processes are in the middle of an update; the last checkpoint "
                 "is what counts"
             )
-        if _exchanged(self.ranks, self._asked, order)[1]:
-            self._asked.take(signal.SIGTERM, None)
+        _exchanged(self.ranks, self._asked, order)
 
 
 def follow(trainer: Trainer, ranks: Ranks, asked: StopRequest) -> None:
@@ -116,7 +116,7 @@ def follow(trainer: Trainer, ranks: Ranks, asked: StopRequest) -> None:
         AllFailedError: a rank's environments failed; what was learned is saved.
     """
     failure = None
-    while (order := _exchanged(ranks, asked)[0]) != Order.END:
+    while (order := _exchanged(ranks, asked)) != Order.END:
         if order == Order.TRAIN:
             try:
                 trainer.train_once()
@@ -131,13 +131,14 @@ def follow(trainer: Trainer, ranks: Ranks, asked: StopRequest) -> None:
         raise failure
 
 
-def _exchanged(
-    ranks: Ranks, asked: StopRequest, order: Order = Order.END
-) -> tuple[Order, bool]:
-    """Rank 0's order, and whether a signal has come to any rank."""
-    own = {"order": np.array(int(order)), "asked": np.array(asked.is_set())}
+def _exchanged(ranks: Ranks, asked: StopRequest, order: Order = Order.END) -> Order:
+    """Rank 0's order; a signal that has come to any rank has come to all."""
+    own = {"order": np.array(int(order)), "asked": np.array(int(asked.number))}
     parts = ranks.gather(own)
-    return Order(int(parts[0]["order"])), any(part["asked"] for part in parts)
+    for number in filter(None, (int(part["asked"]) for part in parts)):
+        if not asked.is_set():
+            asked.take(number)
+    return Order(int(parts[0]["order"]))
 
 
 def train_distributed(
@@ -160,7 +161,7 @@ def train_distributed(
         resume: Continue from the newest checkpoint.
 
     Returns:
-        Exit status.
+        Exit status; see `StopRequest.status`.
     """
     require_positive("rank_timeout", arguments.rank_timeout)
     place = arguments.place()
@@ -183,15 +184,15 @@ def train_distributed(
     except BaseException as error:
         if ranks.parted:
             raise
-        if is_lost_connection(error):
+        if lost := is_lost_connection(error):
             said = str(error).splitlines()[0]
             Terminal(stderr=True).say(f"rank {ranks.rank}: lost another: {said}")
             ranks.name_lost()
         reason = f"{type(error).__name__}: {error}"
         ranks.fail(reason)
         # The engines wait at exit for ranks that will not come.
-        end_process(f"rank {ranks.rank}: {reason}", status=1)
-    return 0
+        end_process(f"rank {ranks.rank}: {reason}", LOST_RANK if lost else FAILED)
+    return asked.status
 
 
 def _lead(

@@ -18,7 +18,7 @@ from trpo.common.terminal import Bar, Terminal, word
 
 # Seconds between looks at the runs' progress, and at a run's process.
 POLL_INTERVAL, PROCESS_INTERVAL = 2.0, 0.5
-STOPPED, FAILED = 130, 1
+FAILED = 1
 # Of a log that a failed run's last lines are looked for in.
 LAST_BYTES = 4096
 
@@ -118,7 +118,7 @@ def run_each(
         on_done: Called with each run that is done; returns a line to print.
 
     Returns:
-        0, FAILED if a run failed, STOPPED if a signal came.
+        0, FAILED if a run failed, 128 plus its number if a signal came.
     """
     turn = threading.Lock()
     with (
@@ -149,7 +149,7 @@ def run_each(
         succeeded = all(future.result() for future in working)
     if stop.is_set():
         terminal.say("stopped; everything is saved: the same command goes on")
-        return STOPPED
+        return stop.status
     return 0 if succeeded else FAILED
 
 

@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 from trpo.common.framework_settings import prepare_frameworks
-from trpo.common.signals import stop_signals
+from trpo.common.signals import watched_signals
 from trpo.common.terminal import Terminal, safe_streams
 from trpo.config.run import TrainConfig
 from trpo.environments.environment_worker import EnvironmentWorkerError
@@ -17,7 +17,7 @@ USER_ERROR = 2
 
 def main() -> None:
     """Make the run of the command's arguments, or continue it."""
-    with stop_signals(), safe_streams():
+    with watched_signals(), safe_streams():
         try:
             make(Path(sys.argv[1]), TrainConfig.from_dict(json.loads(sys.argv[2])))
         except (ValueError, ImportError, OSError, EnvironmentWorkerError) as error:
