@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import itertools
+import json
 import os
 import sys
 import warnings
@@ -368,7 +369,7 @@ def _evaluate(parsed: EvaluateArguments) -> int:
         config = RunDirectory(parsed.run_dir).shown_config(drop_removed=True)
     prepare_frameworks(config.agent.dtype, config.deterministic)
     with stop_signals("stopping this evaluation") as asked:
-        result, film = evaluate_run(
+        result, film, played = evaluate_run(
             parsed.run_dir,
             episodes=parsed.episodes,
             backend=parsed.backend,
@@ -383,7 +384,14 @@ def _evaluate(parsed: EvaluateArguments) -> int:
     terminal = Terminal()
     if film is not None and not parsed.json:
         terminal.say(f"video {film}")
-    terminal.say(evaluation_json(result) if parsed.json else describe(result))
+    if parsed.json:
+        terminal.say(json.dumps(played | json.loads(evaluation_json(result))))
+    else:
+        terminal.say(
+            f"{played['env_id']}, {played['backend']}, trained for "
+            f"{played['step']:,} steps:",
+            describe(result),
+        )
     return asked.status
 
 

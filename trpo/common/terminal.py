@@ -19,14 +19,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeAlias
 
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
@@ -148,21 +141,28 @@ class Terminal:
             self._console.print(thing, **options)
 
 
+class _TwoLines(Progress):
+    """A bar with a note in a line of its own, so that neither cuts the other."""
+
+    def get_renderables(self) -> Iterator[Any]:
+        """The bar, and then the note."""
+        yield self.make_tasks_table(self.tasks)
+        for task in self.tasks:
+            yield Text(str(task.fields["note"]), no_wrap=True, overflow="ellipsis")
+
+
 class Bar:
-    """Steps done, time and a note, on one line; nothing where output is no terminal."""
+    """Steps done and time, and a note below; nothing where output is no terminal."""
 
     def __init__(
         self, terminal: Terminal, console: Console, total: int, done: int
     ) -> None:
         self._terminal = terminal
-        self._bar = Progress(
-            TextColumn("steps", style="bold"),
+        self._bar = _TwoLines(
             BarColumn(bar_width=20),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            TextColumn("left"),
+            TextColumn("{task.completed:,.0f} of {task.total:,.0f} steps,"),
             TimeRemainingColumn(),
-            TextColumn("{task.fields[note]}", markup=False),
+            TextColumn("left"),
             console=console,
             disable=not console.is_terminal,
         )

@@ -1,9 +1,13 @@
 """Vector environments whose episodes are seeded, numbered and can be replayed."""
 
 import functools
+import sys
+import warnings
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import gymnasium
+from gymnasium.envs.registration import EnvSpec, load_env_creator
 from gymnasium.vector import VectorEnv
 
 from trpo.common.closing import closing, noting_failure
@@ -85,6 +89,7 @@ def _made(
     if isinstance(env, str):
         env = registered(env)
     try:
+        _hear_mujoco(env)
         if callable(env):
             made = env(**options)
         else:  # Everything that Gymnasium's checker looks at is checked here.
@@ -99,6 +104,27 @@ def _made(
             f"{shown(made)} from {name}."
         )
     return made
+
+
+def _hear_mujoco(env: Any) -> None:
+    """Have MuJoCo's warnings said once each, as Python's are.
+
+    By itself it prints them for each environment that is made, and appends them to
+    MUJOCO_LOG.TXT in the current directory.
+    """
+    if isinstance(env, EnvSpec) and isinstance(env.entry_point, str):
+        load_env_creator(env.entry_point)  # As `gymnasium.make` does next.
+    mujoco = sys.modules.get("mujoco")
+    if mujoco is not None and mujoco.get_mju_user_warning() is None:
+        mujoco.set_mju_user_warning(_warn_once)
+
+
+@functools.cache
+def _warn_once(text: str) -> None:
+    # Gymnasium's own models have attributes that newer MuJoCo calls deprecated, of
+    # which nobody who trains on them can do anything.
+    if "deprecated" not in text:
+        warnings.warn(f"MuJoCo: {text}", stacklevel=2)
 
 
 def _failure(name: str, env_index: int, error: Exception) -> Exception:

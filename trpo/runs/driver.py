@@ -41,7 +41,7 @@ from trpo.runs.directory import (
     to_resume,
 )
 from trpo.runs.evaluate import describe, evaluation_json
-from trpo.runs.members import NamedMember, write_members
+from trpo.runs.members import NamedMember, ranked, write_members, write_ranking
 from trpo.runs.metrics import MetricsWriter
 from trpo.runs.progress_bar import EvaluationDisplay, ProgressDisplay
 from trpo.spaces.spaces import PolicySpec
@@ -181,6 +181,7 @@ class Driver:
             self.members.append(MemberRun(name, of_member, directory, asked))
         self.saved: int | None = None
         """Updates that the newest checkpoints have; None if there are none."""
+        self._opened: list[MetricsWriter] = []
         self.due: list[Progress] | None = None
         """The last update of each member, as long as its evaluation, and so all that
         follows it, is still to come; part of a checkpoint, so that a resumed run makes
@@ -196,6 +197,7 @@ class Driver:
             The final evaluation of each member; none if there was none.
         """
         with stop_signals() as signals, contextlib.ExitStack() as stack:
+            self._open = stack
             directories = [self.root, *(member.directory for member in self.members)]
             for directory in dict.fromkeys(directories):
                 stack.enter_context(directory.held_for(resume))
@@ -400,36 +402,36 @@ class Driver:
 
     def _train(self, signals: StopRequest) -> None:
         config, subject, count = self.config, self.subject, len(self.members)
-        columns = COLUMNS + cost_columns(config) + EVALUATION_COLUMNS
-        logged = subject.step_count
-        if self.due is not None:
-            logged -= config.num_envs * config.rollout_steps
+        if self.saved is not None:
+            self._writers()  # What is wrong with them is said now.
+        done = count * subject.step_count
         progress = None
-        with contextlib.ExitStack() as stack:
-
-            @functools.cache
-            def writers() -> list[MetricsWriter]:
-                # Once there is a row: a run that never learned leaves no file.
-                directories = [member.directory for member in self.members]
-                opened = [one.metrics_writer(columns, logged) for one in directories]
-                for writer in opened:
-                    stack.enter_context(closing(writer.close))
-                return opened
-
-            if self.saved is not None:
-                writers()  # What is wrong with them is said now.
-            done = count * subject.step_count
-            display = ProgressDisplay(self.terminal, count * config.num_steps, done)
-            stack.enter_context(display)
+        with ProgressDisplay(self.terminal, count * config.num_steps, done) as display:
             if self.subject.agent is not None:  # On the host, step by step.
                 self.subject.collector.on_step = display.stepping
             try:
                 while not (self._complete or self._stopped or signals.is_set()):
-                    progress = self._advance(signals, writers, display)
+                    progress = self._advance(signals, display)
             except BaseException as cause:
                 self._save_after(cause)
                 raise
         self._save_last(None if self.due else progress)
+
+    def _writers(self) -> list[MetricsWriter]:
+        """Of each member's metrics; opened once there is a row.
+
+        A run that never learned leaves no file.
+        """
+        if not self._opened:
+            config = self.config
+            columns = COLUMNS + cost_columns(config) + EVALUATION_COLUMNS
+            updates = 0 if self.saved is None else self.saved - (self.due is not None)
+            logged = updates * config.num_envs * config.rollout_steps
+            directories = [member.directory for member in self.members]
+            self._opened = [one.metrics_writer(columns, logged) for one in directories]
+            for writer in self._opened:
+                self._open.enter_context(closing(writer.close))
+        return self._opened
 
     def _save_after(self, cause: BaseException) -> None:
         """Save the state after the last whole update, if there was one."""
@@ -442,10 +444,7 @@ class Driver:
         self.terminal.say(f"{at}; {self._how_to_go_on}")
 
     def _advance(
-        self,
-        signals: StopRequest,
-        writers: Callable[[], list[MetricsWriter]],
-        display: ProgressDisplay,
+        self, signals: StopRequest, display: ProgressDisplay
     ) -> list[Progress]:
         """Train until something is due, and do it; the progress of each member."""
         subject = self.subject
@@ -454,14 +453,14 @@ class Driver:
             on_rollout = self.members[0].callbacks.on_rollout
             rows = subject.advance(updates, on_rollout)
             self.due = [of_member[-1] for of_member in rows]
-            self._log(writers, [of_member[:-1] for of_member in rows])
+            self._log([of_member[:-1] for of_member in rows])
         progress = self.due
         results = self._interim(progress, signals)
         if results is None:
             return progress
         self.due = None
         display.show(_average(progress))
-        self._log(writers, [[row] for row in progress], results)
+        self._log([[row] for row in progress], results)
         ended = self._stopped or signals.is_set()
         if ended or subject.update_count % self.config.checkpoint_interval == 0:
             self._save(progress)
@@ -503,12 +502,11 @@ class Driver:
 
     def _log(
         self,
-        writers: Callable[[], list[MetricsWriter]],
         progress: Sequence[Sequence[Progress]],
         results: Sequence[EvaluationResult] = (),
     ) -> None:
         """Write the rows of each member, then tell the callbacks of them."""
-        for writer, rows in zip(writers(), progress, strict=True):
+        for writer, rows in zip(self._writers(), progress, strict=True):
             for row in rows:
                 metrics = {"update": row.update, **row.metrics}
                 if (error := writer.write(row.step, metrics)) is not None:
@@ -544,11 +542,13 @@ class Driver:
                 f"  continue:   {to_resume(path, config)}",
             )
             return results
-        first = self.members[0].directory.path
+        best = ranked(results)[0] if self.many and results else 0
         say(
-            f"saved in {path}{', of each member in its own' if self.many else ''}: "
-            "config.json, metrics.csv, tensorboard/, checkpoints/, learning_curve.png",
-            f"  evaluate:   trpo evaluate {quoted_run(first, config)}",
+            f"saved in {path}{', of each member in its own' if self.many else ''}:",
+            "  config.json, metrics.csv, tensorboard/, checkpoints/, "
+            "learning_curve.png",
+            "  evaluate:   trpo evaluate "
+            f"{quoted_run(self.members[best].directory.path, config)}",
             f"  train on:   {to_resume(path, config)} --total-steps "
             f"{2 * config.total_steps}",
             f"  watch:      tensorboard --logdir "
@@ -561,12 +561,23 @@ class Driver:
         results = self._evaluate(self.config.eval_episodes, signals)
         if not results:
             self.terminal.say("interrupted: not evaluated")
-        for (label, member), result in zip(self._labelled, results, strict=False):
-            self.terminal.say(f"{label}{describe(result)}", *self.subject.remarks())
-            if not result.interrupted:
-                content = f"{evaluation_json(result)}\n".encode()
-                member.directory.write(EVALUATION, content)
-        return [result for result in results if not result.interrupted]
+        if any(result.interrupted for result in results):
+            self.terminal.say(*map(describe, results))
+            return []
+        step = self.subject.step_count
+        for index, result in enumerate(results):
+            content = f"{evaluation_json(result)}\n".encode()
+            self.members[index].directory.write(EVALUATION, content)
+            mean, std, _ = EVALUATION_COLUMNS
+            row = {mean: result.mean, std: result.std}
+            if (error := self._writers()[index].write(step, row)) is not None:
+                self._warn_of("the evaluation is not in metrics.csv", error)
+        if self.many:
+            write_ranking(self.terminal, self.named, step, results)
+        for result in results if not self.many else ():
+            self.terminal.say(f"evaluation at step {step:,}: {describe(result)}")
+        self.terminal.say(*(self.subject.remarks() if results else ()))
+        return results
 
     @property
     def _labelled(self) -> list[tuple[str, MemberRun]]:

@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from trpo.common.signals import stop_signals
 from trpo.common.terminal import Terminal
 from trpo.environments.source import EnvironmentSource
@@ -14,7 +16,7 @@ from trpo.rollout.evaluation import (
     evaluate,
     record_video,
 )
-from trpo.runs.directory import loaded_agent
+from trpo.runs.directory import RunDirectory, loaded_agent
 from trpo.runs.progress_bar import EvaluationDisplay
 from trpo.spaces.user_networks import NETWORKS
 from trpo.training.python_arguments import PythonArguments
@@ -35,11 +37,14 @@ def evaluate_run(
     policy_network: Any = None,
     value_network: Any = None,
     env: Any = None,
-) -> tuple[EvaluationResult, Path | None]:
+) -> tuple[EvaluationResult, Path | None, dict[str, Any]]:
     """Evaluate the newest checkpoint of a run; see `trpo evaluate --help`.
 
     SIGINT and its like end it with what there is. What follows `max_steps` is as of
     `trpo.runs.train.train_run`.
+
+    Returns:
+        What came of it, the film, and what was played: `env_id`, `backend`, `step`.
 
     Raises:
         ValueError: the run was given its environment in Python, and it is not here.
@@ -48,6 +53,8 @@ def evaluate_run(
         run_dir, PythonArguments(env, policy_network, value_network),
         (*NETWORKS, "env"), backend, device, modules, trust,
     )  # fmt: skip
+    played: dict[str, Any] = {"env_id": config.env_id, "backend": config.backend}
+    played["step"] = RunDirectory(run_dir).load()[0].step
     seed = config.seed if seed is None else seed
     most = config.eval_max_steps if max_steps is None else max_steps
     film, source = None, EnvironmentSource.of_run(config, env)
@@ -72,7 +79,7 @@ def evaluate_run(
                 max_steps=most,
                 stop=signals,
             )
-    return result, film
+    return result, film, played
 
 
 def describe(result: EvaluationResult) -> str:
@@ -95,10 +102,17 @@ def describe(result: EvaluationResult) -> str:
 
 
 def _score(result: EvaluationResult) -> str:
-    count, cost = len(result.returns), ""
+    text = f"return {_spread(result.returns)}"
     if result.costs is not None:
-        cost = f", cost {result.costs.mean():.2f} ± {result.costs.std():.2f}"
-    return f"return {result.mean:.2f} ± {result.std:.2f}{cost} over {count} episodes"
+        text += f", cost {_spread(result.costs)}"
+    count = len(result.returns)
+    return f"{text} over {count} episode{'s' if count > 1 else ''}"
+
+
+def _spread(values: np.ndarray) -> str:
+    """Mean and standard deviation; of one value, which has none, the value."""
+    std = f" ± {values.std():.2f}" if len(values) > 1 else ""
+    return f"{values.mean():.2f}{std}"
 
 
 def evaluation_json(result: EvaluationResult) -> str:

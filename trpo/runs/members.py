@@ -5,9 +5,11 @@ import dataclasses
 import io
 import itertools
 import math
+import statistics
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+from trpo.common.terminal import Terminal
 from trpo.common.validation import assignments, require_count, shown
 from trpo.config.agent import MEMBERS_OWN
 from trpo.config.run import TrainConfig
@@ -144,3 +146,46 @@ def write_members(
         for member in members
     }
     directory.write("learning_curves.png", learning_curves_png(curves, title))
+
+
+# Members that are listed by name at each end of a longer ranking.
+MOST_RANKED = 5
+
+
+def ranked(evaluations: Sequence[EvaluationResult]) -> list[int]:
+    """Indices of members, the best first."""
+    means = [result.mean for result in evaluations]
+    return sorted(range(len(means)), key=means.__getitem__, reverse=True)
+
+
+def write_ranking(
+    terminal: Terminal,
+    members: Sequence[NamedMember],
+    step: int,
+    evaluations: Sequence[EvaluationResult],
+) -> None:
+    """Print the mean over all members, and each one's return, the best first.
+
+    Args:
+        terminal: Where to print.
+        members: Of the run.
+        step: Environment steps that each has done.
+        evaluations: Final one of each member; nothing is printed of none.
+    """
+    if not evaluations:
+        return
+    means, order = [result.mean for result in evaluations], ranked(evaluations)
+    terminal.say(
+        f"evaluation of {len(order)} members at step {step:,}: return "
+        f"{statistics.fmean(means):.2f} ± {statistics.pstdev(means):.2f} over members"
+    )
+    left_out = range(MOST_RANKED, len(order) - MOST_RANKED)
+    for place, index in enumerate(order):
+        if place in left_out:
+            if place == left_out[0]:
+                terminal.say(f"  … {len(left_out)} more: {TABLE}")
+            continue
+        result = evaluations[index]
+        end = {0: " (best)", len(order) - 1: " (worst)"}.get(place, "")
+        said = f"{result.mean:.2f} ± {result.std:.2f}{end}"
+        terminal.say(f"  {place + 1:>4}. {members[index].name}: {said}")

@@ -14,6 +14,7 @@ from typing import Any
 from trpo.common.files import FileError, Folder, GrowingFile, opened
 from trpo.config.choices import LARGEST_STEP
 from trpo.runs.event_files import event_record, open_events
+from trpo.training.progress import EVALUATION_COLUMNS
 
 
 METRICS = "metrics.csv"
@@ -118,7 +119,7 @@ def _parsed(folder: Folder, name: str) -> tuple[list[dict[str, Any]], str]:
     numbered_rows = [
         (number, _row(names, line)) for number, line in enumerate(lines, 1)
     ][1:]
-    rows = [row for _, row in numbered_rows if row]
+    rows = _with_evaluations([row for _, row in numbered_rows if row])
     complaints = []
     if bad := [number for number, row in numbered_rows if row is None]:
         complaints.append(
@@ -130,6 +131,18 @@ def _parsed(folder: Folder, name: str) -> tuple[list[dict[str, Any]], str]:
         rows.sort(key=_step)
         rows = list({_step(row): row for row in rows}.values())
     return rows, f"{path}: {'; '.join(complaints)}" if complaints else ""
+
+
+def _with_evaluations(rows: list[dict[str, float]]) -> list[dict[str, float]]:
+    """Rows in which the final evaluation, a row of its own, is part of the update's."""
+    joined: list[dict[str, float]] = []
+    for row in rows:
+        alone = row.keys() <= {"step", *EVALUATION_COLUMNS}
+        if alone and joined and joined[-1]["step"] == row["step"]:
+            joined[-1] = joined[-1] | row
+        else:
+            joined.append(row)
+    return joined
 
 
 def _step(row: Mapping[str, float]) -> float:

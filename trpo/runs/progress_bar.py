@@ -43,7 +43,8 @@ class ProgressDisplay:
             return
         if now - self._last_line >= LINE_INTERVAL or progress.step >= self._total:
             self._last_line = now
-            self._terminal.say(f"{progress.step:>9,} of {self._total:,} steps  {note}")
+            share = f"{progress.step / self._total:.0%}"
+            self._terminal.say(f"{progress.step:>9,} steps, {share:>4}  {note}")
 
     def stepping(self, steps: int) -> None:
         """Show that a rollout goes on, after so many of its environment steps."""
@@ -65,11 +66,14 @@ class ProgressDisplay:
         recent = metrics.get("rollout/episode_return_mean")
         cost = metrics.get("rollout/episode_cost_mean")
         status = StepStatus(int(metrics["policy/status"]))
+        # Of an update that made no step, why, in place of a KL of 0.
+        step = f"KL {metrics['policy/kl']:.4f}"
+        if status != StepStatus.ACCEPTED:
+            step = status.name.lower().replace("_", " ")
         return (
             f"{speed:,.0f} steps/s  return "
             f"{'-' if recent is None else f'{recent:.1f}'}  "
-            f"{'' if cost is None else f'cost {cost:.1f}  '}"
-            f"KL {metrics['policy/kl']:.4f}  {status.name.lower()}"
+            f"{'' if cost is None else f'cost {cost:.1f}  '}{step}"
         )
 
 

@@ -49,11 +49,13 @@ def write_report(rows: Sequence[SweepRow], root: Path) -> str:
     for (env_id, setting), group in _groups(rows):
         means = np.array([row.mean for row in group])
         low, high = bootstrap_interval(means)
-        spread = f", {low:.2f} to {high:.2f}" if len(means) > 1 else ""
+        # Of one seed there is no spread to speak of.
+        many = len(means) > 1
+        spread = f" ± {means.std():.2f}" if many else ""
+        interval = f", {low:.2f} to {high:.2f}" if many else ""
         lines.append(
-            f"| {env_id} | {setting} | {len(means)} | {means.mean():.2f} ± "
-            f"{means.std():.2f} | {interquartile_mean(means):.2f}{spread} | "
-            f"{means.min():.2f} |"
+            f"| {env_id} | {setting} | {len(means)} | {means.mean():.2f}{spread} | "
+            f"{interquartile_mean(means):.2f}{interval} | {means.min():.2f} |"
         )
     text = "\n".join(lines)
     with Folder(root) as folder:
