@@ -5,6 +5,7 @@ Here those of the agent with a plain Gaussian; `mutation/spaces.py` has the othe
 """
 
 from parity_tests.mutation.constrained import CONSTRAINED
+from parity_tests.mutation.loops import LOOPS
 from parity_tests.mutation.mutant import (
     in_group,
     jax as _jax,
@@ -226,5 +227,5 @@ SHARED = (
 
 MUTANTS = (
     *(TORCH + TEXTBOOK + JAX + SHARED + SPACES + NETWORKS + IMAGES + RECURRENT),
-    *(STEP + CONSTRAINED),
+    *(STEP + CONSTRAINED + LOOPS),
 )

@@ -2,12 +2,13 @@
 
 `python -m parity_tests.mutation [--count N --seed TEXT] [--workers W] [--out DIR]
 [--missing]` copies the packages into a temporary folder, plants a fault there, and runs
-`parity_tests.mutation.check` on it in a process of its own. Exit status 1 when a fault
-goes unseen.
+`parity_tests.mutation.check` on it in a process of its own, or test files that are to
+see it. Exit status 1 when a fault goes unseen.
 """
 
 import argparse
 import concurrent.futures
+import functools
 import importlib.util
 import json
 import os
@@ -23,16 +24,22 @@ from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 from parity_tests.common import process_setup
+from parity_tests.mutation.loops import TESTS
 from parity_tests.mutation.mutant import Mutant
 from parity_tests.mutation.mutants import MUTANTS
 from trpo.common.machine import processor_name
 
 
 PACKAGES = ("trpo", "trpo_torch", "trpo_jax", "parity_tests")
-RINGS = ("A", "B", "C", "D", "truth", "failures")
+RINGS = ("A", "B", "C", "D", "truth", "failures", TESTED := "tests")
 TIME_LIMIT = 600
+# What a checkout alone has, of faults that test files look for.
+CHECKOUT = ("tests", "pyproject.toml")
 
 
+# The first failure is enough.
+QUIETLY = ("-x", "-q", "--tb=no", "-p", "no:cacheprovider", "--durations=0")
+FAILED = ("FAILED ", "ERROR ")
 # The verdicts that are committed with the suite.
 RECORDED = pathlib.Path(__file__).parents[1]
 
@@ -58,21 +65,28 @@ class Verdict(NamedTuple):
 
 
 def copy_packages(target: pathlib.Path) -> None:
-    """Copy the installed packages side by side into `target`."""
+    """Copy the installed packages side by side into `target`, and the tests if any."""
+    ignored = shutil.ignore_patterns("__pycache__", ".ruff_cache")
     for name in PACKAGES:
         (source,) = importlib.util.find_spec(name).submodule_search_locations
-        ignored = shutil.ignore_patterns("__pycache__", ".ruff_cache", "test_*.py")
         shutil.copytree(source, target / name, ignore=ignored)
+    for path in filter(pathlib.Path.exists, map(RECORDED.parent.joinpath, CHECKOUT)):
+        copy = shutil.copyfile
+        if path.is_dir():
+            copy = functools.partial(shutil.copytree, ignore=ignored)
+        copy(path, target / path.name)
 
 
 def check(
     folder: pathlib.Path, frameworks: tuple[str, ...], group: str
 ) -> dict[str, list[str]]:
     """Run the suite in the copy and return its failures: ring -> notes."""
+    files = TESTS.get(group, ())
     settings = {
         "PYTHONPATH": str(folder),
         "PYTHONDONTWRITEBYTECODE": "1",
-        "JAX_ENABLE_X64": "1",
+        "OMP_NUM_THREADS": "1",
+        "JAX_ENABLE_X64": str(int(not any(file.startswith("tests") for file in files))),
         # What a fault leaves alone is compiled once for all of them.
         "JAX_COMPILATION_CACHE_DIR": str(folder / "cache"),
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
@@ -81,17 +95,33 @@ def check(
         "XLA_FLAGS": process_setup.QUICK_FLAGS,
     }
     command = [sys.executable, "-m", "parity_tests.mutation.check", group, *frameworks]
+    if files:
+        others = {"torch", "jax"}.difference(frameworks)
+        command = [sys.executable, "-m", "pytest", *QUIETLY, *files]
+        command += ["-k", " or ".join(f"not {other}" for other in others)]
     try:
         run = subprocess.run(
             command, cwd=folder, env={**os.environ, **settings}, capture_output=True,
             text=True, timeout=TIME_LIMIT, check=False,
         )  # fmt: skip
+        if files:
+            return _failed_tests(run)
         return json.loads(run.stdout.strip().splitlines()[-1])
     except subprocess.TimeoutExpired:
         return {"A": [f"did not end within {TIME_LIMIT} s"]}
     except (IndexError, json.JSONDecodeError):
         # The mutant does not even import; nothing compared is something seen.
         return {"A": [f"crash: {run.stderr.strip().splitlines()[-1:]}"]}
+
+
+def _failed_tests(run: subprocess.CompletedProcess[str]) -> dict[str, list[str]]:
+    """The tests that failed, or that pytest itself did; none if all passed."""
+    if run.returncode == 0:
+        return {}
+    lines = [line for line in run.stdout.splitlines() if line.startswith(FAILED)]
+    return {
+        TESTED: lines or [f"pytest ended with {run.returncode}: {run.stdout[-200:]}"]
+    }
 
 
 def run(mutants: list[Mutant], workers: int = 1) -> Iterator[Verdict]:
