@@ -34,7 +34,7 @@ PACKAGES = ("trpo", "trpo_torch", "trpo_jax", "parity_tests")
 RINGS = ("A", "B", "C", "D", "truth", "failures", TESTED := "tests")
 TIME_LIMIT = 600
 # What a checkout alone has, of faults that test files look for.
-CHECKOUT = ("tests", "pyproject.toml")
+CHECKOUT = ("tests", "examples", "benchmarks", "pyproject.toml")
 
 
 # The first failure is enough.
@@ -66,7 +66,7 @@ class Verdict(NamedTuple):
 
 def copy_packages(target: pathlib.Path) -> None:
     """Copy the installed packages side by side into `target`, and the tests if any."""
-    ignored = shutil.ignore_patterns("__pycache__", ".ruff_cache")
+    ignored = shutil.ignore_patterns("__pycache__", ".ruff_cache", "results")
     for name in PACKAGES:
         (source,) = importlib.util.find_spec(name).submodule_search_locations
         shutil.copytree(source, target / name, ignore=ignored)
