@@ -13,43 +13,30 @@ from parity_tests.mutation.mutant import (
 )
 
 
+SUITE = "parity_tests/tests"
+PAIRWISE, EDGE = f"{SUITE}/test_pairwise.py", f"{SUITE}/test_loop_edges.py"
+LOOPED = f"{SUITE}/test_metamorphic_loops.py"
 # Group of faults -> the test files that look for them, of one suite each.
 TESTS = {
-    "rows": (
-        "tests/environments/test_rollout.py", "tests/training/test_bad_numbers.py", "tests/data", "tests/agent/test_action_masks.py", "tests/environments/test_costs.py",
-         "tests/training/test_recurrent_training.py",
-    ),
-    "resumes": (
-        "tests/environments/test_rollout.py", "tests/environments/test_costs.py",
-        "tests/environments/test_lasting_state.py", "tests/training/test_whole_state.py",
-        "tests/training/test_constrained_training.py", 
-        
-    ),
-    "costs": (
-        "tests/training/test_constrained_training.py", "tests/agent/test_constrained.py",
-        "tests/environments/test_costs.py", "tests/training/test_schedules.py",
-    ),
+    "rows": (PAIRWISE, EDGE),
+    "resumes": (EDGE, PAIRWISE),
+    "costs": (f"{LOOPED}::test_rates_of_an_update_are_those_of_an_agent_that_has_them", PAIRWISE),
     "divided": (
-        "tests/distributed/test_distributed.py", "tests/backends/test_chunked.py",
+        f"{SUITE}/test_sharded.py::test_devices_of_jax", f"{SUITE}/test_sharded.py::test_ranks_of_torch_in_parts",
+        f"{PAIRWISE}::test_many_ranks_train_as_one", EDGE,
     ),
-    "compiled": (
-        "tests/compiled/test_members.py", "tests/compiled/test_compiled_parts.py",
-        "tests/compiled/test_compiled_command.py", 
+    "compiled": (f"{SUITE}/test_metamorphic_compiled.py",),
+    "recurrent_fits": (
+        f"{EDGE}::test_an_environment_without_a_sample_is_none",
+        f"{PAIRWISE}::test_the_other_backend_learns_the_same",
     ),
-    "recurrent_fits": ("tests/agent/test_recurrent.py", "tests/training/test_recurrent_training.py"),
     "edges": (
-        "tests/agent/test_discrete.py", "tests/agent/test_step_options.py",
-        "tests/backends/test_line_searches.py", "tests/agent/test_action_masks.py",
+        "tests/backends/test_line_searches.py",
+        "tests/agent/test_action_masks.py::test_the_ends_of_the_noise_choose_what_is_allowed",
     ),
-    "evaluations": (
-        "tests/environments/test_played_episodes.py", "tests/runs/test_evaluation.py",
-        "tests/environments/test_costs.py", "tests/training/test_constrained_training.py",
-    ),
-    "contract": ("tests/environments/test_contract.py", "tests/environments/test_rollout.py"),
-    "files": (
-        "tests/agent/test_copies.py", "tests/runs/test_checkpoint_crash.py",
-        "tests/runs/test_run_files.py", "tests/runs/test_checkpoint.py",
-    ),
+    "evaluations": (EDGE,),
+    "contract": ("tests/environments/test_contract.py",),
+    "files": ("tests/runs/test_checkpoint_crash.py", "tests/agent/test_copies.py"),
 }  # fmt: skip
 
 

@@ -1,11 +1,12 @@
 """An update on 1 to 4 ranks or devices, judged as the update on one is.
 
-`python -m parity_tests.rings.sharded BACKEND DTYPE SIZE …` prints a line of JSON: the
-error of each quantity, over its bound. JAX's devices are virtual ones of a CPU, as many
-as JAX_NUM_CPU_DEVICES says, PyTorch's ranks threads of this process; shards are
-uneven.
+`python -m parity_tests.rings.sharded BACKEND DTYPE SIZE[:CASE] …` prints a line of
+JSON: the error of each quantity, over its bound. JAX's devices are virtual ones of a
+CPU, as many as JAX_NUM_CPU_DEVICES says, PyTorch's ranks threads of this process;
+shards are uneven.
 """
 
+import dataclasses
 import functools
 import json
 import sys
@@ -29,6 +30,9 @@ from parity_tests.rings.rank_threads import ThreadRanks, run_ranks
 
 SIZES = (1, 2, 3, 4)
 CASE = "trained"
+# With Fisher products over every third sample, and few rows at a time.
+IN_PARTS = "step_options"
+OPTIONS = {CASE: {}, IN_PARTS: {"batch_chunk_size": 7}}
 
 
 class Judged(NamedTuple):
@@ -52,13 +56,15 @@ class Judged(NamedTuple):
         return max(self.worst.values()) <= 1.0 and self.decisions and self.equal
 
 
-def judge(framework: str, dtype: str, size: int, seeds: Sequence[int]) -> Judged:
+def judge(
+    framework: str, dtype: str, size: int, seeds: Sequence[int], case: str = CASE
+) -> Judged:
     """Ring A's bounds for float64, ring B's for float32, over these problems."""
     ratios: dict[str, list[float]] = {}
     decisions = equal = True
     for seed in seeds:
-        problem = cases.build(CASE, seed)
-        item = _evidence_of(seed)
+        item = _evidence_of(case, seed)
+        problem = _problem(case, seed)
         stages, digests = update(framework, problem, dtype, size)
         equal &= len(set(digests)) == 1
         got = item._replace(results={(framework, dtype): stages})
@@ -72,15 +78,21 @@ def judge(framework: str, dtype: str, size: int, seeds: Sequence[int]) -> Judged
     return Judged(size, worst, bool(decisions), equal)
 
 
+def _problem(case: str, seed: int) -> Problem:
+    problem = cases.build(case, seed)
+    config = dataclasses.replace(problem.config, **OPTIONS[case])
+    return problem._replace(config=config)
+
+
 @functools.lru_cache
-def _evidence_of(seed: int) -> evidence.Evidence:
+def _evidence_of(case: str, seed: int) -> evidence.Evidence:
     """The reference for one problem, and how far rounding may be from it."""
-    problem, teacher = cases.build(CASE, seed), bridges.teacher_of(CASE, seed)
+    problem, teacher = cases.build(case, seed), bridges.teacher_of(case, seed)
 
     def rerun(noise: Noise, decisions: dict[str, int] | None) -> Stages:
         return all_stages.run(problem, teacher, noise, decisions)
 
-    return evidence.collect(CASE, seed, rerun, {}, problem.config)
+    return evidence.collect(case, seed, rerun, {}, problem.config)
 
 
 def _over_bound(
@@ -160,7 +172,10 @@ def part_of(count: int, rank: int, size: int) -> slice:
 def main() -> None:
     """Judge an update on each number of ranks or devices."""
     framework, dtype, *sizes = sys.argv[1:]
-    judged = [judge(framework, dtype, int(size), (0,)) for size in sizes]
+    judged = []
+    for text in sizes:
+        size, _, case = text.partition(":")
+        judged.append(judge(framework, dtype, int(size), (0,), case or CASE))
     print(json.dumps([(*one, one.ok) for one in judged]))
 
 

@@ -19,6 +19,13 @@ def test_ranks_of_torch(size, dtype):
     assert judged.ok, judged
 
 
+@pytest.mark.parametrize("size", [2, 3])
+def test_ranks_of_torch_in_parts(size):
+    case = sharded.IN_PARTS
+    judged = sharded.judge("torch", "float64", size, seeds=(0, 1), case=case)
+    assert judged.ok, judged
+
+
 def test_devices_of_jax():
     # In a process of its own: JAX counts its devices once.
     done = subprocess.run(
@@ -30,16 +37,16 @@ def test_devices_of_jax():
             "float32",
             "2",
             "3",
-            "4",
+            f"3:{sharded.IN_PARTS}",
         ],
-        env={**os.environ, "JAX_NUM_CPU_DEVICES": "4"},
+        env={**os.environ, "JAX_NUM_CPU_DEVICES": "3"},
         capture_output=True,
         text=True,
         check=False,
     )
     assert done.returncode == 0, done.stderr
     rows = json.loads(done.stdout.splitlines()[-1])
-    assert [row[0] for row in rows] == [2, 3, 4]
+    assert [row[0] for row in rows] == [2, 3, 3]
     assert all(row[-1] for row in rows), rows
 
 

@@ -72,6 +72,26 @@ def test_each_observation_comes_with_its_own_mask(mode):
     assert len(rollout.episodes) > 10
 
 
+@each_backend
+@pytest.mark.parametrize("space", [spaces.Discrete(3), spaces.MultiBinary(2)])
+@pytest.mark.parametrize("noise", [0.0, 1.0 - 2.0**-53])
+def test_the_ends_of_the_noise_choose_what_is_allowed(backend, space, noise):
+    """Exactly 0, and what rounds to 1: of an option with no probability there is no
+    room between them."""
+    agent = make(backend, space)
+    rows, options = 4, sum(agent.head.options)
+    mask = np.ones((rows, options))
+    # The first is forbidden, the last, and, of switches, either way of both.
+    mask[0, [0, options - 2][: 1 + (options > 3)]] = 0
+    mask[1, [1, options - 1][-1 - (options > 3) :]] = 0
+    agent.state.draw_noise = lambda size: np.full((size, agent.act_dim), noise)
+    actions = agent.act(np.zeros((rows, 3), np.float32), action_mask=mask)[0]
+    agent.head.check_actions("actions", actions, mask)
+    assert np.isfinite(
+        agent.act(np.zeros((rows, 3), np.float32), action_mask=mask)[1]
+    ).all()
+
+
 def test_an_environment_without_masks_has_none():
     env = make_vector_environment("TrpoTest/Echo-v0", 2, seed=0)
     collector = RolloutCollector(env)

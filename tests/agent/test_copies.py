@@ -148,11 +148,20 @@ def for_spaces(backend, name, **changes):
     return module.TRPOAgent.for_spaces(*SPACES[name], **sizes, **changes)
 
 
+def _normalizations(agent):
+    """Mean, deviation and bound of each entry; nothing where all are pixels."""
+    normalizer = agent.observation_normalizer
+    return () if normalizer is None else normalizer.as_vectors()
+
+
 @pytest.mark.parametrize("name", SPACES)
 def test_spaces_are_in_the_file(name, tmp_path):
-    agent = for_spaces("torch", name)
+    normalized = {"normalize_observations": True, "observation_clip": 0.75}
+    agent = for_spaces("torch", name, **normalized)
     agent.save(tmp_path / "a")
     other = type(agent).load(tmp_path / "a")
+    for one, two in zip(_normalizations(agent), _normalizations(other), strict=True):
+        np.testing.assert_array_equal(one, two)
     assert other.spec.observation_space == SPACES[name][0]
     observation_space, action_space = SPACES[name]
     observation_space.seed(3)

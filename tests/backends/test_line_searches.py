@@ -13,8 +13,10 @@ from tests.support.agents import (
     make_agent,
     native,
     policy_of,
+    samples,
     updated,
 )
+from trpo.data.report import StepStatus
 
 
 both = pytest.mark.parametrize("backend", BACKENDS)
@@ -102,6 +104,18 @@ def test_a_step_in_trouble_tries_nothing(backend, kind):
     )
     assert not found.accepted
     assert int(found.num_candidates) == 0
+
+
+@both
+def test_an_update_in_trouble_takes_no_step_without_a_search(backend):
+    flat = samples() | {"advantages": np.zeros_like(samples()["advantages"])}
+    agent = make_agent(backend, line_search="none", normalize_advantages=False)
+    before = policy_of(agent)
+    report = agent.update(flat)
+    assert report["policy/status"] == StepStatus.ZERO_GRADIENT
+    for name in ("line_search_accepted", "line_search_frac", "kl", "improvement"):
+        assert report[f"policy/{name}"] == 0.0
+    np.testing.assert_array_equal(policy_of(agent), before)
 
 
 def test_the_natural_gradient_s_direction_is_trpo_s():

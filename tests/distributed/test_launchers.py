@@ -126,7 +126,6 @@ FEW = ("--fisher-every", "3")
     ("launcher", "backend", "size", "env_id", "options"),
     [
         ("torchrun", "torch", 3, PENDULUM, (*FEW, "--batch-chunk-size", "8")),
-        ("mpirun", "torch", 2, COSTLY, LIMIT),
         ("mpirun", "jax", 2, PENDULUM, ("--recurrent", "gru")),
         ("--coordinator", "jax", 2, COSTLY, LIMIT),
         ("srun's variables", "jax", 2, PENDULUM, FEW),

@@ -430,6 +430,96 @@ def test_so_it_is_in_a_vector_of_the_users(value):
         collector.advance(np.zeros((2, 1)))
 
 
+def test_a_cost_is_that_of_its_own_environment():
+    """Gymnasium's vectors have a 0 where an environment gave none."""
+
+    class Some(Odd):
+        def step(self, action):
+            *step, _ = super().step(action)
+            info = {} if self.frugal and self.count > 2 else {"cost": 2.0}
+            return (*step, info)
+
+    made = iter((False, True, False))
+
+    def maker():
+        env = Some()
+        env.frugal = next(made)
+        return env
+
+    for mode in (AutoresetMode.SAME_STEP, AutoresetMode.NEXT_STEP):
+        made = iter((False, True, False))
+        collector = RolloutCollector(
+            SyncVectorEnv([maker] * 3, autoreset_mode=mode), costs=True
+        )
+        for _ in range(2):
+            assert collector.advance(np.zeros((3, 1))).costs.tolist() == [2.0] * 3
+        with pytest.raises(CostError, match="got none from environment 1 at step 3"):
+            collector.advance(np.zeros((3, 1)))
+
+
+@pytest.mark.parametrize("name", ["terminated", "truncated"])
+@pytest.mark.parametrize("value", [1, np.array([True]), np.float32(1.0)])
+def test_a_flag_in_other_clothes_ends_an_episode_whichever_it_is(name, value):
+    """The other flag is Python's own; and what is no flag is refused all the same."""
+    field = {"terminated": TERMINATED, "truncated": TRUNCATED}[name]
+    for wrong, refusal in ((value, None), (2, "got 2"), (0.5, "got 0.5")):
+        spoil = with_field(field, wrong)
+        env = make_vector_environment(odd(1, spoil=spoil), 3, seed=0)
+        if refusal is None:
+            rollout = collected(env)[1]
+            assert getattr(rollout, name)[2].tolist() == [False, True, False]
+            continue
+        with pytest.raises(EnvironmentContractError, match=f"`{name}`.*{refusal}"):
+            collected(env)
+
+
+class Cut(Odd):
+    """Is cut off after seven steps; each reset writes over its buffer."""
+
+    def step(self, action):
+        obs, reward, ended, _, info = super().step(action)
+        return obs, reward, False, ended, info
+
+
+def test_the_last_observation_of_a_cut_episode_is_its_own():
+    for kind, last in ((Cut, "truncated"), (Odd, "terminated")):
+        env = make_vector_environment(
+            lambda kind=kind: kind(buffer=np.zeros(2, np.float32)), 3, seed=4
+        )
+        collector = RolloutCollector(env)
+        steps = [collector.advance(np.zeros((3, 1))) for _ in range(7)]
+        assert getattr(steps[-1], last).all()
+        assert steps[-1].final_obs[:, 1].tolist() == [7.0] * 3
+        assert steps[-1].obs[:, 1].tolist() == [0.0] * 3
+        env.close()
+
+
+class Reuses(SyncVectorEnv):
+    """A vector that writes each step's values over the last one's."""
+
+    def step(self, actions):
+        obs, rewards, terminated, truncated, infos = super().step(actions)
+        if not hasattr(self, "kept"):
+            self.kept = [
+                np.zeros_like(a) for a in (obs, rewards, terminated, truncated)
+            ]
+        for kept, new in zip(
+            self.kept, (obs, rewards, terminated, truncated), strict=True
+        ):
+            kept[...] = new
+        return *self.kept, infos
+
+
+@pytest.mark.parametrize("mode", list(AutoresetMode))
+def test_all_that_a_vector_reuses_is_copied(mode):
+    collector = RolloutCollector(users(mode=mode, kind=Reuses))
+    steps = [collector.advance(np.zeros((3, 1))) for _ in range(9)]
+    counts = [step.obs[0, 1] for step in steps]
+    assert counts[:6] == [1.0, 2.0, 3.0, 4.0, 5.0, 6.0]
+    assert [step.rewards[0] for step in steps[:7]] == [1, 2, 3, 4, 5, 6, 7]
+    assert [bool(step.terminated[0]) for step in steps[:7]] == [False] * 6 + [True]
+
+
 class Spoilt(Odd):
     """Shows a NaN first, in its first episode or in each."""
 

@@ -11,6 +11,7 @@ import pytest
 import safetensors.numpy
 
 from benchmarks.faults.checkpoints import Touch, forge
+from trpo.common.files import Folder
 from trpo.common.tensors import describe
 from trpo.runs.checkpoint import (
     MANIFEST_FILE,
@@ -79,6 +80,59 @@ def test_an_error_at_any_system_call_leaves_a_valid_checkpoint(
         assert (checkpoint.step, errors) == (1, [])
     assert outcomes[0] == "failed"
     assert outcomes[-1] == "saved"
+
+
+def _calls(monkeypatch):
+    """What becomes of the disk, in order: (call, directory or file, name)."""
+    seen, fsync = [], os.fsync
+
+    def path_of(descriptor):
+        # A directory that has been renamed since is under its new name.
+        return os.readlink(f"/proc/self/fd/{descriptor}")
+
+    def synced(descriptor):
+        seen.append(("fsync", path_of(descriptor), ""))
+        fsync(descriptor)
+
+    def noted(name, real, folder):
+        def call(*arguments, **options):
+            result = real(*arguments, **options)
+            seen.append((name, path_of(options[folder]), arguments[-1]))
+            return result
+
+        return call
+
+    monkeypatch.setattr(os, "fsync", synced)
+    monkeypatch.setattr(os, "mkdir", noted("mkdir", os.mkdir, "dir_fd"))
+    monkeypatch.setattr(os, "rename", noted("rename", os.rename, "dst_dir_fd"))
+    return seen
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="no names there")
+def test_each_name_is_on_the_disk_before_what_relies_on_it(tmp_path, monkeypatch):
+    """A power cut takes names that no fsync of their directory has written."""
+    (tmp_path / "run").mkdir()
+    parent = str(tmp_path / "run")
+    with Folder(tmp_path / "run") as folder:
+        seen = _calls(monkeypatch)
+        save_checkpoint(folder, 1, {"w": np.zeros(3)}, {}, keep=1)
+        written = list(seen)
+        seen.clear()
+        folder.write("config.json", b"{}")
+    (made,) = (path for call, _, path in written if call == "mkdir")
+    inside = f"{parent}/{made}"
+    # The directory's name, then both files and the names of both, then its own name.
+    assert written == [
+        ("mkdir", parent, made),
+        ("fsync", parent, ""),
+        ("fsync", f"{inside}/{STATE_FILE}", ""),
+        ("fsync", f"{inside}/{MANIFEST_FILE}", ""),
+        ("fsync", inside, ""),
+        ("rename", parent, f"checkpoint-{1:012d}"),
+        ("fsync", parent, ""),
+    ]
+    assert [call for call, *_ in seen] == ["fsync", "rename", "fsync"]
+    assert [path for _, path, _ in seen[1:]] == [parent] * 2
 
 
 REFUSE_PICKLE = """

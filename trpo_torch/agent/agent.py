@@ -16,7 +16,7 @@ from trpo.agent.base import AgentBase
 from trpo.agent.sharding import Sharding, Shards
 from trpo.common.validation import on_host
 from trpo.config.agent import StepNumbers
-from trpo.data.batch import Batch, thinned
+from trpo.data.batch import Batch, ConstrainedBatch, thinned
 from trpo.data.normalization import ObservationNormalizer
 from trpo.data.report import StepStatus, UpdateReport
 from trpo.distributed.ranks import Alone
@@ -275,10 +275,10 @@ class TRPOBackend(Backend):
         self,
         sharding: Sharding,
         shards: Shards,
-        batch: Batch,
+        batch: Batch | ConstrainedBatch,
         orders: np.ndarray,
         numbers: StepNumbers,
-    ) -> UpdateReport:
+    ) -> Any:
         orders, total = self._divided(sharding, shards, batch, orders)
         across, every = len(shards.everyone) > 1, self.config.fisher_every
         one = torch.full_like(batch.log_probs, 1.0 / total)
@@ -292,7 +292,7 @@ class TRPOBackend(Backend):
             return self.update(batch, orders, numbers)
 
     def _divided(
-        self, sharding: Sharding, shards: Shards, batch: Batch, orders: np.ndarray
+        self, sharding: Sharding, shards: Shards, batch: Any, orders: np.ndarray
     ) -> tuple[Any, int]:
         """What this process has of the critic's minibatches; samples of all."""
         size = self.config.value_minibatch_size
