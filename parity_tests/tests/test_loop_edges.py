@@ -256,9 +256,8 @@ def test_evaluate_takes_a_seed_and_a_limit_of_0_for_what_they_are(tmp_path):
     trainer = Trainer(config)
     try:
         state, note = trainer.get_state(), trainer.note(trainer.get_state())
-        head = trainer.spec.head
         run = RunDirectory(tmp_path / "run")
-        run.save(Moment(config, head, trainer.step_count, state, note))
+        run.save(Moment(config, trainer.spec, trainer.step_count, state, note))
     finally:
         trainer.close()
     options = {

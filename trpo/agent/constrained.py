@@ -54,6 +54,7 @@ class ConstrainedAgentBase(AgentBase):
         *,
         target_kl: float | None = None,
         value_lr: float | None = None,
+        entropy_coefficient: float | None = None,
         rows: np.ndarray | None = None,
     ) -> dict[str, float]:
         """Take one constrained step, then fit both critics.
@@ -65,6 +66,7 @@ class ConstrainedAgentBase(AgentBase):
                 the number `cost_excess`; see `trpo.data.batch.Costs`.
             target_kl: This update's trust-region radius; the configuration's if None.
             value_lr: This update's learning rate of both critics; likewise.
+            entropy_coefficient: Of this update; likewise.
             rows: [N] numbers of these samples among all ranks'; in their order if None.
 
         Returns:
@@ -76,6 +78,7 @@ class ConstrainedAgentBase(AgentBase):
                 excess may be -inf); it is named, and nothing has changed.
         """
         rates = {"target_kl": target_kl, "value_lr": value_lr}
+        rates |= {"entropy_coefficient": entropy_coefficient}
         return super().update(batch, **rates, rows=rows)  # pyright: ignore[reportArgumentType]
 
     def _check_batch(self, batch: Mapping[str, Any] | ConstrainedBatch) -> Any:

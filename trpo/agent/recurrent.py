@@ -138,6 +138,7 @@ class RecurrentAgentBase(AgentBase):
         *,
         target_kl: float | None = None,
         value_lr: float | None = None,
+        entropy_coefficient: float | None = None,
     ) -> dict[str, float]:
         """Take one trust-region step, then fit the critic to the returns.
 
@@ -149,6 +150,7 @@ class RecurrentAgentBase(AgentBase):
             batch: The fields of `trpo.data.batch.SequenceBatch`, arrays [T, B, …].
             target_kl: This update's trust-region radius; the configuration's if None.
             value_lr: This update's learning rate of the critic; likewise.
+            entropy_coefficient: Of this update; likewise.
 
         Returns:
             The metrics, under the names of `trpo.data.report.METRIC_NAMES`.
@@ -157,7 +159,9 @@ class RecurrentAgentBase(AgentBase):
             ValueError: a field is missing, empty, wrongly shaped or not finite; it is
                 named, and nothing has changed.
         """
-        return super().update(batch, target_kl=target_kl, value_lr=value_lr)  # pyright: ignore[reportArgumentType]
+        rates = {"target_kl": target_kl, "value_lr": value_lr}
+        rates |= {"entropy_coefficient": entropy_coefficient}
+        return super().update(batch, **rates)  # pyright: ignore[reportArgumentType]
 
     def _prepare_memory(self, name: str, memory: Any, rows: int) -> Memory:
         """Checked hidden states [rows, states] as the framework's arrays."""
