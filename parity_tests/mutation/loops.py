@@ -14,8 +14,8 @@ from parity_tests.mutation.mutant import (
 
 
 SUITE = "parity_tests/tests"
-PAIRWISE, EDGE = f"{SUITE}/test_pairwise.py", f"{SUITE}/test_loop_edges.py"
-LOOPED = f"{SUITE}/test_metamorphic_loops.py"
+PAIRWISE, EDGE = f"{SUITE}/loops/test_pairwise.py", f"{SUITE}/loops/test_loop_edges.py"
+LOOPED = f"{SUITE}/loops/test_metamorphic_loops.py"
 # Group of faults -> the test files that look for them, of one suite each.
 TESTS = {
     "rows": (PAIRWISE, EDGE),
@@ -25,7 +25,7 @@ TESTS = {
         f"{SUITE}/test_sharded.py::test_devices_of_jax", f"{SUITE}/test_sharded.py::test_ranks_of_torch_in_parts",
         f"{PAIRWISE}::test_many_ranks_train_as_one", EDGE,
     ),
-    "compiled": (f"{SUITE}/test_metamorphic_compiled.py",),
+    "compiled": (f"{SUITE}/loops/test_metamorphic_compiled.py",),
     "recurrent_fits": (
         f"{EDGE}::test_an_environment_without_a_sample_is_none",
         f"{PAIRWISE}::test_the_other_backend_learns_the_same",

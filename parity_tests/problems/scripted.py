@@ -7,12 +7,13 @@ what it should have learned from (`reference/training.py`).
 
 import functools
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import gymnasium
 import numpy as np
 from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
 
+from parity_tests.reference.training import BAD, CUT, ENDS, LOST, Episode
 from trpo.environments.environment_worker import (
     EnvironmentWorkerError,
     answer,
@@ -24,36 +25,8 @@ from trpo.environments.worker_vector import WorkerVectorEnv
 
 
 OBS_DIM, OPTIONS, START, LONGEST = 3, 3, 4, 7
-ENDS, CUT, BAD, LOST = "ends", "cut", "bad", "lost"
 # What else may become of an episode than that it ends or is cut.
 FATES = {"none": (), "bad": (BAD,), "lost": (LOST,)}
-
-
-class Episode(NamedTuple):
-    """One episode, as its environment knows it; lists grow as it is played.
-
-    Attributes:
-        fate: how it ends: `ENDS`, `CUT`, `BAD` or `LOST`.
-        length: steps until then.
-        obs: seen so far, the first one included.
-        actions: taken so far, as sent.
-        rewards: of the steps so far.
-        costs: likewise.
-        masks: of the options at each observation.
-    """
-
-    fate: str
-    length: int
-    obs: list[np.ndarray]
-    actions: list[Any]
-    rewards: list[float]
-    costs: list[float]
-    masks: list[np.ndarray]
-
-    @property
-    def success(self) -> bool:
-        """What its last step says."""
-        return self.length % 3 == 0
 
 
 class Scripted(gymnasium.Env):

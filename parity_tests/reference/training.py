@@ -10,13 +10,40 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from parity_tests.problems.scripted import BAD, CUT, ENDS, LOST, Episode
 from trpo.common.random_streams import Purpose, RandomStream, episode_seed
 from trpo.config.run import TrainConfig
 from trpo.data.rollout import Rollout
 
 
 VARIANCE_EPSILON = 1e-8
+ENDS, CUT, BAD, LOST = "ends", "cut", "bad", "lost"
+
+
+class Episode(NamedTuple):
+    """One episode, as its environment knows it; lists grow as it is played.
+
+    Attributes:
+        fate: how it ends: `ENDS`, `CUT`, `BAD` or `LOST`.
+        length: steps until then.
+        obs: seen so far, the first one included.
+        actions: taken so far, as sent.
+        rewards: of the steps so far.
+        costs: likewise.
+        masks: of the options at each observation.
+    """
+
+    fate: str
+    length: int
+    obs: list[np.ndarray]
+    actions: list[Any]
+    rewards: list[float]
+    costs: list[float]
+    masks: list[np.ndarray]
+
+    @property
+    def success(self) -> bool:
+        """What its last step says."""
+        return self.length % 3 == 0
 
 
 class Step(NamedTuple):

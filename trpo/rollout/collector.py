@@ -18,9 +18,9 @@ from trpo.environments.seeded import RESTORE
 from trpo.environments.step_costs import step_costs
 from trpo.environments.worker_vector import RESTARTED
 from trpo.rollout.acting import actor_of
-from trpo.rollout.cost_recorder import CostRecorder, without_bad_segments_of_costs
+from trpo.rollout.cost_recorder import CostRecorder
 from trpo.rollout.open_episodes import OpenEpisodes
-from trpo.rollout.repair import following_values
+from trpo.rollout.repair import following_values, without_bad_segments
 from trpo.rollout.transitions import (
     Limits,
     Transition,
@@ -213,9 +213,10 @@ class RolloutCollector:
         costs = (
             None if recorder is None else recorder.finish(rollout, self.obs, self._open)
         )
-        return without_bad_segments_of_costs(
-            rollout._replace(costs=costs), dropped, restarted
-        )
+        rollout = rollout._replace(costs=costs)
+        if dropped.any() or restarted.any():
+            rollout = without_bad_segments(rollout, dropped, restarted)
+        return rollout
 
     def advance(self, actions: np.ndarray) -> Transition:
         """Send actions [B, act_dim] as the environment takes them; follow episodes.

@@ -6,7 +6,7 @@ import numpy as np
 
 from trpo.data.rollout import Rollout, RolloutCosts
 from trpo.rollout.open_episodes import OpenEpisodes
-from trpo.rollout.repair import following_values, without_bad_segments
+from trpo.rollout.repair import following_values
 from trpo.rollout.transitions import Transition
 
 
@@ -57,17 +57,3 @@ class CostRecorder:
             float(open_.costs.mean()),
             float(open_.lengths.mean()),
         )
-
-
-def without_bad_segments_of_costs(
-    rollout: Rollout, dropped: np.ndarray, restarted: np.ndarray
-) -> Rollout:
-    """The rollout and its costs as `without_bad_segments` leaves them."""
-    if not (dropped.any() or restarted.any()):
-        return rollout
-    whole = without_bad_segments(rollout, dropped, restarted)
-    if (costs := rollout.costs) is None:
-        return whole
-    cost_rollout = rollout._replace(values=costs.values, next_values=costs.next_values)
-    next_values = without_bad_segments(cost_rollout, dropped, restarted).next_values
-    return whole._replace(costs=costs._replace(next_values=next_values))

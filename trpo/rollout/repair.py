@@ -17,17 +17,16 @@ def without_bad_segments(
 ) -> Rollout:
     """The rollout without dropped segments, cut off where an environment failed."""
     assert rollout.starts is not None
-    truncated, next_values = rollout.truncated.copy(), rollout.next_values.copy()
+    truncated = rollout.truncated.copy()
     for t, i in np.argwhere(restarted & ~rollout.starts):
         if t:
-            # The last step that was taken; where it led to was acted on at t.
+            # The last step that was taken; where it led to was acted on at t, so that
+            # its value is known.
             truncated[t - 1, i] = True
-            next_values[t - 1, i] = rollout.values[t, i]
     valid = _without_segments(rollout.valid, rollout.starts, dropped)
     return rollout._replace(
         valid=valid,
         truncated=truncated,
-        next_values=next_values,
         dropped_steps=int((rollout.valid & ~valid).sum() + dropped.sum()),
         restarts=int(restarted.sum()),
     )

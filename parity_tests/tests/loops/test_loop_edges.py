@@ -9,8 +9,8 @@ import pytest
 
 from parity_tests.problems import scripted
 from parity_tests.rings.rank_threads import ThreadRanks, run_ranks
-from parity_tests.tests.test_metamorphic_loops import plain
-from parity_tests.tests.test_pairwise import ENVS, assert_near, trainer_of
+from parity_tests.tests.loops.test_metamorphic_loops import plain
+from parity_tests.tests.loops.test_pairwise import ENVS, assert_near, trainer_of
 from trpo.common.random_streams import Purpose, RandomStream, episode_seed
 from trpo.config.presets import preset_config
 from trpo.data.hidden_state import Memory

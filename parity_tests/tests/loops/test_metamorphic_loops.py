@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from parity_tests.common.process_setup import QUICK
-from parity_tests.tests.test_pairwise import ENVS, ROWS, STEPS, trainer_of
+from parity_tests.tests.loops.test_pairwise import ENVS, ROWS, STEPS, trainer_of
 from trpo.data.batch import Batch
 from trpo.data.hidden_state import Memory
 from trpo_torch.agent.update import policy_function
