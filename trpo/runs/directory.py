@@ -388,7 +388,7 @@ def directory_of(
 ) -> Iterator[Path]:
     """The directory of a new run: the given one, or one in `runs/` of a new name.
 
-    Nothing is left of that if the block writes nothing there.
+    Nothing is left of that, nor an empty `runs/`, if the block writes nothing there.
 
     Args:
         run_dir: The user's choice; None for a new one.
@@ -402,8 +402,9 @@ def directory_of(
         yield path
     finally:
         if run_dir is None:
-            with contextlib.suppress(OSError):
-                path.rmdir()
+            for empty in (path, path.parent):
+                with contextlib.suppress(OSError):
+                    empty.rmdir()
 
 
 def new_directory(name: str) -> Path:
