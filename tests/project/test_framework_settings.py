@@ -44,6 +44,13 @@ def test_it_is_under_the_users_cache_directory(tmp_path):
     assert Path(run(SHOW, XDG_CACHE_HOME=str(tmp_path))).is_relative_to(tmp_path)
 
 
+def test_a_home_that_does_not_exist_is_not_made_and_no_error(tmp_path):
+    home = tmp_path / "missing"
+    printed = run(SHOW, HOME=str(home), XDG_CACHE_HOME=None)
+    assert printed == "None"
+    assert not home.exists()
+
+
 def test_it_can_be_left_off():
     assert run(SHOW, TRPO_COMPILATION_CACHE="0") == "None"
 

@@ -307,3 +307,55 @@ def test_what_fails_halfway_leaves_the_state_and_goes_on(monkeypatch):
         assert bytes_of(trainer.get_state()) == bytes_of(state)
     assert trainer.train_once().metrics["policy/kl"] == straight
     assert bytes_of(trainer.get_state()) == bytes_of(later)
+
+
+class Forgetful(gymnasium.Env):
+    """Ends after ten steps; its second one draws from what no seed sets."""
+
+    observation_space = gymnasium.spaces.Box(-9.0, 99.0, (2,), np.float64)
+    action_space = gymnasium.spaces.Box(-1.0, 1.0, (1,), np.float64)
+    unseeded = np.random.default_rng(12)
+
+    def __init__(self, forgets=True):
+        self.forgets = forgets
+
+    def _obs(self):
+        return np.array([self.count, self.drawn])
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.count, self.drawn = 0, float(self.np_random.random())
+        return self._obs(), {}
+
+    def step(self, action):
+        self.count += 1
+        if self.forgets:
+            self.drawn = float(self.unseeded.random())
+        return self._obs(), 1.0, self.count == 10, False, {}
+
+
+@pytest.mark.parametrize("forgetful", [(), (1,)])
+def test_what_is_not_restored_exactly_is_named_with_its_reason(forgetful):
+    made = iter(range(100))
+    config = preset_config("Forgetful", backend="torch", **SMALL)
+
+    def make():
+        # Of three environments, one; the run's own, and then the resumed one's.
+        return Forgetful(next(made) % 3 in forgetful)
+
+    one = Trainer(config, env=make)
+    one.train_once()
+    note = one.note(one.get_state())
+    assert note["episodes"]["restarts_on_resume"] == []
+    again = Trainer(config, env=make)
+    assert again.set_state(one.get_state()) == forgetful
+    said = again.not_restored(note)
+    assert again.note(again.get_state())["episodes"]["restarted_on_resume"] == [
+        *forgetful
+    ]
+    if not forgetful:
+        assert said == []
+        return
+    line, *_ = said
+    assert line.startswith("environments [1] could not be restored")
+    assert "Forgetful is not restored exactly (1: with the same actions it" in line
