@@ -19,6 +19,15 @@ class OddError(Exception):
         super().__init__(f"odd {code}: {hint}")
 
 
+# What a third step returns in place of what Gymnasium says: position, value.
+BREACHES: dict[str, tuple[int, Any]] = {
+    "no reward": (1, None), "a reward of two": (1, np.ones(2)),
+    "a dict for a reward": (1, {"speed": 1.0}), "text for a reward": (1, "1"),
+    "text for a flag": (2, "no"), "a number for a flag": (3, 0.5),
+    "a list for infos": (4, []), "six values": (5, None),
+}  # fmt: skip
+
+
 class Faulty(gymnasium.Env):
     """Counts to ten; fails in a phase, in the third step if that is it.
 
@@ -75,7 +84,11 @@ class Faulty(gymnasium.Env):
             }.get(self.kind, obs)
         if self.kind == "huge infos":
             infos = {"blob": np.zeros(2**24), "more": lambda: None}
-        return obs, self.draw + self.count, self.count == 10, False, infos
+        result = (obs, self.draw + self.count, self.count == 10, False, infos)
+        if self.steps == 3 and self.kind in BREACHES:
+            at, value = BREACHES[self.kind]
+            return (*result[:at], value, *result[at + 1 :])
+        return result
 
     def _obs(self) -> np.ndarray:
         self.buffer[:] = self.draw, self.count

@@ -8,7 +8,7 @@ from unittest import mock
 import numpy as np
 from gymnasium.vector import VectorEnv
 
-from benchmarks.faults.faulty_environment import make
+from benchmarks.faults.faulty_environment import BREACHES, make
 from benchmarks.faults.row import Row, Scenario, require
 from trpo.environments import worker_vector as worker_environments
 from trpo.environments.environment_worker import EnvironmentWorkerError
@@ -110,12 +110,30 @@ def _fails_once(kind: str, phase: str) -> None:
             if kind in ("raise", "custom exception"):
                 planted = "planted in" in error.original
                 require(planted and "Traceback" in error.original, "no traceback")
-            if kind in ("wrong shape", "wrong dtype"):
-                named = "`obs`: expected an observation" in error.reason
+            if kind in ("wrong shape", "wrong dtype", *BREACHES):
+                what = "" if kind in BREACHES else "`obs`: expected an observation"
+                named = "expected" in error.reason and what in error.reason
                 require(named and error.step == 3, f"it said {error}")
         if env is not None:
             env.close()
     require(not alive(_Watched.last), "a process was left")
+
+
+def breaks_the_contract(row: Row) -> None:
+    """What is not as Gymnasium says is named with its environment and its step."""
+    for index in range(row.tries):
+        kind = list(BREACHES)[index // 2 % len(BREACHES)]
+        with row.attempt(kind):
+            if index % 2:
+                _fails_once(kind, "step")
+                continue
+            try:
+                _play(LeanVectorEnv(_makers(kind, "step")))
+                require(False, "no error")
+            except EnvironmentWorkerError as error:
+                place = (error.index, error.phase, error.step)
+                require(place == (BAD, "step", 3), f"it said {error}")
+                require("expected" in error.reason, f"it said {error}")
 
 
 def in_process(phase: str) -> Any:
@@ -216,6 +234,7 @@ SCENARIOS = [
     *(Scenario("environment", f"hangs in {p}", 5, fails("hanging", p)) for p in PHASES),
     Scenario("environment", "wrong shape", 20, fails("wrong shape", "step")),
     Scenario("environment", "wrong dtype", 20, fails("wrong dtype", "step")),
+    Scenario("environment", "breaks Gymnasium's contract", 32, breaks_the_contract, 16),
     Scenario("environment", "raises in step, in process", 50, in_process("step")),
     Scenario("environment", "raises in close, in process", 50, in_process("close")),
     Scenario("environment", "slow", 10, harmless("slow")),
