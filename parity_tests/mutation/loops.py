@@ -5,6 +5,7 @@ Looked for by test files (`TESTS`), not by rings: of rows that are no transition
 costs, runs of many devices or members, resumes, evaluations, environments and files.
 """
 
+from parity_tests.mutation.acting import ACTING
 from parity_tests.mutation.mutant import (
     in_group,
     jax as _jax,
@@ -35,6 +36,12 @@ TESTS = {
         "tests/agent/test_action_masks.py::test_the_ends_of_the_noise_choose_what_is_allowed",
     ),
     "evaluations": (EDGE,),
+    "acting": (
+        "tests/agent/test_sampled_actions.py", "tests/environments/test_rollout.py", "tests/environments/test_costs.py",
+        "tests/agent/test_action_masks.py::test_each_observation_comes_with_its_own_mask",
+        "tests/agent/test_recurrent.py::test_a_player_forgets_what_the_last_episode_showed",
+        "tests/agent/test_recurrent.py::test_the_ratio_starts_at_one_in_the_middle_of_episodes",
+    ),
     "contract": ("tests/environments/test_contract.py",),
     "files": ("tests/runs/test_checkpoint_crash.py", "tests/agent/test_copies.py"),
 }  # fmt: skip
@@ -269,5 +276,5 @@ FILES = in_group(
 
 LOOPS = (
     *(ROWS + RESUMES + COSTS + DIVIDED + COMPILED + RECURRENT_FITS + EDGES),
-    *(EVALUATIONS + CONTRACT + FILES),
+    *(EVALUATIONS + CONTRACT + FILES + ACTING),
 )
