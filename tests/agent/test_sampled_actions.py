@@ -7,6 +7,7 @@ from tests.agent.test_copies import SPACES, for_spaces
 from tests.agent.test_recurrent import make as make_recurrent
 from tests.support.agents import BACKENDS, as_array, make_agent, native
 from trpo.data.batch import Batch
+from trpo.rollout.acting import actor_of
 
 
 ROWS = 7
@@ -107,3 +108,13 @@ def test_what_is_no_observation_or_action_is_refused(backend):
     for call in (recurrent.sample_actions, recurrent.evaluate_actions):
         with pytest.raises(ValueError, match="without a memory"):
             call(obs, obs)
+
+
+@pytest.mark.parametrize("make", [make_agent, make_recurrent])
+def test_an_actor_takes_the_most_likely_where_it_is_asked_to(make):
+    agent = make("torch")
+    obs = np.random.default_rng(8).standard_normal((3, agent.obs_dim))
+    starts = np.ones(3, dtype=bool)
+    likely = actor_of(agent, 3).act(obs, starts, deterministic=True)
+    np.testing.assert_array_equal(likely, agent.act(obs, deterministic=True)[0])
+    assert not np.array_equal(actor_of(agent, 3).act(obs, starts), likely)
