@@ -61,8 +61,6 @@ ACTING = in_group(
             "self._agent.cost_value(last_obs)[:, 0]", "values[-1]"),
     _shared("values of what remembers for log-probabilities", "rollout/acting:RecurrentActor.act",
             "(log_probs[:, 0], values[:, 0])", "(values[:, 0], log_probs[:, 0])"),
-    _shared("the first rollout's, once more", "rollout/acting:RecurrentActor.evaluated",
-            "self._said.clear()", "self._said[1:]"),
     _jax("acts with the first policy for ever", "agent/agent:TRPOBackend.sample",
          "self._leaves[0] is not policy", "self._leaves[0] is None"),
     _jax("acts as if noise were 0", "agent/update:sampler",

@@ -68,13 +68,15 @@ def test_the_ratio_of_an_update_starts_at_one(backend):
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_chunks_of_a_rollout_are_joined_in_order(backend):
-    whole, chunked = (make_agent(backend, batch_chunk_size=size) for size in (None, 4))
-    obs = np.random.default_rng(4).standard_normal((11, whole.obs_dim))
-    actions = whole.sample_actions(obs)
+def test_chunks_of_a_rollout_are_joined_in_order_each_with_its_masks(backend):
+    (whole, _), (chunked, _) = (
+        agents(backend, "discrete", batch_chunk_size=size) for size in (None, 4)
+    )
+    obs, mask = rows_of(whole, 11)
+    actions = whole.sample_actions(obs, False, mask)
     for got, expected in zip(
-        chunked.evaluate_actions(obs, actions),
-        whole.evaluate_actions(obs, actions),
+        chunked.evaluate_actions(obs, actions, mask),
+        whole.evaluate_actions(obs, actions, mask),
         strict=True,
     ):
         np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-6)

@@ -94,7 +94,6 @@ class RecurrentActor(Actor):
     def evaluated(self, *_: Any) -> tuple[np.ndarray, np.ndarray]:
         """See `Actor`; as it was when this acted, of what it remembered."""
         log_probs, values = map(np.stack, zip(*self._said, strict=True))
-        self._said.clear()
         return log_probs, values
 
     def value(self, obs: np.ndarray) -> np.ndarray:
