@@ -279,11 +279,11 @@ def draw(
         variants = [label for label, _ in _changes(choice) if label in curves]
         for i, label in enumerate(variants):
             values = ", ".join(part.partition("=")[2] for part in label.split("&"))
-            draw_band(axes, list(curves[label].values()), f"C{i}", values)
+            draw_band(axes, list(curves[label].values()), f"C{i}", values, i)
         if PRESET in curves:
             own = (str(preset_value(arguments.env, name)) for name in settings)
             label = f"{', '.join(own)} (preset)"
-            draw_band(axes, list(curves[PRESET].values()), "black", label)
+            draw_band(axes, list(curves[PRESET].values()), "black", label, 0)
         axes.set(title=", ".join(settings), xlabel="environment steps")
         axes.title.set_fontsize(9)
         axes.grid(alpha=0.25)

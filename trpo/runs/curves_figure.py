@@ -7,7 +7,8 @@ from trpo.runs.curves import LoggedRun, Panel, panels_of, points, time_split
 from trpo.runs.learning_curves import label, without_tex
 
 
-COLUMNS = 3
+# Two: legible at the width of a page.
+COLUMNS = 2
 # More runs than this share one legend entry each on the page, not in every panel.
 MOST_IN_LEGEND = 12
 
@@ -26,7 +27,7 @@ def draw(runs: Sequence[LoggedRun]) -> Any:
     ]
     drawn = panels_of(runs)
     height = -(-(len(drawn) + 1) // COLUMNS)
-    figure = Figure(figsize=(5.0 * COLUMNS, 3.3 * height + 0.6), layout="constrained")
+    figure = Figure(figsize=(4.4 * COLUMNS, 3.3 * height + 0.6), layout="constrained")
     panels = list(figure.subplots(height, COLUMNS).flat)
     for axes, panel in zip(panels, drawn, strict=False):
         _draw_panel(axes, panel, runs, shades)

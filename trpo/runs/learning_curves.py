@@ -9,8 +9,16 @@ from trpo.common.terminal import visible
 from trpo.common.user_modules import import_matplotlib
 
 
-# Of more curves the legend would hide them.
-MOST_NAMED = 8
+# One colour for each backend and peer, in every figure.
+COLOURS = {
+    "jax": "tab:blue", "torch": "tab:orange", "sb3-contrib": "tab:green",
+    "tianshou": "tab:red",
+}  # fmt: skip
+# Of more curves the legend would be longer than the figure.
+MOST_NAMED = 30
+# Characters of a name that fits beside another.
+LONGEST_BESIDE = 32
+MARKS = "osD^v"
 # Beyond, matplotlib's own sums overflow.
 LARGEST_DRAWN = 1e300
 _P = ParamSpec("_P")
@@ -63,26 +71,48 @@ def learning_curves_png(
     # Slow to import; `Figure` alone needs no display and leaves pyplot's state alone.
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(9, 3.6), layout="constrained")
-    left, right = figure.subplots(1, 2)
+    named = 1 < len(runs) <= MOST_NAMED
+    # Panels one above the other, and the legend below: legible on a phone.
+    columns = 2 if max(map(len, runs), default=0) <= LONGEST_BESIDE else 1
+    height = 6.4 + (0.18 * -(-len(runs) // columns) if named else 0.0)
+    figure = Figure(figsize=(6.4, height), layout="constrained")
+    upper, lower = figure.subplots(2, 1, sharex=True)
     for i, (name, rows) in enumerate(runs.items()):
         for axes, column, style in (
-            (left, "rollout/episode_return_mean", {"label": label(name), "lw": 1.5}),
-            (right, "policy/kl", {"label": label(name), "lw": 1.5}),
+            (upper, "rollout/episode_return_mean", line_style(i, len(runs), len(rows))),
+            (lower, "policy/kl", line_style(i, len(runs), len(rows))),
             # A radius that falls explains a KL that falls.
-            (right, "policy/target_kl", {"linestyle": "--", "lw": 1.0, "alpha": 0.6}),
+            (lower, "policy/target_kl", {"linestyle": "--", "lw": 1.0, "alpha": 0.6}),
         ):
             kept = [row for row in rows if can_be_drawn(row.get(column))]
             points = [(row["step"], row[column]) for row in kept]
             if points:
-                axes.plot(*zip(*points, strict=True), color=f"C{i}", **style)
-    left.set_ylabel("episode return, mean of last 100")
-    right.set_ylabel("KL(old || new), nats; dashed: bound")
-    for axes in (left, right):
-        axes.set_xlabel("environment steps")
+                colour = COLOURS.get(name) or _shade(i, len(runs))
+                lines = axes.plot(*zip(*points, strict=True), color=colour, **style)
+                if axes is upper:
+                    lines[0].set_label(label(name))
+    upper.set_ylabel("episode return, mean of last 100")
+    lower.set_ylabel("KL(old || new), nats; dashed: bound")
+    lower.set_xlabel("environment steps")
+    for axes in (upper, lower):
         axes.grid(alpha=0.3)
-        if 1 < len(runs) <= MOST_NAMED and axes.lines:
-            axes.legend()
+    handles, labels = upper.get_legend_handles_labels()
+    if named and handles:
+        place = {"loc": "outside lower center", "ncols": columns}
+        figure.legend(handles, labels, fontsize="small", **place)
     many = f", {len(runs)} runs" if len(runs) > MOST_NAMED else ""
     figure.suptitle(label(f"{title}{many}"))
     return png(figure)
+
+
+def line_style(index: int, count: int, points: int) -> dict[str, Any]:
+    """Style of a curve, with marks at its own places: of equal curves, each is seen."""
+    every = max(count, points // 6)
+    marks = {"marker": MARKS[index % len(MARKS)], "ms": 4.0}
+    return {"lw": 1.5, **marks, "markevery": (index * every // count, every)}
+
+
+def _shade(index: int, count: int) -> Any:
+    from matplotlib import colormaps
+
+    return f"C{index}" if count <= 10 else colormaps["turbo"](index / count)

@@ -8,11 +8,11 @@ import numpy as np
 
 from benchmarks.learning.training.published import PUBLISHED
 from benchmarks.learning.training.rows import Row, read_results
+from trpo.runs.learning_curves import COLOURS, line_style
 from trpo.sweeps.statistics import bootstrap_interval, interquartile_mean
 
 
-COLORS = {"jax": "tab:blue", "torch": "tab:orange", "sb3-contrib": "tab:green"}
-COLUMNS = 5
+COLUMNS = 2
 
 
 def draw_curves(results: Path) -> Path:
@@ -29,16 +29,17 @@ def draw_curves(results: Path) -> Path:
     )
     grid = figure.subplots(lines, columns, squeeze=False).ravel()
     for axes, env_id in zip(grid, env_ids, strict=False):
-        for backend, color in COLORS.items():
+        for backend, color in COLOURS.items():
             if curves := data.get((env_id, backend)):
                 label = f"{backend}, {len(curves)} seed{'s' * (len(curves) > 1)}"
-                draw_band(axes, list(curves.values()), color, label)
+                place = list(COLOURS).index(backend)
+                draw_band(axes, list(curves.values()), color, label, place)
         if published := PUBLISHED.get(env_id):
             axes.axhline(published.mean, color="0.35", ls=":", lw=1.2)
         axes.set_title(env_id, fontsize=10)
         axes.grid(alpha=0.25)
         axes.tick_params(labelsize=8)
-        axes.legend(fontsize=7, loc="lower right")
+        axes.legend(fontsize=8, loc="best")
         axes.xaxis.set_major_formatter(_thousands)
     for axes in grid[len(env_ids) :]:
         axes.set_axis_off()
@@ -54,7 +55,9 @@ def draw_curves(results: Path) -> Path:
     return path
 
 
-def draw_band(axes: Any, curves: list[list[Row]], color: str, label: str) -> None:
+def draw_band(
+    axes: Any, curves: list[list[Row]], color: str, label: str, place: int
+) -> None:
     """Interquartile mean of the seeds' returns over steps, and its interval.
 
     Args:
@@ -62,11 +65,14 @@ def draw_band(axes: Any, curves: list[list[Row]], color: str, label: str) -> Non
         curves: Rows of each seed; steps that all have are drawn.
         color: Of line and band.
         label: For the legend.
+        place: Of its marks among those of others, so that of equal curves each is seen.
     """
     by_step = [{row.step: row.scores[0] for row in curve} for curve in curves]
     steps = sorted(set.intersection(*map(set, by_step)))
     scores = np.array([[curve[step] for step in steps] for curve in by_step])
-    axes.plot(steps, interquartile_mean(scores, axis=0), color=color, label=label)
+    style = line_style(place, len(COLOURS), len(steps))
+    mean = interquartile_mean(scores, axis=0)
+    axes.plot(steps, mean, color=color, label=label, **style)
     if len(curves) > 1:
         low, high = bootstrap_interval(scores)
         axes.fill_between(steps, low, high, color=color, alpha=0.2, lw=0)

@@ -16,9 +16,7 @@ from benchmarks.speed.problems import SMALL_GRID
 from benchmarks.speed.report import analysis
 from benchmarks.speed.report.targets import scaling_points, training_cells
 from benchmarks.speed.store import Store
-
-
-COLORS = {"jax": "C0", "torch": "C1", "sb3-contrib": "C2", "tianshou": "C3"}
+from trpo.runs.learning_curves import COLOURS
 
 
 def throughput(update: Store, scaling: Store, path: Path) -> None:
@@ -27,7 +25,7 @@ def throughput(update: Store, scaling: Store, path: Path) -> None:
     sizes = [s for s in analysis.sizes(update) if s.name == "HalfCheetah"]
     networks = sorted({(64, 64), *(size.layers for size in sizes)})
     styles = dict(zip(networks, itertools.cycle(("-", "--", ":", "-.")), strict=False))
-    for subject, color in COLORS.items():
+    for subject, color in COLOURS.items():
         for layers, style in styles.items():
             points = {}
             if layers == (64, 64):
@@ -69,7 +67,7 @@ def _draw_roofline(axes: plt.Axes, update: Store, limits: analysis.Peaks) -> Non
     intensity = np.logspace(-1, 4, 100)
     roof = np.minimum(limits.matmul, limits.bandwidth * intensity)
     axes.loglog(intensity, roof / 1e9, "k-", label="measured roofline")
-    for subject, color in COLORS.items():
+    for subject, color in COLOURS.items():
         drawn = False
         for size in analysis.sizes(update):
             cell = analysis.update_cell(subject, size, "cpu")
@@ -90,7 +88,7 @@ def time_split(update: Store, training: Store, path: Path) -> None:
     figure, (left, right) = plt.subplots(1, 2, figsize=(12, 4.5), layout="constrained")
     bars = []
     for size in SMALL_GRID:
-        for subject in COLORS:
+        for subject in COLOURS:
             cell = analysis.update_cell(subject, size, "cpu")
             row = analysis.make_row(update, cell)
             if row.policy is not None and row.critic is not None:
@@ -100,7 +98,7 @@ def time_split(update: Store, training: Store, path: Path) -> None:
                 bars.append((name, {**parts, "critic fit": scale * row.critic}))
     _stacked(left, bars, "one update, µs per sample")
     bars = []
-    for subject in COLORS:
+    for subject in COLOURS:
         cell = training_cells(training, "HalfCheetah-v5", 8).get(subject)
         if cell is not None and training.good(cell):
             parts = {
