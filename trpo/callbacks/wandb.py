@@ -57,7 +57,8 @@ class WandbWriter(Callback):
         self._run = self._wandb.init(
             project=self.project,
             id=self.run_id,
-            name=None if path is None else path.name,
+            # None: by WANDB_NAME, as the team by WANDB_ENTITY.
+            name=None if path is None or "WANDB_NAME" in os.environ else path.name,
             dir=place,
             config=run.config.to_dict(),
             resume="allow",

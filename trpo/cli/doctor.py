@@ -184,7 +184,8 @@ def check_cuda_wheels(installed: Mapping[str, str], torch_cuda: str | None) -> F
         major = torch_cuda.split(".")[0]
         users.setdefault(major, []).append(f"torch for CUDA {torch_cuda}")
     if len(users) <= 1:
-        return Finding("ok", "CUDA wheels", f"CUDA {next(iter(users), 'none')}")
+        found = f"of CUDA {next(iter(users))}" if users else "none installed"
+        return Finding("ok", "CUDA wheels", found)
     facts = "; ".join(f"CUDA {major}: {', '.join(users[major])}" for major in users)
     reason = "Both install into one folder (nvidia/cudnn): the last one there wins. "
     return Finding("problem", "CUDA wheels", facts, reason + ONE_CUDA)

@@ -32,7 +32,8 @@ class CallbackConfig:
     """Film an episode at every k-th evaluation, into RUN_DIR/videos; 0 for none.
     Takes the extra `video`, and --eval-interval; not with --compiled."""
     wandb_project: str | None = None
-    """Log each update's metrics to this Weights & Biases project; the extra `wandb`."""
+    """Log each update's metrics to this Weights & Biases project; the extra `wandb`.
+    WANDB_ENTITY names the team, WANDB_NAME the run, by default its directory."""
 
     GROUPS: ClassVar[Mapping[str, str]] = {
         "evaluation": "save_best",
