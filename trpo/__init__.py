@@ -8,12 +8,15 @@ import importlib
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from trpo.agent.make import make_agent as make_agent
+    from trpo.callbacks.base import Callback as Callback, Stop as Stop
     from trpo.config.agent import TRPOConfig as TRPOConfig
     from trpo.config.presets import preset_config as preset_config
     from trpo.config.run import TrainConfig as TrainConfig
     from trpo.data.report import StepStatus as StepStatus
     from trpo.rollout.evaluation import evaluate as evaluate
+    from trpo.runs.compiled import train_compiled as train_compiled
     from trpo.runs.directory import load_agent as load_agent
+    from trpo.runs.train import train_run as train_run
     from trpo.training.trainer import Trainer as Trainer
 
 
@@ -23,7 +26,11 @@ _EXPORTS = {
     "TRPOConfig": "trpo.config.agent",
     "TrainConfig": "trpo.config.run",
     "preset_config": "trpo.config.presets",
+    "Callback": "trpo.callbacks.base",
+    "Stop": "trpo.callbacks.base",
     "Trainer": "trpo.training.trainer",
+    "train_compiled": "trpo.runs.compiled",
+    "train_run": "trpo.runs.train",
     "evaluate": "trpo.rollout.evaluation",
     "load_agent": "trpo.runs.directory",
     "make_agent": "trpo.agent.make",

@@ -11,7 +11,7 @@ from benchmarks.faults.checkpoints import scratch
 from benchmarks.faults.row import Row, Scenario, require
 from benchmarks.faults.runs import BACKENDS, closing, config, digest, quiet, said_on
 from trpo.runs.checkpoint import load_checkpoint, newest_checkpoint, save_checkpoint
-from trpo.runs.compiled import train_compiled
+from trpo.runs.compiled import train_compiled_run
 from trpo.runs.directory import RunDirectory, RunDirectoryError
 from trpo.runs.metrics import read_metrics
 from trpo.runs.train import train_run
@@ -70,7 +70,7 @@ def _full_once_compiled(root: Path) -> None:
     settings = config("jax", env_id="phys2d/Pendulum-v0", total_steps=48 * 12)
     (root / "filler").write_bytes(bytes(60 * 2**10))
     try:
-        train_compiled(settings, root / "run", console=console)
+        train_compiled_run(settings, root / "run", console=console)
         require(False, "the disk was not full")
     except RunDirectoryError as error:
         require("room for the last checkpoint" in str(error), f"it said {error}")
@@ -78,8 +78,8 @@ def _full_once_compiled(root: Path) -> None:
     require("no checkpoint was written" in said, "the user was not told")
     require(f"{settings.num_steps} of" in said.replace(",", ""), "training stopped")
     subprocess.run(["mount", "-o", "remount,size=8m", str(root)], check=True)
-    train_compiled(settings, root / "run", resume=True, console=console)
-    train_compiled(settings, root / "whole", console=console)
+    train_compiled_run(settings, root / "run", resume=True, console=console)
+    train_compiled_run(settings, root / "whole", console=console)
     states = [RunDirectory(root / n).load()[0].arrays for n in ("run", "whole")]
     require(digest(states[0]) == digest(states[1]), "not resumed exactly")
 

@@ -23,7 +23,7 @@ from benchmarks.faults.row import Row, Scenario, require
 from trpo.config.run import TrainConfig, TRPOConfig
 from trpo.rollout.transitions import NonFiniteTransitionError
 from trpo.runs.checkpoint import newest_checkpoint
-from trpo.runs.compiled import train_compiled
+from trpo.runs.compiled import train_compiled_run
 from trpo.runs.directory import RunDirectory
 from trpo.runs.train import train_run
 from trpo.training.trainer import Trainer
@@ -211,8 +211,8 @@ LONG: dict[str, Any] = {
 COMPILED = config("jax", env_id="phys2d/Pendulum-v0", **LONG)
 SUBJECTS: dict[str, tuple[TrainConfig, Callable[..., Any]]] = {
     "host": (config("torch", **LONG), train_run),
-    "compiled": (COMPILED, train_compiled),
-    "members": (COMPILED, functools.partial(train_compiled, num_seeds=2)),
+    "compiled": (COMPILED, train_compiled_run),
+    "members": (COMPILED, functools.partial(train_compiled_run, num_seeds=2)),
 }
 
 

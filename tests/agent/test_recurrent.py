@@ -19,7 +19,7 @@ from trpo.environments.make import make_environment
 from trpo.rollout.acting import actor_of
 from trpo.rollout.collector import RolloutCollector
 from trpo.rollout.evaluation import record_video
-from trpo.runs.compiled import train_compiled
+from trpo.runs.compiled import train_compiled_run
 from trpo.training.trainer import Trainer
 
 
@@ -210,7 +210,7 @@ def test_each_class_refuses_the_other_s_configuration():
 def test_compiled_training_refuses_a_memory(tmp_path):
     config = preset_config("phys2d/Pendulum-v0", backend="jax", recurrent="gru")
     with pytest.raises(ValueError, match=r"`recurrent`: expected 'none' for compiled"):
-        train_compiled(config, tmp_path / "run")
+        train_compiled_run(config, tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 

@@ -18,7 +18,7 @@ from trpo.data.report import METRIC_NAMES
 from trpo.runs.compiled import (
     LONGEST_CHUNK,
     compiled_run,
-    train_compiled,
+    train_compiled_run,
 )
 from trpo.runs.directory import RunDirectory, RunDirectoryError, load_agent
 from trpo.runs.metrics import read_metrics
@@ -94,12 +94,12 @@ def test_a_single_run_writes_what_a_plain_one_does_and_loads_in_both_backends(
 @pytest.mark.parametrize("env_id", ["phys2d/Pendulum-v0", "phys2d/CartPole-v1"])
 def test_a_stopped_and_resumed_run_equals_an_uninterrupted_one(tmp_path, env_id):
     config = preset_config(env_id, **SMALL)
-    train_compiled(config, tmp_path / "straight", sweep={"gamma": (0.95,)})
+    train_compiled_run(config, tmp_path / "straight", sweep={"gamma": (0.95,)})
     half = preset_config(env_id, **{**SMALL, "total_steps": 3 * 200})
     # NumPy's numbers are as good.
     numbers = {"num_seeds": np.int64(1), "sweep": {"gamma": np.array([0.95])}}
-    train_compiled(half, tmp_path / "halves", **numbers)
-    train_compiled(config, tmp_path / "halves", resume=True)
+    train_compiled_run(half, tmp_path / "halves", **numbers)
+    train_compiled_run(config, tmp_path / "halves", resume=True)
     assert_states_equal(state_of(tmp_path / "straight"), state_of(tmp_path / "halves"))
     steps = [
         [row["step"] for row in read_metrics(tmp_path / name / "metrics.csv")]
@@ -109,7 +109,7 @@ def test_a_stopped_and_resumed_run_equals_an_uninterrupted_one(tmp_path, env_id)
 
 
 def test_the_host_s_loop_goes_on_from_a_compiled_checkpoint(tmp_path):
-    train_compiled(small(), tmp_path / "run")
+    train_compiled_run(small(), tmp_path / "run")
     state = state_of(tmp_path / "run")
     for backend in ("jax", "torch"):
         trainer = Trainer(small(backend=backend, total_steps=2000))
@@ -258,15 +258,15 @@ def test_all_is_saved_before_the_last_evaluation_which_a_signal_leaves_out(
         patched.setattr(CompiledTrainer, "evaluate", interrupted)
         patched.setattr(CompiledTrainer, "advance", asked)
         with pytest.raises(KeyboardInterrupt):
-            train_compiled(config, run, num_seeds=seeds)
+            train_compiled_run(config, run, num_seeds=seeds)
         members = [path.parent for path in run.glob("**/checkpoints")]
         steps = [RunDirectory(member).load()[0].step for member in members]
         assert steps == [config.num_steps] * seeds
         cut.append(True)
-        assert train_compiled(config, tmp_path / "cut", num_seeds=seeds) == []
+        assert train_compiled_run(config, tmp_path / "cut", num_seeds=seeds) == []
     assert "interrupted: not evaluated" in capsys.readouterr().out
     assert not list(tmp_path.glob("*/**/evaluation.json"))
-    found = train_compiled(config, run, resume=True)
+    found = train_compiled_run(config, run, resume=True)
     assert [len(result.returns) for result in found] == [3] * seeds
     assert all((member / "evaluation.json").is_file() for member in members)
 
@@ -299,7 +299,7 @@ def test_a_full_disk_ends_no_run_of_many_members(tmp_path, capsys, refused):
     with pytest.MonkeyPatch.context() as patch:
         disk = FullDisk(patch, *refused)
         with for_ever if 98 in refused else contextlib.nullcontext():
-            train_compiled(config, tmp_path / "run", num_seeds=2)
+            train_compiled_run(config, tmp_path / "run", num_seeds=2)
     assert disk.count > max(set(refused) - {*range(6, 99)})
     said = " ".join(capsys.readouterr().out.split())
     assert "no checkpoint was written" in said
@@ -307,8 +307,8 @@ def test_a_full_disk_ends_no_run_of_many_members(tmp_path, capsys, refused):
     run = tmp_path / "run"
     rows = [read_metrics(run / f"seed={seed}" / "metrics.csv") for seed in (0, 1)]
     assert [row["step"] for row in rows[0]] == [200.0, 400.0, 600.0]
-    train_compiled(config, run, resume=True)
-    train_compiled(config, tmp_path / "whole", num_seeds=2)
+    train_compiled_run(config, run, resume=True)
+    train_compiled_run(config, tmp_path / "whole", num_seeds=2)
     for name in ("seed=0", "seed=1"):
         assert_states_equal(state_of(tmp_path / "whole" / name), state_of(run / name))
 

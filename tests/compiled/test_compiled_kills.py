@@ -13,7 +13,7 @@ from trpo.cli.main import main
 from trpo.common.files import FileError
 from trpo.runs.compiled import (
     compiled_run,
-    train_compiled,
+    train_compiled_run,
 )
 from trpo.runs.directory import RunDirectory
 from trpo.runs.driver import Driver
@@ -78,7 +78,7 @@ def killed(tmp_path_factory):
     snapshots = Snapshots(root / "run", root)
     save = snapshots.save(Driver.write_checkpoints)
     with mock.patch.object(Driver, "write_checkpoints", save):
-        train_compiled(CONFIG, root / "run", num_seeds=2)
+        train_compiled_run(CONFIG, root / "run", num_seeds=2)
     return root / "run", snapshots.taken
 
 
@@ -119,7 +119,7 @@ def test_a_run_killed_between_two_members_ends_as_one_that_was_not(killed, save)
         return have == [True, False]
 
     path = next(path for path, _ in taken if between(path))
-    train_compiled(CONFIG, path, resume=True)
+    train_compiled_run(CONFIG, path, resume=True)
     for expected, found in zip(states(whole), states(path), strict=True):
         assert expected.step == found.step == CONFIG.total_steps
         for name, array in expected.arrays.items():
@@ -154,4 +154,4 @@ def test_a_run_and_its_members_are_one_process_s_at_a_time(killed, tmp_path):
     directory = RunDirectory(run)
     for held in (directory, directory.at(run / "seed=1")):
         with held.held(), pytest.raises(FileError, match=f"{held.path}: in use by"):
-            train_compiled(CONFIG, run, resume=True)
+            train_compiled_run(CONFIG, run, resume=True)

@@ -6,7 +6,7 @@
 import pytest
 
 from trpo.config.presets import preset_config
-from trpo.runs.compiled import train_compiled
+from trpo.runs.compiled import train_compiled_run
 
 
 @pytest.mark.slow
@@ -16,6 +16,6 @@ from trpo.runs.compiled import train_compiled
 )
 def test_compiled_training_learns_on_each_seed(tmp_path, env_id, steps, least):
     config = preset_config(env_id, total_steps=steps, seed=50)
-    results = train_compiled(config, tmp_path / "run", num_seeds=2)
+    results = train_compiled_run(config, tmp_path / "run", num_seeds=2)
     assert len(results) == 2
     assert min(result.mean for result in results) >= least

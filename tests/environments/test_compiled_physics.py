@@ -10,7 +10,7 @@ import pytest
 
 from trpo.config.presets import preset_config
 from trpo.environments.make import UnknownEnvironmentError, make_environment
-from trpo.runs.compiled import train_compiled
+from trpo.runs.compiled import train_compiled_run
 from trpo.runs.directory import RunDirectory
 
 
@@ -27,7 +27,9 @@ ENVIRONMENTS = {
 def test_one_trains_compiled_as_the_host_steps_it(env_id, tmp_path):
     pytest.importorskip(ENVIRONMENTS[env_id])
     small = {"num_envs": 2, "rollout_steps": 8, "total_steps": 32, "value_epochs": 1}
-    train_compiled(preset_config(env_id, eval_episodes=0, **small), tmp_path / "run")
+    train_compiled_run(
+        preset_config(env_id, eval_episodes=0, **small), tmp_path / "run"
+    )
     checkpoint, broken = RunDirectory(tmp_path / "run").load()
     assert (checkpoint.step, broken) == (32, [])
     env = make_environment(env_id, seed=0)

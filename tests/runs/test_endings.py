@@ -13,7 +13,7 @@ from trpo.callbacks.base import Callback
 from trpo.cli.main import main
 from trpo.common.closing import closing, noting_failure
 from trpo.config.presets import preset_config
-from trpo.runs.compiled import train_compiled
+from trpo.runs.compiled import train_compiled_run
 from trpo.runs.directory import RunDirectory
 from trpo.runs.metrics import MetricsWriter
 from trpo.runs.train import train_run
@@ -193,7 +193,7 @@ def test_a_compiled_runs_error_is_told_and_what_it_learned_is_saved(
     monkeypatch.setattr(MetricsWriter, "write", failing)
     monkeypatch.setattr(MetricsWriter, "close", closing_writer)
     with pytest.raises(RuntimeError, match="the cause") as caught:
-        train_compiled(config, tmp_path / "run", num_seeds=2)
+        train_compiled_run(config, tmp_path / "run", num_seeds=2)
     assert "the writer's close" in notes(caught.value)
     members = [path for path in (tmp_path / "run").iterdir() if path.is_dir()]
     assert len(members) == 2
@@ -209,7 +209,7 @@ def test_a_compiled_runs_error_is_told_and_what_it_learned_is_saved(
 
     monkeypatch.setattr(CompiledTrainer, "get_state", no_state)
     with pytest.raises(RuntimeError, match="the cause") as caught:
-        train_compiled(config, tmp_path / "other")
+        train_compiled_run(config, tmp_path / "other")
     assert "no state" in notes(caught.value)
 
 

@@ -22,7 +22,7 @@ from trpo.callbacks.base import Callback
 from trpo.common.files import FileError
 from trpo.common.signals import stop_signals
 from trpo.config.presets import preset_config
-from trpo.runs.compiled import train_compiled
+from trpo.runs.compiled import train_compiled_run
 from trpo.runs.directory import RunDirectory, RunDirectoryError
 from trpo.runs.distributed import _follow, _lead
 from trpo.runs.metrics import read_metrics
@@ -55,7 +55,7 @@ def train(kind, path, resume=False):
             run_ranks(2, functools.partial(_rank, config, path, resume, asked))
     else:
         seeds = 2 if kind == "members" else 1
-        train_compiled(config, path, num_seeds=seeds, resume=resume)
+        train_compiled_run(config, path, num_seeds=seeds, resume=resume)
 
 
 COMPILED = "phys2d/CartPole-v1"

@@ -68,6 +68,13 @@ def test_networks_of_a_name_are_recorded_and_found_again(tmp_path, backend):
     for load in (load_agent, resumed_config, evaluated):
         with pytest.raises(UntrustedModuleError, match=f"names {MODULE} itself"):
             load(run)
+    again = {name: getattr(own_networks, name[:-8]) for name in NETWORKS}
+    agent, loaded = load_agent(run, **again)
+    assert_equal(
+        {n: a for n, a in agent.get_state().items() if n != "random.seed"},
+        {n: state_of(run)[n] for n in agent.get_state() if n != "random.seed"},
+    )
+    assert loaded.policy_network == NETWORKS["policy_network"]
     train_run(resumed_config(run, 256, modules=[MODULE]), run, resume=True)
     assert_equal(state_of(run), state_of(whole))
     scores = [evaluated(run, modules=[MODULE], backend=other) for other in BACKENDS]

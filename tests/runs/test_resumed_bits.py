@@ -8,7 +8,7 @@ from trpo.agent.make import load_backend
 from trpo.common.machine import available_cores, processor_name
 from trpo.config.presets import preset_config
 from trpo.runs import directory as run_directory
-from trpo.runs.compiled import train_compiled
+from trpo.runs.compiled import train_compiled_run
 from trpo.runs.directory import RunDirectory, computed_otherwise
 from trpo.runs.train import train_run
 
@@ -25,7 +25,7 @@ def run(request, tmp_path_factory):
     kind, path = request.param, tmp_path_factory.mktemp("runs") / "run"
     if kind == "compiled":
         config = preset_config("phys2d/Pendulum-v0", **SMALL)
-        train_compiled(config, path)
+        train_compiled_run(config, path)
     else:
         config = preset_config("Pendulum-v1", backend=kind, **SMALL)
         train_run(config, path)
@@ -99,7 +99,7 @@ def test_resuming_with_another_number_of_threads_warns(run, capsys):
         cores = os.sched_getaffinity(0)
         os.sched_setaffinity(0, {min(cores)})
     try:
-        train = train_compiled if kind == "compiled" else train_run
+        train = train_compiled_run if kind == "compiled" else train_run
         train(longer, path, resume=True)
     finally:
         if kind == "torch":

@@ -18,7 +18,7 @@ from tests.support.waiting import PATIENCE, until
 from trpo.callbacks.base import Callback
 from trpo.common.signals import ASKING, stop_signals
 from trpo.config.presets import preset_config
-from trpo.runs.compiled import train_compiled
+from trpo.runs.compiled import train_compiled_run
 from trpo.runs.directory import RunDirectory
 from trpo.runs.metrics import read_metrics
 from trpo.runs.train import train_run
@@ -220,10 +220,10 @@ def test_signals_as_a_compiled_run_is_made_end_it(tmp_path, monkeypatch):
 
     with monkeypatch.context() as patch:
         patch.setattr(compiled_run, "CompiledTrainer", Sending)
-        train_compiled(config, tmp_path / "run", num_seeds=2)
+        train_compiled_run(config, tmp_path / "run", num_seeds=2)
     members = [path for path in (tmp_path / "run").iterdir() if path.is_dir()]
     assert [updates_saved(path) for path in members] == [0, 0]
-    train_compiled(config, tmp_path / "run", resume=True)
+    train_compiled_run(config, tmp_path / "run", resume=True)
     assert [updates_saved(path) for path in members] == [4, 4]
 
 

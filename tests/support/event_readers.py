@@ -16,14 +16,21 @@ def scalars(directory: Path) -> dict[str, list[tuple[int, float, float]]]:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
     from tensorboard.util.tensor_util import make_ndarray
 
-    reader: Any = EventAccumulator(str(directory), size_guidance={"tensors": 0})
+    sizes = {"scalars": 0, "tensors": 0}
+    reader: Any = EventAccumulator(str(directory), size_guidance=sizes)
     reader.Reload()
+    # Other programs' scalars may be tensors.
     return {
         tag: [
             (event.step, float(make_ndarray(event.tensor_proto)), event.wall_time)
             for event in reader.Tensors(tag)
         ]
         for tag in reader.Tags()["tensors"]
+    } | {
+        tag: [
+            (event.step, event.value, event.wall_time) for event in reader.Scalars(tag)
+        ]
+        for tag in reader.Tags()["scalars"]
     }
 
 

@@ -16,8 +16,11 @@ import numpy as np
 
 from trpo.callbacks.state import CallbackStateError, decoded_state, encoded_state
 from trpo.common.closing import closing
-from trpo.common.validation import shown
+from trpo.common.validation import require_text, shown
 from trpo.data.rollout import Rollout
+
+
+LONGEST_METRIC = 200
 
 
 class Stop(NamedTuple):
@@ -39,19 +42,24 @@ class Run(NamedTuple):
         directory: the run directory; None where nothing is written (`Trainer.run`).
         save: writes the present state into another run directory, in place of what it
             held, with a note in the checkpoint's metadata; None without a directory.
+        log: `log(name, value)` adds a number of yours to the row of this update, in
+            `progress.metrics`, metrics.csv, TensorBoard and Weights & Biases; what is
+            logged in `on_start` or once the row is written, to the next one.
     """
 
     config: Any
     agent: Any = None
     directory: Path | None = None
     save: Callable[[Path, dict], Path] | None = None
+    log: Callable[[str, float], None] = lambda name, value: None
 
 
 class Callback:
     """Base of all callbacks; override what you need.
 
     For each update the order is `on_rollout`, the update, the evaluation if one is
-    due, `on_update`, `on_evaluation`, the checkpoint if one is due, `on_checkpoint`.
+    due, `on_update`, `on_evaluation`, the row of metrics is written, `on_row`, the
+    checkpoint if one is due, `on_checkpoint`.
 
     A callback that has state returns it from `get_state`: a dictionary of None, flags,
     numbers (NaN and infinities too), text, and lists, tuples and dictionaries of these.
@@ -88,6 +96,9 @@ class Callback:
         Not called with the final evaluation, which belongs to no update: a run of 6
         updates that is trained on for 6 equals one of 12.
         """
+
+    def on_row(self, progress: Any) -> Answer:
+        """The row of metrics is complete, with what callbacks have logged."""
 
     def on_checkpoint(self, progress: Any, path: Path) -> Answer:
         """A checkpoint is on the disk, in the folder `path`."""
@@ -143,6 +154,14 @@ class Callbacks:
         self.stop: Stop | None = None
         """The first answer that stopped training, if any."""
         self._kept: dict[str, dict] = {}
+        self._logged: dict[str, float] = {}
+        """For the next row."""
+        self._row: dict[str, float] | None = None
+        """Metrics of the update that callbacks are asked of."""
+        self._computed: dict[str, float] = {}
+        """Those of it that are the library's."""
+        self._early: set[str] = set()
+        """Names that were logged before there was a row."""
         names = [part.name for part in self._parts]
         if odd := [name for name in names if not isinstance(name, str)]:
             raise ValueError(
@@ -165,7 +184,7 @@ class Callbacks:
         for part in self._parts:
             # Before it is called: what it has opened when it fails is closed too.
             self._started.append(part)
-            part.on_start(run)
+            part.on_start(run._replace(log=self.log))
         self.get_state()
 
     def end(self) -> None:
@@ -175,17 +194,56 @@ class Callbacks:
                 ends.enter_context(closing(part.on_end))
             self._started = []
 
+    def log(self, name: str, value: float) -> None:
+        """Add a number to the row of this update; see `Run`.
+
+        Raises:
+            ValueError: the name is that of a metric, or no text; or it is no number.
+        """
+        into = self._logged if self._row is None else self._row
+        into |= own_metrics({name: value}, self._computed)
+
+    def add_logged(self, progress: Any) -> None:
+        """Have what was logged before there was a row in this one.
+
+        Raises:
+            ValueError: a name is that of a metric.
+        """
+        logged, self._logged = self._logged, {}
+        self._early |= {*logged}
+        progress.metrics.update(own_metrics(logged, progress.metrics))
+
     def on_rollout(self, rollout: Rollout) -> None:
         """See `Callback`."""
         self._ask("on_rollout", rollout)
 
-    def on_update(self, progress: Any) -> None:
-        """See `Callback`."""
-        self._ask("on_update", progress)
+    def on_update(self, progress: Any, result: Any = None) -> None:
+        """Tell of an update, and of the result if it was evaluated; see `Callback`.
 
-    def on_evaluation(self, progress: Any, result: Any) -> None:
+        What callbacks log, or write into `progress.metrics` under names of their own,
+        becomes part of the row; the library's own metrics stay what they are.
+
+        Raises:
+            ValueError: what they wrote is no number.
+        """
+        self.add_logged(progress)
+        metrics = progress.metrics
+        computed = {n: v for n, v in metrics.items() if n not in self._early}
+        self._row, self._computed = metrics, computed
+        try:
+            self._ask("on_update", progress)
+            if result is not None:
+                self._ask("on_evaluation", progress, result)
+        finally:
+            self._row, self._computed, self._early = None, {}, set()
+            own = {n: v for n, v in metrics.items() if n not in computed}
+            metrics.clear()
+            metrics.update(computed)
+            metrics.update(own_metrics(own))
+
+    def on_row(self, progress: Any) -> None:
         """See `Callback`."""
-        self._ask("on_evaluation", progress, result)
+        self._ask("on_row", progress)
 
     def on_checkpoint(self, progress: Any, path: Path) -> None:
         """See `Callback`."""
@@ -238,6 +296,35 @@ class Callbacks:
         for part in self._parts:
             stop = _stop(part, method, getattr(part, method)(*arguments))
             self.stop = self.stop or stop
+
+
+def own_metrics(
+    metrics: Mapping[Any, Any], taken: Mapping[str, float] | None = None
+) -> dict[str, float]:
+    """Numbers that are logged under names of the user's own.
+
+    Args:
+        metrics: By name.
+        taken: What has the library's names.
+
+    Raises:
+        ValueError: a name is no text, or taken; a value is no number.
+    """
+    numbers = {}
+    for name, value in metrics.items():
+        require_text("name", name, "the name of a metric", LONGEST_METRIC)
+        if name in ("step", "update", *(taken or ())) or not name.isprintable():
+            raise ValueError(
+                "`name`: expected a printable name that no metric of the library has, "
+                f"such as 'custom/x', got {shown(name)}."
+            )
+        try:
+            numbers[name] = float(value)
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise ValueError(
+                f"`value`: expected a number to log as {name!r}, got {shown(value)}."
+            ) from error
+    return numbers
 
 
 def _callback(part: CallbackLike) -> Callback:

@@ -66,7 +66,7 @@ class WandbWriter(Callback):
             reinit="create_new",
         )
 
-    def on_update(self, progress: Any) -> None:
+    def on_row(self, progress: Any) -> None:
         """Log a row."""
         self._run.log({"update": progress.update, **progress.metrics}, progress.step)
 

@@ -264,13 +264,13 @@ def _start(arguments: list[str]) -> int:
     config = dataclasses.replace(parsed.config.plain, modules=modules)
     prepare_frameworks(config.agent.dtype, config.deterministic)
     if parsed.compiled:
-        from trpo.runs.compiled import train_compiled
+        from trpo.runs.compiled import train_compiled_run
 
         sweep = parse_sweep(parsed.sweep)
         if parsed.ranks.distributed:
             return _fail("expected one of --compiled and --distributed, got both.")
         with directory_of(parsed.run_dir, config, "-compiled") as run_dir:
-            train_compiled(config, run_dir, num_seeds=parsed.num_seeds, sweep=sweep)
+            train_compiled_run(config, run_dir, num_seeds=parsed.num_seeds, sweep=sweep)
     elif parsed.num_seeds != 1 or parsed.sweep:
         return _fail(
             "expected --compiled with --num-seeds and --sweep, which train many "
@@ -287,7 +287,7 @@ def _start(arguments: list[str]) -> int:
 
 
 def _resume(parsed: ResumeArguments) -> int:
-    from trpo.runs.compiled import is_compiled_run, train_compiled
+    from trpo.runs.compiled import is_compiled_run, train_compiled_run
     from trpo.runs.train import resumed_config, train_run
 
     if parsed.total_steps is not None:
@@ -304,7 +304,7 @@ def _resume(parsed: ResumeArguments) -> int:
         from trpo.runs.distributed import train_distributed
 
         return train_distributed(config, parsed.resume, parsed.ranks, resume=True)
-    train = train_compiled if is_compiled_run(parsed.resume) else train_run
+    train = train_compiled_run if is_compiled_run(parsed.resume) else train_run
     train(config, parsed.resume, resume=True)
     return 0
 

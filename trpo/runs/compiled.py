@@ -1,20 +1,32 @@
 """`trpo train --compiled`: one run, or the members of many, in one program."""
 
+import contextlib
+import dataclasses
 import importlib
+import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any, NamedTuple
 
+import gymnasium
+import numpy as np
 from rich.console import Console
 
 from trpo.agent.make import load_backend
+from trpo.callbacks.base import Callback, CallbackLike, Callbacks, Run
+from trpo.callbacks.builtin import configured_callbacks
+from trpo.common.closing import closing
 from trpo.common.files import Folder
 from trpo.common.framework_settings import reserve_cpu_devices
 from trpo.common.terminal import Terminal
 from trpo.common.validation import plain, shown
 from trpo.config.agent import MEMBERS_OWN
+from trpo.config.presets import preset_config
 from trpo.config.run import TrainConfig
+from trpo.config.schedules import Schedule
 from trpo.config.support import COMPILED, require_supported
+from trpo.environments.source import EnvironmentSource
 from trpo.rollout.evaluation import EvaluationResult
 from trpo.runs.directory import (
     LARGEST_CONFIG,
@@ -22,15 +34,18 @@ from trpo.runs.directory import (
     RunDirectory,
     RunDirectoryError,
 )
-from trpo.runs.driver import INTERIM_EPISODES, Driver, Subject
+from trpo.runs.driver import INTERIM_EPISODES, Driver, MemberCallbacks
 from trpo.runs.members import members_of
+from trpo.training.progress import EVALUATION_COLUMNS, Progress
+from trpo.training.python_arguments import PythonArguments
+from trpo.training.state import agent_state
 
 
 LONGEST_CHUNK = 1_000
 """Updates between two returns to the host: each keeps its metrics, and signals wait."""
 
 
-def train_compiled(
+def train_compiled_run(
     config: TrainConfig,
     run_dir: Path,
     *,
@@ -75,29 +90,208 @@ def compiled_run(
     num_seeds: int,
     sweep: Mapping[str, Sequence[float]],
     console: Console | None = None,
+    callbacks: MemberCallbacks = (),
+    arguments: PythonArguments = PythonArguments(),  # noqa: B008 (frozen)
 ) -> Driver:
-    """A compiled run of which nothing is made yet; see `train_compiled`."""
+    """A compiled run of which nothing is made yet; see `train_compiled_run`."""
+    config = arguments.applied(config)
     members = members_of(config, num_seeds, sweep)
-    require_supported(COMPILED, config, config.agent, config.callbacks)
-    reserve_cpu_devices(len(members))
-    load_backend("jax")
-
-    def make() -> Subject:
-        intervals = filter(None, (config.checkpoint_interval, config.eval_interval))
-        return importlib.import_module("trpo_jax.loop.trainer").CompiledTrainer(
-            [member.config for member in members],
-            longest_chunk=min([*intervals, config.num_updates, LONGEST_CHUNK]),
-            episodes=max(config.eval_episodes, INTERIM_EPISODES),
-        )
-
+    _prepare(config, len(members))
     return Driver(
         config,
         RunDirectory(run_dir),
         members,
-        make,
+        lambda: _trainer([member.config for member in members], arguments),
         Terminal(console),
+        callbacks=callbacks,
+        arguments=arguments,
         manifest={"num_seeds": num_seeds, "sweep": sweep},
     )
+
+
+def _prepare(config: TrainConfig, count: int) -> None:
+    """Refuse what can't be compiled; import JAX with devices for so many members."""
+    require_supported(COMPILED, config, config.agent, config.callbacks)
+    reserve_cpu_devices(count)
+    load_backend("jax")
+
+
+def _trainer(configs: Sequence[TrainConfig], arguments: PythonArguments) -> Any:
+    """JAX's `CompiledTrainer`."""
+    config = configs[0]
+    intervals = filter(None, (config.checkpoint_interval, config.eval_interval))
+    return importlib.import_module("trpo_jax.loop.trainer").CompiledTrainer(
+        configs,
+        longest_chunk=min([*intervals, config.num_updates, LONGEST_CHUNK]),
+        episodes=max(config.eval_episodes, INTERIM_EPISODES),
+        arguments=arguments,
+    )
+
+
+class CompiledResult(NamedTuple):
+    """What `train_compiled` has learned: S seeds, U updates.
+
+    Attributes:
+        seeds: [S] of the members.
+        steps: [U] environment steps of each member after each update.
+        curves: metric -> [S, U]; NaN where an update has none, as before the first
+            episode has ended.
+        returns: [S, episodes] undiscounted raw returns of the final evaluation; of none
+            if there was none, or a signal has stopped the training.
+        agents: [S] trained; each acts, is saved and goes on as any other.
+    """
+
+    seeds: np.ndarray
+    steps: np.ndarray
+    curves: dict[str, np.ndarray]
+    returns: np.ndarray
+    agents: list[Any]
+
+    @property
+    def final_returns(self) -> np.ndarray:
+        """[S] means over the episodes."""
+        return self.returns.mean(axis=1)
+
+
+class _Rows(Callback):
+    """Keeps the rows of a member."""
+
+    def __init__(self) -> None:
+        self.rows: list[Progress] = []
+
+    def on_row(self, progress: Progress) -> None:
+        """Keep it."""
+        self.rows.append(progress)
+
+
+def train_compiled(
+    env: str | TrainConfig | gymnasium.Env | Callable[[], gymnasium.Env],
+    seeds: Sequence[int] = (0,),
+    *,
+    run_dir: Path | str | None = None,
+    resume: bool = False,
+    callbacks: MemberCallbacks = (),
+    policy_network: Any = None,
+    value_network: Any = None,
+    schedules: Mapping[str, Schedule] | None = None,
+    **settings: Any,
+) -> CompiledResult:
+    """Train an agent of each seed at once, in one JAX program that has the environment.
+
+    Args:
+        env: A functional environment: Gymnasium's id, a whole configuration, a
+            `FunctionalJaxEnv` in a `TimeLimit`, or a function that makes one.
+        seeds: Of the members; those of a run directory follow each other.
+        run_dir: Directory to write to, as `trpo train --compiled` does; None for none.
+        resume: Go on with the run that is there.
+        callbacks: Told of each member in turn; or a function from its seed to a
+            member's own.
+        policy_network: A module of Flax, or a function that makes it; see
+            `trpo.agent.make.make_agent`.
+        value_network: Likewise.
+        schedules: See `Trainer`.
+        settings: Fields of `TrainConfig` and `TRPOConfig`, by name.
+
+    Raises:
+        ValueError: the environment is not functional, a value is out of range, or a
+            callback needs a directory that there is not.
+        RunDirectoryError: the directory exists, or is none to resume.
+        MissingBackendError: JAX is not installed.
+    """
+    made = not isinstance(env, str | TrainConfig)
+    arguments = PythonArguments(
+        env if made else None, policy_network, value_network, schedules
+    )
+    if isinstance(env, TrainConfig):
+        config = dataclasses.replace(env, **settings) if settings else env
+    else:
+        name = EnvironmentSource.of(env).name
+        config = preset_config(name, **({"backend": "jax"} | settings))
+    seeds = [plain(seed) for seed in seeds]
+    if not seeds or len(set(seeds)) < len(seeds):
+        raise ValueError(f"`seeds`: expected distinct numbers, got {shown(seeds)}.")
+    config = arguments.applied(dataclasses.replace(config, seed=seeds[0]))
+    kept = [_Rows() for _ in seeds]
+
+    def of(seed: int) -> list[CallbackLike]:
+        own = callbacks(seed) if callable(callbacks) else callbacks
+        return [*own, kept[seeds.index(seed)]]
+
+    if run_dir is not None:
+        if seeds != [*range(seeds[0], seeds[0] + len(seeds))]:
+            raise ValueError(
+                "`seeds`: expected numbers that follow each other, by which a run "
+                f"directory finds its members again, got {shown(seeds)}."
+            )
+        driver = compiled_run(
+            config, Path(run_dir), len(seeds), {}, None, of, arguments
+        )
+        results, trainer = driver.run(resume), driver.subject
+    else:
+        _prepare(config, len(seeds))
+        trainer = _trainer(
+            [dataclasses.replace(config, seed=seed) for seed in seeds], arguments
+        )
+        results = _in_memory(trainer, config, seeds, of)
+    return _result(trainer, seeds, [one.rows for one in kept], results)
+
+
+def _in_memory(
+    trainer: Any,
+    config: TrainConfig,
+    seeds: Sequence[int],
+    of: Callable[[int], list[CallbackLike]],
+) -> list[EvaluationResult]:
+    """Train to the end, or until the callbacks of all have stopped; evaluate."""
+    members = []
+    for seed in seeds:
+        own = dataclasses.replace(config, seed=seed)
+        callbacks = Callbacks([*configured_callbacks(own), *of(seed)])
+        members.append((own, callbacks))
+    interval = config.eval_interval or config.num_updates
+    with contextlib.ExitStack() as ends:
+        for own, callbacks in members:
+            ends.enter_context(closing(callbacks.end))
+            callbacks.start(Run(own))
+        while trainer.update_count < config.num_updates and not all(
+            callbacks.stop for _, callbacks in members
+        ):
+            left = min(config.num_updates - trainer.update_count,
+                       interval - trainer.update_count % interval)  # fmt: skip
+            progress = trainer.advance(min(left, trainer.longest_chunk))
+            due = config.eval_interval and trainer.update_count % interval == 0
+            results = trainer.evaluate(INTERIM_EPISODES) if due else []
+            for index, (_, callbacks) in enumerate(members):
+                for row in progress[index]:
+                    last = row is progress[index][-1]
+                    result = results[index] if results and last else None
+                    if result is not None:
+                        values = (result.mean, result.std)
+                        row.metrics.update(zip(EVALUATION_COLUMNS, values))  # noqa: B905
+                    callbacks.on_update(row, result)
+                    callbacks.on_row(row)
+    return trainer.evaluate(config.eval_episodes) if config.eval_episodes else []
+
+
+def _result(
+    trainer: Any,
+    seeds: Sequence[int],
+    rows: Sequence[Sequence[Progress]],
+    results: Sequence[EvaluationResult],
+) -> CompiledResult:
+    names = dict.fromkeys(n for member in rows for row in member for n in row.metrics)
+    curves = {
+        name: np.array(
+            [[row.metrics.get(name, math.nan) for row in member] for member in rows]
+        )
+        for name in names
+    }
+    returns = [result.returns for result in results] or np.zeros((len(seeds), 0))
+    agents = trainer.agents
+    for index, agent in enumerate(agents):
+        agent.set_state(agent_state(trainer.get_state(index)))
+    steps = np.array([row.step for row in rows[0]])
+    return CompiledResult(np.array(seeds), steps, curves, np.array(returns), agents)
 
 
 def is_compiled_run(run_dir: Path) -> bool:

@@ -467,7 +467,12 @@ def loaded_agent(
 ) -> tuple[Any, TrainConfig]:
     """`load_agent`, for what needs more of the run's arguments: see `require_fit`."""
     directory = RunDirectory(Path(run_dir))
-    config = directory.read_config(modules, trust=trust, drop_removed=True)
+    config = directory.shown_config(drop_removed=True)
+    # What is given takes the place of what the run names.
+    given = {n: None for n in NETWORKS if getattr(arguments, n) is not None}
+    config = dataclasses.replace(config, **given)
+    config = admitted(config, modules, trust, str(directory.path))
+    config = arguments.applied(config)
     import_modules(config.modules)
     config = dataclasses.replace(
         config, backend=backend or config.backend, device=device

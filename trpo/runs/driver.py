@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from trpo.callbacks.base import CallbackLike, Callbacks, Run
+from trpo.callbacks.base import CallbackLike, Callbacks, Run, own_metrics
 from trpo.callbacks.builtin import configured_callbacks
 from trpo.callbacks.state import decoded_state, encoded_state
 from trpo.common.closing import closing, noting_failure
@@ -53,6 +53,8 @@ from trpo.training.python_arguments import PythonArguments
 # Episodes of an evaluation in the middle of training.
 INTERIM_EPISODES = 5
 State = dict[str, np.ndarray]
+MemberCallbacks = Sequence[CallbackLike] | Callable[[int], Sequence[CallbackLike]]
+"""Callbacks of all members, or a function from a member's seed to its own."""
 
 
 class Subject(Protocol):
@@ -149,7 +151,8 @@ class Driver:
         members: One or many.
         make: Makes what is trained.
         terminal: Where to print.
-        callbacks: Asked after those of `config.callbacks`.
+        callbacks: Asked after those of `config.callbacks`; or a function from a
+            member's seed to its own.
         arguments: What the user gives beside the configuration.
         manifest: What members there are, of a compiled run.
 
@@ -167,7 +170,7 @@ class Driver:
         make: Callable[[], Subject],
         terminal: Terminal,
         *,
-        callbacks: Sequence[CallbackLike] = (),
+        callbacks: MemberCallbacks = (),
         arguments: PythonArguments = PythonArguments(),  # noqa: B008 (frozen)
         manifest: dict[str, Any] | None = None,
     ) -> None:
@@ -177,7 +180,8 @@ class Driver:
         self.members = []
         for name, of_member, _ in members:
             directory = root.at(root.path / name) if self.many else root
-            asked = Callbacks([*configured_callbacks(of_member), *callbacks])
+            own = callbacks(of_member.seed) if callable(callbacks) else callbacks
+            asked = Callbacks([*configured_callbacks(of_member), *own])
             self.members.append(MemberRun(name, of_member, directory, asked))
         self.saved: int | None = None
         """Updates that the newest checkpoints have; None if there are none."""
@@ -368,7 +372,7 @@ class Driver:
         with restoring(first):
             due = [decoded_state(c.metadata.get("due")) for c in checkpoints]
             for metrics in due if any(m is not None for m in due) else ():
-                _require_metrics(metrics, self.config)
+                _require_metrics(metrics)
             subject.set_state(*(checkpoint.arrays for checkpoint in checkpoints))
         self.saved, step = subject.update_count, subject.step_count
         if due[0] is not None:
@@ -452,6 +456,8 @@ class Driver:
             updates = self.next_stop(subject.update_count) - subject.update_count
             on_rollout = self.members[0].callbacks.on_rollout
             rows = subject.advance(updates, on_rollout)
+            for member, of_member in zip(self.members, rows, strict=True):
+                member.callbacks.add_logged(of_member[0])
             self.due = [of_member[-1] for of_member in rows]
             self._log([of_member[:-1] for of_member in rows])
         progress = self.due
@@ -505,19 +511,23 @@ class Driver:
         progress: Sequence[Sequence[Progress]],
         results: Sequence[EvaluationResult] = (),
     ) -> None:
-        """Write the rows of each member, then tell the callbacks of them."""
-        for writer, rows in zip(self._writers(), progress, strict=True):
-            for row in rows:
+        """Tell the callbacks of the rows of each member, and write them.
+
+        With what the callbacks have logged; all are written if one of these fails.
+        """
+        opened = self._writers()
+        told = [(index, row) for index, rows in enumerate(progress) for row in rows]
+        try:
+            for index, row in told:
+                result = results[index] if results else None
+                self.members[index].callbacks.on_update(row, result)
+        finally:
+            for index, row in told:
                 metrics = {"update": row.update, **row.metrics}
-                if (error := writer.write(row.step, metrics)) is not None:
+                if (error := opened[index].write(row.step, metrics)) is not None:
                     self._warn_of("a row of metrics was left out", error)
-        # Only now: all rows are there if one of the callbacks fails.
-        for index, rows in enumerate(progress):
-            callbacks = self.members[index].callbacks
-            for row in rows:
-                callbacks.on_update(row)
-                if results:
-                    callbacks.on_evaluation(row, results[index])
+        for index, row in told:
+            self.members[index].callbacks.on_row(row)
 
     def _finish(self, signals: StopRequest) -> list[EvaluationResult]:
         """Draw, evaluate what is saved, and say what to do next."""
@@ -598,13 +608,14 @@ def _average(members: Sequence[Progress]) -> Progress:
     return Progress(first.update, first.step * len(members), metrics)
 
 
-def _require_metrics(metrics: Any, config: TrainConfig) -> None:
+def _require_metrics(metrics: Any) -> None:
     """Refuse what are no metrics of an update."""
-    known = {*COLUMNS, *cost_columns(config)}
     if not (
         isinstance(metrics, dict)
-        and {"policy/kl", "policy/status"} <= metrics.keys() <= known
+        and {"policy/kl", "policy/status"} <= metrics.keys()
         and all(type(value) in (int, float) for value in metrics.values())
         and metrics["policy/status"] in list(StepStatus)
     ):
         raise ValueError(f"`due`: expected an update's metrics, got {shown(metrics)}.")
+    # Under other names callbacks have logged something.
+    own_metrics({n: v for n, v in metrics.items() if n not in COLUMNS})

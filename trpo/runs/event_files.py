@@ -68,19 +68,10 @@ def event_record(row: Mapping[str, float], moment: float | None = None) -> bytes
         moment: Unix time, seconds; by default the present.
     """
     import numpy as np
-    from tensorboard.plugins.scalar.metadata import PLUGIN_NAME
-    from tensorboard.util.tensor_util import make_tensor_proto
 
-    metadata = {
-        "plugin_data": {"plugin_name": PLUGIN_NAME},
-        "data_class": "DATA_CLASS_SCALAR",
-    }
+    # As plain scalars, which whoever reads such a file finds under "scalars".
     values = [
-        {
-            "tag": name,
-            "metadata": metadata,
-            "tensor": make_tensor_proto(np.float32(value)),
-        }
+        {"tag": name, "simple_value": np.float32(value)}
         for name, value in row.items()
         if name != "step"
     ]
@@ -126,7 +117,9 @@ def _old(folder: Folder, columns: frozenset[str]) -> _Old:
         old.names.append(name)
         for (event, record), names in zip(events, tags, strict=True):
             old.times[event.step] = event.wall_time
-            old.records[event.step, names] = record
+            # Those of older versions are no plain scalars: they are written anew.
+            if all(v.HasField("simple_value") for v in event.summary.value):
+                old.records[event.step, names] = record
     return old
 
 

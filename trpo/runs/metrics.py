@@ -20,6 +20,7 @@ from trpo.training.progress import EVALUATION_COLUMNS
 METRICS = "metrics.csv"
 # In bytes, and in rows, one for each update.
 LARGEST, MOST_ROWS = 256 * 2**20, 1_000_000
+MOST_COLUMNS = 1_000
 # What a damaged metrics.csv becomes once its whole rows have been taken over.
 DAMAGED = "metrics.damaged.csv"
 
@@ -30,7 +31,8 @@ class MetricsWriter:
     Args:
         directory: The run directory; one that is held is made again with its files if
             it is deleted meanwhile.
-        columns: Names of the CSV's columns, in order; a row may leave some empty.
+        columns: Names of the CSV's columns, in order; a row may leave some empty, and
+            may have others, for which the file is made anew.
         last_step: Rows of later steps are dropped, as a resumed run repeats them.
     """
 
@@ -38,7 +40,7 @@ class MetricsWriter:
         self, directory: Path | Folder, columns: tuple[str, ...], last_step: int
     ) -> None:
         self._opened = contextlib.ExitStack()
-        folder = self._opened.enter_context(opened(directory))
+        folder = self._folder = self._opened.enter_context(opened(directory))
         rows, damage = _parsed(folder, METRICS)
         if damage:
             warnings.warn(f"{damage}; as it was it is now {DAMAGED}", stacklevel=2)
@@ -46,9 +48,7 @@ class MetricsWriter:
         kept = [row for row in rows if row["step"] <= last_step]
         # Those of another version, or of the user's own, stay.
         self._columns = (*columns, *_others(kept, columns))
-        header = _line(self._columns, {name: name for name in self._columns})
-        content = b"".join(_line(self._columns, row) for row in kept)
-        self._rows = GrowingFile(folder, METRICS, header, content)
+        self._rows = self._begun(self._columns, kept)
         self._events = open_events(folder, kept, self._columns)
 
     def write(self, step: int, row: Mapping[str, float]) -> Exception | None:
@@ -58,8 +58,25 @@ class MetricsWriter:
             The error of a disk that refused, full for example.
         """
         whole = {"step": step, **row}
+        if others := _others([whole], self._columns):
+            columns = (*self._columns, *others)
+            if len(columns) > MOST_COLUMNS:
+                return FileError(f"expected at most {MOST_COLUMNS:,} metrics.")
+            try:
+                rows = self._begun(columns, _parsed(self._folder, METRICS)[0])
+            except (OSError, FileError) as error:
+                return error
+            self._rows.close()
+            self._rows, self._columns = rows, columns
         refused = self._rows.append(_line(self._columns, whole))
         return refused or self._events.append(event_record(whole))
+
+    def _begun(
+        self, columns: tuple[str, ...], rows: Iterable[Mapping[str, float]]
+    ) -> GrowingFile:
+        header = _line(columns, {name: name for name in columns})
+        content = b"".join(_line(columns, row) for row in rows)
+        return GrowingFile(self._folder, METRICS, header, content)
 
     def close(self) -> None:
         """Close the files."""

@@ -175,7 +175,10 @@ class Trainer:
         Args:
             callbacks: Asked after each rollout and update, see `trpo.callbacks.base`; a
                 function is called after each update, and returns False to stop there.
-            num_updates: Total number of updates to stop at, counted from the start.
+            num_updates: Total number of updates to stop at, counted from the start: a
+                trainer goes on where it has stopped, for ten more by `num_updates=
+                trainer.update_count + 10`; beyond the configured number rates stay as
+                in the last update.
 
         Returns:
             What stopped it before, if anything did.
@@ -188,7 +191,9 @@ class Trainer:
         with closing(asked.end):
             asked.start(Run(self.config, self.agent))
             while self.update_count < target and asked.stop is None:
-                asked.on_update(self.train_once(asked.on_rollout))
+                progress = self.train_once(asked.on_rollout)
+                asked.on_update(progress)
+                asked.on_row(progress)
         return asked.stop
 
     def advance(

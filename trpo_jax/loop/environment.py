@@ -120,7 +120,7 @@ def functional_environment(
     """
     env = make_environment(env_id, seed=0)
     try:
-        func_env = getattr(env.unwrapped, "func_env", None)
+        func_env: Any = getattr(env.unwrapped, "func_env", None)
         # Of the registry: that of `env` counts our own wrapper too.
         spec = registered(env_id)
         spec = gymnasium.spec(spec) if isinstance(spec, str) else spec
@@ -140,6 +140,44 @@ def functional_environment(
     finally:
         env.close()
     return FunctionalEnvironment(func_env, limit, policy_distribution)
+
+
+def functional_environment_of(
+    env: Any, policy_distribution: str = GAUSSIAN
+) -> FunctionalEnvironment:
+    """The functional environment of one that is made, or that a function makes.
+
+    Args:
+        env: A `gymnasium.envs.functional_jax_env.FunctionalJaxEnv` in a
+            `gymnasium.wrappers.TimeLimit`, or a function that makes it.
+        policy_distribution: Over Box actions, see `trpo.config.run.TRPOConfig`.
+
+    Raises:
+        ValueError: it is no functional environment, has no time limit, or wrappers that
+            no compiled program runs.
+        UnsupportedSpaceError: no policy can be made for its spaces.
+    """
+    made = env if isinstance(env, gymnasium.Env) else env()
+    func_env, limit, inner = getattr(made.unwrapped, "func_env", None), None, made
+    while isinstance(inner, gymnasium.Wrapper):
+        if isinstance(inner, gymnasium.wrappers.TimeLimit):
+            limit = inner._max_episode_steps
+        elif not isinstance(inner, _BARE):
+            raise ValueError(
+                "`env`: expected no wrapper but TimeLimit, as no compiled program runs "
+                f"it, got {type(inner).__name__}."
+            )
+        inner = inner.env
+    if not isinstance(func_env, FuncEnv) or limit is None:
+        raise ValueError(
+            "`env`: expected a FunctionalJaxEnv in a gymnasium.wrappers.TimeLimit, got "
+            f"{made}."
+        )
+    return FunctionalEnvironment(func_env, limit, policy_distribution)
+
+
+# Wrappers of Gymnasium's own that look at what passes, and change nothing.
+_BARE = (gymnasium.wrappers.OrderEnforcing, gymnasium.wrappers.PassiveEnvChecker)
 
 
 def shipped_ids() -> list[str]:

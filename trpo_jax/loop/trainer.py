@@ -25,7 +25,11 @@ from trpo.training.progress import AfterUpdate, Progress, loop_metrics
 from trpo.training.python_arguments import PythonArguments
 from trpo.training.state import Layout
 from trpo_jax.agent.agent import TRPOAgent
-from trpo_jax.loop.environment import FunctionalEnvironment, functional_environment
+from trpo_jax.loop.environment import (
+    FunctionalEnvironment,
+    functional_environment,
+    functional_environment_of,
+)
 from trpo_jax.loop.iteration import (
     IterationMetrics,
     LoopState,
@@ -64,8 +68,9 @@ class CompiledTrainer:
         configs: One for each member; they differ in `seed` and `MEMBERS_OWN` alone.
         longest_chunk: Most iterations between two returns to the host.
         episodes: Of an evaluation.
-        environment: By default that of the configurations' `env_id`.
-        arguments: What else the user gives; its environment is not looked at.
+        environment: By default that of the arguments, or of the configurations'
+            `env_id`.
+        arguments: What else the user gives.
 
     Raises:
         ValueError: the environment is not functional, or an argument is out of range.
@@ -93,8 +98,11 @@ class CompiledTrainer:
             )
         require_supported(COMPILED, first, first.agent, first.callbacks)
         import_modules(first.modules)
+        distribution = first.agent.policy_distribution
+        if environment is None and arguments.env is not None:
+            environment = functional_environment_of(arguments.env, distribution)
         self.environment = environment or functional_environment(
-            first.env_id, policy_distribution=first.agent.policy_distribution
+            first.env_id, policy_distribution=distribution
         )
         spec = self.environment.spec
         self.agents: list[TRPOAgent] = [

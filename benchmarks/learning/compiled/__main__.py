@@ -17,7 +17,7 @@ from benchmarks.speed.cell import SUBJECTS, Cell
 from benchmarks.speed.runner import run
 from benchmarks.speed.update import Timed
 from trpo.config.presets import preset_config
-from trpo.runs.compiled import is_compiled_run, train_compiled
+from trpo.runs.compiled import is_compiled_run, train_compiled_run
 from trpo.runs.members import TABLE
 from trpo.runs.metrics import read_metrics
 from trpo.runs.train import resumed_config
@@ -65,11 +65,11 @@ def learn(task: Task, arguments: Arguments) -> None:
     name = task.stem
     run_dir = arguments.runs / name
     if is_compiled_run(run_dir):
-        train_compiled(resumed_config(run_dir), run_dir, resume=True)
+        train_compiled_run(resumed_config(run_dir), run_dir, resume=True)
     else:
         given = {"seed": arguments.first_seed, "device": arguments.device}
         config = preset_config(task.env_id, **given, **task.settings)
-        train_compiled(config, run_dir, num_seeds=arguments.num_seeds)
+        train_compiled_run(config, run_dir, num_seeds=arguments.num_seeds)
     out = arguments.folder(RESULTS)
     out.mkdir(parents=True, exist_ok=True)
     shutil.copy(run_dir / TABLE, out / f"{name}.csv")
