@@ -40,7 +40,7 @@ _EXPORTS = {
 __all__ = list(_EXPORTS)  # pyright: ignore[reportUnsupportedDunderAll]
 
 
-def __getattr__(name: str):  # noqa: ANN202
+def __getattr__(name: str) -> object:
     """Import a public name when it is first used, so that `import trpo` is quick."""
     if name not in _EXPORTS:
         raise AttributeError(f"module 'trpo' has no attribute {name!r}")

@@ -14,6 +14,8 @@ from trpo.data.batch import Batch
 from trpo.data.normalization import ObservationNormalizer
 from trpo.data.report import UpdateReport
 from trpo.distributed.ranks import Alone
+from trpo.spaces.action_heads import Head
+from trpo.spaces.architecture import Architecture, Image
 from trpo.spaces.spaces import PolicySpec
 from trpo.spaces.user_networks import CustomNetworks
 
@@ -31,6 +33,14 @@ class Backend(abc.ABC):
     Raises:
         ValueError: there is no such device, or a module of the user's has other sizes.
     """
+
+    architecture: Architecture
+    config: TRPOConfig
+    custom_networks: CustomNetworks
+    dtype: np.dtype[Any]
+    head: Head
+    images: tuple[Image, ...]
+    obs_dim: int
 
     framework: str
     """Name of the backend, for messages and manifests."""
@@ -66,7 +76,7 @@ class Backend(abc.ABC):
         """Find the device, and raise ValueError if there is none that will do."""
 
     @abc.abstractmethod
-    def own_settings(self) -> AbstractContextManager:
+    def own_settings(self) -> AbstractContextManager[Any]:
         """Context in which the framework computes as the agent is set.
 
         Not as the process is for the user's own code; that is as before afterwards.
@@ -108,7 +118,9 @@ class Backend(abc.ABC):
         """Whether every entry of all native arrays is finite."""
 
     @abc.abstractmethod
-    def forward(self, obs: Any, noise: np.ndarray | None, *inputs: Any) -> tuple:
+    def forward(
+        self, obs: Any, noise: np.ndarray | None, *inputs: Any
+    ) -> tuple[Any, ...]:
         """Action, log-probability and value for `obs`; the mode where no noise.
 
         Args:

@@ -14,7 +14,6 @@ import threading
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any, ClassVar, Self, TypeVar, cast
 
 import numpy as np
@@ -30,7 +29,7 @@ from trpo.agent.batch_checks import (
     require_finite,
     require_shape,
 )
-from trpo.agent.saved import SavedAgent, read_agent, write_agent
+from trpo.agent.saved import Copies
 from trpo.agent.sharding import Sharding
 from trpo.agent.state import AgentState, Snapshot
 from trpo.common.random_streams import Purpose
@@ -85,7 +84,7 @@ def exclusive(method: _Method) -> _Method:
     return cast(_Method, call)
 
 
-class AgentBase:
+class AgentBase(Copies):
     """A TRPO agent; by default of a diagonal Gaussian over continuous actions.
 
     `for_spaces` builds one for the spaces of an environment, discrete ones included.
@@ -118,6 +117,17 @@ class AgentBase:
         ValueError: an argument is out of range; the message names it.
     """
 
+    act_dim: int
+    action_high: np.ndarray
+    action_low: np.ndarray
+    backend: Backend
+    config: TRPOConfig
+    custom_networks: CustomNetworks
+    dtype: np.dtype[Any]
+    head: Head
+    obs_dim: int
+    state: AgentState
+
     def __init_subclass__(cls, **options: Any) -> None:
         """Have `help` of a backend's class say what each argument is."""
         super().__init_subclass__(**options)
@@ -137,6 +147,8 @@ class AgentBase:
     """Settings of `TRPOConfig` that differ from its own."""
     spec: PolicySpec
     """Sizes; `spec.to_environment` makes the environment's actions of the agent's."""
+    checks_advantages = True
+    """Whether the next update, once, says it if advantages are far from centred."""
     sharding: Sharding | None = None
     """How updates are divided over devices and processes; None if they are not."""
 
@@ -244,7 +256,6 @@ class AgentBase:
         self.dtype = np.dtype(config.dtype)
         networks = self.custom_networks = CustomNetworks(policy_network, value_network)
         self._normalization = (bool(normalize_observations), float(observation_clip))
-        self._has_warned = False
         self._require_kind()
         for kind, asked in (
             (RECURRENT, config.recurrent != NONE),
@@ -282,80 +293,6 @@ class AgentBase:
             )
         self.state = AgentState(self.backend, seed, normalizer)
 
-    # Copies, in memory and in files.
-
-    def __getstate__(self) -> dict[str, Any]:
-        """All that a copy is made of, for `copy` and `pickle`.
-
-        A copy shares nothing with the agent. It isn't sharded, even if the agent is.
-        """
-        made = ("backend", "state", "sharding", "_lock")
-        fields = {n: value for n, value in vars(self).items() if n not in made}
-        return {
-            **fields,
-            "device": self.backend.device_name,
-            "arrays": self.get_state(),
-        }
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        arrays = state["arrays"]
-        made = ("device", "arrays")
-        vars(self).update({n: v for n, v in state.items() if n not in made})
-        self._make(state["device"], int(arrays["random.seed"]))
-        self.set_state(arrays)
-
-    def save(self, path: Path | str) -> None:
-        """Write the agent to one file, which `load` of either backend reads.
-
-        It is safetensors: arrays, and as its metadata what the agent is made of.
-        Whoever is killed meanwhile leaves the old file or the new one.
-
-        Raises:
-            OSError: the disk refused.
-        """
-        saved = SavedAgent(
-            self.spec, self.config, *self._normalization,
-            self.custom_networks.described(), self.get_state(),
-        )  # fmt: skip
-        write_agent(Path(path), saved)
-
-    @classmethod
-    def load(
-        cls,
-        path: Path | str,
-        device: Any = "cpu",
-        policy_network: Any = None,
-        value_network: Any = None,
-    ) -> Self:
-        """The agent that `save` of either backend wrote; it goes on as that one would.
-
-        The file may be a stranger's: no code is run, and all of it is checked.
-
-        Args:
-            path: Of the file.
-            device: As in the constructor.
-            policy_network: One like that which the agent was given, if it was; its
-                weights become the file's.
-            value_network: Likewise.
-
-        Raises:
-            FileError: it is no agent's file, or not as it was written.
-            ValueError: another class has this kind of network or update; or a network
-                of the user's is missing.
-            OSError: it is not there, or can't be read.
-        """
-        saved = read_agent(Path(path))
-        networks = CustomNetworks(policy_network, value_network)
-        networks.require(saved.networks)
-        agent = cls.from_config(
-            saved.spec, saved.config, device, seed=int(saved.arrays["random.seed"]),
-            normalize_observations=saved.normalize_observations,
-            observation_clip=saved.observation_clip, policy_network=policy_network,
-            value_network=value_network,
-        )  # fmt: skip
-        agent.set_state(saved.arrays)
-        return agent
-
     def _initial_weights(
         self, seed: int, critic: Purpose = Purpose.CRITIC_WEIGHTS
     ) -> dict[str, np.ndarray]:
@@ -389,8 +326,8 @@ class AgentBase:
     @classmethod
     def for_spaces(
         cls,
-        observation_space: Space,
-        action_space: Space,
+        observation_space: Space[Any],
+        action_space: Space[Any],
         device: Any = "cpu",
         policy_distribution: str = GAUSSIAN,
         **config: Any,
@@ -670,9 +607,11 @@ class AgentBase:
             return report.as_metrics()
 
     def _warn_if_uncentred(self, batch: Any) -> None:
-        """Say once that advantages are not normalised here, if they seem not to be."""
+        """Of the first batch, say that advantages seem not to be normalised."""
         of_rank = self.sharding is not None and self.sharding.ranks.size > 1
-        if self._has_warned or of_rank or not self.config.normalize_advantages:
+        asked = self.checks_advantages and self.config.normalize_advantages
+        self.checks_advantages = False
+        if of_rank or not asked:
             return
         # As they were given: what is on a device by now would have to come back.
         fields = batch if isinstance(batch, Mapping) else batch._asdict()
@@ -684,7 +623,6 @@ class AgentBase:
         mean, deviation = advantages.mean(), advantages.std()
         if abs(mean) <= UNCENTRED * deviation:
             return
-        self._has_warned = True
         warnings.warn(
             "`normalize_advantages` is on, and these advantages have mean "
             f"{mean:.3g} and standard deviation {deviation:.3g}: `update` takes them "

@@ -13,7 +13,7 @@ from trpo.spaces.spaces import PolicySpec
 from trpo.spaces.user_networks import network_of
 
 
-MODULES = {
+MODULES: dict[str, tuple[str, tuple[str, ...]]] = {
     "jax": ("trpo_jax", ("jax", "flax", "optax")),
     "torch": ("trpo_torch", ("torch",)),
 }
@@ -43,12 +43,12 @@ def load_backend(name: str) -> ModuleType:
         ) from error
 
 
-def make_agent(  # noqa: ANN201
+def make_agent(
     config: TrainConfig,
     spec: PolicySpec,
     policy_network: Any = None,
     value_network: Any = None,
-):
+) -> Any:
     """A new agent of the configured backend for an environment of this `spec`.
 
     Args:

@@ -4,15 +4,17 @@ The file may be a stranger's: it holds numbers and names, and what is made of th
 no larger than the file.
 """
 
+import abc
 import dataclasses
 import itertools
 import os
 from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 
+from trpo.agent.backend import Backend
 from trpo.common.files import FileError, Folder
 from trpo.common.formats import AGENT, numbered, translated
 from trpo.common.tensors import decode_file, encode_file
@@ -21,6 +23,7 @@ from trpo.config.agent import TRPOConfig
 from trpo.spaces.architecture import CELLS, NONE
 from trpo.spaces.space_fields import spec_fields, spec_of
 from trpo.spaces.spaces import PolicySpec
+from trpo.spaces.user_networks import CustomNetworks
 
 
 class SavedAgent(NamedTuple):
@@ -134,3 +137,101 @@ def require_room(
             f"`config`: expected networks of the file's {there:,} numbers at most, got "
             f"sizes that need {sum(counts):,} weights."
         )
+
+
+class Copies(abc.ABC):
+    """An agent's copies, in memory and in files."""
+
+    spec: PolicySpec
+    config: TRPOConfig
+    backend: Backend
+    custom_networks: CustomNetworks
+    _normalization: tuple[bool, float]
+
+    @classmethod
+    @abc.abstractmethod
+    def from_config(
+        cls, spec: PolicySpec, config: TRPOConfig, device: Any = "cpu", **others: Any
+    ) -> Self:
+        """See `AgentBase`, as of all that follow."""
+
+    @abc.abstractmethod
+    def get_state(self) -> dict[str, np.ndarray]: ...  # noqa: D102
+
+    @abc.abstractmethod
+    def set_state(self, state: Mapping[str, np.ndarray]) -> None: ...  # noqa: D102
+
+    @abc.abstractmethod
+    def _make(self, device: Any, seed: int) -> None: ...
+
+    def __getstate__(self) -> dict[str, Any]:
+        """All that a copy is made of, for `copy` and `pickle`.
+
+        A copy shares nothing with the agent. It isn't sharded, even if the agent is.
+        """
+        made = ("backend", "state", "sharding", "_lock")
+        fields = {n: value for n, value in vars(self).items() if n not in made}
+        return {
+            **fields,
+            "device": self.backend.device_name,
+            "arrays": self.get_state(),
+        }
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        arrays = state["arrays"]
+        made = ("device", "arrays")
+        vars(self).update({n: v for n, v in state.items() if n not in made})
+        self._make(state["device"], int(arrays["random.seed"]))
+        self.set_state(arrays)
+
+    def save(self, path: Path | str) -> None:
+        """Write the agent to one file, which `load` of either backend reads.
+
+        It is safetensors: arrays, and as its metadata what the agent is made of.
+        Whoever is killed meanwhile leaves the old file or the new one.
+
+        Raises:
+            OSError: the disk refused.
+        """
+        saved = SavedAgent(
+            self.spec, self.config, *self._normalization,
+            self.custom_networks.described(), self.get_state(),
+        )  # fmt: skip
+        write_agent(Path(path), saved)
+
+    @classmethod
+    def load(
+        cls,
+        path: Path | str,
+        device: Any = "cpu",
+        policy_network: Any = None,
+        value_network: Any = None,
+    ) -> Self:
+        """The agent that `save` of either backend wrote; it goes on as that one would.
+
+        The file may be a stranger's: no code is run, and all of it is checked.
+
+        Args:
+            path: Of the file.
+            device: As in the constructor.
+            policy_network: One like that which the agent was given, if it was; its
+                weights become the file's.
+            value_network: Likewise.
+
+        Raises:
+            FileError: it is no agent's file, or not as it was written.
+            ValueError: another class has this kind of network or update; or a network
+                of the user's is missing.
+            OSError: it is not there, or can't be read.
+        """
+        saved = read_agent(Path(path))
+        networks = CustomNetworks(policy_network, value_network)
+        networks.require(saved.networks)
+        agent = cls.from_config(
+            saved.spec, saved.config, device, seed=int(saved.arrays["random.seed"]),
+            normalize_observations=saved.normalize_observations,
+            observation_clip=saved.observation_clip, policy_network=policy_network,
+            value_network=value_network,
+        )  # fmt: skip
+        agent.set_state(saved.arrays)
+        return agent

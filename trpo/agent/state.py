@@ -201,6 +201,11 @@ class AgentState:
         observation_normalizer: None if observations are taken as they are.
     """
 
+    action_draws: int
+    backend: Backend
+    minibatch_draws: int
+    observation_normalizer: ObservationNormalizer | None
+
     def __init__(
         self,
         backend: Backend,

@@ -50,7 +50,7 @@ class Run(NamedTuple):
     config: Any
     agent: Any = None
     directory: Path | None = None
-    save: Callable[[Path, dict], Path] | None = None
+    save: Callable[[Path, dict[str, Any]], Path] | None = None
     log: Callable[[str, float], None] = lambda name, value: None
 
 
@@ -249,7 +249,7 @@ class Callbacks:
         """See `Callback`."""
         self._ask("on_checkpoint", progress, path)
 
-    def get_state(self) -> dict[str, dict]:
+    def get_state(self) -> dict[str, dict[str, Any]]:
         """Name -> state of each callback that has one, as JSON can hold it.
 
         Once they have started, one that fails or can't be saved any more is replaced by

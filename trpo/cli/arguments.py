@@ -24,7 +24,13 @@ from trpo.common.validation import close_to, field_texts
 
 T = TypeVar("T")
 HELP = ("-h", "--help", "--help-all")
-METAVARS = {int: "INT", float: "FLOAT", Path: "PATH", str: "TEXT", bool: ""}
+METAVARS: dict[type[Any], str] = {
+    int: "INT",
+    float: "FLOAT",
+    Path: "PATH",
+    str: "TEXT",
+    bool: "",
+}
 WORDS = {
     "INT": "a whole number", "FLOAT": "a number", "INT ...": "whole numbers",
     "FLOAT ...": "numbers", "TEXT": "a text", "PATH": "a path",

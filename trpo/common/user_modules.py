@@ -89,6 +89,9 @@ class UntrustedModuleError(UntrustedError):
         modules: What it names.
     """
 
+    place: str
+    modules: tuple[str, ...]
+
     def __init__(self, place: str, modules: Sequence[str]) -> None:
         super().__init__(place, modules)
         self.place, self.modules = place, tuple(modules)
@@ -117,6 +120,9 @@ class UntrustedProjectError(UntrustedError):
         place: The run directory.
         project: Of Weights & Biases.
     """
+
+    place: str
+    project: str
 
     def __init__(self, place: str, project: str) -> None:
         super().__init__(place, project)

@@ -257,7 +257,7 @@ def assignments(
     return values_of
 
 
-def from_fields(kind: type, values: dict):  # noqa: ANN201
+def from_fields(kind: type[Any], values: dict[str, Any]) -> Any:
     """A dataclass of these fields.
 
     Raises:

@@ -45,7 +45,7 @@ NAMES_OF_CODE = {
     "wrapper_class": "Class", "policy_network": "function", "value_network": "function",
 }  # fmt: skip
 """Fields that name a user's class or function, as module:name."""
-PARTS = {"agent": TRPOConfig, "callbacks": CallbackConfig}
+PARTS: dict[str, type[Any]] = {"agent": TRPOConfig, "callbacks": CallbackConfig}
 
 
 # Lowest and highest that is allowed.

@@ -4,6 +4,7 @@ Both are plain NumPy in float64, so that either backend sees the same numbers.
 """
 
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 import numpy as np
 
@@ -29,6 +30,10 @@ class RunningMoments:
     Batches are merged exactly, in any order, by Chan et al. 1983, "Algorithms for
     computing the sample variance", eq. 2.1.
     """
+
+    count: float
+    mean: np.ndarray
+    squared_deviations: np.ndarray
 
     def __init__(self, size: int) -> None:
         self.count = 0.0
@@ -105,6 +110,11 @@ class ObservationNormalizer:
         columns: Entries that are normalised, not pixels; all if None.
     """
 
+    clip: float
+    columns: np.ndarray | None
+    moments: RunningMoments
+    obs_dim: int
+
     def __init__(
         self, obs_dim: int, clip: float = 10.0, columns: np.ndarray | None = None
     ) -> None:
@@ -155,6 +165,9 @@ class ReturnScaler:
     The mean is not subtracted: that would change what an episode's end is worth.
     """
 
+    discounted: np.ndarray
+    moments: RunningMoments
+
     def __init__(self, num_envs: int, gamma: float) -> None:
         self.moments = RunningMoments(1)
         self.gamma = gamma
@@ -183,11 +196,11 @@ class ReturnScaler:
         """Divisor of rewards: the standard deviation of the discounted return."""
         return float(self.moments.std[0])
 
-    def snapshot(self) -> tuple:
+    def snapshot(self) -> tuple[Any, ...]:
         """The state as it is now, for `restore`; its arrays are never written to."""
         return self.moments.snapshot(), self.discounted
 
-    def restore(self, snapshot: tuple) -> None:
+    def restore(self, snapshot: tuple[Any, ...]) -> None:
         """Make `get_state` what it was."""
         moments, self.discounted = snapshot
         self.moments.restore(moments)

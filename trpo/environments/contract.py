@@ -69,7 +69,7 @@ def flag(name: str, value: Any) -> bool:
     raise ValueError(f"`{name}`: expected True or False, got {shown(value)}")
 
 
-def unpacked(phase: str, result: Any) -> tuple:
+def unpacked(phase: str, result: Any) -> tuple[Any, ...]:
     """What "reset" or "step" returned, of as many values as Gymnasium says.
 
     Raises:

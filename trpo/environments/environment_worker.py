@@ -59,6 +59,13 @@ class EnvironmentWorkerError(RuntimeError):
         step: Of its episode, from 1; None if it was in none.
     """
 
+    index: int | None
+    phase: str
+    reason: str
+    original: str
+    env_id: str
+    step: int | None
+
     def __init__(
         self,
         index: int | None,
@@ -156,7 +163,7 @@ def serve(
                 env.close()
 
 
-def known_of(env: Any) -> tuple[gymnasium.Space, gymnasium.Space, int | None]:
+def known_of(env: Any) -> tuple[gymnasium.Space[Any], gymnasium.Space, int | None]:
     """What whoever steps an environment has to know: spaces, and its time limit."""
     return env.observation_space, env.action_space, getattr(env, "time_limit", None)
 

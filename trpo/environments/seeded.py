@@ -233,10 +233,10 @@ class SeededEpisodes(gymnasium.Wrapper):
 class _Counted(gymnasium.Wrapper):
     """Checks how many values there are where Gymnasium's wrappers would unpack them."""
 
-    def reset(self, **options: Any) -> tuple:
+    def reset(self, **options: Any) -> tuple[Any, ...]:
         return unpacked(RESET, self.env.reset(**options))
 
-    def step(self, action: Any) -> tuple:
+    def step(self, action: Any) -> tuple[Any, ...]:
         return unpacked(STEP, self.env.step(action))
 
 

@@ -215,7 +215,7 @@ class WorkerVectorEnv(VectorEnv):
                 raise error
         return answers
 
-    def _replaced(self, index: int) -> tuple:
+    def _replaced(self, index: int) -> tuple[Any, ...]:
         """Replace a worker that has failed, and return a result for its step.
 
         Raises:

@@ -30,7 +30,7 @@ from trpo.rollout.transitions import (
     unusable_rows,
 )
 from trpo.spaces.action_heads import GAUSSIAN
-from trpo.spaces.spaces import policy_spec
+from trpo.spaces.spaces import PolicySpec, policy_spec
 
 
 # Episodes in a row that may begin with numbers that can't be used and are left out.
@@ -57,6 +57,11 @@ class RolloutCollector:
         ActionMaskError: an `info["action_mask"]` does not fit, or forbids everything.
         NonFiniteTransitionError: the first observation can't be used.
     """
+
+    env: VectorEnv[Any, Any, Any]
+    limits: Limits
+    obs: np.ndarray
+    spec: PolicySpec
 
     def __init__(
         self,
@@ -146,12 +151,12 @@ class RolloutCollector:
         """[B] of each environment's open episode, from 0; those dropped count too."""
         return self._open.numbers.copy()
 
-    def snapshot(self) -> tuple:
+    def snapshot(self) -> tuple[Any, ...]:
         """The state as it is now, for `restore`; cheap."""
         masks = self._masks.current
         return self.obs, masks, self._resetting, self._open.copy(), self.memory
 
-    def restore(self, snapshot: tuple) -> None:
+    def restore(self, snapshot: tuple[Any, ...]) -> None:
         """Make `get_state` what it was; environments stay where they are."""
         self.obs, self._masks.current, self._resetting, self._open, self.memory = (
             snapshot

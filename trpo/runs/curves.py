@@ -33,7 +33,7 @@ class LoggedRun(NamedTuple):
     path: Path
     config: TrainConfig
     rows: list[dict[str, Any]]
-    evaluation: dict | None
+    evaluation: dict[str, Any] | None
 
 
 class Curve(NamedTuple):
@@ -105,7 +105,7 @@ def points(run: LoggedRun, curve: Curve) -> tuple[list[float], list[float]]:
     return [s for s, _ in kept], [v for _, v in kept]
 
 
-def _evaluation(directory: RunDirectory) -> dict | None:
+def _evaluation(directory: RunDirectory) -> dict[str, Any] | None:
     try:
         return directory.read_evaluation()
     except FileError as error:

@@ -126,6 +126,10 @@ class RunDirectory:
         inside: is given: the run that the directory is part of.
     """
 
+    path: Path
+    checkpoints: Path
+    learning_curve: Path
+
     def __init__(self, path: Path, inside: "RunDirectory | None" = None) -> None:
         self.path = Path(path)
         self.checkpoints = self.path / CHECKPOINTS

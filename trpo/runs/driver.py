@@ -160,6 +160,16 @@ class Driver:
         ValueError: a callback can't be used.
     """
 
+    arguments: PythonArguments
+    config: TrainConfig
+    make: Callable[[], Subject]
+    manifest: dict[str, Any] | None
+    many: bool
+    members: list[MemberRun]
+    named: Sequence[NamedMember]
+    root: RunDirectory
+    terminal: Terminal
+
     subject: Subject
 
     def __init__(
@@ -271,7 +281,7 @@ class Driver:
         note |= subject.note(state)
         return Moment(member.config, subject.spec, subject.step_count, state, note)
 
-    def _save_in(self, index: int, path: Path, note: dict) -> Path:
+    def _save_in(self, index: int, path: Path, note: dict[str, Any]) -> Path:
         """Write a member's state into another run directory, for its callbacks."""
         moment = self._moment(index)
         directory = self.members[index].directory.at(path)

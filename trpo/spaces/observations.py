@@ -18,7 +18,7 @@ MOST_OPTIONS = 2**20
 # Numbers of 0 and 1 need no more.
 ONE_HOT = np.dtype(np.uint8)
 CHOICES = (spaces.Discrete, spaces.MultiDiscrete, spaces.MultiBinary)
-NO_FIXED_SIZE = {
+NO_FIXED_SIZE: dict[type[Any], str] = {
     spaces.Sequence: "has no fixed length: have a wrapper pad it to a Box",
     spaces.Graph: "has any number of nodes: have a wrapper pad it to Boxes",
     spaces.OneOf: "has parts of which one is there at a time: have a wrapper give them "
@@ -36,7 +36,7 @@ class FlatBox(spaces.Box):
     """
 
     def __init__(
-        self, box: spaces.Box, images: tuple[Image, ...], original: spaces.Space
+        self, box: spaces.Box, images: tuple[Image, ...], original: spaces.Space[Any]
     ) -> None:
         super().__init__(box.low, box.high, dtype=box.dtype.type)
         self.images, self.original = images, original
@@ -52,25 +52,25 @@ class Part(NamedTuple):
     """
 
     path: tuple[str | int, ...]
-    space: spaces.Space
+    space: spaces.Space[Any]
     columns: slice
 
 
-def is_vector(space: spaces.Space) -> bool:
+def is_vector(space: spaces.Space[Any]) -> bool:
     """Whether observations of this space are arrays of numbers, and no images."""
     if not is_numbers(space):
         return False
     return not (space.dtype == np.uint8 and len(space.shape or ()) >= 2)
 
 
-def is_numbers(space: spaces.Space) -> bool:
+def is_numbers(space: spaces.Space[Any]) -> bool:
     """Whether it is a Box with entries that a checkpoint can hold."""
     if not isinstance(space, spaces.Box):
         return False
     return bool(np.prod(space.shape) > 0) and space.dtype.name in DTYPES
 
 
-def is_image(space: spaces.Space) -> bool:
+def is_image(space: spaces.Space[Any]) -> bool:
     """Whether it is a Box of uint8, of rows and columns, and perhaps channels.
 
     Pixels of another dtype are numbers like any other: nothing tells their scale.
@@ -80,7 +80,7 @@ def is_image(space: spaces.Space) -> bool:
     return space.dtype == np.uint8 and len(space.shape or ()) in (2, 3)
 
 
-def refusals(space: spaces.Space, name: str = "") -> list[str]:
+def refusals(space: spaces.Space[Any], name: str = "") -> list[str]:
     """Why an observation can't be made an array of numbers; none if it can.
 
     Args:
@@ -98,7 +98,7 @@ def refusals(space: spaces.Space, name: str = "") -> list[str]:
     return [f"Its part {name!r}, {space}, {reason}{leave_out}."]
 
 
-def _refusal(space: spaces.Space) -> str | None:
+def _refusal(space: spaces.Space[Any]) -> str | None:
     """Why a part is no array of numbers; None if it is one."""
     for kind, reason in NO_FIXED_SIZE.items():
         if isinstance(space, kind):
@@ -125,7 +125,7 @@ def _box_refusal(space: spaces.Box) -> str | None:
     return f"has no entries, or is of a dtype beside {', '.join(DTYPES)}"
 
 
-def flattened(space: spaces.Space) -> spaces.Space:
+def flattened(space: spaces.Space[Any]) -> spaces.Space[Any]:
     """The space of observations as an agent takes them; others stay what they are."""
     if is_vector(space) or is_image(space) or refusals(space):
         return space
@@ -142,12 +142,12 @@ def flattened(space: spaces.Space) -> spaces.Space:
     return FlatBox(flat, images_of(space), space)
 
 
-def unflattened(space: spaces.Space) -> spaces.Space:
+def unflattened(space: spaces.Space[Any]) -> spaces.Space[Any]:
     """The space of observations as their environment gives them."""
     return space.original if isinstance(space, FlatBox) else space
 
 
-def _flat(space: spaces.Space) -> spaces.Box:
+def _flat(space: spaces.Space[Any]) -> spaces.Box:
     """One part's Box, of one dimension."""
     if isinstance(space, spaces.Box):
         low, high = space.low.reshape(-1), space.high.reshape(-1)
@@ -159,7 +159,7 @@ def _flat(space: spaces.Space) -> spaces.Box:
     return spaces.Box(0, 1, (_flat_size(space),), space.dtype.type)
 
 
-def _flat_size(space: spaces.Space) -> int:
+def _flat_size(space: spaces.Space[Any]) -> int:
     if isinstance(space, spaces.Discrete | spaces.MultiDiscrete):
         return int(_sizes(space).sum())
     if isinstance(space, spaces.Text):
@@ -173,7 +173,7 @@ def _sizes(space: spaces.Discrete | spaces.MultiDiscrete) -> np.ndarray:
     return np.reshape(sizes, -1).astype(np.int64)
 
 
-def images_of(space: spaces.Space) -> tuple[Image, ...]:
+def images_of(space: spaces.Space[Any]) -> tuple[Image, ...]:
     """The images in an observation, flat: of an image, or of what `flattened` made."""
     if isinstance(space, FlatBox):
         return space.images
@@ -191,14 +191,14 @@ def _image(part: Part) -> Image:
     return Image(start, height, width, channels)
 
 
-def _parts(space: spaces.Space) -> list[tuple[str | int, spaces.Space]]:
+def _parts(space: spaces.Space[Any]) -> list[tuple[str | int, spaces.Space]]:
     """Keys and spaces of a Dict's or Tuple's parts; none of any other."""
     if isinstance(space, spaces.Dict):
         return list(space.spaces.items())
     return list(enumerate(space.spaces)) if isinstance(space, spaces.Tuple) else []
 
 
-def flat_parts(space: spaces.Space) -> tuple[Part, ...]:
+def flat_parts(space: spaces.Space[Any]) -> tuple[Part, ...]:
     """All parts that are no Dict and no Tuple, in the order of the flat observation."""
     parts, end = [], 0
     for path, leaf in _leaves(space, ()):
@@ -208,7 +208,9 @@ def flat_parts(space: spaces.Space) -> tuple[Part, ...]:
     return tuple(parts)
 
 
-def _leaves(space: spaces.Space, path: tuple) -> Iterator[tuple[tuple, spaces.Space]]:
+def _leaves(
+    space: spaces.Space[Any], path: tuple
+) -> Iterator[tuple[tuple, spaces.Space]]:
     parts = _parts(space)
     if not parts:
         yield path, space
@@ -216,7 +218,7 @@ def _leaves(space: spaces.Space, path: tuple) -> Iterator[tuple[tuple, spaces.Sp
         yield from _leaves(part, (*path, key))
 
 
-def without(space: spaces.Space, omitted: Sequence[str]) -> spaces.Space:
+def without(space: spaces.Space[Any], omitted: Sequence[str]) -> spaces.Space[Any]:
     """A Dict of observations without some of its keys, "outer.inner" for one within.
 
     Raises:
@@ -227,7 +229,7 @@ def without(space: spaces.Space, omitted: Sequence[str]) -> spaces.Space:
     return space
 
 
-def _without(space: spaces.Space, name: str, whole: str) -> spaces.Space:
+def _without(space: spaces.Space[Any], name: str, whole: str) -> spaces.Space[Any]:
     parts = dict(space.spaces) if isinstance(space, spaces.Dict) else {}
     key, dot, inner = name.partition(".")
     if name in parts and len(parts) > 1:
@@ -248,7 +250,7 @@ class ObservationReader:
         omitted: Keys of a Dict that are left out.
     """
 
-    def __init__(self, space: spaces.Space, omitted: Sequence[str] = ()) -> None:
+    def __init__(self, space: spaces.Space[Any], omitted: Sequence[str] = ()) -> None:
         kept = without(space, omitted)
         self.space = flattened(kept)
         self._parts = [
@@ -376,7 +378,7 @@ WRITERS: dict[type, Callable[[str, Any, Any, np.ndarray], None]] = {
 }
 
 
-def flat_rows(space: spaces.Space, obs: Any) -> tuple[np.ndarray, bool]:
+def flat_rows(space: spaces.Space[Any], obs: Any) -> tuple[np.ndarray, bool]:
     """Observations [B, entries] as `ObservationReader` makes them, of one or of many.
 
     Args:

@@ -35,7 +35,7 @@ LARGEST_ARRAY = 2**24
 _NOTHING = spaces.Box(-1.0, 1.0)
 
 
-def space_fields(space: spaces.Space) -> dict[str, Any]:
+def space_fields(space: spaces.Space[Any]) -> dict[str, Any]:
     """A space as JSON.
 
     Raises:

@@ -1,7 +1,7 @@
 """Gymnasium spaces -> what a policy has to put out, and how actions come from it."""
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -62,10 +62,10 @@ class PolicySpec(NamedTuple):
     action_shape: tuple[int, ...]
     action_dtype: np.dtype
     action_start: np.ndarray | None = None
-    structure: spaces.Dict | spaces.Tuple | None = None
+    structure: spaces.Dict | spaces.Tuple[Any] | None = None
     parts: tuple[tuple[np.ndarray, "PolicySpec"], ...] = ()
     images: tuple[Image, ...] = ()
-    observation_space: spaces.Space | None = None
+    observation_space: spaces.Space[Any] | None = None
 
     @property
     def act_dim(self) -> int:
@@ -162,8 +162,8 @@ class PolicySpec(NamedTuple):
 
 
 def policy_spec(
-    observation_space: spaces.Space,
-    action_space: spaces.Space,
+    observation_space: spaces.Space[Any],
+    action_space: spaces.Space[Any],
     policy_distribution: str = GAUSSIAN,
 ) -> PolicySpec:
     """Specification of a policy for the spaces of one (not vectorised) environment.
@@ -189,7 +189,9 @@ def policy_spec(
     return spec._replace(images=images_of(observation_space), observation_space=space)
 
 
-def require_single(observation_space: spaces.Space, action_space: spaces.Space) -> None:
+def require_single(
+    observation_space: spaces.Space[Any], action_space: spaces.Space[Any]
+) -> None:
     """Refuse the spaces of a vector environment, which hold all environments'.
 
     They are as many equal rows, in observations and in actions.
@@ -209,7 +211,7 @@ def require_single(observation_space: spaces.Space, action_space: spaces.Space) 
     )
 
 
-def _equal_rows(space: spaces.Space) -> int:
+def _equal_rows(space: spaces.Space[Any]) -> int:
     """Rows of a space's array if there are several and all have the same bounds."""
     if isinstance(space, spaces.Box) and len(space.shape) >= 2:
         bounds = (space.low, space.high)
@@ -222,7 +224,7 @@ def _equal_rows(space: spaces.Space) -> int:
 
 
 def _of_actions(
-    obs_dim: int, action_space: spaces.Space, policy_distribution: str
+    obs_dim: int, action_space: spaces.Space[Any], policy_distribution: str
 ) -> PolicySpec:
     """The spec but for the images."""
     if isinstance(action_space, spaces.Dict | spaces.Tuple):
@@ -289,7 +291,7 @@ def _joint(
 
 
 def _joint_distribution(
-    space: spaces.Space, reals: bool, choices: bool, policy_distribution: str
+    space: spaces.Space[Any], reals: bool, choices: bool, policy_distribution: str
 ) -> str:
     """The name of a joint distribution.
 
@@ -335,7 +337,7 @@ def _distributed(
     return spec._replace(head=head)
 
 
-def _unsupported(role: str, space: spaces.Space) -> UnsupportedSpaceError:
+def _unsupported(role: str, space: spaces.Space[Any]) -> UnsupportedSpaceError:
     advice = "Have a wrapper take actions of one of these and make the others of them."
     if role == "observation":
         advice = " ".join(refusals(space)) or (
@@ -372,7 +374,7 @@ def _multi_binary(space: spaces.MultiBinary) -> dict[str, Any] | None:
 
 
 # One line for each kind of action: its fields of `PolicySpec`, None if unsupported.
-ACTIONS = {
+ACTIONS: dict[type[Any], Callable[..., Any]] = {
     spaces.Box: _box,
     spaces.Discrete: _discrete,
     spaces.MultiDiscrete: _multi_discrete,
@@ -398,7 +400,7 @@ def _fields(
     }
 
 
-def leaves(space: spaces.Space) -> Iterator[spaces.Space]:
+def leaves(space: spaces.Space[Any]) -> Iterator[spaces.Space[Any]]:
     """The spaces in a Dict or Tuple, those in its own Dicts and Tuples included."""
     if not isinstance(space, spaces.Dict | spaces.Tuple):
         yield space
@@ -407,7 +409,7 @@ def leaves(space: spaces.Space) -> Iterator[spaces.Space]:
         yield from leaves(part)
 
 
-def filled(space: spaces.Space, parts: Iterator[Any]) -> Any:
+def filled(space: spaces.Space[Any], parts: Iterator[Any]) -> Any:
     """A Dict's or Tuple's action from those of its `leaves`, in order."""
     if isinstance(space, spaces.Dict):
         return {name: filled(part, parts) for name, part in space.items()}
@@ -416,7 +418,7 @@ def filled(space: spaces.Space, parts: Iterator[Any]) -> Any:
     return next(parts)
 
 
-def taken_apart(space: spaces.Space, actions: Any) -> list[Any]:
+def taken_apart(space: spaces.Space[Any], actions: Any) -> list[Any]:
     """The parts that `filled` has put together."""
     if isinstance(space, spaces.Dict):
         pairs = [(part, actions[name]) for name, part in space.items()]

@@ -66,7 +66,9 @@ class CostTraining:
         assert agent.cost_limit is not None
         self._limit = agent.cost_limit
         self.scaler = ReturnScaler(num_envs, agent.cost_gamma)
-        self.recent: collections.deque = collections.deque(maxlen=recent_episodes)
+        self.recent: collections.deque[float] = collections.deque(
+            maxlen=recent_episodes
+        )
         self.ended: EpisodeCost | None = None
         self._metrics: dict[str, float] = {}
 
@@ -146,11 +148,11 @@ class CostTraining:
             metrics["rollout/episode_cost_mean"] = float(np.mean(self.recent))
         return metrics
 
-    def snapshot(self) -> tuple:
+    def snapshot(self) -> tuple[Any, ...]:
         """The state as it is now, for `restore`; cheap."""
         return self.scaler.snapshot(), self.recent.copy(), self.ended
 
-    def restore(self, snapshot: tuple) -> None:
+    def restore(self, snapshot: tuple[Any, ...]) -> None:
         """Make `get_state` what it was."""
         scaler, self.recent, self.ended = snapshot
         self.scaler.restore(scaler)

@@ -110,11 +110,11 @@ class Counters:
         """Of the newest that told; None before one has."""
         return float(self.successes.mean()) if len(self.successes) else None
 
-    def snapshot(self) -> tuple:
+    def snapshot(self) -> tuple[Any, ...]:
         """The state as it is now, for `restore`."""
         return self.updates, self.episodes, self.recent, self.successes
 
-    def restore(self, snapshot: tuple) -> None:
+    def restore(self, snapshot: tuple[Any, ...]) -> None:
         """Make `get_state` what it was."""
         self.updates, self.episodes, self.recent, self.successes = snapshot
 

@@ -86,6 +86,18 @@ class Trainer:
         MissingBackendError: the framework is not installed.
     """
 
+    agent: Any
+    arguments: PythonArguments
+    collector: RolloutCollector
+    config: TrainConfig
+    costs: CostTraining | None
+    counters: Counters
+    env: Any
+    ranks: Alone
+    return_scaler: ReturnScaler
+    share: slice
+    source: EnvironmentSource
+
     longest_chunk = 1
     """Updates after which a driver is asked what is due."""
 
@@ -122,6 +134,7 @@ class Trainer:
             self.agent = make_agent(
                 config, self.collector.spec, policy_network, value_network
             )
+            self.agent.checks_advantages = False  # They are as configured here.
             if ranks.size > 1:
                 self.agent.shard(ranks, config.num_envs)
         except BaseException as cause:

@@ -63,6 +63,9 @@ from trpo_jax.policy_step.step import policy_step
 class TRPOBackend(Backend):
     """Networks and optimiser in JAX, and what is computed of them."""
 
+    functions: Any
+    mesh: Any
+
     framework = "jax"
     _step = staticmethod(policy_step)
     _pure_policy: Callable[..., Any] | None = None
@@ -82,7 +85,7 @@ class TRPOBackend(Backend):
         self.device_name = f"{platform}:{index}"
         self._x64 = jax.config.read("jax_enable_x64")
 
-    def own_settings(self) -> AbstractContextManager:
+    def own_settings(self) -> AbstractContextManager[Any]:
         return own_settings(self._x64)
 
     def _build(self, weights: dict[str, np.ndarray]) -> None:
@@ -369,4 +372,4 @@ class TRPOAgent(AgentBase):
     """
 
     backend: TRPOBackend
-    backend_type = TRPOBackend
+    backend_type: type[Backend] = TRPOBackend

@@ -5,6 +5,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from trpo.agent.backend import Backend
 from trpo.agent.constrained import ConstrainedAgentBase, with_prefix, without_prefix
 from trpo.data.report import ConstrainedReport, CostReport, UpdateReport
 from trpo_jax.agent import state
@@ -68,4 +69,4 @@ class ConstrainedTRPOAgent(ConstrainedAgentBase):
     """
 
     backend: ConstrainedBackend
-    backend_type = ConstrainedBackend
+    backend_type: type[Backend] = ConstrainedBackend

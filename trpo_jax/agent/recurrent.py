@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
+from trpo.agent.backend import Backend
 from trpo.agent.recurrent import RecurrentAgentBase
 from trpo.data.batch import Sequences
 from trpo.data.hidden_state import Memory
@@ -110,7 +111,7 @@ class RecurrentTRPOAgent(RecurrentAgentBase):
     """
 
     backend: RecurrentBackend
-    backend_type = RecurrentBackend
+    backend_type: type[Backend] = RecurrentBackend
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))

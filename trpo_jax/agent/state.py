@@ -23,11 +23,11 @@ from trpo_jax.networks.feedforward import Parameters
 
 WEIGHTS = ("kernel", "scale")
 # Axes of a weight, by their number, in the canonical order.
-TO_CANONICAL = {1: (0,), 2: (1, 0), 4: (3, 2, 0, 1)}
+TO_CANONICAL: dict[int, tuple[int, ...]] = {1: (0,), 2: (1, 0), 4: (3, 2, 0, 1)}
 
 
 # Layer of Flax -> its parameter that PyTorch calls "weight".
-WEIGHT_OF = {
+WEIGHT_OF: dict[type[Any], str] = {
     nnx.Linear: "kernel", nnx.Conv: "kernel", nnx.LayerNorm: "scale",
     nnx.Embed: "embedding",
 }  # fmt: skip

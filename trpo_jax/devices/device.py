@@ -65,13 +65,13 @@ def require_dtype(dtype: np.dtype) -> None:
         )
 
 
-def seeded(seed: int) -> contextlib.AbstractContextManager:
+def seeded(seed: int) -> contextlib.AbstractContextManager[Any]:
     """Nothing: whoever draws weights in JAX says from which seed."""
     del seed
     return contextlib.nullcontext()
 
 
-def own_settings(x64: bool) -> contextlib.AbstractContextManager:
+def own_settings(x64: bool) -> contextlib.AbstractContextManager[Any]:
     """Context in which JAX computes as an agent was made, whatever was set since.
 
     Args:

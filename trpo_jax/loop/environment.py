@@ -6,7 +6,7 @@ steps environments from the host, so that backend has no such file.
 """
 
 import functools
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import gymnasium
 import jax
@@ -19,6 +19,7 @@ from trpo.spaces.action_heads import GAUSSIAN
 from trpo.spaces.spaces import PolicySpec, UnsupportedSpaceError, policy_spec
 
 
+AnyFuncEnv: TypeAlias = FuncEnv[Any, Any, Any, Any, Any, Any, Any]
 SHIPPED = "gymnasium.envs.phys2d"
 
 
@@ -71,9 +72,11 @@ class FunctionalEnvironment:
         UnsupportedSpaceError: no policy can be made for its spaces.
     """
 
+    functions: AnyFuncEnv
+
     def __init__(
         self,
-        func_env: FuncEnv,
+        func_env: AnyFuncEnv,
         max_episode_steps: int,
         policy_distribution: str = GAUSSIAN,
     ) -> None:

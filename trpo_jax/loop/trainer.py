@@ -76,6 +76,12 @@ class CompiledTrainer:
         ValueError: the environment is not functional, or an argument is out of range.
     """
 
+    configs: tuple[TrainConfig, ...]
+    environment: FunctionalEnvironment
+    program: Program
+    update_count: int
+    arguments: PythonArguments
+
     agent = collector = None
     """Of callbacks: there is none on the host."""
 

@@ -5,6 +5,7 @@ smaller one where that does not fit (`trpo.spaces.architecture.Image`).
 """
 
 from collections.abc import Iterable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -20,6 +21,9 @@ class Encoder(nnx.Module):
     Args:
         image: Its shape, which decides the layers.
     """
+
+    convs: nnx.List[Any]
+    output: nnx.Linear
 
     def __init__(self, image: Image) -> None:
         self.image = image

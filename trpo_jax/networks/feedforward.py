@@ -24,7 +24,7 @@ Parameters = Any
 """A tree of arrays: {"layers": {0: {"kernel": [in, out], "bias": [out]}, …}, …}."""
 
 # GELU is x times the normal distribution function at x, exactly (by erf).
-ACTIVATIONS = {
+ACTIVATIONS: dict[str, Callable[..., Any]] = {
     "tanh": jnp.tanh,
     "relu": jax.nn.relu,
     "elu": jax.nn.elu,
@@ -96,6 +96,10 @@ def from_network(
 
 class _Network(nnx.Module):
     """Encoders of images, if there are any, and layers."""
+
+    encoders: nnx.List[Any]
+    layers: nnx.List[Any]
+    norms: nnx.List[Any]
 
     def __init__(
         self,

@@ -70,6 +70,9 @@ class RecurrentCell(nnx.Module):
         size: Units.
     """
 
+    input: nnx.Linear
+    hidden: nnx.Linear
+
     def __init__(self, kind: str, inputs: int, size: int) -> None:
         # The weights are overwritten by `trpo.spaces.initialization`'s.
         rngs, gates = nnx.Rngs(0), CELLS[kind].gates * size
@@ -87,6 +90,12 @@ class RecurrentPolicy(nnx.Module):
         layer_sizes: Units of the hidden layers after it.
         head: The distribution and its sizes; some have a free log_std.
     """
+
+    head: Head
+    kind: str
+    cell: RecurrentCell
+    layers: nnx.List[Any]
+    log_std: nnx.Param[Any]
 
     def __init__(
         self, obs_dim: int, kind: str, size: int, layer_sizes: Sequence[int], head: Head
@@ -123,6 +132,9 @@ class RecurrentCritic(nnx.Module):
         size: Units of the cell.
         layer_sizes: Units of the hidden layers after it.
     """
+
+    cell: RecurrentCell
+    layers: nnx.List[Any]
 
     def __init__(
         self, obs_dim: int, kind: str, size: int, layer_sizes: Sequence[int]

@@ -30,6 +30,11 @@ class CustomPolicy(nnx.Module):
         images: In observations, whose pixels the network gets from 0 to 1.
     """
 
+    head: Head
+    network: nnx.Module
+    images: tuple[Image, ...]
+    log_std: nnx.Param[Any]
+
     def __init__(
         self, network: nnx.Module, head: Head, images: tuple[Image, ...] = ()
     ) -> None:
@@ -53,6 +58,9 @@ class CustomCritic(nnx.Module):
         network: Observations [n, obs_dim] -> values [n, 1].
         images: In observations, whose pixels the network gets from 0 to 1.
     """
+
+    network: nnx.Module
+    images: tuple[Image, ...]
 
     def __init__(self, network: nnx.Module, images: tuple[Image, ...] = ()) -> None:
         self.network, self.images = network, images

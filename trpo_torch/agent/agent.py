@@ -60,6 +60,8 @@ ADAM_EPSILON = 1e-5
 class TRPOBackend(Backend):
     """Networks and optimiser in PyTorch, and what is computed of them."""
 
+    value_optimizer: torch.optim.Optimizer
+
     framework = "torch"
     _step = staticmethod(policy_step)
 
@@ -69,7 +71,7 @@ class TRPOBackend(Backend):
         self._torch_dtype = getattr(torch, self.dtype.name)
         require_dtype(self._torch_dtype, self.device)
 
-    def own_settings(self) -> AbstractContextManager:
+    def own_settings(self) -> AbstractContextManager[Any]:
         return own_settings(self.device)
 
     def untraced(self, method: Callable[..., Any]) -> Callable[..., Any]:
@@ -395,7 +397,7 @@ class TRPOAgent(StateDict):
     those of `trpo.agent.base.AgentBase`, the same in both backends.
     """
 
-    backend_type = TRPOBackend
+    backend_type: type[Backend] = TRPOBackend
 
 
 # Each once: PyTorch makes a function of it.

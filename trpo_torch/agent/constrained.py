@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from trpo.agent.backend import Backend
 from trpo.agent.constrained import ConstrainedAgentBase, with_prefix, without_prefix
 from trpo.config.agent import StepNumbers
 from trpo.data.batch import ConstrainedBatch
@@ -82,4 +83,4 @@ class ConstrainedTRPOAgent(StateDict, ConstrainedAgentBase):
     the same in both backends.
     """
 
-    backend_type = ConstrainedBackend
+    backend_type: type[Backend] = ConstrainedBackend

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from trpo.agent.backend import Backend
 from trpo.agent.recurrent import RecurrentAgentBase
 from trpo.agent.sharding import Sharding, Shards
 from trpo.config.agent import StepNumbers
@@ -99,4 +100,4 @@ class RecurrentTRPOAgent(StateDict, RecurrentAgentBase):
     same in both backends.
     """
 
-    backend_type = RecurrentBackend
+    backend_type: type[Backend] = RecurrentBackend

@@ -59,7 +59,7 @@ def seeded(seed: int) -> Iterator[None]:
         yield
 
 
-def own_settings(device: torch.device) -> contextlib.AbstractContextManager:
+def own_settings(device: torch.device) -> contextlib.AbstractContextManager[Any]:
     """Context in which PyTorch computes as an agent is set, whatever the process has.
 
     That is with gradients, in the tensors' own precision, and with new tensors on the

@@ -20,6 +20,9 @@ class Encoder(nn.Module):
         image: Its shape, which decides the layers.
     """
 
+    convs: nn.ModuleList
+    output: nn.Linear
+
     def __init__(self, image: Image) -> None:
         super().__init__()
         self.image = image

@@ -1,7 +1,7 @@
 """Actor and critic: multilayer perceptrons."""
 
 import itertools
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -17,7 +17,7 @@ from trpo_torch.networks.encoder import Encoder, encode
 
 
 # GELU is x times the normal distribution function at x, exactly (by erf).
-ACTIVATIONS = {
+ACTIVATIONS: dict[str, Callable[..., Any]] = {
     "tanh": torch.tanh,
     "relu": functional.relu,
     "elu": functional.elu,

@@ -23,6 +23,10 @@ class PurePolicy(nn.Module):
         precision: Of matrix products.
     """
 
+    network: nn.Module
+    spec: PolicySpec
+    precision: str
+
     mean: Tensor | None
     std: Tensor
     clip: Tensor

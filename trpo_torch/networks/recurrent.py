@@ -59,6 +59,9 @@ class RecurrentCell(nn.Module):
         size: Units.
     """
 
+    input: nn.Linear
+    hidden: nn.Linear
+
     def __init__(self, kind: str, inputs: int, size: int) -> None:
         super().__init__()
         self.input = nn.Linear(inputs, CELLS[kind].gates * size)
@@ -75,6 +78,11 @@ class RecurrentPolicy(nn.Module):
         layer_sizes: Units of the hidden layers after it.
         head: The distribution and its sizes; some have a free log_std.
     """
+
+    head: Head
+    kind: str
+    cell: RecurrentCell
+    layers: nn.ModuleList
 
     log_std: nn.Parameter | None
 
@@ -117,6 +125,9 @@ class RecurrentCritic(nn.Module):
         size: Units of the cell.
         layer_sizes: Units of the hidden layers after it.
     """
+
+    cell: RecurrentCell
+    layers: nn.ModuleList
 
     def __init__(
         self, obs_dim: int, kind: str, size: int, layer_sizes: Sequence[int]

@@ -29,6 +29,10 @@ class CustomPolicy(nn.Module):
         images: In observations, whose pixels the network gets from 0 to 1.
     """
 
+    head: Head
+    network: nn.Module
+    images: tuple[Image, ...]
+
     log_std: nn.Parameter | None
 
     def __init__(
@@ -54,6 +58,9 @@ class CustomCritic(nn.Module):
         network: Observations [n, obs_dim] -> values [n, 1].
         images: In observations, whose pixels the network gets from 0 to 1.
     """
+
+    network: nn.Module
+    images: tuple[Image, ...]
 
     def __init__(self, network: nn.Module, images: tuple[Image, ...] = ()) -> None:
         super().__init__()
