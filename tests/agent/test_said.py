@@ -29,9 +29,12 @@ from trpo.training.trainer import Trainer
 def test_advantages_that_are_not_centred_are_said_once(backend):
     agent = make_agent(backend)
     batch = make_batch(agent)
-    for shift in (0.0, 0.2):
-        agent.update(batch | {"advantages": batch["advantages"] + np.float32(shift)})
     fives = np.full(40, 5.0, np.float32)
+    for shift in (0.0, 0.2):
+        other = make_agent(backend)
+        other.update(batch | {"advantages": batch["advantages"] + np.float32(shift)})
+        # Only the first batch is looked at.
+        other.update(batch | {"advantages": fives})
     with pytest.warns(UserWarning, match=r"`normalize_advantages` is on.*mean 5 "):
         agent.update(batch | {"advantages": fives})
     agent.update(batch | {"advantages": fives})

@@ -198,18 +198,14 @@ def train_compiled(
         RunDirectoryError: the directory exists, or is none to resume.
         MissingBackendError: JAX is not installed.
     """
-    made = not isinstance(env, str | TrainConfig)
-    arguments = PythonArguments(
-        env if made else None, policy_network, value_network, schedules
-    )
+    made = None if isinstance(env, str | TrainConfig) else env
+    arguments = PythonArguments(made, policy_network, value_network, schedules)
+    seeds = _checked_seeds(seeds, run_dir is not None)
     if isinstance(env, TrainConfig):
         config = dataclasses.replace(env, **settings) if settings else env
     else:
         name = EnvironmentSource.of(env).name
         config = preset_config(name, **({"backend": "jax"} | settings))
-    seeds = [plain(seed) for seed in seeds]
-    if not seeds or len(set(seeds)) < len(seeds):
-        raise ValueError(f"`seeds`: expected distinct numbers, got {shown(seeds)}.")
     config = arguments.applied(dataclasses.replace(config, seed=seeds[0]))
     kept = [_Rows() for _ in seeds]
 
@@ -218,22 +214,27 @@ def train_compiled(
         return [*own, kept[seeds.index(seed)]]
 
     if run_dir is not None:
-        if seeds != [*range(seeds[0], seeds[0] + len(seeds))]:
-            raise ValueError(
-                "`seeds`: expected numbers that follow each other, by which a run "
-                f"directory finds its members again, got {shown(seeds)}."
-            )
-        driver = compiled_run(
-            config, Path(run_dir), len(seeds), {}, None, of, arguments
-        )
+        where = config, Path(run_dir), len(seeds), {}, None
+        driver = compiled_run(*where, of, arguments)
         results, trainer = driver.run(resume), driver.subject
     else:
         _prepare(config, len(seeds))
-        trainer = _trainer(
-            [dataclasses.replace(config, seed=seed) for seed in seeds], arguments
-        )
+        configs = [dataclasses.replace(config, seed=seed) for seed in seeds]
+        trainer = _trainer(configs, arguments)
         results = _in_memory(trainer, config, seeds, of)
     return _result(trainer, seeds, [one.rows for one in kept], results)
+
+
+def _checked_seeds(seeds: Sequence[int], on_disk: bool) -> list[int]:
+    numbers = [plain(seed) for seed in seeds]
+    if not numbers or len(set(numbers)) < len(numbers):
+        raise ValueError(f"`seeds`: expected distinct numbers, got {shown(numbers)}.")
+    if on_disk and numbers != [*range(numbers[0], numbers[0] + len(numbers))]:
+        raise ValueError(
+            "`seeds`: expected numbers that follow each other, by which a run "
+            f"directory finds its members again, got {shown(numbers)}."
+        )
+    return numbers
 
 
 def _in_memory(
