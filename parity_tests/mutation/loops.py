@@ -267,7 +267,7 @@ FILES = in_group(
             "folder.sync()", "folder.names()"),
     _shared("a new folder's name not on the disk", "common/files:Folder.folder", "self.sync()", "self.names()"),
     _shared("a file's name not on the disk", "common/files:Folder.write", "self.sync()", "self.names()"),
-    _shared("an agent's file without its clip", "agent/base:AgentBase.load",
+    _shared("an agent's file without its clip", "agent/saved:Copies.load",
             "observation_clip=saved.observation_clip, policy_network", "policy_network"),
     _shared("an agent's file without its start", "spaces/space_fields:spec_of",
             "spec = PolicySpec(**read, **{n: _value(value) for n, value in fields.items()})",
