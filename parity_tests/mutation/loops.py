@@ -17,14 +17,32 @@ from parity_tests.mutation.mutant import (
 SUITE = "parity_tests/tests"
 PAIRWISE, EDGE = f"{SUITE}/loops/test_pairwise.py", f"{SUITE}/loops/test_loop_edges.py"
 LOOPED = f"{SUITE}/loops/test_metamorphic_loops.py"
-# Group of faults -> the test files that look for them, of one suite each.
+# Group of faults -> the tests that look for them, of one suite each.
 TESTS = {
-    "rows": (PAIRWISE, EDGE),
-    "resumes": (EDGE, PAIRWISE),
-    "costs": (f"{LOOPED}::test_rates_of_an_update_are_those_of_an_agent_that_has_them", PAIRWISE),
+    "rows": (
+        f"{PAIRWISE}::test_updates_are_given_what_the_environments_have_seen",
+        f"{PAIRWISE}::test_statistics_are_of_what_was_learned_from",
+        f"{EDGE}::test_episodes_that_begin_badly_have_numbers_of_their_own",
+    ),
+    "resumes": (
+        f"{EDGE}::test_an_episode_that_is_lost_is_the_only_one_that_begins_anew",
+        f"{EDGE}::test_an_episode_too_long_to_be_recorded_is_lost_once",
+        f"{PAIRWISE}::test_a_run_that_is_resumed_twice_ends_in_the_same_bits",
+    ),
+    "costs": (
+        f"{LOOPED}::test_rates_of_an_update_are_those_of_an_agent_that_has_them",
+        f"{PAIRWISE}::test_updates_are_given_what_the_environments_have_seen",
+        f"{PAIRWISE}::test_the_other_backend_learns_the_same",
+    ),
     "divided": (
-        f"{SUITE}/test_sharded.py::test_devices_of_jax", f"{SUITE}/test_sharded.py::test_ranks_of_torch_in_parts",
-        f"{PAIRWISE}::test_many_ranks_train_as_one", EDGE,
+        f"{SUITE}/test_sharded.py::test_devices_of_jax",
+        f"{SUITE}/test_sharded.py::test_ranks_of_torch_in_parts",
+        f"{EDGE}::test_ranks_name_a_lost_environment_by_its_number_in_the_run",
+        f"{EDGE}::test_before_an_episode_has_ended_costs_under_way_are_of_all_ranks",
+        f"{PAIRWISE}::test_many_ranks_train_as_one",
+    ),
+    "processes": (
+        "tests/distributed/test_launchers.py::test_a_run_of_many_processes_is_that_of_one",
     ),
     "compiled": (f"{SUITE}/loops/test_metamorphic_compiled.py",),
     "recurrent_fits": (
@@ -35,7 +53,10 @@ TESTS = {
         "tests/backends/test_line_searches.py",
         "tests/agent/test_action_masks.py::test_the_ends_of_the_noise_choose_what_is_allowed",
     ),
-    "evaluations": (EDGE,),
+    "evaluations": (
+        f"{EDGE}::test_an_evaluation_is_of_its_episodes_alone",
+        f"{EDGE}::test_evaluate_takes_a_seed_and_a_limit_of_0_for_what_they_are",
+    ),
     "acting": (
         "tests/agent/test_sampled_actions.py", "tests/environments/test_rollout.py", "tests/environments/test_costs.py",
         "tests/agent/test_action_masks.py::test_each_observation_comes_with_its_own_mask",
@@ -43,7 +64,10 @@ TESTS = {
         "tests/agent/test_recurrent.py::test_the_ratio_starts_at_one_in_the_middle_of_episodes",
     ),
     "contract": ("tests/environments/test_contract.py",),
-    "files": ("tests/runs/test_checkpoint_crash.py", "tests/agent/test_copies.py"),
+    "files": (
+        "tests/runs/test_checkpoint_crash.py::test_each_name_is_on_the_disk_before_what_relies_on_it",
+        "tests/agent/test_copies.py::test_spaces_are_in_the_file",
+    ),
 }  # fmt: skip
 
 
@@ -96,8 +120,6 @@ RESUMES = in_group(
     "resumes",
     _shared("all episodes anew where one is lost", "collector:RolloutCollector.set_state",
             "numbers[lost] += 1", "numbers += 1"),
-    _shared("a lost episode's actions kept", "collector:RolloutCollector.set_state",
-            "actions[i] = ()", "actions[i] = actions[i]"),
     _shared("a lost episode's return kept", "open_episodes:OpenEpisodes.from_state",
             'np.where(lost, 0.0, state["episode_return"])', 'np.array(state["episode_return"])'),
     _shared("a lost episode's cost kept", "open_episodes:OpenEpisodes.from_state",
@@ -151,8 +173,6 @@ DIVIDED = in_group(
            "return reduction.total(f_v) + damping * v", "return f_v + damping * v"),
     _torch("each rank's own k-th samples", "agent/agent:TRPOBackend.update_sharded",
            "np.flatnonzero(shards.numbers % every == 0)", "np.arange(0, len(shards.numbers), every)"),
-    _jax("a row for each sample, whichever it is", "devices/mesh:place",
-         "slots = shards.slots(shards.rank, every)", "slots = shards.slots(shards.rank)"),
     _shared("the last minibatch as large as the others", "agent/sharding:_counts",
             "np.minimum(minibatch_size, total - starts)", "np.full(steps, minibatch_size)"),
     _shared("rows numbered with those that are no samples", "training/ranks:rows_of",
@@ -165,6 +185,12 @@ DIVIDED = in_group(
             "np.array(indices, dtype=np.int64) + first", "np.array(indices, dtype=np.int64)"),
     _shared("costs under way of one rank alone", "training/costs:CostTraining._episode",
             "if self._ranks.size > 1:", "if self._ranks.size > 2:"),
+)  # fmt: skip
+
+PROCESSES = in_group(
+    "processes",
+    _jax("a row for each sample, whichever it is", "devices/mesh:place",
+         "slots = shards.slots(shards.rank, every)", "slots = shards.slots(shards.rank)"),
 )  # fmt: skip
 
 COMPILED = in_group(
@@ -275,6 +301,6 @@ FILES = in_group(
 )  # fmt: skip
 
 LOOPS = (
-    *(ROWS + RESUMES + COSTS + DIVIDED + COMPILED + RECURRENT_FITS + EDGES),
+    *(ROWS + RESUMES + COSTS + DIVIDED + PROCESSES + COMPILED + RECURRENT_FITS + EDGES),
     *(EVALUATIONS + CONTRACT + FILES + ACTING),
 )

@@ -353,7 +353,6 @@ class RolloutCollector:
             numbers[lost] += 1
             for i in map(int, np.flatnonzero(lost)):
                 replay[i] = (int(numbers[i]), ())
-                actions[i] = ()
             obs, infos = self._vector.reset(lengths, {RESTORE: replay})
         self._restart(
             OpenEpisodes.from_state(

@@ -214,7 +214,8 @@ def test_before_an_episode_has_ended_costs_under_way_are_of_all_ranks(monkeypatc
     assert run_ranks(2, excess) == pytest.approx([alone] * 2, rel=1e-12)
 
 
-def test_an_evaluation_is_of_its_episodes_alone():
+@pytest.mark.parametrize("seed", [9, 10])
+def test_an_evaluation_is_of_its_episodes_alone(seed):
     """Of unequal lengths, some of them bad, more than there are environments."""
     seen, row = {}, plain("costs", "bad")
     trainer = trainer_of(row, {})
@@ -223,9 +224,9 @@ def test_an_evaluation_is_of_its_episodes_alone():
     )
     with pytest.warns(UserWarning, match="of 11 episodes"):
         result = evaluate(
-            trainer.agent, env, episodes=11, seed=8, num_envs=3, on_bad_data="drop"
+            trainer.agent, env, episodes=11, seed=seed, num_envs=3, on_bad_data="drop"
         )
-    stream = RandomStream(8, Purpose.EVALUATION_RESET)
+    stream = RandomStream(seed, Purpose.EVALUATION_RESET)
     episodes = [seen[episode_seed(stream, env_index=i, episode=0)] for i in range(11)]
     whole = [e for e in episodes if e.fate != scripted.BAD]
     assert 3 < len(whole) < 11
@@ -239,7 +240,7 @@ def test_an_evaluation_is_of_its_episodes_alone():
     # A limit cuts the long ones alone.
     with pytest.warns(UserWarning, match=r"had not ended|of 11 episodes"):
         cut = evaluate(
-            trainer.agent, env, episodes=11, seed=8, num_envs=3, on_bad_data="drop",
+            trainer.agent, env, episodes=11, seed=seed, num_envs=3, on_bad_data="drop",
             max_steps=4,
         )  # fmt: skip
     # Also those that would have become bad.
