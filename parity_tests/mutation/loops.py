@@ -24,6 +24,7 @@ TESTS = {
         f"{PAIRWISE}::test_statistics_are_of_what_was_learned_from",
         f"{EDGE}::test_episodes_that_begin_badly_have_numbers_of_their_own",
     ),
+    "statistics": ("tests/data/test_normalization.py",),
     "resumes": (
         f"{EDGE}::test_an_episode_that_is_lost_is_the_only_one_that_begins_anew",
         f"{EDGE}::test_an_episode_too_long_to_be_recorded_is_lost_once",
@@ -40,9 +41,6 @@ TESTS = {
         f"{EDGE}::test_ranks_name_a_lost_environment_by_its_number_in_the_run",
         f"{EDGE}::test_before_an_episode_has_ended_costs_under_way_are_of_all_ranks",
         f"{PAIRWISE}::test_many_ranks_train_as_one",
-    ),
-    "processes": (
-        "tests/distributed/test_launchers.py::test_a_run_of_many_processes_is_that_of_one",
     ),
     "compiled": (f"{SUITE}/loops/test_metamorphic_compiled.py",),
     "recurrent_fits": (
@@ -85,8 +83,6 @@ ROWS = in_group(
     _shared("all rewards in the scale", "trainer:Trainer.prepare_batch",
             "self.return_scaler.update(rewards, done, rollout.valid, self.ranks)",
             "self.return_scaler.update(rewards, done, np.ones_like(rollout.valid), self.ranks)"),
-    _shared("discounted return goes on past a row that is none", "normalization:ReturnScaler.update",
-            "np.where(done[t] | ~valid[t], 0.0, self.discounted)", "np.where(done[t], 0.0, self.discounted)"),
     _shared("deviation of all rows' advantages", "trainer:Trainer.prepare_batch",
             "deviation = standard_deviation(samples, self.ranks)",
             "deviation = standard_deviation(advantages, self.ranks)"),
@@ -114,6 +110,13 @@ ROWS = in_group(
             "self._masks.follow(infos, chosen, lengths)", "chosen.any()"),
     _shared("masked where nothing is chosen", "action_masks:ActionMasks.release",
             "self.current = self.current | ended[:, None]", "self.current = self.current.copy()"),
+)  # fmt: skip
+
+STATISTICS = in_group(
+    "statistics",
+    # No rollout has a step of an episode on both sides of a row that is none.
+    _shared("discounted return goes on past a row that is none", "normalization:ReturnScaler.update",
+            "np.where(done[t] | ~valid[t], 0.0, self.discounted)", "np.where(done[t], 0.0, self.discounted)"),
 )  # fmt: skip
 
 RESUMES = in_group(
@@ -185,12 +188,6 @@ DIVIDED = in_group(
             "np.array(indices, dtype=np.int64) + first", "np.array(indices, dtype=np.int64)"),
     _shared("costs under way of one rank alone", "training/costs:CostTraining._episode",
             "if self._ranks.size > 1:", "if self._ranks.size > 2:"),
-)  # fmt: skip
-
-PROCESSES = in_group(
-    "processes",
-    _jax("a row for each sample, whichever it is", "devices/mesh:place",
-         "slots = shards.slots(shards.rank, every)", "slots = shards.slots(shards.rank)"),
 )  # fmt: skip
 
 COMPILED = in_group(
@@ -301,6 +298,15 @@ FILES = in_group(
 )  # fmt: skip
 
 LOOPS = (
-    *(ROWS + RESUMES + COSTS + DIVIDED + PROCESSES + COMPILED + RECURRENT_FITS + EDGES),
+    *(
+        ROWS
+        + STATISTICS
+        + RESUMES
+        + COSTS
+        + DIVIDED
+        + COMPILED
+        + RECURRENT_FITS
+        + EDGES
+    ),
     *(EVALUATIONS + CONTRACT + FILES + ACTING),
 )
