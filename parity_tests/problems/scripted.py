@@ -86,7 +86,9 @@ class Scripted(gymnasium.Env):
         info = self._info() | {"cost": cost}
         if last:
             info["is_success"] = episode.success
-        ended = last and episode.fate == ENDS
+        # Some bad ones end with it, others would go on.
+        bad_end = episode.fate == BAD and episode.length % 4 < 2
+        ended = last and (episode.fate == ENDS or bad_end)
         return obs, reward, ended, last and episode.fate == CUT, info
 
     def _seen(self) -> np.ndarray:
