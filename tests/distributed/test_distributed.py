@@ -28,7 +28,14 @@ CONFIG = TrainConfig(
     backend="torch",
     num_envs=3,
     rollout_steps=15,
-    agent=TRPOConfig(policy_layer_sizes=(5,), critic_layer_sizes=(4,), value_epochs=2),
+    seed=6,
+    agent=TRPOConfig(
+        policy_layer_sizes=(5,),
+        critic_layer_sizes=(4,),
+        value_epochs=2,
+        gamma=0.9,
+        gae_lambda=0.8,
+    ),
 )
 
 

@@ -26,7 +26,8 @@ EXAMPLE = str(Path(__file__).parents[2] / "examples" / "cost_environments.py")
 SETTINGS = {
     "num_envs": 4, "rollout_steps": 60, "policy_layer_sizes": (8,),
     "critic_layer_sizes": (8,), "value_epochs": 2, "eval_episodes": 0,
-    "total_steps": 4 * 60 * 4,
+    "total_steps": 4 * 60 * 4, "seed": 3, "gamma": 0.97, "gae_lambda": 0.9,
+    "cost_gamma": 0.9, "cost_lambda": 0.8,
 }  # fmt: skip
 
 

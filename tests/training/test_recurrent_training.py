@@ -15,7 +15,7 @@ from trpo.training.trainer import Trainer
 SMALL = {
     "num_envs": 3, "rollout_steps": 7, "recurrent": "gru", "recurrent_size": 5,
     "policy_layer_sizes": (4,), "critic_layer_sizes": (3,), "value_epochs": 2,
-    "value_minibatch_size": 14,
+    "value_minibatch_size": 14, "seed": 3,
 }  # fmt: skip
 
 
@@ -40,9 +40,8 @@ def trainer_of(backend, env_id="TrpoTest/Fading-v0", **changes):
     return Trainer(preset_config(env_id, backend=backend, **(SMALL | changes)))
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
-def test_a_resumed_run_continues_exactly_and_in_the_other_backend(tmp_path, backend):
-    other = BACKENDS[1 - BACKENDS.index(backend)]
+def test_a_resumed_run_continues_exactly_and_in_the_other_backend(tmp_path):
+    backend, other = BACKENDS
     whole, half, resumed = (trainer_of(backend) for _ in range(3))
     whole.run(num_updates=3)
     half.run(num_updates=2)
@@ -56,15 +55,14 @@ def test_a_resumed_run_continues_exactly_and_in_the_other_backend(tmp_path, back
     assert set(left) == set(right)
     for name in left:
         np.testing.assert_array_equal(left[name], right[name], err_msg=name)
-    if backend == "torch":  # The other way round would compile the same again.
-        crossed = trainer_of(other)
-        assert crossed.set_state(saved) == ()
-        crossed.run(num_updates=3)
-        for name, array in crossed.get_state().items():
-            if name.startswith(("policy.", "value.", "environment.policy_memory")):
-                np.testing.assert_allclose(
-                    array, left[name], rtol=0, atol=1e-4, err_msg=name
-                )
+    crossed = trainer_of(other)
+    assert crossed.set_state(saved) == ()
+    crossed.run(num_updates=3)
+    for name, array in crossed.get_state().items():
+        if name.startswith(("policy.", "value.", "environment.policy_memory")):
+            np.testing.assert_allclose(
+                array, left[name], rtol=0, atol=1e-4, err_msg=name
+            )
 
 
 LEARNING = {

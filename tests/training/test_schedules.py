@@ -20,6 +20,7 @@ def config(**changes):
         "total_steps": 160,
         "num_envs": 2,
         "rollout_steps": 16,
+        "seed": 3,
         "agent": agent,
     }
     return TrainConfig(**(values | changes))

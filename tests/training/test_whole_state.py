@@ -25,7 +25,7 @@ from trpo.training.trainer import Trainer
 SMALL = {
     "num_envs": 3, "rollout_steps": 8, "total_steps": 10**6,
     "policy_layer_sizes": (4,), "critic_layer_sizes": (3,), "value_epochs": 1,
-    "cg_iters": 2, "normalize_observations": True, "scale_returns": True,
+    "cg_iters": 2, "normalize_observations": True, "scale_returns": True, "seed": 5,
 }  # fmt: skip
 KINDS = {
     "plain": ("TrpoTest/Counter-v0", {}),
@@ -157,7 +157,7 @@ def test_each_wrong_entry_is_refused_by_name_and_changes_nothing(backend, kind):
 @pytest.fixture(scope="module")
 def compiled():
     config = preset_config("phys2d/CartPole-v1", **SMALL, gamma=0.9)
-    members = [dataclasses.replace(config, seed=seed) for seed in (0, 1)]
+    members = [dataclasses.replace(config, seed=seed) for seed in (4, 6)]
     module = importlib.import_module("trpo_jax.loop.trainer")
     trainer = module.CompiledTrainer(members, longest_chunk=2, episodes=1)
     trainer.advance(2)
