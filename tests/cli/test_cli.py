@@ -14,8 +14,10 @@ import tests.support.counting_environments  # noqa: F401  (registers TrpoTest/â€
 import trpo
 from trpo.cli import spaces_table as comparison
 from trpo.cli.main import COMMANDS, main
-from trpo.config.presets import find_preset, preset_for
+from trpo.config import presets
+from trpo.config.presets import find_preset, preset_config, preset_for
 from trpo.data.report import METRIC_NAMES
+from trpo.runs.directory import RunDirectory
 from trpo.runs.metrics import read_metrics
 
 
@@ -135,6 +137,8 @@ def test_spaces_are_listed_as_on_their_page(capsys, monkeypatch):
         (["presets", "Hoper"], "Did you mean 'hopper'?"),
         (["presets", "walker2D"], "Did you mean 'walker2d'?"),
         (["train", "Pendulum-v1", "--preset", "HalfCheetah"], "mean 'halfcheetah'?"),
+        (["train", "Pendulum-v1", "--seeds", "3"], "`trpo sweep`, `trpo tune` have"),
+        (["train", "Pendulum-v1", "--episodes", "3"], "`trpo evaluate` has --episodes"),
     ],
 )
 def test_what_was_meant_is_guessed(arguments, said, capsys):
@@ -164,3 +168,56 @@ def test_a_run_that_never_learned_leaves_nothing_and_says_one_thing(tmp_path, ca
     assert not run.exists()
     assert "stopped" not in printed.out + printed.err
     assert "expected the cost of each step" in " ".join(printed.err.split())
+
+
+def test_an_id_without_a_version_is_the_newest_s(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    options = "--num-envs 2 --rollout-steps 8 --total-steps 16 --eval-episodes 0"
+    command = ["train", "Pendulum", "--backend", "torch", *options.split()]
+    assert main(command) == 0
+    assert capsys.readouterr().err == "Pendulum: the newest version is Pendulum-v1\n"
+    (run,) = (tmp_path / "runs").iterdir()
+    config = RunDirectory(run).shown_config()
+    assert (config.env_id, config.agent.gamma) == ("Pendulum-v1", 0.95)
+    assert preset_config("Pendulum") == preset_config("Pendulum-v1")
+    # The newest is the largest number, not the last in order.
+    made = {f"TrpoTest/Many-v{n}": None for n in (2, 10, 9)}
+    monkeypatch.setattr(presets.gymnasium, "registry", made)
+    assert presets.versioned("TrpoTest/Many") == "TrpoTest/Many-v10"
+    assert presets.versioned("a.b:TrpoTest/Many") == "a.b:TrpoTest/Many-v10"
+    assert presets.versioned("TrpoTest/Many-v2") == "TrpoTest/Many-v2"
+    assert presets.versioned("TrpoTest/Man.") == "TrpoTest/Man."
+
+
+@pytest.mark.parametrize("command", ["train", "sweep", "plot"])
+@pytest.mark.parametrize("equals", [False, True])
+def test_a_path_that_the_system_refuses_is_named_by_its_option(
+    tmp_path, capsys, command, equals
+):
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "metrics.csv").write_text("step,update\n1,1\n")
+    RunDirectory(run).write_config(preset_config("CartPole-v1"))
+    option, what = "--run-dir", "CartPole-v1"
+    if command == "plot":
+        option, what = "--out", str(run)
+    where = "/proc/there/is/none"
+    typed = [f"{option}={where}"] if equals else [option, where]
+    assert main([command, what, *typed]) == 2
+    said = capsys.readouterr().err
+    assert f"`{option}`: expected a path that can be used, got {where} (No such" in said
+
+
+def test_a_directory_of_many_runs_names_them(tmp_path, capsys):
+    many = tmp_path / "many"
+    for name in [f"seed={i}" for i in range(7)] + ["best"]:
+        (many / name).mkdir(parents=True)
+        (many / name / "config.json").write_text("{}")
+    # That of a compiled run has a configuration itself, and no checkpoint.
+    for content in (None, preset_config("Pendulum-v1").to_dict()):
+        if content is not None:
+            RunDirectory(many).write_config(preset_config("Pendulum-v1"))
+        assert main(["evaluate", str(many)]) == 2
+        said = " ".join(capsys.readouterr().err.split())
+        assert "which holds 7: seed=0, seed=1, seed=2, seed=3, seed=4, â€¦" in said
+        assert f"Name one, as in {many}/seed=0" in said

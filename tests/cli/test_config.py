@@ -111,6 +111,8 @@ BAD_TRAIN = {
     "eval_episodes": (100_001, *NOT_COUNTS_FROM_0),
     "eval_max_steps": NOT_COUNTS_FROM_0,
     "eval_interval": NOT_COUNTS_FROM_0,
+    "eval_interval_steps": NOT_COUNTS_FROM_0,
+    "eval_interval_episodes": NOT_COUNTS,
     "checkpoint_interval": NOT_COUNTS,
     "keep_checkpoints": NOT_COUNTS,
     "agent": (None, {}, "agent"),

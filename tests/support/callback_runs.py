@@ -1,9 +1,9 @@
 """Short runs that tests of callbacks have in common, and callbacks that take notes."""
 
 from trpo.callbacks.base import Callback
+from trpo.config.choices import INTERIM_EPISODES
 from trpo.config.presets import preset_config
 from trpo.runs.checkpoint import load_checkpoint
-from trpo.runs.driver import INTERIM_EPISODES
 
 
 SMALL = {

@@ -12,9 +12,9 @@ import pytest
 from tests.support.callback_runs import small
 from trpo.callbacks.builtin import StopAtReturn
 from trpo.cli.main import main
+from trpo.config.choices import INTERIM_EPISODES
 from trpo.rollout.evaluation import EvaluationResult, evaluate
 from trpo.runs.directory import Moment, RunDirectory, load_agent
-from trpo.runs.driver import INTERIM_EPISODES
 from trpo.runs.metrics import read_metrics
 from trpo.runs.train import train_run
 from trpo.training.progress import Progress

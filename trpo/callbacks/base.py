@@ -137,6 +137,13 @@ class OnUpdate(Callback):
 CallbackLike: TypeAlias = Callback | Callable[[Any], Answer]
 
 
+def label_of(callback: CallbackLike) -> str:
+    """What one is called for a reader: its class, or the function."""
+    if isinstance(callback, Callback):
+        return callback.name
+    return getattr(callback, "__qualname__", type(callback).__name__)
+
+
 class Callbacks:
     """The callbacks of a run, asked in order; all are asked even if one has stopped.
 

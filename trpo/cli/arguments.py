@@ -106,6 +106,14 @@ class Option(NamedTuple):
         return f"{self.text} (default: {value})" if says else self.text
 
 
+class UnknownOptionError(ValueError):
+    """A command has no option of this `name`."""
+
+    def __init__(self, name: str, message: str) -> None:
+        super().__init__(message)
+        self.name = name
+
+
 def parse(
     kind: type[T], arguments: Sequence[str], command: str, default: T | None = None
 ) -> T:
@@ -122,7 +130,7 @@ def parse(
         ValueError: they say no such object; the message names the option.
         SystemExit: they ask for help, which is printed.
     """
-    options = list(_options(kind, default))
+    options = list(options_of(kind, default))
     if asked := set(HELP) & set(arguments):
         Terminal().say(*_page(kind, options, command, "--help-all" in asked))
         raise SystemExit(0)
@@ -152,9 +160,10 @@ def _require_known(
     for word in arguments:
         name = word.partition("=")[0].replace("_", "-")
         if re.match("--?[A-Za-z]", name) and name not in names:
-            raise ValueError(
+            raise UnknownOptionError(
+                name,
                 f"`{name}`: expected an option of `{command}`, and there is none of "
-                f"that name.{close_to(name, names)} See `{command} --help-all`."
+                f"that name.{close_to(name, names)} See `{command} --help-all`.",
             )
 
 
@@ -177,7 +186,7 @@ def _in_one_line(said: str, arguments: Sequence[str], options: Sequence[Option])
     return f"expected {'; '.join(f'{one.usage}: {one.text}' for one in needed)}"
 
 
-def _options(kind: Any, default: Any, group: str = "") -> Iterator[Option]:
+def options_of(kind: Any, default: Any = None, group: str = "") -> Iterator[Option]:
     """All fields of a dataclass and of those in it."""
     texts: dict[str, str] = {}
     for base in reversed(kind.__mro__):
@@ -190,7 +199,7 @@ def _options(kind: Any, default: Any, group: str = "") -> Iterator[Option]:
         value = _default_of(field) if default is None else getattr(default, field.name)
         if dataclasses.is_dataclass(hint):
             start = None if value is dataclasses.MISSING else value
-            yield from _options(hint, start, group)
+            yield from options_of(hint, start, group)
             continue
         name = next((mark.name for mark in marks if hasattr(mark, "name")), field.name)
         flag = f"--{name.replace('_', '-')}"

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import importlib
 import itertools
 import json
 import os
@@ -12,14 +13,17 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
 import tyro
+from rich.console import Console
 
 import trpo
-from trpo.cli.arguments import parse
+from trpo.cli.arguments import UnknownOptionError, options_of, parse
+from trpo.common.files import Folder
 from trpo.common.framework_settings import prepare_frameworks
 from trpo.common.signals import stop_signals
 from trpo.common.terminal import Terminal, safe_streams, word
 from trpo.common.user_modules import (
     UntrustedError,
+    admitted,
     import_modules,
     safe_path,
     typed_modules,
@@ -130,7 +134,7 @@ def _status(arguments: list[str]) -> int:
         command = " ".join(map(word, error.typed(arguments)))
         return _fail(error.told(f"trpo {command} (or --trust, whatever it names)"))
     except (ValueError, ImportError, OSError, EnvironmentWorkerError) as error:
-        return _fail(error)
+        return _fail(_of_option(error, rest))
     except KeyboardInterrupt:
         return INTERRUPTED
     except Exception as error:
@@ -144,13 +148,53 @@ def _apart(arguments: Sequence[str]) -> list[str]:
     return list(itertools.chain.from_iterable(parts))
 
 
+def _of_option(error: Exception, arguments: list[str]) -> Exception | str:
+    """What the system refused, by the option that names the path, if one does."""
+    place = getattr(error, "filename", None)
+    words = [part for word in arguments for part in word.split("=", 1)]
+    for option, value in itertools.pairwise(words):
+        if not (place and option.startswith("--")):
+            continue
+        # It may be one above, which could not be made either.
+        if Path(value) in _lineage(place) or Path(place) in _lineage(value):
+            return (
+                f"`{option}`: expected a path that can be used, got {value} "
+                f"({getattr(error, 'strerror', error)})."
+            )
+    return error
+
+
+def _lineage(filename: str) -> tuple[Path, ...]:
+    path = Path(filename)
+    return (path, *path.parents)[: len(path.parts)]
+
+
 def _fail(error: BaseException | str) -> int:
     Terminal(stderr=True).error(error)
     return USER_ERROR
 
 
 def _parse(kind: Any, arguments: list[str], command: str, default: Any = None) -> Any:
-    return parse(kind, arguments, f"trpo {command}", default)
+    try:
+        return parse(kind, arguments, f"trpo {command}", default)
+    except UnknownOptionError as error:
+        if others := [n for n in COMMANDS if error.name in _options_of(n)]:
+            names = ", ".join(f"`trpo {name}`" for name in others)
+            has = "has" if len(others) == 1 else "have"
+            error.args = (f"{error} {names} {has} {error.name}.",)
+        raise
+
+
+def _options_of(command: str) -> set[str]:
+    kinds: dict[str, Any] = {
+        name: next(iter(of.run.__annotations__.values()))
+        for name, of in COMMANDS.items()
+    }
+    if command in ("sweep", "tune"):
+        of_many = importlib.import_module("trpo.cli.sweep_command")
+        kinds |= {"sweep": of_many.SweepArguments, "tune": of_many.TuneArguments}
+    kind = kinds[command]
+    return {one.name for one in options_of(kind)} if isinstance(kind, type) else set()
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -192,8 +236,16 @@ class TrainArguments:
     config: TypedConfig
     preset: str | None = None
     """Preset to start from instead of the environment's own; see `trpo presets`."""
+    start_from: Annotated[Path | None, tyro.conf.arg(name="from")] = None
+    """Run whose settings and newest weights to start from, instead of a preset."""
+    settings: Annotated[Path | None, tyro.conf.arg(name="config")] = None
+    """File of a run's settings, as RUN/config.json, to start from instead."""
+    quiet: bool = False
+    """Print errors alone."""
     run_dir: Path | None = None
     """Directory to write to; by default a new one under runs/."""
+    threads: int | None = None
+    """Threads that compute on the CPU; by default one for each core."""
     resume: Path | None = None
     """Continue this run directory instead; takes --total-steps and little else."""
     compiled: bool = False
@@ -214,6 +266,10 @@ class ResumeArguments:
     """Run directory to continue."""
     total_steps: int | None = None
     """New budget of environment steps; by default the run's own."""
+    quiet: bool = False
+    """Print errors alone."""
+    threads: int | None = None
+    """Threads that compute on the CPU; by default one for each core."""
     modules: Modules = ()
     """Your own code that the run needs, in place of what it names."""
     wandb_project: str | None = None
@@ -236,15 +292,22 @@ def _train(arguments: list[str]) -> int:
     alone = "--distributed" not in arguments
     resume = any(argument.partition("=")[0] == "--resume" for argument in arguments)
     with stop_signals() if alone else contextlib.nullcontext() as asked:
-        if resume:
-            status = _resume(_parse(ResumeArguments, arguments, "train"))
-        else:
-            status = _start(arguments)
+        status = _resume(_parse_resume(arguments)) if resume else _start(arguments)
         return status or (asked.status if asked else 0)
 
 
+def _parse_resume(arguments: list[str]) -> ResumeArguments:
+    try:
+        return _parse(ResumeArguments, arguments, "train --resume")
+    except ValueError as error:
+        raise ValueError(
+            f"{error} --resume takes --total-steps, --module, --wandb-project, --trust "
+            "and what many processes need. Other settings, from the weights of this "
+            "run, are those of a new one: trpo train --from RUN"
+        ) from error
+
+
 def _start(arguments: list[str]) -> int:
-    from trpo.config.presets import preset_config
     from trpo.runs.directory import directory_of
     from trpo.runs.members import parse_sweep
     from trpo.runs.train import train_run
@@ -252,17 +315,28 @@ def _start(arguments: list[str]) -> int:
     # Twice: the first pass finds the environment, whose preset the second starts
     # from, so that `--help` and what is left out show the preset's values.
     asked = [a for a in arguments if a not in ("-h", "--help")]
-    first = _parse(TrainArguments, asked or arguments, "train")
-    asked_for = first.config
-    code = (asked_for.env_id, *(getattr(asked_for, name) for name in NAMES_OF_CODE))
-    modules = typed_modules(asked_for.modules, code)
+    base = _base_of(arguments)
+    # Of a run that may be a stranger's, no code is taken as typed.
+    plain = base and dataclasses.replace(base, modules=())
+    default = plain and TrainArguments(TypedConfig.of(plain))
+    first = _parse(TrainArguments, asked or arguments, "train", default=default)
+    names = [getattr(first.config, name) for name in ("env_id", *NAMES_OF_CODE)]
+    theirs = [getattr(base, name, None) for name in ("env_id", *NAMES_OF_CODE)]
+    typed = [own for own, their in zip(names, theirs, strict=True) if own != their]
+    modules = typed_modules(first.config.modules, typed)
+    if base is not None:
+        place = str(first.start_from or first.settings)
+        modules = admitted(base, modules, False, place).modules
     import_modules(modules)
-    preset = first.preset
-    start = TypedConfig.of(preset_config(first.config.env_id, preset))
-    default = TrainArguments(start, preset)
+    start = _start_of(first, base)
+    default = TrainArguments(TypedConfig.of(start), first.preset)
     parsed = _parse(TrainArguments, arguments, "train", default=default)
-    config = dataclasses.replace(parsed.config.plain, modules=modules)
-    prepare_frameworks(config.agent.dtype, config.deterministic)
+    named = {"modules": modules, "env_id": start.env_id}
+    config = dataclasses.replace(parsed.config.plain, **named)
+    console = Console(quiet=True) if parsed.quiet else None
+    if parsed.start_from and (parsed.compiled or parsed.ranks.distributed):
+        return _fail("expected --from without --compiled and --distributed, got both.")
+    prepare_frameworks(config.agent.dtype, config.deterministic, parsed.threads)
     if parsed.compiled:
         from trpo.runs.compiled import train_compiled_run
 
@@ -270,7 +344,10 @@ def _start(arguments: list[str]) -> int:
         if parsed.ranks.distributed:
             return _fail("expected one of --compiled and --distributed, got both.")
         with directory_of(parsed.run_dir, config, "-compiled") as run_dir:
-            train_compiled_run(config, run_dir, num_seeds=parsed.num_seeds, sweep=sweep)
+            train_compiled_run(
+                config, run_dir, num_seeds=parsed.num_seeds, sweep=sweep,
+                console=console,
+            )  # fmt: skip
     elif parsed.num_seeds != 1 or parsed.sweep:
         return _fail(
             "expected --compiled with --num-seeds and --sweep, which train many "
@@ -282,8 +359,48 @@ def _start(arguments: list[str]) -> int:
         return train_distributed(config, parsed.run_dir, parsed.ranks)
     else:
         with directory_of(parsed.run_dir, config) as run_dir:
-            train_run(config, run_dir)
+            train_run(config, run_dir, start_from=parsed.start_from, console=console)
     return 0
+
+
+def _base_of(arguments: list[str]) -> TrainConfig | None:
+    """Settings to start from that --from or --config names, if one does.
+
+    Raises:
+        ValueError: they are none.
+        OSError: there is no such file.
+    """
+    from trpo.runs.directory import LARGEST_CONFIG, RunDirectory
+
+    words = [part for word in arguments for part in word.split("=", 1)]
+    named = [v for o, v in itertools.pairwise(words) if o in ("--from", "--config")]
+    if not named:
+        return None
+    starts = [name for name in ("--preset", "--from", "--config") if name in words]
+    if len(starts) > 1:
+        raise ValueError(f"expected one of {' and '.join(starts)}, got both.")
+    path = Path(named[0])
+    if path.is_dir() or "--from" in words:
+        config = RunDirectory(path).shown_config()
+    else:
+        with Folder(path.parent) as folder:
+            values = folder.read_json(path.name, LARGEST_CONFIG)
+        config = TrainConfig.from_dict(values)
+    # A new run uploads nowhere unless it is asked to.
+    callbacks = dataclasses.replace(config.callbacks, wandb_project=None)
+    return dataclasses.replace(config, callbacks=callbacks)
+
+
+def _start_of(first: TrainArguments, base: TrainConfig | None) -> TrainConfig:
+    """Settings that hold where none are typed: of a preset, or another run's."""
+    from trpo.config.presets import preset_config, versioned
+
+    typed = first.config.env_id
+    if (env_id := versioned(typed)) != typed:
+        Terminal(stderr=True).say(f"{typed}: the newest version is {env_id}")
+    if base is None:
+        return preset_config(env_id, first.preset)
+    return dataclasses.replace(base, env_id=env_id)
 
 
 def _resume(parsed: ResumeArguments) -> int:
@@ -299,13 +416,14 @@ def _resume(parsed: ResumeArguments) -> int:
         parsed.trust,
         parsed.wandb_project,
     )
-    prepare_frameworks(config.agent.dtype, config.deterministic)
+    prepare_frameworks(config.agent.dtype, config.deterministic, parsed.threads)
     if parsed.ranks.distributed:
         from trpo.runs.distributed import train_distributed
 
         return train_distributed(config, parsed.resume, parsed.ranks, resume=True)
     train = train_compiled_run if is_compiled_run(parsed.resume) else train_run
-    train(config, parsed.resume, resume=True)
+    console = Console(quiet=True) if parsed.quiet else None
+    train(config, parsed.resume, resume=True, console=console)
     return 0
 
 
@@ -337,6 +455,10 @@ class EvaluateArguments:
     """Directory that `trpo train` wrote."""
     episodes: int = 20
     """Number of episodes."""
+    checkpoint: int | None = None
+    """Environment step of the checkpoint; by default the newest there is."""
+    render: bool = False
+    """Show the episodes in a window, one after the other."""
     eval_max_steps: int | None = None
     """Steps after which an episode is cut; by default the run's."""
     modules: Modules = ()
@@ -347,6 +469,8 @@ class EvaluateArguments:
     """Framework to run in; by default the one that trained it."""
     device: str = "cpu"
     """Device of the framework."""
+    threads: int | None = None
+    """Threads that compute on the CPU; by default one for each core."""
     seed: int | None = None
     """Seed of the episodes; by default the run's."""
     stochastic: bool = False
@@ -367,7 +491,7 @@ def _evaluate(parsed: EvaluateArguments) -> int:
         require_count("eval_max_steps", parsed.eval_max_steps, 0)
     with warnings.catch_warnings(action="ignore"):  # Said once, as it is loaded.
         config = RunDirectory(parsed.run_dir).shown_config(drop_removed=True)
-    prepare_frameworks(config.agent.dtype, config.deterministic)
+    prepare_frameworks(config.agent.dtype, config.deterministic, parsed.threads)
     with stop_signals("stopping this evaluation") as asked:
         result, film, played = evaluate_run(
             parsed.run_dir,
@@ -380,6 +504,8 @@ def _evaluate(parsed: EvaluateArguments) -> int:
             modules=typed_modules(parsed.modules, []),
             trust=parsed.trust,
             max_steps=parsed.eval_max_steps,
+            step=parsed.checkpoint,
+            render=parsed.render,
         )
     terminal = Terminal()
     if film is not None and not parsed.json:
@@ -468,8 +594,6 @@ def _parity(parsed: ParityArguments) -> int:
     if parsed.quick and parsed.full:
         return _fail("expected one of --quick and --full, got both.")
     os.environ.setdefault("JAX_ENABLE_X64", "1")
-    import importlib
-
     certificate = importlib.import_module("parity_tests.certificate.run")
     mode = "full" if parsed.full else "quick"
     return certificate.run(devices=parsed.devices, mode=mode, out=parsed.out)

@@ -9,21 +9,33 @@ import sys
 from pathlib import Path
 
 from trpo.common.machine import available_cores
+from trpo.common.validation import require_count
 
 
 XLA_FLAG = "--xla_gpu_deterministic_ops=true"
 CUBLAS = ("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+XLA_THREADS, MOST_THREADS = "NPROC", 4096
 OPT_OUT = "TRPO_COMPILATION_CACHE"
 """Environment variable; 0 compiles afresh in every run."""
 
 
-def prepare_frameworks(dtype: str, deterministic: bool) -> None:
+def prepare_frameworks(
+    dtype: str, deterministic: bool, threads: int | None = None
+) -> None:
     """Set what a run with these settings needs.
 
     Args:
         dtype: Of the agent; float64 needs JAX's 64-bit mode.
         deterministic: Whether a GPU has to compute the same bits each time.
+        threads: That compute on the CPU; None for each framework's own choice.
+
+    Raises:
+        ValueError: `threads` is no count.
     """
+    if threads is not None:
+        require_count("threads", threads, maximum=MOST_THREADS)
+        # Of OpenMP, in PyTorch; and of XLA's pool. What the user typed counts.
+        os.environ |= {"OMP_NUM_THREADS": str(threads), XLA_THREADS: str(threads)}
     if dtype == "float64" and "jax" not in sys.modules:
         os.environ.setdefault("JAX_ENABLE_X64", "1")
     if deterministic:

@@ -10,6 +10,8 @@ STOP, DROP = "stop", "drop"
 # Checkpoints are named by steps of 12 digits.
 LARGEST_STEP = 10**12 - 1
 LARGEST_BATCH = 2**30
+# Of an evaluation in the middle of training.
+INTERIM_EPISODES = 5
 # Each episode of an evaluation has an environment of its own.
 MOST_EPISODES = 100_000
 # Seconds; beyond, the system's own clocks overflow.

@@ -1,6 +1,7 @@
 """Which preset an environment gets, and the configuration that it makes."""
 
 import dataclasses
+import re
 from typing import Any
 
 import gymnasium
@@ -30,6 +31,7 @@ __all__ = [
     "preset_config",
     "preset_for",
     "settings_of",
+    "versioned",
 ]
 
 BY_MODULE = {"gymnasium.envs.mujoco": MUJOCO}
@@ -39,6 +41,16 @@ def all_presets() -> dict[str, Preset]:
     """Every preset by name."""
     presets = (*BY_ENVIRONMENT.values(), *BY_MODULE.values(), DEFAULT)
     return {preset.name: preset for preset in presets}
+
+
+def versioned(env_id: str) -> str:
+    """The id itself, or of one without a version the newest, as Gymnasium takes it."""
+    module, colon, name = env_id.rpartition(":")
+    matching = re.compile(f"{re.escape(name)}-v([0-9]+)")
+    versions = [int(m[1]) for m in map(matching.fullmatch, gymnasium.registry) if m]
+    if name in gymnasium.registry or not versions:
+        return env_id
+    return f"{module}{colon}{name}-v{max(versions)}"
 
 
 def find_preset(name: str) -> Preset:
@@ -76,7 +88,7 @@ def preset_config(
     """A preset's configuration for `env_id`, with fields of either level overridden.
 
     Args:
-        env_id: Gymnasium id.
+        env_id: Gymnasium id; without a version, the newest.
         preset: Name of a preset; by default the environment's own.
         overrides: Fields of `TrainConfig`, `TRPOConfig` or `CallbackConfig`.
 
@@ -84,11 +96,11 @@ def preset_config(
         ValueError: the preset or an override's name is unknown, or a value is out of
             range.
     """
-    chosen = preset_for(env_id) if preset is None else find_preset(preset)
+    chosen = preset_for(versioned(env_id)) if preset is None else find_preset(preset)
     agent_fields = {field.name for field in dataclasses.fields(TRPOConfig)}
     callback_fields = {field.name for field in dataclasses.fields(CallbackConfig)}
     values = {name: setting.value for name, setting in chosen.settings.items()}
-    run: dict[str, Any] = {"env_id": env_id}
+    run: dict[str, Any] = {"env_id": versioned(env_id)}
     agent: dict[str, Any] = {}
     callbacks: dict[str, Any] = {}
     for name, value in (values | overrides).items():

@@ -28,6 +28,7 @@ from trpo.common.validation import (
 from trpo.config.agent import StepNumbers, TRPOConfig as TRPOConfig
 from trpo.config.callbacks import CallbackConfig
 from trpo.config.choices import (
+    INTERIM_EPISODES,
     LARGEST_BATCH,
     LARGEST_STEP,
     LONGEST_WAIT,
@@ -58,6 +59,8 @@ COUNTS = {
     "eval_episodes": (0, MOST_EPISODES),
     "eval_max_steps": (0, LARGEST_COUNT),
     "eval_interval": (0, LARGEST_COUNT),
+    "eval_interval_steps": (0, LARGEST_COUNT),
+    "eval_interval_episodes": (1, MOST_EPISODES),
     "environment_restarts": (0, LARGEST_COUNT),
 }
 
@@ -134,7 +137,11 @@ class TrainConfig:
     """Steps after which an episode of an evaluation is cut; 0 for the environment's
     own limit, or 27,000 if it has none."""
     eval_interval: int = 0
-    """Updates between evaluations of 5 episodes during training; 0 for none."""
+    """Updates between evaluations during training; 0 for none."""
+    eval_interval_steps: int = 0
+    """The same in environment steps, rounded up to whole updates; 0: as above."""
+    eval_interval_episodes: int = INTERIM_EPISODES
+    """Episodes of each of these evaluations."""
     checkpoint_interval: int = 10
     """Updates between checkpoints; one is always written at the end."""
     keep_checkpoints: int = 3
@@ -171,6 +178,11 @@ class TrainConfig:
         for name, (low, high) in COUNTS.items():
             require_count(name, getattr(self, name), low, high)
         self._check_sizes()
+        if self.eval_interval_steps:
+            batch = self.num_envs * self.rollout_steps
+            object.__setattr__(
+                self, "eval_interval", -(-self.eval_interval_steps // batch)
+            )
         require_seed(self.seed)
         require_positive("observation_clip", self.observation_clip)
         require_between(

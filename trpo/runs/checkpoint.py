@@ -219,6 +219,8 @@ def newest_checkpoint(
     path = directory.path if isinstance(directory, Folder) else directory
     advice = "Restore one from a backup, or start again in a new run directory."
     of_step = "" if step is None else f" of step {step:,}"
+    if step is not None and seen:
+        advice = f"There are those of {', '.join(f'{n:,}' for n, _ in seen)}."
     reasons = [f"{path}: no valid checkpoint{of_step}. {advice}", *map(str, errors[:3])]
     raise CheckpointError(" ".join(reasons))
 

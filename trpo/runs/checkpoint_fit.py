@@ -23,7 +23,8 @@ OPERATION = frozenset(
         "total_steps", "backend", "device", "deterministic", "vectorization",
         "environment_timeout", "environment_restarts", "batch_chunk_size",
         "matmul_precision", "fast_products", "modules", "eval_episodes",
-        "eval_max_steps", "eval_interval", "checkpoint_interval", "keep_checkpoints",
+        "eval_max_steps", "eval_interval", "eval_interval_steps",
+        "eval_interval_episodes", "checkpoint_interval", "keep_checkpoints",
         "callbacks", "policy_network", "value_network",
     )
 )  # fmt: skip

@@ -34,7 +34,7 @@ from trpo.runs.directory import (
     RunDirectory,
     RunDirectoryError,
 )
-from trpo.runs.driver import INTERIM_EPISODES, Driver, MemberCallbacks
+from trpo.runs.driver import Driver, MemberCallbacks
 from trpo.runs.members import members_of
 from trpo.training.progress import EVALUATION_COLUMNS, Progress
 from trpo.training.python_arguments import PythonArguments
@@ -123,7 +123,7 @@ def _trainer(configs: Sequence[TrainConfig], arguments: PythonArguments) -> Any:
     return importlib.import_module("trpo_jax.loop.trainer").CompiledTrainer(
         configs,
         longest_chunk=min([*intervals, config.num_updates, LONGEST_CHUNK]),
-        episodes=max(config.eval_episodes, INTERIM_EPISODES),
+        episodes=max(config.eval_episodes, config.eval_interval_episodes),
         arguments=arguments,
     )
 
@@ -261,7 +261,7 @@ def _in_memory(
                        interval - trainer.update_count % interval)  # fmt: skip
             progress = trainer.advance(min(left, trainer.longest_chunk))
             due = config.eval_interval and trainer.update_count % interval == 0
-            results = trainer.evaluate(INTERIM_EPISODES) if due else []
+            results = trainer.evaluate(config.eval_interval_episodes) if due else []
             for index, (_, callbacks) in enumerate(members):
                 for row in progress[index]:
                     last = row is progress[index][-1]

@@ -63,6 +63,8 @@ FILES = (
     "learning_curves.png",
 )  # fmt: skip
 FOLDERS = (CHECKPOINTS, BEST, "tensorboard", "videos", "wandb")
+# Of many runs, names in a message.
+SHOWN = 5
 # In bytes: a thousand times what is written.
 LARGEST_CONFIG = 2**20
 PACKAGES = ("trpo", "numpy", "gymnasium", "torch", "jax", "flax", "optax", "mujoco")
@@ -207,11 +209,15 @@ class RunDirectory:
         except NotADirectoryError:
             pass
         # With a lock somebody may hold it, who is named when it is to be locked.
-        locked = LOCK in names if self._held is None else names == [LOCK]
+        # And a run that was ended before it learned is as if it had not begun.
+        locked = LOCK in names
+        if self._held is not None:
+            locked &= {*names} <= {LOCK, CONFIG, MEMBERS}
         if names and not locked:
+            more = f" Continue it by: trpo train --resume {quoted(self.path)}"
             raise RunDirectoryError(
                 f"`run_dir`: expected a new or empty directory, got {self.path}, which "
-                f"exists. Continue it by: trpo train --resume {quoted(self.path)}"
+                f"exists.{more if CONFIG in names else ''}"
             )
 
     def discard(self) -> None:
@@ -232,6 +238,11 @@ class RunDirectory:
         """Replace a file of the run, durably."""
         with self.opened() as folder:
             folder.write(name, content)
+
+    def remove(self, name: str) -> None:
+        """Delete a file of the run, if it is there."""
+        with self.opened() as folder:
+            folder.remove(name)
 
     def metrics_writer(self, columns: tuple[str, ...], last_step: int) -> MetricsWriter:
         """See `MetricsWriter`."""
@@ -274,6 +285,7 @@ class RunDirectory:
             with self.opened() as folder:
                 values = folder.read_json(CONFIG, LARGEST_CONFIG)
         except OSError as error:
+            self._require_one()
             raise RunDirectoryError(
                 f"`run_dir`: expected the directory of a run, with a config.json, got "
                 f"{self.path} ({error.strerror})."
@@ -346,10 +358,32 @@ class RunDirectory:
             CheckpointError: there is none.
             FileError: a directory on the way is a link, or none.
         """
-        checkpoint, errors = self._with_checkpoints(
-            lambda folder: newest_checkpoint(folder, step)
-        )
+        try:
+            checkpoint, errors = self._with_checkpoints(
+                lambda folder: newest_checkpoint(folder, step)
+            )
+        except CheckpointError:
+            self._require_one()
+            raise
         return checkpoint, [str(error) for error in errors]
+
+    def _require_one(self) -> None:
+        """Refuse a directory that holds many runs, which is none itself: name them.
+
+        Raises:
+            RunDirectoryError: see above.
+        """
+        runs = [
+            path.parent.name
+            for path in sorted(self.path.glob(f"*/{CONFIG}"))
+            if path.parent.name not in FOLDERS
+        ]
+        if runs:
+            listed = ", ".join([*runs[:SHOWN], *(["…"] if len(runs) > SHOWN else [])])
+            raise RunDirectoryError(
+                f"`run_dir`: expected one run, got {self.path}, which holds "
+                f"{len(runs)}: {listed}. Name one, as in {quoted(self.path / runs[0])}"
+            )
 
     def has_checkpoint(self) -> bool:
         """Whether one was ever saved, valid or not."""
@@ -434,6 +468,7 @@ def load_agent(
     policy_network: Any = None,
     value_network: Any = None,
     env: Any = None,
+    step: int | None = None,
 ) -> tuple[Any, TrainConfig]:
     """The trained agent of a run, in either backend, and the run's configuration.
 
@@ -448,6 +483,7 @@ def load_agent(
         value_network: Likewise.
         env: A function that makes the run's environment, or one: of checkpoints that
             older versions wrote, which do not have its spaces.
+        step: Of the checkpoint; by default the newest.
 
     Raises:
         UntrustedModuleError: the run names code that you have not named.
@@ -457,7 +493,9 @@ def load_agent(
         MissingBackendError: the framework is not installed.
     """
     arguments = PythonArguments(env, policy_network, value_network)
-    return loaded_agent(run_dir, arguments, NETWORKS, backend, device, modules, trust)
+    return loaded_agent(
+        run_dir, arguments, NETWORKS, backend, device, modules, trust, step
+    )
 
 
 def loaded_agent(
@@ -468,6 +506,7 @@ def loaded_agent(
     device: str,
     modules: Sequence[str],
     trust: bool,
+    step: int | None = None,
 ) -> tuple[Any, TrainConfig]:
     """`load_agent`, for what needs more of the run's arguments: see `require_fit`."""
     directory = RunDirectory(Path(run_dir))
@@ -481,7 +520,7 @@ def loaded_agent(
     config = dataclasses.replace(
         config, backend=backend or config.backend, device=device
     )
-    checkpoint, _ = directory.load()
+    checkpoint, _ = directory.load(step)
     with warnings.catch_warnings(action="ignore"):  # Said once, of config.json.
         require_fit(config, checkpoint, arguments, needed=needed, drop_removed=True)
     spec = _spec(config, checkpoint, arguments)

@@ -16,7 +16,8 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from trpo.callbacks.base import CallbackLike, Callbacks, Run, own_metrics
+from trpo.agent.make import load_backend
+from trpo.callbacks.base import CallbackLike, Callbacks, Run, label_of, own_metrics
 from trpo.callbacks.builtin import configured_callbacks
 from trpo.callbacks.state import decoded_state, encoded_state
 from trpo.common.closing import closing, noting_failure
@@ -50,8 +51,6 @@ from trpo.training.progress import COLUMNS, EVALUATION_COLUMNS, Progress
 from trpo.training.python_arguments import PythonArguments
 
 
-# Episodes of an evaluation in the middle of training.
-INTERIM_EPISODES = 5
 State = dict[str, np.ndarray]
 MemberCallbacks = Sequence[CallbackLike] | Callable[[int], Sequence[CallbackLike]]
 """Callbacks of all members, or a function from a member's seed to its own."""
@@ -192,6 +191,7 @@ class Driver:
             directory = root.at(root.path / name) if self.many else root
             own = callbacks(of_member.seed) if callable(callbacks) else callbacks
             asked = Callbacks([*configured_callbacks(of_member), *own])
+            self.given = [label_of(callback) for callback in own]
             self.members.append(MemberRun(name, of_member, directory, asked))
         self.saved: int | None = None
         """Updates that the newest checkpoints have; None if there are none."""
@@ -217,6 +217,8 @@ class Driver:
                 stack.enter_context(directory.held_for(resume))
             # Before anything is made, of sizes that may be a stranger's.
             checkpoints = self.checkpoints_to_resume(resume)
+            if resume and checkpoints:
+                self._require_more(checkpoints[0])
             if not checkpoints:
                 self._describe()
             with self._beginning(not checkpoints):
@@ -231,6 +233,15 @@ class Driver:
                     self._start()
                     self._train(signals)
             return self._finish(signals)
+
+    @property
+    def _computed_by(self) -> str:
+        """Backend, device and threads of a CPU."""
+        backend, device = self.config.backend, self.config.device
+        if device != "cpu":
+            return f"{backend} on {device}"
+        threads = load_backend(backend).devices.device.threads()
+        return f"{backend} on cpu, {threads} thread{'s' if threads > 1 else ''}"
 
     def _describe(self) -> None:
         """Write what the run and its members are."""
@@ -276,6 +287,7 @@ class Driver:
         member, subject = self.members[index], self.subject
         state = subject.get_state(index)
         note: dict[str, Any] = {"callbacks": member.callbacks.get_state()}
+        note |= {"given_callbacks": self.given} if self.given else {}
         if self.due is not None:
             note["due"] = encoded_state("due", self.due[index].metrics)
         note |= subject.note(state)
@@ -372,6 +384,28 @@ class Driver:
         say(*dict.fromkeys(lines))
         return checkpoints
 
+    def _require_more(self, newest: Checkpoint) -> None:
+        """Refuse to resume where there is nothing to do, before anything changes.
+
+        Raises:
+            RunDirectoryError: see above.
+        """
+        config, step = self.config, newest.step
+        if step < config.num_steps or newest.metadata.get("due") is not None:
+            return
+        was = newest.metadata["config"].get("total_steps", 0)  # It fits, so it is one.
+        shorter = config.total_steps < was
+        directories = [member.directory for member in self.members]
+        if (
+            shorter
+            or config.eval_episodes == 0
+            or all(directory.read_evaluation() is not None for directory in directories)
+        ):
+            more = f"{to_resume(self.root.path, config)} --total-steps {2 * step}"
+            raise RunDirectoryError(
+                f"`total_steps`: already finished at {step:,}: pass more, as in {more}"
+            )
+
     def restore(self, checkpoints: Sequence[Checkpoint]) -> None:
         """Continue from checkpoints that fit.
 
@@ -393,13 +427,26 @@ class Driver:
         for member, checkpoint in zip(self.members, checkpoints, strict=True):
             with restoring(checkpoint):
                 member.callbacks.set_state(checkpoint.metadata.get("callbacks", {}))
-        for what in computed_otherwise(self.config, first):
-            say(
-                f"goes on with {what}: as well as before, but not bit for bit what it "
-                "would have been",
-                style="yellow",
-            )
+        if not self._complete:  # What was scored is not what there will be.
+            for member in self.members:
+                member.directory.remove(EVALUATION)
+        say(*self._not_as_before(first), style="yellow")
         self._describe()
+
+    def _not_as_before(self, checkpoint: Checkpoint) -> Iterator[str]:
+        """Sentences of what else this run has otherwise than the one that was saved."""
+        given = checkpoint.metadata.get("given_callbacks")
+        for name in given if isinstance(given, list) else ():
+            if name not in self.given:
+                yield (
+                    f"goes on without the callback {shown(name)}: only Python can give "
+                    "it again, train_run(config, run_dir, resume=True, callbacks=[…])"
+                )
+        for what in computed_otherwise(self.config, checkpoint):
+            yield (
+                f"goes on with {what}: as well as before, but not bit for bit what it "
+                "would have been"
+            )
 
     # Training.
 
@@ -445,6 +492,7 @@ class Driver:
             self._opened = [one.metrics_writer(columns, logged) for one in directories]
             for writer in self._opened:
                 self._open.enter_context(closing(writer.close))
+            self.terminal.say(self._computed_by)
         return self._opened
 
     def _save_after(self, cause: BaseException) -> None:
@@ -500,7 +548,7 @@ class Driver:
         if not interval or progress[0].update % interval:
             return []
         start = time.perf_counter()
-        results = self._evaluate(INTERIM_EPISODES, signals)
+        results = self._evaluate(self.config.eval_interval_episodes, signals)
         seconds = time.perf_counter() - start
         if not results or any(result.interrupted for result in results):
             return None

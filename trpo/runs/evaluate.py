@@ -1,5 +1,6 @@
 """`trpo evaluate`, and how an evaluation is told and written."""
 
+import dataclasses
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,6 +23,10 @@ from trpo.spaces.user_networks import NETWORKS
 from trpo.training.python_arguments import PythonArguments
 
 
+# Of `evaluate`: one environment, in this process.
+ONE_HERE: dict[str, Any] = {"num_envs": 1, "vectorization": "sync"}
+
+
 def evaluate_run(
     run_dir: Path,
     *,
@@ -37,8 +42,10 @@ def evaluate_run(
     policy_network: Any = None,
     value_network: Any = None,
     env: Any = None,
+    step: int | None = None,
+    render: bool = False,
 ) -> tuple[EvaluationResult, Path | None, dict[str, Any]]:
-    """Evaluate the newest checkpoint of a run; see `trpo evaluate --help`.
+    """Evaluate a checkpoint of a run, the newest by default; see its `--help`.
 
     SIGINT and its like end it with what there is. What follows `max_steps` is as of
     `trpo.runs.train.train_run`.
@@ -51,35 +58,35 @@ def evaluate_run(
     """
     agent, config = loaded_agent(
         run_dir, PythonArguments(env, policy_network, value_network),
-        (*NETWORKS, "env"), backend, device, modules, trust,
+        (*NETWORKS, "env"), backend, device, modules, trust, step,
     )  # fmt: skip
     played: dict[str, Any] = {"env_id": config.env_id, "backend": config.backend}
-    played["step"] = RunDirectory(run_dir).load()[0].step
+    played["step"] = RunDirectory(run_dir).load(step)[0].step
     seed = config.seed if seed is None else seed
     most = config.eval_max_steps if max_steps is None else max_steps
     film, source = None, EnvironmentSource.of_run(config, env)
     with stop_signals() as signals:
         result = evaluate(
             agent,
-            source,
+            _in_window(source) if render else source,
             episodes=episodes,
             seed=seed,
             deterministic=deterministic,
             max_steps=most,
             stop=signals,
             show=EvaluationDisplay(Terminal(stderr=True), episodes).show,
-            **as_in_training(config),
+            **as_in_training(config) | (ONE_HERE if render else {}),
         )
         if video is not None and not result.interrupted:
             film = record_video(
-                agent,
-                source,
-                seed=seed,
-                directory=video,
-                max_steps=most,
-                stop=signals,
+                agent, source, seed=seed, directory=video, max_steps=most, stop=signals
             )
     return result, film, played
+
+
+def _in_window(source: EnvironmentSource) -> EnvironmentSource:
+    options = {**source.env_kwargs, "render_mode": "human"}
+    return dataclasses.replace(source, env_kwargs=options)
 
 
 def describe(result: EvaluationResult) -> str:

@@ -25,6 +25,16 @@ MOST_COLUMNS = 1_000
 DAMAGED = "metrics.damaged.csv"
 
 
+class Row(dict[str, Any]):
+    """Numbers of a row by column.
+
+    Attributes:
+        lines: cells of its line in the file, or of both, if it was evaluated last.
+    """
+
+    lines: Sequence[Mapping[str, str]] = ()
+
+
 class MetricsWriter:
     """Writes `metrics.csv` and TensorBoard events into a run directory.
 
@@ -71,11 +81,10 @@ class MetricsWriter:
         refused = self._rows.append(_line(self._columns, whole))
         return refused or self._events.append(event_record(whole))
 
-    def _begun(
-        self, columns: tuple[str, ...], rows: Iterable[Mapping[str, float]]
-    ) -> GrowingFile:
+    def _begun(self, columns: tuple[str, ...], rows: Iterable[Row]) -> GrowingFile:
         header = _line(columns, {name: name for name in columns})
-        content = b"".join(_line(columns, row) for row in rows)
+        lines = (cells for row in rows for cells in row.lines)
+        content = b"".join(_line(columns, cells) for cells in lines)
         return GrowingFile(self._folder, METRICS, header, content)
 
     def close(self) -> None:
@@ -112,10 +121,10 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
         return []
     if complaint:
         warnings.warn(complaint, stacklevel=2)
-    return rows
+    return [*rows]
 
 
-def _parsed(folder: Folder, name: str) -> tuple[list[dict[str, Any]], str]:
+def _parsed(folder: Folder, name: str) -> tuple[list[Row], str]:
     """Rows of a `metrics.csv`, and what is wrong with it, "" if nothing is."""
     path = folder.path / name
     try:
@@ -150,13 +159,14 @@ def _parsed(folder: Folder, name: str) -> tuple[list[dict[str, Any]], str]:
     return rows, f"{path}: {'; '.join(complaints)}" if complaints else ""
 
 
-def _with_evaluations(rows: list[dict[str, float]]) -> list[dict[str, float]]:
+def _with_evaluations(rows: list[Row]) -> list[Row]:
     """Rows in which the final evaluation, a row of its own, is part of the update's."""
-    joined: list[dict[str, float]] = []
+    joined: list[Row] = []
     for row in rows:
         alone = row.keys() <= {"step", *EVALUATION_COLUMNS}
         if alone and joined and joined[-1]["step"] == row["step"]:
-            joined[-1] = joined[-1] | row
+            joined[-1].update(row)
+            joined[-1].lines = [*joined[-1].lines, *row.lines]
         else:
             joined.append(row)
     return joined
@@ -173,17 +183,18 @@ def _cells(line: str) -> list[str]:
         return []
 
 
-def _row(names: Sequence[str], line: str) -> dict[str, float] | None:
+def _row(names: Sequence[str], line: str) -> Row | None:
     """The numbers of a line, {} of an empty one; None if it is no row."""
     if not line.strip():
-        return {}
+        return Row()
     cells = _cells(line)
     if len(cells) != len(names):
         return None
     try:
-        row = {n: float(cell) for n, cell in zip(names, cells, strict=True) if cell}
+        row = Row((n, float(c)) for n, c in zip(names, cells, strict=True) if c)
     except ValueError:
         return None
+    row.lines = [{n: c for n, c in zip(names, cells, strict=True) if c}]
     counts = (row.get("step"), row.get("update", 0.0))
     whole = all(n is not None and 0 <= n <= LARGEST_STEP and n % 1 == 0 for n in counts)
     return row if whole else None

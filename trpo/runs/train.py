@@ -1,5 +1,6 @@
 """`trpo train` on the host."""
 
+import contextlib
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -13,10 +14,12 @@ from trpo.common.user_modules import import_modules, with_project
 from trpo.config.run import TrainConfig
 from trpo.config.schedules import Schedule
 from trpo.rollout.evaluation import EvaluationResult
+from trpo.runs.checkpoint import Checkpoint
 from trpo.runs.directory import RunDirectory
 from trpo.runs.driver import Driver
 from trpo.runs.members import NamedMember
 from trpo.training.python_arguments import PythonArguments
+from trpo.training.state import agent_state
 from trpo.training.trainer import Trainer
 
 
@@ -31,6 +34,7 @@ def train_run(
     policy_network: Any = None,
     value_network: Any = None,
     schedules: Mapping[str, Schedule] | None = None,
+    start_from: Path | str | None = None,
     make_trainer: Callable[..., Trainer] = Trainer,
 ) -> EvaluationResult | None:
     """Train into a run directory; continue it if `resume`.
@@ -46,12 +50,12 @@ def train_run(
         console: Where to print.
         callbacks: Asked after those of `config.callbacks`; see `trpo.callbacks.base`. A
             resumed run has to be given them again, and restores their state.
-        env: What makes the environment, see `Trainer`; as for the arguments that
-            follow, a resumed run has to be given it again, unless the configuration
-            names it.
+        env: What makes the environment, see `Trainer`; like those that follow, a
+            resumed run is to be given it again, unless the configuration names it.
         policy_network: Likewise.
         value_network: Likewise.
         schedules: Likewise.
+        start_from: A run with whose weights and normaliser a new one begins.
         make_trainer: Another trainer than this process's own.
 
     Returns:
@@ -64,21 +68,57 @@ def train_run(
         ValueError: the configuration can't be used.
     """
     import_modules(config.modules)
-    run_dir = (
-        run_dir if isinstance(run_dir, RunDirectory) else RunDirectory(Path(run_dir))
-    )
+    if not isinstance(run_dir, RunDirectory):
+        run_dir = RunDirectory(Path(run_dir))
     arguments = PythonArguments(env, policy_network, value_network, schedules)
     config = arguments.applied(config)
+
     driver = Driver(
         config,
         run_dir,
         [NamedMember(f"seed {config.seed}", config, {})],
-        lambda: make_trainer(config, **arguments.options()),
+        lambda: _made(make_trainer(config, **arguments.options()), start_from),
         Terminal(console),
         callbacks=callbacks,
         arguments=arguments,
     )
     return next(iter(driver.run(resume)), None)
+
+
+def _made(trainer: Trainer, start_from: Path | str | None) -> Trainer:
+    """The trainer, with the weights to start from; closed if they are not for it."""
+    with contextlib.ExitStack() as if_it_fails:
+        if_it_fails.callback(trainer.close)
+        if start_from is not None:
+            _take_weights(trainer, RunDirectory(Path(start_from)).load()[0])
+        if_it_fails.pop_all()
+    return trainer
+
+
+def _take_weights(trainer: Trainer, start: Checkpoint) -> None:
+    """Have the agent begin with the weights of another run's checkpoint.
+
+    Raises:
+        ValueError: it has other networks, or other observations.
+    """
+    own, saved = trainer.agent.get_state(), agent_state(start.arrays)
+
+    def kept(state: Mapping[str, Any]) -> dict[str, Any]:
+        """Not the optimisers, whose settings may be others, and no random streams."""
+        return {
+            name: array
+            for name, array in state.items()
+            if not name.startswith("random.") and "optimizer." not in name
+        }
+
+    others = {name: own[name] for name in own.keys() - kept(own).keys()}
+    try:
+        trainer.agent.set_state(others | kept(saved))
+    except ValueError as error:
+        raise ValueError(
+            f"`from`: expected a run whose networks and observations are those of the "
+            f"new one, got {start.path}: {error}"
+        ) from error
 
 
 def resumed_config(

@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from trpo.common.framework_settings import XLA_FLAG
+from trpo.common.framework_settings import XLA_FLAG, XLA_THREADS
 from trpo.common.machine import available_cores
 
 
@@ -100,9 +100,10 @@ def matmul_precision(name: str):  # noqa: ANN201
 def threads() -> int:
     """Threads that compute on the CPU; the last bits of sums depend on how many.
 
-    XLA has one for each core that the process may use.
+    XLA has one for each core that the process may use, or what the variable says.
     """
-    return available_cores()
+    asked = os.environ.get(XLA_THREADS, "")
+    return int(asked) if asked.isdecimal() else available_cores()
 
 
 def use_deterministic_kernels() -> None:

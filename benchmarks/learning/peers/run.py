@@ -18,8 +18,8 @@ import numpy as np
 
 from benchmarks.learning.training.rows import Row, write_rows
 from benchmarks.learning.training.runs import FINAL_EPISODES
+from trpo.config.choices import INTERIM_EPISODES
 from trpo.data.report import StepStatus
-from trpo.runs.driver import INTERIM_EPISODES
 
 
 _MUJOCO: dict[str, Any] = {

@@ -8,11 +8,11 @@ from typing import Any
 
 from benchmarks.learning.training.rows import Row
 from trpo.common.signals import Stop
+from trpo.config.choices import INTERIM_EPISODES
 from trpo.config.presets import command_arguments, preset_config
 from trpo.config.run import TrainConfig
 from trpo.data.report import StepStatus
 from trpo.runs.directory import RunDirectory
-from trpo.runs.driver import INTERIM_EPISODES
 from trpo.runs.metrics import logged_steps, read_metrics
 from trpo.sweeps.pool import execute
 
