@@ -70,7 +70,7 @@ def test_the_ratio_of_an_update_starts_at_one(backend):
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_chunks_of_a_rollout_are_joined_in_order_each_with_its_masks(backend):
     (whole, _), (chunked, _) = (
-        agents(backend, "discrete", batch_chunk_size=size) for size in (None, 4)
+        agents(backend, "discrete", batch_chunk_size=size) for size in (None, 3)
     )
     obs, mask = rows_of(whole, 11)
     actions = whole.sample_actions(obs, False, mask)
