@@ -87,7 +87,8 @@ class Faulty(gymnasium.Env):
         result = (obs, self.draw + self.count, self.count == 10, False, infos)
         if self.steps == 3 and self.kind in BREACHES:
             at, value = BREACHES[self.kind]
-            return (*result[:at], value, *result[at + 1 :])
+            broken: Any = (*result[:at], value, *result[at + 1 :])
+            return broken
         return result
 
     def _obs(self) -> np.ndarray:
