@@ -155,10 +155,12 @@ def _of_option(error: Exception, arguments: list[str]) -> Exception | str:
     for option, value in itertools.pairwise(words):
         if not (place and option.startswith("--")):
             continue
-        # It may be one above, which could not be made either.
-        if Path(value) in _lineage(place) or Path(place) in _lineage(value):
+        # It may be one inside; or above, which could not be made either.
+        inside = Path(value) in _lineage(place)
+        if inside or Path(place) in _lineage(value):
             return (
-                f"`{option}`: expected a path that can be used, got {value} "
+                f"`{option}`: expected a path that can be used, got "
+                f"{place if inside else value} "
                 f"({getattr(error, 'strerror', error)})."
             )
     return error

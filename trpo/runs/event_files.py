@@ -33,13 +33,13 @@ class _Old(NamedTuple):
 
 
 def open_events(
-    folder: Folder, rows: Iterable[Mapping[str, float]], columns: Sequence[str]
+    folder: Folder, rows: Iterable[Mapping[str, Any]], columns: Sequence[str]
 ) -> GrowingFile:
     """A file of a run's events, to append to; those of earlier starts go.
 
     Args:
         folder: Run directory.
-        rows: Those that are there already, of `metrics.csv`.
+        rows: Those that are there already, line by line of `metrics.csv`.
         columns: Names of all values that a row may have.
     """
     with folder.folder(DIRECTORY, make=True) as inside:
@@ -49,7 +49,7 @@ def open_events(
     head += _record(session_log={"status": "START"}, wall_time=time.time())
     content = []
     for row in rows:
-        key = int(row["step"]), frozenset(row) - {"step"}
+        key = int(float(row["step"])), frozenset(row) - {"step"}
         moment = old.times.get(key[0])
         content.append(old.records.get(key) or event_record(row, moment))
     name = f"{PREFIX}{time.time_ns()}{SUFFIX}"
@@ -60,23 +60,24 @@ def open_events(
     return file
 
 
-def event_record(row: Mapping[str, float], moment: float | None = None) -> bytes:
+def event_record(row: Mapping[str, Any], moment: float | None = None) -> bytes:
     """A row of `metrics.csv` as one event.
 
     Args:
-        row: With its "step"; what else it has are scalars, each of its own name.
+        row: With its "step"; what else it has are scalars, each of its own name; as
+            numbers or as their text.
         moment: Unix time, seconds; by default the present.
     """
     import numpy as np
 
     # As plain scalars, which whoever reads such a file finds under "scalars".
     values = [
-        {"tag": name, "simple_value": np.float32(value)}
+        {"tag": name, "simple_value": np.float32(float(value))}
         for name, value in row.items()
         if name != "step"
     ]
     return _record(
-        step=int(row["step"]),
+        step=int(float(row["step"])),
         wall_time=time.time() if moment is None else moment,
         summary={"value": values},
     )

@@ -59,7 +59,8 @@ class MetricsWriter:
         # Those of another version, or of the user's own, stay.
         self._columns = (*columns, *_others(kept, columns))
         self._rows = self._begun(self._columns, kept)
-        self._events = open_events(folder, kept, self._columns)
+        lines = [cells for row in kept for cells in row.lines]
+        self._events = open_events(folder, lines, self._columns)
 
     def write(self, step: int, row: Mapping[str, float]) -> Exception | None:
         """Append a row at `step` environment steps, the whole of it or nothing.
