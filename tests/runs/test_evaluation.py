@@ -333,7 +333,7 @@ def test_an_environment_that_fails_in_an_evaluation_loses_nothing(tmp_path, faul
 
 @pytest.mark.parametrize(
     "due", [[], {}, {"policy/kl": 0.0}, {"policy/kl": 0.0, "policy/status": 9},
-            {"policy/kl": 0.0, "policy/status": 0, "of a stranger": 1.0},
+            {"policy/kl": 0.0, "policy/status": 0, "of a stranger": [1.0]},
             {"policy/kl": "0", "policy/status": 0}]
 )  # fmt: skip
 def test_what_is_no_update_that_is_due_is_refused(tmp_path, capsys, due):

@@ -90,7 +90,7 @@ def test_it_evaluates_with_one_note(name, tmp_path, capsys):
     run = copied(name, tmp_path)
     with pytest.warns(UserWarning, match=TRIED) as noted:
         assert main(["evaluate", str(run), "--episodes", "1"]) == 0
-    assert "over 1 episodes" in capsys.readouterr().out
+    assert "over 1 episode" in capsys.readouterr().out
     (note,) = (str(each.message) for each in noted)
     for setting in USED[name]:
         assert note.count(f"`{setting}`: expected") == 1
