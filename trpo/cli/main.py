@@ -13,14 +13,13 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
 import tyro
-from rich.console import Console
 
 import trpo
 from trpo.cli.arguments import UnknownOptionError, options_of, parse
 from trpo.common.files import Folder
 from trpo.common.framework_settings import prepare_frameworks
 from trpo.common.signals import stop_signals
-from trpo.common.terminal import Terminal, safe_streams, word
+from trpo.common.terminal import Terminal, safe_streams, silent, word
 from trpo.common.user_modules import (
     UntrustedError,
     admitted,
@@ -335,7 +334,7 @@ def _start(arguments: list[str]) -> int:
     parsed = _parse(TrainArguments, arguments, "train", default=default)
     named = {"modules": modules, "env_id": start.env_id}
     config = dataclasses.replace(parsed.config.plain, **named)
-    console = Console(quiet=True) if parsed.quiet else None
+    console = silent() if parsed.quiet else None
     if parsed.start_from and (parsed.compiled or parsed.ranks.distributed):
         return _fail("expected --from without --compiled and --distributed, got both.")
     prepare_frameworks(config.agent.dtype, config.deterministic, parsed.threads)
@@ -424,7 +423,7 @@ def _resume(parsed: ResumeArguments) -> int:
 
         return train_distributed(config, parsed.resume, parsed.ranks, resume=True)
     train = train_compiled_run if is_compiled_run(parsed.resume) else train_run
-    console = Console(quiet=True) if parsed.quiet else None
+    console = silent() if parsed.quiet else None
     train(config, parsed.resume, resume=True, console=console)
     return 0
 

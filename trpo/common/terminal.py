@@ -64,6 +64,11 @@ def lines_of(error: BaseException) -> list[str]:
     return [str(error), *(line for note in notes for line in note.splitlines())]
 
 
+def silent() -> Console:
+    """A console that prints nothing."""
+    return Console(quiet=True)
+
+
 class Terminal:
     """Where a command prints.
 
