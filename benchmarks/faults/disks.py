@@ -49,7 +49,8 @@ def _full_once(root: Path, backend: str) -> None:
         require("room for the last checkpoint" in str(error), f"it said {error}")
     said = said_on(console)
     require("no checkpoint was written" in said, "the user was not told")
-    require(f"{settings.num_steps} of" in said.replace(",", ""), "training stopped")
+    done = f"{settings.num_steps} steps 100%"
+    require(done in said.replace(",", ""), "training stopped")
     found = sorted((root / "run" / "checkpoints").glob("checkpoint-*"))
     require(found, "nothing was saved before")
     for path in found:
@@ -76,7 +77,8 @@ def _full_once_compiled(root: Path) -> None:
         require("room for the last checkpoint" in str(error), f"it said {error}")
     said = said_on(console)
     require("no checkpoint was written" in said, "the user was not told")
-    require(f"{settings.num_steps} of" in said.replace(",", ""), "training stopped")
+    done = f"{settings.num_steps} steps 100%"
+    require(done in said.replace(",", ""), "training stopped")
     subprocess.run(["mount", "-o", "remount,size=8m", str(root)], check=True)
     train_compiled_run(settings, root / "run", resume=True, console=console)
     train_compiled_run(settings, root / "whole", console=console)
