@@ -12,11 +12,12 @@ def test_the_packages_of_a_tree_are_timed(tmp_path):
         shutil.copytree(ROOT / name, tmp_path / name)
     slow = tmp_path / "trpo_torch" / "agent" / "agent.py"
     text = slow.read_text()
-    assert text.count("    backend_type = TRPOBackend\n") == 1
+    attribute = "    backend_type: type[Backend] = TRPOBackend\n"
+    assert text.count(attribute) == 1
     slow.write_text(
         text.replace(
-            "    backend_type = TRPOBackend\n",
-            "    backend_type = TRPOBackend\n\n"
+            attribute,
+            f"{attribute}\n"
             "    def update(self, *given, **named):\n"
             "        import time\n"
             "        clock = time.perf_counter\n"

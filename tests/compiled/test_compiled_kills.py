@@ -144,7 +144,7 @@ def test_members_are_not_followed_where_they_are_links(killed, tmp_path, capsys)
         if name != "compiled.json":
             (run / name).unlink()
             os.link(tmp_path / "victim" / "thesis.txt", run / name)
-    assert main(["train", "--resume", str(run)]) == 0
+    assert main(["train", "--resume", str(run), "--total-steps", "800"]) == 0
     assert (run / "members.csv").read_text().startswith("member,seed")
     assert (tmp_path / "victim" / "thesis.txt").read_text() == "mine"
 
