@@ -228,7 +228,8 @@ def test_arguments_and_a_wrapper_are_of_the_run(tmp_path, monkeypatch, capsys):
     assert "names" in printed
     assert main(["evaluate", run, "--episodes", "1", "--module", "trpo_wrappers"]) == 0
     assert "return -2.00" in capsys.readouterr().out
-    assert main(["train", "--resume", run, "--module", "trpo_wrappers"]) == 0
+    more = ("--total-steps", "128", "--module", "trpo_wrappers")
+    assert main(["train", "--resume", run, *more]) == 0
 
 
 NO_WRAPPERS = (

@@ -1,6 +1,7 @@
 """What a callback remembers comes back as it was, or is refused before training."""
 
 import collections
+import dataclasses
 import enum
 import functools
 import json
@@ -153,9 +154,10 @@ class Notes(Callback):
 
 def test_a_run_saves_them_and_a_resumed_one_gets_them_back(tmp_path):
     config = small(eval_interval=0, total_steps=2 * 64)
+    longer = dataclasses.replace(config, total_steps=3 * 64)
     train_run(config, tmp_path / "run", callbacks=[Notes(SAVED)])
     resumed = Notes({"nothing": math.nan})
-    train_run(config, tmp_path / "run", callbacks=[resumed], resume=True)
+    train_run(longer, tmp_path / "run", callbacks=[resumed], resume=True)
     assert alike(SAVED, resumed.loaded)
 
 
