@@ -86,8 +86,9 @@ def test_the_manifest_names_the_distribution_and_another_is_refused(tmp_path):
     assert manifest["metadata"]["policy"] == {
         "act_dim": 2, "distribution": "categorical", "action_sizes": [3, 2],
     }  # fmt: skip
-    # As if another version of the environment had other actions.
-    del manifest["manifest_sha256"]
+    # As if another version of the environment had other actions, and, as of older
+    # checkpoints, the environment is what says which.
+    del manifest["manifest_sha256"], manifest["metadata"]["spec"]
     manifest["metadata"]["policy"] = {
         "act_dim": 3, "distribution": "bernoulli", "action_sizes": [],
     }  # fmt: skip
