@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from tests.environments.test_contract import Odd
-from tests.support.agents import agent_module
+from tests.support.agents import agent_module, make_agent
 from trpo.environments.make import make_vector_environment
 from trpo.rollout.collector import RolloutCollector
 from trpo.rollout.evaluation import evaluate, filmed_environment
@@ -230,3 +230,13 @@ def test_an_episode_that_says_it_is_a_success_is_counted():
     assert [e.success for e in other.episodes] == list(map(float, draws > 0.5))
     plain = RolloutCollector(make_vector_environment(Odd, 3, seed=0))
     assert {e.success for e in plain.collect(agent(), 40).episodes} == {None}
+
+
+def test_an_environment_of_other_actions_is_refused():
+    agent = make_agent("torch", obs_dim=2, act_dim=1)
+    for space in (gymnasium.spaces.Discrete(3), gymnasium.spaces.Box(-1.0, 1.0, (2,))):
+        env = Odd()
+        env.action_space = space
+        with pytest.raises(ValueError, match="`env`: expected actions as the agent's"):
+            evaluate(agent, env, episodes=1)
+    assert evaluate(agent, Odd(), episodes=1).lengths[0] > 0

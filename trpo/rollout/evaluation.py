@@ -127,6 +127,7 @@ def evaluate(
         timeout: Seconds that an environment in a worker has to answer.
 
     Raises:
+        ValueError: the environment's actions are not the agent's.
         NonFiniteTransitionError: an observation or reward can't be used, and is not to
             be dropped; or no episode is left.
     """
@@ -140,6 +141,11 @@ def evaluate(
     )  # fmt: skip
     with contextlib.nullcontext() if is_open else closing(vector.close):
         collector = _collector(vector, agent, on_bad_data)
+        if (needed := collector.spec.head) != agent.head:
+            raise ValueError(
+                f"`env`: expected actions as the agent's, {agent.head}, got an "
+                f"environment that takes {needed}."
+            )
         limit = max_steps or getattr(vector, "time_limit", None) or MOST_STEPS
         played = _Episodes(collector, episodes)
         result = _run_episodes(played, agent, deterministic, limit, stop, show)
