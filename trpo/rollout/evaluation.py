@@ -141,11 +141,6 @@ def evaluate(
     )  # fmt: skip
     with contextlib.nullcontext() if is_open else closing(vector.close):
         collector = _collector(vector, agent, on_bad_data)
-        if (needed := collector.spec.head) != agent.head:
-            raise ValueError(
-                f"`env`: expected actions as the agent's, {agent.head}, got an "
-                f"environment that takes {needed}."
-            )
         limit = max_steps or getattr(vector, "time_limit", None) or MOST_STEPS
         played = _Episodes(collector, episodes)
         result = _run_episodes(played, agent, deterministic, limit, stop, show)
@@ -164,13 +159,19 @@ def as_in_training(config: TrainConfig) -> dict[str, Any]:
 
 
 def _collector(env: VectorEnv, agent: AgentBase, on_bad_data: str) -> RolloutCollector:
-    return RolloutCollector(
+    collector = RolloutCollector(
         env,
         agent.config.policy_distribution,
         on_bad_data,
         costs=agent.config.cost_limit is not None,
         limits=Limits(agent.largest_observation, LARGEST[agent.config.dtype]),
     )
+    if (needed := collector.spec.head) != agent.head:
+        raise ValueError(
+            f"`env`: expected actions as the agent's, {agent.head}, got an "
+            f"environment that takes {needed}."
+        )
+    return collector
 
 
 class _Episodes:
