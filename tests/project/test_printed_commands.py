@@ -76,9 +76,11 @@ def place(tmp_path, monkeypatch):
     monkeypatch.setenv("WANDB_MODE", "offline")
     monkeypatch.setattr(TrainConfig, "num_updates", 1)
     monkeypatch.setattr(presets, "preset_config", short_preset)
-    # Two commands have a module of this name, of two directories.
-    monkeypatch.delitem(sys.modules, "mine", raising=False)
-    monkeypatch.setattr(sys, "path", list(sys.path))
+    # Commands, and other tests, have modules of these names of other directories.
+    for name in ("mine", *(path.stem for path in (tmp_path / "examples").glob("*.py"))):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    examples = str(REPOSITORY / "examples")
+    monkeypatch.setattr(sys, "path", [p for p in sys.path if p != examples])
     for spec in gymnasium.registry.values():
         if spec.max_episode_steps:
             monkeypatch.setattr(spec, "max_episode_steps", 10)

@@ -58,7 +58,7 @@ class RolloutCollector:
         NonFiniteTransitionError: the first observation can't be used.
     """
 
-    env: VectorEnv[Any, Any, Any]
+    env: "VectorEnv[Any, Any, Any]"
     limits: Limits
     obs: np.ndarray
     spec: PolicySpec

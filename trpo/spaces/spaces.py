@@ -62,7 +62,8 @@ class PolicySpec(NamedTuple):
     action_shape: tuple[int, ...]
     action_dtype: np.dtype
     action_start: np.ndarray | None = None
-    structure: spaces.Dict | spaces.Tuple[Any] | None = None
+    # In quotes: before Gymnasium 1.2 a Tuple takes no type.
+    structure: "spaces.Dict | spaces.Tuple[Any] | None" = None
     parts: tuple[tuple[np.ndarray, "PolicySpec"], ...] = ()
     images: tuple[Image, ...] = ()
     observation_space: spaces.Space[Any] | None = None
