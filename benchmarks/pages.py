@@ -47,7 +47,7 @@ def parts() -> Iterator[Part]:
     # Each imports what it needs; two of them import this.
     from benchmarks import environments, versions
     from benchmarks.faults import report as torture
-    from benchmarks.learning import ablation, cost_limit
+    from benchmarks.learning import ablation, cost_limit, equivalence
     from benchmarks.learning.compiled import (
         prediction as compiled_prediction,
         report as compiled,
@@ -111,13 +111,15 @@ def parts() -> Iterator[Part]:
             marker = f"tuning-{path.stem}"
             yield Part(COMMITTED / page, marker, partial(_table, path))
     small = COMMITTED / "spaces" / "small"
-    table = COMMITTED / "environments" / "gymnasium.csv"
-    yield Part(table.with_suffix(".md"), "", partial(environments.page, table))
+    for table in sorted((COMMITTED / "environments").glob("*.csv")):
+        yield Part(table.with_suffix(".md"), "", partial(environments.page, table))
     yield Part(small / "README.md", "returns", partial(_small_table, small))
     folder = COMMITTED / "reliability"
     yield Part(folder / "README.md", "", partial(torture.page, folder))
     folder = COMMITTED / "versions"
     yield Part(folder / "versions.md", "", partial(versions.page, folder))
+    folder = COMMITTED / "equivalence"
+    yield Part(folder / "README.md", "", partial(equivalence.report, folder))
     folder = COMMITTED / "constrained"
     yield Part(folder / "cost_limit.md", "", partial(cost_limit.page, folder))
     scaling = REPOSITORY / "benchmarks" / "scale" / "README.md"

@@ -78,7 +78,9 @@ PHRASES = {
         "0 where it can't be taken",
         "gradient exactly 0",
     ),
-    "docs/training.md": (),
+    "docs/training.md": (
+        "The exit status is 128", "(130 for Ctrl-C)", "and 75 of a process",
+    ),
     "docs/tried-and-left-out.md": (
         "three seeds", "the 95 % interval", "the rows of commit 8972740",
     ),
