@@ -103,16 +103,13 @@ def parts() -> Iterator[Part]:
     for stem in stems:
         page = stem.with_name(f"{stem.name}.md")
         yield Part(page, "", partial(option_table.page, stem))
-    for path in sorted((COMMITTED / "training" / "ablations").glob("*.csv")):
-        page = path.with_name(f"{path.stem}.md")
-        yield Part(page, "", partial(ablation.page, path))
+    yield from _pages(COMMITTED / "training" / "ablations", ablation.page)
     for page in ("training/tuning.md", "spaces/tuning.md"):
         for path in sorted((COMMITTED / page).with_suffix("").glob("*.csv")):
             marker = f"tuning-{path.stem}"
             yield Part(COMMITTED / page, marker, partial(_table, path))
     small = COMMITTED / "spaces" / "small"
-    for table in sorted((COMMITTED / "environments").glob("*.csv")):
-        yield Part(table.with_suffix(".md"), "", partial(environments.page, table))
+    yield from _pages(COMMITTED / "environments", environments.page)
     yield Part(small / "README.md", "returns", partial(_small_table, small))
     folder = COMMITTED / "reliability"
     yield Part(folder / "README.md", "", partial(torture.page, folder))
@@ -127,6 +124,12 @@ def parts() -> Iterator[Part]:
     folder = COMMITTED / "parity"
     yield Part(folder / "parity.md", "", partial(certificate.page, folder))
     yield Part(folder / "mutation.md", "", partial(mutation.page, mutation.RECORDED))
+
+
+def _pages(folder: Path, page: Callable[[Path], str]) -> Iterator[Part]:
+    """A page beside each CSV of a folder."""
+    for path in sorted(folder.glob("*.csv")):
+        yield Part(path.with_name(f"{path.stem}.md"), "", partial(page, path))
 
 
 def _table(path: Path) -> str:
