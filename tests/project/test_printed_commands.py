@@ -14,6 +14,10 @@ from pathlib import Path
 import gymnasium
 import pytest
 
+# What is imported while a preset is shortened would keep the short one.
+import trpo.runs.compiled
+import trpo.sweeps.sweep
+import trpo.sweeps.tune
 from benchmarks.command import REPOSITORY
 from trpo.cli.main import main
 from trpo.config import presets
@@ -75,6 +79,7 @@ def place(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("WANDB_MODE", "offline")
     monkeypatch.setattr(TrainConfig, "num_updates", 1)
+    assert trpo.preset_config is preset_config
     monkeypatch.setattr(presets, "preset_config", short_preset)
     # Commands, and other tests, have modules of these names of other directories.
     for name in ("mine", *(path.stem for path in (tmp_path / "examples").glob("*.py"))):
