@@ -9,7 +9,7 @@ import numpy as np
 
 from benchmarks.faults.checkpoints import scratch
 from benchmarks.faults.row import Row, Scenario, require
-from benchmarks.faults.runs import BACKENDS, closing, config, digest, quiet, said_on
+from benchmarks.faults.runs import BACKENDS, config, digest, quiet, said_on
 from trpo.runs.checkpoint import load_checkpoint, newest_checkpoint, save_checkpoint
 from trpo.runs.compiled import train_compiled_run
 from trpo.runs.directory import RunDirectory, RunDirectoryError
@@ -61,7 +61,7 @@ def _full_once(root: Path, backend: str) -> None:
     subprocess.run(more, check=True)
     train_run(settings, root / "run", resume=True, console=console)
     state = newest_checkpoint(root / "run" / "checkpoints")[0].arrays
-    with closing(Trainer(settings)) as whole:
+    with Trainer(settings) as whole:
         whole.run()
         require(digest(whole.get_state()) == digest(state), "not resumed exactly")
 

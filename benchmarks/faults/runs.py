@@ -8,8 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -108,15 +107,6 @@ def digest(state: dict[str, np.ndarray]) -> str:
     return whole.hexdigest()
 
 
-@contextmanager
-def closing(trainer: Trainer) -> Iterator[Trainer]:
-    """The trainer, whose environments are closed afterwards."""
-    try:
-        yield trainer
-    finally:
-        trainer.close()
-
-
 def quiet() -> Console:
     """A console that keeps what is printed."""
     return Console(file=StringIO(), width=200)
@@ -146,7 +136,7 @@ def stops_saved(row: Row) -> None:
             require("continue: trpo train --resume" in said_on(console), "not told")
             saved = RunDirectory(root / "run").load()[0]
             done = int(saved.arrays["training.update"])
-            with closing(Trainer(settings)) as again:
+            with Trainer(settings) as again:
                 again.run(num_updates=done)
                 same = digest(again.get_state()) == digest(saved.arrays)
                 require(same, f"another state than after {done} updates")
@@ -160,7 +150,7 @@ def drops(row: Row) -> None:
         settings = config(backend, "PoisonedWalk-v0", seed=index, on_bad_data="drop")
         with (
             row.attempt(f"{backend}, seed {index}"),
-            closing(Trainer(settings)) as trainer,
+            Trainer(settings) as trainer,
         ):
             dropped += sum(_dropped_once(trainer) for _ in range(3))
     row.note = f"{dropped} steps dropped"
@@ -268,7 +258,7 @@ def deterministic(row: Row) -> None:
     for index in range(row.tries):
         backend = BACKENDS[index % 2]
         with row.attempt(f"{backend}, run {index}"):
-            with closing(Trainer(config(backend))) as trainer:
+            with Trainer(config(backend)) as trainer:
                 trainer.run()
                 found = digest(trainer.get_state())
             require(wanted.setdefault(backend, found) == found, "other bytes")

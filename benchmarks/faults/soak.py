@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.faults.row import Row, Scenario, require
-from benchmarks.faults.runs import closing, config
+from benchmarks.faults.runs import config
 from trpo.training.trainer import Trainer
 
 
@@ -32,7 +32,7 @@ def grows(backend: str) -> Any:
 
     def run(row: Row) -> None:
         settings = config(backend, num_envs=2, rollout_steps=8)
-        with closing(Trainer(settings)) as trainer:
+        with Trainer(settings) as trainer:
             for _ in range(max(20, row.tries // 5)):  # Until caches are warm.
                 trainer.train_once()
             seen = []

@@ -198,3 +198,16 @@ def test_load_agent_gives_the_same_actions_in_either_backend(tmp_path):
         for name in BACKENDS
     ]
     np.testing.assert_allclose(actions[0], actions[1], rtol=1e-5, atol=1e-6)
+
+
+def test_a_trainer_closes_its_environments_as_a_block_ends():
+    with Trainer(small("torch")) as trainer:
+        trainer.train_once()
+    assert trainer.env.closed
+    with (
+        pytest.raises(RuntimeError, match="of the block") as told,
+        Trainer(small("torch")) as trainer,
+    ):
+        trainer.env.close = lambda: 1 / 0
+        raise RuntimeError("of the block")
+    assert told.value.__notes__ == ["after that, ZeroDivisionError: division by zero"]

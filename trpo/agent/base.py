@@ -147,7 +147,7 @@ class AgentBase(Copies):
     """Settings of `TRPOConfig` that differ from its own."""
     spec: PolicySpec
     """Sizes; `spec.to_environment` makes the environment's actions of the agent's."""
-    checks_advantages = True
+    checks_advantages: bool = True
     """Whether the next update, once, says it if advantages are far from centred."""
     sharding: Sharding | None = None
     """How updates are divided over devices and processes; None if they are not."""

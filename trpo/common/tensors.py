@@ -38,7 +38,7 @@ def saveable(name: str, array: np.ndarray) -> np.ndarray:
     return np.array(array, dtype=array.dtype.newbyteorder("="), order="C")
 
 
-def describe(arrays: Arrays) -> dict[str, dict]:
+def describe(arrays: Arrays) -> dict[str, dict[str, Any]]:
     """Shape, dtype and checksum of each array."""
     return {
         name: {

@@ -15,7 +15,7 @@ from trpo.common.validation import shown
 
 
 RESET, STEP = "reset", "step"
-FIELDS = {
+FIELDS: dict[str, tuple[str, ...]] = {
     RESET: ("observation", "info"),
     STEP: ("observation", "reward", "terminated", "truncated", "info"),
 }

@@ -163,7 +163,9 @@ def serve(
                 env.close()
 
 
-def known_of(env: Any) -> tuple[gymnasium.Space[Any], gymnasium.Space, int | None]:
+def known_of(
+    env: Any,
+) -> tuple[gymnasium.Space[Any], gymnasium.Space[Any], int | None]:
     """What whoever steps an environment has to know: spaces, and its time limit."""
     return env.observation_space, env.action_space, getattr(env, "time_limit", None)
 

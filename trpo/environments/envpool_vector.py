@@ -13,6 +13,7 @@ from typing import Any
 
 import gymnasium
 import numpy as np
+from gymnasium import Space
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
@@ -56,10 +57,11 @@ class PooledVectorEnv(VectorEnv):
         self._stream = RandomStream(seed, purpose)
         self.num_envs = len(self._indices)
         self._threads = min(available_cores(), self.num_envs)
-        self.single_observation_space = like.observation_space
-        self.single_action_space = like.action_space
-        self.observation_space = batch_space(like.observation_space, self.num_envs)
-        self.action_space = batch_space(like.action_space, self.num_envs)
+        self.single_observation_space: Space[Any] = like.observation_space
+        self.single_action_space: Space[Any] = like.action_space
+        size = self.num_envs
+        self.observation_space: Space[Any] = batch_space(like.observation_space, size)
+        self.action_space: Space[Any] = batch_space(like.action_space, size)
         self._start([0] * self.num_envs)
 
     def _start(self, episodes: Sequence[int]) -> None:

@@ -52,7 +52,7 @@ def connect(address: str, **options: Any) -> None:
 
 
 @functools.cache
-def start() -> tuple[str, subprocess.Popen]:
+def start() -> tuple[str, subprocess.Popen[str]]:
     """Start a cluster, the first time it is called.
 
     Returns:

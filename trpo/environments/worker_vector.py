@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
+from gymnasium import Space
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space, iterate
 
@@ -77,9 +78,10 @@ class WorkerVectorEnv(VectorEnv):
                 self._stop()
             raise
         space, action_space, self.time_limit = spaces[0]
-        self.single_observation_space, self.single_action_space = space, action_space
-        self.observation_space = batch_space(space, self.num_envs)
-        self.action_space = batch_space(action_space, self.num_envs)
+        self.single_observation_space: Space[Any] = space
+        self.single_action_space: Space[Any] = action_space
+        self.observation_space: Space[Any] = batch_space(space, self.num_envs)
+        self.action_space: Space[Any] = batch_space(action_space, self.num_envs)
 
     def reset(
         self, *, seed: Any = None, options: dict[str, Any] | None = None

@@ -5,6 +5,8 @@ Precipice": with few seeds the mean follows its outliers and the median ignores 
 runs; the interquartile mean is between, and its uncertainty is to be reported.
 """
 
+from typing import Any
+
 import numpy as np
 
 
@@ -25,7 +27,7 @@ def interquartile_mean(scores: np.ndarray, axis: int = -1) -> np.ndarray:
     return np.take(ordered, range(cut, size - cut), axis=axis).mean(axis=axis)
 
 
-def bootstrap_interval(scores: np.ndarray, seed: int = 0) -> tuple:
+def bootstrap_interval(scores: np.ndarray, seed: int = 0) -> tuple[Any, Any]:
     """Percentile interval of the interquartile mean over seeds.
 
     Args:

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 
@@ -453,6 +453,18 @@ class Trainer:
         if isinstance(state, Mapping):
             state = self.agent.backend.canonical(state)
         return check_training_state(state, layout)
+
+    def __enter__(self) -> Self:
+        """The trainer; its environments are closed as the block ends."""
+        return self
+
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
+        """Close the environments; an error of the block stays the one told."""
+        if error is None:
+            self.close()
+            return
+        with noting_failure(error):
+            self.close()
 
     def close(self) -> None:
         """Close the environments."""

@@ -92,7 +92,7 @@ def own_settings(x64: bool) -> contextlib.AbstractContextManager[Any]:
     return jax.enable_x64(x64)
 
 
-def matmul_precision(name: str):  # noqa: ANN201
+def matmul_precision(name: str) -> contextlib.AbstractContextManager[Any]:
     """Context that traces float32 matrix products in "float32", "tf32", "bfloat16"."""
     return jax.default_matmul_precision(PRECISIONS[name])
 

@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 
 import jax
 import numpy as np
+from gymnasium import Space
 from gymnasium.envs.functional_jax_env import FunctionalJaxEnv
 from gymnasium.experimental.functional import FuncEnv
 from gymnasium.spaces import Box
@@ -42,8 +43,9 @@ class PhysicsFunctions(FuncEnv):
                 f"parts of the sizes {size}. Wrap it so that it returns one of them."
             )
         self._env = env
-        self.observation_space = Box(-np.inf, np.inf, (int(size),), np.float32)
-        self.action_space = Box(-1.0, 1.0, (int(env.action_size),), np.float32)
+        sizes = (int(size),), (int(env.action_size),)
+        self.observation_space: Space[Any] = Box(-np.inf, np.inf, sizes[0], np.float32)
+        self.action_space: Space[Any] = Box(-1.0, 1.0, sizes[1], np.float32)
 
     def initial(self, rng: jax.Array, params: Any = None) -> Any:
         """The state at the start of an episode."""

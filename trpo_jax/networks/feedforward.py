@@ -6,7 +6,7 @@ is a pure function of a tree of arrays.
 
 import functools
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -190,12 +190,12 @@ class Critic(_Network):
         return self._values(obs)[-1]
 
 
-def kernels_and_biases(layers: nnx.List) -> list[Layer]:
+def kernels_and_biases(layers: Iterable[Any]) -> list[Layer]:
     """The arrays of Flax's linear layers."""
     return [Layer(layer.kernel[...], layer.bias[...]) for layer in layers]
 
 
-def _norms(norms: nnx.List) -> list[Layer]:
+def _norms(norms: Iterable[Any]) -> list[Layer]:
     return [Layer(norm.scale[...], norm.bias[...]) for norm in norms]
 
 

@@ -17,7 +17,7 @@ from trpo_torch.devices.device import to_array
 Copy = Callable[[Tensor], Any]
 
 # Canonical name of each slot of an optimiser's state -> torch's name.
-OPTIMIZER_SLOTS = {
+OPTIMIZER_SLOTS: dict[str, dict[str, str]] = {
     "adam": {"first_moment": "exp_avg", "second_moment": "exp_avg_sq"},
     "sgd": {"momentum": "momentum_buffer"},
     # Without momentum there is nothing to remember.

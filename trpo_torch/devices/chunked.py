@@ -32,6 +32,6 @@ def in_chunks(function: Callable[..., Any], rows: int | None, *arrays: Tensor) -
     )
 
 
-def split(arrays: tuple, rows: int) -> Iterator[tuple[Tensor, ...]]:
+def split(arrays: tuple[Tensor, ...], rows: int) -> Iterator[tuple[Tensor, ...]]:
     """The rows of all arrays in chunks; the last has the rest."""
     return zip(*(array.split(rows) for array in arrays), strict=True)
