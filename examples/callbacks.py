@@ -3,10 +3,9 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from trpo import preset_config
+from trpo import Progress, preset_config
 from trpo.callbacks import Callback, Stop
 from trpo.runs.train import train_run
-from trpo.training import Progress
 
 
 class FarSteps(Callback):

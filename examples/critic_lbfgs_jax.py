@@ -11,8 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from trpo import preset_config
-from trpo.training import Trainer
+from trpo import Trainer, preset_config
 
 
 STEPS = 20

@@ -10,8 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import linear
 
-from trpo import preset_config
-from trpo.training import Trainer
+from trpo import Trainer, preset_config
 
 
 STEPS = 20

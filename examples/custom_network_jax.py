@@ -10,8 +10,7 @@ no dropout, no batch normalisation.
 import jax
 from flax import nnx
 
-from trpo import preset_config
-from trpo.training import Progress, Trainer
+from trpo import Progress, Trainer, preset_config
 
 
 OBS_DIM, ACT_DIM = 3, 1  # Of Pendulum-v1.

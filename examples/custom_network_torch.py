@@ -10,8 +10,7 @@ and of each row alone: no dropout, no batch normalisation.
 import torch
 from torch import Tensor, nn
 
-from trpo import preset_config
-from trpo.training import Progress, Trainer
+from trpo import Progress, Trainer, preset_config
 
 
 OBS_DIM, ACT_DIM = 3, 1  # Of Pendulum-v1.

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from trpo.runs.compiled import train_compiled as train_compiled
     from trpo.runs.directory import load_agent as load_agent
     from trpo.runs.train import train_run as train_run
+    from trpo.training.progress import Progress as Progress
     from trpo.training.trainer import Trainer as Trainer
 
 
@@ -28,6 +29,7 @@ _EXPORTS = {
     "preset_config": "trpo.config.presets",
     "Callback": "trpo.callbacks.base",
     "Stop": "trpo.callbacks.base",
+    "Progress": "trpo.training.progress",
     "Trainer": "trpo.training.trainer",
     "train_compiled": "trpo.runs.compiled",
     "train_run": "trpo.runs.train",

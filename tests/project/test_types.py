@@ -8,7 +8,7 @@ from benchmarks.command import REPOSITORY
 
 
 SCRIPT = """\
-from trpo import Trainer, TrainConfig, TRPOConfig, preset_config
+from trpo import Trainer, TrainConfig, TRPOConfig, load_agent, preset_config
 from trpo_jax import TRPOAgent as JaxAgent
 from trpo_torch import TRPOAgent
 
@@ -23,6 +23,8 @@ MISTAKES = (
     'TrainConfig(env_id="Pendulum-v1", rollout_steps="2048")',
     'TRPOConfig(activation="tanhh")',
     "twin.act()",
+    "Trainer(config).agent.act(1, 2, 3, 4, 5)",
+    'load_agent("run")[0].updates',
 )
 
 

@@ -204,10 +204,8 @@ def test_a_trainer_closes_its_environments_as_a_block_ends():
     with Trainer(small("torch")) as trainer:
         trainer.train_once()
     assert trainer.env.closed
-    with (
-        pytest.raises(RuntimeError, match="of the block") as told,
-        Trainer(small("torch")) as trainer,
-    ):
-        trainer.env.close = lambda: 1 / 0
+    trainer = Trainer(small("torch"))
+    trainer.env.close = lambda: 1 / 0
+    with pytest.raises(RuntimeError, match="of the block") as told, trainer:
         raise RuntimeError("of the block")
     assert told.value.__notes__ == ["after that, ZeroDivisionError: division by zero"]

@@ -47,7 +47,7 @@ from trpo.config.support import (
     RECURRENT,
     require_supported,
 )
-from trpo.data.batch import Batch
+from trpo.data.batch import AnyBatch, Batch
 from trpo.data.normalization import ObservationNormalizer
 from trpo.data.report import StepStatus
 from trpo.distributed.ranks import ALONE, Alone
@@ -558,7 +558,7 @@ class AgentBase(Copies):
     @exclusive
     def update(
         self,
-        batch: Mapping[str, Any] | Batch,
+        batch: Mapping[str, Any] | AnyBatch,
         *,
         target_kl: float | None = None,
         value_lr: float | None = None,
@@ -577,7 +577,8 @@ class AgentBase(Copies):
         Args:
             batch: `obs` [N, obs_dim], `actions` [N, act_dim], and `log_probs`,
                 `returns`, `advantages`, each [N] or [N, 1]; and, where `act` was given
-                one, `action_mask` [N, sum(head.options)].
+                one, `action_mask` [N, sum(head.options)]. Recurrent agents and those
+                with a cost limit take their own kind, see `trpo.data.batch`.
             target_kl: This update's trust-region radius; the configuration's if None.
             value_lr: This update's learning rate of the critic; likewise.
             entropy_coefficient: Of this update; likewise.
@@ -591,7 +592,7 @@ class AgentBase(Copies):
                 named, and nothing has changed.
         """
         numbers = self.config.step_numbers(target_kl, value_lr, entropy_coefficient)
-        native_batch = self._check_batch(batch)
+        native_batch = self._check_batch(cast(Any, batch))
         self._warn_if_uncentred(batch)
         size, update = self._shuffled(native_batch), self.backend.update
         if self.sharding is not None:

@@ -4,6 +4,7 @@ import importlib
 from types import ModuleType
 from typing import Any, get_args
 
+from trpo.agent.base import AgentBase
 from trpo.common.framework_settings import set_deterministic_flags
 from trpo.common.validation import require_choice
 from trpo.config.choices import Backend
@@ -48,7 +49,7 @@ def make_agent(
     spec: PolicySpec,
     policy_network: Any = None,
     value_network: Any = None,
-) -> Any:
+) -> AgentBase:
     """A new agent of the configured backend for an environment of this `spec`.
 
     Args:

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
+from trpo.agent.base import AgentBase
 from trpo.callbacks.state import CallbackStateError, decoded_state, encoded_state
 from trpo.common.closing import closing
 from trpo.common.validation import require_text, shown
@@ -48,7 +49,7 @@ class Run(NamedTuple):
     """
 
     config: Any
-    agent: Any = None
+    agent: AgentBase | None = None
     directory: Path | None = None
     save: Callable[[Path, dict[str, Any]], Path] | None = None
     log: Callable[[str, float], None] = lambda name, value: None

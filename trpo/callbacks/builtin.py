@@ -123,6 +123,7 @@ class Video(Callback):
         if self.evaluations % self.every:
             return
         assert self._run is not None
+        assert self._run.agent is not None
         assert self._run.directory is not None
         config = self._run.config
         try:

@@ -6,7 +6,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 from trpo.common.validation import require_choice
 
 
-STOP, DROP = "stop", "drop"
+STOP = "stop"
 # Checkpoints are named by steps of 12 digits.
 LARGEST_STEP = 10**12 - 1
 LARGEST_BATCH = 2**30

@@ -5,7 +5,7 @@ runs it again over the rollout's steps in their order, from the states that the 
 began with, and sets a state to zeros before each episode's first observation.
 """
 
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -143,6 +143,10 @@ class SequenceBatch(NamedTuple):
     memory: Memory | None = None
     valid: Any = None
     action_mask: Any = None
+
+
+AnyBatch: TypeAlias = Batch | ConstrainedBatch | SequenceBatch
+"""Of the kind that an agent takes."""
 
 
 def sequences_of(

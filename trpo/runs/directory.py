@@ -20,6 +20,7 @@ from typing import Any, NamedTuple, TypeVar
 import gymnasium
 import numpy as np
 
+from trpo.agent.base import AgentBase
 from trpo.agent.make import MODULES, load_backend, make_agent
 from trpo.agent.saved import require_room
 from trpo.common.files import LOCK, TEMPORARY, FileError, Folder
@@ -130,12 +131,10 @@ class RunDirectory:
 
     path: Path
     checkpoints: Path
-    learning_curve: Path
 
     def __init__(self, path: Path, inside: "RunDirectory | None" = None) -> None:
         self.path = Path(path)
         self.checkpoints = self.path / CHECKPOINTS
-        self.learning_curve = self.path / LEARNING_CURVE
         self._inside = inside
         self._held: Folder | None = None
 
@@ -469,7 +468,7 @@ def load_agent(
     value_network: Any = None,
     env: Any = None,
     step: int | None = None,
-) -> tuple[Any, TrainConfig]:
+) -> tuple[AgentBase, TrainConfig]:
     """The trained agent of a run, in either backend, and the run's configuration.
 
     Args:

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
+from trpo.agent.base import AgentBase
 from trpo.agent.make import load_backend
 from trpo.callbacks.base import CallbackLike, Callbacks, Run, label_of, own_metrics
 from trpo.callbacks.builtin import configured_callbacks
@@ -68,7 +69,7 @@ class Subject(Protocol):
             metrics, and signals wait.
     """
 
-    agent: Any
+    agent: AgentBase
     collector: Any
     longest_chunk: int
 

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple, Self
 
 import numpy as np
 
+from trpo.agent.base import AgentBase
 from trpo.agent.make import make_agent
 from trpo.callbacks.base import CallbackLike, Callbacks, Run, Stop
 from trpo.common import signals
@@ -18,12 +19,7 @@ from trpo.data.advantages import (
     normalize_advantages,
     standard_deviation,
 )
-from trpo.data.batch import (
-    Batch,
-    ConstrainedBatch,
-    SequenceBatch,
-    batch_of,
-)
+from trpo.data.batch import AnyBatch, batch_of
 from trpo.data.normalization import ReturnScaler
 from trpo.data.rollout import Rollout
 from trpo.distributed.ranks import ALONE, Alone, share_of
@@ -62,7 +58,7 @@ class UpdateInputs(NamedTuple):
             units of scaled returns.
     """
 
-    batch: Batch | SequenceBatch | ConstrainedBatch
+    batch: AnyBatch
     advantage_std: float
 
 
@@ -86,7 +82,7 @@ class Trainer:
         MissingBackendError: the framework is not installed.
     """
 
-    agent: Any
+    agent: AgentBase
     arguments: PythonArguments
     collector: RolloutCollector
     config: TrainConfig

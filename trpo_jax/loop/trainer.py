@@ -4,7 +4,7 @@ import dataclasses
 import math
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -111,9 +111,9 @@ class CompiledTrainer:
             first.env_id, policy_distribution=distribution
         )
         spec = self.environment.spec
-        self.agents: list[TRPOAgent] = [
-            make_agent(c, spec, arguments.policy_network, arguments.value_network)
-            for c in self.configs
+        networks = arguments.policy_network, arguments.value_network
+        self.agents = [
+            cast(TRPOAgent, make_agent(c, spec, *networks)) for c in self.configs
         ]
         self.program = _program(
             first, len(self.configs), self.environment, self.agents[0]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from benchmarks.faults.checkpoints import Touch, scratch
 from benchmarks.faults.row import Row, Scenario, require
-from benchmarks.faults.runs import BACKENDS, closing, config
+from benchmarks.faults.runs import BACKENDS, config
 from benchmarks.faults.untrusted.spoilt_runs import made_run
 from trpo.runs.directory import Moment, RunDirectory
 from trpo.training.trainer import Trainer
@@ -84,7 +84,7 @@ def loaded(row: Row) -> None:
         with scratch() as root, row.attempt(f"{backend}, kind {index // 2 % KINDS}"):
             settings, touched = config(backend), root / "touched"
             directory = RunDirectory(root / "run")
-            with closing(Trainer(settings)) as trainer:
+            with Trainer(settings) as trainer:
                 state, spec = trainer.get_state(), trainer.spec
                 directory.save(Moment(settings, spec, 0, state, {}))
             _evil(directory, touched, index // 2)
