@@ -28,7 +28,7 @@ ORDER = {
         "common", "reference", "problems", "bridges", "rings", "oracles", "suite",
         "mutation", "certificate", "tests",
     ),
-    "benchmarks": ("speed", "learning", "scale", "faults"),
+    "benchmarks": ("speed", "learning", "scale", "faults", "audit"),
 }  # fmt: skip
 # Files that stay flat until their folder is made, or until they go; and what stands on
 # top of a package, and may import all of it.
@@ -57,7 +57,7 @@ PACKAGES = {
     "trpo_jax": "JAX/Flax backend",
     "trpo_torch": "PyTorch backend, the reference: the same folders and files",
     "parity_tests": "the two compared, as a pytest suite and as `trpo parity`",
-    "benchmarks": "speed, learning, scale, faults",
+    "benchmarks": "speed, learning, scale, faults, audits",
 }
 
 

@@ -1,0 +1,1 @@
+"""Audits: what other libraries compute, proved equal or different."""
