@@ -86,10 +86,10 @@ def train(arguments: Arguments, run: tuple[str, str, int]) -> tuple[list[Row], R
     """One run's rows, and its final policy's."""
     algorithm, backend, seed = run
     limit = arguments.cost_limit
-    settings: dict[str, Any] = BATCH | {"cost_limit": limit} | ALGORITHMS[algorithm]
+    settings: dict[str, Any] = BATCH | ALGORITHMS[algorithm]
+    settings |= {"cost_limit": limit, "backend": backend}
     config = preset_config(
         arguments.env,
-        backend=backend,
         seed=seed,
         total_steps=arguments.total_steps,
         **settings,

@@ -14,7 +14,7 @@ import threading
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
-from typing import Any, ClassVar, Self, TypeVar, cast
+from typing import Any, ClassVar, Self, TypeVar, Unpack, cast
 
 import numpy as np
 from gymnasium import Space
@@ -40,6 +40,7 @@ from trpo.common.validation import (
     section,
 )
 from trpo.config.agent import FIELD_TEXTS
+from trpo.config.options import AgentOptions, SpacesOptions
 from trpo.config.run import TRPOConfig
 from trpo.config.support import (
     CONSTRAINED,
@@ -59,10 +60,7 @@ from trpo.spaces.spaces import PolicySpec, policy_spec, require_single
 from trpo.spaces.user_networks import CustomNetworks
 
 
-NO_SETTINGS = (
-    "seed", "normalize_observations", "observation_clip", "policy_network",
-    "value_network",
-)  # fmt: skip
+NO_SETTINGS = "seed", "normalize_observations", "observation_clip"
 """Arguments of an agent that are no fields of `TRPOConfig`."""
 UNCENTRED = 0.5
 """Share of their standard deviation that the mean of normalised advantages is below."""
@@ -185,7 +183,7 @@ class AgentBase(Copies):
         images: Sequence[Image] = (),
         policy_network: Any = None,
         value_network: Any = None,
-        **options: Any,
+        **options: Unpack[AgentOptions],
     ) -> None:
         require_count("obs_dim", obs_dim)
         head = Head(act_dim, distribution, tuple(action_sizes))
@@ -202,7 +200,7 @@ class AgentBase(Copies):
             optimizer_type=optimizer_type,  # pyright: ignore[reportArgumentType]
             policy_distribution=head.of_reals,  # pyright: ignore[reportArgumentType]
             dtype=dtype,  # pyright: ignore[reportArgumentType]
-            **(self.defaults | options),
+            **(self.defaults | cast(dict[str, Any], options)),
         )  # fmt: skip
         spec = PolicySpec(
             int(obs_dim), head, *bounds, (act_dim,), np.dtype(dtype),
@@ -330,7 +328,9 @@ class AgentBase(Copies):
         action_space: Space[Any],
         device: Any = "cpu",
         policy_distribution: str = GAUSSIAN,
-        **config: Any,
+        policy_network: Any = None,
+        value_network: Any = None,
+        **config: Unpack[SpacesOptions],
     ) -> Self:
         """An agent for the spaces of one (not vectorised) environment.
 
@@ -345,6 +345,8 @@ class AgentBase(Copies):
             action_space: Likewise, `single_action_space`.
             device: As in the constructor.
             policy_distribution: Over Box actions, see `trpo.config.run.TRPOConfig`.
+            policy_network: As in the constructor.
+            value_network: Likewise.
             config: Further arguments of the constructor, by name, sizes of layers
                 among them.
 
@@ -355,8 +357,9 @@ class AgentBase(Copies):
         require_single(observation_space, action_space)
         space = flattened(observation_space)
         spec = policy_spec(space, action_space, policy_distribution)
-        settings = cls.defaults | config
+        settings: dict[str, Any] = cls.defaults | cast(dict[str, Any], config)
         others = {n: settings.pop(n) for n in NO_SETTINGS if n in settings}
+        others |= {"policy_network": policy_network, "value_network": value_network}
         return cls.from_config(spec, TRPOConfig(**settings), device, **others)
 
     @property

@@ -2,7 +2,7 @@
 
 import dataclasses
 import re
-from typing import Any
+from typing import Any, Unpack
 
 import gymnasium
 
@@ -14,6 +14,7 @@ from trpo.config.classic_presets import (
     PENDULUM,
 )
 from trpo.config.mujoco_presets import MUJOCO
+from trpo.config.options import RunOptions
 from trpo.config.preset import Preset, Setting
 from trpo.config.run import TrainConfig, TRPOConfig
 
@@ -83,7 +84,7 @@ def preset_for(env_id: str) -> Preset:
 
 
 def preset_config(
-    env_id: str, preset: str | None = None, **overrides: Any
+    env_id: str, preset: str | None = None, **overrides: Unpack[RunOptions]
 ) -> TrainConfig:
     """A preset's configuration for `env_id`, with fields of either level overridden.
 

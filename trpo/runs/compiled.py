@@ -204,8 +204,7 @@ def train_compiled(
     if isinstance(env, TrainConfig):
         config = dataclasses.replace(env, **settings) if settings else env
     else:
-        name = EnvironmentSource.of(env).name
-        config = preset_config(name, **({"backend": "jax"} | settings))
+        config = preset_config(EnvironmentSource.of(env).name, **settings)
     config = arguments.applied(dataclasses.replace(config, seed=seeds[0]))
     kept = [_Rows() for _ in seeds]
 
