@@ -1,0 +1,1 @@
+"""Simulated rounding of a function's own operations, in either framework."""
