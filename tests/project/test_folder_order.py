@@ -24,6 +24,7 @@ ORDER = {
         "distributions", "devices", "networks", "solvers", "policy_step", "critic",
         "fast", "agent",
     ),
+    "parity_kit": ("weights", "noise", "certificate"),
     "parity_tests": (
         "common", "reference", "problems", "bridges", "rings", "oracles", "suite",
         "mutation", "certificate", "tests",
@@ -36,6 +37,11 @@ FLAT = {
     "trpo": set(),
     "trpo_jax": set(),
     "trpo_torch": set(),
+    "parity_kit": {
+        "arrays", "defaults", "jax_side", "measures", "pair", "probes", "processes",
+        "references", "results", "rings", "sides", "tolerances", "torch_side",
+        "worker",
+    },
     "parity_tests": set(),
     "benchmarks": set(),
 }  # fmt: skip
@@ -43,6 +49,7 @@ TOP = {
     "trpo": {"__init__", "__main__"},
     "trpo_jax": {"__init__"},
     "trpo_torch": {"__init__"},
+    "parity_kit": {"__init__", "__main__", "command", "proof"},
     "parity_tests": {"__init__", "__main__", "conftest", "fingerprint"},
     "benchmarks": {
         "__init__", "cited_numbers", "command", "demo", "environments", "gpu",
@@ -56,6 +63,7 @@ PACKAGES = {
     "trpo": "neither framework: settings, data, environments, rollouts, loop, runs",
     "trpo_jax": "JAX/Flax backend",
     "trpo_torch": "PyTorch backend, the reference: the same folders and files",
+    "parity_kit": "any function in PyTorch proved equal to one in JAX; knows no TRPO",
     "parity_tests": "the two compared, as a pytest suite and as `trpo parity`",
     "benchmarks": "speed, learning, scale, faults, audits",
 }

@@ -100,14 +100,30 @@ def test_an_import_brings_nothing_but_its_framework(package, frameworks):
     assert not more & {*HEAVY, "torch", "jax"}
 
 
-def test_import_trpo_is_fast():
+@pytest.mark.parametrize("package", ["trpo", "parity_kit"])
+def test_import_is_fast(package):
     # For it brings nothing: how fast that is, is the machine's affair.
     brought = (
-        "import sys; before = set(sys.modules); import trpo; "
+        f"import sys; before = set(sys.modules); import {package}; "
         "names = {name.partition('.')[0] for name in set(sys.modules) - before}; "
         "print(*sorted(names - sys.stdlib_module_names))"
     )
-    assert run(brought) == "trpo\n"
+    assert run(brought) == f"{package}\n"
+
+
+def test_the_proof_s_library_knows_no_trpo():
+    found = [
+        str(path.relative_to(ROOT))
+        for path in (ROOT / "parity_kit").rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        for name in [
+            *(alias.name for alias in getattr(node, "names", ())),
+            str(getattr(node, "module", "")),
+        ]
+        if isinstance(node, ast.Import | ast.ImportFrom)
+        and name.split(".")[0] in (*PACKAGES, "parity_tests")
+    ]
+    assert found == []
 
 
 @pytest.mark.parametrize(

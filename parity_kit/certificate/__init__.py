@@ -1,0 +1,1 @@
+"""What a proof found, and how it is written down."""
