@@ -1,0 +1,1 @@
+"""Faults planted in a function that is to be proved: a proof has to see them."""
