@@ -2,6 +2,7 @@
 
     python -m benchmarks.pages              # does each say what its files say?
     python -m benchmarks.pages --publish    # write those that do not
+    python -m benchmarks.pages --figures    # draw the figures of these files anew
 
 A part is a whole page, or what stands between `<!-- NAME:begin -->` and
 `<!-- NAME:end -->`. `test_pages.py` requires that all are as written here.
@@ -126,6 +127,34 @@ def parts() -> Iterator[Part]:
     yield Part(folder / "mutation.md", "", partial(mutation.page, mutation.RECORDED))
 
 
+def figures() -> Iterator[tuple[Path, Callable[[], object]]]:
+    """Every figure that is drawn from result files alone, and what draws it."""
+    from benchmarks.learning import ablation, cost_limit
+    from benchmarks.learning.compiled import report as compiled
+    from benchmarks.learning.training import figures as study
+    from benchmarks.speed import fisher_over_time
+    from benchmarks.speed.report import __main__ as report
+    from parity_tests.certificate import run as certificate
+
+    for folder in (COMMITTED / "training", COMMITTED / "spaces"):
+        yield folder / "learning_curves.png", partial(study.draw_curves, folder)
+    for path in sorted((COMMITTED / "training" / "ablations").glob("*.csv")):
+        yield path.with_suffix(".png"), partial(ablation.draw, path)
+    folder = COMMITTED / "compiled"
+    path = folder / "learning_curves.png"
+    yield path, partial(compiled.draw, folder, compiled.TASKS)
+    folder = COMMITTED / "constrained"
+    rows, path = cost_limit.read(folder / "curves.csv"), folder / "cost_limit.png"
+    yield path, partial(cost_limit.draw, rows, cost_limit.ENV_ID, path)
+    folder = COMMITTED / "throughput"
+    turns = fisher_over_time.read(folder / f"{fisher_over_time.KIND}.csv")
+    path = folder / f"{fisher_over_time.KIND}.png"
+    yield path, partial(fisher_over_time.draw, turns, path)
+    yield folder / "throughput.png", partial(report.draw, folder)
+    folder = COMMITTED / "parity"
+    yield folder / "parity.png", partial(certificate.draw, folder)
+
+
 def _pages(folder: Path, page: Callable[[Path], str]) -> Iterator[Part]:
     """A page beside each CSV of a folder."""
     for path in sorted(folder.glob("*.csv")):
@@ -217,10 +246,17 @@ class Arguments:
 
     publish: bool = False
     """Write those that differ."""
+    figures: bool = False
+    """Draw the figures anew."""
 
 
 def main(arguments: Arguments) -> int:
     """Print what differs, or what was written; 1 where something differs."""
+    if arguments.figures:
+        for path, draw in figures():
+            draw()
+            print(f"drew {path.relative_to(REPOSITORY)}")
+        return 0
     if arguments.publish:
         print(*(f"wrote {name}" for name in write()), sep="\n")
         return 0

@@ -24,19 +24,20 @@ from benchmarks import pages
 from benchmarks.command import Output, run_command
 from benchmarks.learning.cut_as_end import cut_as_end_id
 from benchmarks.learning.statistics import difference_interval
-from benchmarks.learning.training.figures import draw_band
+from benchmarks.learning.training.figures import draw_band, thousands
 from benchmarks.learning.training.report import final_returns
 from benchmarks.learning.training.rows import COLUMNS, Row, curves_of
 from benchmarks.learning.training.runs import RunSpec
 from trpo.config.presets import preset_config, preset_for
 from trpo.config.run import TrainConfig, TRPOConfig
+from trpo.runs.learning_curves import OTHER_COLOURS
 from trpo.sweeps.pool import run_all
 from trpo.sweeps.statistics import interquartile_mean
 
 
 RESULTS = "training/ablations"
 PRESET = "preset"
-PANELS_IN_A_ROW = 4
+PANELS_IN_A_ROW = 2
 TRUNCATION, BOOTSTRAPPED, TERMINAL = "truncation", "bootstrapped", "terminal"
 
 
@@ -130,14 +131,24 @@ def _run(
 
 def _changes(choice: str) -> list[tuple[str, tuple[tuple[str, Any], ...]]]:
     """Variants that a choice asks for: their labels and changed settings."""
-    settings = [part.partition("=")[::2] for part in choice.split("&")]
-    if len(settings) > 1:
-        return [(choice, tuple((name, parsed(name, text)) for name, text in settings))]
-    ((name, values),) = settings
     return [
-        (f"{name}={text}", ((name, parsed(name, text)),))
-        for text in filter(None, values.split(","))
+        (
+            label,
+            tuple(
+                (name, parsed(name, text))
+                for name, _, text in (part.partition("=") for part in label.split("&"))
+            ),
+        )
+        for label in _labels(choice)
     ]
+
+
+def _labels(choice: str) -> list[str]:
+    """Variants that a choice asks for, also of settings that there were once."""
+    if "&" in choice:
+        return [choice]
+    name, _, values = choice.partition("=")
+    return [f"{name}={text}" for text in filter(None, values.split(","))]
 
 
 def parsed(name: str, text: str) -> Any:
@@ -199,7 +210,7 @@ def write(
     asked |= {"total_steps": arguments.total_steps}
     paths[1].write_text(json.dumps(asked, indent=1) + "\n")
     paths[2].write_text(page(paths[0]))
-    draw(curves, arguments, paths[3])
+    draw(paths[0])
     return paths
 
 
@@ -260,38 +271,40 @@ def page(path: Path) -> str:
     return "\n".join(lines) + "\n"
 
 
-def draw(
-    curves: dict[str, dict[int, list[Row]]], arguments: Arguments, path: Path
-) -> None:
-    """One panel per choice: learning curves of its values, the preset's in black."""
+def draw(path: Path) -> None:
+    """A panel per choice of a study's CSV: its values, and the preset in black."""
     from matplotlib.figure import Figure
 
-    choices = arguments.vary
+    curves, asked = _read(path), json.loads(path.with_suffix(".json").read_text())
+    choices = asked["vary"]
     columns = min(len(choices), PANELS_IN_A_ROW)
     rows = -(-len(choices) // columns)
-    figure = Figure(figsize=(4.2 * columns, 3.4 * rows), layout="constrained")
+    figure = Figure(
+        figsize=(3.1 * columns + 0.6, 2.6 * rows + 0.5), layout="constrained"
+    )
     grid = figure.subplots(rows, columns, squeeze=False).flatten()
     panels, unused = grid[: len(choices)], grid[len(choices) :]
     for axes in unused:
         axes.remove()
     for axes, choice in zip(panels, choices, strict=True):
         settings = _names([choice])
-        variants = [label for label, _ in _changes(choice) if label in curves]
+        variants = [label for label in _labels(choice) if label in curves]
         for i, label in enumerate(variants):
             values = ", ".join(part.partition("=")[2] for part in label.split("&"))
-            draw_band(axes, list(curves[label].values()), f"C{i}", values, i)
+            draw_band(axes, list(curves[label].values()), OTHER_COLOURS[i], values, i)
         if PRESET in curves:
-            own = (str(preset_value(arguments.env, name)) for name in settings)
+            own = (str(asked["preset"][name]) for name in settings)
             label = f"{', '.join(own)} (preset)"
             draw_band(axes, list(curves[PRESET].values()), "black", label, 0)
-        axes.set(title=", ".join(settings), xlabel="environment steps")
-        axes.title.set_fontsize(9)
+        axes.set_title(", ".join(settings), fontsize=9)
         axes.grid(alpha=0.25)
+        axes.tick_params(labelsize=8)
         axes.legend(fontsize=8)
-    for axes in panels[::columns]:
-        axes.set_ylabel("return, deterministic policy")
-    figure.suptitle(f"{arguments.env}, {arguments.backend}", fontsize=10)
-    figure.savefig(path, dpi=120)
+        axes.xaxis.set_major_formatter(thousands)
+    figure.supxlabel("environment steps", fontsize=9)
+    figure.supylabel("return, deterministic policy", fontsize=9)
+    figure.suptitle(f"{asked['env']}, {asked['backend']}", fontsize=10)
+    figure.savefig(path.with_suffix(".png"), dpi=120)
 
 
 def _names(vary: Iterable[str]) -> list[str]:

@@ -19,9 +19,11 @@ from rich.console import Console
 
 from benchmarks import pages
 from benchmarks.command import Output, run_command
+from benchmarks.learning.training.figures import thousands
 from examples.cost_environments import ENV_ID
 from trpo.config.presets import preset_config
 from trpo.rollout.evaluation import evaluate
+from trpo.runs.learning_curves import OTHER_COLOURS, line_style
 from trpo.training.progress import Progress
 from trpo.training.trainer import Trainer
 
@@ -36,7 +38,7 @@ ALGORITHMS: dict[str, dict[str, Any]] = {
 }
 # Whole episodes, so that each batch has costs.
 BATCH = {"num_envs": 16, "rollout_steps": 100}
-COLORS = dict(zip(ALGORITHMS, ("tab:blue", "tab:green", "tab:orange"), strict=True))
+COLOURS = dict(zip(ALGORITHMS, OTHER_COLOURS, strict=False))
 LINES = {"torch": "-", "jax": "--"}
 EPISODES = 100
 
@@ -180,27 +182,31 @@ def draw(rows: Sequence[Row], env: str, path: Path) -> None:
     """Mean over seeds and their range: cost, with its limit, and return."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(9.0, 3.4), layout="constrained")
-    left, right = figure.subplots(1, 2)
+    figure = Figure(figsize=(6.4, 7.0), layout="constrained")
+    upper, lower = figure.subplots(2, 1, sharex=True)
     kinds = sorted({row.run[:2] for row in rows})
-    for axes, name in ((left, "cost_mean"), (right, "return_mean")):
-        for algorithm, backend in kinds:
+    for axes, name in ((upper, "cost_mean"), (lower, "return_mean")):
+        for place, (algorithm, backend) in enumerate(kinds):
             own = [row for row in rows if row.run[:2] == (algorithm, backend)]
             steps, curves = _curves(own, name)
-            color = COLORS[algorithm]
+            color = COLOURS[algorithm]
+            style = line_style(place, len(kinds), len(steps)) | {"ls": LINES[backend]}
             axes.plot(
-                steps, curves.mean(0), color=color, ls=LINES[backend], lw=1.4,
-                label=f"{algorithm}, {backend}",
+                steps, curves.mean(0), color=color, label=f"{algorithm}, {backend}",
+                **style,
             )  # fmt: skip
             low, high = curves.min(0), curves.max(0)
             axes.fill_between(steps, low, high, color=color, alpha=0.12, lw=0)
-        axes.set_xlabel("environment steps")
-        axes.xaxis.set_major_formatter(lambda step, _: f"{step / 1000:g}k")
         axes.grid(alpha=0.25)
-    left.axhline(rows[0].limit, color="0.2", ls=":", lw=1.4, label="limit")
-    left.set_ylabel("cost of an episode")
-    right.set_ylabel("return of an episode")
-    left.legend(fontsize=8)
+    upper.axhline(rows[0].limit, color="0.2", ls=":", lw=1.4, label="limit")
+    upper.set_ylabel("cost of an episode")
+    lower.set_ylabel("return of an episode")
+    lower.set_xlabel("environment steps")
+    lower.xaxis.set_major_formatter(thousands)
+    handles, labels = upper.get_legend_handles_labels()
+    figure.legend(
+        handles, labels, fontsize="small", loc="outside lower center", ncols=2
+    )
     seeds = len({row.seed for row in rows})
     figure.suptitle(
         f"{env}: mean of {seeds} seeds and their range, last 100 training episodes",

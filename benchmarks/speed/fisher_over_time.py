@@ -27,6 +27,7 @@ from benchmarks.speed.runner import measure
 from benchmarks.speed.store import RESULTS
 from benchmarks.speed.timing import time_once
 from trpo.common.machine import available_cores
+from trpo.runs.learning_curves import OTHER_COLOURS
 
 
 KIND = "fisher-over-time"
@@ -170,9 +171,10 @@ def draw(turns: list[Turn], path: Path) -> None:
     for axes, backend in zip(panels[:, 0], backends, strict=True):
         own = [turn for turn in turns if turn.backend == backend]
         at = [turn.second for turn in own]
-        for name in ("matmul_gflops", "product_gflops"):
+        names = "matmul_gflops", "product_gflops"
+        for name, color in zip(names, OTHER_COLOURS, strict=False):
             rates = [getattr(turn, name) for turn in own]
-            axes.plot(at, rates, ".", markersize=3, label=LABELS[name])
+            axes.plot(at, rates, ".", color=color, markersize=3, label=LABELS[name])
         axes.set(title=backend, xlabel="seconds", ylabel="Gflop/s")
         axes.set_ylim(bottom=0)
         axes.grid(alpha=0.3)

@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 
 from parity_tests.certificate import text as certificate_text
 from parity_tests.common.tolerances import IDENTITY, UNSTABLE, VACUOUS
+from trpo.runs.learning_curves import COLOURS, line_style
 
 
 # Label -> quantities; the worst of them is shown.
@@ -43,7 +44,7 @@ GROUPS = {
         "normalized/mean",
     ),
 }
-TORCH, JAX, IDENTICAL = "#3b6ea8", "#c06a1f", "#2e7d43"
+TORCH, JAX, IDENTICAL = COLOURS["torch"], COLOURS["jax"], "tab:purple"
 
 
 def draw(certificate: Any, path: pathlib.Path) -> None:
@@ -116,13 +117,18 @@ def _training(axes: Axes, certificate: Any) -> None:
     ):
         history = run["updates"]
         updates = range(1, len(history) + 1)
-        for field, label, color in (
+        kinds = (
             ("step_torch_32", "PyTorch float32", TORCH),
             ("step_jax_32", "JAX float32", JAX),
             ("step_64", "JAX float64", IDENTICAL),
-        ):
+        )
+        for place, (field, label, color) in enumerate(kinds):
             values = [max(update[field], 1e-18) for update in history]
-            axes.plot(updates, values, style, color=color, label=f"{label}, {env_id}")
+            marks: dict[str, Any] = line_style(place, len(kinds), len(history)) | {
+                "ls": style
+            }
+            label = f"{label}, {env_id}"
+            axes.plot(updates, values, color=color, label=label, **marks)
     axes.set_yscale("log")
     axes.set_ylim(1e-17, 1e-2)
     axes.set_xlabel("update, every agent started from the same state")

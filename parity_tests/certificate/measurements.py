@@ -16,6 +16,13 @@ from trpo.common.terminal import Terminal
 
 
 FULL_UPDATES, QUICK_UPDATES = 50, 10
+# What each ring compares.
+WORDS = {
+    "A": "float64 identity",
+    "B": "float32 precision",
+    "C": "fairness between the backends",
+    "D": "decisions",
+}
 # Checks that compile most; the quick certificate is of the Gaussian policy.
 FULL_ONLY = (
     *("60 digits, choices", "torch.distributions, choices", "enumerated Fisher"),
@@ -62,9 +69,10 @@ def _rings(
     for ring in "ABCD":
         of_ring = [row for row in rows if row.ring == ring]
         bad = [row for row in of_ring if not row.ok]
-        word = (f"{len(bad)} failed", "red") if bad else ("passed", "green")
+        all_of_them = f"all {len(of_ring):,} comparisons passed", "green"
+        some = f"{len(bad):,} of {len(of_ring):,} comparisons failed", "red"
         if of_ring:
-            terminal.say([f"{name}: ring {ring}: ", word, f" of {len(of_ring)} rows"])
+            terminal.say([f"{name}: {WORDS[ring]}: ", some if bad else all_of_them])
     passed = few and all(row.ok for row in rows)
     return [{**row._asdict(), "device": name} for row in rows], [count, total], passed
 

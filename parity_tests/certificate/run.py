@@ -60,8 +60,20 @@ def run(
 
 def page(folder: pathlib.Path) -> str:
     """The Markdown of a folder's `parity.json`."""
+    return certificate_text.markdown(_read(folder))
+
+
+def draw(folder: pathlib.Path) -> None:
+    """The figure of a folder's `parity.json`, beside it."""
+    import_matplotlib()
+    from parity_tests.certificate import figure as certificate_figure
+
+    certificate_figure.draw(_read(folder), folder / "parity.png")
+
+
+def _read(folder: pathlib.Path) -> Certificate:
     fields = certificate_text.read((folder / "parity.json").read_text())
-    return certificate_text.markdown(Certificate(**fields))
+    return Certificate(**fields)
 
 
 def folder_to_publish() -> pathlib.Path:
@@ -91,7 +103,7 @@ def _gather(devices: tuple[str, ...], mode: str, terminal: Terminal) -> Certific
         with unsignalled():
             training = pool.submit(_training, mode)
         rows, ties, verdicts = measurements.all_rings(devices, mode, terminal)
-        with terminal.status("oracles, recordings, failures"):
+        with terminal.status("oracles, recorded vectors, failures"):
             checks = measurements.checks(mode)
         with terminal.status("lock step"):
             shadow, closed_loop = training.result()
@@ -99,7 +111,9 @@ def _gather(devices: tuple[str, ...], mode: str, terminal: Terminal) -> Certific
     for check in bad:
         terminal.say([(check["name"], "red"), f": {check['message']}"])
     good = len(checks) - len(bad)
-    terminal.say(f"oracles, recordings, failures: {good} of {len(checks)}")
+    terminal.say(
+        f"oracles, recorded vectors, failures: {good} of {len(checks)} checks hold"
+    )
     for env_id, run in shadow.items():
         word = ("passed", "green") if run["passed"] else ("failed", "red")
         count = len(run["updates"])

@@ -109,7 +109,9 @@ def unknown(env_id: str, error: Exception) -> str:
         for name in difflib.get_close_matches(env_id.lower(), lowered, n=3)
         if lowered[name] not in close
     ]
-    hint = f"Did you mean {', '.join(close)}?" if close else "Nothing is called alike."
+    hint = (
+        f"Did you mean {', '.join(close)}?" if close else "No registered id is like it."
+    )
     if packages := _packages_like(env_id):
         listed = " or ".join(f"{package}:{env_id}" for package in packages)
         hint += f" If an installed package registers it, name that first: {listed}."

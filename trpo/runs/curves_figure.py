@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from trpo.runs.curves import LoggedRun, Panel, panels_of, points, time_split
-from trpo.runs.learning_curves import label, without_tex
+from trpo.runs.learning_curves import OTHER_COLOURS, label, without_tex
 
 
 # Two: legible at the width of a page.
@@ -94,9 +94,9 @@ def _draw_times(axes: Any, runs: Sequence[LoggedRun]) -> None:
         _say(axes, "not in these metrics")
         return
     rows, left = list(range(len(runs))), [0.0] * len(runs)
-    for part in parts:
+    for part, color in zip(parts, OTHER_COLOURS, strict=False):
         widths = [split.get(part, 0.0) for split in splits]
-        axes.barh(rows, widths, left=left, label=part)
+        axes.barh(rows, widths, left=left, label=part, color=color)
         left = [a + b for a, b in zip(left, widths, strict=True)]
     # Names inside: beside the axis, long ones would take the other panels' room.
     axes.set_yticks([])

@@ -14,6 +14,8 @@ COLOURS = {
     "jax": "tab:blue", "torch": "tab:orange", "sb3-contrib": "tab:green",
     "tianshou": "tab:red",
 }  # fmt: skip
+# Of what is no backend, so that a colour is not taken for one.
+OTHER_COLOURS = "tab:purple", "tab:brown", "tab:pink", "tab:olive", "tab:cyan"
 # Of more curves the legend would be longer than the figure.
 MOST_NAMED = 30
 # Characters of a name that fits beside another.

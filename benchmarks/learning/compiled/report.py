@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from benchmarks.learning.training.figures import thousands
 from benchmarks.speed.cell import SUBJECTS, Cell
 from benchmarks.speed.report.tables import machine, table
 from benchmarks.speed.samples import ratio, summarize
@@ -93,7 +94,7 @@ def write(out: Path, device: str, tasks: Sequence[Task]) -> str:
     """Write README.md and learning_curves.png of what is in `out`; returns the page."""
     out.mkdir(parents=True, exist_ok=True)
     if learned := [task for task in tasks if _scores(out, task)]:
-        _draw(out, learned)
+        draw(out, learned)
     text = page(out, device, tasks)
     (out / "README.md").write_text(text)
     return text
@@ -248,12 +249,13 @@ def _claim(
     )
 
 
-def _draw(out: Path, tasks: Sequence[Task]) -> None:
+def draw(out: Path, tasks: Sequence[Task]) -> None:
+    """Learning curves of every seed, one task below the other."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(4.5 * len(tasks), 3.4), layout="constrained")
+    figure = Figure(figsize=(6.4, 2.6 * len(tasks) + 0.3), layout="constrained")
     for axes, task in zip(
-        figure.subplots(1, len(tasks), squeeze=False)[0], tasks, strict=True
+        figure.subplots(len(tasks), 1, squeeze=False)[:, 0], tasks, strict=True
     ):
         curves: dict[str, list[tuple[float, float]]] = defaultdict(list)
         with _file(out, task, "-curves").open(newline="") as file:
@@ -261,10 +263,13 @@ def _draw(out: Path, tasks: Sequence[Task]) -> None:
                 point = (float(row["step"]), float(row["episode_return"]))
                 curves[row["member"]].append(point)
         for points in curves.values():
-            axes.plot(*zip(*points, strict=True), linewidth=1.0, alpha=0.7)
+            axes.plot(*zip(*points, strict=True), lw=1.0, alpha=0.5, color="tab:blue")
         axes.axhline(task.target, color="black", linestyle=":", linewidth=1.0)
         axes.set_title(f"{task.title}, {len(curves)} seeds", fontsize=10)
-        axes.set_xlabel("environment steps")
+        axes.xaxis.set_major_formatter(thousands)
         axes.grid(alpha=0.3)
-    figure.axes[0].set_ylabel("episode return, mean of last 100")
+    figure.supxlabel("environment steps", fontsize=10)
+    figure.supylabel(
+        "episode return, mean of last 100; dotted: least to be reached", fontsize=10
+    )
     figure.savefig(out / "learning_curves.png", dpi=120)

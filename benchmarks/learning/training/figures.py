@@ -15,6 +15,11 @@ from trpo.sweeps.statistics import bootstrap_interval, interquartile_mean
 COLUMNS = 2
 
 
+def thousands(value: float, _: Any = None) -> str:
+    """Environment steps as an axis has them."""
+    return f"{value / 1e6:g}M" if value >= 1e6 else f"{value / 1e3:g}k"
+
+
 def draw_curves(results: Path) -> Path:
     """Write `learning_curves.png` beside the CSV files; returns its path."""
     from matplotlib.figure import Figure
@@ -40,7 +45,7 @@ def draw_curves(results: Path) -> Path:
         axes.grid(alpha=0.25)
         axes.tick_params(labelsize=8)
         axes.legend(fontsize=8, loc="best")
-        axes.xaxis.set_major_formatter(_thousands)
+        axes.xaxis.set_major_formatter(thousands)
     for axes in grid[len(env_ids) :]:
         axes.set_axis_off()
     figure.supxlabel("environment steps", fontsize=9)
@@ -76,7 +81,3 @@ def draw_band(
     if len(curves) > 1:
         low, high = bootstrap_interval(scores)
         axes.fill_between(steps, low, high, color=color, alpha=0.2, lw=0)
-
-
-def _thousands(value: float, _: Any = None) -> str:
-    return f"{value / 1e6:g}M" if value >= 1e6 else f"{value / 1e3:g}k"

@@ -114,6 +114,14 @@ def gpu_tables(out: Path) -> str:
     return "\n\n".join(parts) or "not run"
 
 
+def draw(out: Path) -> None:
+    """The three figures of the samples in a directory."""
+    stores = open_stores(out, "cpu")
+    figures.throughput(stores.update, stores.scaling, out / "throughput.png")
+    figures.roofline(stores.update, out / "roofline.png")
+    figures.time_split(stores.update, stores.training, out / "split.png")
+
+
 def main(arguments: Arguments) -> None:
     """Write everything.
 
@@ -126,10 +134,7 @@ def main(arguments: Arguments) -> None:
             f"expected samples in {out}, found none. Take some (benchmarks/README.md), "
             "or give --publish for the tables of those in the repository."
         )
-    stores = open_stores(out, "cpu")
-    figures.throughput(stores.update, stores.scaling, out / "throughput.png")
-    figures.roofline(stores.update, out / "roofline.png")
-    figures.time_split(stores.update, stores.training, out / "split.png")
+    draw(out)
     (out / "throughput.md").write_text(page(out))
     if arguments.publish:
         pages.write()

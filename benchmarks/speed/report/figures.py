@@ -16,7 +16,7 @@ from benchmarks.speed.problems import SMALL_GRID
 from benchmarks.speed.report import analysis
 from benchmarks.speed.report.targets import scaling_points, training_cells
 from benchmarks.speed.store import Store
-from trpo.runs.learning_curves import COLOURS
+from trpo.runs.learning_curves import COLOURS, OTHER_COLOURS
 
 
 def throughput(update: Store, scaling: Store, path: Path) -> None:
@@ -85,18 +85,20 @@ def _draw_roofline(axes: plt.Axes, update: Store, limits: analysis.Peaks) -> Non
 
 def time_split(update: Store, training: Store, path: Path) -> None:
     """Where the time goes: in an update, and in a training iteration."""
-    figure, (left, right) = plt.subplots(1, 2, figsize=(12, 4.5), layout="constrained")
+    figure, (upper, lower) = plt.subplots(
+        2, 1, figsize=(7, 8.5), height_ratios=(3, 1), layout="constrained"
+    )
     bars = []
     for size in SMALL_GRID:
         for subject in COLOURS:
             cell = analysis.update_cell(subject, size, "cpu")
             row = analysis.make_row(update, cell)
             if row.policy is not None and row.critic is not None:
-                name = f"{SUBJECTS[subject]}\n{size.label.partition(' ')[2]}"
+                name = f"{SUBJECTS[subject]}, {size.label.partition(' ')[2]}"
                 scale = 1e6 / size.samples
                 parts = {"policy step": scale * row.policy}
                 bars.append((name, {**parts, "critic fit": scale * row.critic}))
-    _stacked(left, bars, "one update, µs per sample")
+    _stacked(upper, bars, "one update, µs per sample")
     bars = []
     for subject in COLOURS:
         cell = training_cells(training, "HalfCheetah-v5", 8).get(subject)
@@ -106,7 +108,7 @@ def time_split(update: Store, training: Store, path: Path) -> None:
                 for name in ("acting", "stepping", "learning")
             }
             bars.append((SUBJECTS[subject], parts))
-    _stacked(right, bars, "2,048 steps of HalfCheetah-v5, 8 environments, s")
+    _stacked(lower, bars, "2,048 steps of HalfCheetah-v5, 8 environments, s")
     figure.savefig(path, dpi=120)
     plt.close(figure)
 
@@ -115,14 +117,14 @@ def _stacked(axes: plt.Axes, bars: list[tuple[str, dict[str, float]]], of: str) 
     """Horizontal bars, one below the other, made of named parts."""
     names = [name for name, _ in bars]
     start = np.zeros(len(bars))
-    for part in bars[0][1] if bars else ():
+    for part, color in zip(bars[0][1] if bars else (), OTHER_COLOURS, strict=False):
         lengths = np.array([parts[part] for _, parts in bars])
-        axes.barh(range(len(bars)), lengths, left=start, label=part)
+        axes.barh(range(len(bars)), lengths, left=start, label=part, color=color)
         start += lengths
     axes.set_yticks(range(len(bars)), names, fontsize=7)
     axes.invert_yaxis()
     axes.set_xlabel(of)
     if bars:
-        axes.legend()
+        axes.legend(fontsize=8)
     else:
         axes.text(0.5, 0.5, "not run", ha="center", transform=axes.transAxes)
