@@ -26,6 +26,7 @@ class Arguments:
             dict of pairs.
         seeds: How many seeds the inputs are drawn from.
         devices: Devices to run on: cpu, cuda.
+        precisions: Shorter precisions that are judged: float32, bfloat16.
         faults: How many faults are planted, to see whether the proof sees them.
         out: Folder for the certificate.
     """
@@ -33,6 +34,7 @@ class Arguments:
     pair: Annotated[str, tyro.conf.Positional]
     seeds: int = 5
     devices: tuple[str, ...] = ("cpu",)
+    precisions: tuple[str, ...] = ("float32",)
     faults: int = 20
     out: Path = Path("parity")
 
@@ -50,7 +52,8 @@ def run(parsed: Arguments, processes: Processes | None = None) -> int:
         with shared(processes) as processes:
             for name, (pair, where) in pairs.items():
                 certificates[name] = prove(
-                    pair, parsed.seeds, parsed.devices, faults=parsed.faults,
+                    pair, parsed.seeds, parsed.devices,
+                    precisions=parsed.precisions, faults=parsed.faults,
                     processes=processes, where=where, name=name,
                 )  # fmt: skip
                 many = len(pairs) > 1

@@ -237,18 +237,34 @@ class Side:
     ) -> Tree:
         marked = Marked() if record else None
         # Without a wrapper it runs as it stands, so that probes see arrays.
-        function = wrap(self._pure) if wrap is not None else self._pure
+        function = wrap(self._of_arrays) if wrap is not None else self._pure
         note = marked.note if marked is not None else _ignored
         with probes.recording(note), _hooks(results, self.kind, modules):
             output, rest = function(params, rest, given)
             jax.block_until_ready([x for x in jax.tree.leaves(output) if _is_number(x)])
             jax.effects_barrier()
-        results.output(Leaves(output, "outputs", to_numpy))
+        if wrap is not None:
+            results.arrays |= {name: np.asarray(a) for name, a in output.items()}
+        else:
+            results.output(Leaves(output, "outputs", to_numpy))
         for name, items in (marked.items if marked is not None else {}).items():
             for item in items:
                 free = probes.numbered(name, results.probes)
                 results.probes[free] = Leaves(item, free, to_numpy)
         return rest
+
+    def _of_arrays(self, params: Tree, rest: Tree, given: tuple) -> tuple[Any, Tree]:
+        """As `_pure`, its output a dict of arrays: one that can be traced."""
+        output, rest = self._pure(params, rest, given)
+
+        def traced(item: Any) -> Any:
+            if not isinstance(item, jax.Array):
+                return plain_number(item)
+            if jnp.issubdtype(item.dtype, jnp.complexfloating):
+                return jnp.stack([item.real, item.imag], axis=-1)
+            return item
+
+        return Leaves(output, "outputs", traced).arrays, rest
 
     def _loss_of(self, params: Tree, rest: Tree, given: tuple) -> tuple[Any, Tree]:
         output, rest = self._pure(params, rest, given)

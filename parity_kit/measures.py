@@ -59,3 +59,11 @@ def spreads(exact: Arrays, noisy: Sequence[Arrays]) -> dict[str, float]:
         ]
         found[name] = float(np.sqrt(np.mean(squares))) if squares else np.inf
     return found
+
+
+def moved(exact: np.ndarray, noisy: Sequence[np.ndarray]) -> np.ndarray:
+    """Where any of several runs gives another whole number."""
+    found = np.zeros(exact.shape, bool)
+    for other in noisy:
+        found |= other != exact if other.shape == exact.shape else True
+    return found

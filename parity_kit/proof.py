@@ -4,13 +4,14 @@ import platform
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from parity_kit import references, rings
+from parity_kit import precision, references, rings
 from parity_kit.certificate import text
 from parity_kit.certificate.record import Certificate
 from parity_kit.pair import FRAMEWORKS, Pair
@@ -36,6 +37,8 @@ from parity_kit.tolerances import (
 
 DEVICES = ("cpu", "cuda")
 DRAWS = 3
+# In a shorter precision: seeds, simulated runs of each, and optimiser steps.
+NOISY_SEEDS, NOISY_RUNS, NOISY_STEPS = 3, 6, 3
 Show = Callable[[str], None]
 
 
@@ -44,6 +47,7 @@ def prove(
     seeds: int | Sequence[int] = 5,
     devices: Sequence[str] = ("cpu",),
     *,
+    precisions: Sequence[str] = ("float32",),
     faults: int = 20,
     processes: Processes | None = None,
     show: Show | None = None,
@@ -58,6 +62,7 @@ def prove(
         pair: What is compared.
         seeds: How many seeds from 0 on, or which.
         devices: "cpu", "cuda" or both; one that is absent is reported as not run.
+        precisions: Of "float32" and "bfloat16", those whose error is judged.
         faults: How many faults are planted, to see whether the proof sees them.
         processes: Framework processes to share with other proofs.
         show: Called with what is going on; by default a line in a terminal.
@@ -82,12 +87,17 @@ def prove(
     numbers = _seeds(seeds)
     if unknown := sorted(set(devices) - set(DEVICES)) or not devices:
         raise ValueError(f"`devices`: expected of {DEVICES}, got {unknown!r}.")
+    if unknown := sorted(set(precisions) - set(precision.UNITS)):
+        raise ValueError(
+            f"`precisions`: expected of {tuple(precision.UNITS)}, got {unknown[0]!r}."
+        )
     reference = pair.reference(where)
     certificate, start = Certificate(name=name), time.perf_counter()
     certificate.facts = {"seeds": numbers, "processor": platform.machine()}
     with shared(processes) as processes, _terminal(show) as show:
         for device in devices:
             proof = Proof(pair, certificate, processes, device, numbers, show)
+            proof.precisions = tuple(precisions)
             proof.run(reference, faults)
     return _finished(certificate, start)
 
@@ -227,6 +237,7 @@ class Proof:
             n: Live(n, pair, processes, device) for n in FRAMEWORKS
         }
         self.stored: Stored | None = None
+        self.precisions: tuple[str, ...] = ("float32",)
         # Each seed's problem and both sides' float64 results.
         self.results: dict[int, tuple[Problem, dict[str, Run]]] = {}
         self.defaults: list[str] = []
@@ -282,7 +293,11 @@ class Proof:
             problem = (self.stored or weights).problem(seed)
             if seed == self.seeds[0]:
                 self._audit(problem)
-            runs = {n: side.run(problem) for n, side in self.sides.items()}
+            with ThreadPoolExecutor(2) as pool:
+                waiting = {
+                    n: pool.submit(s.run, problem) for n, s in self.sides.items()
+                }
+                runs = {n: future.result() for n, future in waiting.items()}
             self.results[seed] = problem, runs
             if self._moved(runs):
                 return False
@@ -331,6 +346,36 @@ class Proof:
 
     def _after_identity(self, reference: dict[str, Any], faults: int) -> None:
         """What is only asked of sides that are identical in float64."""
+        for dtype in self.precisions:
+            self._precision(reference, dtype)
+
+    def _precision(self, reference: dict[str, Any], dtype: str) -> None:
+        live = self._live()
+        self.processes.start(*(side.key(dtype) for side in live))
+        gathered: dict[str, list[precision.Evidence]] = {}
+        for side in live:
+            self.show(f"{self.device}: {dtype}, {side.framework}")
+            try:
+                side.load(dtype, reference)
+                gathered[side.framework] = self._evidence(side, dtype)
+            except ValueError as error:
+                self.certificate.remark(
+                    f"{side.framework} in {dtype} is not judged: {error}"
+                )
+        judged = precision.judge(gathered, dtype)
+        self.certificate.add(judged.rows, self.device)
+        for remark in judged.remarks:
+            self.certificate.remark(remark)
+
+    def _evidence(self, side: Live, dtype: str) -> list[precision.Evidence]:
+        steps = min(self.pair.steps, NOISY_STEPS)
+        unit, found = precision.UNITS[dtype], []
+        for seed in self.seeds[:NOISY_SEEDS]:
+            problem = self.results[seed][0]
+            exact, spread, ties = side.spread(problem, NOISY_RUNS, unit, steps)
+            short = side.run(problem, dtype, steps=steps)
+            found.append(precision.Evidence(problem, exact, short, spread, ties))
+        return found
 
     def _conclude(self) -> None:
         certificate = self.certificate
@@ -343,6 +388,8 @@ class Proof:
         else:
             verdict = "passed"
         certificate.devices[self.device] = verdict
+        for remark in precision.described(rows):
+            certificate.remark(remark)
         if bad:
             self._explain(bad)
         elif verdict == "undecided" and not certificate.first_divergence:
@@ -374,9 +421,8 @@ class Proof:
             self._reproduce(first)
 
     def _reproduce(self, row: dict[str, Any]) -> None:
-        seed = int(row["case"].removeprefix("seed ")) if row["case"] != "all" else None
-        if seed not in self.results:
-            return
+        one = row["case"].startswith("seed ")
+        seed = int(row["case"].removeprefix("seed ")) if one else self.seeds[0]
         problem, runs = self.results[seed]
         kept = {f"input {i}": a for i, a in enumerate(problem.inputs)}
         kept |= {f"weight {name}": a for name, a in problem.weights.items()}

@@ -81,7 +81,7 @@ class Live:
             for n, a in found.items()
         }
 
-    def request(self, problem: Problem) -> dict[str, Any]:
+    def request(self, problem: Problem, steps: int | None = None) -> dict[str, Any]:
         """What every request about a problem's run has."""
         names = self.own_names(problem.weights)
         vectors = {}
@@ -92,19 +92,23 @@ class Live:
         return {
             "inputs": self.processes.file(_numbered(problem.inputs)),
             "weights": self.processes.file(names),
-            "steps": self.pair.steps,
+            "steps": steps or self.pair.steps,
             "products": list(self.pair.products),
             "vectors": self.processes.file(vectors) if vectors else "",
         }
 
     def run(
-        self, problem: Problem, dtype: str = "float64", modules: tuple[str, ...] = ()
+        self,
+        problem: Problem,
+        dtype: str = "float64",
+        modules: tuple[str, ...] = (),
+        steps: int | None = None,
     ) -> Run:
         """Every stage on a problem."""
         out = self.processes.file()
         facts = self.processes.ask(
             self.key(dtype), "run", out=out, modules=list(modules),
-            **self.request(problem),
+            **self.request(problem, steps),
         )  # fmt: skip
         found = arrays.load(out)
         Path(out).unlink()
@@ -139,6 +143,17 @@ class Live:
                     norm = np.linalg.norm([found[part] for part in parts])
                     result[f"{group}/{name}"] = float(norm)
         return result
+
+    def spread(
+        self, problem: Problem, runs: int, unit: float, steps: int
+    ) -> tuple[Run, dict[str, float], Arrays]:
+        """The exact run, how far noise moves it, and where it moves whole numbers."""
+        out, ties = self.processes.file(), self.processes.file()
+        spreads = self.numbers(
+            problem, "spread", runs=runs, unit=unit, out=out, ties=ties, steps=steps
+        )
+        exact = Run(self.torch_names(arrays.load(out)), {})
+        return exact, spreads, arrays.load(ties)
 
     def own_names(self, weights: Arrays) -> Arrays:
         """Weights under this side's names, in its layout."""

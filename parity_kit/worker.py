@@ -9,6 +9,7 @@ import contextlib
 import importlib
 import importlib.metadata
 import importlib.util
+import itertools
 import json
 import os
 import sys
@@ -19,8 +20,9 @@ from typing import Any
 import numpy as np
 
 from parity_kit import arrays, references
-from parity_kit.measures import changed_by, differences
+from parity_kit.measures import changed_by, differences, moved, spreads
 from parity_kit.results import Results
+from parity_kit.tolerances import UNSTABLE
 
 
 Arrays = dict[str, np.ndarray]
@@ -122,8 +124,8 @@ class Worker:
         found = first.all_arrays()
         arrays.save(found, out)
         again = {} if modules else self._run(given).all_arrays()
-        moved = [n for n in again if not _same(found.get(n), again[n])]
-        return {**first.facts(), "moved": moved, "names": list(found)}
+        other = [n for n in again if not _same(found.get(n), again[n])]
+        return {**first.facts(), "moved": other, "names": list(found)}
 
     def condition(self, draws: int, **given: Any) -> dict[str, Any]:
         """Quantity -> condition number, by inputs and weights changed by one ulp."""
@@ -132,10 +134,43 @@ class Worker:
         for draw in range(draws):
             rng = np.random.default_rng([draw, 52])
             inputs, weights = self._given(given)
-            moved = tuple(changed_by(a, rng) for a in inputs)
+            inputs = tuple(changed_by(a, rng) for a in inputs)
             weights = {n: changed_by(a, rng) for n, a in weights.items()}
-            nearby.append(self._call(given, moved, weights).all_arrays())
+            nearby.append(self._call(given, inputs, weights).all_arrays())
         return differences(exact, nearby)
+
+    def spread(
+        self, runs: int, unit: float, out: str, ties: str, **given: Any
+    ) -> dict[str, Any]:
+        """Quantity -> how far noise of one unit roundoff moves it.
+
+        Written to `out` is the run without noise; to `ties`, of its whole numbers,
+        where noise of eight times that moves them.
+        """
+        exact = self._run(given, record=False).all_arrays()
+        arrays.save(exact, out)
+        noisy = (self._noisy(given, seed, unit) for seed in range(runs))
+        found = spreads(exact, list(noisy))
+        whole = {n: a for n, a in exact.items() if a.dtype.kind in "biu"}
+        loose = [
+            self._noisy(given, 99 + seed, UNSTABLE * unit)
+            for seed in range(runs if whole else 0)
+        ]
+        tied = {n: moved(a, [run[n] for run in loose]) for n, a in whole.items()}
+        arrays.save(tied, ties)
+        return found
+
+    def _noisy(self, given: Mapping[str, Any], seed: int, unit: float) -> Arrays:
+        if self.framework == "torch":
+            from parity_kit.noise.torch_noise import rounding_noise
+
+            options = {"around": lambda: rounding_noise(seed, unit)}
+        else:
+            from parity_kit.noise.jax_noise import with_rounding_noise
+
+            numbers = itertools.count(1000 * seed)
+            options = {"wrap": lambda f: with_rounding_noise(f, next(numbers), unit)}
+        return self._run(given, record=False, **options).all_arrays()
 
     def _given(self, given: Mapping[str, Any]) -> tuple[tuple, Arrays]:
         return _tuple(arrays.load(given["inputs"])), arrays.load(given["weights"])
@@ -191,6 +226,9 @@ def main() -> None:
     for line in requests:
         out.write(json.dumps(_answer(worker, line)) + "\n")
         out.flush()
+    sys.stderr.flush()
+    # Nothing is left to be put away, which takes the frameworks seconds.
+    os._exit(0)
 
 
 if __name__ == "__main__":

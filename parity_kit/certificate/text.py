@@ -18,7 +18,9 @@ def worst(rows: list[dict[str, Any]], ring: str, device: str) -> dict[str, Any] 
     of_ring = [r for r in rows if r["ring"] == ring and r["device"] == device]
 
     def nearness(row: dict[str, Any]) -> tuple[bool, float]:
-        return not row["ok"], row["value"] / row["bound"] if row["bound"] else 0.0
+        # A ratio far below its bound is not ok either, and not the worst.
+        bad = not row["ok"] and not row["value"] <= row["bound"]
+        return bad, row["value"] / row["bound"] if row["bound"] else 0.0
 
     return max(of_ring, key=nearness, default=None)
 

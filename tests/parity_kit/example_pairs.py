@@ -88,6 +88,11 @@ def jax_upcast(x):
     return jnp.float32(0.1) * jnp.exp(x.astype(jnp.float32))
 
 
+def torch_rounded(x):
+    """In float32, and only there, it computes in bfloat16."""
+    return torch.exp(x if x.element_size() == 8 else x.bfloat16().to(x.dtype))
+
+
 def torch_log(x):
     return torch.log(x)
 
@@ -320,6 +325,7 @@ PAIRS = {
     "network's slope": (NET(jax=JaxNet(nnx.Rngs(0), slope=0.01)), "failed", "hidden"),
     "network's last": (NET(jax=JaxNet(nnx.Rngs(0), offset=0.1)), "failed", "outputs"),
     "by float32's name": (Pair(torch_upcast, jax_upcast, rows), "passed", None),
+    "rounded": (Pair(torch_rounded, jnp.exp, rows), "passed", None),
     "running variance": (
         Pair(TorchNormed, JaxNormed, rows, weights=NORMED),
         "failed",

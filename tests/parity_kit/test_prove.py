@@ -21,12 +21,26 @@ ROOT = Path(__file__).parents[2]
 @pytest.mark.parametrize("name", example_pairs.PAIRS)
 def test_verdict_and_first_divergence(name, processes):
     pair, verdict, first = example_pairs.PAIRS[name]
-    certificate = prove(pair, 2, processes=processes, faults=0)
+    certificate = prove(pair, 2, processes=processes, precisions=(), faults=0)
     found = certificate.verdict, certificate.first_divergence
     assert found == (verdict, first), certificate.summary()
     assert (
         certificate.exit_status == {"passed": 0, "failed": 1, "undecided": 2}[verdict]
     )
+
+
+def test_float32_is_judged_by_what_its_own_operations_round(processes):
+    """An unstable formula is seen, though float64 hides it."""
+    certificate = prove(example_pairs.ALL["momentum"], 3, processes=processes, faults=0)
+    assert certificate.verdict == "passed", certificate.summary()
+    ratios = [row["value"] for row in certificate.rows if row["ring"] == "B"]
+    assert len(ratios) > 20
+    assert max(ratios) < 4.0
+    assert {row["ring"] for row in certificate.rows} == {"A", "B", "C"}
+    rounded = prove(example_pairs.ALL["rounded"], 3, processes=processes, faults=0)
+    assert (rounded.verdict, rounded.first_divergence) == ("failed", "outputs")
+    assert "torch float32" in rounded.reason
+    assert "unstable" in rounded.reason
 
 
 @pytest.mark.parametrize("name", example_pairs.WRONG)
@@ -78,7 +92,7 @@ def test_seeds_are_checked(seeds):
 
 def test_what_differs_can_be_run_again(processes, tmp_path):
     pair = example_pairs.ALL["network's slope"]
-    certificate = prove(pair, [3], processes=processes, faults=0)
+    certificate = prove(pair, [3], processes=processes, precisions=(), faults=0)
     certificate.write(tmp_path)
     found = load(tmp_path / "first_divergence.safetensors")
     torch_side = example_pairs.TorchNet().double()
@@ -96,7 +110,7 @@ def test_what_differs_can_be_run_again(processes, tmp_path):
 
 def test_the_first_part_that_differs_is_named(processes):
     pair = example_pairs.ALL["network's last"]
-    certificate = prove(pair, 1, processes=processes, faults=0)
+    certificate = prove(pair, 1, processes=processes, precisions=(), faults=0)
     assert certificate.first_divergence == "outputs"
     assert "first part that differs: last (JAX's last)" in certificate.remarks
 
@@ -132,7 +146,7 @@ def jax_side(x):
 pair = Pair(torch=torch_side, jax=jax_side, inputs=inputs)
 """
 PROVED = """
-certificate = prove(pair, seeds=1, faults=0)
+certificate = prove(pair, seeds=1, precisions=(), faults=0)
 print("verdict", certificate.verdict)
 """
 
@@ -170,7 +184,7 @@ def port(tmp_path, monkeypatch):
 
 
 def test_of_several_pairs_the_worst_counts(port, processes, capsys):
-    arguments = command.Arguments("ported.pairs:both", seeds=1, faults=0)
+    arguments = command.Arguments("ported.pairs:both", seeds=1, precisions=(), faults=0)
     assert command.run(arguments, processes) == 1
     printed = capsys.readouterr().out
     assert "PASSED" in printed

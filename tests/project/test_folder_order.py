@@ -38,7 +38,8 @@ FLAT = {
     "trpo_jax": set(),
     "trpo_torch": set(),
     "parity_kit": {
-        "arrays", "defaults", "jax_side", "measures", "pair", "probes", "processes",
+        "arrays", "defaults", "jax_side", "measures", "pair", "precision", "probes",
+        "processes",
         "references", "results", "rings", "sides", "tolerances", "torch_side",
         "worker",
     },
