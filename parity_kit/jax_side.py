@@ -18,6 +18,8 @@ from jax.core import Tracer
 
 from parity_kit import probes
 from parity_kit.arrays import Leaves, load, plain_number, save
+from parity_kit.faults import jax_faults
+from parity_kit.faults.fault import Fault
 from parity_kit.results import Results, cotangent, user_code
 
 
@@ -125,6 +127,7 @@ class Side:
         self.kind = _kind(subject)
         self._made: Parts | None = None
         self._programs: dict[Any, Any] = {}
+        self._fault: Fault | None = None
 
     @property
     def is_module(self) -> bool:
@@ -166,15 +169,33 @@ class Side:
         params, rest = (with_arrays(t, weights, self.dtype) for t in (params, rest))
         return params, rest
 
+    def _function(self) -> Callable:
+        """The pure function, `(params, rest, *inputs) -> (output, rest)`."""
+        own = self.kind == "function"
+        function = self._of_function if own else self._parts()[0]
+        if self._fault is not None:
+            return jax_faults.planted(function, self._fault)
+        return function
+
+    def _of_function(self, params: Tree, rest: Tree, *inputs: Any) -> tuple[Any, Tree]:
+        return self.subject(*((params, *inputs) if params else inputs)), rest
+
     def _pure(self, params: Tree, rest: Tree, inputs: tuple) -> tuple[Any, Tree]:
-        if self.kind == "function":
-            if params:
-                return user_code(
-                    "jax", "the function", self.subject, params, *inputs
-                ), {}
-            return user_code("jax", "the function", self.subject, *inputs), {}
-        function = self._parts()[0]
-        return user_code("jax", "the function", function, params, rest, *inputs)
+        return user_code("jax", "the function", self._function(), params, rest, *inputs)
+
+    def places(self, inputs: tuple, weights: Mapping) -> list[Fault]:
+        """Faults that can be planted in the function."""
+        given = tuple(cast(a, self.dtype) for a in inputs)
+        return jax_faults.places(self._function(), *self._fresh(weights), *given)
+
+    @contextmanager
+    def planted(self, fault: Fault) -> Iterator[None]:
+        """Within it the function has a fault, and runs as it stands."""
+        self._fault = fault
+        try:
+            yield
+        finally:
+            self._fault = None
 
     def example(self) -> Any:
         """The function, or a module."""
@@ -220,9 +241,9 @@ class Side:
                     self._loss(results, *start, given, wrap)
                 if products:
                     self._products(results, *start, given, products)
-                if self.optimizer is not None:
+                if self.optimizer is not None and steps:
                     params, rest = self._train(results, *start, given, steps, wrap)
-            self._state(results, params, rest, weights)
+            self._state(results, params, rest, steps)
         return results
 
     def _forward(
@@ -301,8 +322,9 @@ class Side:
 
     def _call(self, name: str, function: Callable, wrap: Any, *args: Any) -> Any:
         """Run a function compiled, or as it stands if it can't be."""
-        if wrap is not None:
-            return user_code("jax", name, wrap(function), *args)
+        if wrap is not None or self._fault is not None:
+            changed = function if wrap is None else wrap(function)
+            return user_code("jax", name, changed, *args)
         if name not in self._programs:
             self._programs[name] = jax.jit(function)
         try:
@@ -417,8 +439,8 @@ class Side:
         )
         return _join(optax.apply_updates(floats, updates), others), new_rest, state
 
-    def _state(self, results: Results, params: Tree, rest: Tree, weights: Any) -> None:
-        if self.optimizer is None:
+    def _state(self, results: Results, params: Tree, rest: Tree, steps: int) -> None:
+        if self.optimizer is None or not steps:
             params, rest = _through_file((params, rest))
         arrays = {**arrays_of(params), **arrays_of(rest)}
         for name, array in arrays.items():

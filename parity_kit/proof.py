@@ -237,6 +237,8 @@ class Proof:
             n: Live(n, pair, processes, device) for n in FRAMEWORKS
         }
         self.stored: Stored | None = None
+        # Stage -> worst condition number.
+        self.conditions: dict[str, float] = {}
         self.precisions: tuple[str, ...] = ("float32",)
         # Each seed's problem and both sides' float64 results.
         self.results: dict[int, tuple[Problem, dict[str, Run]]] = {}
@@ -303,6 +305,10 @@ class Proof:
                 return False
             condition = self._live()[0].numbers(problem, "condition", draws=DRAWS)
             rows = judge_identity(problem, runs, condition, self.certificate)
+            for name, number in condition.items():
+                stage = name.partition("/")[0]
+                if np.isfinite(number):
+                    self.conditions[stage] = max(number, self.conditions.get(stage, 1))
             self.certificate.add(rows, self.device)
             self._note_conditions(rows, condition)
             held &= all(row.ok for row in rows)
@@ -348,6 +354,35 @@ class Proof:
         """What is only asked of sides that are identical in float64."""
         for dtype in self.precisions:
             self._precision(reference, dtype)
+        if faults:
+            self._faults(faults)
+
+    def _faults(self, count: int) -> None:
+        """Plant faults in both sides, and see whether the other's results show them."""
+        problem, runs = self.results[self.seeds[0]]
+        total = self.certificate.faults or {"planted": 0, "seen": 0, "unseen": []}
+        live = self._live()
+        for side in live:
+            self.show(f"{self.device}: planted faults, {side.framework}")
+            other = next(runs[n] for n in FRAMEWORKS if n != side.framework)
+            try:
+                found = side.ask(
+                    problem, "faults", count=-(-count // len(live)), steps=0,
+                    against=self.processes.file(side.names_of(other.arrays)),
+                    conditions=self.conditions,
+                )  # fmt: skip
+            except ValueError as error:
+                self.certificate.remark(f"{side.framework}: no fault planted: {error}")
+                continue
+            total["planted"] += found["planted"]
+            total["seen"] += found["seen"]
+            total["unseen"] += [f"{side.framework}, {text}" for text in found["unseen"]]
+        self.certificate.faults = total
+        if total["planted"] and not total["seen"]:
+            self.undecided.append(
+                f"none of {total['planted']} planted faults is seen: what is compared "
+                "hardly depends on what is computed"
+            )
 
     def _precision(self, reference: dict[str, Any], dtype: str) -> None:
         live = self._live()

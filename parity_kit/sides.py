@@ -16,6 +16,7 @@ from parity_kit.tolerances import group_of
 
 Arrays = dict[str, np.ndarray]
 # Stages whose arrays bear the names of weights.
+AT_ONCE = ("outputs", "loss", "gradient")
 OF_WEIGHTS = ("gradient", "optimizer", "state")
 
 
@@ -92,7 +93,7 @@ class Live:
         return {
             "inputs": self.processes.file(_numbered(problem.inputs)),
             "weights": self.processes.file(names),
-            "steps": steps or self.pair.steps,
+            "steps": self.pair.steps if steps is None else steps,
             "products": list(self.pair.products),
             "vectors": self.processes.file(vectors) if vectors else "",
         }
@@ -186,6 +187,24 @@ class Live:
                     result[f"{name}/{inner}"] = a
             else:
                 result[name] = array
+        return result
+
+    def names_of(self, found: Arrays) -> Arrays:
+        """Outputs, loss and gradient of the other side under this side's names."""
+        kept = {n: a for n, a in found.items() if n.partition("/")[0] in AT_ONCE}
+        if self.framework == "torch" or not self.mapping:
+            return kept
+        result: Arrays = {}
+        groups: dict[str, Arrays] = {}
+        for name, array in kept.items():
+            if name.startswith("gradient/"):
+                group = group_of(name)
+                groups.setdefault(group, {})[name.removeprefix(group + "/")] = array
+            else:
+                result[name] = array
+        for group, inner in groups.items():
+            named = self.own_names(inner)
+            result |= {f"{group}/{name}": array for name, array in named.items()}
         return result
 
     def _translated(self, group: Arrays) -> Arrays:

@@ -3,8 +3,8 @@
 import copy
 import inspect
 import io
-from collections.abc import Callable, Mapping
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,8 @@ from torch import Tensor, nn
 
 from parity_kit import probes
 from parity_kit.arrays import Leaves, plain_number
+from parity_kit.faults import torch_faults
+from parity_kit.faults.fault import Fault
 from parity_kit.results import Results, cotangent, user_code
 
 
@@ -59,16 +61,25 @@ def compute_in_float64() -> None:
 class Subject:
     """A function with its tensors, or a module, made anew for each run."""
 
-    def __init__(self, module: nn.Module | None, function: Any, weights: dict) -> None:
+    def __init__(
+        self,
+        module: nn.Module | None,
+        function: Any,
+        weights: dict,
+        around: Callable[[], Any] = nullcontext,
+    ) -> None:
         self.module = module
+        self.around = around
         self.function = function
         self.weights = weights
 
     def __call__(self, *inputs: Tensor) -> Any:
         """The function's result."""
-        if self.module is None and self.weights:
-            return self.function(self.weights, *inputs)
-        return self.function(*inputs)
+        of_weights = self.module is None and self.weights
+        with self.around():
+            if of_weights:
+                return self.function(self.weights, *inputs)
+            return self.function(*inputs)
 
     def parameters(self) -> dict[str, Tensor]:
         """Those that are trained, by name; of a shared one the first name."""
@@ -125,6 +136,8 @@ class Side:
         else:
             self.is_module = False
         self._given: nn.Module | None = None
+        # What each call of the function happens in.
+        self._around: Callable[[], Any] = nullcontext
 
     def describe(self) -> dict[str, Any]:
         """Names and shapes of a module's weights, parameters and buffers apart."""
@@ -158,7 +171,7 @@ class Side:
             tensors = {name: self.tensor(a) for name, a in weights.items()}
             for tensor in tensors.values():
                 tensor.requires_grad_(tensor.is_floating_point())
-            return Subject(None, self.subject, tensors)
+            return Subject(None, self.subject, tensors, self._around)
         if self._given is None:
             self._given = self._module(0)
         module = copy.deepcopy(self._given).to(dtype=self.dtype, device=self.device)
@@ -169,7 +182,7 @@ class Side:
         with torch.no_grad():
             for name, array in weights.items():
                 named[name].copy_(self.tensor(array))
-        return Subject(module, module, {})
+        return Subject(module, module, {}, self._around)
 
     def tensor(self, array: np.ndarray) -> Tensor:
         """A NumPy array in the proof's dtype, on its device; a copy."""
@@ -188,6 +201,20 @@ class Side:
     def caller(self, inputs: tuple, weights: Mapping) -> Callable[[], Any]:
         """Runs the subject once."""
         return lambda: self.fresh(weights)(*(self.tensor(a) for a in inputs))
+
+    def places(self, inputs: tuple, weights: Mapping) -> list[Fault]:
+        """Faults that can be planted in the function."""
+        given = tuple(self.tensor(a) for a in inputs)
+        return torch_faults.places(self.fresh(weights), *given)
+
+    @contextmanager
+    def planted(self, fault: Fault) -> Iterator[None]:
+        """Within it the function has a fault."""
+        self._around = lambda: torch_faults.planted(fault)
+        try:
+            yield
+        finally:
+            self._around = nullcontext
 
     def run(
         self,
@@ -217,9 +244,9 @@ class Side:
                 self._loss(results, inputs, weights)
             if products:
                 self._products(results, inputs, weights, products)
-            if self.make_optimizer is not None:
+            if self.make_optimizer is not None and steps:
                 subject = self._train(results, inputs, weights, steps)
-            self._state(results, subject, inputs, weights)
+            self._state(results, subject, weights, steps)
         return results
 
     def _forward(
@@ -401,9 +428,9 @@ class Side:
         user_code("torch", "the optimizer", optimizer.step, closure)
 
     def _state(
-        self, results: Results, subject: Subject, inputs: tuple, weights: Mapping
+        self, results: Results, subject: Subject, weights: Mapping, steps: int
     ) -> None:
-        if self.make_optimizer is None:
+        if self.make_optimizer is None or not steps:
             restored = self.fresh(weights)
             restored.load_state_dict(through_file(subject.state_dict()))
             subject = restored

@@ -19,10 +19,10 @@ from typing import Any
 
 import numpy as np
 
-from parity_kit import arrays, references
+from parity_kit import arrays, references, rings
 from parity_kit.measures import changed_by, differences, moved, spreads
 from parity_kit.results import Results
-from parity_kit.tolerances import UNSTABLE
+from parity_kit.tolerances import UNSTABLE, scales
 
 
 Arrays = dict[str, np.ndarray]
@@ -160,6 +160,43 @@ class Worker:
         arrays.save(tied, ties)
         return found
 
+    def faults(
+        self, count: int, against: str, conditions: dict[str, float], **given: Any
+    ) -> dict[str, Any]:
+        """Plant faults; of each what the other side's results show of it.
+
+        Args:
+            count: How many faults that change anything.
+            against: The other side's results, under this side's names.
+            conditions: Stage -> condition number.
+            **given: The problem, see `run`.
+        """
+        from parity_kit.faults.fault import drawn
+
+        wanted = arrays.load(against)
+        exact = self._run(given, record=False).all_arrays()
+        least = scales(wanted)
+        places = self.side.places(*self._given(given))
+        found: dict[str, Any] = {"planted": 0, "seen": 0, "unseen": [], "idle": 0}
+        # Some change nothing: others are drawn for them.
+        for fault in drawn(places, 3 * count):
+            if found["planted"] == count:
+                break
+            try:
+                with self.side.planted(fault):
+                    got = self._run(given, record=False).all_arrays()
+            except Exception:
+                got = {}  # A fault that raises can't be overlooked.
+            if got and all(_same(got.get(name), a) for name, a in exact.items()):
+                found["idle"] += 1
+                continue
+            found["planted"] += 1
+            if _is_seen(got, wanted, least, conditions):
+                found["seen"] += 1
+            else:
+                found["unseen"].append(f"{fault.kind}: {fault.place}")
+        return found
+
     def _noisy(self, given: Mapping[str, Any], seed: int, unit: float) -> Arrays:
         if self.framework == "torch":
             from parity_kit.noise.torch_noise import rounding_noise
@@ -190,6 +227,24 @@ class Worker:
 
 def _tuple(named: Mapping[str, np.ndarray]) -> tuple[np.ndarray, ...]:
     return tuple(named[str(i)] for i in range(len(named)))
+
+
+def _is_seen(
+    got: Arrays, wanted: Arrays, least: Mapping[str, float], conditions: Mapping
+) -> bool:
+    for name, want in wanted.items():
+        number = conditions.get(name.partition("/")[0], 1.0)
+        if name not in got:
+            return True
+        if want.dtype.kind in "biu":
+            row = rings.decision("", name, "", got[name], want)
+        else:
+            row = rings.identity(
+                "", name, "", got[name], want, scale=least[name], condition=number
+            )
+        if not row.ok:
+            return True
+    return False
 
 
 def _same(one: np.ndarray | None, other: np.ndarray) -> bool:

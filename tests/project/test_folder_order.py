@@ -24,7 +24,7 @@ ORDER = {
         "distributions", "devices", "networks", "solvers", "policy_step", "critic",
         "fast", "agent",
     ),
-    "parity_kit": ("weights", "noise", "certificate"),
+    "parity_kit": ("weights", "noise", "faults", "certificate"),
     "parity_tests": (
         "common", "reference", "problems", "bridges", "rings", "oracles", "suite",
         "mutation", "certificate", "tests",
