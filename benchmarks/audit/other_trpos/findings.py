@@ -24,14 +24,15 @@ def sb3_contrib_kl() -> None:
 
 
 def sb3_contrib_small_gradient() -> None:
-    """A squared gradient below 1e-10: the search direction is random noise."""
+    """A small gradient: the search direction is the solver's random start."""
     from sb3_contrib.common.utils import conjugate_gradient_solver
 
-    b = 1e-7 * torch.ones(100)
+    diagonal = torch.logspace(-1, 2, 2000)
+    b = 1e-8 * torch.ones(2000)
     for _ in range(2):
-        x = conjugate_gradient_solver(lambda v: v, b)
-        cosine = torch.cosine_similarity(x, b, dim=0).item()
-        print(f"length {x.norm():.2e} of {b.norm():.2e}, cosine {cosine:+.3f}")
+        x = conjugate_gradient_solver(lambda v: diagonal * v, b, max_iter=15)
+        cosine = torch.cosine_similarity(x, b / diagonal, dim=0).item()
+        print(f"cosine with the true solution {cosine:+.3f}")
 
 
 def omnisafe_kl() -> None:
@@ -74,7 +75,7 @@ def skrl_truncation() -> None:
 
 
 def skrl_acceptance() -> None:
-    """The expected improvement is multiplied by every factor so far, not by the last."""
+    """The expected improvement is multiplied by every factor so far, not the last."""
     expected = 1.0
     for i in range(5):
         alpha = 0.5**i

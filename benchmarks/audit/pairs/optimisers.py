@@ -74,13 +74,14 @@ class WarmedSGD(torch.optim.SGD):
 
     def __init__(self, parameters: Parameters) -> None:
         super().__init__(parameters, lr=0.25)
-        self.taken = 0
+        for group in self.param_groups:
+            group["taken"] = 0  # in the state_dict, as a schedule's own count is
 
     def step(self, closure: None = None) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
         """One step at the present rate; the first has rate zero."""
         for group in self.param_groups:
-            group["lr"] = 0.25 * min(1.0, self.taken / 4)
-        self.taken += 1
+            group["lr"] = 0.25 * min(1.0, group["taken"] / 4)
+            group["taken"] += 1
         super().step()
 
 

@@ -169,7 +169,9 @@ EQUAL = [
         f"{OPTAX_API}optimizer_schedules.html (linear_schedule)",
         None,
         "the rate of step n is the schedule at n, counted from zero",
-        "the rates are exact in float32, in which optax's schedule counts",
+        "the rates are exact in float32, in which optax's schedule counts; after the "
+        "first run the count of steps was put into the optimiser's state_dict: left "
+        "out of it, a checkpoint loses it, and the pair differed in its state",
     ),
     Row(
         "recurrent:lstm",
