@@ -3,6 +3,8 @@
 ENVIRONMENT/bin/python -m benchmarks.audit.other_trpos.findings NAME
 """
 
+# pyright: reportMissingImports=false
+
 import sys
 
 import torch

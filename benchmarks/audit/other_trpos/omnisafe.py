@@ -4,8 +4,11 @@ OmniSafe imports Safety Gymnasium, which does not import on Python 3.11; nothing
 is used in an update, and an empty module stands in for it.
 """
 
+# pyright: reportMissingImports=false
+
 import sys
 import types
+from typing import Any
 
 import gymnasium
 import numpy as np
@@ -43,7 +46,7 @@ class Log:
         """Keep these numbers."""
         self.values |= values
 
-    def log(self, *_: object) -> None:
+    def log(self, *_: Any) -> None:
         """Nothing is printed."""
 
 
@@ -90,7 +93,7 @@ def update(arrays: Arrays) -> Arrays:
     order = Order(ours, list(actor.parameters()))
     solve = trpo.conjugate_gradients
 
-    def solver(product: object, b: torch.Tensor, count: int) -> torch.Tensor:
+    def solver(product: Any, b: torch.Tensor, count: int) -> torch.Tensor:
         seen["gradient"] = order.to_ours(b)
         seen["product"] = order.to_ours(product(order.to_theirs(arrays["probe"])))
         x = solve(product, b, count)

@@ -2,7 +2,7 @@
 
 import argparse
 import itertools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -51,8 +51,8 @@ def named(arrays: Mapping[str, np.ndarray], prefix: str) -> list[tuple]:
 
 
 def parameters_in_our_order(
-    layers: torch.nn.Module, log_std: torch.nn.Parameter | None = None
-) -> list[torch.nn.Parameter]:
+    layers: torch.nn.Module, log_std: torch.Tensor | None = None
+) -> list[torch.Tensor]:
     """log_std, if there is one, then each linear layer's weight and bias."""
     linear = [m for m in layers.modules() if isinstance(m, torch.nn.Linear)]
     free = [] if log_std is None else [log_std]
@@ -60,7 +60,7 @@ def parameters_in_our_order(
 
 
 def load(
-    parameters: list[torch.nn.Parameter], arrays: Mapping[str, np.ndarray], prefix: str
+    parameters: Sequence[torch.Tensor], arrays: Mapping[str, np.ndarray], prefix: str
 ) -> None:
     """Give parameters, in our order, the values of a network of ours."""
     with torch.no_grad():
@@ -70,7 +70,7 @@ def load(
             parameter.copy_(torch.as_tensor(array).reshape(parameter.shape))
 
 
-def flat(parameters: list[torch.nn.Parameter], of: str = "value") -> np.ndarray:
+def flat(parameters: Sequence[torch.Tensor], of: str = "value") -> np.ndarray:
     """Values or gradients of the parameters as one vector."""
     tensors = [p.detach() if of == "value" else p.grad for p in parameters]
     return torch.cat([t.reshape(-1) for t in tensors]).numpy().copy()  # pyright: ignore[reportOptionalMemberAccess]
@@ -81,8 +81,8 @@ class Order:
 
     def __init__(
         self,
-        ours: list[torch.nn.Parameter],
-        theirs: list[torch.nn.Parameter],
+        ours: Sequence[torch.Tensor],
+        theirs: Sequence[torch.Tensor],
     ) -> None:
         offsets, start = {}, 0
         for parameter in theirs:

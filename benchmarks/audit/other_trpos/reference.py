@@ -6,7 +6,7 @@ shows its own departure and not an earlier one's.
 
 import dataclasses
 import types
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -109,7 +109,7 @@ def relative(found: np.ndarray, expected: np.ndarray) -> float:
 
 def departures(of: Problem, settings: Settings, found: Arrays) -> dict[str, dict]:
     """For each stage: its relative difference, and the numbers behind it."""
-    config = types.SimpleNamespace(
+    config: Any = types.SimpleNamespace(
         **{f.name: getattr(of.config, f.name) for f in dataclasses.fields(of.config)}
     )
     config.cg_iters, config.cg_residual_tol = settings.iterations, 0.0
@@ -173,7 +173,8 @@ def departures(of: Problem, settings: Settings, found: Arrays) -> dict[str, dict
     if "surrogate_after" in found:  # sb3-contrib reports the one after the step
         ratio_after = surrogate_terms(of, after, exact).ratio
         surrogate = float((ratio_after * of.batch["advantages"]).mean())
-    reported = float(found.get("surrogate", found.get("surrogate_after")))
+    name = "surrogate" if "surrogate" in found else "surrogate_after"
+    reported = float(found[name])
     rows["surrogate"] = {"difference": abs(reported - surrogate) / scale}
     return {name: rows[name] for name in STAGES if name in rows}
 

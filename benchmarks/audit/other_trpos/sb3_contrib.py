@@ -4,6 +4,8 @@ Its observations are cast to float32 by `preprocess_obs`; that is left out, so t
 differs is not rounding.
 """
 
+from typing import Any
+
 import gymnasium
 import numpy as np
 import stable_baselines3.common.policies as policies
@@ -62,7 +64,7 @@ def update(arrays: Arrays) -> Arrays:
     kls: list[float] = []
     solve, divergence = trpo.conjugate_gradient_solver, trpo.kl_divergence
 
-    def solver(product: object, b: torch.Tensor, **options: object) -> torch.Tensor:
+    def solver(product: Any, b: torch.Tensor, **options: Any) -> torch.Tensor:
         theirs = [p for n, p in policy.named_parameters() if "value" not in n]
         order = Order(ours, theirs)
         seen["gradient"] = order.to_ours(b)
@@ -73,7 +75,7 @@ def update(arrays: Arrays) -> Arrays:
         seen["full_step"] = scale * seen["cg"]
         return x
 
-    def kl_of(*distributions: object) -> torch.Tensor:
+    def kl_of(*distributions: Any) -> torch.Tensor:
         kl = divergence(*distributions)
         kls.append(float(kl.mean()))
         return kl
@@ -93,7 +95,7 @@ def update(arrays: Arrays) -> Arrays:
     }
 
 
-def _fill(buffer: object, arrays: Arrays) -> None:
+def _fill(buffer: Any, arrays: Arrays) -> None:
     buffer.observations = arrays["obs"][:, None]
     buffer.actions = arrays["actions"][:, None]
     buffer.log_probs, buffer.advantages = arrays["log_probs"], arrays["advantages"]

@@ -3,6 +3,10 @@
 Advantages and returns are given; how skrl estimates them is `skrl_advantages.py`.
 """
 
+# pyright: reportMissingImports=false
+
+from typing import Any
+
 import gymnasium
 import numpy as np
 import torch
@@ -89,7 +93,7 @@ def update(arrays: Arrays) -> Arrays:
     kls: list[float] = []
     divergence = trpo.kl_divergence
 
-    def solver(*, b: torch.Tensor, **given: object) -> torch.Tensor:
+    def solver(*, b: torch.Tensor, **given: Any) -> torch.Tensor:
         seen["gradient"] = order.to_ours(b)
         inputs = {k: given[k] for k in ("policy", "observations", "states", "damping")}
         product = lambda v: trpo.fisher_vector_product(vector=v, **inputs)
@@ -100,7 +104,7 @@ def update(arrays: Arrays) -> Arrays:
         seen["full_step"] = float(scale) * seen["cg"]
         return x
 
-    def kl_of(*, policy_1: object, policy_2: object, **given: object) -> torch.Tensor:
+    def kl_of(*, policy_1: Any, policy_2: Any, **given: Any) -> torch.Tensor:
         kl = divergence(policy_1=policy_1, policy_2=policy_2, **given)
         if policy_1 is not policy_2:
             kls.append(float(kl))

@@ -1,5 +1,9 @@
 """One update of Tianshou's TRPO, its own `_update_with_batch`, on a given batch."""
 
+# pyright: reportMissingImports=false
+
+from typing import Any
+
 import gymnasium
 import numpy as np
 import torch
@@ -28,7 +32,7 @@ class Actor(torch.nn.Module):
         self.mean = network(widths)
         self.log_std = torch.nn.Parameter(torch.zeros(widths[-1]))
 
-    def forward(self, obs: torch.Tensor, **_: object) -> tuple:
+    def forward(self, obs: torch.Tensor, **_: Any) -> tuple:
         """((mean, standard deviation), no state)."""
         mean = self.mean(obs)
         return (mean, self.log_std.exp().expand_as(mean)), None
@@ -61,7 +65,7 @@ def update(arrays: Arrays) -> Arrays:
     order = Order(ours, list(actor.parameters()))
     solve = agent._conjugate_gradients
 
-    def solver(b: torch.Tensor, kl_gradient: torch.Tensor, **options: int) -> object:
+    def solver(b: torch.Tensor, kl_gradient: torch.Tensor, **options: int) -> Any:
         # The gradient is of the loss: of the surrogate with its sign turned.
         seen["gradient"] = -order.to_ours(b)
         probe = order.to_theirs(arrays["probe"])

@@ -1,5 +1,7 @@
 """Convolutions, pooling, resizing: layouts, flipped kernels, padding that counts."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import torch
@@ -68,6 +70,9 @@ flatten_order = Pair(
 )
 
 
+PADDING: Any = ((1, 1), (1, 1))  # Flax takes it, and annotates a string
+
+
 def torch_pool(x: torch.Tensor) -> torch.Tensor:
     """Means over windows, where padding does not count."""
     f = torch.nn.functional
@@ -76,13 +81,13 @@ def torch_pool(x: torch.Tensor) -> torch.Tensor:
 
 def jax_pool(x: jax.Array) -> jax.Array:
     """Means over windows, where padding does not count."""
-    pooled = nnx.avg_pool(x, (2, 2), (1, 1), ((1, 1), (1, 1)), count_include_pad=False)
+    pooled = nnx.avg_pool(x, (2, 2), (1, 1), PADDING, count_include_pad=False)
     return pooled.transpose(0, 3, 1, 2)
 
 
 def jax_pool_default(x: jax.Array) -> jax.Array:
     """Means over windows by Flax's default, where padding counts."""
-    return nnx.avg_pool(x, (2, 2), (1, 1), ((1, 1), (1, 1))).transpose(0, 3, 1, 2)
+    return nnx.avg_pool(x, (2, 2), (1, 1), PADDING).transpose(0, 3, 1, 2)
 
 
 pool = Pair(torch=torch_pool, jax=jax_pool, inputs=normal((1, 4, 4, 2)))

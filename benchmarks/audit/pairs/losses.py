@@ -1,12 +1,14 @@
 """Losses: what is averaged, over what, and with which factor."""
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import torch
 
-from benchmarks.audit.pairs.draws import normal, normal_and_classes, weights
+from benchmarks.audit.pairs.draws import Inputs, normal, normal_and_classes, weights
 from parity_kit import Pair
 
 
@@ -24,7 +26,7 @@ def jax_logits(w: dict[str, jax.Array], x: jax.Array, *_: object) -> object:
     return x @ w["kernel"]
 
 
-def both(torch_loss: object, jax_loss: object, inputs: object) -> Pair:
+def both(torch_loss: Callable, jax_loss: Callable, inputs: Inputs) -> Pair:
     """A linear layer on both sides, under these losses."""
     return Pair(
         torch=torch_logits,
