@@ -47,6 +47,8 @@ def parts() -> Iterator[Part]:
     """Every part that is written from files."""
     # Each imports what it needs; two of them import this.
     from benchmarks import environments, versions
+    from benchmarks.audit.other_trpos import report as other_trpos
+    from benchmarks.audit.pairs import report as pairs
     from benchmarks.faults import report as torture
     from benchmarks.learning import ablation, cost_limit, equivalence
     from benchmarks.learning.compiled import (
@@ -120,6 +122,9 @@ def parts() -> Iterator[Part]:
     yield Part(folder / "README.md", "", partial(equivalence.report, folder))
     folder = COMMITTED / "constrained"
     yield Part(folder / "cost_limit.md", "", partial(cost_limit.page, folder))
+    folder = COMMITTED / "audit"
+    yield Part(folder / "pairs.md", "", partial(pairs.page, folder))
+    yield Part(folder / "other_trpos.md", "", partial(other_trpos.page, folder))
     scaling = REPOSITORY / "benchmarks" / "scale" / "README.md"
     yield Part(scaling, "", partial(scale.page, COMMITTED / "scale"))
     folder = COMMITTED / "parity"

@@ -6,6 +6,7 @@ writes `benchmarks/results/audit/other_trpos.md`.
 """
 
 import json
+from pathlib import Path
 from typing import NamedTuple
 
 from benchmarks.audit.other_trpos.reference import LIBRARIES, STAGES
@@ -188,19 +189,19 @@ FINDINGS = [
 ]
 
 
-def table() -> list[str]:
+def table(folder: Path) -> list[str]:
     """One row for each library and scenario, one column for each stage."""
     lines = [
         "| Whose | Version | Scenario | " + " | ".join(STAGES) + " |",
         "| --- | --- | --- |" + " --- |" * len(STAGES),
     ]
-    ours = json.loads((AUDIT / "other_trpos" / "ours.json").read_text())
+    ours = json.loads((folder / "other_trpos" / "ours.json").read_text())
     for scenario, backends in ours["scenarios"].items():
         for name, stages in backends.items():
             cells = [_number(stages.get(stage)) for stage in STAGES]
             lines.append(f"| `{name}` | | {scenario} | " + " | ".join(cells) + " |")
     for library in LIBRARIES:
-        result = json.loads((AUDIT / "other_trpos" / f"{library}.json").read_text())
+        result = json.loads((folder / "other_trpos" / f"{library}.json").read_text())
         for scenario, stages in result["scenarios"].items():
             cells = [_number(stages[stage]["difference"]) for stage in STAGES]
             row = f"| {library} | {result['version']} | {scenario} | "
@@ -214,8 +215,8 @@ def _number(value: float | None) -> str:
     return f"**{value:.1e}**" if value > ROUNDING else f"{value:.0e}"
 
 
-def page() -> str:
-    """The page."""
+def page(folder: Path) -> str:
+    """The page, from the result files in `other_trpos/`."""
     lines = [
         "# Other TRPOs, one update, stage by stage",
         "",
@@ -226,7 +227,7 @@ def page() -> str:
         "another candidate is accepted. Small gradient: advantages of 1e-6 in place "
         "of 1; wide: a radius of 2.0 in place of 0.01.",
         "",
-        *table(),
+        *table(folder),
         "",
         *(f"- {stage}: {text}" for stage, text in STAGES.items()),
         "",
@@ -254,4 +255,4 @@ def page() -> str:
 
 
 if __name__ == "__main__":
-    (AUDIT / "other_trpos.md").write_text(page())
+    (AUDIT / "other_trpos.md").write_text(page(AUDIT))

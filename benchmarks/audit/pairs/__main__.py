@@ -11,6 +11,7 @@ import json
 import time
 from typing import Any
 
+from benchmarks.audit.pairs.report import page
 from benchmarks.audit.pairs.table import ROWS, Row
 from benchmarks.command import REPOSITORY
 from parity_kit import prove
@@ -49,30 +50,6 @@ def proved(row: Row, seeds: int, processes: Any) -> dict[str, Any]:
     }
 
 
-def page(results: list[dict[str, Any]], counts: dict[str, int]) -> str:
-    """The table as Markdown."""
-    lines = [
-        "# Sixty pairs from public sources",
-        "",
-        f"Verdict right: {counts['verdicts']} of {len(results)}. First divergent stage "
-        f"right: {counts['firsts']} of {counts['different']}. Seconds in all: "
-        f"{counts['seconds']}.",
-        "",
-        "| Pair | Truth | Verdict | First to part | Found | Why | Source | s |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- |",
-    ]
-    for row, result in zip(ROWS, results, strict=True):
-        verdict = result["verdict"] + ("" if result["verdict right"] else " (wrong)")
-        found = result["found first"] or ""
-        found += "" if result["first right"] else " (wrong)"
-        lines.append(
-            f"| `{row.pair}` | {row.truth} | {verdict} | {row.first or ''} | {found} | "
-            f"{row.why}{'; ' + row.remark if row.remark else ''} | {row.source} | "
-            f"{result['seconds']} |"
-        )
-    return "\n".join(lines) + "\n"
-
-
 def main() -> None:
     """Prove, print each as it is done, and write the results."""
     parser = argparse.ArgumentParser(description="prove the sixty pairs")
@@ -98,7 +75,7 @@ def main() -> None:
         RESULTS.mkdir(parents=True, exist_ok=True)
         text = json.dumps({"counts": counts, "pairs": results}, indent=1)
         (RESULTS / "pairs.json").write_text(text + "\n")
-        (RESULTS / "pairs.md").write_text(page(results, counts))
+        (RESULTS / "pairs.md").write_text(page(RESULTS))
 
 
 if __name__ == "__main__":
