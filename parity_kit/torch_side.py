@@ -425,7 +425,11 @@ class Side:
                 user_code("torch", "its gradient", loss.backward)
             return loss
 
-        user_code("torch", "the optimizer", optimizer.step, closure)
+        if _needs_closure(optimizer):
+            user_code("torch", "the optimizer", optimizer.step, closure)
+        else:
+            closure()
+            user_code("torch", "the optimizer", optimizer.step)
 
     def _state(
         self, results: Results, subject: Subject, weights: Mapping, steps: int
@@ -436,6 +440,12 @@ class Side:
             subject = restored
         for name, array in subject.arrays().items():
             results.arrays[f"state/{name}"] = array
+
+
+def _needs_closure(optimizer: Any) -> bool:
+    """Whether its step evaluates the loss itself, as L-BFGS does."""
+    closure = inspect.signature(optimizer.step).parameters.get("closure")
+    return closure is not None and closure.default is inspect.Parameter.empty
 
 
 def _dot(left: list[Tensor], right: list[Tensor]) -> Tensor:

@@ -84,3 +84,61 @@ def plain(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [plain(item) for item in value]
     return value
+
+
+def worst_of_each(
+    rows: list[dict[str, Any]], ring: str, device: str
+) -> list[dict[str, Any]]:
+    """Each quantity's and subject's worst row in a ring, in the rows' order."""
+    found: dict[tuple[str, str], dict[str, Any]] = {}
+    for row in rows:
+        if (row["ring"], row["device"]) != (ring, device):
+            continue
+        best = found.setdefault((row["quantity"], row["subject"]), row)
+        if (not row["ok"], row["value"]) > (not best["ok"], best["value"]):
+            found[row["quantity"], row["subject"]] = row
+    return list(found.values())
+
+
+def facts(certificate: Any) -> list[tuple[str, str]]:
+    """What the result depends on, name and value."""
+    found = []
+    for name, value in certificate.facts.items():
+        if isinstance(value, dict):
+            value = ", ".join(f"{key} {item}" for key, item in value.items())
+        elif isinstance(value, list):
+            value = ", ".join(map(str, value))
+        found.append((name, str(value)))
+    return found
+
+
+def markdown(certificate: Any) -> str:
+    """The certificate as Markdown."""
+    lines = [f"# Parity of {cell(certificate.name)}: {certificate.verdict}", ""]
+    lines += ["```", summary(certificate).replace("`", "'"), "```", ""]
+    for device, verdict in certificate.devices.items():
+        lines += [f"## {device}: {verdict}", ""]
+        for ring, meaning in RINGS.items():
+            rows = worst_of_each(certificate.rows, ring, device)
+            if rows:
+                lines += [f"{ring}: {meaning}. Worst of all seeds.", ""]
+                lines += ["| quantity | | worst | bound | ok | |"]
+                lines += ["|---|---|---|---|---|---|", *map(_line, rows), ""]
+    lines += ["| | |", "|---|---|"]
+    lines += [f"| {cell(name)} | {cell(value)} |" for name, value in facts(certificate)]
+    if certificate.weights:
+        lines += ["", "The map of weights that was found:", "", "```python"]
+        lines += [certificate.weights, "```"]
+    return "\n".join(lines) + "\n"
+
+
+def _line(row: dict[str, Any]) -> str:
+    return (
+        f"| {cell(row['quantity'])} | {row['subject']} | {row['value']:.2g} | "
+        f"{row['bound']:.2g} | {'yes' if row['ok'] else 'no'} | {cell(row['note'])} |"
+    )
+
+
+def cell(value: Any) -> str:
+    """A value in a table's cell."""
+    return " ".join(str(value).replace("|", "\\|").split())

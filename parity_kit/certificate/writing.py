@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from parity_kit import arrays
-from parity_kit.certificate import text
+from parity_kit.certificate import page, text
 
 
 REPRODUCTION = "first_divergence.safetensors"
@@ -14,7 +14,11 @@ def write(certificate: Any, folder: Path) -> Path:
     """Write all of them; see `Certificate.write`."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "certificate.json").write_text(text.document(certificate), "utf-8")
-    (folder / "certificate.txt").write_text(text.summary(certificate) + "\n", "utf-8")
+    (folder / "certificate.md").write_text(text.markdown(certificate), "utf-8")
+    (folder / "certificate.html").write_text(page.html(certificate), "utf-8")
+    from parity_kit.certificate import figure
+
+    figure.draw(certificate, folder / "certificate.png")
     reproduction = folder / REPRODUCTION
     reproduction.unlink(missing_ok=True)
     if certificate.reproduction:

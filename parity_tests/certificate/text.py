@@ -1,8 +1,9 @@
 """The certificate as text: terminal summary, Markdown for a repository, JSON."""
 
 import json
-import math
 from typing import Any
+
+from parity_kit.certificate.text import plain
 
 
 STATIC = ("mean", "log_prob", "entropy", "kl", "ratio", "surrogate", "gradient")
@@ -177,7 +178,7 @@ def document(certificate: Any) -> str:
     `rows.columns` names a row's entries. Values have four digits, enough to compare
     them with their bounds.
     """
-    fields = _plain(certificate._asdict())
+    fields = plain(certificate._asdict())
     rows = fields.pop("rows")
     fields["rows"] = {"columns": COLUMNS, "values": None}
     lines = [
@@ -201,14 +202,3 @@ def read(text: str) -> dict[str, Any]:
 
 def _short(value: Any) -> Any:
     return float(f"{value:.4g}") if isinstance(value, float) else value
-
-
-def _plain(value: Any) -> Any:
-    """The value with NaN and infinity as strings, since JSON has neither."""
-    if isinstance(value, float) and not math.isfinite(value):
-        return str(value)
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    return value

@@ -1,10 +1,13 @@
 import pytest
 
-from parity_kit.processes import Processes
+from parity_kit.pytest_plugin import parity, parity_processes
+
+
+# Also where the installed plugin is of another checkout.
+__all__ = ["parity", "parity_processes"]
 
 
 @pytest.fixture(scope="session")
-def processes():
+def processes(parity_processes):
     """Framework processes for all tests, since they take seconds to start."""
-    with Processes() as shared:
-        yield shared
+    return parity_processes

@@ -170,6 +170,23 @@ def torch_momentum(parameters):
     return torch.optim.SGD(parameters, lr=1e-2, momentum=0.9, nesterov=True)
 
 
+class Clipped(torch.optim.SGD):
+    """As such wrappers are written: gradients have to be there before a step."""
+
+    def step(self, closure=None):
+        for group in self.param_groups:
+            torch.nn.utils.clip_grad_value_(group["params"], 0.01)
+        return super().step(closure)
+
+
+def torch_clipped(parameters):
+    return Clipped(parameters, lr=1e-1)
+
+
+def torch_lbfgs(parameters):
+    return torch.optim.LBFGS(parameters, lr=1e-1, max_iter=1)
+
+
 class TorchNet(nn.Module):
     def __init__(self):
         super().__init__()
@@ -314,6 +331,20 @@ PAIRS = {
         "passed",
         None,
     ),
+    "clipped": (
+        LINEAR(
+            jax=jax_linear,
+            loss=LOSS,
+            optimizer=(torch_clipped, optax.chain(optax.clip(0.01), optax.sgd(1e-1))),
+        ),
+        "passed",
+        None,
+    ),
+    "closure": (
+        LINEAR(jax=jax_linear, loss=LOSS, optimizer=(torch_lbfgs, optax.sgd(1e-1))),
+        "failed",
+        "optimizer",
+    ),
     "a probe": (LINEAR(jax=jax_probed_wrong), "failed", "linear"),
     "a probe in jit": (LINEAR(jax=jax_probed_in_jit), "passed", None),
     "network": (NET(jax=JaxNet, optimizer=ADAM, steps=3), "passed", None),
@@ -329,7 +360,7 @@ PAIRS = {
     "running variance": (
         Pair(TorchNormed, JaxNormed, rows, weights=NORMED),
         "failed",
-        "defaults",
+        "state",
     ),
     "evaluating": (
         Pair(TorchNormed().eval(), jax_evaluating(), rows, weights=NORMED),

@@ -109,6 +109,36 @@ def test_what_differs_can_be_run_again(processes, tmp_path):
     assert document["first_divergence"] == "hidden"
 
 
+def test_the_fixture_proves_a_pair(parity, request):
+    quick = {"seeds": 1, "precisions": (), "faults": 3}
+    parity(example_pairs.ALL["weights"], **quick)
+    properties = dict(request.node.user_properties)
+    assert properties["parity_verdict"] == "passed"
+    assert properties["parity_faults_seen"] == "4 of 4"
+    with pytest.raises(pytest.fail.Exception, match="first divergence: linear"):
+        parity(example_pairs.ALL["a probe"], **quick)
+
+
+def test_the_certificate_is_written_in_every_form(parity, processes, tmp_path):
+    pair = example_pairs.ALL["weights"]
+    name = "<script>|x"
+    certificate = parity(pair, 1, name=name, precisions=(), faults=0)
+    certificate.write(tmp_path)
+    forms = {path.suffix for path in tmp_path.iterdir()}
+    assert forms == {".json", ".md", ".html", ".png"}
+    page = (tmp_path / "certificate.html").read_text()
+    assert "<script" not in page
+    assert "optimizer/10/w" in page
+    table = (tmp_path / "certificate.md").read_text()
+    assert "| optimizer/10/w | jax-torch | " in table
+    # A folder that is written into again keeps nothing of what was there.
+    failed = prove(example_pairs.ALL["a probe"], 1, processes=processes)
+    failed.write(tmp_path)
+    assert (tmp_path / "first_divergence.safetensors").exists()
+    certificate.write(tmp_path)
+    assert not (tmp_path / "first_divergence.safetensors").exists()
+
+
 def test_the_first_part_that_differs_is_named(processes):
     pair = example_pairs.ALL["network's last"]
     certificate = prove(pair, 1, processes=processes, precisions=(), faults=0)

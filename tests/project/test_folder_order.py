@@ -50,7 +50,7 @@ TOP = {
     "trpo": {"__init__", "__main__"},
     "trpo_jax": {"__init__"},
     "trpo_torch": {"__init__"},
-    "parity_kit": {"__init__", "__main__", "command", "proof"},
+    "parity_kit": {"__init__", "__main__", "command", "proof", "pytest_plugin"},
     "parity_tests": {"__init__", "__main__", "conftest", "fingerprint"},
     "benchmarks": {
         "__init__", "cited_numbers", "command", "demo", "environments", "gpu",

@@ -578,7 +578,10 @@ def _spaces(_: SpacesArguments) -> int:
 
 @dataclasses.dataclass
 class ParityArguments:
-    """Prove that the two backends are equal, and each right, on this machine."""
+    """Prove that the two backends are equal, and each right, on this machine.
+
+    With --pair: prove that a PyTorch function and a JAX function of yours are equal.
+    """
 
     devices: tuple[Literal["cpu", "cuda"], ...] = ("cpu",)
     """Devices to compare on; one that is absent is reported as not run."""
@@ -588,12 +591,21 @@ class ParityArguments:
     """Every case."""
     out: Path = Path("runs/parity")
     """Directory for the certificate."""
+    pair: str | None = None
+    """Your own two functions: "module:name" of a parity_kit.Pair."""
 
 
 @command(": prove on this machine that the two backends are equal", writes=True)
 def _parity(parsed: ParityArguments) -> int:
     if parsed.quick and parsed.full:
         return _fail("expected one of --quick and --full, got both.")
+    if parsed.pair is not None:
+        if parsed.quick or parsed.full:
+            return _fail("expected --pair, or --quick or --full, got both.")
+        kit = importlib.import_module("parity_kit.command")
+        return kit.run(
+            kit.Arguments(parsed.pair, devices=parsed.devices, out=parsed.out)
+        )
     os.environ.setdefault("JAX_ENABLE_X64", "1")
     certificate = importlib.import_module("parity_tests.certificate.run")
     mode = "full" if parsed.full else "quick"
