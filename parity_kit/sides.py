@@ -438,6 +438,8 @@ class Weights:
 
     def problem(self, seed: int) -> Problem:
         """The inputs and weights of a seed."""
+        from parity_kit.weights import to_jax, to_torch
+
         inputs = self.pair.arrays(seed)
         if self.pair.gives_arrays:
             return Problem(seed, inputs, self.pair.weight_arrays(seed))
@@ -447,10 +449,11 @@ class Weights:
             found = self.sides["torch"].initial(seed)
             found = {n: a for n, a in found.items() if n in self.mapping}
         else:
-            from parity_kit.weights import to_torch
-
             found = to_torch(self.sides["jax"].initial(seed), self.mapping)
-        return Problem(seed, inputs, varied(found, seed))
+        found = varied(found, seed)
+        # What JAX has no place for is zero in PyTorch.
+        carried = to_torch(to_jax(found, self.mapping), self.mapping)
+        return Problem(seed, inputs, {**found, **carried})
 
 
 def varied(weights: Arrays, seed: int) -> Arrays:

@@ -1,0 +1,140 @@
+"""Runs the audit's rows: each by one command, all of them without a name.
+
+    python -m benchmarks.audit layers ["layer norm" ...]
+    python -m benchmarks.audit optimisers [adam ...]
+
+Writes benchmarks/results/audit/NAME.json and NAME.md if all rows were run.
+"""
+
+import importlib
+import json
+import sys
+import time
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+from benchmarks.audit.rows import Row
+from benchmarks.audit.table import markdown
+from parity_kit import Certificate, Pair, prove
+from parity_kit.processes import Processes
+
+
+RESULTS = Path(__file__).parents[1] / "results" / "audit"
+TITLES = {
+    "layers": "Layers and losses: torch.nn against flax.nnx and optax",
+    "optimisers": "Optimisers: torch.optim against optax, 100 steps",
+}
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """Compare parts of both frameworks as they come, and after a stated setting.
+
+    Attributes:
+        table: which rows.
+        rows: names of some of them; all if none is given.
+        seeds: how many seeds inputs are drawn from.
+        faults: faults planted in each pair, to see whether the proof sees them.
+    """
+
+    table: Annotated[Literal["layers", "optimisers"], tyro.conf.Positional]
+    rows: Annotated[tuple[str, ...], tyro.conf.Positional] = ()
+    seeds: int = 2
+    faults: int = 4
+
+
+def main() -> None:
+    """Run rows and write the table."""
+    given = tyro.cli(Arguments, prog="python -m benchmarks.audit")
+    rows = importlib.import_module(f"benchmarks.audit.{given.table}").ROWS
+    found, start = [], time.perf_counter()
+    with Processes() as processes:
+        for name, row in rows.items():
+            if given.rows and name not in given.rows:
+                continue
+            found.append(_judged(name, row, given, processes))
+            print(f"{name}: {found[-1]['finding']}", file=sys.stderr, flush=True)
+    page = _page(TITLES[given.table], found, time.perf_counter() - start)
+    print(page)
+    if not given.rows:
+        RESULTS.mkdir(parents=True, exist_ok=True)
+        stored = {
+            "versions": installed(("torch", "jax", "flax", "optax")),
+            "rows": found,
+        }
+        text = json.dumps(stored, indent=1, ensure_ascii=False)
+        (RESULTS / f"{given.table}.json").write_text(text + "\n")
+        (RESULTS / f"{given.table}.md").write_text(page)
+
+
+def _judged(name: str, row: Row, given: Arguments, processes: Processes) -> dict:
+    as_they_come = _proved(name, row.defaults, given, processes)
+    result = {
+        "name": name, "torch": row.torch, "jax": row.jax, "meaning": row.meaning,
+        "setting": row.setting, "defaults": as_they_come,
+    }  # fmt: skip
+    finding = _finding(as_they_come)
+    if row.matched is not None:
+        result["set"] = _proved(f"{name} (set)", row.matched, given, processes)
+        after = _finding(result["set"])
+        finding = f"{after} after {row.setting}" if after == "equal" else finding
+        if after not in ("equal", finding):
+            finding = f"{finding}; after {row.setting}: {after}"
+    return {**result, "finding": finding}
+
+
+def _proved(
+    name: str, pair: Pair, given: Arguments, processes: Processes
+) -> dict[str, object]:
+    try:
+        certificate = prove(
+            pair, given.seeds, faults=given.faults, processes=processes, name=name,
+            show=_silent,
+        )  # fmt: skip
+    except ValueError as error:
+        return {"verdict": "undecided", "first": None, "reason": str(error)}
+    return {
+        "verdict": certificate.verdict,
+        "first": certificate.first_divergence,
+        "reason": certificate.reason,
+        "worst": _worst(certificate),
+    }
+
+
+def _silent(text: str) -> None:
+    """No line for each run."""
+
+
+def _worst(certificate: Certificate) -> float:
+    """Largest identity error over its bound."""
+    rows = [r for r in certificate.rows if r["ring"] == "A" and r["bound"]]
+    return max((float(r["value"] / r["bound"]) for r in rows), default=0.0)
+
+
+def _finding(proved: dict) -> str:
+    if proved["verdict"] == "passed":
+        return "equal"
+    if proved["verdict"] == "failed":
+        return f"different: {proved['reason'].partition(':')[0]}"
+    return f"undecided: {proved['reason']}"
+
+
+def _versions() -> dict[str, str]:
+    return {n: metadata.version(n) for n in ("torch", "jax", "flax", "optax")}
+
+
+def _page(title: str, found: list[dict], seconds: float) -> str:
+    cells = [
+        [r["name"], r["torch"], r["jax"], r["finding"], r["meaning"]] for r in found
+    ]
+    table = markdown(["row", "PyTorch", "JAX", "found", "what it means"], cells)
+    versions = ", ".join(f"{name} {number}" for name, number in _versions().items())
+    return f"# {title}\n\n{versions}; {seconds:.0f} s.\n\n{table}"
+
+
+if __name__ == "__main__":
+    main()
