@@ -1,9 +1,10 @@
 """What each side has by default, and which of it differs: said before any number.
 
 `torch_facts` and `jax_facts` run in their framework's own process and give plain JSON.
-`differences` compares two of them in sentences: dtypes of parameters, promotion, x64,
-precision of products, and the conventions of known layers, which have other defaults
-(LayerNorm's epsilon is 1e-5 in PyTorch and 1e-6 in flax) or another meaning (momentum).
+`differences` and `remarks` compare two of them in sentences: dtypes of parameters,
+promotion, x64, precision of products, and the conventions of known layers, which have
+other defaults (LayerNorm's epsilon is 1e-5 in PyTorch and 1e-6 in flax) or another
+meaning (momentum).
 Only what can change a result in float64 is said of a layer.
 """
 
@@ -30,11 +31,8 @@ def torch_facts(subject: object, call: Callable[[], object] | None = None) -> Fa
     is_module = isinstance(subject, torch.nn.Module)
     modules = list(subject.modules()) if is_module else []
     layers = [layer for module in modules if (layer := _torch_layer(module))]
-    if call is not None:
-        called = _torch_calls(call)
-        known = {kind for kind, _ in layers} - {"GELU"}
-        layers = [layer for layer in layers if layer[0] != "GELU"]
-        layers += [layer for layer in called if layer[0] not in known]
+    known = {kind for kind, _ in layers}
+    called = [] if call is None else _torch_calls(call)
     arrays = dict(subject.named_parameters()) if is_module else {}
     dtypes = {name: _short(array.dtype) for name, array in arrays.items()}
     tf32 = torch.backends.cuda.matmul.allow_tf32
@@ -55,6 +53,7 @@ def torch_facts(subject: object, call: Callable[[], object] | None = None) -> Fa
         if on_gpu and torch.backends.cudnn.allow_tf32
         else "float32",
         "layers": layers,
+        "calls": [layer for layer in called if layer[0] not in known],
     }
 
 
@@ -72,11 +71,12 @@ def jax_facts(subject: object, call: Callable[[], object] | None = None) -> Fact
     config = jax.config.values
     found, arrays = _jax_parts(subject)
     layers = [layer for part in found if (layer := _jax_layer(part))]
+    gelus: list[Layer] = []
     if call is not None:
         called, gelus = _jax_calls(call)
         found = found + called
         layers += [layer for part in called if (layer := _jax_layer(part))]
-        layers = [layer for layer in layers if layer[0] != "GELU"] + gelus
+    known = {kind for kind, _ in layers}
     dtypes = {name: _short(array.dtype) for name, array in arrays.items()}
     backend = jax.default_backend()
     precision = str(config["jax_default_matmul_precision"] or "default").lower()
@@ -104,6 +104,7 @@ def jax_facts(subject: object, call: Callable[[], object] | None = None) -> Fact
         "products": products.get(precision, "float32") if backend != "cpu" else own,
         "convolutions": products.get(precision, "float32") if backend != "cpu" else own,
         "layers": layers,
+        "calls": [layer for layer in gelus if layer[0] not in known],
     }
 
 
@@ -118,19 +119,37 @@ def differences(
                 f"{name} run in {torch_side[what]} in PyTorch and in {jax_side[what]} "
                 "in JAX"
             )
-    ours, theirs = _by_setting(jax_side), _by_setting(torch_side)
-    for kind, name in theirs:
-        left, right = theirs[kind, name], ours.get((kind, name))
-        if right is not None and not _same(left, right):
-            said.append(
-                f"{kind}: {name} is {_values(left)} in PyTorch and {_values(right)} "
-                "in JAX"
-            )
+    return said + _settings(torch_side, jax_side, ("layers",))
+
+
+def remarks(torch_side: Mapping[str, Any], jax_side: Mapping[str, Any]) -> list[str]:
+    """What else may be why results differ: functions that are called, estimators.
+
+    None of it is a setting of a module's, which one would find by reading it.
+    """
+    settings = _settings(torch_side, jax_side, ("layers",))
+    both = _settings(torch_side, jax_side, ("layers", "calls"))
+    said = [text for text in both if text not in settings]
     if _trains(torch_side) and _trains(jax_side):
         said.append(
             "BatchNorm: the running variance is that of a sample (divided by n - 1) "
             "in PyTorch and of the batch (by n) in JAX"
         )
+    return said
+
+
+def _settings(
+    torch_side: Mapping[str, Any], jax_side: Mapping[str, Any], of: tuple[str, ...]
+) -> list[str]:
+    ours, theirs = _by_setting(jax_side, of), _by_setting(torch_side, of)
+    said = []
+    for (kind, name), left in theirs.items():
+        right = ours.get((kind, name))
+        if right is not None and not _same(left, right):
+            said.append(
+                f"{kind}: {name} is {_values(left)} in PyTorch and {_values(right)} "
+                "in JAX"
+            )
     return said
 
 
@@ -160,18 +179,19 @@ def _dtype_differences(
         )
 
 
-def _by_setting(facts: Mapping[str, Any]) -> dict[tuple[str, str], list[Setting]]:
+def _by_setting(
+    facts: Mapping[str, Any], of: tuple[str, ...]
+) -> dict[tuple[str, str], list[Setting]]:
     settings: dict[tuple[str, str], list[Setting]] = {}
-    for kind, found in facts["layers"]:
+    for kind, found in (layer for part in of for layer in facts[part]):
         for name, value in found.items():
             settings.setdefault((kind, name), []).append(value)
     return settings
 
 
 def _trains(facts: Mapping[str, Any]) -> bool:
-    return ("BatchNorm", "statistics") in (settings := _by_setting(facts)) and (
-        "of the batch" in settings["BatchNorm", "statistics"]
-    )
+    found = _by_setting(facts, ("layers",)).get(("BatchNorm", "statistics"), [])
+    return "of the batch" in found
 
 
 def _same(left: list[Setting], right: list[Setting]) -> bool:

@@ -63,7 +63,7 @@ def main() -> None:
     if not given.rows:
         RESULTS.mkdir(parents=True, exist_ok=True)
         stored = {
-            "versions": installed(("torch", "jax", "flax", "optax")),
+            "versions": _versions(),
             "rows": found,
         }
         text = json.dumps(stored, indent=1, ensure_ascii=False)

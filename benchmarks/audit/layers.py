@@ -54,7 +54,7 @@ class FirstOf(nn.Module):
 
 
 class Masked(nnx.Module):
-    """Flax's attention with a mask [query, key] of what is seen."""
+    """Flax's attention with a mask [query, key], negated or not."""
 
     def __init__(self, inverted: bool) -> None:
         # With dropout it computes in the dtype of its inputs, see the row "attention".
@@ -159,7 +159,7 @@ def norm(theirs: nn.Module, ours: nnx.Module, shape: tuple[int, ...]) -> Pair:
     return of_modules(ChannelsLast(theirs), ours, shape, chosen)
 
 
-def recurrent(theirs: nn.RNNBase, cell: nnx.Module, held: bool) -> Pair:
+def recurrent(theirs: nn.RNNBase, cell: Any, held: bool) -> Pair:
     """Recurrent layers over [batch, time, features]; `held`: one of the two biases."""
     if held:
         zero = "bias_ih_l0" if isinstance(theirs, nn.LSTM) else "bias_hh_l0"
@@ -289,9 +289,9 @@ def half_huber(x: jax.Array, y: jax.Array) -> jax.Array:
 
 
 def masked(seed: int) -> tuple:
-    """A sequence, and what each step may look at."""
+    """A sequence, and what is ahead of each step."""
     rng = np.random.default_rng(seed)
-    return rng.standard_normal((2, 5, 6)), np.tril(np.ones((5, 5), bool))
+    return rng.standard_normal((2, 5, 6)), np.triu(np.ones((5, 5), bool), 1)
 
 
 def attention(inverted: bool) -> Pair:

@@ -513,7 +513,7 @@ def _none_fits(
     return (
         f"weights: no map fits: PyTorch has {len(theirs)} layers and JAX {len(ours)}. "
         f"Without a partner in PyTorch: {say(lost)}. In JAX: {say(over)}. "
-        "Give the map yourself, see parity_kit/weights.py"
+        'Give the map yourself, as {"linear.weight": ("linear.kernel", "transposed")}'
     )
 
 

@@ -18,7 +18,11 @@ def said(torch_side, jax_side, torch_call=None, jax_call=None):
         defaults.torch_facts(torch_side, torch_call),
         defaults.jax_facts(jax_side, jax_call),
     ]
-    return defaults.differences(*json.loads(json.dumps(facts)))
+    found = json.loads(json.dumps(facts))
+    return [
+        *defaults.differences(*found),
+        *map("remark: {}".format, defaults.remarks(*found)),
+    ]
 
 
 def test_conventions_of_layers_that_differ_by_default():
@@ -42,8 +46,8 @@ def test_conventions_of_layers_that_differ_by_default():
         "GroupNorm: epsilon is 1e-05 in PyTorch and 1e-06 in JAX",
         "Dropout: rate is 0.1 in PyTorch and 0.2 in JAX",
         "Dropout: active is True in PyTorch and False in JAX",
-        "BatchNorm: the running variance is that of a sample (divided by n - 1) in "
-        "PyTorch and of the batch (by n) in JAX",
+        "remark: BatchNorm: the running variance is that of a sample (divided by n - "
+        "1) in PyTorch and of the batch (by n) in JAX",
     ]
 
 
@@ -96,8 +100,8 @@ def test_functions_and_linen_are_found_by_a_call():
         lambda: net.apply(variables, x),
     )
     assert found == [
-        "LayerNorm: epsilon is 1e-05 in PyTorch and 1e-06 in JAX",
-        "GELU: form is exact (erf) in PyTorch and approximate (tanh) in JAX",
+        "remark: LayerNorm: epsilon is 1e-05 in PyTorch and 1e-06 in JAX",
+        "remark: GELU: form is exact (erf) in PyTorch and approximate (tanh) in JAX",
     ]
     exact = defaults.jax_facts(print, lambda: jax.nn.gelu(x, approximate=False))
-    assert exact["layers"] == [("GELU", {"form": "exact (erf)"})]
+    assert exact["calls"] == [("GELU", {"form": "exact (erf)"})]
