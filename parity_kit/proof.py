@@ -315,14 +315,14 @@ class Proof:
         return held and not self.undecided
 
     def _audit(self, problem: Problem) -> None:
-        from parity_kit.defaults import differences
+        from parity_kit.defaults import differences, remarks
 
         facts = {side.framework: side.ask(problem, "audit") for side in self._live()}
         if self.stored is not None:
             facts[self.stored.framework] = self.stored.facts["audit"]
         self.defaults = differences(facts["torch"], facts["jax"])
-        for difference in self.defaults:
-            self.certificate.remark(difference)
+        for text in [*self.defaults, *remarks(facts["torch"], facts["jax"])]:
+            self.certificate.remark(text)
 
     def _moved(self, runs: Mapping[str, Run]) -> bool:
         for name, run in runs.items():

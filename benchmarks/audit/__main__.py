@@ -9,7 +9,6 @@ Writes benchmarks/results/audit/NAME.json and NAME.md if all rows were run.
 import importlib
 import json
 import sys
-import time
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -17,17 +16,13 @@ from typing import Annotated, Literal
 
 import tyro
 
+from benchmarks.audit import report
 from benchmarks.audit.rows import Row
-from benchmarks.audit.table import markdown
 from parity_kit import Certificate, Pair, prove
 from parity_kit.processes import Processes
 
 
 RESULTS = Path(__file__).parents[1] / "results" / "audit"
-TITLES = {
-    "layers": "Layers and losses: torch.nn against flax.nnx and optax",
-    "optimisers": "Optimisers: torch.optim against optax, 100 steps",
-}
 
 
 @dataclass(frozen=True)
@@ -51,23 +46,21 @@ def main() -> None:
     """Run rows and write the table."""
     given = tyro.cli(Arguments, prog="python -m benchmarks.audit")
     rows = importlib.import_module(f"benchmarks.audit.{given.table}").ROWS
-    found, start = [], time.perf_counter()
+    found: list[dict] = []
     with Processes() as processes:
         for name, row in rows.items():
             if given.rows and name not in given.rows:
                 continue
             found.append(_judged(name, row, given, processes))
             print(f"{name}: {found[-1]['finding']}", file=sys.stderr, flush=True)
-    page = _page(TITLES[given.table], found, time.perf_counter() - start)
-    print(page)
+    for row in found:
+        print(f"{row['name']}: {row['finding']}. {row['meaning']}")
     if not given.rows:
         RESULTS.mkdir(parents=True, exist_ok=True)
-        stored = {
-            "versions": _versions(),
-            "rows": found,
-        }
+        stored = {"versions": _versions(), "rows": found}
         text = json.dumps(stored, indent=1, ensure_ascii=False)
         (RESULTS / f"{given.table}.json").write_text(text + "\n")
+        page = report.page(given.table, RESULTS)
         (RESULTS / f"{given.table}.md").write_text(page)
 
 
@@ -125,15 +118,6 @@ def _finding(proved: dict) -> str:
 
 def _versions() -> dict[str, str]:
     return {n: metadata.version(n) for n in ("torch", "jax", "flax", "optax")}
-
-
-def _page(title: str, found: list[dict], seconds: float) -> str:
-    cells = [
-        [r["name"], r["torch"], r["jax"], r["finding"], r["meaning"]] for r in found
-    ]
-    table = markdown(["row", "PyTorch", "JAX", "found", "what it means"], cells)
-    versions = ", ".join(f"{name} {number}" for name, number in _versions().items())
-    return f"# {title}\n\n{versions}; {seconds:.0f} s.\n\n{table}"
 
 
 if __name__ == "__main__":

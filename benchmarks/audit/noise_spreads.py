@@ -23,7 +23,7 @@ from unittest import mock
 
 import numpy as np
 
-from benchmarks.audit.table import markdown
+from benchmarks.audit import report
 from parity_kit.noise.jax_noise import with_rounding_noise
 from parity_kit.noise.torch_noise import rounding_noise
 from parity_tests import bridges
@@ -55,8 +55,9 @@ def main() -> None:
     RESULTS.mkdir(parents=True, exist_ok=True)
     found = {"cases": names, "runs": RUNS, "quantities": rows}
     (RESULTS / "noise_spreads.json").write_text(json.dumps(found, indent=1) + "\n")
-    (RESULTS / "noise_spreads.md").write_text(_page(names, rows))
-    print(_page(names, rows))
+    page = report.noise_page(RESULTS)
+    (RESULTS / "noise_spreads.md").write_text(page)
+    print(page)
 
 
 def of_case(name: str) -> Iterator[tuple[str, str, float]]:
@@ -131,28 +132,6 @@ def _row(quantity: str, ratios: dict[tuple[str, str], list[float]]) -> dict:
                 "highest": max(found),
             }
     return row
-
-
-def _page(names: list[str], rows: list[dict]) -> str:
-    shown = [
-        [row["quantity"], *(_shown(row.get(side)) for side in ("torch", "jax"))]
-        for row in rows
-    ]
-    table = markdown(["quantity", "PyTorch", "JAX"], shown)
-    means = [row[s]["mean"] for row in rows for s in ("torch", "jax") if s in row]
-    within = sum(1 / 3 <= m <= 3 for m in means)
-    return (
-        "# Spreads under automatic noise over those of the simulation by hand\n\n"
-        f"{len(names)} cases of TRPO's grid, {RUNS} runs each. Of {len(means)} means, "
-        f"{within} lie within a factor of 3. Geometric mean over the cases (lowest to "
-        f"highest).\n\n{table}"
-    )
-
-
-def _shown(found: dict | None) -> str:
-    if found is None:
-        return ""
-    return f"{found['mean']:.2f} ({found['lowest']:.2f} to {found['highest']:.2f})"
 
 
 if __name__ == "__main__":
