@@ -321,8 +321,8 @@ class Proof:
         if self.stored is not None:
             facts[self.stored.framework] = self.stored.facts["audit"]
         self.defaults = differences(facts["torch"], facts["jax"])
-        for text in [*self.defaults, *remarks(facts["torch"], facts["jax"])]:
-            self.certificate.remark(text)
+        for remark in [*self.defaults, *remarks(facts["torch"], facts["jax"])]:
+            self.certificate.remark(remark)
 
     def _moved(self, runs: Mapping[str, Run]) -> bool:
         for name, run in runs.items():

@@ -80,6 +80,15 @@ ALIASES = {
 }
 CANONICAL = {word: name for name, words in ALIASES.items() for word in words.split()}
 NODES = 20_000
+# What a map keeps at first, and what it gives up if there is none: parents of both
+# sides, or of PyTorch's, and the order of numbers. linen numbers layers as they are
+# made, which `Dense(3)(tanh(Dense(8)(x)))` does from the outside in.
+KEEPS = (
+    {"order", "their parents", "our parents"},
+    {"order", "their parents"},
+    {"order"},
+    set(),
+)
 # flax's layers within a recurrent cell.
 GATE_NAMES = {f"{side}{gate}" for side in "ih" for gate in "ifgorzn"} | {
     "dense_i",
@@ -97,8 +106,8 @@ def infer(torch_shapes: Shapes, jax_shapes: Shapes) -> Map:
     theirs, ours = _torch_layers(torch_shapes), _jax_layers(jax_shapes)
     options = _options(theirs, ours)
     if len(theirs) == len(ours) and all(options.values()):
-        for parents in ("both", "theirs", "neither"):
-            search = _Search(theirs, ours, options, parents)
+        for keeps in KEEPS:
+            search = _Search(theirs, ours, options, keeps)
             maps = _maps(theirs, options, search)
             if search.nodes > NODES:
                 raise ValueError(
@@ -400,10 +409,10 @@ class _Search:
         theirs: list[Layer],
         ours: list[Layer],
         options: dict[int, dict[int, list[Fit]]],
-        parents: str,
+        keeps: set[str],
     ) -> None:
         self.options = options
-        self.parents = parents
+        self.keeps = keeps
         self.their_places = [_place(layer.path) for layer in theirs]
         self.our_places = [_place(layer.path) for layer in ours]
         self.chosen: dict[int, int] = {}
@@ -435,12 +444,13 @@ class _Search:
             if m == j:
                 return False
             rows = theirs.group == other.group and ours.group == our_other.group
-            if rows and (theirs.order < other.order) != (ours.order < our_other.order):
+            turned = (theirs.order < other.order) != (ours.order < our_other.order)
+            if "order" in self.keeps and rows and turned:
                 return False
             alike = theirs.parent == other.parent, ours.parent == our_other.parent
-            if self.parents == "both" and alike[0] != alike[1]:
+            if "their parents" in self.keeps and alike == (True, False):
                 return False
-            if self.parents == "theirs" and alike[0] and not alike[1]:
+            if "our parents" in self.keeps and alike == (False, True):
                 return False
         return True
 
@@ -509,11 +519,19 @@ def _none_fits(
     reached = {j for fits in options.values() for j in fits}
     lost = [str(layer) for i, layer in enumerate(theirs) if not options[i]]
     over = [str(layer) for j, layer in enumerate(ours) if j not in reached]
-    say = lambda layers: "; ".join(layers) or "none by itself"
+    reasons = [f"no layer of JAX fits PyTorch's {name}" for name in lost]
+    reasons += [f"no layer of PyTorch fits JAX's {name}" for name in over]
+    if not reasons:
+        wanted = {
+            str(layer): [str(ours[j]) for j in options[i]]
+            for i, layer in enumerate(theirs)
+        }
+        scarce = min(wanted, key=lambda name: len(wanted[name]))
+        reasons = [f"{scarce} fits only {', '.join(wanted[scarce])}, as others do"]
     return (
-        f"weights: no map fits: PyTorch has {len(theirs)} layers and JAX {len(ours)}. "
-        f"Without a partner in PyTorch: {say(lost)}. In JAX: {say(over)}. "
-        'Give the map yourself, as {"linear.weight": ("linear.kernel", "transposed")}'
+        f"weights: no map fits {len(theirs)} layers of PyTorch and {len(ours)} of JAX: "
+        f"{'; '.join(reasons)}. Give the map yourself, as "
+        '{"linear.weight": ("linear.kernel", "transposed")}'
     )
 
 

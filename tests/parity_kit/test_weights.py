@@ -137,7 +137,8 @@ def test_layers_of_one_shape_are_told_apart_by_name_and_order(theirs, ours, pair
         ({"c.weight": (8, 3, 3, 3), "c.bias": (8,), **linear(128, 4, names=["f"])},
          {"c.kernel": (3, 3, 3, 8), "c.bias": (8,), **dense(128, 4, names=["f"])},
          "transposed.* or .*flattened:8x4x4"),
-        (linear(8, 8, names=["a"]), dense(8, 9, names=["a"]), "no map fits.*a .weight"),
+        (linear(8, 8, names=["a"]), dense(8, 9, names=["a"]),
+         "no map fits.*PyTorch's a .weight"),
         (linear(8, 8, names=["a"]), {}, "no map fits"),
     ],
 )  # fmt: skip
@@ -204,3 +205,33 @@ def test_a_deep_transformer_is_matched_at_once():
     found = weights.infer(theirs, dict(sorted(ours.items())))
     assert found["blocks.10.fc1.weight"][0] == "Block_10.Dense_0.kernel"
     assert found["blocks.2.o.bias"] == "Block_2.out.bias"
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ("params.Dense_0", "params.Dense_1"),
+        # Numbered from the outside in, as linen does for nested calls.
+        ("params.Dense_1", "params.Dense_0"),
+        ("layers.0", "layers.2"),
+        ("layers.0", "layers.1"),
+        ("hidden", "out"),
+    ],
+)
+def test_shapes_that_fit_one_way_are_enough(first, second):
+    theirs = linear(6, 8, names=["0"]) | linear(8, 3, names=["2"])
+    for make in (dense, linear):
+        ours = make(6, 8, names=[first]) | make(8, 3, names=[second])
+        found = weights.infer(theirs, dict(sorted(ours.items())))
+        leaf = "kernel" if make is dense else "weight"
+        assert weights.transforms.parts_of(found["0.weight"])[0][0] == f"{first}.{leaf}"
+        assert (
+            weights.transforms.parts_of(found["2.weight"])[0][0] == f"{second}.{leaf}"
+        )
+
+
+def test_layers_that_compete_for_one_partner_are_named():
+    theirs = linear(8, 8, names=["a"]) | linear(8, 8, names=["b"])
+    ours = dense(8, 8, names=["x"]) | dense(8, 9, names=["y"])
+    with pytest.raises(ValueError, match=r"no layer of PyTorch fits JAX's y \(kernel"):
+        weights.infer(theirs, ours)
