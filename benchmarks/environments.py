@@ -72,6 +72,13 @@ def _place(spec: Any) -> str:
     )
 
 
+def _version(package: str) -> str:
+    """Of the distribution that has the package, which may have another name."""
+    top = package.partition(".")[0]
+    owners = importlib.metadata.packages_distributions().get(top, [top])
+    return importlib.metadata.version(owners[0])
+
+
 def row_of(env_id: str, arguments: Arguments) -> dict[str, str]:
     """Train, evaluate and resume one environment; what was refused ends its row."""
     import time
@@ -185,7 +192,7 @@ def main(arguments: Arguments) -> int:
     for env_id in ids[:: -(-len(ids) // (arguments.most or len(ids)))]:
         if env_id in done and not arguments.ids:
             continue
-        version = importlib.metadata.version(arguments.package)
+        version = _version(arguments.package)
         done[env_id] = _apart(env_id, arguments) | {"version": version}
         print(*done[env_id].values(), sep=" | ", flush=True)
         with path.open("w", newline="") as file:

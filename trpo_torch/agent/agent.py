@@ -33,6 +33,7 @@ from trpo_torch.agent.update import (
 from trpo_torch.critic.fit import ValueFit, fit_critic, loss_and_gradient
 from trpo_torch.devices import processes as distributed, reduction
 from trpo_torch.devices.device import (
+    few_threads,
     matmul_precision,
     own_settings,
     require_dtype,
@@ -61,6 +62,8 @@ class TRPOBackend(Backend):
     """Networks and optimiser in PyTorch, and what is computed of them."""
 
     value_optimizer: torch.optim.Optimizer
+    dense_weights: int | None
+    """Multiplications of an observation on a CPU; None if they aren't known."""
 
     framework = "torch"
     _step = staticmethod(policy_step)
@@ -86,6 +89,14 @@ class TRPOBackend(Backend):
             is_fast(self.config.fast_products, network, self.device)
             for network in (self.policy, self.critic)
         )
+        self.dense_weights = self._count_weights()
+
+    def _count_weights(self) -> int | None:
+        plain = self.custom_networks == CustomNetworks() and not self.images
+        if self.device.type != "cpu" or not plain:
+            return None
+        networks = (self.policy, self.critic)
+        return sum(p.numel() for network in networks for p in network.parameters())
 
     def _build_networks(self, weights: dict[str, np.ndarray]) -> None:
         self.policy = self._build_policy(weights)
@@ -174,6 +185,7 @@ class TRPOBackend(Backend):
         finite = [torch.isfinite(array).all() for array in arrays]
         return not finite or bool(torch.stack(finite).all())
 
+    @few_threads
     @torch.no_grad()
     def sample(self, obs: Any, noise: np.ndarray | None, mask: Tensor | None) -> Tensor:
         with matmul_precision(self.config.matmul_precision):
@@ -191,6 +203,7 @@ class TRPOBackend(Backend):
             log_probs = self.policy.forward(obs, mask).log_prob(actions)
             return log_probs, self.critic.forward(self._encoded(obs))
 
+    @few_threads
     @torch.no_grad()
     def forward(
         self, obs: Any, noise: np.ndarray | None, mask: Tensor | None = None
@@ -206,6 +219,7 @@ class TRPOBackend(Backend):
             action = distribution.sample(self.to_native(noise))
         return action, distribution.log_prob(action), value
 
+    @few_threads
     @torch.no_grad()
     def value(self, obs: Any) -> Tensor:
         with matmul_precision(self.config.matmul_precision):

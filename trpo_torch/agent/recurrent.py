@@ -15,7 +15,7 @@ from trpo.data.hidden_state import Memory
 from trpo_torch.agent.agent import StateDict, TRPOBackend
 from trpo_torch.critic.fit import ValueFit
 from trpo_torch.critic.fit_sequences import fit_recurrent_critic
-from trpo_torch.devices.device import matmul_precision
+from trpo_torch.devices.device import few_threads, matmul_precision
 from trpo_torch.distributions import Distribution
 from trpo_torch.networks.recurrent import (
     RecurrentCritic,
@@ -43,6 +43,7 @@ class RecurrentBackend(TRPOBackend):
         critic = RecurrentCritic(*cell, config.critic_layer_sizes)
         return self._loaded(critic, weights, "value.")
 
+    @few_threads
     @torch.no_grad()
     def forward(
         self,
@@ -62,6 +63,7 @@ class RecurrentBackend(TRPOBackend):
         log_prob = distribution.log_prob(action)
         return action, log_prob, value, Memory(policy_state, critic_state)
 
+    @few_threads
     @torch.no_grad()
     def value(self, obs: Any, memory: Any = None) -> Tensor:
         with matmul_precision(self.config.matmul_precision):

@@ -1,0 +1,56 @@
+"""PyTorch acts with one thread where its observations are few, and only then."""
+
+import numpy as np
+import pytest
+import torch
+
+from trpo_torch import RecurrentTRPOAgent, TRPOAgent
+
+
+@pytest.fixture(autouse=True)
+def two_threads():
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
+def threads_of(agent, rows, raises=False):
+    """Threads of each forward pass of the policy while `act` is asked."""
+    policy, seen = agent.backend.policy, []
+    original = policy.forward
+
+    def forward(*arguments):
+        seen.append(torch.get_num_threads())
+        if raises:
+            raise FloatingPointError
+        return original(*arguments)
+
+    policy.forward = forward
+    try:
+        agent.act(np.zeros((rows, 3), np.float32))
+    finally:
+        policy.forward = original
+        assert torch.get_num_threads() == 2
+    return seen
+
+
+@pytest.mark.parametrize("kind", [TRPOAgent, RecurrentTRPOAgent])
+def test_few_observations_have_one_thread_and_many_have_all(kind):
+    agent = kind(3, 1, -1.0, 1.0, "cpu", (64, 64), (64, 64))
+    assert set(threads_of(agent, 8)) == {1}
+    assert set(threads_of(agent, 4096)) == {2}
+
+
+def test_the_threads_are_back_after_an_error():
+    agent = TRPOAgent(3, 1, -1.0, 1.0, "cpu", (64, 64), (64, 64))
+    with pytest.raises(FloatingPointError):
+        threads_of(agent, 8, raises=True)
+
+
+def test_of_networks_whose_work_is_unknown_nothing_is_changed():
+    network = torch.nn.Sequential(torch.nn.Linear(3, 1))
+    agent = TRPOAgent(
+        3, 1, -1.0, 1.0, "cpu", (64, 64), (64, 64), policy_network=network
+    )
+    assert set(threads_of(agent, 8)) == {2}
