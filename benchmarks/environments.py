@@ -19,11 +19,12 @@ import subprocess
 import sys
 import warnings
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import gymnasium
 
 from benchmarks.command import Output, run_command
+from trpo.environments.ids import package_of
 
 
 COLUMNS: tuple[str, ...] = (
@@ -61,15 +62,8 @@ def ids_of(package: str) -> list[str]:
     return [
         name
         for name, spec in gymnasium.registry.items()
-        if name in new or _place(spec).partition(".")[0] == top
+        if name in new or package_of(spec) == top
     ]
-
-
-def _place(spec: Any) -> str:
-    creator = spec.entry_point
-    return (
-        creator if isinstance(creator, str) else str(getattr(creator, "__module__", ""))
-    )
 
 
 def _version(package: str) -> str:

@@ -1,5 +1,6 @@
 """Ids, functions and objects that make environments, and what is said of them."""
 
+import functools
 import os
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import tests.support.counting_environments  # noqa: F401  (registers TrpoTest/â€
 from tests.environments.test_contract import Odd
 from trpo.cli.main import main
 from trpo.common.user_modules import UserModuleError
+from trpo.environments import ids
 from trpo.environments.environment_worker import EnvironmentWorkerError
 from trpo.environments.ids import UnknownEnvironmentError
 from trpo.environments.make import make_environment
@@ -30,6 +32,15 @@ def test_a_module_that_registers_another_environment_is_refused(module):
     assert f"expected an environment that {module!r} registers" in said
     assert "'CartPole-v1' is of 'gymnasium'" in said
     assert said_of(f"{module}:Nothing-v0").startswith("`env_id`: expected a registered")
+
+
+def test_an_id_that_a_plugin_registered_by_a_partial_is_its_packages(monkeypatch):
+    make = functools.partial(functools.partial(Odd, 1), 2)
+    spec = gymnasium.envs.registration.EnvSpec("Plugged-v0", entry_point=make)
+    monkeypatch.setitem(gymnasium.registry, "Plugged-v0", spec)
+    monkeypatch.setitem(ids.EARLIER, "Plugged-v0", spec)  # As if it had been there.
+    assert ids.registered("tests.support.waiting:Plugged-v0") is spec
+    assert "is of 'tests'" in said_of("numpy:Plugged-v0")
 
 
 def test_a_module_may_register_an_id_of_gymnasiums_again(tmp_path, monkeypatch):

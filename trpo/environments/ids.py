@@ -1,9 +1,11 @@
 """Ids of environments: what is registered, by whom, and what is said of any other."""
 
 import difflib
+import functools
 import importlib.metadata
 import importlib.util
 import re
+from typing import Any
 
 import gymnasium
 from gymnasium.envs.registration import EnvSpec
@@ -41,7 +43,7 @@ def registered(env_id: str) -> EnvSpec | str:
     if module is not None and spec is not None and _is_anothers(spec, module):
         raise UnknownEnvironmentError(
             f"`env_id`: expected an environment that {module!r} registers, got "
-            f"{env_id!r}: {name!r} is of {_top(str(spec.entry_point))!r}. Leave "
+            f"{env_id!r}: {name!r} is of {package_of(spec)!r}. Leave "
             f"'{module}:' out, or import the module too: --module {module}."
         )
     return name if spec is None else spec
@@ -72,14 +74,17 @@ def _import_registering(env_id: str, module: str) -> None:
 
 def _is_anothers(spec: EnvSpec, module: str) -> bool:
     """Whether it was registered before, and by another package."""
-    creator = spec.entry_point
-    place = creator if isinstance(creator, str) else getattr(creator, "__module__", "")
     was_there = EARLIER.get(spec.id) is spec
-    return was_there and _top(str(place)) != _top(module)
+    return was_there and package_of(spec) != module.partition(".")[0]
 
 
-def _top(place: str) -> str:
-    return re.split("[.:]", place)[0]
+def package_of(spec: EnvSpec) -> str:
+    """The package whose function or class makes an environment."""
+    creator: Any = spec.entry_point
+    while isinstance(creator, functools.partial):
+        creator = creator.func
+    place = creator if isinstance(creator, str) else getattr(creator, "__module__", "")
+    return re.split("[.:]", str(place))[0]
 
 
 def register_physics(env_id: str) -> None:
