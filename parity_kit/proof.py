@@ -1,5 +1,6 @@
 """The proof: a plan of runs, and what follows from their numbers."""
 
+import functools
 import platform
 import sys
 import time
@@ -36,9 +37,10 @@ from parity_kit.tolerances import (
 
 
 DEVICES = ("cpu", "cuda")
-DRAWS = 3
+DRAWS, BIG_DRAWS = 3, 1
 # In a shorter precision: seeds, simulated runs of each, and optimiser steps.
 NOISY_SEEDS, NOISY_RUNS, NOISY_STEPS = 3, 6, 3
+BIG_RUNS = 4
 Show = Callable[[str], None]
 
 
@@ -137,7 +139,7 @@ def record(
         runs = {}
         for seed in _seeds(seeds):
             problem = weights.problem(seed)
-            runs[seed] = problem, side.run(problem)
+            runs[seed] = problem, side.run(problem, twice=True)
         facts = {
             "framework": framework,
             "described": described,
@@ -219,6 +221,10 @@ def _terminal(show: Show | None) -> Iterator[Show]:
         yield status.update
 
 
+def _run(side: Any, problem: Problem, twice: bool) -> Run:
+    return side.run(problem, twice=twice)
+
+
 class Proof:
     """One pair on one device."""
 
@@ -289,21 +295,21 @@ class Proof:
 
     def _identity(self, weights: Weights) -> bool:
         """Ring A and D in float64; whether all of it held and was decided."""
-        held = True
+        held, condition = True, {}
         for seed in self.seeds:
             self.show(f"{self.device}: float64, seed {seed}")
             problem = (self.stored or weights).problem(seed)
-            if seed == self.seeds[0]:
+            if not self.results:
                 self._audit(problem)
-            with ThreadPoolExecutor(2) as pool:
-                waiting = {
-                    n: pool.submit(s.run, problem) for n, s in self.sides.items()
-                }
-                runs = {n: future.result() for n, future in waiting.items()}
+            twice = not self.results or not problem.is_big
+            runs = self._both(functools.partial(_run, problem=problem, twice=twice))
             self.results[seed] = problem, runs
             if self._moved(runs):
                 return False
-            condition = self._live()[0].numbers(problem, "condition", draws=DRAWS)
+            if twice:
+                draws = BIG_DRAWS if problem.is_big else DRAWS
+                side = self._live()[0]
+                condition = side.numbers(problem, "condition", draws=draws)
             rows = judge_identity(problem, runs, condition, self.certificate)
             for name, number in condition.items():
                 stage = name.partition("/")[0]
@@ -313,6 +319,13 @@ class Proof:
             self._note_conditions(rows, condition)
             held &= all(row.ok for row in rows)
         return held and not self.undecided
+
+    def _both(self, run: Callable[[Any], Any]) -> dict[str, Any]:
+        """What each side gives; their processes compute side by side."""
+        with ThreadPoolExecutor(2) as pool:
+            return dict(
+                zip(self.sides, pool.map(run, self.sides.values()), strict=True)
+            )
 
     def _audit(self, problem: Problem) -> None:
         from parity_kit.defaults import differences, remarks
@@ -364,24 +377,13 @@ class Proof:
 
     def _faults(self, count: int) -> None:
         """Plant faults in both sides, and see whether the other's results show them."""
-        problem, runs = self.results[self.seeds[0]]
         total = self.certificate.faults or {"planted": 0, "seen": 0, "unseen": []}
-        live = self._live()
-        for side in live:
-            self.show(f"{self.device}: planted faults, {side.framework}")
-            other = next(runs[n] for n in FRAMEWORKS if n != side.framework)
-            try:
-                found = side.ask(
-                    problem, "faults", count=-(-count // len(live)), steps=0,
-                    against=self.processes.file(side.names_of(other.arrays)),
-                    conditions=self.conditions,
-                )  # fmt: skip
-            except ValueError as error:
-                self.certificate.remark(f"{side.framework}: no fault planted: {error}")
-                continue
+        self.show(f"{self.device}: {count} planted faults")
+        each = -(-count // len(self._live()))
+        for name, found in self._both(functools.partial(self._planted, each)).items():
             total["planted"] += found["planted"]
             total["seen"] += found["seen"]
-            total["unseen"] += [f"{side.framework}, {text}" for text in found["unseen"]]
+            total["unseen"] += [f"{name}, {text}" for text in found["unseen"]]
         self.certificate.faults = total
         if total["planted"] and not total["seen"]:
             self.undecided.append(
@@ -389,30 +391,53 @@ class Proof:
                 "hardly depends on what is computed"
             )
 
+    def _planted(self, count: int, side: Any) -> dict[str, Any]:
+        nothing = {"planted": 0, "seen": 0, "unseen": []}
+        if not isinstance(side, Live):
+            return nothing
+        problem, runs = self.results[self.seeds[0]]
+        other = next(runs[n] for n in FRAMEWORKS if n != side.framework)
+        against = self.processes.file(side.names_of(other.arrays))
+        try:
+            return side.ask(
+                problem, "faults", count=count, steps=0, against=against,
+                conditions=self.conditions,
+            )  # fmt: skip
+        except ValueError as error:
+            self.certificate.remark(f"{side.framework}: no fault planted: {error}")
+            return nothing
+
     def _precision(self, reference: dict[str, Any], dtype: str) -> None:
-        live = self._live()
-        self.processes.start(*(side.key(dtype) for side in live))
-        gathered: dict[str, list[precision.Evidence]] = {}
-        for side in live:
-            self.show(f"{self.device}: {dtype}, {side.framework}")
-            try:
-                side.load(dtype, reference)
-                gathered[side.framework] = self._evidence(side, dtype)
-            except ValueError as error:
-                self.certificate.remark(
-                    f"{side.framework} in {dtype} is not judged: {error}"
-                )
+        self.processes.start(*(side.key(dtype) for side in self._live()))
+        self.show(f"{self.device}: {dtype}, simulated runs of each side")
+        found = self._both(functools.partial(self._evidence, reference, dtype))
+        gathered = {name: items for name, items in found.items() if items}
         judged = precision.judge(gathered, dtype)
         self.certificate.add(judged.rows, self.device)
         for remark in judged.remarks:
             self.certificate.remark(remark)
 
-    def _evidence(self, side: Live, dtype: str) -> list[precision.Evidence]:
-        steps = min(self.pair.steps, NOISY_STEPS)
+    def _evidence(
+        self, reference: dict[str, Any], dtype: str, side: Any
+    ) -> list[precision.Evidence]:
+        if not isinstance(side, Live):
+            return []
+        try:
+            side.load(dtype, reference)
+            return self._gathered(side, dtype)
+        except ValueError as error:
+            text = f"{side.framework} in {dtype} is not judged: {error}"
+            self.certificate.remark(text)
+            return []
+
+    def _gathered(self, side: Live, dtype: str) -> list[precision.Evidence]:
+        is_big = self.results[self.seeds[0]][0].is_big
+        steps = min(self.pair.steps, 1 if is_big else NOISY_STEPS)
+        runs = BIG_RUNS if is_big else NOISY_RUNS
         unit, found = precision.UNITS[dtype], []
-        for seed in self.seeds[:NOISY_SEEDS]:
+        for seed in self.seeds[: 1 if is_big else NOISY_SEEDS]:
             problem = self.results[seed][0]
-            exact, spread, ties = side.spread(problem, NOISY_RUNS, unit, steps)
+            exact, spread, ties = side.spread(problem, runs, unit, steps)
             short = side.run(problem, dtype, steps=steps)
             found.append(precision.Evidence(problem, exact, short, spread, ties))
         return found

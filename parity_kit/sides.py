@@ -45,6 +45,14 @@ class Problem(NamedTuple):
     inputs: tuple[np.ndarray, ...]
     weights: Arrays
 
+    @property
+    def is_big(self) -> bool:
+        """Whether its runs take seconds, so that fewer of them have to do."""
+        return sum(array.size for array in self.weights.values()) > BIG
+
+
+BIG = 200_000
+
 
 class Live:
     """A side that runs in its processes."""
@@ -104,11 +112,12 @@ class Live:
         dtype: str = "float64",
         modules: tuple[str, ...] = (),
         steps: int | None = None,
+        twice: bool = False,
     ) -> Run:
         """Every stage on a problem."""
         out = self.processes.file()
         facts = self.processes.ask(
-            self.key(dtype), "run", out=out, modules=list(modules),
+            self.key(dtype), "run", out=out, modules=list(modules), twice=twice,
             **self.request(problem, steps),
         )  # fmt: skip
         found = arrays.load(out)
@@ -256,7 +265,7 @@ class Stored:
         ordered = tuple(inputs[str(i)] for i in range(len(inputs)))
         return Problem(seed, ordered, _of_kind(found, "weight "))
 
-    def run(self, problem: Problem, dtype: str = "float64") -> Run:
+    def run(self, problem: Problem, dtype: str = "float64", twice: bool = False) -> Run:
         """What was recorded."""
         facts = self.facts["runs"][str(problem.seed)]
         found = arrays.load(self.folder / f"{dtype}_{problem.seed}.safetensors")

@@ -118,18 +118,20 @@ class Worker:
         # What this process switched on is no default of the user's.
         return json.loads(json.dumps(found).replace("float64", "float32"))
 
-    def run(self, out: str, modules: list[str], **given: Any) -> dict[str, Any]:
-        """Every stage, twice; names of what came out differently the second time."""
+    def run(
+        self, out: str, modules: list[str], twice: bool, **given: Any
+    ) -> dict[str, Any]:
+        """Every stage; run twice, names of what was different the second time."""
         first = self._run(given, modules=tuple(modules))
         found = first.all_arrays()
         arrays.save(found, out)
-        again = {} if modules else self._run(given).all_arrays()
+        again = self._run(given).all_arrays() if twice else {}
         other = [n for n in again if not _same(found.get(n), again[n])]
         return {**first.facts(), "moved": other, "names": list(found)}
 
     def condition(self, draws: int, **given: Any) -> dict[str, Any]:
         """Quantity -> condition number, by inputs and weights changed by one ulp."""
-        exact = self._run(given).all_arrays()
+        exact = self._run(given, record=True).all_arrays()
         nearby = []
         for draw in range(draws):
             rng = np.random.default_rng([draw, 52])
