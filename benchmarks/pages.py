@@ -47,6 +47,7 @@ def parts() -> Iterator[Part]:
     """Every part that is written from files."""
     # Each imports what it needs; two of them import this.
     from benchmarks import environments, versions
+    from benchmarks.audit import port
     from benchmarks.audit.other_trpos import report as other_trpos
     from benchmarks.audit.pairs import report as pairs
     from benchmarks.faults import report as torture
@@ -125,6 +126,7 @@ def parts() -> Iterator[Part]:
     folder = COMMITTED / "audit"
     yield Part(folder / "pairs.md", "", partial(pairs.page, folder))
     yield Part(folder / "other_trpos.md", "", partial(other_trpos.page, folder))
+    yield Part(folder / "real_port.md", "", partial(port.page, folder))
     scaling = REPOSITORY / "benchmarks" / "scale" / "README.md"
     yield Part(scaling, "", partial(scale.page, COMMITTED / "scale"))
     folder = COMMITTED / "parity"
