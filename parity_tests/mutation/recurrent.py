@@ -55,6 +55,6 @@ RECURRENT = in_group(
     _shared("rollout's last states for its first", "rollout/collector:RolloutCollector.collect",
             "            memory=memory,\n", "            memory=actor.memory,\n"),
     _shared("every rollout from blank states", "rollout/collector:RolloutCollector.collect",
-            "actor_of(agent, self.env.num_envs, self.memory)",
-            "actor_of(agent, self.env.num_envs)"),
+            "self.env.num_envs, self.memory, recorded=True",
+            "self.env.num_envs, recorded=True"),
 )  # fmt: skip

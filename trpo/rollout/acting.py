@@ -68,13 +68,14 @@ class RecurrentActor(Actor):
     Args:
         agent: Either backend's recurrent agent.
         memory: Hidden states to begin with.
+        recorded: Whether `evaluated` will be asked.
     """
 
     memory: Memory
 
-    def __init__(self, agent: Any, memory: Memory) -> None:
+    def __init__(self, agent: Any, memory: Memory, recorded: bool) -> None:
         super().__init__(agent)
-        self.memory = memory
+        self.memory, self._recorded = memory, recorded
         self._said: list[tuple[np.ndarray, np.ndarray]] = []
 
     def act(
@@ -88,7 +89,8 @@ class RecurrentActor(Actor):
         actions, log_probs, values, self.memory = self.agent.act(
             obs, deterministic, mask, self.memory.forget(starts)
         )
-        self._said.append((log_probs[:, 0], values[:, 0]))
+        if self._recorded:
+            self._said.append((log_probs[:, 0], values[:, 0]))
         return actions
 
     def evaluated(self, *_: Any) -> tuple[np.ndarray, np.ndarray]:
@@ -104,15 +106,18 @@ class RecurrentActor(Actor):
         return self.agent.value(obs, self.memory)
 
 
-def actor_of(agent: Any, num_envs: int, memory: Memory | None = None) -> Actor:
+def actor_of(
+    agent: Any, num_envs: int, memory: Memory | None = None, recorded: bool = False
+) -> Actor:
     """The actor of `agent` in `num_envs` environments.
 
     Args:
         agent: Either backend's, recurrent or not.
         num_envs: Environments.
         memory: Hidden states to go on from; by default zeros.
+        recorded: Whether what it does is learned from, so that `evaluated` is asked.
     """
     initial_memory = getattr(agent, "initial_memory", None)
     if initial_memory is None:
         return Actor(agent)
-    return RecurrentActor(agent, initial_memory(num_envs) if memory is None else memory)
+    return RecurrentActor(agent, memory or initial_memory(num_envs), recorded)

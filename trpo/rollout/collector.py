@@ -175,7 +175,7 @@ class RolloutCollector:
         masks: list[np.ndarray] = []
         self._open.ended.clear()
         recorder = CostRecorder(agent) if self.reads_costs else None
-        actor = actor_of(agent, self.env.num_envs, self.memory)
+        actor = actor_of(agent, self.env.num_envs, self.memory, recorded=True)
         memory = actor.memory
         ended_at: list[int] = []
         for t in range(num_steps):
