@@ -46,18 +46,22 @@ def main() -> None:
     process_setup.prepare()
     names = sys.argv[1:] or evidence.test_cases()
     ratios: dict[tuple[str, str], list[float]] = defaultdict(list)
-    for name in names:
+    for done, name in enumerate(names, 1):
         start = time.time()
         for framework, quantity, ratio in of_case(name):
             ratios[quantity, framework].append(ratio)
         print(f"{name}: {time.time() - start:.0f} s", file=sys.stderr, flush=True)
+        _write(names[:done], ratios)
+    print(report.noise_page(RESULTS))
+
+
+def _write(names: list[str], ratios: dict[tuple[str, str], list[float]]) -> None:
+    """After each case, since all of them take an hour."""
     rows = [_row(quantity, ratios) for quantity in sorted({q for q, _ in ratios})]
     RESULTS.mkdir(parents=True, exist_ok=True)
     found = {"cases": names, "runs": RUNS, "quantities": rows}
     (RESULTS / "noise_spreads.json").write_text(json.dumps(found, indent=1) + "\n")
-    page = report.noise_page(RESULTS)
-    (RESULTS / "noise_spreads.md").write_text(page)
-    print(page)
+    (RESULTS / "noise_spreads.md").write_text(report.noise_page(RESULTS))
 
 
 def of_case(name: str) -> Iterator[tuple[str, str, float]]:
