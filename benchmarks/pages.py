@@ -47,7 +47,7 @@ def parts() -> Iterator[Part]:
     """Every part that is written from files."""
     # Each imports what it needs; two of them import this.
     from benchmarks import environments, versions
-    from benchmarks.audit import port
+    from benchmarks.audit import port, report as audit
     from benchmarks.audit.other_trpos import report as other_trpos
     from benchmarks.audit.pairs import report as pairs
     from benchmarks.faults import report as torture
@@ -125,6 +125,7 @@ def parts() -> Iterator[Part]:
     yield Part(folder / "cost_limit.md", "", partial(cost_limit.page, folder))
     folder = COMMITTED / "audit"
     yield Part(folder / "pairs.md", "", partial(pairs.page, folder))
+    yield Part(folder / "noise_spreads.md", "", partial(audit.noise_page, folder))
     yield Part(folder / "other_trpos.md", "", partial(other_trpos.page, folder))
     yield Part(folder / "real_port.md", "", partial(port.page, folder))
     scaling = REPOSITORY / "benchmarks" / "scale" / "README.md"
