@@ -6,8 +6,8 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from parity_kit.tolerances import IDENTITY, UNSTABLE, VACUOUS
 from parity_tests.certificate import text as certificate_text
-from parity_tests.common.tolerances import IDENTITY, UNSTABLE, VACUOUS
 from trpo.runs.learning_curves import COLOURS, line_style
 
 

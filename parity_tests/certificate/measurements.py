@@ -6,9 +6,11 @@ Imported once the process is set up for both frameworks, which it imports.
 import importlib.util
 from typing import Any
 
+from parity_kit.rings import ties
+from parity_kit.tolerances import MAX_TIE_SHARE
 from parity_tests.certificate.record import DEVICES, TF32
 from parity_tests.common import process_setup
-from parity_tests.common.tolerances import MAX_TIE_SHARE, TF32_MAX_TIE_SHARE
+from parity_tests.common.tolerances import TF32_MAX_TIE_SHARE
 from parity_tests.problems import cases, golden
 from parity_tests.rings import evidence, lock_step, rings, shadow_training
 from parity_tests.suite import all_checks
@@ -65,7 +67,7 @@ def _rings(
                     cpu_item, cuda_item, devices=("cpu", "cuda")
                 )
     share = TF32_MAX_TIE_SHARE if tf32 else MAX_TIE_SHARE
-    count, total, few = rings.ties(rows, share)
+    count, total, few = ties(rows, share)
     for ring in "ABCD":
         of_ring = [row for row in rows if row.ring == ring]
         bad = [row for row in of_ring if not row.ok]
@@ -118,7 +120,7 @@ def training(mode: str) -> tuple[dict[str, dict[str, Any]], str]:
 def _lock_step(env_id: str, updates: int) -> dict[str, Any]:
     gathered = shadow_training.run(env_id, updates)
     rows = shadow_training.judge(gathered)
-    count, total, few = rings.ties(rows)
+    count, total, few = ties(rows)
     worst = {
         ring: max(
             (row for row in rows if row.ring == ring),

@@ -1,4 +1,4 @@
-"""The only table of bounds: (quantity, dtype) -> bound, each with its reason.
+"""The suite's table of bounds: (quantity, dtype) -> bound, each with its reason.
 
 There is no default. A quantity that has no row can't be compared: add the row, and with
 it the reason. Errors are norm-wise and relative: |got - want| / max(|want|, scale),
@@ -8,6 +8,8 @@ where `scale` is the norm of the terms that cancel in `want`, if they do.
 from typing import NamedTuple
 
 import numpy as np
+
+from parity_kit.tolerances import IDENTITY, relative_error
 
 
 class Bound(NamedTuple):
@@ -21,10 +23,7 @@ def _rows(dtype: str, value: float, reasons: dict[str, str]) -> dict:
     return {(name, dtype): Bound(value, reason) for name, reason in reasons.items()}
 
 
-# Ring A. 1e-10 is a million times float64's unit roundoff, a thousandth of float32's:
-# no slip of dtype, epsilon or formula fits below it. Measured: 1e-16 to 1e-12.
-IDENTITY = 1e-10
-
+# Ring A. Measured: 1e-16 to 1e-12.
 STAGES = {
     "mean": "a few matrix products and tanh",
     "log_std": "a clamp: exact",
@@ -153,14 +152,6 @@ BOUNDS: dict[tuple[str, str], Bound] = {
     **METAMORPHIC,
 }
 
-# Ring B: float32 error over the predicted spread. Ring A, where a measured condition
-# number predicts more than the table's bound: error over what it predicts.
-UNSTABLE = 8.0
-VACUOUS = 1.0 / 20.0
-# Ring C: JAX's float32 error over torch's.
-FAIRNESS = (0.25, 4.0)
-# Ring D: share of decisions too close to call.
-MAX_TIE_SHARE = 0.05
 # TF32. The simulation rounds everything to TF32, the hardware only what it multiplies:
 # half of float32's bound (2.1 where torch's products were rounded by hand), and
 # bfloat16 does not pass. Its thresholds are crossed more often (9 % by hand).
@@ -168,16 +159,6 @@ TF32_UNSTABLE = 4.0
 TF32_MAX_TIE_SHARE = 0.2
 # What TF32's rounding of matrix products must show in, or it was not on.
 TF32_SHOWS_IN = ("mean", "value", "gradient", "critic/gradient", "fisher/gauss_newton")
-
-
-def relative_error(got: np.ndarray, want: np.ndarray, scale: float = 0.0) -> float:
-    """|got - want| / max(|want|, scale); 0 where equal, NaN where either is."""
-    got, want = np.asarray(got, np.float64), np.asarray(want, np.float64)
-    difference = float(np.linalg.norm((got - want).reshape(-1)))
-    if difference == 0.0:
-        return 0.0
-    size = max(float(np.linalg.norm(want.reshape(-1))), scale)
-    return difference / size if size > 0 else float("inf")
 
 
 def assert_parity(

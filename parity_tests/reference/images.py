@@ -8,8 +8,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from parity_kit.rounding import Noise, product_over_rows, sum_rows
 from parity_tests.common.canonical import Arrays
-from parity_tests.reference.rounding import Noise, product_over_rows, sum_rows
 from trpo.spaces.architecture import Architecture, Image
 
 

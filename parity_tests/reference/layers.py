@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from parity_tests.reference.rounding import Noise, sum_rows
+from parity_kit.rounding import Noise, sum_rows
 
 
 EPSILON = 1e-5

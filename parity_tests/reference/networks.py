@@ -11,6 +11,14 @@ from typing import NamedTuple
 
 import numpy as np
 
+from parity_kit.rounding import (
+    Noise as Noise,
+    exact as exact,
+    mean_rows as mean_rows,
+    product_over_rows,
+    rounding_noise as rounding_noise,
+    sum_rows as sum_rows,
+)
 from parity_tests.common.canonical import Arrays, in_order
 from parity_tests.reference import images as reference_images
 from parity_tests.reference.layers import (
@@ -20,15 +28,6 @@ from parity_tests.reference.layers import (
     normalize_backward,
     normalize_tangent,
     slope,
-)
-from parity_tests.reference.rounding import (
-    UNIT_ROUNDOFF_32 as UNIT_ROUNDOFF_32,
-    Noise as Noise,
-    exact as exact,
-    mean_rows as mean_rows,
-    product_over_rows,
-    rounding_noise as rounding_noise,
-    sum_rows as sum_rows,
 )
 from trpo.spaces.architecture import PLAIN, Architecture
 

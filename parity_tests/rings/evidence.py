@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from parity_kit.tolerances import UNIT_ROUNDOFF_32
 from parity_tests import bridges
 from parity_tests.common.canonical import Arrays
 from parity_tests.problems import cases
@@ -22,7 +23,7 @@ Rerun = Callable[[Noise, dict[str, int] | None], Stages]
 NOISY_RUNS = 6
 # Precision of matrix products -> relative size of the simulated rounding. TF32 keeps
 # 10 of float32's 23 bits behind the point.
-ROUNDING_UNITS = {"float32": reference.UNIT_ROUNDOFF_32, "tf32": 2.0**-11}
+ROUNDING_UNITS = {"float32": UNIT_ROUNDOFF_32, "tf32": 2.0**-11}
 # Small enough for a linear response, large enough to drown float64's own roundoff.
 PROBING_UNIT = 2.0**-40
 
@@ -168,7 +169,7 @@ def collect(
     rerun: Rerun,
     results: dict[tuple[str, str], Stages],
     config: TRPOConfig,
-    unit: float = reference.UNIT_ROUNDOFF_32,
+    unit: float = UNIT_ROUNDOFF_32,
 ) -> Evidence:
     """Add the reference and its noisy runs to the backends' results."""
     exact = rerun(reference.exact, None)

@@ -2,49 +2,20 @@
 
 import itertools
 import math
-from collections.abc import Container, Iterable, Sequence
-from typing import NamedTuple
+from collections.abc import Container, Iterable, Iterator, Sequence
 
 import numpy as np
 
-from parity_tests.common.tolerances import (
-    BOUNDS,
-    FAIRNESS,
-    MAX_TIE_SHARE,
-    UNSTABLE,
-    VACUOUS,
-    relative_error,
-)
+from parity_kit import rings
+from parity_kit.rings import Row
+from parity_kit.tolerances import UNSTABLE, relative_error
+from parity_tests.common.tolerances import BOUNDS
 from parity_tests.reference.all_stages import EXACT
 from parity_tests.reference.update import Stages
 from parity_tests.rings.evidence import Evidence
 
 
 UNIT_ROUNDOFF_64 = 2.0**-53
-
-
-class Row(NamedTuple):
-    """One comparison.
-
-    Attributes:
-        ring: "A", "B", "C" or "D".
-        case: case of the grid, or "all" where cases are pooled.
-        quantity: the quantity or decision that was compared.
-        subject: the implementations that were compared, such as "torch-jax".
-        value: the error, or the ratio.
-        bound: largest `value` (for ring C also the inverse of the smallest).
-        ok: whether `value` is within the bound.
-        note: why it is not, or why it is although it looks wrong.
-    """
-
-    ring: str
-    case: str
-    quantity: str
-    subject: str
-    value: float
-    bound: float
-    ok: bool
-    note: str = ""
 
 
 def identity(evidence: Evidence) -> list[Row]:
@@ -126,9 +97,6 @@ def precision(
 ) -> list[Row]:
     """Float32 against the float64 reference, in units of rounding's predicted spread.
 
-    "Unstable" is judged case by case over its seeds; "vacuous" over all cases, since
-    one number of one case is often exact by luck.
-
     Args:
         evidence: Results, each case's seeds next to each other.
         shows_in: Quantities in which the rounding must show; by default all. TF32
@@ -137,22 +105,9 @@ def precision(
     """
     rows = []
     for framework in ("torch", "jax"):
-        pooled: dict[str, list[float]] = {}
-        for name, group in itertools.groupby(evidence, key=lambda e: e.name):
-            for quantity, ratios in _ratios(list(group), framework).items():
-                ratio = _root_mean_square(ratios)
-                pooled.setdefault(quantity, []).extend(ratios)
-                ok = ratio <= unstable
-                note = "" if ok else "unstable formula"
-                rows.append(
-                    Row("B", name, quantity, framework, ratio, unstable, ok, note)
-                )
-        for quantity, ratios in pooled.items():
-            ratio = _root_mean_square(ratios)
-            must_show = shows_in is None or quantity in shows_in
-            ok = ratio >= VACUOUS or not must_show
-            note = "" if ok else "vacuous: the noise predicts far more"
-            rows.append(Row("B", "all", quantity, framework, ratio, unstable, ok, note))
+        grouped = itertools.groupby(evidence, key=lambda e: e.name)
+        ratios = ((name, _ratios(group, framework)) for name, group in grouped)
+        rows += rings.precision(ratios, framework, shows_in, unstable)
     return rows
 
 
@@ -187,45 +142,25 @@ def precision_ratio(evidence: Evidence, framework: str, quantity: str) -> float 
     error = float(
         np.linalg.norm(got.astype(np.float64) - evidence.reference.values[quantity])
     )
-    spread = evidence.spread(quantity)
-    if error == 0.0 and spread == 0.0:
-        return None  # a clamp for example
-    ratio = error / spread if spread > 0 else math.inf
-    return math.inf if math.isnan(ratio) else ratio
-
-
-def _root_mean_square(numbers: Sequence[float]) -> float:
-    return float(np.sqrt(np.mean(np.square(numbers))))
+    return rings.precision_ratio(error, evidence.spread(quantity))
 
 
 def fairness(evidence: Sequence[Evidence]) -> list[Row]:
-    """JAX's float32 error over torch's: geometric mean over all cases and seeds.
+    """JAX's float32 error over torch's: geometric mean over all cases and seeds."""
+    return rings.fairness(error for item in evidence for error in _errors(item))
 
-    Errors below a twentieth of the predicted spread count as that: how much luckier one
-    backend was with one number says nothing about either.
-    """
-    logs: dict[str, list[float]] = {}
-    for item in evidence:
-        torch, jax = (item.results[name, "float32"] for name in ("torch", "jax"))
-        for quantity, want in item.reference.values.items():
-            spread = item.spread(quantity)
-            if (
-                quantity in EXACT
-                or spread == 0.0
-                or not item.comparable(quantity, torch, jax)
-            ):
-                continue
-            errors = [
-                np.linalg.norm(subject.values[quantity] - want) + VACUOUS * spread
+
+def _errors(item: Evidence) -> Iterator[rings.Errors]:
+    torch, jax = (item.results[name, "float32"] for name in ("torch", "jax"))
+    for quantity, want in item.reference.values.items():
+        spread = item.spread(quantity)
+        comparable = item.comparable(quantity, torch, jax)
+        if quantity not in EXACT and spread != 0.0 and comparable:
+            errors = (
+                float(np.linalg.norm(subject.values[quantity] - want))
                 for subject in (jax, torch)
-            ]
-            logs.setdefault(quantity, []).append(math.log(errors[0] / errors[1]))
-    rows = []
-    for quantity, values in logs.items():
-        ratio = math.exp(np.mean(values))
-        ok = bool(FAIRNESS[0] <= ratio <= FAIRNESS[1])
-        rows.append(Row("C", "all", quantity, "jax/torch", ratio, FAIRNESS[1], ok))
-    return rows
+            )
+            yield rings.Errors(quantity, *errors, spread)
 
 
 def decisions(
@@ -250,13 +185,6 @@ def decisions(
                     math.nan if got is None else float(got), float(want), ok, note)
             )  # fmt: skip
     return rows
-
-
-def ties(rows: Iterable[Row], share: float = MAX_TIE_SHARE) -> tuple[int, int, bool]:
-    """Ties, decisions, and whether the share of ties is within its bound."""
-    rows = [row for row in rows if row.ring == "D"]
-    count = sum(row.note == "tie" for row in rows)
-    return count, len(rows), count <= share * len(rows)
 
 
 def _tied(evidence: Evidence, decision: str, got: int, dtype: str) -> bool:

@@ -13,9 +13,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from parity_kit.tolerances import relative_error
 from parity_tests import bridges
 from parity_tests.common.canonical import round32
-from parity_tests.common.tolerances import relative_error
 from parity_tests.reference import all_stages
 from parity_tests.reference.problem import Case, Problem
 from parity_tests.rings import rings

@@ -16,8 +16,9 @@ from unittest import mock
 
 import numpy as np
 
+from parity_kit.tolerances import UNSTABLE, relative_error
 from parity_tests import bridges
-from parity_tests.common.tolerances import BOUNDS, UNSTABLE, relative_error
+from parity_tests.common.tolerances import BOUNDS
 from parity_tests.problems import cases
 from parity_tests.reference import all_stages
 from parity_tests.reference.all_stages import EXACT

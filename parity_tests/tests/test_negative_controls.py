@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 import torch
 
+from parity_kit.rings import ties
+from parity_kit.tolerances import relative_error
 from parity_tests import bridges
-from parity_tests.common.tolerances import BOUNDS, assert_parity, relative_error
+from parity_tests.common.tolerances import BOUNDS, assert_parity
 from parity_tests.problems import cases
 from parity_tests.reference import networks as reference
 from parity_tests.rings import evidence, rings
@@ -145,8 +147,8 @@ def test_ring_d_rejects_another_decision(trained, decision, value):
 def test_ring_d_bounds_the_ties():
     row = rings.Row("D", "x", "cg/iterations", "jax-float32", 1.0, 2.0, True, "tie")
     equal = row._replace(note="")
-    assert rings.ties([row] + [equal] * 99)[2]
-    assert not rings.ties([row] * 6 + [equal] * 94)[2]
+    assert ties([row] + [equal] * 99)[2]
+    assert not ties([row] * 6 + [equal] * 94)[2]
 
 
 def planted_products():

@@ -9,8 +9,9 @@ D, decisions: the same, but for ties that float64 can show to be ties.
 import numpy as np
 import pytest
 
+from parity_kit.rings import ties
+from parity_kit.tolerances import FAIRNESS, UNSTABLE, VACUOUS
 from parity_tests import bridges
-from parity_tests.common.tolerances import FAIRNESS, UNSTABLE, VACUOUS
 from parity_tests.problems import cases
 from parity_tests.reference import all_stages, networks as reference
 from parity_tests.rings import evidence, rings
@@ -150,7 +151,7 @@ def test_decisions_are_equal_or_too_close_to_call(name, device):
 def test_ties_are_rare():
     gathered = evidence.gather_all(evidence.test_cases(), SEEDS)
     rows = [row for item in gathered for row in rings.decisions(item)]
-    count, total, few = rings.ties(rows)
+    count, total, few = ties(rows)
     assert few, f"{count} ties in {total} decisions"
 
 

@@ -5,7 +5,8 @@ import itertools
 import numpy as np
 import pytest
 
-from parity_tests.rings import rings, shadow_training as shadow
+from parity_kit.rings import ties
+from parity_tests.rings import shadow_training as shadow
 
 
 @pytest.fixture(scope="module", params=["Pendulum-v1", "HalfCheetah-v5", "CartPole-v1"])
@@ -17,7 +18,7 @@ def test_ten_updates_keep_to_the_bounds_of_every_ring(trained):
     rows = shadow.judge(trained)
     assert len(rows) > 10 * 80
     assert not [row for row in rows if not row.ok]
-    assert rings.ties(rows)[2]
+    assert ties(rows)[2]
     history = shadow.history(trained)
     assert len(history) == 10
     # Real updates, not refusals that agree; and one after another.

@@ -1,10 +1,11 @@
 """TF32's own bounds: met by TF32, vacuous without it, broken by anything shorter."""
 
+from parity_kit.rings import ties
 from parity_tests import bridges
 from parity_tests.common.tolerances import TF32_MAX_TIE_SHARE, TF32_SHOWS_IN
 from parity_tests.problems import cases
 from parity_tests.reference import all_stages
-from parity_tests.rings import evidence, rings
+from parity_tests.rings import evidence
 from parity_tests.rings.simulated_tf32 import RoundedProducts
 from parity_tests.suite import all_checks
 
@@ -41,7 +42,7 @@ def test_tf32_products_keep_to_their_bounds(device):
         gathered = [evidence.gather(name, 0, device, "tf32") for name in CASES]
         rows = list(all_checks.judge_tf32(gathered))
     assert not [row for row in rows if not row.ok]
-    assert rings.ties(rows, TF32_MAX_TIE_SHARE)[2]
+    assert ties(rows, TF32_MAX_TIE_SHARE)[2]
     pooled = {r.quantity: r.value for r in rows if (r.ring, r.case) == ("B", "all")}
     assert min(pooled[quantity] for quantity in TF32_SHOWS_IN) > 0.2
 

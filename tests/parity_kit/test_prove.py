@@ -31,11 +31,13 @@ def test_verdict_and_first_divergence(name, processes):
 
 def test_float32_is_judged_by_what_its_own_operations_round(processes):
     """An unstable formula is seen, though float64 hides it; planted faults are seen."""
-    certificate = prove(example_pairs.ALL["momentum"], 3, processes=processes, faults=6)
+    certificate = prove(
+        example_pairs.ALL["by its inputs"], 3, processes=processes, faults=6
+    )
     assert certificate.faults == {"planted": 6, "seen": 6, "unseen": []}
     assert certificate.verdict == "passed", certificate.summary()
     ratios = [row["value"] for row in certificate.rows if row["ring"] == "B"]
-    assert len(ratios) > 20
+    assert len(ratios) > 8
     assert max(ratios) < 4.0
     assert {row["ring"] for row in certificate.rows} == {"A", "B", "C"}
     rounded = prove(example_pairs.ALL["rounded"], 3, processes=processes, faults=0)

@@ -4,9 +4,10 @@ from collections.abc import Callable, Iterable
 
 import numpy as np
 
+from parity_kit.tolerances import UNIT_ROUNDOFF_32
+
 
 Noise = Callable[[np.ndarray], np.ndarray]
-UNIT_ROUNDOFF_32 = 2.0**-24
 
 
 def exact(array: np.ndarray) -> np.ndarray:
