@@ -26,7 +26,7 @@ class Arguments:
             dict of pairs.
         seeds: How many seeds the inputs are drawn from.
         devices: Devices to run on: cpu, cuda.
-        precisions: Shorter precisions that are judged: float32, bfloat16.
+        precisions: Shorter precisions that are judged: float32, bfloat16, tf32.
         faults: How many faults are planted, to see whether the proof sees them.
         out: Folder for the certificate.
     """

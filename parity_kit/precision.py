@@ -12,7 +12,7 @@ from parity_kit.tolerances import MAX_TIE_SHARE, UNIT_ROUNDOFF_32, finite
 
 
 # Each precision's unit roundoff.
-UNITS = {"float32": UNIT_ROUNDOFF_32, "bfloat16": 2.0**-8}
+UNITS = {"float32": UNIT_ROUNDOFF_32, "bfloat16": 2.0**-8, "tf32": 2.0**-11}
 
 
 class Evidence(NamedTuple):

@@ -30,12 +30,11 @@ class Processes:
     Several proofs can share them, so that each framework is imported once.
     """
 
-    def __init__(self, *, tf32: bool = False) -> None:
+    def __init__(self) -> None:
         self._running: dict[Key, subprocess.Popen[str]] = {}
         self._facts: dict[Key, dict[str, Any]] = {}
         self._folder = tempfile.TemporaryDirectory(prefix="parity-")
         self._numbers = itertools.count()
-        self._tf32 = tf32
 
     def __enter__(self) -> "Processes":
         return self
@@ -124,8 +123,8 @@ class Processes:
         )  # fmt: skip
         self._running[key] = process
         request = {
-            "do": "start", "framework": framework, "dtype": dtype, "device": device,
-            "path": sys.path, "tf32": self._tf32,
+            "do": "start", "framework": framework, "device": device, "path": sys.path,
+            "dtype": "float32" if dtype == "tf32" else dtype, "tf32": dtype == "tf32",
         }  # fmt: skip
         self._write(key, process, request)
         return process

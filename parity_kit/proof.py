@@ -64,7 +64,8 @@ def prove(
         pair: What is compared.
         seeds: How many seeds from 0 on, or which.
         devices: "cpu", "cuda" or both; one that is absent is reported as not run.
-        precisions: Of "float32" and "bfloat16", those whose error is judged.
+        precisions: Of "float32", "bfloat16" and, on a GPU, "tf32", those whose error
+            is judged.
         faults: How many faults are planted, to see whether the proof sees them.
         processes: Framework processes to share with other proofs.
         show: Called with what is going on; by default a line in a terminal.
@@ -408,6 +409,9 @@ class Proof:
             return nothing
 
     def _precision(self, reference: dict[str, Any], dtype: str) -> None:
+        if dtype == "tf32" and self.device == "cpu":
+            self.certificate.remark("tf32 is not run on the CPU, which has none")
+            return
         self.processes.start(*(side.key(dtype) for side in self._live()))
         self.show(f"{self.device}: {dtype}, simulated runs of each side")
         found = self._both(functools.partial(self._evidence, reference, dtype))
