@@ -126,6 +126,8 @@ def parts() -> Iterator[Part]:
     folder = COMMITTED / "audit"
     yield Part(folder / "pairs.md", "", partial(pairs.page, folder))
     yield Part(folder / "noise_spreads.md", "", partial(audit.noise_page, folder))
+    for name in audit.TITLES:
+        yield Part(folder / f"{name}.md", "", partial(audit.page, name, folder))
     yield Part(folder / "other_trpos.md", "", partial(other_trpos.page, folder))
     yield Part(folder / "real_port.md", "", partial(port.page, folder))
     scaling = REPOSITORY / "benchmarks" / "scale" / "README.md"

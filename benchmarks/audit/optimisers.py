@@ -215,7 +215,9 @@ ROWS: dict[str, Row] = {
     ),
     "Rprop": Row(
         "Rprop(lr)", "rprop(lr)", of(made(O.Rprop, lr=0.01), optax.rprop(0.01)),
-        "The same: etas are eta_minus and eta_plus, step_sizes the limits.",
+        "optax takes the step of the call before, so that the first moves nothing: a "
+        "defect (defects/rprop_one_step_late.py). etas are eta_minus and eta_plus, "
+        "step_sizes the limits.",
     ),
     "Adafactor": Row(
         "Adafactor(lr)", "adafactor(lr)",
