@@ -1,6 +1,7 @@
 """A function in PyTorch and one in JAX that should be equal."""
 
 import dataclasses
+import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -37,6 +38,7 @@ class Pair:
         steps: optimiser steps.
         products: of "jacobian" (of the outputs) and "hessian" (of the loss), those
             whose products with a random vector are compared too.
+        made: the module whose code made the pair, and which of its pairs it is.
     """
 
     torch: Any = None
@@ -47,8 +49,10 @@ class Pair:
     optimizer: tuple | None = None
     steps: int = 10
     products: tuple[str, ...] = ()
+    made: tuple[str, int] = dataclasses.field(default=("", 0), init=False, repr=False)
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "made", _made())
         if self.torch is None and self.jax is None:
             raise ValueError("`torch`, `jax`: expected two sides, got neither.")
         for name in FRAMEWORKS:
@@ -140,6 +144,20 @@ class Pair:
             else:
                 found[name] = references.of(part, name, where)
         return found
+
+
+_counts: dict[str, int] = {}
+
+
+def _made() -> tuple[str, int]:
+    frame = sys._getframe(2)
+    while frame.f_back is not None and frame.f_globals.get("__name__") == __name__:
+        frame = frame.f_back
+    module = str(frame.f_globals.get("__name__", ""))
+    # A script that is run again has another name.
+    module = "__main__" if module == "__mp_main__" else module
+    _counts[module] = _counts.get(module, 0) + 1
+    return module, _counts[module]
 
 
 def _kind(item: Any) -> str:

@@ -300,6 +300,11 @@ class Proof:
         for seed in self.seeds:
             self.show(f"{self.device}: float64, seed {seed}")
             problem = (self.stored or weights).problem(seed)
+            if self.pair.optimizer is not None and not problem.weights:
+                raise ValueError(
+                    "`optimizer`: there are no weights that it could train; give "
+                    "`weights`."
+                )
             if not self.results:
                 self._audit(problem)
             twice = not self.results or not problem.is_big
@@ -430,7 +435,7 @@ class Proof:
             side.load(dtype, reference)
             return self._gathered(side, dtype)
         except ValueError as error:
-            text = f"{side.framework} in {dtype} is not judged: {error}"
+            text = f"{side.framework} in {dtype} is not judged: {error!s:.160}"
             self.certificate.remark(text)
             return []
 

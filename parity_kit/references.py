@@ -70,11 +70,12 @@ def of(part: Any, what: str, pair_reference: dict | None = None) -> dict[str, An
 
 def of_pair(pair: Any) -> dict[str, Any] | None:
     """A reference to a pair that is a module's global, or in a global list or dict."""
-    found = _global(pair)
+    found = _global(pair, pair.made[0])
     if found is None:
         return None
     module, path, *key = found
-    reference = {**_module(module, "pair"), "path": path}
+    made = list(pair.made)
+    reference = {**_module(module, "pair"), "path": path, "made": made}
     return {**reference, "key": key[0]} if key else reference
 
 
@@ -126,11 +127,18 @@ def resolve_pair(reference: dict[str, Any]) -> Any:
         found = resolve({k: v for k, v in reference.items() if k not in CALLED})
         if reference.get("call"):
             found = found()
-        _pairs[key] = found[reference["key"]] if "key" in reference else found
+        found = found[reference["key"]] if "key" in reference else found
+        if "made" in reference and list(found.made) != reference["made"]:
+            raise ValueError(
+                f"{reference['path']}: a new process that runs the module up to the "
+                "proof finds another pair under this name. Give each pair a global "
+                "name, or an entry of a global dict, of its own, before the proof."
+            )
+        _pairs[key] = found
     return _pairs[key]
 
 
-CALLED = ("call", "key")
+CALLED = ("call", "key", "made")
 
 
 def load(reference: dict[str, Any]) -> types.ModuleType:
@@ -241,10 +249,15 @@ def _module(name: str, what: str) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _global(thing: Any) -> tuple | None:
-    """(module, name) of a global, or (module, name, key) of an item of one."""
+def _global(thing: Any, first: str = "") -> tuple | None:
+    """(module, name) of a global, or (module, name, key) of an item of one.
+
+    Searched first is a module given; last the script, whose globals may be a loop's.
+    """
     own = __name__.partition(".")[0]
-    for module_name, module in list(sys.modules.items()):
+    order = {first: 0, "__main__": 2}
+    modules = sorted(sys.modules.items(), key=lambda item: order.get(item[0], 1))
+    for module_name, module in modules:
         if module_name.partition(".")[0] == own or module_name == "__mp_main__":
             continue
         names = getattr(module, "__dict__", None)

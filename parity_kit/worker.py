@@ -178,7 +178,11 @@ class Worker:
         wanted = arrays.load(against)
         exact = self._run(given, record=False).all_arrays()
         least = scales(wanted)
-        places = self.side.places(*self._given(given))
+        try:
+            places = self.side.places(*self._given(given))
+        except Exception as error:
+            text = f"the function can't be taken apart: {type(error).__name__}"
+            raise ValueError(text) from error
         found: dict[str, Any] = {"planted": 0, "seen": 0, "unseen": [], "idle": 0}
         # Some change nothing: others are drawn for them.
         for fault in drawn(places, 3 * count):

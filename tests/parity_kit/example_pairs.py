@@ -170,6 +170,16 @@ def torch_momentum(parameters):
     return torch.optim.SGD(parameters, lr=1e-2, momentum=0.9, nesterov=True)
 
 
+class Scaled:
+    """An object with a call, found again as a part of its pair."""
+
+    def __init__(self, by):
+        self.by = by
+
+    def __call__(self, x):
+        return self.by * x
+
+
 class Clipped(torch.optim.SGD):
     """As such wrappers are written: gradients have to be there before a step."""
 
@@ -284,6 +294,8 @@ PAIRS = {
     "another choice": (Pair(torch_many, jax_many_off, rows), "failed", "outputs"),
     "another structure": (Pair(torch_many, jax_many_list, rows), "failed", "outputs"),
     "nothing": (Pair(torch_nothing, torch_nothing, rows), "undecided", None),
+    "objects": (Pair(Scaled(2.0), Scaled(2.0), rows), "passed", None),
+    "other objects": (Pair(Scaled(2.0), Scaled(3.0), rows), "failed", "outputs"),
     "in place": (Pair(torch_mutates, jax_doubled, rows), "passed", None),
     "NaN in both": (Pair(torch_log, jax_log, rows), "passed", None),
     "a scalar": (Pair(torch.sin, jnp.sin, scalar, loss=LOSS), "passed", None),
@@ -402,6 +414,10 @@ WRONG = {
     "not a scalar": (
         Pair(torch_tanh, jax_tanh, rows, loss=(torch_vector, jax_mean)),
         "scalar",
+    ),
+    "nothing to train": (
+        Pair(torch_tanh, jax_tanh, rows, loss=LOSS, optimizer=ADAM),
+        "no weights",
     ),
     "raises": (Pair(torch_raises, jax_tanh, rows), "example_pairs.py, line"),
     "no tuple": (Pair(torch_tanh, jax_tanh, no_tuple), "(x,)"),

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from parity_kit import Pair, command, compare, prove, record
+from parity_kit import Pair, command, compare, prove, record, references
 from parity_kit.arrays import load
 from tests.parity_kit import example_pairs
 
@@ -85,6 +85,15 @@ def test_a_local_function_has_to_be_found():
     pair = Pair(local, torch_local, example_pairs.rows)
     with pytest.raises(ValueError, match="global of a module in a file"):
         prove(pair)
+
+
+def test_another_pair_under_the_same_name_is_refused():
+    """A script's loop leaves a new process with the first of its pairs."""
+    reference = references.of_pair(example_pairs.ALL["objects"])
+    assert references.resolve_pair(reference) is example_pairs.ALL["objects"]
+    module, number = reference["made"]
+    with pytest.raises(ValueError, match="another pair under this name"):
+        references.resolve_pair({**reference, "made": [module, number + 1]})
 
 
 @pytest.mark.parametrize("seeds", [0, -1, True, "3", [], [0.5]])
