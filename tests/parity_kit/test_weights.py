@@ -235,3 +235,41 @@ def test_layers_that_compete_for_one_partner_are_named():
     ours = dense(8, 8, names=["x"]) | dense(8, 9, names=["y"])
     with pytest.raises(ValueError, match=r"no layer of PyTorch fits JAX's y \(kernel"):
         weights.infer(theirs, ours)
+
+
+def test_layouts_are_those_of_the_frameworks():
+    import jax
+    import torch
+
+    rng = np.random.default_rng(0)
+    x, weight = rng.standard_normal((2, 4, 7)), rng.standard_normal((4, 5, 3))
+    theirs = torch.nn.functional.conv_transpose1d(
+        torch.tensor(x), torch.tensor(weight), stride=2
+    )
+    with jax.enable_x64(True):
+        for transform, flag in (("transposed convolution", 0), ("convolution", 1)):
+            kernel = weights.to_jax({"w": weight}, {"w": ("k", transform)})["k"]
+            ours = jax.lax.conv_transpose(
+                x.transpose(0, 2, 1), kernel, (2,), "VALID", transpose_kernel=bool(flag)
+            )
+            np.testing.assert_allclose(ours, theirs.numpy().transpose(0, 2, 1))
+        weight = rng.standard_normal((6, 4, 3))
+        kernel = weights.to_jax({"w": weight}, {"w": ("k", "convolution")})["k"]
+        ours = jax.lax.conv_general_dilated(
+            x.transpose(0, 2, 1), kernel, (1,), "VALID",
+            dimension_numbers=("NHC", "HIO", "NHC"),
+        )  # fmt: skip
+    theirs = torch.nn.functional.conv1d(torch.tensor(x), torch.tensor(weight))
+    np.testing.assert_allclose(ours, theirs.numpy().transpose(0, 2, 1))
+
+
+def test_heads_are_neighbouring_rows():
+    rng = np.random.default_rng(0)
+    weight, x = rng.standard_normal((6, 5)), rng.standard_normal(5)
+    kernel = weights.to_jax({"w": weight}, {"w": ("k", "heads:2")})["k"]
+    split = (weight @ x).reshape(2, 3)
+    np.testing.assert_allclose(np.einsum("i,ihd->hd", x, kernel), split)
+    weight = rng.standard_normal((5, 6))
+    kernel = weights.to_jax({"w": weight}, {"w": ("k", "out heads:2")})["k"]
+    joined = weight @ split.reshape(6)
+    np.testing.assert_allclose(np.einsum("hd,hdo->o", split, kernel), joined)
