@@ -59,10 +59,19 @@ def looped(x):
     return lax.while_loop(lambda c: c[0] < 9, again, (0, x))[1]
 
 
+def in_place_of_a_list(x):
+    arrays = [x.clone()]
+    torch._foreach_exp_(arrays)
+    return arrays[0]
+
+
 @pytest.mark.parametrize(
     ("torch_side", "jax_side", "arrays", "expected"),
     [
         (torch.exp, jnp.exp, [X], 1.0),
+        (lambda x: x.clone().exp_(), jnp.exp, [X], 1.0),
+        # As optimisers do, without a result.
+        (in_place_of_a_list, jnp.exp, [X], 1.0),
         (lambda x: x * 2 + 1, lambda x: x * 2 + 1, [X], None),
         (torch.matmul, jnp.matmul, [X, W], 1.0),
         (lambda x: x.sum(1), lambda x: x.sum(1), [LONG], predicted_sum(LONG)),
@@ -85,7 +94,8 @@ def test_an_operation_has_the_same_noise_in_both(
         assert one == pytest.approx(expected, rel=0.25)
         assert two == pytest.approx(expected, rel=0.25)
     else:
-        assert one == pytest.approx(two, rel=0.6)
+        # Five numbers of a solution vary more than a thousand of a softmax.
+        assert one == pytest.approx(two, rel=0.6 if len(arrays) > 1 else 0.3)
 
 
 @jax.custom_vjp
