@@ -90,17 +90,14 @@ def prove(
     numbers = _seeds(seeds)
     if unknown := sorted(set(devices) - set(DEVICES)) or not devices:
         raise ValueError(f"`devices`: expected of {DEVICES}, got {unknown!r}.")
-    if unknown := sorted(set(precisions) - set(precision.UNITS)):
-        raise ValueError(
-            f"`precisions`: expected of {tuple(precision.UNITS)}, got {unknown[0]!r}."
-        )
+    shorter = _precisions(precisions)
     reference = pair.reference(where)
     certificate, start = Certificate(name=name), time.perf_counter()
     certificate.facts = {"seeds": numbers, "processor": platform.machine()}
     with shared(processes) as processes, _terminal(show) as show:
         for device in devices:
             proof = Proof(pair, certificate, processes, device, numbers, show)
-            proof.precisions = tuple(precisions)
+            proof.precisions = shorter
             proof.run(reference, faults)
     return _finished(certificate, start)
 
@@ -152,13 +149,18 @@ def record(
 
 
 def compare(
-    pair: Pair, folder: str | Path, *, processes: Processes | None = None
+    pair: Pair,
+    folder: str | Path,
+    *,
+    precisions: Sequence[str] = ("float32",),
+    processes: Processes | None = None,
 ) -> Certificate:
     """Run the side that `record` did not, on what it recorded, and compare them.
 
     Args:
         pair: The same pair; its recorded side may be None.
         folder: What `record` wrote.
+        precisions: As `prove`'s, of the side that runs here.
         processes: Framework processes to share with other proofs.
 
     Raises:
@@ -178,6 +180,7 @@ def compare(
     with shared(processes) as processes, _terminal(None) as show:
         proof = Proof(pair, certificate, processes, "cpu", stored.seeds, show)
         proof.sides[stored.framework] = proof.stored = stored
+        proof.precisions = _precisions(precisions)
         proof.run(pair.reference(), 0)
     return _finished(certificate, start)
 
@@ -186,6 +189,14 @@ def _finished(certificate: Certificate, start: float) -> Certificate:
     certificate.seconds = time.perf_counter() - start
     _judge(certificate)
     return certificate
+
+
+def _precisions(given: Sequence[str]) -> tuple[str, ...]:
+    if unknown := sorted(set(given) - set(precision.UNITS)):
+        raise ValueError(
+            f"`precisions`: expected of {tuple(precision.UNITS)}, got {unknown[0]!r}."
+        )
+    return tuple(given)
 
 
 def _seeds(seeds: int | Sequence[int]) -> list[int]:
