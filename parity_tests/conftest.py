@@ -36,9 +36,10 @@ def pytest_generate_tests(metafunc):
 
 
 def pytest_terminal_summary(terminalreporter):
+    from parity_kit.rings import ties
     from parity_tests.rings import evidence, rings
 
     rows = [row for item in evidence.GATHERED.values() for row in rings.decisions(item)]
     if rows:
-        count, total, _ = rings.ties(rows)
+        count, total, _ = ties(rows)
         terminalreporter.line(f"parity: {count} ties in {total} decisions")
