@@ -59,6 +59,10 @@ PHRASES = {
     "docs/parity.md": (
         "of a 2-core CPU",
     ),
+    "docs/parity_kit.md": (
+        "An error above\n  1e-10", "where that is above 1", "factor of 1.01",
+        "LayerNorm adds 1e-6", "1e-5.", "An optimiser: 30 steps",
+    ),
     "docs/python.md": (),
     "docs/results.md": (
         "deterministic, 20 episodes a seed",
