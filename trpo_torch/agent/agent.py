@@ -33,7 +33,6 @@ from trpo_torch.agent.update import (
 from trpo_torch.critic.fit import ValueFit, fit_critic, loss_and_gradient
 from trpo_torch.devices import processes as distributed, reduction
 from trpo_torch.devices.device import (
-    few_threads,
     matmul_precision,
     own_settings,
     require_dtype,
@@ -42,6 +41,7 @@ from trpo_torch.devices.device import (
 )
 from trpo_torch.distributions import Distribution
 from trpo_torch.fast.critic import loss_and_gradient as fast_loss_and_gradient
+from trpo_torch.fast.threads import few_threads
 from trpo_torch.networks.feedforward import Critic, Policy
 from trpo_torch.networks.pure_policy import PurePolicy
 from trpo_torch.networks.user_networks import (

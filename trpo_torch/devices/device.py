@@ -1,10 +1,9 @@
 """Devices by name, and the precision of matrix products on them."""
 
 import contextlib
-import functools
 import threading
-from collections.abc import Callable, Iterator
-from typing import Any, TypeVar
+from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,10 +12,6 @@ from torch import Tensor
 
 # TRPOConfig's name -> torch's name of float32 matrix-product precision.
 PRECISIONS = {"float32": "highest", "tf32": "high", "bfloat16": "medium"}
-# Multiplications up to which a second thread gains nothing, and where other programs
-# want the cores, takes up to 40 ms: threads wait for each other.
-ONE_THREAD = 2**22
-_Method = TypeVar("_Method", bound=Callable[..., Any])
 # Blocks of `matmul_precision` that are open, in all threads: thread, and precision.
 _open: list[tuple[int, str]] = []
 _changed = threading.Condition()
@@ -54,23 +49,6 @@ def require_dtype(dtype: torch.dtype, device: torch.device) -> None:
         raise ValueError(
             f"`dtype`: expected 'float32' on {device}, got {dtype}, which it lacks."
         ) from error
-
-
-def few_threads(method: _Method) -> _Method:
-    """A backend's forward pass that has one thread where its observations are few."""
-
-    @functools.wraps(method)
-    def call(backend: Any, obs: Any, *arguments: Any, **options: Any) -> Any:
-        threads, weights = torch.get_num_threads(), backend.dense_weights
-        if threads == 1 or weights is None or len(obs) * weights > ONE_THREAD:
-            return method(backend, obs, *arguments, **options)
-        torch.set_num_threads(1)
-        try:
-            return method(backend, obs, *arguments, **options)
-        finally:
-            torch.set_num_threads(threads)
-
-    return call  # pyright: ignore[reportReturnType]
 
 
 @contextlib.contextmanager
