@@ -3,7 +3,7 @@
     python -m benchmarks.audit layers ["layer norm" ...]
     python -m benchmarks.audit optimisers [adam ...]
 
-Writes benchmarks/results/audit/NAME.json and NAME.md if all rows were run.
+Writes NAME.json and NAME.md if all rows were run.
 """
 
 import importlib
@@ -11,40 +11,36 @@ import json
 import sys
 from dataclasses import dataclass
 from importlib import metadata
-from pathlib import Path
 from typing import Annotated, Literal
 
 import tyro
 
 from benchmarks.audit import report
 from benchmarks.audit.rows import Row
+from benchmarks.command import Output, run_command
 from parity_kit import Certificate, Pair, prove
 from parity_kit.processes import Processes
 
 
-RESULTS = Path(__file__).parents[1] / "results" / "audit"
+RESULTS = "audit"
 
 
-@dataclass(frozen=True)
-class Arguments:
-    """Compare parts of both frameworks as they come, and after a stated setting.
-
-    Attributes:
-        table: which rows.
-        rows: names of some of them; all if none is given.
-        seeds: how many seeds inputs are drawn from.
-        faults: faults planted in each pair, to see whether the proof sees them.
-    """
+@dataclass
+class Arguments(Output):
+    """Compare parts of both frameworks as they come, and after a stated setting."""
 
     table: Annotated[Literal["layers", "optimisers"], tyro.conf.Positional]
+    """Which rows."""
     rows: Annotated[tuple[str, ...], tyro.conf.Positional] = ()
+    """Names of some of them; all if none is given."""
     seeds: int = 2
+    """How many seeds inputs are drawn from."""
     faults: int = 4
+    """Faults planted in each pair, to see whether the proof sees them."""
 
 
-def main() -> None:
+def main(given: Arguments) -> None:
     """Run rows and write the table."""
-    given = tyro.cli(Arguments, prog="python -m benchmarks.audit")
     rows = importlib.import_module(f"benchmarks.audit.{given.table}").ROWS
     found: list[dict] = []
     with Processes() as processes:
@@ -56,12 +52,12 @@ def main() -> None:
     for row in found:
         print(f"{row['name']}: {row['finding']}. {row['meaning']}")
     if not given.rows:
-        RESULTS.mkdir(parents=True, exist_ok=True)
+        folder = given.folder(RESULTS)
+        folder.mkdir(parents=True, exist_ok=True)
         stored = {"versions": _versions(), "rows": found}
         text = json.dumps(stored, indent=1, ensure_ascii=False)
-        (RESULTS / f"{given.table}.json").write_text(text + "\n")
-        page = report.page(given.table, RESULTS)
-        (RESULTS / f"{given.table}.md").write_text(page)
+        (folder / f"{given.table}.json").write_text(text + "\n")
+        (folder / f"{given.table}.md").write_text(report.page(given.table, folder))
 
 
 def _judged(name: str, row: Row, given: Arguments, processes: Processes) -> dict:
@@ -121,4 +117,4 @@ def _versions() -> dict[str, str]:
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main, Arguments)

@@ -5,12 +5,13 @@
 For each case of TRPO's grid (all those that the tests run if none is named), each stage
 of both backends is run in float64 under `parity_kit`'s noise, and the spread of each
 quantity compared with `Evidence.spread`, which comes from the NumPy reference and noise
-put in by hand. Writes noise_spreads.json and .md to benchmarks/results/audit: per
-quantity the geometric mean of the ratios over all cases, the lowest and the highest.
-Quantities whose spread is rounding of float64 itself are left out.
+put in by hand. Writes noise_spreads.json and .md: per quantity the geometric mean of
+the ratios over all cases, the lowest and the highest. Quantities whose spread is
+rounding of float64 itself are left out.
 """
 
 import contextlib
+import dataclasses
 import functools
 import json
 import math
@@ -19,11 +20,14 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Annotated
 from unittest import mock
 
 import numpy as np
+import tyro
 
 from benchmarks.audit import report
+from benchmarks.command import Output, run_command
 from parity_kit.noise.jax_noise import with_rounding_noise
 from parity_kit.noise.torch_noise import rounding_noise
 from parity_tests import bridges
@@ -36,32 +40,43 @@ from parity_tests.rings import evidence
 
 
 RUNS = 8
-RESULTS = Path(__file__).parents[1] / "results" / "audit"
+RESULTS = "audit"
 # Of the quantity's own norm: below it, float64 itself is what spreads.
 FLOOR = 1e-12
 
 
-def main() -> None:
-    """Run the cases named on the command line."""
+@dataclasses.dataclass
+class Arguments(Output):
+    """Compare automatic noise with that of the simulation by hand."""
+
+    cases: Annotated[tuple[str, ...], tyro.conf.Positional] = ()
+    """Of TRPO's grid; by default all that the tests run."""
+
+
+def main(arguments: Arguments) -> None:
+    """Run the cases, and write what is known after each."""
     process_setup.prepare()
-    names = sys.argv[1:] or evidence.test_cases()
+    names = list(arguments.cases) or evidence.test_cases()
+    folder = arguments.folder(RESULTS)
+    folder.mkdir(parents=True, exist_ok=True)
     ratios: dict[tuple[str, str], list[float]] = defaultdict(list)
     for done, name in enumerate(names, 1):
         start = time.time()
         for framework, quantity, ratio in of_case(name):
             ratios[quantity, framework].append(ratio)
         print(f"{name}: {time.time() - start:.0f} s", file=sys.stderr, flush=True)
-        _write(names[:done], ratios)
-    print(report.noise_page(RESULTS))
+        _write(names[:done], ratios, folder)
+    print(report.noise_page(folder))
 
 
-def _write(names: list[str], ratios: dict[tuple[str, str], list[float]]) -> None:
+def _write(
+    names: list[str], ratios: dict[tuple[str, str], list[float]], folder: Path
+) -> None:
     """After each case, since all of them take an hour."""
     rows = [_row(quantity, ratios) for quantity in sorted({q for q, _ in ratios})]
-    RESULTS.mkdir(parents=True, exist_ok=True)
     found = {"cases": names, "runs": RUNS, "quantities": rows}
-    (RESULTS / "noise_spreads.json").write_text(json.dumps(found, indent=1) + "\n")
-    (RESULTS / "noise_spreads.md").write_text(report.noise_page(RESULTS))
+    (folder / "noise_spreads.json").write_text(json.dumps(found, indent=1) + "\n")
+    (folder / "noise_spreads.md").write_text(report.noise_page(folder))
 
 
 def of_case(name: str) -> Iterator[tuple[str, str, float]]:
@@ -139,4 +154,4 @@ def _row(quantity: str, ratios: dict[tuple[str, str], list[float]]) -> dict:
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main, Arguments)

@@ -2,19 +2,21 @@
 
     ENVIRONMENT/bin/python -m benchmarks.audit.port
 
-proves `real_port.bert` and writes `benchmarks/results/audit/real_port.{json,md}`.
+proves `real_port.bert` and writes `real_port.json` and `real_port.md`.
 """
 
+import dataclasses
 import json
+import tempfile
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from benchmarks.command import REPOSITORY
+from benchmarks.command import Output, run_command
 from parity_kit import prove
 
 
-RESULTS = REPOSITORY / "benchmarks" / "results" / "audit"
+RESULTS = "audit"
 CHECKS = {
     "A": "float64: difference over size",
     "B": "float32: error over its predicted spread",
@@ -84,18 +86,28 @@ def page(folder: Path) -> str:
     return "\n".join(lines) + "\n"
 
 
-def write(certificate: dict[str, Any], transformers: str) -> None:
-    """Write both files."""
-    text = json.dumps(short(certificate, transformers), indent=1)
-    (RESULTS / "real_port.json").write_text(text + "\n")
-    (RESULTS / "real_port.md").write_text(page(RESULTS))
+@dataclasses.dataclass
+class Arguments(Output):
+    """Prove a library's transformer equal in both frameworks."""
+
+    seeds: int = 2
+    """How many seeds inputs are drawn from."""
+
+
+def main(arguments: Arguments) -> None:
+    """Prove, and write both files."""
+    from benchmarks.audit.real_port import bert
+
+    name = "benchmarks.audit.real_port:bert"
+    proved = prove(bert, arguments.seeds, faults=0, name=name)
+    with tempfile.TemporaryDirectory() as place:
+        written = (proved.write(place) / "certificate.json").read_text()
+    found = short(json.loads(written), version("transformers"))
+    folder = arguments.folder(RESULTS)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "real_port.json").write_text(json.dumps(found, indent=1) + "\n")
+    (folder / "real_port.md").write_text(page(folder))
 
 
 if __name__ == "__main__":
-    from benchmarks.audit.real_port import bert
-
-    proved = prove(bert, 2, faults=0, name="benchmarks.audit.real_port:bert")
-    folder = proved.write(REPOSITORY / "parity")
-    write(
-        json.loads((folder / "certificate.json").read_text()), version("transformers")
-    )
+    run_command(main, Arguments)

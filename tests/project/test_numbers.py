@@ -60,7 +60,8 @@ PHRASES = {
         "of a 2-core CPU",
     ),
     "docs/parity_kit.md": (
-        "An error above\n  1e-10", "where that is above 1", "factor of 1.01",
+        "An error above\n  1e-10", "condition number above 1e4",
+        "an error of 1e-8", "where that is above 1", "factor of 1.01",
         "LayerNorm adds 1e-6", "1e-5.", "An optimiser: 30 steps",
     ),
     "docs/python.md": (),

@@ -24,7 +24,11 @@ COMMANDS = sorted(
 BARE = {"gpu", "gpu_report", "versions"}
 NO_COMMANDS = {
     "learning.peers.run", "scale.trace", "scale.worker", "speed.measures.against",
-    "speed.worker",
+    "speed.worker", "audit.other_trpos.sb3_contrib", "audit.other_trpos.tianshou",
+    "audit.other_trpos.skrl", "audit.other_trpos.omnisafe",
+    # Minimal scripts, which print.
+    "audit.other_trpos.findings", "audit.defects.attention_in_float32",
+    "audit.defects.rprop_one_step_late",
 }  # fmt: skip
 
 

@@ -5,21 +5,33 @@
 `ENVIRONMENT` has the library and PyTorch. Without a library's name, our own backends.
 """
 
-import argparse
+import dataclasses
 import json
 import os
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import Annotated
 
+import tyro
 from safetensors.numpy import load_file, save_file
 
 from benchmarks.audit.other_trpos import reference
-from benchmarks.command import REPOSITORY
+from benchmarks.command import REPOSITORY, Output, run_command
 
 
-RESULTS = REPOSITORY / "benchmarks" / "results" / "audit" / "other_trpos"
+RESULTS = "audit/other_trpos"
+
+
+@dataclasses.dataclass
+class Arguments(Output):
+    """Compare one library's update with the paper's, stage by stage."""
+
+    library: Annotated[str, tyro.conf.Positional] = "ours"
+    """One of sb3-contrib, tianshou, skrl, omnisafe; by default our own backends."""
+    python: str = sys.executable
+    """Interpreter of an environment that has it."""
 
 
 def measured(library: str, python: str, scenario: str) -> dict[str, dict]:
@@ -47,28 +59,30 @@ def version(python: str, package: str) -> str:
     return done.stdout.strip()
 
 
-def main() -> None:
-    """Measure, print, and write `results/audit/other_trpos/NAME.json`."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])  # pyright: ignore[reportOptionalMemberAccess]
-    parser.add_argument("library", nargs="?", choices=reference.LIBRARIES)
-    parser.add_argument("--python", default=sys.executable)
-    arguments = parser.parse_args()
-    library = arguments.library or "ours"
+def main(arguments: Arguments) -> None:
+    """Measure, print, and write NAME.json.
+
+    Raises:
+        ValueError: there is no such library.
+    """
+    library, known = arguments.library, reference.LIBRARIES
     result: dict = {"library": library, "scenarios": {}}
-    if arguments.library:
-        package = reference.LIBRARIES[library].package
-        result["version"] = version(arguments.python, package)
+    if library != "ours":
+        if library not in known:
+            raise ValueError(f"`library`: expected one of {[*known]}, got {library!r}.")
+        result["version"] = version(arguments.python, known[library].package)
     for scenario in reference.SCENARIOS:
         result["scenarios"][scenario] = (
-            measured(library, arguments.python, scenario)
-            if arguments.library
-            else reference.ours(reference.problem(scenario))
+            reference.ours(reference.problem(scenario))
+            if library == "ours"
+            else measured(library, arguments.python, scenario)
         )
     text = json.dumps(result, indent=1)
     print(text)
-    RESULTS.mkdir(parents=True, exist_ok=True)
-    (RESULTS / f"{library}.json").write_text(text + "\n")
+    folder = arguments.folder(RESULTS)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / f"{library}.json").write_text(text + "\n")
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main, Arguments)

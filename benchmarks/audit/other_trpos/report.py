@@ -1,8 +1,6 @@
 """The table of departures, written from the result files and from what each means.
 
-    python -m benchmarks.audit.other_trpos.report
-
-writes `benchmarks/results/audit/other_trpos.md`.
+`python -m benchmarks.pages --publish` writes it.
 """
 
 import json
@@ -10,10 +8,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from benchmarks.audit.other_trpos.reference import LIBRARIES, STAGES
-from benchmarks.command import REPOSITORY
 
 
-AUDIT = REPOSITORY / "benchmarks" / "results" / "audit"
 ROUNDING = 1e-7  # a library may cast to float32 or add 1e-8 where it normalises
 
 
@@ -249,10 +245,6 @@ def page(folder: Path) -> str:
         "A row: `python -m benchmarks.audit.other_trpos NAME --python ENVIRONMENT/bin/"
         "python`; a script: `ENVIRONMENT/bin/python -m "
         "benchmarks.audit.other_trpos.findings NAME`; this page: `python -m "
-        "benchmarks.audit.other_trpos.report`.",
+        "benchmarks.pages --publish`.",
     ]
     return "\n".join(lines) + "\n"
-
-
-if __name__ == "__main__":
-    (AUDIT / "other_trpos.md").write_text(page(AUDIT))

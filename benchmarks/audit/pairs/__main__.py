@@ -2,24 +2,35 @@
 
     python -m benchmarks.audit.pairs [--only PART-OF-A-NAME ...] [--seeds N]
 
-puts what it finds in `benchmarks/results/audit/pairs.json` and `pairs.md`.
+puts what it finds in `pairs.json` and `pairs.md`.
 """
 
-import argparse
+import dataclasses
 import importlib
 import json
 import time
+from pathlib import Path
 from typing import Any
 
 from benchmarks.audit.pairs.report import page
 from benchmarks.audit.pairs.table import ROWS, Row
-from benchmarks.command import REPOSITORY
+from benchmarks.command import Output, run_command
 from parity_kit import prove
 from parity_kit.proof import shared
 
 
-RESULTS = REPOSITORY / "benchmarks" / "results" / "audit"
+RESULTS = "audit"
 VERDICTS = {"equal": "passed", "different": "failed"}
+
+
+@dataclasses.dataclass
+class Arguments(Output):
+    """Prove the sixty pairs, and compare with the truth."""
+
+    only: tuple[str, ...] = ("",)
+    """Parts of the names of those that are proved."""
+    seeds: int = 3
+    """How many seeds inputs are drawn from."""
 
 
 def proved(row: Row, seeds: int, processes: Any) -> dict[str, Any]:
@@ -50,9 +61,9 @@ def proved(row: Row, seeds: int, processes: Any) -> dict[str, Any]:
     }
 
 
-def keep(results: list[dict[str, Any]]) -> dict[str, int]:
+def keep(results: list[dict[str, Any]], folder: Path) -> dict[str, int]:
     """Put these rows in place of the stored ones; write both files, and count."""
-    path = RESULTS / "pairs.json"
+    path = folder / "pairs.json"
     known = json.loads(path.read_text())["pairs"] if path.exists() else []
     by_name = {result["pair"]: result for result in [*known, *results]}
     kept = [by_name[row.pair] for row in ROWS if row.pair in by_name]
@@ -63,19 +74,16 @@ def keep(results: list[dict[str, Any]]) -> dict[str, int]:
         "different": len(different),
         "seconds": round(sum(result["seconds"] for result in kept)),
     }
-    RESULTS.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps({"counts": counts, "pairs": kept}, indent=1) + "\n")
     if len(kept) == len(ROWS):
-        (RESULTS / "pairs.md").write_text(page(RESULTS))
+        (folder / "pairs.md").write_text(page(folder))
     return counts
 
 
-def main() -> None:
+def main(arguments: Arguments) -> None:
     """Prove, print each as it is done, and keep the results."""
-    parser = argparse.ArgumentParser(description="prove the sixty pairs")
-    parser.add_argument("--only", nargs="*", default=[""])
-    parser.add_argument("--seeds", type=int, default=3)
-    arguments = parser.parse_args()
+    folder = arguments.folder(RESULTS)
     counts = {}
     with shared(None) as processes:
         for row in ROWS:
@@ -84,9 +92,9 @@ def main() -> None:
             result = proved(row, arguments.seeds, processes)
             right = result["verdict right"] and result["first right"]
             print("ok   " if right else "WRONG", json.dumps(result), flush=True)
-            counts = keep([result])
+            counts = keep([result], folder)
     print(counts)
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main, Arguments)
