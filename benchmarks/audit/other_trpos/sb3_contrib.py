@@ -4,6 +4,8 @@ Its observations are cast to float32 by `preprocess_obs`; that is left out, so t
 differs is not rounding.
 """
 
+# Not every environment has it, and this file has its name.
+# pyright: reportMissingImports=false, reportCallIssue=false
 from typing import Any
 
 import gymnasium
