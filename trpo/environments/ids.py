@@ -93,7 +93,7 @@ def register_physics(env_id: str) -> None:
     if library in LIBRARIES and name and env_id not in gymnasium.registry:
         gymnasium.register(
             env_id,
-            entry_point="trpo_jax.loop.physics_environments:PhysicsEnv",
+            entry_point="trpo_jax.loop.physics_environments:_PhysicsEnv",
             max_episode_steps=MAX_EPISODE_STEPS,
             # The checker calls for arrays of NumPy.
             disable_env_checker=True,

@@ -22,7 +22,7 @@ from trpo.environments.make import UnknownEnvironmentError
 from trpo.spaces.spaces import UnsupportedSpaceError
 
 
-class PhysicsFunctions(FuncEnv):
+class _PhysicsFunctions(FuncEnv):
     """The pure functions of one environment.
 
     Actions are in [-1, 1], which is what both packages scale to their actuators.
@@ -72,7 +72,7 @@ class PhysicsFunctions(FuncEnv):
         return state.done > 0.5
 
 
-class PhysicsEnv(FunctionalJaxEnv, EzPickle):
+class _PhysicsEnv(FunctionalJaxEnv, EzPickle):
     """The same as a Gymnasium environment, so that the host can step it too.
 
     Args:
@@ -83,7 +83,7 @@ class PhysicsEnv(FunctionalJaxEnv, EzPickle):
 
     Raises:
         UnknownEnvironmentError: the package is not installed, or has no such one.
-        UnsupportedSpaceError: see `PhysicsFunctions`.
+        UnsupportedSpaceError: see `_PhysicsFunctions`.
     """
 
     metadata: ClassVar[dict[str, Any]] = {
@@ -97,7 +97,7 @@ class PhysicsEnv(FunctionalJaxEnv, EzPickle):
     ) -> None:
         EzPickle.__init__(self, library, name, render_mode, **options)
         make = {"brax": _from_brax, "playground": _from_playground}[library]
-        functions = PhysicsFunctions(make(name, options))
+        functions = _PhysicsFunctions(make(name, options))
         functions.transform(jax.jit)
         super().__init__(functions, self.metadata, render_mode)
 
