@@ -93,6 +93,7 @@ def parts() -> Iterator[Part]:
     for topic in ("first call", "stepping", "fisher"):
         tried = partial(report_tables.attempts_table, throughput, topic)
         yield Part(own, f"attempts-{topic.replace(' ', '-')}", tried)
+    yield from _tables(own, "scale/vectors", "scale/vectors-attacked", "scale/busy")
     turns = fisher_over_time.read(throughput / f"{fisher_over_time.KIND}.csv")
     yield Part(own, "fisher", partial(fisher_over_time.summary, turns))
     yield Part(throughput / "throughput.md", "", partial(report.page, throughput))
@@ -169,6 +170,13 @@ def _pages(folder: Path, page: Callable[[Path], str]) -> Iterator[Part]:
     """A page beside each CSV of a folder."""
     for path in sorted(folder.glob("*.csv")):
         yield Part(path.with_name(f"{path.stem}.md"), "", partial(page, path))
+
+
+def _tables(page: Path, *names: str) -> Iterator[Part]:
+    """A part of a page for each of these CSV files."""
+    for name in names:
+        path = (COMMITTED / name).with_suffix(".csv")
+        yield Part(page, path.stem, partial(_table, path))
 
 
 def _table(path: Path) -> str:

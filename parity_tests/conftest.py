@@ -1,10 +1,13 @@
 """Sets both frameworks up before a test module imports either."""
 
 import itertools
+import os
 
 from parity_tests.common import process_setup
 
 
+# No agent relies on shapes that JAX completes; a user may have that forbidden.
+os.environ.setdefault("JAX_NUMPY_RANK_PROMOTION", "raise")
 # At import, not in a fixture: test modules import JAX while they are collected.
 process_setup.prepare()
 

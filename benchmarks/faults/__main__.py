@@ -4,7 +4,8 @@
     python -m benchmarks.faults --fraction 0.1 --only checkpoint
     python -m benchmarks.faults --peer-python PATH   (one that has the peers extra)
 
-A row that is done is kept in `--runs` and not run again; `--fresh` forgets them.
+A row that is done is kept in `--runs` and not run again; `--fresh` forgets them. The
+table keeps the rows that it has and this call does not.
 """
 
 import dataclasses
@@ -30,7 +31,7 @@ from benchmarks.faults import (
     updates,
     workers,
 )
-from benchmarks.faults.report import Result, write
+from benchmarks.faults.report import Result, read, write
 from benchmarks.faults.row import Row, Scenario
 from benchmarks.faults.untrusted import places, runs as strangers
 
@@ -78,11 +79,15 @@ def main(arguments: Arguments) -> int:
         result = _result(scenario, arguments.fraction, console)
         done[key] = dataclasses.asdict(result)
         store.write_text(json.dumps(done, indent=1))
+    folder = arguments.folder(RESULTS)
+    published = [] if arguments.fresh else read(folder)
+    kept = {"/".join((r.subject, r.group, r.fault)): r for r in published}
+    kept |= {key: Result(**row) for key, row in done.items()}
     # Those of other calls at the end.
-    order = [*scenarios, *(key for key in done if key not in scenarios)]
-    results = [Result(**done[key]) for key in order if key in done]
-    write(results, arguments.folder(RESULTS), console)
-    return int(any(r.lost for r in results if r.subject == "trpo"))
+    order = [*scenarios, *(key for key in kept if key not in scenarios)]
+    results = [kept[key] for key in order if key in kept]
+    write(results, folder, console)
+    return int(any(row["lost"] for row in done.values() if row["subject"] == "trpo"))
 
 
 def _result(scenario: Scenario, fraction: float, console: Console) -> Result:

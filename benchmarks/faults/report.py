@@ -49,6 +49,23 @@ def write(results: list[Result], directory: Path, console: Console) -> None:
     console.print(table)
 
 
+def read(directory: Path) -> list[Result]:
+    """The rows of a directory's `torture.csv`; none if there is none."""
+    path = directory / "torture.csv"
+    if not path.exists():
+        return []
+    with path.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    return [
+        Result(
+            row["subject"], row["group"], row["fault"], int(row["tries"]),
+            int(row["survived"]), int(row["lost"]), float(row["seconds"]), row["note"],
+            [row[EXAMPLE]] if row[EXAMPLE] else [],
+        )
+        for row in rows
+    ]  # fmt: skip
+
+
 def page(directory: Path) -> str:
     """The page of the rows in a directory's `torture.csv`."""
     with (directory / "torture.csv").open(newline="") as file:

@@ -24,7 +24,8 @@ from trpo.common.user_modules import (
 from trpo.config.presets import preset_config
 from trpo.config.run import TrainConfig
 from trpo.environments.make import UnknownEnvironmentError, make_environment
-from trpo.runs.directory import RunDirectory, load_agent, to_resume
+from trpo.runs.directory import RunDirectory, load_agent
+from trpo.runs.resuming import to_resume
 from trpo.runs.train import resumed_config
 from trpo.sweeps.sweep import sweep_runs
 from trpo.training.trainer import Trainer

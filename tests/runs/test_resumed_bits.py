@@ -9,7 +9,8 @@ from trpo.common.machine import available_cores, processor_name
 from trpo.config.presets import preset_config
 from trpo.runs import directory as run_directory
 from trpo.runs.compiled import train_compiled_run
-from trpo.runs.directory import RunDirectory, computed_otherwise
+from trpo.runs.directory import RunDirectory
+from trpo.runs.resuming import computed_otherwise
 from trpo.runs.train import train_run
 
 

@@ -21,13 +21,13 @@ import gymnasium
 import numpy as np
 
 from trpo.agent.base import AgentBase
-from trpo.agent.make import MODULES, load_backend, make_agent
+from trpo.agent.make import load_backend, make_agent
 from trpo.agent.saved import require_room
 from trpo.common.files import LOCK, TEMPORARY, FileError, Folder
 from trpo.common.formats import CONFIG, numbered, removed_settings
 from trpo.common.machine import processor_name
 from trpo.common.terminal import quoted
-from trpo.common.user_modules import admitted, import_modules, needed_modules
+from trpo.common.user_modules import admitted, import_modules
 from trpo.common.validation import require_between, require_count, shown
 from trpo.config.choices import MOST_EPISODES
 from trpo.config.run import TrainConfig
@@ -555,21 +555,6 @@ def _spec(
     return spec
 
 
-def quoted_run(run_dir: Path, config: TrainConfig) -> str:
-    """A run as the words of a shell's command that loads it."""
-    modules = needed_modules(config)
-    option = ["--module"] if modules else []
-    return " ".join([quoted(run_dir), *option, *map(quoted, modules)])
-
-
-def to_resume(run_dir: Path, config: TrainConfig) -> str:
-    """The shell's command that goes on with a run."""
-    words = ["trpo train --resume", quoted_run(run_dir, config)]
-    if (project := config.callbacks.wandb_project) is not None:
-        words += ["--wandb-project", quoted(project)]
-    return " ".join(words)
-
-
 def _require_head(head: Head, checkpoint: Checkpoint) -> None:
     """Refuse a checkpoint whose policy has another distribution.
 
@@ -586,31 +571,6 @@ def _require_head(head: Head, checkpoint: Checkpoint) -> None:
             f"{checkpoint.path}: expected a policy of {expected}, as the environment "
             f"needs, got one of {saved}."
         )
-
-
-def computed_otherwise(config: TrainConfig, checkpoint: Checkpoint) -> list[str]:
-    """Why a run that goes on from a checkpoint is not the same to the last bit.
-
-    On a CPU that takes as many threads, the same processor and the same versions; on
-    other devices nothing is promised. What an older checkpoint lacks is left out.
-    """
-    if config.device != "cpu":
-        return []
-    saved, versions = checkpoint.metadata, checkpoint.metadata.get("versions")
-    of_any = {name for _, needs in MODULES.values() for name in needs}
-    without = {"python", *(of_any - {*MODULES[config.backend][1]})}
-    saved_versions = versions.items() if isinstance(versions, dict) else ()
-    was = {name: version for name, version in saved_versions if name not in without}
-    was |= {name: saved[name] for name in ("threads", "processor") if name in saved}
-    now = installed_versions() | {
-        "threads": load_backend(config.backend).devices.device.threads(),
-        "processor": processor_name(),
-    }
-    return [
-        f"{name} {shown(now.get(name, 'none'))}, and no more {shown(value)}"
-        for name, value in was.items()
-        if now.get(name) != value
-    ]
 
 
 def installed_versions() -> dict[str, str]:

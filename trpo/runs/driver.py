@@ -17,17 +17,15 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 
 from trpo.agent.base import AgentBase
-from trpo.agent.make import load_backend
-from trpo.callbacks.base import CallbackLike, Callbacks, Run, label_of, own_metrics
+from trpo.callbacks.base import CallbackLike, Callbacks, Run, label_of
 from trpo.callbacks.builtin import configured_callbacks
-from trpo.callbacks.state import decoded_state, encoded_state
+from trpo.callbacks.state import encoded_state
 from trpo.common.closing import closing, noting_failure
 from trpo.common.files import FileError
 from trpo.common.signals import Stop, StopRequest, stop_signals
 from trpo.common.terminal import Terminal, quoted
 from trpo.common.validation import shown
 from trpo.config.run import TrainConfig
-from trpo.data.report import StepStatus
 from trpo.data.rollout import Rollout
 from trpo.rollout.evaluation import EvaluationResult
 from trpo.runs.checkpoint import Checkpoint
@@ -38,14 +36,19 @@ from trpo.runs.directory import (
     Moment,
     RunDirectory,
     RunDirectoryError,
-    computed_otherwise,
-    quoted_run,
-    to_resume,
 )
 from trpo.runs.evaluate import describe, evaluation_json
 from trpo.runs.members import NamedMember, ranked, write_members, write_ranking
 from trpo.runs.metrics import MetricsWriter
 from trpo.runs.progress_bar import EvaluationDisplay, ProgressDisplay
+from trpo.runs.resuming import (
+    computed_by,
+    due_metrics,
+    not_as_before,
+    quoted_run,
+    require_more,
+    to_resume,
+)
 from trpo.spaces.spaces import PolicySpec
 from trpo.training.costs import cost_columns
 from trpo.training.progress import COLUMNS, EVALUATION_COLUMNS, Progress
@@ -219,7 +222,8 @@ class Driver:
             # Before anything is made, of sizes that may be a stranger's.
             checkpoints = self.checkpoints_to_resume(resume)
             if resume and checkpoints:
-                self._require_more(checkpoints[0])
+                inside = [member.directory for member in self.members]
+                require_more(self.config, self.root, inside, checkpoints[0])
             if not checkpoints:
                 self._describe()
             with self._beginning(not checkpoints):
@@ -234,15 +238,6 @@ class Driver:
                     self._start()
                     self._train(signals)
             return self._finish(signals)
-
-    @property
-    def _computed_by(self) -> str:
-        """Backend, device and threads of a CPU."""
-        backend, device = self.config.backend, self.config.device
-        if device != "cpu":
-            return f"{backend} on {device}"
-        threads = load_backend(backend).devices.device.threads()
-        return f"{backend} on cpu, {threads} thread{'s' if threads > 1 else ''}"
 
     def _describe(self) -> None:
         """Write what the run and its members are."""
@@ -385,28 +380,6 @@ class Driver:
         say(*dict.fromkeys(lines))
         return checkpoints
 
-    def _require_more(self, newest: Checkpoint) -> None:
-        """Refuse to resume where there is nothing to do, before anything changes.
-
-        Raises:
-            RunDirectoryError: see above.
-        """
-        config, step = self.config, newest.step
-        if step < config.num_steps or newest.metadata.get("due") is not None:
-            return
-        was = newest.metadata["config"].get("total_steps", 0)  # It fits, so it is one.
-        shorter = config.total_steps < was
-        directories = [member.directory for member in self.members]
-        if (
-            shorter
-            or config.eval_episodes == 0
-            or all(directory.read_evaluation() is not None for directory in directories)
-        ):
-            more = f"{to_resume(self.root.path, config)} --total-steps {2 * step}"
-            raise RunDirectoryError(
-                f"`total_steps`: already finished at {step:,}: pass more, as in {more}"
-            )
-
     def restore(self, checkpoints: Sequence[Checkpoint]) -> None:
         """Continue from checkpoints that fit.
 
@@ -415,12 +388,12 @@ class Driver:
         """
         subject, first, say = self.subject, checkpoints[0], self.terminal.say
         with restoring(first):
-            due = [decoded_state(c.metadata.get("due")) for c in checkpoints]
-            for metrics in due if any(m is not None for m in due) else ():
-                _require_metrics(metrics)
+            due = [m for m in map(due_metrics, checkpoints) if m is not None]
+            if 0 < len(due) < len(checkpoints):
+                raise ValueError("`due`: expected it of all members or of none.")
             subject.set_state(*(checkpoint.arrays for checkpoint in checkpoints))
         self.saved, step = subject.update_count, subject.step_count
-        if due[0] is not None:
+        if due:
             self.due = [Progress(self.saved, step, metrics) for metrics in due]
         of_many = f"{len(checkpoints)} members, the first " if self.many else ""
         say(f"continuing {of_many}from {first.path} at step {first.step:,}")
@@ -431,23 +404,8 @@ class Driver:
         if not self._complete:  # What was scored is not what there will be.
             for member in self.members:
                 member.directory.remove(EVALUATION)
-        say(*self._not_as_before(first), style="yellow")
+        say(*not_as_before(self.config, self.given, first), style="yellow")
         self._describe()
-
-    def _not_as_before(self, checkpoint: Checkpoint) -> Iterator[str]:
-        """Sentences of what else this run has otherwise than the one that was saved."""
-        given = checkpoint.metadata.get("given_callbacks")
-        for name in given if isinstance(given, list) else ():
-            if name not in self.given:
-                yield (
-                    f"goes on without the callback {shown(name)}: only Python can give "
-                    "it again, train_run(config, run_dir, resume=True, callbacks=[…])"
-                )
-        for what in computed_otherwise(self.config, checkpoint):
-            yield (
-                f"goes on with {what}: as well as before, but not bit for bit what it "
-                "would have been"
-            )
 
     # Training.
 
@@ -493,7 +451,7 @@ class Driver:
             self._opened = [one.metrics_writer(columns, logged) for one in directories]
             for writer in self._opened:
                 self._open.enter_context(closing(writer.close))
-            self.terminal.say(self._computed_by)
+            self.terminal.say(computed_by(self.config))
         return self._opened
 
     def _save_after(self, cause: BaseException) -> None:
@@ -665,16 +623,3 @@ def _average(members: Sequence[Progress]) -> Progress:
     }
     metrics["policy/status"] = max(m.metrics["policy/status"] for m in members)
     return Progress(first.update, first.step * len(members), metrics)
-
-
-def _require_metrics(metrics: Any) -> None:
-    """Refuse what are no metrics of an update."""
-    if not (
-        isinstance(metrics, dict)
-        and {"policy/kl", "policy/status"} <= metrics.keys()
-        and all(type(value) in (int, float) for value in metrics.values())
-        and metrics["policy/status"] in list(StepStatus)
-    ):
-        raise ValueError(f"`due`: expected an update's metrics, got {shown(metrics)}.")
-    # Under other names callbacks have logged something.
-    own_metrics({n: v for n, v in metrics.items() if n not in COLUMNS})
