@@ -48,7 +48,7 @@ test: install
 # and the rest of the tests.
 proofs: export OMP_NUM_THREADS = 1
 proofs: install
-	XLA_FLAGS="$(QUICK)" JAX_ENABLE_X64=1 $(BIN)/python -m pytest parity_tests
+	XLA_FLAGS="$(QUICK)" JAX_ENABLE_X64=1 $(BIN)/pytest --pyargs parity_tests
 	$(MAKE) --no-print-directory certificate
 	$(BIN)/python -m benchmarks.gpu --rehearse --sizes 1 --minutes 5 --out runs/gpu-ci \
 		--parts doctor determinism update compiled memory

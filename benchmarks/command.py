@@ -5,6 +5,8 @@ what it measures is of the machine that it runs on.
 """
 
 import dataclasses
+import os
+import shlex
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +18,8 @@ from trpo.cli.arguments import parse
 REPOSITORY = Path(__file__).resolve().parents[1]
 COMMITTED = REPOSITORY / "benchmarks" / "results"
 OWN = Path("runs") / "results"
+MORE_OPTIONS = "BENCHMARK_OPTIONS"
+"""Environment variable of options that count as if they were typed last."""
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -38,22 +42,19 @@ class Output:
         return self.out or (COMMITTED if self.publish else OWN) / name
 
 
-def run_command(
-    main: Callable[[Any], int | None], arguments: type, given: list[str] | None = None
-) -> None:
+def run_command(main: Callable[[Any], int | None], arguments: type) -> None:
     """Parse the command line, run, and exit: one line where something was refused.
 
     Args:
         main: What to run.
         arguments: The dataclass of its arguments.
-        given: Those arguments; the process's own if None.
     """
     try:
         name = sys.modules[arguments.__module__].__spec__
         command = f"python -m {name.name.removesuffix('.__main__')}" if name else ""
-        sys.exit(
-            main(parse(arguments, sys.argv[1:] if given is None else given, command))
-        )
+        # Not for the benchmarks that this one starts.
+        more = shlex.split(os.environ.pop(MORE_OPTIONS, ""))
+        sys.exit(main(parse(arguments, [*sys.argv[1:], *more], command)))
     except (ValueError, RuntimeError) as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)

@@ -13,6 +13,7 @@ from benchmarks.speed.problems import Size
 from benchmarks.speed.report import __main__ as report
 from benchmarks.speed.report.targets import all_targets
 from benchmarks.speed.store import Store, store_path
+from tests.support.short_runs import run_benchmark
 
 
 TINY = Size("HalfCheetah", 512, 17, 6, (16, 16))
@@ -96,7 +97,7 @@ def test_a_run_resumes_and_refuses_to_mix(tmp_path, monkeypatch):
     assert not Store(path, other, fresh=True).samples
 
 
-def test_report_is_written_from_samples_alone(tmp_path):
+def test_report_is_written_from_samples_alone(tmp_path, monkeypatch):
     store = Store(store_path(tmp_path, "update", "cpu"), ABOUT)
     speeds = {"jax": 0.1, "torch": 0.2, "sb3-contrib": 0.4}
     for number in range(4):
@@ -109,7 +110,8 @@ def test_report_is_written_from_samples_alone(tmp_path):
                 store.add(cell, number, result_of(speeds[cell.subject] * wobble))
             elif number == 0:
                 store.add(cell, number, {"skipped": "not installed: tianshou"})
-    report.main(report.Arguments(out=tmp_path))
+    line = "python -m benchmarks.speed.report"
+    assert not run_benchmark(line, f"--out {tmp_path}", monkeypatch)
     page = (tmp_path / "throughput.md").read_text()
     assert "| JAX, jit | 5,044 | 101.5 ± 0.8" in page
     assert "sb3-contrib TRPO: takes 4.00x JAX, jit's time (95 %: 4.00 to 4.00)" in page

@@ -7,6 +7,7 @@ import pytest
 
 from benchmarks.learning import equivalence
 from benchmarks.learning.equivalence import Row, compare
+from tests.support.short_runs import run_benchmark
 
 
 def returns(seed, mean, deviation, count=40):
@@ -47,7 +48,7 @@ def test_measures_are_of_the_last_checkpoint_and_of_all():
 
 
 @pytest.mark.slow
-def test_a_run_is_evaluated_at_its_last_checkpoints(tmp_path):
+def test_a_run_is_evaluated_at_its_last_checkpoints(tmp_path, monkeypatch):
     spec = equivalence.LateSpec(
         "CartPole-v1", "torch", 3, (("total_steps", 7 * 1024),), kept=3
     )
@@ -68,3 +69,6 @@ def test_a_run_is_evaluated_at_its_last_checkpoints(tmp_path):
         })
         for row in rows
     ]  # fmt: skip
+    line = "python -m benchmarks.learning.equivalence"
+    assert run_benchmark(line, f"--report-only --out {tmp_path}", monkeypatch) == 0
+    assert "## CartPole-v1" in (tmp_path / "README.md").read_text()

@@ -5,7 +5,8 @@ import csv
 import numpy as np
 import pytest
 
-from benchmarks.speed.fisher_over_time import Arguments, Turn, is_slow, main, summary
+from benchmarks.speed.fisher_over_time import Turn, is_slow, summary
+from tests.support.short_runs import run_benchmark
 
 
 def turns(times, backend="jax"):
@@ -34,8 +35,10 @@ def test_fast_and_slow_turns_of_each_backend_have_a_row():
 
 
 @pytest.mark.slow
-def test_a_measurement(tmp_path, capsys):
-    main(Arguments(backends=("jax",), rounds=1, seconds=0.1, out=tmp_path))
+def test_a_measurement(tmp_path, capsys, monkeypatch):
+    options = f"--backends jax --rounds 1 --seconds 0.1 --out {tmp_path}"
+    line = "python -m benchmarks.speed.fisher_over_time"
+    assert not run_benchmark(line, options, monkeypatch)
     out = tmp_path / "fisher-over-time.csv"
     with out.open() as file:
         header, *rows = csv.reader(file)

@@ -15,6 +15,7 @@ from benchmarks.learning.statistics import difference_interval
 from benchmarks.learning.training import __main__ as training_study
 from benchmarks.learning.training.rows import read_results, read_rows
 from benchmarks.learning.training.runs import STOCHASTIC, RunSpec, command_arguments
+from tests.support.short_runs import run_benchmark
 from tests.support.waiting import PATIENCE, holding, until
 from trpo.config.presets import preset_config
 from trpo.runs.metrics import read_metrics
@@ -35,8 +36,13 @@ def arguments(tmp_path):
 
 
 @pytest.mark.slow
-def test_study_runs_reports_and_skips_what_is_done(arguments):
-    assert training_study.main(arguments) == 0
+def test_study_runs_reports_and_skips_what_is_done(arguments, monkeypatch):
+    options = (
+        "--envs Pendulum-v1 --seeds 0 1 --backends torch jax --total-steps 4800 "
+        f"--runs {arguments.runs} --out {arguments.out}"
+    )
+    line = "python -m benchmarks.learning.training"
+    assert run_benchmark(line, options, monkeypatch) == 0
     results = read_results(arguments.out)
     assert set(results) == {("Pendulum-v1", "jax"), ("Pendulum-v1", "torch")}
     scores = []
@@ -86,7 +92,7 @@ def test_a_stopped_study_goes_on_to_the_same_result(tmp_path):
             "--envs",
             "Pendulum-v1",
         ),
-        *("--seeds", "0", "--backends", "torch", "--total-steps", "8000"),
+        *("--seeds", "0", "--backends", "torch", "--total-steps", "4800"),
         *("--workers", "1", "--runs"),
     ]
     rows = {}
@@ -94,7 +100,7 @@ def test_a_stopped_study_goes_on_to_the_same_result(tmp_path):
         options = [str(tmp_path / name), "--out", str(tmp_path / f"{name}-csv")]
         held = holding(tmp_path / "hold") if name == "stopped" else None
         process = subprocess.Popen([*command, *options], env=held)
-        metrics = tmp_path / name / "Pendulum-v1-torch-8000-s0" / "metrics.csv"
+        metrics = tmp_path / name / "Pendulum-v1-torch-4800-s0" / "metrics.csv"
         if name == "stopped":
             until(lambda path=metrics: read_metrics(path), process)
             process.send_signal(signal.SIGTERM)
@@ -147,39 +153,20 @@ def test_command_arguments_make_the_configuration():
 def test_ablation_compares_each_value_with_the_preset(tmp_path):
     arguments = ablation.Arguments(
         env="Pendulum-v1",
-        vary=("target_kl=0.01", "policy_layer_sizes=8x8", "num_envs=2&gamma=0.9"),
+        vary=(
+            "target_kl=0.01",
+            "policy_layer_sizes=8x8&gamma=0.9",
+            "truncation=terminal",
+        ),
         seeds=(100,),
         backend="torch",
-        total_steps=3200,
-        runs=tmp_path / "runs",
-        out=tmp_path / "results",
-    )
-    assert ablation.main(arguments) == 0
-    names = "target_kl-policy_layer_sizes-num_envs-gamma"
-    stem = tmp_path / "results" / f"Pendulum-v1-{names}"
-    text = stem.with_suffix(".md").read_text()
-    # 0.01 is the preset's own value: one run, under the preset's name.
-    assert "| target_kl=" not in text
-    assert "| preset (target_kl=0.01, policy_layer_sizes=(64, 64), num_envs=4" in text
-    assert "| policy_layer_sizes=8x8 |" in text
-    assert "| num_envs=2&gamma=0.9 |" in text
-    assert len(os.listdir(tmp_path / "runs")) == 3 * 2 + 1  # with logs and the lock
-    assert stem.with_suffix(".png").stat().st_size > 10_000
-
-
-@pytest.mark.slow
-def test_an_ablation_of_truncation_ends_episodes_at_their_time_limit(tmp_path):
-    arguments = ablation.Arguments(
-        env="Pendulum-v1",
-        vary=("truncation=terminal",),
-        seeds=(100,),
         total_steps=1600,
         runs=tmp_path / "runs",
         out=tmp_path / "results",
     )
     (spec,) = ablation.planned(arguments)["truncation=terminal"]
-    own = preset_config("Pendulum-v1", seed=100, total_steps=1600).to_dict()
-    changed = {k for k, v in spec.config.to_dict().items() if v != own[k]}
+    own = preset_config("Pendulum-v1", backend="torch", seed=100, total_steps=1600)
+    changed = {k for k, v in spec.config.to_dict().items() if v != own.to_dict()[k]}
     assert changed == {
         "env_id",
         "eval_interval",
@@ -187,10 +174,19 @@ def test_an_ablation_of_truncation_ends_episodes_at_their_time_limit(tmp_path):
         "keep_checkpoints",
     }
     assert ablation.main(arguments) == 0
-    text = (tmp_path / "results" / "Pendulum-v1-truncation.md").read_text()
-    assert "| preset (truncation=bootstrapped) | 1,600 |" in text
+    names = "target_kl-policy_layer_sizes-gamma-truncation"
+    stem = tmp_path / "results" / f"Pendulum-v1-{names}"
+    text = stem.with_suffix(".md").read_text()
+    # 0.01 is the preset's own value: one run, under the preset's name.
+    assert "| target_kl=" not in text
+    assert "| preset (target_kl=0.01, policy_layer_sizes=(64, 64), gamma=0.95" in text
+    assert "truncation=bootstrapped) | 1,600 |" in text
+    assert "| policy_layer_sizes=8x8&gamma=0.9 |" in text
     assert "| truncation=terminal | 1,600 |" in text
+    assert len(os.listdir(tmp_path / "runs")) == 3 * 2 + 1  # with logs and the lock
+    assert stem.with_suffix(".png").stat().st_size > 10_000
 
+    # Its episodes end at their time limit.
     env = gymnasium.make(spec.env_id)
     env.reset(seed=0)
     ends = [env.step(env.action_space.sample())[2:4] for _ in range(200)]

@@ -118,7 +118,8 @@ LIMIT = (
     "--module", "examples/cost_environments.py", "--cost-limit", "1.0",
     "--total-steps", "640",
 )  # fmt: skip
-FEW = ("--fisher-every", "3")
+# An episode has ended by then.
+FEW = ("--fisher-every", "3", "--total-steps", "1024")
 
 
 @pytest.mark.slow
@@ -126,7 +127,7 @@ FEW = ("--fisher-every", "3")
     ("launcher", "backend", "size", "env_id", "options"),
     [
         ("torchrun", "torch", 3, PENDULUM, (*FEW, "--batch-chunk-size", "8")),
-        ("mpirun", "jax", 2, PENDULUM, ("--recurrent", "gru")),
+        ("mpirun", "jax", 2, PENDULUM, ("--recurrent", "gru", *FEW[2:])),
         ("--coordinator", "jax", 2, COSTLY, LIMIT),
         ("srun's variables", "jax", 2, PENDULUM, FEW),
     ],
@@ -143,7 +144,7 @@ def test_torchrun_starts_a_run_again_of_which_a_rank_was_killed(tmp_path):
     """A recurrent one; it ends as one process makes it."""
     run, log = tmp_path / "run", tmp_path / "log.txt"
     more = ("--recurrent", "gru", "--backend", "torch", "--run-dir", str(run))
-    arguments = [*RUN, *more, "--distributed"]
+    arguments = [*RUN, *more, "--distributed", "--total-steps", "1280"]
     with Launch("torchrun", arguments, 2, log, restarts=1) as launch:
         until(lambda: [*run.glob("checkpoints/checkpoint-*")])
         os.kill(launch.ranks()[1], signal.SIGKILL)
