@@ -57,6 +57,7 @@ TESTS = {
     ),
     "acting": (
         "tests/agent/test_sampled_actions.py", "tests/environments/test_rollout.py", "tests/environments/test_costs.py",
+        "tests/training/test_bad_numbers.py::test_in_every_autoreset_mode",
         "tests/agent/test_action_masks.py::test_each_observation_comes_with_its_own_mask",
         "tests/agent/test_recurrent.py::test_a_player_forgets_what_the_last_episode_showed",
         "tests/agent/test_recurrent.py::test_the_ratio_starts_at_one_in_the_middle_of_episodes",
@@ -73,7 +74,7 @@ ROWS = in_group(
     "rows",
     # Steps that are none: resets, dropped episodes, environments that were replaced.
     _shared("a reset counted as a step", "open_episodes:OpenEpisodes.count",
-            "self.lengths[...] += step.valid", "self.lengths[...] += 1"),
+            "np.add(self.lengths, step.valid, out=self.lengths)", "self.lengths[...] += 1"),
     _shared("dropped episodes scored", "open_episodes:OpenEpisodes.count",
             "whole = done & ~step.dropped & ~step.restarted", "whole = done & ~step.restarted"),
     _shared("a lost environment's episode scored", "open_episodes:OpenEpisodes.count",
@@ -96,9 +97,9 @@ ROWS = in_group(
             "begins[-1] if begins.size", "begins[0] if begins.size"),
     _shared("the bad step not counted", "rollout/repair:without_bad_segments",
             "int((rollout.valid & ~valid).sum() + dropped.sum())", "int((rollout.valid & ~valid).sum())"),
-    _shared("an episode that began badly has no number", "collector:RolloutCollector._usable",
+    _shared("an episode that began badly has no number", "collector:RolloutCollector._replaced",
             "self._open.numbers[...] += begun & again", "self._open.numbers[...] += 0 * begun"),
-    _shared("a bad cost kept in its row", "collector:RolloutCollector._usable",
+    _shared("a bad cost kept in its row", "collector:RolloutCollector._replaced",
             "np.where(bad, 0.0, step.costs)", "step.costs"),
     _shared("a dropped episode reset once more", "collector:RolloutCollector.advance",
             "self._resetting = done & ~step.dropped", "self._resetting = done.copy()"),
@@ -280,7 +281,7 @@ CONTRACT = in_group(
     _shared("1 for True in one flag alone", "seeded:SeededEpisodes.step",
             "if type(terminated) is not bool or type(truncated) is not bool:", "if type(terminated) is not bool:"),
     _shared("a vector's rewards not copied", "checked_vector:CheckedVector._each",
-            "return values.copy()", "return values"),
+            "return values.astype(dtype)", "return values.astype(dtype, copy=False)"),
 )  # fmt: skip
 
 FILES = in_group(

@@ -2,12 +2,21 @@
 
 import numpy as np
 import pytest
+import torch
 
 from tests.agent.test_copies import SPACES, for_spaces
 from tests.agent.test_recurrent import make as make_recurrent
 from tests.support.agents import BACKENDS, as_array, make_agent, native
+from trpo.agent.host_policy import HostPolicy
 from trpo.data.batch import Batch
-from trpo.rollout.acting import actor_of
+from trpo.rollout.acting import Actor, HostActor, actor_of
+from trpo.spaces.action_heads import (
+    BERNOULLI,
+    CATEGORICAL,
+    GAUSSIAN,
+    GAUSSIAN_STATE_STD,
+    Head,
+)
 
 
 ROWS = 7
@@ -52,6 +61,99 @@ def test_actions_alone_are_those_of_act_and_so_is_what_is_said_of_them(backend, 
             np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-6)
     draws = [agent.get_state()["random.action_draws"] for agent in (one, other)]
     assert draws == [2, 2]
+
+
+def acts_here(agent, rows=ROWS):
+    """The actor of an agent whose policy is small enough for NumPy."""
+    actor = actor_of(agent, rows)
+    assert isinstance(actor, HostActor)
+    return actor
+
+
+@pytest.mark.parametrize("name", SPACES)
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_policy_acts_in_numpy_as_in_its_framework(backend, name):
+    one, other = agents(backend, name)
+    (obs, mask), starts = rows_of(one), np.zeros(ROWS, dtype=bool)
+    if one.spec.images:
+        assert type(actor_of(one, ROWS)) is Actor
+        return
+    actor = acts_here(other)
+    for deterministic in (True, False, False, False):
+        for given in (None, mask):
+            expected = one.act(obs, deterministic, given)[0]
+            actions = actor.act(obs, starts, given, deterministic)
+            assert actions.dtype == expected.dtype
+            np.testing.assert_allclose(actions, expected, rtol=2e-5, atol=2e-6)
+    draws = [agent.get_state()["random.action_draws"] for agent in (one, other)]
+    assert draws == [6, 6]
+
+
+@pytest.mark.parametrize("activation", ["relu", "elu", "gelu", "silu"])
+@pytest.mark.parametrize("distribution", [GAUSSIAN, GAUSSIAN_STATE_STD])
+def test_each_activation_and_bounds_of_the_deviation_in_numpy(activation, distribution):
+    options = {"activation": activation, "distribution": distribution}
+    one, other = (make_agent("torch", **options) for _ in range(2))
+    state = one.get_state()
+    if distribution == GAUSSIAN:
+        state["policy.log_std"][:] = -25.0, 2.5
+    else:
+        state["policy.layers.2.bias"][:] = 0.1, 0.2, -25.0, 2.5
+    for name, array in state.items():
+        if name.startswith("policy.layers") and array.ndim == 1:
+            array += np.linspace(-1.0, 1.0, array.size)
+    for agent in (one, other):
+        agent.set_state(state)
+    (obs, _), starts = rows_of(one), np.zeros(ROWS, dtype=bool)
+    if activation == "gelu":
+        # NumPy has no error function.
+        assert type(actor_of(other, ROWS)) is Actor
+        return
+    for deterministic in (True, False):
+        expected = one.act(4.0 * obs - 4.0, deterministic)[0]
+        actions = acts_here(other).act(4.0 * obs - 4.0, starts, None, deterministic)
+        np.testing.assert_allclose(actions, expected, rtol=2e-5, atol=2e-6)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"layer_norm": True}, {"matmul_precision": "tf32"},
+        {"policy_layer_sizes": (512, 512)},
+        {"policy_network": torch.nn.Linear(3, 2), "policy_layer_sizes": (64, 64)},
+    ],
+)  # fmt: skip
+def test_what_numpy_has_not_or_is_slower_at_acts_in_its_framework(changes):
+    assert type(actor_of(make_agent("torch", **changes), ROWS)) is Actor
+
+
+def test_the_ends_of_the_noise_in_numpy():
+    logits, ends = np.zeros((3, 4), np.float32), np.array([[0.0], [0.5], [1.0 - 1e-12]])
+    head = Head(1, CATEGORICAL, (4,))
+    arrays = {
+        "policy.layers.0.weight": np.zeros((4, 2), np.float32),
+        "policy.layers.0.bias": logits[0],
+    }
+    policy, obs = HostPolicy(head, "tanh", arrays, None), np.zeros((3, 2))
+    assert policy.act(obs, ends, None).tolist() == [[0.0], [2.0], [3.0]]
+    only = np.eye(4, dtype=bool)[[2, 1, 2]]
+    assert policy.act(obs, ends, only).tolist() == [[2.0], [1.0], [2.0]]
+    switches = HostPolicy(Head(4, BERNOULLI), "tanh", arrays, None)
+    assert not switches.act(obs, None, None).any()
+
+
+def test_an_actor_keeps_the_policy_that_it_was_made_of():
+    agent = make_agent("torch")
+    (obs, _), starts = rows_of(agent), np.zeros(ROWS, dtype=bool)
+    actor = acts_here(agent)
+    before = actor.act(obs, starts, deterministic=True)
+    state = agent.get_state()
+    state["policy.layers.0.weight"] += 1.0
+    agent.set_state(state)
+    np.testing.assert_array_equal(actor.act(obs, starts, None, True), before)
+    after = acts_here(agent).act(obs, starts, None, True)
+    np.testing.assert_allclose(after, agent.act(obs, True)[0], rtol=1e-5, atol=1e-6)
+    assert np.abs(after - before).max() > 1e-3
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -118,5 +220,5 @@ def test_an_actor_takes_the_most_likely_where_it_is_asked_to(make):
     obs = np.random.default_rng(8).standard_normal((3, agent.obs_dim))
     starts = np.ones(3, dtype=bool)
     likely = actor_of(agent, 3).act(obs, starts, deterministic=True)
-    np.testing.assert_array_equal(likely, agent.act(obs, deterministic=True)[0])
+    np.testing.assert_allclose(likely, agent.act(obs, True)[0], rtol=1e-5, atol=1e-6)
     assert not np.array_equal(actor_of(agent, 3).act(obs, starts), likely)

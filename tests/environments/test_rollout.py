@@ -99,6 +99,17 @@ def test_advantages_equal_those_of_each_episode_alone(mode):
             assert advantages[t, i] == pytest.approx(expected, rel=1e-12)
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_an_action_that_is_not_finite_reaches_no_environment(value):
+    collector = RolloutCollector(vector(AutoresetMode.SAME_STEP))
+    actions = np.zeros((3, 1))
+    actions[1] = value
+    with pytest.raises(ValueError, match=r"`actions`.* at index \[1, 0\]"):
+        collector.advance(actions)
+    step = collector.advance(np.zeros((3, 1)))
+    np.testing.assert_array_equal(step.obs[:, 1], 1.0)
+
+
 def test_invalid_rows_are_the_resets_of_next_step_mode():
     _, rollout = collect(AutoresetMode.NEXT_STEP)
     ended = rollout.terminated | rollout.truncated

@@ -135,6 +135,10 @@ class Backend(abc.ABC):
         """Actions [B, act_dim] alone, as in `forward`: the critic is not asked."""
 
     @abc.abstractmethod
+    def policy_arrays(self) -> dict[str, np.ndarray]:
+        """Copies of the policy's arrays under canonical names."""
+
+    @abc.abstractmethod
     def evaluate(self, obs: Any, actions: Any, mask: Any) -> tuple[Any, Any]:
         """Log-probability [N, 1] of native actions [N, act_dim], and values [N, 1]."""
 

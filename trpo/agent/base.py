@@ -29,6 +29,7 @@ from trpo.agent.batch_checks import (
     require_finite,
     require_shape,
 )
+from trpo.agent.host_policy import HostPolicy, acts_here
 from trpo.agent.saved import Copies
 from trpo.agent.sharding import Sharding
 from trpo.agent.state import AgentState, Snapshot
@@ -431,7 +432,7 @@ class AgentBase(Copies):
         native = self.backend.is_native(obs)
         obs = self._prepare_obs(obs)
         mask = self._prepare_mask(action_mask, obs.shape[0])
-        noise = None if deterministic else self._draw_noise(obs.shape[0])
+        noise = None if deterministic else self.draw_noise(obs.shape[0])
         outputs = self.backend.forward(obs, noise, mask)
         return outputs if native else tuple(map(self.backend.to_numpy, outputs))
 
@@ -453,8 +454,20 @@ class AgentBase(Copies):
         """
         obs = self._prepare_obs(obs)
         mask = self._prepare_mask(action_mask, obs.shape[0])
-        noise = None if deterministic else self._draw_noise(obs.shape[0])
+        noise = None if deterministic else self.draw_noise(obs.shape[0])
         return self.backend.to_numpy(self.backend.sample(obs, noise, mask))
+
+    @exclusive
+    def host_policy(self, rows: int) -> HostPolicy | None:
+        """The policy as it is now, in NumPy, to act on `rows` observations at a time.
+
+        None where the framework is faster, or the only one that can, see `acts_here`.
+        """
+        given = (self.config, self.spec, self.backend.device_name, rows)
+        if self.custom_networks.policy is not None or not acts_here(*given):
+            return None
+        arrays, activation = self.backend.policy_arrays(), self.config.activation
+        return HostPolicy(self.head, activation, arrays, self.observation_normalizer)
 
     @exclusive
     def evaluate_actions(
@@ -721,13 +734,14 @@ class AgentBase(Copies):
             digest.update(name.encode() + array.tobytes())
         return np.frombuffer(digest.digest(), dtype=np.uint8)
 
-    def _draw_noise(self, rows: int) -> np.ndarray:
-        """The next noise, from which `rows` actions are sampled."""
-        if self.sharding is None or self.sharding.environments is None:
-            return self.state.draw_noise(rows)
-        # Every environment's, so that each has what it has in a run of one process.
-        count, share = self.sharding.environments
-        return self.state.draw_noise(count)[share]
+    def draw_noise(self, rows: int) -> np.ndarray:
+        """The next noise [rows, act_dim], from which actions are sampled."""
+        with self._lock:
+            if self.sharding is None or self.sharding.environments is None:
+                return self.state.draw_noise(rows)
+            # Every environment's, so that each has what it has in a run of one process.
+            count, share = self.sharding.environments
+            return self.state.draw_noise(count)[share]
 
     # Checks of arguments, and their conversion to the framework's arrays.
 

@@ -78,7 +78,7 @@ class RecurrentAgentBase(AgentBase):
         obs = self._prepare_obs(obs)
         mask = self._prepare_mask(action_mask, obs.shape[0])
         memory = self._prepare_memory("memory", memory, obs.shape[0])
-        noise = None if deterministic else self._draw_noise(obs.shape[0])
+        noise = None if deterministic else self.draw_noise(obs.shape[0])
         action, log_prob, value, after = self.backend.forward(obs, noise, mask, memory)
         if native:
             return action, log_prob, value, after

@@ -3,7 +3,7 @@
 Both are plain NumPy in float64, so that either backend sees the same numbers.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -135,12 +135,13 @@ class ObservationNormalizer:
         return self._in_blocks(obs, dtype)
 
     def _in_blocks(self, obs: np.ndarray, dtype: np.dtype) -> np.ndarray:
+        scaling = self.scaling(dtype)
         if obs.size <= BLOCK:
-            return self._scaled(obs, dtype)
+            return scaling(obs)
         rows = obs.reshape(-1, obs.shape[-1])
         scaled = np.empty(rows.shape, dtype)
         for block in _blocks(len(rows), rows.shape[1]):
-            scaled[block] = self._scaled(rows[block], dtype)
+            scaled[block] = scaling(rows[block])
         return scaled.reshape(obs.shape)
 
     def as_vectors(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -154,9 +155,18 @@ class ObservationNormalizer:
             vector[columns] = values
         return vectors
 
-    def _scaled(self, obs: np.ndarray, dtype: np.dtype) -> np.ndarray:
-        scaled = (obs - self.moments.mean) / self.moments.std
-        return scaled.clip(-self.clip, self.clip).astype(dtype, copy=False)
+    def scaling(self, dtype: np.dtype) -> Callable[[np.ndarray], np.ndarray]:
+        """What is done to normalised columns, by the statistics as they are now."""
+        mean, std, bound = self.moments.mean, self.moments.std, self.clip
+
+        def scaled(obs: np.ndarray) -> np.ndarray:
+            x = obs - mean
+            x /= std
+            # As np.clip, faster on few numbers.
+            np.minimum(np.maximum(x, -bound, out=x), bound, out=x)
+            return x.astype(dtype, copy=False)
+
+        return scaled
 
 
 class ReturnScaler:

@@ -29,6 +29,7 @@ from trpo.spaces.observations import fitting
 
 
 _Value = TypeVar("_Value")
+FLOAT, BOOL = np.dtype(np.float64), np.dtype(np.bool_)
 
 
 class BatchError(ValueError):
@@ -140,9 +141,9 @@ class CheckedVector:
 
     def _step(self, result: Any) -> BatchStep:
         obs, rewards, terminated, truncated, infos = unpacked(STEP, result)
-        rewards = self._each("reward", rewards, np.float64, number)
-        terminated = self._each("terminated", terminated, np.bool_, flag)
-        truncated = self._each("truncated", truncated, np.bool_, flag)
+        rewards = self._each("reward", rewards, FLOAT, number)
+        terminated = self._each("terminated", terminated, BOOL, flag)
+        truncated = self._each("truncated", truncated, BOOL, flag)
         obs = final = self._flat(obs)
         if self._same_step and (done := terminated | truncated).any():
             final = self._final(obs, done, infos)
@@ -179,13 +180,16 @@ class CheckedVector:
         return np.array(fitted, order="C").reshape(len(fitted), -1)
 
     def _each(
-        self, name: str, values: Any, dtype: type, one: Callable[[str, Any], Any]
+        self, name: str, values: Any, dtype: np.dtype, one: Callable[[str, Any], Any]
     ) -> np.ndarray:
         """A copy of the vector's values [B]."""
         size = self.env.num_envs
-        known = type(values) is np.ndarray and values.dtype == dtype
-        if known and values.shape == (size,):
-            return values.copy()
+        if (
+            type(values) is np.ndarray
+            and values.dtype.kind == dtype.kind
+            and values.shape == (size,)
+        ):
+            return values.astype(dtype)
         expected = f"{size} values"
         checked = self._one_by_one(values, lambda value: one(name, value), expected)
         return np.array(checked, dtype=dtype)

@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 
+from trpo.agent.host_policy import HostPolicy
 from trpo.data.hidden_state import Memory
 
 
@@ -62,6 +63,30 @@ class Actor:
         return self.agent.value(obs)
 
 
+class HostActor(Actor):
+    """An agent whose policy acts in NumPy, as it is when this is made.
+
+    Args:
+        agent: Either backend's.
+        policy: Its own.
+    """
+
+    def __init__(self, agent: Any, policy: HostPolicy) -> None:
+        super().__init__(agent)
+        self._policy = policy
+
+    def act(
+        self,
+        obs: np.ndarray,
+        starts: np.ndarray,
+        mask: np.ndarray | None = None,
+        deterministic: bool = False,
+    ) -> np.ndarray:
+        """See `Actor`; observations and masks are not looked at once more."""
+        noise = None if deterministic else self.agent.draw_noise(len(obs))
+        return self._policy.act(obs, noise, mask)
+
+
 class RecurrentActor(Actor):
     """An agent whose hidden states are carried from each action to the next.
 
@@ -109,7 +134,7 @@ class RecurrentActor(Actor):
 def actor_of(
     agent: Any, num_envs: int, memory: Memory | None = None, recorded: bool = False
 ) -> Actor:
-    """The actor of `agent` in `num_envs` environments.
+    """The actor of `agent` as it is now in `num_envs` environments.
 
     Args:
         agent: Either backend's, recurrent or not.
@@ -119,5 +144,6 @@ def actor_of(
     """
     initial_memory = getattr(agent, "initial_memory", None)
     if initial_memory is None:
-        return Actor(agent)
+        policy = agent.host_policy(num_envs) if hasattr(agent, "host_policy") else None
+        return Actor(agent) if policy is None else HostActor(agent, policy)
     return RecurrentActor(agent, memory or initial_memory(num_envs), recorded)

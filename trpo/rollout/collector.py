@@ -8,6 +8,7 @@ import numpy as np
 from gymnasium.vector import AutoresetMode, VectorEnv
 
 from trpo.agent.base import AgentBase
+from trpo.agent.batch_checks import require_finite
 from trpo.config.choices import STOP
 from trpo.data.hidden_state import Memory
 from trpo.data.rollout import Rollout
@@ -17,13 +18,16 @@ from trpo.environments.contract import FINAL_INFO, SUCCESS, UNRESTORED, flag, in
 from trpo.environments.seeded import RESTORE
 from trpo.environments.step_costs import step_costs
 from trpo.environments.worker_vector import RESTARTED
-from trpo.rollout.acting import actor_of
+from trpo.rollout.acting import Actor, actor_of
+from trpo.rollout.columns import Columns
 from trpo.rollout.cost_recorder import CostRecorder
 from trpo.rollout.open_episodes import OpenEpisodes
 from trpo.rollout.repair import following_values, without_bad_segments
 from trpo.rollout.transitions import (
     Limits,
     Transition,
+    is_usable,
+    largest_size,
     refusal,
     reset_refusal,
     unusable,
@@ -87,11 +91,13 @@ class RolloutCollector:
         self.replayed: list[dict[str, str] | None] = []
         """Lasting values of the first environments after the last `set_state`, before
         those that were lost began anew."""
+        self._none = np.zeros(env.num_envs, dtype=bool)
+        """Flags of a step in which nothing happened; never written to."""
         self._restart(OpenEpisodes.of(env.num_envs, costs))
         self._start(*self._vector.reset(self._open.lengths))
 
     def _restart(self, episodes: OpenEpisodes) -> None:
-        self._resetting = np.zeros(self.env.num_envs, dtype=bool)
+        self._resetting = self._none
         self._open = episodes
 
     def _start(self, obs: np.ndarray, infos: dict[str, Any]) -> None:
@@ -166,116 +172,145 @@ class RolloutCollector:
         """`num_steps` steps of every environment, sampled from the agent's policy.
 
         Raises:
+            ValueError: an action is not finite.
             NonFiniteTransitionError: an observation or reward can't be used; names
                 the environment and the step.
             EnvironmentWorkerError: an environment failed.
             ActionMaskError: see the class.
         """
-        columns: list[tuple[np.ndarray, ...]] = []
-        masks: list[np.ndarray] = []
+        columns = Columns(num_steps, self.env.num_envs)
         self._open.ended.clear()
         recorder = CostRecorder(agent) if self.reads_costs else None
         actor = actor_of(agent, self.env.num_envs, self.memory, recorded=True)
         memory = actor.memory
-        ended_at: list[int] = []
         for t in range(num_steps):
-            obs, starts, mask = self.obs, self.starts, self.action_mask
-            actions = actor.act(obs, starts, mask)
-            masks += [] if mask is None else [mask]
-            step = self.advance(actions)
-            if recorder is not None:
-                recorder.add(step)
-            ended_at += [t] * (len(self._open.ended) - len(ended_at))
-            next_values = np.zeros(len(obs))
-            if (step.truncated > step.terminated).any():  # Cut off, not ended.
-                # All rows, not those cut alone: a compiled critic has one shape.
-                next_values = actor.value(step.final_obs)[:, 0]
-            row = (
-                obs, actions, next_values, step.rewards, step.terminated,
-                step.truncated, step.valid, starts, step.dropped, step.restarted,
-            )  # fmt: skip
-            columns.append(row)
+            self._collect_step(t, columns, actor, recorder)
             if self.on_step is not None:
-                self.on_step(len(columns) * len(obs))
-        stacked = [np.stack(column) for column in zip(*columns, strict=True)]
-        obs, actions, *fields, starts, dropped, restarted = stacked
-        action_masks = np.stack(masks) if masks else None
+                self.on_step((t + 1) * self.env.num_envs)
+        obs, actions, masks = (columns[n] for n in ("obs", "actions", "action_masks"))
         rollout = Rollout(
             obs,
             actions,
-            *actor.evaluated(obs, actions, action_masks),
-            *fields,
+            *actor.evaluated(obs, actions, masks),
+            columns.next_values,
+            columns["rewards"],
+            columns.flags["terminated"],
+            columns.flags["truncated"],
+            columns.valid,
             episodes=tuple(self._open.ended),
-            action_masks=action_masks,
-            starts=starts,
+            action_masks=masks,
+            starts=columns["starts"],
             memory=memory,
-            episode_steps=tuple(ended_at),
+            episode_steps=tuple(columns.ended_at),
         )
         self._open.forget_finished()
         self.memory = actor.memory
         last_values = actor.value(self.obs)[:, 0]
         rollout = rollout._replace(next_values=following_values(rollout, last_values))
-        costs = (
-            None if recorder is None else recorder.finish(rollout, self.obs, self._open)
-        )
-        rollout = rollout._replace(costs=costs)
+        if recorder is not None:
+            costs = recorder.finish(rollout, columns["costs"], self.obs, self._open)
+            rollout = rollout._replace(costs=costs)
+        dropped, restarted = columns.flags["dropped"], columns.flags["restarted"]
         if dropped.any() or restarted.any():
             rollout = without_bad_segments(rollout, dropped, restarted)
         return rollout
+
+    def _collect_step(
+        self, t: int, columns: Columns, actor: Actor, recorder: CostRecorder | None
+    ) -> None:
+        """Step t of a rollout."""
+        obs, starts, mask = self.obs, self.starts, self.action_mask
+        actions = actor.act(obs, starts, mask)
+        step = self.advance(actions)
+        columns.write(
+            t,
+            {
+                "obs": obs, "actions": actions, "starts": starts,
+                "action_masks": mask, "rewards": step.rewards, "costs": step.costs,
+            },
+        )  # fmt: skip
+        if step.plain:
+            return
+        columns.write_flags(t, step, len(self._open.ended))
+        if (step.truncated > step.terminated).any():  # Cut off, not ended.
+            # All rows, not those cut alone: a compiled critic has one shape.
+            columns.next_values[t] = actor.value(step.final_obs)[:, 0]
+            if recorder is not None:
+                recorder.cut_off(t, step.final_obs)
 
     def advance(self, actions: np.ndarray) -> Transition:
         """Send actions [B, act_dim] as the environment takes them; follow episodes.
 
         Raises:
+            ValueError: an action is not finite; no environment has seen any.
             NonFiniteTransitionError: an observation or reward can't be used.
             EnvironmentWorkerError: an environment failed.
             ActionMaskError: see the class.
             CostError: costs are read, and a step has none.
         """
-        if self.spec.structure is not None:
-            # As they are recorded: a replay has to send the same.
-            actions = actions.astype(np.float64)
-        sent = self.spec.to_environment(actions)
-        lengths = self._open.lengths
+        recorded, sent = self._converted(actions)
+        lengths, none = self._open.lengths, self._none
         obs, final_obs, rewards, terminated, truncated, infos = self._vector.step(
             sent, lengths
         )
         done = terminated | truncated
-        same_step = self._mode == AutoresetMode.SAME_STEP
-        self._masks.follow(infos, ~done | same_step, lengths)
-        none = np.zeros_like(done)
-        restarted = np.array(infos.get(RESTARTED, none), dtype=bool)
-        valid = ~self._resetting & ~restarted
-        costs, successes = None, _successes(infos, done, same_step)
+        ended, same_step = np.count_nonzero(done), self._mode == AutoresetMode.SAME_STEP
+        if infos or self.action_mask is not None:
+            self._masks.follow(infos, ~done | same_step, lengths)
+        # A worker that failed has ended an episode, too.
+        plain = not ended and self._resetting is none
+        restarted, valid, costs, successes = none, ~none, None, {}
+        if not plain:
+            restarted = np.array(infos.get(RESTARTED, none), dtype=bool)
+            valid = ~self._resetting & ~restarted
+            successes = _successes(infos, done, same_step)
         if self.reads_costs:
             costs = step_costs(infos, done & same_step, valid, lengths)
-        if done.any():
-            if self._mode == AutoresetMode.DISABLED:
-                obs, infos = self._reset(done)
-            elif not same_step:
-                self._masks.release(done)
-        self._open.actions.append(sent if self.spec.structure is None else actions)
+        if ended and not same_step:
+            obs = self._begun(obs, done)
+        self._open.actions.append(recorded)
         step = Transition(
             obs, final_obs, rewards, terminated, truncated, valid, none, restarted,
-            costs, successes,
+            costs, successes, plain,
         )  # fmt: skip
-        step = self._usable(step)
+        if not is_usable(step, self.limits):
+            step = self._replaced(step)
         self._open.count(step)
         self._resetting = none
-        if self._mode == AutoresetMode.NEXT_STEP:
+        if ended and self._mode == AutoresetMode.NEXT_STEP:
             self._resetting = done & ~step.dropped
         self.obs = step.obs
         return step
 
-    def _usable(self, step: Transition) -> Transition:
-        """`step`, where it can be used; with new episodes where it can't.
+    def _converted(self, actions: np.ndarray) -> tuple[np.ndarray, Any]:
+        """Actions as they are recorded, and as the environments take them.
+
+        Raises:
+            ValueError: one is not finite.
+        """
+        if not largest_size(actions) < np.inf:
+            require_finite("actions", actions)
+        if self.spec.structure is None:
+            sent = self.spec.to_environment(actions)
+            return sent, sent
+        # As they are recorded: a replay has to send the same.
+        actions = actions.astype(np.float64)
+        return actions, self.spec.to_environment(actions)
+
+    def _begun(self, obs: np.ndarray, done: np.ndarray) -> np.ndarray:
+        """`obs` after the ends of episodes `done` [B], which no vector has seen to."""
+        if self._mode == AutoresetMode.DISABLED:
+            return self._reset(done)[0]
+        self._masks.release(done)
+        return obs
+
+    def _replaced(self, step: Transition) -> Transition:
+        """An unusable step, with new episodes where it can't be used.
 
         Raises:
             NonFiniteTransitionError: that is not wanted, or new ones are no better.
         """
         bad = unusable(step, self.limits)
-        if not bad.any():
-            return step
         if self._stops:
             raise refusal(step, self.limits, self._open.lengths)
         again, obs = bad, step.obs
@@ -295,6 +330,7 @@ class RolloutCollector:
             truncated=step.truncated | bad,
             valid=step.valid & ~bad,
             dropped=bad,
+            plain=False,
         )
 
     def abandon(self, chosen: np.ndarray) -> None:

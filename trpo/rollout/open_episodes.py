@@ -50,15 +50,14 @@ class OpenEpisodes(NamedTuple):
 
     def count(self, step: Transition) -> None:
         """Update the sums and note which episodes ended."""
-        done = step.terminated | step.truncated
-        self.returns[...] += step.rewards
-        self.lengths[...] += step.valid
-        costs = np.zeros_like(self.returns)
+        np.add(self.returns, step.rewards, out=self.returns)
+        np.add(self.lengths, step.valid, out=self.lengths)
         if self.costs is not None:
             self.costs[...] += step.costs
-            costs = self.costs
-        if not done.any():
+        if step.plain:
             return
+        done = step.terminated | step.truncated
+        costs = np.zeros_like(self.returns) if self.costs is None else self.costs
         whole = done & ~step.dropped & ~step.restarted
         self.ended.extend(
             Episode(

@@ -28,7 +28,7 @@ from trpo_jax.agent.update import (
     act as compiled_act,
     build_value_optimizer,
     evaluate as compiled_evaluate,
-    sampler,
+    sample as compiled_sample,
     update,
     value as compiled_value,
 )
@@ -69,8 +69,6 @@ class TRPOBackend(Backend):
     framework = "jax"
     _step = staticmethod(policy_step)
     _pure_policy: Callable[..., Any] | None = None
-    _leaves: tuple[Any, Any, Any] = (None, None, None)
-    """The policy that acted last, its arrays, and the program that acts."""
 
     def _take_device(self, device: Any) -> None:
         require_dtype(self.dtype)
@@ -194,16 +192,17 @@ class TRPOBackend(Backend):
     def sample(
         self, obs: Any, noise: np.ndarray | None, mask: jax.Array | None
     ) -> jax.Array:
-        if noise is not None:
-            noise = noise.astype(self.dtype)
-        policy = self.state.policy
-        if self._leaves[0] is not policy:
-            leaves, structure = jax.tree.flatten(policy)
-            precision = self.config.matmul_precision
-            program = sampler(self.functions.policy, precision, structure)
-            self._leaves = policy, leaves, program
-        _, leaves, program = self._leaves
-        return program(leaves, obs.astype(self.dtype), noise, mask)
+        return compiled_sample(
+            self.functions.policy,
+            self.config.matmul_precision,
+            self.state.policy,
+            obs.astype(self.dtype),
+            None if noise is None else noise.astype(self.dtype),
+            mask,
+        )
+
+    def policy_arrays(self) -> dict[str, np.ndarray]:
+        return state.network_arrays(self.policy, "policy.")
 
     def evaluate(
         self, obs: Any, actions: jax.Array, mask: jax.Array | None

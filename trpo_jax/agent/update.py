@@ -243,25 +243,19 @@ def act(
     return action, distribution.log_prob(action), value
 
 
-@functools.lru_cache(maxsize=128)
-def sampler(
-    policy: Callable[..., Distribution], precision: str, structure: Any
-) -> Callable[..., jax.Array]:
-    """A compiled function of the policy's arrays, observations, noise and mask.
-
-    It returns actions [B, act_dim]. What is static is closed over, and the arrays are a
-    list: to look at both takes longer than to act.
-    """
-
-    @jax.jit
-    def sample(
-        leaves: list[jax.Array], obs: Any, noise: Any, mask: Any = None
-    ) -> jax.Array:
-        with matmul_precision(precision):
-            distribution = policy(jax.tree.unflatten(structure, leaves), obs, mask)
-        return distribution.mode() if noise is None else distribution.sample(noise)
-
-    return sample
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def sample(
+    policy: Callable[..., Distribution],
+    precision: str,
+    parameters: Parameters,
+    obs: jax.Array,
+    noise: jax.Array | None,
+    mask: jax.Array | None,
+) -> jax.Array:
+    """Actions [B, act_dim] alone, compiled."""
+    with matmul_precision(precision):
+        distribution = policy(parameters, obs, mask)
+    return distribution.mode() if noise is None else distribution.sample(noise)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))

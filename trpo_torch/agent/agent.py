@@ -194,6 +194,9 @@ class TRPOBackend(Backend):
             return distribution.mode()
         return distribution.sample(self.to_native(noise))
 
+    def policy_arrays(self) -> dict[str, np.ndarray]:
+        return state.network_arrays(self.policy, "policy.")
+
     @torch.no_grad()
     def evaluate(
         self, obs: Any, actions: Tensor, mask: Tensor | None
