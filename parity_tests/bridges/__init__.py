@@ -1,4 +1,4 @@
-"""A backend's results on a canonical problem, as NumPy arrays.
+"""Each backend's results on a test problem, as NumPy arrays.
 
 `run` gives each stage's result under the names of `all_stages.run`. Everything a stage
 needs enters as an array, so nothing but arithmetic can differ.

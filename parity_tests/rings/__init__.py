@@ -1,1 +1,1 @@
-"""The rings of proof: identity, precision, fairness, decisions."""
+"""The four kinds of proof: identity, precision, fairness, decisions."""

@@ -77,6 +77,7 @@ TORCH = {
 }
 JAX = {
     "ranks not promoted": lambda: jax.numpy_rank_promotion("raise"),
+    "types not promoted": lambda: jax.numpy_dtype_promotion("strict"),
     "NaN is an error": lambda: jax.debug_nans(True),
     "64 bits later": lambda: updated_config("jax_enable_x64", True),
     "64 bits in a block": lambda: jax.enable_x64(True),
@@ -124,6 +125,26 @@ def test_an_agent_is_as_without_it_and_leaves_it(backend, name, block):
             if "64" not in name or backend == "torch":
                 assert life(make(kind, backend, "cpu"), kind) == expected
             assert of_process() == before
+
+
+@pytest.mark.parametrize(
+    "block",
+    [lambda: jax.transfer_guard("disallow"),
+     lambda: updated_config("jax_transfer_guard", "disallow")],
+)  # fmt: skip
+def test_a_guard_of_transfers_is_for_the_programs_own(block):
+    kind = SOME[0]
+    plain, guarded = make(kind, "jax", "cpu"), make(kind, "jax", "cpu")
+    batch = batch_of(make(kind, "jax", "cpu"), kind)
+    with block():
+        before = of_process()
+        made = make(kind, "jax", "cpu")
+        batch_of(made, kind)
+        found = guarded.act(batch["obs"])[0], guarded.update(batch)
+        assert of_process() == before
+    plain.act(batch["obs"])
+    assert found[1] == plain.update(batch)
+    assert fingerprint(guarded) == fingerprint(plain)
 
 
 def test_tensors_of_inference_mode_can_be_learned_from():

@@ -1,6 +1,7 @@
 """The one door: whatever an environment returns is checked, and is the loop's own."""
 
 import fractions
+import sys
 from collections import UserDict
 
 import gymnasium
@@ -162,6 +163,56 @@ def test_what_gymnasiums_own_wrappers_unpack_is_named_too():
     with pytest.raises(EnvironmentContractError, match="got 6 values") as caught:
         collected(env)
     assert "(TrpoTest/Six-v0, step 3 of its episode)" in str(caught.value)
+
+
+class PanicError(BaseException):
+    """As an extension of Rust raises it."""
+
+
+@pytest.mark.parametrize("error", [SystemExit(3), GeneratorExit(), PanicError("p")])
+@pytest.mark.parametrize("phase", ["step", "reset"])
+def test_what_would_end_the_program_is_a_failure_of_its_environment(phase, error):
+    def ends(_):
+        raise error
+
+    maker = odd(1, spoil=ends, phase=phase, at=1)
+    env = make_vector_environment(maker, 3, seed=0)
+    named = rf"environment 1 failed in its {phase}: .*{type(error).__name__}"
+    with pytest.raises(EnvironmentWorkerError, match=named):
+        collected(env)
+
+
+def test_ctrl_c_in_a_step_is_no_failure_of_the_environment():
+    def ends(_):
+        raise KeyboardInterrupt
+
+    env = make_vector_environment(odd(1, spoil=ends), 3, seed=0)
+    with pytest.raises(KeyboardInterrupt):
+        collected(env)
+
+
+def test_an_environment_that_exits_as_it_is_made_or_closed_is_named():
+    def ends(*_):
+        sys.exit(3)
+
+    with pytest.raises(EnvironmentWorkerError, match="0 failed in its constructor: Sy"):
+        make_vector_environment(ends, 2, seed=0)
+    env = make_vector_environment(odd(9), 2, seed=0)
+    env.envs[0].unwrapped.close = ends
+    with pytest.raises(EnvironmentWorkerError, match="0 failed in its close: SystemEx"):
+        env.close()
+
+
+@pytest.mark.parametrize("field", ["observation_space", "action_space"])
+@pytest.mark.parametrize("space", [None, "Discrete(3)", gymnasium.spaces.Box])
+def test_a_space_that_is_none_is_named(field, space):
+    class Spaceless(Odd):
+        pass
+
+    setattr(Spaceless, field, space)
+    said = f"`env`: expected {field} of .*Spaceless to be a gymnasium.Space, got "
+    with pytest.raises(ValueError, match=said):
+        make_vector_environment(Spaceless, 2, seed=0)
 
 
 def test_values_that_are_rude_are_named_as_well():

@@ -26,6 +26,13 @@ def said_of(env_id, kind=UnknownEnvironmentError):
     return str(caught.value)
 
 
+@pytest.mark.parametrize("env_id", ["CartPole-v9", "cartpole-v1", "Ant-vX", "Odd-v0"])
+def test_packages_are_named_only_where_the_name_is_unknown_and_never_this_one(env_id):
+    said = said_of(env_id)
+    assert "trpo" not in said
+    assert ("installed package" in said) == (env_id == "Odd-v0")
+
+
 @pytest.mark.parametrize("module", ["os", "json.decoder", "numpy"])
 def test_a_module_that_registers_another_environment_is_refused(module):
     said = said_of(f"{module}:CartPole-v1")

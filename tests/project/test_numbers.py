@@ -64,12 +64,14 @@ PHRASES = {
         "an error of 1e-8", "where that is above 1", "factor of 1.01",
         "LayerNorm adds 1e-6", "1e-5.", "An optimiser: 30 steps",
     ),
-    "docs/python.md": (),
+    "docs/python.md": (
+        "in JAX 64-bit mode",
+    ),
     "docs/results.md": (
         "deterministic, 20 episodes a seed",
     ),
     "docs/scale.md": (
-        "1 to 4 ranks",
+        "With 1 to 4 processes",
         "processes wait half an hour",
         "within 1e-11 (tested",
         "What an update costs on 1 to 1,024 devices",

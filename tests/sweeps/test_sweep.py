@@ -171,7 +171,9 @@ def test_the_table_has_the_interquartile_mean_and_its_interval(tmp_path):
     scores = np.array([-300.0, -150.0, -170.0, -160.0, -140.0])
     rows = [SweepRow("E", "a=1", i, x, 1.0, tmp_path) for i, x in enumerate(scores)]
     rows += [SweepRow("E", "a=2", 0, -5.0, 1.0, tmp_path)]
-    _, _, first, second = write_report(rows, tmp_path).splitlines()
+    _, table = write_report(rows, tmp_path)
+    _, _, first, second = (tmp_path / "results.md").read_text().splitlines()
+    assert first == f"| {' | '.join(table[0])} |"
     middle = stats.trim_mean(scores, 0.25)
     low, high = bootstrap_interval(scores)
     assert first == (

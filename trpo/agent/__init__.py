@@ -1,1 +1,1 @@
-"""The framework-free half of an agent, and the seam to a backend."""
+"""The part of an agent that needs no framework, and what a backend adds."""

@@ -1,3 +1,3 @@
-"""User code that watches, writes and stops during training."""
+"""Callbacks: log, evaluate, save, stop during training."""
 
 from trpo.callbacks.base import Callback as Callback, Run as Run, Stop as Stop

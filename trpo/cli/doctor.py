@@ -272,10 +272,11 @@ def print_report(findings: Sequence[Finding], console: Console | None = None) ->
     for level, subject, facts, advice in findings:
         terminal.say(
             [(f"{level:8}", STYLES[level]), (subject, "bold"), f": {facts}"],
-            *([(f"{'':8}{advice}", "dim")] if advice else []),
+            *([[(f"{'':8}{advice}", "dim")]] if advice else []),
         )
     problems = sum(finding.level == "problem" for finding in findings)
-    terminal.say([(f"{problems} problem(s)", "bold")])
+    found = f"{problems} problem{'s' * (problems > 1)}" if problems else "no problems"
+    terminal.say([(found, "bold")])
 
 
 def main() -> int:

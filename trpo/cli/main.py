@@ -283,7 +283,7 @@ class ResumeArguments:
 
 @command(
     "ENV_ID: train an agent on a Gymnasium environment",
-    "ENV --compiled: the same in one JAX program, --num-seeds N at once",
+    "ENV --compiled: the same in one JAX program; many seeds at once",
     "--resume DIR: continue a run, bit for bit",
     writes=True,
 )
@@ -568,7 +568,7 @@ class SpacesArguments:
     """List the spaces and policies that there are, here and in other libraries."""
 
 
-@command(": spaces and policies there are, here and in other libraries")
+@command(": which spaces are supported, here and by other libraries")
 def _spaces(_: SpacesArguments) -> int:
     from trpo.cli.spaces_table import show
 

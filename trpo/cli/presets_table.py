@@ -29,8 +29,8 @@ def list_presets(terminal: Terminal) -> None:
     terminal.table(("preset", "steps", "samples per update", "for"), rows)
     terminal.say(
         "",
-        "One in full: trpo presets NAME; to use another than the environment's own: "
-        "trpo train ENV_ID --preset NAME",
+        "  one, with its reasons:            trpo presets NAME",
+        "  in place of ENV_ID's own preset:  trpo train ENV_ID --preset NAME",
     )
 
 

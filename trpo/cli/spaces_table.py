@@ -5,10 +5,10 @@ from trpo.common.terminal import Terminal
 
 LIBRARIES = ("trpo", "SB3-contrib", "Tianshou", "skrl", "OmniSafe", "garage")
 VERSIONS = (
-    "Read in their sources: SB3-contrib 2.9.0a2, Tianshou 2.0.1, skrl 2.0.0, OmniSafe "
-    "0.5.0, garage 2d59480 (2023). Of each its TRPO: SB3-contrib has masks and memory "
-    'in PPO only. "own": possible with a distribution, network or model that you '
-    'write; "?": not found.'
+    "The TRPO of each library, by its source code: SB3-contrib 2.9.0a2, Tianshou "
+    "2.0.1, skrl 2.0.0, OmniSafe 0.5.0, garage 2d59480 (2023). SB3-contrib has masks "
+    'and memory for PPO only. "own": possible with a distribution, network or model '
+    'that you write yourself; "?": not found.'
 )
 ROWS = (
     ("Box actions", "yes", "yes", "yes", "yes", "yes", "yes"),
@@ -46,4 +46,5 @@ def markdown() -> str:
 def show(terminal: Terminal) -> None:
     """Print the table."""
     terminal.table(("", *LIBRARIES), ROWS)
-    terminal.say("", VERSIONS)
+    terminal.say("")
+    terminal.paragraph(VERSIONS)

@@ -28,7 +28,7 @@ class ManyRuns:
     """Processes at a time, one thread each; by default one for each core there is."""
     ray_address: str | None = None
     """Ray cluster that sees --run-dir under the same path: auto, ray://HOST:10001, or
-    local for a new one; without it, this machine makes the runs."""
+    local for a new one; without it, the runs are made on this machine."""
 
     def overrides(self, env_ids: tuple[str, ...]) -> dict[str, Any]:
         """Fields that are the same in all runs; the user's code is imported.
@@ -46,9 +46,11 @@ class ManyRuns:
 
 @dataclasses.dataclass(kw_only=True)
 class SweepArguments(ManyRuns):
-    """Train environments x hyperparameters x seeds, a process each; the same goes on.
+    """Train all combinations of environments, hyperparameters and seeds.
 
-    What one compiled program can hold is faster by `trpo train --compiled --sweep`.
+    Each run is a process of its own. After Ctrl-C the same command goes on where it
+    stopped. Runs of a functional environment that differ in numbers alone are faster by
+    `trpo train --compiled --sweep`.
     """
 
     env_ids: tyro.conf.Positional[tuple[str, ...]]
@@ -58,14 +60,15 @@ class SweepArguments(ManyRuns):
     seeds: int = 3
     """Seeds of each, from 0 up."""
     run_dir: Path = Path("runs/sweep")
-    """Directory of all runs, the table and the figure; what is done there stays."""
+    """Directory of all runs, the table and the figure; runs that are done are kept."""
 
 
 @dataclasses.dataclass(kw_only=True)
 class TuneArguments(ManyRuns):
-    """Search for an environment's best settings with Optuna; the same goes on.
+    """Search for an environment's best settings with Optuna.
 
-    It begins with the preset, and leaves runs that are worse than others half way.
+    The first trial is the preset. Trials that are worse than others are stopped early.
+    After Ctrl-C the same command goes on where it stopped.
     """
 
     env_id: tyro.conf.Positional[str]
@@ -73,12 +76,12 @@ class TuneArguments(ManyRuns):
     budget: int | None = None
     """Environment steps of all runs together; by default those of 50 whole trials."""
     values: tuple[str, ...] = ()
-    """NAME=VALUE,VALUE,… …: choices in place of the search's own, of any options of
-    `trpo train`; one value is taken as it is."""
+    """NAME=VALUE,VALUE,… …: values to choose from, for any option of `trpo train`, in
+    place of the search's own; a single value is the same in all runs."""
     seeds: int = 1
     """Seeds of each trial, from 0 up, trained in turn; their mean is compared."""
     run_dir: Path = Path("runs/tune")
-    """Directory of all runs, the study, tables and figures; what is done stays."""
+    """Directory of all runs, tables and figures; runs that are done are kept."""
 
 
 def sweep(arguments: SweepArguments) -> int:

@@ -95,6 +95,10 @@ class Terminal:
             text = Text.assemble(*map(self._piece, pieces), style=style)
             self._print(text, soft_wrap=True)
 
+    def paragraph(self, text: str) -> None:
+        """Print sentences, in lines as wide as the terminal."""
+        self._print(self.as_text(text))
+
     def error(self, error: BaseException | str) -> None:
         """Print what is wrong: a line, and its notes below."""
         first, *more = [error] if isinstance(error, str) else lines_of(error)
@@ -116,7 +120,7 @@ class Terminal:
         """Print a table, as wide as the terminal."""
         table = Table(box=None, pad_edge=False)
         for column in columns:
-            table.add_column(self.as_text(column))
+            table.add_column(self.as_text(column), overflow="fold")
         for row in rows:
             table.add_row(*map(self.as_text, row))
         self._print(table)

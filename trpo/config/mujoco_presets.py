@@ -4,7 +4,7 @@ from trpo.config.preset import Preset, Setting, zoo_radius
 
 
 _MUJOCO = {
-    "total_steps": Setting(1_000_000, "the budget of published tables"),
+    "total_steps": Setting(1_000_000, "as in published results"),
     "num_envs": Setting(8, "sampling is faster with more environments per step"),
     "rollout_steps": Setting(256, "2,048 samples per update, as in the Zoo"),
     "cg_iters": Setting(15, "sb3-contrib's default; the Zoo's 25 costs more"),
@@ -14,8 +14,7 @@ _MUJOCO = {
 }
 MUJOCO = Preset(
     "mujoco",
-    "any MuJoCo environment without one of its own: the Zoo's settings, but for the "
-    "radius, whose unit there depends on the action dimensions",
+    "any other MuJoCo environment",
     _MUJOCO,
 )
 

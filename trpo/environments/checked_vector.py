@@ -224,7 +224,7 @@ class CheckedVector:
             result = ask()
         except EnvironmentWorkerError:
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             where = _where(_index_of(error), phase, lengths)
             raise EnvironmentWorkerError.of(
                 where[0], phase, error, "", where[1]
@@ -255,7 +255,7 @@ class _Like(NamedTuple):
         return f"{self.dtype} {list(self.shape)}"
 
 
-def _index_of(error: Exception) -> int | None:
+def _index_of(error: BaseException) -> int | None:
     """The environment of Gymnasium's own vector that an error came from, if any."""
     codes = (SyncVectorEnv.step.__code__, SyncVectorEnv.reset.__code__)
     for frame, _ in traceback.walk_tb(error.__traceback__):

@@ -127,8 +127,12 @@ def unknown(env_id: str, error: Exception) -> str:
 
 
 def _packages_like(env_id: str) -> list[str]:
-    """Installed packages that use Gymnasium, those whose name is in the id first."""
-    if ":" in env_id:
+    """Installed packages that use Gymnasium, those whose name is in the id first.
+
+    None where it is the version, or a letter's case, that is wrong.
+    """
+    bare = {re.sub(r"-v\d+$", "", name).lower() for name in gymnasium.registry}
+    if ":" in env_id or re.sub(r"-v\w*$", "", env_id).lower() in bare:
         return []
     modules: set[str] = set()
     for name, distributions in importlib.metadata.packages_distributions().items():
@@ -148,6 +152,8 @@ def _packages_like(env_id: str) -> list[str]:
 
 
 def _uses_gymnasium(distribution: str) -> bool:
+    if distribution == "trpo":
+        return False  # What this project registers is in the registry.
     needs = importlib.metadata.requires(distribution) or []
     names = (re.match(r"[\w.-]+", need) for need in needs if "extra ==" not in need)
     return any(name is not None and name[0].lower() == "gymnasium" for name in names)

@@ -66,6 +66,7 @@ def make_environment(
     import_modules(source.modules)
     made = _made(source, env_index, render_mode)
     try:
+        _require_spaces(made, source.name)
         return SeededEpisodes(
             made, seed, env_index, purpose, first, episodes,
             source.omit_observations, source.action_masks,
@@ -96,7 +97,7 @@ def _made(
             made = gymnasium.make(env, disable_env_checker=True, **options)
         if wrapper is not None:
             made = wrapper(made)
-    except Exception as error:
+    except BaseException as error:
         raise _failure(name, env_index, error) from error
     if not isinstance(made, gymnasium.Env):
         raise ValueError(
@@ -104,6 +105,16 @@ def _made(
             f"{shown(made)} from {name}."
         )
     return made
+
+
+def _require_spaces(env: gymnasium.Env, name: str) -> None:
+    for field in ("observation_space", "action_space"):
+        space = getattr(env, field, None)
+        if not isinstance(space, gymnasium.Space):
+            raise ValueError(
+                f"`env`: expected {field} of {name} to be a gymnasium.Space, got "
+                f"{shown(space)}. Have its constructor set one of gymnasium.spaces."
+            )
 
 
 def _hear_mujoco(env: Any) -> None:
@@ -127,7 +138,7 @@ def _warn_once(text: str) -> None:
         warnings.warn(f"MuJoCo: {text}", stacklevel=2)
 
 
-def _failure(name: str, env_index: int, error: Exception) -> Exception:
+def _failure(name: str, env_index: int, error: BaseException) -> BaseException:
     """What is said of an environment that can't be made."""
     said = " ".join(str(error).split())
     match error:
@@ -145,7 +156,7 @@ def _failure(name: str, env_index: int, error: Exception) -> Exception:
             )
         case ImportError():  # Gymnasium's too, of ids that other packages have now.
             text = f"{name!r} can't be made: {said}"
-        case UnknownEnvironmentError():
+        case UnknownEnvironmentError() | KeyboardInterrupt():
             return error
         case _:
             return EnvironmentWorkerError.of(env_index, CONSTRUCTOR, error, name)

@@ -139,7 +139,7 @@ class SeededEpisodes(gymnasium.Wrapper):
                     result = self.env.reset(seed=seed, options=options or None)
                 else:
                     result, self._steps = replayed, len(restore[1])
-        except Exception as error:
+        except BaseException as error:
             raise self._failure(RESET, error) from error
         try:
             raw, info = unpacked(RESET, result)
@@ -169,7 +169,7 @@ class SeededEpisodes(gymnasium.Wrapper):
                 obs, _, terminated, truncated, info = unpacked(STEP, result)
                 if terminated or truncated:
                     return None
-        except Exception:
+        except (Exception, SystemExit):
             return None
         return obs, info
 
@@ -187,7 +187,7 @@ class SeededEpisodes(gymnasium.Wrapper):
         self._steps += 1
         try:
             result = self.env.step(action)
-        except Exception as error:
+        except BaseException as error:
             raise self._failure(STEP, error) from error
         try:
             raw, reward, terminated, truncated, info = unpacked(STEP, result)
@@ -212,8 +212,10 @@ class SeededEpisodes(gymnasium.Wrapper):
         """The infos, with the mask wherever it is."""
         return self._masks.added(info if type(info) is dict else {**info}, obs)
 
-    def _failure(self, phase: str, error: Exception) -> EnvironmentWorkerError:
-        """The error that names this environment, and its step."""
+    def _failure(self, phase: str, error: BaseException) -> BaseException:
+        """The error that names this environment, and its step; Ctrl-C is none of it."""
+        if isinstance(error, KeyboardInterrupt):
+            return error
         if isinstance(error, CountError):
             return self._breach(phase, error)
         where = self._env_id, self._steps or None

@@ -84,7 +84,7 @@ class LeanVectorEnv(SyncVectorEnv):
         for index, env in enumerate(self.envs):
             try:
                 env.close()
-            except Exception as error:
+            except (Exception, SystemExit) as error:
                 errors.append((index, error))
         self.closed = True
         for index, error in errors:

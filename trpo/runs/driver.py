@@ -571,7 +571,7 @@ class Driver:
             return results
         best = ranked(results)[0] if self.many and results else 0
         say(
-            f"saved in {path}{', of each member in its own' if self.many else ''}:",
+            f"saved in {path}{', a directory for each member' if self.many else ''}:",
             "  config.json, metrics.csv, tensorboard/, checkpoints/, "
             "learning_curve.png",
             "  evaluate:   trpo evaluate "

@@ -35,17 +35,23 @@ class SweepRow(NamedTuple):
     path: Path
 
 
-def write_report(rows: Sequence[SweepRow], root: Path) -> str:
-    """Write results.csv, results.md and learning_curves.png; returns the table."""
+COLUMNS = ("environment", "setting", "seeds", "return, mean ± std over seeds",
+           "IQM, 95 % interval", "worst")  # fmt: skip
+
+
+def write_report(
+    rows: Sequence[SweepRow], root: Path
+) -> tuple[Sequence[str], list[tuple[str, ...]]]:
+    """Write results.csv, results.md and learning_curves.png.
+
+    Returns:
+        The table's columns and rows.
+    """
     results = io.StringIO(newline="")
     writer = csv.writer(results)
     writer.writerow(("env_id", "setting", "seed", "return_mean", "return_std"))
     writer.writerows(row[:5] for row in rows)
-    lines = [
-        "| environment | setting | seeds | return, mean ± std over seeds | "
-        "IQM, 95 % interval | worst |",
-        "|---|---|---:|---:|---:|---:|",
-    ]
+    table = []
     for (env_id, setting), group in _groups(rows):
         means = np.array([row.mean for row in group])
         low, high = bootstrap_interval(means)
@@ -53,17 +59,20 @@ def write_report(rows: Sequence[SweepRow], root: Path) -> str:
         many = len(means) > 1
         spread = f" ± {means.std():.2f}" if many else ""
         interval = f", {low:.2f} to {high:.2f}" if many else ""
-        lines.append(
-            f"| {env_id} | {setting} | {len(means)} | {means.mean():.2f}{spread} | "
-            f"{interquartile_mean(means):.2f}{interval} | {means.min():.2f} |"
-        )
-    text = "\n".join(lines)
+        table.append(
+            (
+                env_id, setting, str(len(means)), f"{means.mean():.2f}{spread}",
+                f"{interquartile_mean(means):.2f}{interval}", f"{means.min():.2f}",
+            )
+        )  # fmt: skip
+    lines = [f"| {' | '.join(cells)} |" for cells in (COLUMNS, *table)]
+    text = "\n".join([lines[0], "|---|---|---:|---:|---:|---:|", *lines[1:]])
     with Folder(root) as folder:
         folder.write("results.csv", results.getvalue().encode())
         folder.write("results.md", f"{text}\n".encode())
         if rows:
             folder.write("learning_curves.png", _drawn(rows))
-    return text
+    return COLUMNS, table
 
 
 def _groups(rows: Sequence[SweepRow]) -> list[tuple[tuple[str, str], list[SweepRow]]]:

@@ -225,11 +225,12 @@ def run_sweep(
 
     def line(run: SweepRun) -> str:
         row = run.result(root)
-        return f"{run.name}: return {row.mean:.2f} ± {row.std:.2f}"
+        spread = f" ± {row.std:.2f}" if run.config.eval_episodes > 1 else ""
+        return f"{run.name}: return {row.mean:.2f}{spread}"
 
     with executor(ray_address, workers) as (launch, workers):
         launched = [dataclasses.replace(run, launch=launch) for run in runs]
         status = run_all(launched, root, workers, None, line)
     rows = [run.result(root) for run in runs if run.is_done(root)]
-    Terminal().say(*write_report(rows, root).splitlines())
+    Terminal().table(*write_report(rows, root))
     return status

@@ -403,7 +403,7 @@ class Search:
             return
         shown = self.completed[:SHOWN]
         rows = [run.result(self.root) for trial, _ in shown for run in trial.runs]
-        self.terminal.say(*write_report(rows, self.root).splitlines())
+        self.terminal.table(*write_report(rows, self.root))
         for name in FIGURES:
             with self.terminal.warning_if_it_fails(f"{name}.png was not drawn"):
                 content = _figure(self._study, name)

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
@@ -24,6 +25,12 @@ PRECISIONS = {"float32": "highest", "tf32": "tensorfloat32", "bfloat16": "bfloat
 _OUTSIDE = get_opaque_trace_state(convention="trpo")
 # What JAX raises where a platform of JAX_PLATFORMS is missing, and when asked again.
 NO_PLATFORM = (RuntimeError, AssertionError)
+# Settings that would refuse what an agent does, which takes NumPy's arrays: name, the
+# value that lets it, and the context of that value.
+LENIENT: tuple[tuple[str, str, Callable[[str], Any]], ...] = (
+    ("jax_numpy_dtype_promotion", "standard", jax.numpy_dtype_promotion),
+    ("jax_transfer_guard", "allow", jax.transfer_guard),
+)
 
 
 def resolve_device(device: Any) -> Any:
@@ -87,9 +94,21 @@ def own_settings(x64: bool) -> contextlib.AbstractContextManager[Any]:
             "into the program. Take the pure function that `agent.policy_function()` "
             "returns."
         )
-    if jax.config.read("jax_enable_x64") == x64:
-        return contextlib.nullcontext()
-    return jax.enable_x64(x64)
+    found = [] if jax.config.read("jax_enable_x64") == x64 else [jax.enable_x64(x64)]
+    found += [
+        make(value)
+        for name, value, make in LENIENT
+        if getattr(jax.config, name) not in (value, None)
+    ]
+    return _entered(found) if found else contextlib.nullcontext()
+
+
+@contextlib.contextmanager
+def _entered(contexts: list[Any]) -> Iterator[None]:
+    with contextlib.ExitStack() as stack:
+        for context in contexts:
+            stack.enter_context(context)
+        yield
 
 
 def matmul_precision(name: str) -> contextlib.AbstractContextManager[Any]:
