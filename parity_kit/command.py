@@ -2,7 +2,9 @@
 
 import dataclasses
 import os
+import re
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,6 +15,10 @@ from parity_kit.certificate.record import EXIT
 from parity_kit.pair import Pair
 from parity_kit.processes import Processes
 from parity_kit.proof import prove, shared
+
+
+# Pairs by name, each with where it is found again.
+Named = dict[str, tuple[Pair, dict[str, Any]]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,12 +50,23 @@ def main(arguments: list[str] | None = None) -> int:
     return run(tyro.cli(Arguments, args=arguments, prog="parity_kit"))
 
 
-def run(parsed: Arguments, processes: Processes | None = None) -> int:
-    """Prove the pair, or pairs, print a summary and write the certificates."""
+def run(
+    parsed: Arguments,
+    processes: Processes | None = None,
+    changed: Callable[[Named, Processes], Named] = lambda pairs, _: pairs,
+) -> int:
+    """Prove the pair, or pairs, print a summary and write the certificates.
+
+    Args:
+        parsed: What is asked for.
+        processes: Framework processes to share with other proofs.
+        changed: Makes those pairs that are proved of those that are named.
+    """
     try:
         pairs = _pairs(parsed.pair)
         certificates = {}
         with shared(processes) as processes:
+            pairs = changed(pairs, processes)
             for name, (pair, where) in pairs.items():
                 certificates[name] = prove(
                     pair, parsed.seeds, parsed.devices,
@@ -57,7 +74,7 @@ def run(parsed: Arguments, processes: Processes | None = None) -> int:
                     processes=processes, where=where, name=name,
                 )  # fmt: skip
                 many = len(pairs) > 1
-                folder = parsed.out / name.replace(":", ".") if many else parsed.out
+                folder = parsed.out / (re.sub("[:, ]+", ".", name) if many else "")
                 certificates[name].write(folder)
                 sys.stdout.write(certificates[name].summary() + "\n")
     except (ValueError, OSError) as error:
@@ -69,7 +86,7 @@ def run(parsed: Arguments, processes: Processes | None = None) -> int:
     return EXIT[worst]
 
 
-def _pairs(text: str) -> dict[str, tuple[Pair, dict[str, Any]]]:
+def _pairs(text: str) -> Named:
     """The pairs that a text names, each with its reference."""
     here = os.getcwd()
     if here not in sys.path and "" not in sys.path:
@@ -77,7 +94,7 @@ def _pairs(text: str) -> dict[str, tuple[Pair, dict[str, Any]]]:
     reference = references.of_text(text)
     found: Any = references.resolve(reference)
     if callable(found) and not isinstance(found, Pair):
-        reference = {**reference, "call": True}
+        reference = {**reference, "call": []}
         try:
             found = found()
         except TypeError as error:

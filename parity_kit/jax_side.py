@@ -185,8 +185,9 @@ class Side:
 
     def places(self, inputs: tuple, weights: Mapping) -> list[Fault]:
         """Faults that can be planted in the function."""
-        given = tuple(cast(a, self.dtype) for a in inputs)
-        return jax_faults.places(self._function(), *self._fresh(weights), *given)
+        with jax.default_device(self.device):
+            given = tuple(cast(a, self.dtype) for a in inputs)
+            return jax_faults.places(self._function(), *self._fresh(weights), *given)
 
     @contextmanager
     def planted(self, fault: Fault) -> Iterator[None]:

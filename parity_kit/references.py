@@ -125,8 +125,8 @@ def resolve_pair(reference: dict[str, Any]) -> Any:
     key = repr(sorted(reference.items(), key=str))
     if key not in _pairs:
         found = resolve({k: v for k, v in reference.items() if k not in CALLED})
-        if reference.get("call"):
-            found = found()
+        if "call" in reference:
+            found = found(*reference["call"])
         found = found[reference["key"]] if "key" in reference else found
         if "made" in reference and list(found.made) != reference["made"]:
             raise ValueError(

@@ -121,7 +121,7 @@ def _jax_stages(
     problem: Problem, teacher: Teacher, seed: int | None
 ) -> tuple[Arrays, dict]:
     """The bridge's stages; each of its compiled functions is evaluated with noise."""
-    side = bridges.BRIDGES["jax"]
+    side = bridges.side("jax")
     if seed is None:
         return side.stages(problem, teacher, "float64", "cpu", "float32")
 

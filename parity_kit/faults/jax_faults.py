@@ -265,7 +265,9 @@ def _is_even(equation: Any) -> bool:
 
 
 def _is_float(site: Site) -> bool:
-    return jnp.issubdtype(site.equation.outvars[0].aval.dtype, jnp.inexact)
+    # A callback has no result.
+    results = site.equation.outvars[:1]
+    return any(jnp.issubdtype(v.aval.dtype, jnp.inexact) for v in results)
 
 
 def _without_bias(site: Site) -> Faulty | None:

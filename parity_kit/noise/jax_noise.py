@@ -25,6 +25,9 @@ UNIT_ROUNDOFF_32 = 2.0**-24
 BLOCK = 64
 # Blocks whose totals are worked out at once; more are scanned over.
 AT_ONCE = 16
+# Arrays up to this size get their noise as a part of one array that is drawn for all of
+# them: a program of a fraction of the size, which is most of what compiling takes.
+SHARED = 4096
 
 # Results that are chosen, moved or counted from what is there, not computed.
 EXACT = {
@@ -73,7 +76,7 @@ def _compiled(function: Callable) -> Callable:
         closed, shapes = jax.make_jaxpr(function, return_shape=True)(*args, **kwargs)
         run = _Run(unit)
         flat = jax.tree.leaves((args, kwargs))
-        results = run.evaluate(closed.jaxpr, closed.consts, flat, _mixed(seed, 24))
+        results = run.scope(closed, flat, _mixed(seed, 24))
         return jax.tree.unflatten(jax.tree.structure(shapes), results)
 
     return noisy
@@ -92,16 +95,57 @@ def _hashed(bits: Array) -> Array:
 
 
 class _Run:
-    """One evaluation. Each equation draws from its own key: its place's and scope's."""
+    """One evaluation. What is drawn depends on its place and on the scope's key.
+
+    A scope is the whole function, or a loop's step, or a branch.
+    """
 
     def __init__(self, unit: Any) -> None:
         self.unit = unit
-        # One constant for each equation; the same in each compilation.
+        # One constant for each place; the same in each compilation.
         self.places = np.random.default_rng(24)
+        # What small arrays share, and how much of it is taken.
+        self.shared: Any = None
+        self.taken = 0
 
     def at(self, key: Array) -> Array:
         """The key of a place of its own."""
         return key ^ self.places.integers(2**32, dtype=np.uint32)
+
+    def scope(self, closed: Any, args: Sequence, key: Array) -> list:
+        """Results of a closed jaxpr with noise that is drawn anew."""
+        outer = self.shared, self.taken
+        count = self.shares(closed)
+        self.shared, self.taken = _uniform(self.at(key), (count,)) * self.unit, 0
+        try:
+            return self.closed(closed, args, key)
+        finally:
+            self.shared, self.taken = outer
+
+    def shares(self, closed: Any) -> int:
+        """How many numbers a scope's small arrays take."""
+        count = 0
+        for equation in getattr(closed, "jaxpr", closed).eqns:
+            name, inner = equation.primitive.name, _inner(equation)
+            if name in _FLOW or name in EXACT or name.startswith("random_"):
+                continue
+            if inner is not None:
+                count += self.shares(inner)
+                continue
+            given = equation.invars if name in NEARBY else []
+            arrays = [v.aval for v in [*given, *equation.outvars]]
+            sizes = [math.prod(a.shape) for a in arrays if self.fits(a)]
+            count += sum(size for size in sizes if size <= SHARED)
+        return count
+
+    def drawn(self, like: Any, key: Array) -> Array:
+        """Noise of mean 0 and one unit's deviation."""
+        shape = np.shape(like)
+        size = math.prod(shape)
+        if size > SHARED:
+            return _uniform(self.at(key), shape) * self.unit
+        start, self.taken = self.taken, self.taken + size
+        return lax.slice(self.shared, (start,), (self.taken,)).reshape(shape)
 
     def evaluate(
         self, jaxpr: Jaxpr, consts: Sequence, args: Sequence, key: Array
@@ -115,7 +159,7 @@ class _Run:
 
         for equation in jaxpr.eqns:
             given = [read(atom) for atom in equation.invars]
-            results = self.equation(equation, given, self.at(key))
+            results = self.equation(equation, given, key)
             values |= dict(zip(equation.outvars, results, strict=True))
         return [read(atom) for atom in jaxpr.outvars]
 
@@ -129,12 +173,12 @@ class _Run:
         """Results of one equation, with noise where it rounds."""
         name, params = equation.primitive.name, equation.params
         if name in _FLOW:
-            return _FLOW[name](self, params, given, key)
-        inner = params.get("jaxpr", params.get("call_jaxpr", params.get("fun_jaxpr")))
-        if inner is not None and name not in ("shard_map", "pallas_call"):
+            return _FLOW[name](self, params, given, self.at(key))
+        inner = _inner(equation)
+        if inner is not None:
             return self.closed(inner, given, key)
         if name in NEARBY:
-            given = [self.rounded(v, self.at(key)) for v in given]
+            given = [self.rounded(v, key) for v in given]
         results = equation.primitive.bind(*given, **params)
         results = results if equation.primitive.multiple_results else [results]
         if name in EXACT or name.startswith("random_"):
@@ -142,32 +186,39 @@ class _Run:
         if name in _SPREADS and self.fits(results[0]):
             squares = _SPREADS[name](given, params, results[0])
             return [self.spread(results[0], squares, key)]
-        return [self.rounded(r, self.at(key)) for r in results]
+        return [self.rounded(r, key) for r in results]
 
     def fits(self, value: Any) -> bool:
         """Whether an array's dtype has room for the noise."""
         dtype = getattr(value, "dtype", None)
         if dtype is None or not jnp.issubdtype(dtype, jnp.inexact):
             return False
-        return float(jnp.finfo(dtype).eps) < 2.0**-30 and np.size(value) > 0
+        wide = float(jnp.finfo(dtype).eps) < 2.0**-30
+        return wide and math.prod(value.shape) > 0
 
     def rounded(self, value: Any, key: Array) -> Any:
         """Relative noise of one unit."""
         if not self.fits(value):
             return value
-        return value * (1.0 + self.unit * _uniform(key, value))
+        return value + value * self.drawn(value, key)
 
     def spread(self, value: Any, squares: Array, key: Array) -> Any:
         """Noise of variance unit² * squares."""
         deviation = jnp.sqrt(squares).reshape(np.shape(value))
-        return value + (self.unit * deviation * _uniform(key, value)).astype(
-            value.dtype
-        )
+        return value + (deviation * self.drawn(value, key)).astype(value.dtype)
 
 
-def _uniform(key: Array, like: Any) -> Array:
+def _inner(equation: Any) -> Any:
+    """The jaxpr of a function within the function; None of another equation."""
+    params = equation.params
+    inner = params.get("jaxpr", params.get("call_jaxpr", params.get("fun_jaxpr")))
+    own = equation.primitive.name in ("shard_map", "pallas_call")
+    return None if own else inner
+
+
+def _uniform(key: Array, shape: tuple[int, ...]) -> Array:
     """Noise of mean 0 and variance 1; an error is the sum of many, and so normal."""
-    place = lax.iota(jnp.uint32, max(np.size(like), 1)).reshape(np.shape(like))
+    place = lax.iota(jnp.uint32, math.prod(shape)).reshape(shape)
     bits = _hashed(place * np.uint32(0x9E3779B9) ^ key)
     return (bits.astype(jnp.float64) * 2.0**-31 - 1.0) * math.sqrt(3.0)
 
@@ -182,7 +233,7 @@ def _scan(run: _Run, params: dict, given: list, key: Array) -> list:
 
     def body(state: tuple, x: list) -> tuple:
         step, carry = state
-        outs = run.closed(params["jaxpr"], [*consts, *carry, *x], _mixed(key, step))
+        outs = run.scope(params["jaxpr"], [*consts, *carry, *x], _mixed(key, step))
         return (step + 1, outs[:held]), outs[held:]
 
     (_, carry), ys = lax.scan(
@@ -199,11 +250,11 @@ def _while(run: _Run, params: dict, given: list, key: Array) -> list:
     def keep_going(state: tuple) -> Array:
         step, carry = state
         there = _mixed(_mixed(key, step), 2)
-        return run.closed(params["cond_jaxpr"], [*of_cond, *carry], there)[0]
+        return run.scope(params["cond_jaxpr"], [*of_cond, *carry], there)[0]
 
     def body(state: tuple) -> tuple:
         step, carry = state
-        outs = run.closed(
+        outs = run.scope(
             params["body_jaxpr"], [*of_body, *carry], _mixed(_mixed(key, step), 1)
         )
         return step + 1, outs
@@ -214,7 +265,7 @@ def _while(run: _Run, params: dict, given: list, key: Array) -> list:
 def _cond(run: _Run, params: dict, given: list, key: Array) -> list:
     index, *operands = given
     branches = [
-        functools.partial(lambda branch, *args: run.closed(branch, args, key), branch)
+        functools.partial(lambda branch, *args: run.scope(branch, args, key), branch)
         for branch in params["branches"]
     ]
     return lax.switch(index, branches, *operands)
@@ -225,7 +276,7 @@ def _linear_solve(run: _Run, params: dict, given: list, key: Array) -> list:
     lengths, jaxprs = params["const_lengths"], params["jaxprs"]
     ends = list(itertools.accumulate(lengths))
     solve_consts = given[ends[1] : ends[2]]
-    return run.closed(jaxprs.solve, [*solve_consts, *given[ends[-1] :]], key)
+    return run.scope(jaxprs.solve, [*solve_consts, *given[ends[-1] :]], key)
 
 
 _FLOW: dict[str, Callable] = {

@@ -6,11 +6,11 @@ needs enters as an array, so nothing but arithmetic can differ.
 
 import dataclasses
 import functools
+import importlib
 from typing import Any
 
 import numpy as np
 
-from parity_tests.bridges import jax_side as bridge_jax, torch_side as bridge_torch
 from parity_tests.common.canonical import Arrays, flat_logits, flatten
 from parity_tests.problems.cases import build
 from parity_tests.reference.problem import Problem
@@ -20,7 +20,7 @@ from trpo.data.normalization import ObservationNormalizer
 from trpo.data.report import METRIC_NAMES
 
 
-BRIDGES = {"torch": bridge_torch, "jax": bridge_jax}
+FRAMEWORKS = ("torch", "jax")
 
 # Fields of the configuration that the case or the run decides.
 SET_BY_CASE = (
@@ -30,6 +30,11 @@ SET_BY_CASE = (
 
 # Reported as decisions, not as quantities.
 DISCRETE_METRICS = ("cg/iterations", "policy/status")
+
+
+def side(framework: str) -> Any:
+    """A backend's side of the bridge, whose framework is imported with it."""
+    return importlib.import_module(f"parity_tests.bridges.{framework}_side")
 
 
 @functools.lru_cache(maxsize=64)
@@ -56,7 +61,7 @@ def run(
         device: "cpu" or "cuda".
         matmul_precision: "float32" or "tf32".
     """
-    bridge, case = BRIDGES[framework], problem.case
+    bridge, case = side(framework), problem.case
     values, decisions = bridge.stages(problem, teacher, dtype, device, matmul_precision)
     agent = make_agent(framework, problem, dtype, device, matmul_precision)
     if case.head.family.outputs_log_std:
@@ -84,7 +89,7 @@ def make_agent(
 ) -> Any:
     """An agent of the problem's sizes and configuration, in the problem's state."""
     case, config = problem.case, problem.config
-    bridge = BRIDGES[framework]
+    bridge = side(framework)
     agent = bridge.TRPOAgent(
         case.obs_dim,
         case.head.act_dim,

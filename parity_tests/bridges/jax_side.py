@@ -14,10 +14,9 @@ from parity_tests.common import process_setup
 from parity_tests.common.canonical import Arrays, flatten, unflatten
 from parity_tests.problems.cases import Case
 from parity_tests.reference.problem import Problem
-from parity_tests.reference.update import Teacher
+from parity_tests.reference.update import Fed, Teacher
 from trpo.config.run import TRPOConfig
 from trpo.data.batch import Batch, thinned
-from trpo.spaces.action_heads import Head
 from trpo_jax import TRPOAgent as TRPOAgent
 from trpo_jax.agent import state
 from trpo_jax.agent.update import Functions, TRPOState
@@ -53,10 +52,8 @@ def stages(
         "teacher": jax.tree.map(put, teacher),
     }
     to_jax_order = functools.partial(_jax_order, case, put)
-    fed = inputs["teacher"]._replace(
-        b=to_jax_order(teacher.b), full_step=to_jax_order(teacher.full_step)
-    )
-    inputs |= {"teacher": fed, "probe": to_jax_order(problem.probe)}
+    fed = (problem.probe, teacher.b, teacher.full_step)
+    inputs["fed"] = Fed(*map(to_jax_order, fed))
     sizes = (case.obs_dim, case.layers, case.head, case.architecture)
     # Regimes of equal sizes and configuration share one compilation.
     options = {name: getattr(TRPOConfig, name) for name in CRITIC_OPTIONS}
@@ -129,22 +126,32 @@ def _of_policy(
     trees: dict = {}
     decisions: dict = {}
     with precision_of(matmul_precision):
-        vectors = _distribution(policy(theta), sizes[2], batch, teacher)
+        at: Any = policy(theta)
+        old, new = (
+            from_network(
+                sizes[2], output, None if free is None else free[0], batch.action_mask
+            )
+            for output, free in (teacher[:2], teacher[2:4])
+        )
+        vectors = {**at._asdict(), **of_distributions(old, new, batch)}
         if updates:
-            policies = (policy, fisher_policy)
-            flats = _solvers(*policies, theta, inputs, config, vectors, decisions)
+            given = (policy, theta, batch)
+            flats, solved, decisions = of_solvers(
+                *given, inputs["fed"], config, fisher_policy
+            )
+            settings = (config.step_options(), config.step_numbers())
+            step = policy_step.policy_step(*given, *settings, fisher_policy)
+            flats["update/cg_solution"] = step.cg_solution
+            flats["update/full_step"] = step.full_step
+            vectors |= solved
             trees |= {name: unravel(flat) for name, flat in flats.items()}
     return trees, vectors, decisions
 
 
-def _distribution(at: Any, head: Head, batch: Batch, teacher: Teacher) -> dict:
-    old, new = (
-        from_network(head, output, None if free is None else free[0], batch.action_mask)
-        for output, free in (teacher[:2], teacher[2:4])
-    )
+def of_distributions(old: Any, new: Any, batch: Batch) -> dict[str, jax.Array]:
+    """What is taken of one distribution, and of two."""
     before = objective.surrogate(old, batch)
     return {
-        **at._asdict(),
         "log_prob": old.log_prob(batch.actions),
         "entropy": old.entropy(),
         "kl": old.kl(new),
@@ -171,32 +178,36 @@ def _of_critic(
     return trees, {"value": values}
 
 
-def _solvers(
+def of_solvers(
     policy: fisher.PolicyFunction,
-    fisher_policy: fisher.PolicyFunction,
     theta: jax.Array,
-    inputs: dict,
+    batch: Batch,
+    fed: Fed,
     config: Any,
-    vectors: dict,
-    decisions: dict,
-) -> dict[str, jax.Array]:
-    batch, teacher = inputs["batch"], inputs["teacher"]
-    settings = (config.step_options(), config.step_numbers())
-    chosen_objective = objective.objective_of(*settings)
+    fisher_policy: fisher.PolicyFunction | None = None,
+) -> tuple[dict[str, jax.Array], dict[str, jax.Array], dict[str, jax.Array]]:
+    """Gradient, Fisher products, and conjugate gradient and line search at `fed`.
+
+    Returns:
+        Vectors in the order of `theta`, other numbers, and decisions.
+    """
+    chosen_objective = objective.objective_of(
+        config.step_options(), config.step_numbers()
+    )
+    fisher_policy = fisher_policy or policy
     old, before, gradient = policy_step.surrogate_and_gradient(
         policy, theta, batch, chosen_objective
     )
     flats = {"gradient": gradient}
     for route, build in fisher.FISHER_PRODUCTS.items():
         product = build(fisher_policy, theta, config.cg_damping)
-        flats[f"fisher/{route}"] = product(inputs["probe"])
+        flats[f"fisher/{route}"] = product(fed.probe)
         if route == config.fisher_product:
             chosen = product
     # Here all derivatives are automatic; PyTorch has others beside those.
     flats["fisher/automatic"] = flats["fisher/gauss_newton"]
-    cg = conjugate_gradient(chosen, teacher.b, config.cg_iters, config.cg_residual_tol)
+    cg = conjugate_gradient(chosen, fed.b, config.cg_iters, config.cg_residual_tol)
     flats["cg/solution"] = cg.x
-    decisions["cg/iterations"] = cg.num_steps
 
     def evaluate(candidate: jax.Array) -> tuple[jax.Array, jax.Array]:
         new = policy(candidate)
@@ -206,18 +217,15 @@ def _solvers(
     search = LINE_SEARCHES[config.line_search](
         evaluate,
         theta,
-        teacher.full_step,
+        fed.full_step,
         target_kl=config.target_kl,
         backtrack_coeff=config.backtrack_coeff,
         backtrack_iters=config.backtrack_iters,
     )
     flats["line_search/theta"] = search.theta
-    vectors["line_search/improvement"] = search.improvement
-    vectors["line_search/kl"] = search.kl
-    decisions["line_search/index"] = jnp.where(
-        search.accepted, search.num_candidates - 1, -1
-    )
-    step = policy_step.policy_step(policy, theta, batch, *settings, fisher_policy)
-    flats["update/cg_solution"] = step.cg_solution
-    flats["update/full_step"] = step.full_step
-    return flats
+    solved = {
+        "line_search/improvement": search.improvement,
+        "line_search/kl": search.kl,
+    }
+    index = jnp.where(search.accepted, search.num_candidates - 1, -1)
+    return flats, solved, {"cg/iterations": cg.num_steps, "line_search/index": index}

@@ -8,7 +8,8 @@ from torch import Tensor
 
 from parity_tests.common.canonical import Arrays, flatten
 from parity_tests.reference.problem import Problem
-from parity_tests.reference.update import Teacher
+from parity_tests.reference.update import Fed, Teacher
+from trpo.config.run import TRPOConfig
 from trpo.data.batch import Batch, thinned
 from trpo_torch import TRPOAgent as TRPOAgent
 from trpo_torch.agent import state
@@ -31,7 +32,8 @@ def stages(
         values = {**runner.distribution(teacher), **runner.critic_values()}
         decisions: dict[str, int] = {}
         if problem.case.updates:
-            runner.solvers(teacher, values, decisions)
+            solved, decisions = runner.solvers(teacher)
+            values |= solved
     for name, tensor in values.items():
         assert tensor.device.type == device, f"{name} is on {tensor.device}"
     return {
@@ -88,22 +90,10 @@ class _Runner:
         return from_network(head, self.tensor(output), free, mask)
 
     def distribution(self, teacher: Teacher) -> dict[str, Tensor]:
-        at: Any = self.policy(self.theta)
         old = self._at(teacher.output, teacher.log_std)
         new = self._at(teacher.new_output, teacher.new_log_std)
-        before = objective.surrogate(old, self.batch)
-        return {
-            **at._asdict(),
-            "log_prob": old.log_prob(self.batch.actions),
-            "entropy": old.entropy(),
-            "kl": old.kl(new),
-            "log_ratio": old.log_ratio(new, self.batch.actions),
-            "surrogate": before.value,
-            "ratio": before.ratio,
-            "improvement": objective.surrogate_improvement(
-                old, new, self.batch, before.ratio
-            ),
-        }
+        at: Any = self.policy(self.theta)
+        return {**at._asdict(), **of_distributions(old, new, self.batch)}
 
     def critic_values(self) -> dict[str, Tensor]:
         values = self.critic(self.batch.obs)
@@ -124,53 +114,82 @@ class _Runner:
         named = {"critic/gradient": gradient, "critic/clipped_gradient": clipped}
         return {"value": values, **named}
 
-    def solvers(
-        self, teacher: Teacher, values: dict[str, Tensor], decisions: dict[str, int]
-    ) -> None:
-        config, theta = self.problem.config, self.theta
-        settings = (config.step_options(), config.step_numbers())
-        chosen_objective = objective.objective_of(*settings)
-        old, before, gradient = policy_step.surrogate_and_gradient(
-            self.policy, theta, self.batch, chosen_objective
+    def solvers(self, teacher: Teacher) -> tuple[dict[str, Tensor], dict[str, int]]:
+        fed = (self.problem.probe, teacher.b, teacher.full_step)
+        config, given = self.problem.config, (self.policy, self.theta, self.batch)
+        values, decisions = of_solvers(
+            *given, Fed(*map(self.tensor, fed)), config, self.fisher_policy
         )
-        values["gradient"] = gradient
-        probe = self.tensor(self.problem.probe)
-        for route, build in fisher.FISHER_PRODUCTS.items():
-            product = build(self.fisher_policy, theta, config.cg_damping)
-            values[f"fisher/{route}"] = product(probe)
-            if route == config.fisher_product:
-                chosen = product
-        # As for a policy that does not know its own Jacobian.
-        automatic = fisher.gauss_newton_product(
-            lambda at: self.fisher_policy(at), theta, config.cg_damping
-        )
-        values["fisher/automatic"] = automatic(probe)
-        b = self.tensor(teacher.b)
-        cg = conjugate_gradient(chosen, b, config.cg_iters, config.cg_residual_tol)
-        values["cg/solution"] = cg.x
-        decisions["cg/iterations"] = int(cg.num_steps)
-
-        @torch.no_grad()
-        def evaluate(candidate: Tensor) -> tuple[Tensor, Tensor]:
-            new = self.policy(candidate)
-            gain = chosen_objective.improvement(old, new, self.batch, before.ratio)
-            return gain, objective.mean_kl(old, new)
-
-        search = LINE_SEARCHES[config.line_search](
-            evaluate,
-            theta,
-            self.tensor(teacher.full_step),
-            target_kl=config.target_kl,
-            backtrack_coeff=config.backtrack_coeff,
-            backtrack_iters=config.backtrack_iters,
-        )
-        values["line_search/theta"] = search.theta
-        values["line_search/improvement"] = search.improvement
-        values["line_search/kl"] = search.kl
-        index = search.num_candidates - 1 if search.accepted else -1
-        decisions["line_search/index"] = int(index)
         step = policy_step.policy_step(
-            self.policy, theta, self.batch, *settings, self.fisher_policy
+            *given, config.step_options(), config.step_numbers(), self.fisher_policy
         )
         values["update/cg_solution"] = step.cg_solution
         values["update/full_step"] = step.full_step
+        return values, decisions
+
+
+def of_distributions(old: Any, new: Any, batch: Batch) -> dict[str, Tensor]:
+    """What is taken of one distribution, and of two."""
+    before = objective.surrogate(old, batch)
+    return {
+        "log_prob": old.log_prob(batch.actions),
+        "entropy": old.entropy(),
+        "kl": old.kl(new),
+        "log_ratio": old.log_ratio(new, batch.actions),
+        "surrogate": before.value,
+        "ratio": before.ratio,
+        "improvement": objective.surrogate_improvement(old, new, batch, before.ratio),
+    }
+
+
+def of_solvers(
+    policy: fisher.PolicyFunction,
+    theta: Tensor,
+    batch: Batch,
+    fed: Fed,
+    config: TRPOConfig,
+    fisher_policy: fisher.PolicyFunction | None = None,
+) -> tuple[dict[str, Tensor], dict[str, int]]:
+    """Gradient, Fisher products, and conjugate gradient and line search at `fed`."""
+    chosen_objective = objective.objective_of(
+        config.step_options(), config.step_numbers()
+    )
+    fisher_policy = fisher_policy or policy
+    old, before, gradient = policy_step.surrogate_and_gradient(
+        policy, theta, batch, chosen_objective
+    )
+    values = {"gradient": gradient}
+    for route, build in fisher.FISHER_PRODUCTS.items():
+        product = build(fisher_policy, theta, config.cg_damping)
+        values[f"fisher/{route}"] = product(fed.probe)
+        if route == config.fisher_product:
+            chosen = product
+    # As for a policy that does not know its own Jacobian.
+    automatic = fisher.gauss_newton_product(
+        lambda at: fisher_policy(at), theta, config.cg_damping
+    )
+    values["fisher/automatic"] = automatic(fed.probe)
+    cg = conjugate_gradient(chosen, fed.b, config.cg_iters, config.cg_residual_tol)
+    values["cg/solution"] = cg.x
+
+    @torch.no_grad()
+    def evaluate(candidate: Tensor) -> tuple[Tensor, Tensor]:
+        new = policy(candidate)
+        gain = chosen_objective.improvement(old, new, batch, before.ratio)
+        return gain, objective.mean_kl(old, new)
+
+    search = LINE_SEARCHES[config.line_search](
+        evaluate,
+        theta,
+        fed.full_step,
+        target_kl=config.target_kl,
+        backtrack_coeff=config.backtrack_coeff,
+        backtrack_iters=config.backtrack_iters,
+    )
+    values["line_search/theta"] = search.theta
+    values["line_search/improvement"] = search.improvement
+    values["line_search/kl"] = search.kl
+    index = search.num_candidates - 1 if search.accepted else -1
+    return values, {
+        "cg/iterations": int(cg.num_steps), "line_search/index": int(index)
+    }  # fmt: skip

@@ -147,7 +147,7 @@ def check_surrogate_gradient(framework: str) -> None:
 def check_critic_gradient(framework: str) -> None:
     """The critic's gradient against central differences of its loss."""
     problem, teacher = cases.build("trained"), bridges.teacher_of("trained", 0)
-    stages, _ = bridges.BRIDGES[framework].stages(
+    stages, _ = bridges.side(framework).stages(
         problem, teacher, "float64", "cpu", "float32"
     )
     critic = problem.critic()

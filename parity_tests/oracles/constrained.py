@@ -56,7 +56,7 @@ def gather(name: str, seed: int) -> Evidence:
     problem = problems.build(name, seed)
     results = {
         (framework, dtype): run(framework, problem, dtype)
-        for framework in bridges.BRIDGES
+        for framework in bridges.FRAMEWORKS
         for dtype in ("float64", "float32")
     }
     rerun = functools.partial(reference_constrained.run, problem)

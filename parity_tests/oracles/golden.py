@@ -43,7 +43,7 @@ def check_stages(framework: str, name: str) -> None:
 def check_updates(framework: str, name: str) -> None:
     """Every recorded update, each from the recorded weights before it."""
     case = golden.load(name)
-    agent = make_agent(bridges.BRIDGES[framework].TRPOAgent, case)
+    agent = make_agent(bridges.side(framework).TRPOAgent, case)
     weights = case.updates[0].before
     for update in case.updates:
         # With the agent's own optimiser: differences don't add up, but a wrong moment

@@ -81,14 +81,14 @@ def check_return_scaler() -> None:
 def check_act() -> None:
     """Actions, log-probabilities and values of `act`, in both backends."""
     for name in ("trained", "choices_peaked", "switches_peaked"):
-        for framework in bridges.BRIDGES:
+        for framework in bridges.FRAMEWORKS:
             _check_act(framework, cases.build(name))
 
 
 def check_other_acts() -> None:
     """`act` with the other distributions, and with action masks."""
     for name in ("state_std", "squashed", "masked", "mixed"):
-        for framework in bridges.BRIDGES:
+        for framework in bridges.FRAMEWORKS:
             _check_act(framework, cases.build(name))
 
 

@@ -6,7 +6,7 @@ simulated rounding error must not send it down another branch.
 """
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -61,6 +61,20 @@ class Teacher(NamedTuple):
     new_log_std: np.ndarray | None
     b: np.ndarray
     full_step: np.ndarray
+
+
+class Fed(NamedTuple):
+    """What the solvers' stages are fed, in a backend's own arrays and order: [p] each.
+
+    Attributes:
+        probe: vector of the Fisher products.
+        b: right-hand side of conjugate gradient.
+        full_step: longest candidate of the line search.
+    """
+
+    probe: Any
+    b: Any
+    full_step: Any
 
 
 def teach(problem: Problem) -> Teacher:

@@ -26,7 +26,8 @@ ORDER = {
     ),
     "parity_kit": ("weights", "noise", "faults", "certificate"),
     "parity_tests": (
-        "common", "reference", "problems", "bridges", "rings", "oracles", "suite",
+        "common", "reference", "problems", "bridges", "rings",
+        "oracles", "suite",
         "mutation", "certificate", "tests",
     ),
     "benchmarks": ("speed", "learning", "scale", "faults", "audit"),
@@ -49,7 +50,9 @@ TOP = {
     "trpo": {"__init__", "__main__"},
     "trpo_jax": {"__init__"},
     "trpo_torch": {"__init__"},
-    "parity_kit": {"__init__", "__main__", "command", "proof", "pytest_plugin"},
+    "parity_kit": {"__init__", "__main__", "command", "judging", "plan", "proof",
+        "pytest_plugin",
+    },
     "parity_tests": {"__init__", "__main__", "conftest", "fingerprint"},
     "benchmarks": {
         "__init__", "cited_numbers", "command", "demo", "environments", "gpu",

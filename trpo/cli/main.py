@@ -593,19 +593,27 @@ class ParityArguments:
     """Directory for the certificate."""
     pair: str | None = None
     """Your own two functions: "module:name" of a parity_kit.Pair."""
+    policy_network_pair: str | None = None
+    """Your own policy networks in both backends' updates: "module:name" of a Pair."""
 
 
 @command(": prove on this machine that the two backends are equal", writes=True)
 def _parity(parsed: ParityArguments) -> int:
-    if parsed.quick and parsed.full:
-        return _fail("expected one of --quick and --full, got both.")
+    asked = {
+        "--quick": parsed.quick, "--full": parsed.full, "--pair": parsed.pair,
+        "--policy-network-pair": parsed.policy_network_pair,
+    }  # fmt: skip
+    given = [name for name, value in asked.items() if value]
+    if len(given) > 1:
+        return _fail(f"expected one of {', '.join(asked)}, got {' and '.join(given)}.")
     if parsed.pair is not None:
-        if parsed.quick or parsed.full:
-            return _fail("expected --pair, or --quick or --full, got both.")
         kit = importlib.import_module("parity_kit.command")
         return kit.run(
             kit.Arguments(parsed.pair, devices=parsed.devices, out=parsed.out)
         )
+    if parsed.policy_network_pair is not None:
+        networks = importlib.import_module("parity_tests.bridges.user_networks.pair")
+        return networks.run(parsed.policy_network_pair, parsed.devices, parsed.out)
     os.environ.setdefault("JAX_ENABLE_X64", "1")
     certificate = importlib.import_module("parity_tests.certificate.run")
     mode = "full" if parsed.full else "quick"

@@ -1,0 +1,1 @@
+"""The user's own pair of policy networks in whole updates of both backends."""
