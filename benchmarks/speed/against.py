@@ -15,9 +15,10 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tyro
@@ -26,10 +27,14 @@ from rich.progress import track
 
 from benchmarks.command import REPOSITORY as ROOT, run_command
 from benchmarks.speed.samples import ratio
+from trpo.common.machine import available_cores
 
 
 CELL = Path(__file__).with_name("measures") / "against.py"
+PRESET = CELL.with_name("preset.py")
 SIZES = ((2_048, 64), (2_048, 256), (8_192, 256), (32_768, 64))
+TRAINING_HEADER = ("revision", "backend", "rounds", "steps/s before", "steps/s now",
+                   "ratio", "low", "high")  # fmt: skip
 HEADER = ("revision", "backend", "samples", "units", "old ms", "ratio", "low", "high",
           "noise low", "noise high")  # fmt: skip
 
@@ -78,8 +83,16 @@ def timed(tree: Path, backend: str, size: tuple[int, int], seconds: float) -> fl
     Raises:
         RuntimeError: the process failed.
     """
-    command = [sys.executable, str(CELL), backend, *map(str, size), str(seconds)]
-    environment = os.environ | {"PYTHONPATH": str(tree), "OMP_NUM_THREADS": "1"}
+    arguments = [str(CELL), backend, *map(str, size), str(seconds)]
+    return float(np.median(_found(tree, arguments, "1")["seconds"]))
+
+
+def _found(tree: Path, arguments: list[str], threads: str) -> dict[str, Any]:
+    """What a script says of the packages in `tree`, in a process of its own."""
+    command = [sys.executable, *arguments]
+    # As `trpo train` has threads wait; the same for both trees.
+    given = {"OMP_NUM_THREADS": threads, "OMP_WAIT_POLICY": "PASSIVE"}
+    environment = os.environ | given | {"PYTHONPATH": str(tree)}
     done = subprocess.run(
         command, env=environment, cwd=tree, capture_output=True, text=True, check=False
     )
@@ -88,7 +101,44 @@ def timed(tree: Path, backend: str, size: tuple[int, int], seconds: float) -> fl
     found = json.loads(done.stdout.splitlines()[-1])
     if not Path(found["file"]).is_relative_to(tree):
         raise RuntimeError(f"expected the packages of {tree}, got {found['file']}.")
-    return float(np.median(found["seconds"]))
+    return found
+
+
+def compare_training(
+    revision: str, backends: Sequence[str], rounds: int, seconds: float, path: Path
+) -> None:
+    """Time `trpo train HalfCheetah-v5` of a commit and of this tree in turns.
+
+    Args:
+        revision: The commit.
+        backends: Frameworks.
+        rounds: Processes of each.
+        seconds: For iterations in each process, after the first.
+        path: CSV file, written anew.
+    """
+    rows = []
+    with checked_out(revision) as old:
+        for backend in backends:
+            speeds: dict[Path, list[float]] = {old: [], ROOT: []}
+            label = f"{backend}, the preset, before and after"
+            for k in track(range(rounds), description=label, transient=True):
+                for tree in (old, ROOT) if k % 2 else (ROOT, old):
+                    arguments = [str(PRESET), backend, str(seconds)]
+                    threads = str(available_cores())
+                    found = _found(tree, arguments, threads)
+                    speeds[tree].append(found["steps_per_second"])
+            of = ratio(speeds[ROOT], speeds[old])
+            medians = [float(np.median(speeds[tree])) for tree in (old, ROOT)]
+            row = (revision, backend, rounds, *(f"{x:.0f}" for x in medians),
+                   *(f"{x:.3f}" for x in (of.value, of.low, of.high)))  # fmt: skip
+            rows.append(row)
+            Console(highlight=False, soft_wrap=True).print(
+                "{1}: {3} steps/s at {0}, {4} now, {5} times (95 % {6} to {7})".format(
+                    *row
+                )
+            )
+    with path.open("w", newline="") as file:
+        csv.writer(file, lineterminator="\n").writerows([TRAINING_HEADER, *rows])
 
 
 def compare(

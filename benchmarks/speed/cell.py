@@ -21,6 +21,8 @@ SUBJECTS = {
     "compiled-16": "JAX, whole loop compiled, 16 seeds",
     "sb3-contrib": "sb3-contrib TRPO",
     "tianshou": "Tianshou TRPO",
+    "sbx": "SBX PPO (JAX)",
+    "cleanrl": "PPO as CleanRL's (PyTorch)",
 }
 
 

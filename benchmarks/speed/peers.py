@@ -10,6 +10,7 @@ sb3-contrib's `train` on a filled rollout buffer, Tianshou's on a batch with adv
 import copy
 import functools
 import warnings
+from collections.abc import Sequence
 from typing import Any
 
 import gymnasium
@@ -155,6 +156,44 @@ class StableBaselines(_Peer):
         }  # fmt: skip
 
 
+def tianshou_trpo(
+    obs_dim: int,
+    act_dim: int,
+    layers: Sequence[int],
+    action_space: gymnasium.Space,
+    device: str,
+    epochs: int,
+) -> tuple[Any, Any, Any]:
+    """Tianshou's TRPO, its actor and its critic."""
+    from tianshou.algorithm import TRPO
+    from tianshou.algorithm.modelfree.reinforce import ProbabilisticActorPolicy
+    from tianshou.algorithm.optim import AdamOptimizerFactory
+    from tianshou.utils.net.common import Net
+    from tianshou.utils.net.continuous import (
+        ContinuousActorProbabilistic,
+        ContinuousCritic,
+    )
+
+    def hidden() -> Any:
+        return Net(
+            state_shape=(obs_dim,), hidden_sizes=layers, activation=torch.nn.Tanh
+        )
+
+    actor: Any = ContinuousActorProbabilistic(
+        preprocess_net=hidden(), action_shape=(act_dim,), unbounded=True
+    ).to(device)
+    critic: Any = ContinuousCritic(preprocess_net=hidden()).to(device)
+    policy = ProbabilisticActorPolicy(
+        actor=actor, dist_fn=_gaussian, action_space=action_space,
+        action_scaling=False, action_bound_method=None,
+    )  # fmt: skip
+    algorithm = TRPO(
+        policy=policy, critic=critic, optim=AdamOptimizerFactory(lr=LEARNING_RATE),
+        optim_critic_iters=epochs, backtrack_coeff=SHRINKING,
+    )  # fmt: skip
+    return algorithm, actor, critic
+
+
 class Tianshou(_Peer):
     """Tianshou's TRPO, whose critic takes `epochs` steps on the whole batch.
 
@@ -163,36 +202,11 @@ class Tianshou(_Peer):
     """
 
     def __init__(self, cell: Cell, problem: Problem, epochs: int) -> None:
-        from tianshou.algorithm import TRPO
-        from tianshou.algorithm.modelfree.reinforce import ProbabilisticActorPolicy
-        from tianshou.algorithm.optim import AdamOptimizerFactory
-        from tianshou.utils.net.common import Net
-        from tianshou.utils.net.continuous import (
-            ContinuousActorProbabilistic,
-            ContinuousCritic,
-        )
-
         assert cell.size is not None
         size, spaces = cell.size, Spaces(cell.size)
-
-        def hidden() -> Any:
-            return Net(
-                state_shape=(size.obs_dim,),
-                hidden_sizes=size.layers,
-                activation=torch.nn.Tanh,
-            )
-
-        actor: Any = ContinuousActorProbabilistic(
-            preprocess_net=hidden(), action_shape=(size.act_dim,), unbounded=True
-        ).to(cell.device)
-        critic: Any = ContinuousCritic(preprocess_net=hidden()).to(cell.device)
-        policy = ProbabilisticActorPolicy(
-            actor=actor, dist_fn=_gaussian, action_space=spaces.action_space,
-            action_scaling=False, action_bound_method=None,
-        )  # fmt: skip
-        self.algorithm: Any = TRPO(
-            policy=policy, critic=critic, optim=AdamOptimizerFactory(lr=LEARNING_RATE),
-            optim_critic_iters=epochs, backtrack_coeff=SHRINKING,
+        self.algorithm, actor, critic = tianshou_trpo(
+            size.obs_dim, size.act_dim, size.layers, spaces.action_space, cell.device,
+            epochs,
         )  # fmt: skip
         networks = {"policy.": _linear(actor), "value.": _linear(critic)}
         super().__init__(networks, actor.sigma_param, problem.weights)

@@ -57,7 +57,7 @@ TESTS = {
     ),
     "acting": (
         "tests/agent/test_sampled_actions.py", "tests/environments/test_rollout.py", "tests/environments/test_costs.py",
-        "tests/training/test_bad_numbers.py::test_in_every_autoreset_mode",
+        "tests/training/test_bad_numbers.py::test_episodes_with_them_can_be_left_out",
         "tests/agent/test_action_masks.py::test_each_observation_comes_with_its_own_mask",
         "tests/agent/test_recurrent.py::test_a_player_forgets_what_the_last_episode_showed",
         "tests/agent/test_recurrent.py::test_the_ratio_starts_at_one_in_the_middle_of_episodes",
@@ -171,6 +171,8 @@ COSTS = in_group(
 DIVIDED = in_group(
     "divided",
     # Of many ranks, devices, chunks.
+    _shared("noise of the other ranks' environments", "agent/base:AgentBase.draw_noise",
+            "self.state.draw_noise(count)[share]", "self.state.draw_noise(count)[: share.stop - share.start]"),
     _torch("chunks weighed as if they were all", "policy_step/chunked:ChunkedPolicy.total",
            "weights = weights if shard is None else shard.weights", "weights = weights"),
     _torch("chunked products not summed over ranks", "policy_step/chunked:_product.product",
@@ -280,6 +282,7 @@ CONTRACT = in_group(
             "if terminated or truncated:", "if terminated:"),
     _shared("1 for True in one flag alone", "seeded:SeededEpisodes.step",
             "if type(terminated) is not bool or type(truncated) is not bool:", "if type(terminated) is not bool:"),
+    _shared("rewards of a vector in its own dtype", "checked_vector:CheckedVector._each", "values.astype(dtype)", "values.copy()"),
     _shared("a vector's rewards not copied", "checked_vector:CheckedVector._each",
             "return values.astype(dtype)", "return values.astype(dtype, copy=False)"),
 )  # fmt: skip

@@ -15,6 +15,7 @@ from trpo.spaces.action_heads import (
     CATEGORICAL,
     GAUSSIAN,
     GAUSSIAN_STATE_STD,
+    MIXTURES,
     Head,
 )
 
@@ -75,12 +76,12 @@ def acts_here(agent, rows=ROWS):
 def test_a_policy_acts_in_numpy_as_in_its_framework(backend, name):
     one, other = agents(backend, name)
     (obs, mask), starts = rows_of(one), np.zeros(ROWS, dtype=bool)
-    if one.spec.images:
-        assert type(actor_of(one, ROWS)) is Actor
-        return
-    actor = acts_here(other)
+    actor = Actor(other) if one.spec.images else acts_here(other)
+    assert type(actor_of(one, ROWS)) is type(actor)
     for deterministic in (True, False, False, False):
         for given in (None, mask):
+            if given is mask and not deterministic:
+                actor = Actor(other)  # In the framework, of the next noise.
             expected = one.act(obs, deterministic, given)[0]
             actions = actor.act(obs, starts, given, deterministic)
             assert actions.dtype == expected.dtype
@@ -112,6 +113,17 @@ def test_each_activation_and_bounds_of_the_deviation_in_numpy(activation, distri
     for deterministic in (True, False):
         expected = one.act(4.0 * obs - 4.0, deterministic)[0]
         actions = acts_here(other).act(4.0 * obs - 4.0, starts, None, deterministic)
+        np.testing.assert_allclose(actions, expected, rtol=2e-5, atol=2e-6)
+
+
+@pytest.mark.parametrize("distribution", MIXTURES)
+def test_reals_and_choices_together_in_numpy(distribution):
+    sizes = {"act_dim": 5, "action_sizes": (3, 2)}
+    one, other = (make_agent("torch", distribution=distribution, **sizes) for _ in "ab")
+    (obs, mask), starts = rows_of(one), np.zeros(ROWS, dtype=bool)
+    for deterministic in (True, False, False):
+        expected = one.act(obs, deterministic, mask)[0]
+        actions = acts_here(other).act(obs, starts, mask, deterministic)
         np.testing.assert_allclose(actions, expected, rtol=2e-5, atol=2e-6)
 
 

@@ -414,10 +414,11 @@ def test_a_vector_of_the_users_is_checked_as_a_whole(alter, message):
         collected(env)
 
 
-def test_a_vector_of_the_users_may_have_its_values_in_other_arrays():
+@pytest.mark.parametrize("shape", [(3,), (3, 1)])
+def test_a_vector_of_the_users_may_have_its_values_in_other_arrays(shape):
     def alter(obs, rewards, terminated, truncated, infos):
         return (
-            obs.astype(np.float64), rewards.astype(np.float32)[:, None],
+            obs.astype(np.float64), rewards.astype(np.float32).reshape(shape),
             terminated.astype(int), list(truncated), infos,
         )  # fmt: skip
 

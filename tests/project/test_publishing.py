@@ -24,6 +24,7 @@ COMMANDS = sorted(
 BARE = {"gpu", "gpu_report", "versions"}
 NO_COMMANDS = {
     "learning.peers.run", "scale.trace", "scale.worker", "speed.measures.against",
+    "speed.measures.preset",
     "speed.worker", "audit.other_trpos.sb3_contrib", "audit.other_trpos.tianshou",
     "audit.other_trpos.skrl", "audit.other_trpos.omnisafe",
     # Minimal scripts, which print.

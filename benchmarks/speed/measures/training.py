@@ -4,6 +4,7 @@
 # pyright: reportMissingImports=false
 
 import time
+from collections.abc import Callable
 from typing import Any, Protocol
 
 from benchmarks.speed.cell import Cell
@@ -17,6 +18,7 @@ BATCH = 2_048
 LEAST_STEPS = 4
 WARM_UP = 2
 LEAST_ITERATIONS = 3
+PROFILED = 2
 
 
 class Run(Protocol):
@@ -89,23 +91,49 @@ class OurRun:
         """Seconds stepping and learning."""
         return self._stepping.seconds, self._learning
 
+    def profile(self) -> dict[str, float]:
+        """Microseconds of a step by part of the acting; clocks take some themselves."""
+        from trpo.rollout import acting, collector
+
+        whole = _Clock(self._trainer.collector, "collect")
+        clocks = {
+            "policy": [_Clock(kind, "act") for kind in
+                       (acting.Actor, acting.HostActor)],
+            "log-probabilities and values": [_Clock(acting.Actor, "evaluated")],
+            "values at ends": [_Clock(acting.Actor, "value")],
+            "records": [_Clock(collector.Columns, "write")],
+        }  # fmt: skip
+        advancing = _Clock(self._trainer.collector, "advance")
+        stepping = self._stepping.seconds
+        for _ in range(PROFILED):
+            self.iterate()
+        stepping = self._stepping.seconds - stepping
+        parts = {n: sum(c.seconds for c in of) for n, of in clocks.items()}
+        parts["checks and episodes"] = advancing.seconds - stepping
+        parts["rest"] = whole.seconds - stepping - sum(parts.values())
+        steps = PROFILED * self._trainer.config.rollout_steps
+        return {name: 1e6 * seconds / steps for name, seconds in parts.items()}
+
 
 class StableBaselinesRun:
-    """sb3-contrib's `learn` on its own vector of environments in one process."""
+    """`learn` of a peer, on Stable-Baselines3's vector of environments.
 
-    def __init__(self, cell: Cell) -> None:
-        from sb3_contrib import TRPO
+    Args:
+        cell: What to measure.
+        algorithm: sb3-contrib's TRPO or SBX's PPO.
+        options: Its own.
+    """
+
+    def __init__(self, cell: Cell, algorithm: Any, **options: Any) -> None:
         from stable_baselines3.common.env_util import make_vec_env
         from stable_baselines3.common.logger import configure
 
         env = make_vec_env(cell.env_id, cell.num_envs, seed=0)
         defaults = TRPOConfig()
-        self._model = TRPO(
+        self._model = algorithm(
             "MlpPolicy", env, learning_rate=defaults.value_lr, device=cell.device,
             n_steps=BATCH // cell.num_envs, batch_size=MINIBATCH, seed=0,
-            cg_max_steps=CG_ITERATIONS, cg_damping=defaults.cg_damping,
-            line_search_shrinking_factor=SHRINKING, n_critic_updates=EPOCHS,
-            policy_kwargs={"net_arch": list(defaults.policy_layer_sizes)},
+            policy_kwargs={"net_arch": list(defaults.policy_layer_sizes)}, **options,
         )  # fmt: skip
         self._model.set_logger(configure(None, []))
         self._stepping = _Clock(self._model.env, "step")
@@ -120,16 +148,83 @@ class StableBaselinesRun:
         return self._stepping.seconds, self._learning.seconds
 
 
+def _stable_baselines(cell: Cell) -> Run:
+    from sb3_contrib import TRPO
+
+    return StableBaselinesRun(
+        cell, TRPO, cg_max_steps=CG_ITERATIONS, cg_damping=TRPOConfig().cg_damping,
+        line_search_shrinking_factor=SHRINKING, n_critic_updates=EPOCHS,
+    )  # fmt: skip
+
+
+def _sbx(cell: Cell) -> Run:
+    from sbx import PPO
+
+    return StableBaselinesRun(cell, PPO, n_epochs=EPOCHS)
+
+
+class TianshouRun:
+    """Tianshou's TRPO, whose critic takes its epochs on the whole batch."""
+
+    def __init__(self, cell: Cell) -> None:
+        import gymnasium
+        from tianshou.data import Collector, VectorReplayBuffer
+        from tianshou.env import DummyVectorEnv
+
+        from benchmarks.speed.peers import tianshou_trpo
+
+        makers = [lambda: gymnasium.make(cell.env_id)] * cell.num_envs
+        env = DummyVectorEnv(makers)
+        one = gymnasium.make(cell.env_id)
+        assert one.observation_space.shape
+        assert one.action_space.shape
+        self._algorithm, _, _ = tianshou_trpo(
+            one.observation_space.shape[0], one.action_space.shape[0],
+            TRPOConfig().policy_layer_sizes, one.action_space, cell.device, EPOCHS,
+        )  # fmt: skip
+        buffer = VectorReplayBuffer(BATCH, cell.num_envs)
+        self._collector = Collector(self._algorithm, env, buffer)
+        self._collector.reset()
+        self._stepping = _Clock(env, "step")
+        self._learning = _Clock(self._algorithm, "update")
+
+    def iterate(self) -> None:
+        """One rollout, one update."""
+        from tianshou.utils.torch_utils import policy_within_training_step
+
+        with policy_within_training_step(self._algorithm.policy):
+            self._collector.collect(n_step=BATCH)
+            self._algorithm.update(self._collector.buffer, batch_size=None, repeat=1)
+        self._collector.reset_buffer(keep_statistics=True)
+
+    def parts(self) -> tuple[float, float]:
+        """Seconds stepping and learning."""
+        return self._stepping.seconds, self._learning.seconds
+
+
+def _cleanrl(cell: Cell) -> Run:
+    from benchmarks.speed.ppo_loop import PPOLoop
+
+    return PPOLoop(cell.env_id, cell.num_envs, BATCH // cell.num_envs)
+
+
+PEERS: dict[str, Callable[[Cell], Run]] = {
+    "sb3-contrib": _stable_baselines,
+    "sbx": _sbx,
+    "tianshou": TianshouRun,
+    "cleanrl": _cleanrl,
+}
+
+
 def measure_training(cell: Cell, settings: dict[str, Any]) -> dict[str, Any]:
     """Environment steps per second of whole iterations after warm-up.
 
     Returns:
         `steps_per_second`, and the `acting`, `stepping` and `learning` seconds of one
-        iteration: acting is what the rollout spends outside of the environments.
+        iteration: acting is what is neither stepping nor learning. Of ours also
+        `profile`, microseconds of a step by part of the acting, taken afterwards.
     """
-    run: Run = (
-        StableBaselinesRun(cell) if cell.subject == "sb3-contrib" else OurRun(cell)
-    )
+    run = PEERS.get(cell.subject, OurRun)(cell)
     for _ in range(WARM_UP):
         run.iterate()
     stepping, learning = run.parts()
@@ -151,4 +246,5 @@ def measure_training(cell: Cell, settings: dict[str, Any]) -> dict[str, Any]:
         "acting": (whole - stepping - learning) / count,
         "stepping": stepping / count,
         "learning": learning / count,
+        **({"profile": run.profile()} if isinstance(run, OurRun) else {}),
     }

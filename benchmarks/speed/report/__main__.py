@@ -57,10 +57,18 @@ Fisher products at 8,192 x 256-256:
 
 ## Training
 
-2,048 steps per iteration, the same hyperparameters for all, without normalisation.
-Times are of one iteration. Acting is the rollout outside of the environments.
+2,048 steps per iteration, the same hyperparameters for all, without normalisation; PPO
+spends as many samples and epochs. Acting is all that is neither stepping nor learning,
+per step of all environments; stepping and learning are of one iteration. The ceiling is
+an agent that acts in no time and learns as fast.
 
 {training}
+
+![Parts of the acting](training-profile.svg)
+
+`trpo train HalfCheetah-v5`, its preset with normalisation, before and after:
+
+{before}
 
 ![Where the time goes](split.png)
 
@@ -97,6 +105,7 @@ def page(out: Path) -> str:
         natural=tables.update_tables(stores.update, "natural"),
         fisher=tables.fisher_table(stores.update),
         training=tables.training_table(stores.training),
+        before=tables.before_table(out / "training-before.csv"),
         acting=tables.acting_table(stores.training),
         scaling=tables.scaling_table(stores.scaling),
     )
@@ -120,6 +129,7 @@ def draw(out: Path) -> None:
     figures.throughput(stores.update, stores.scaling, out / "throughput.png")
     figures.roofline(stores.update, out / "roofline.png")
     figures.time_split(stores.update, stores.training, out / "split.png")
+    figures.acting_profile(stores.training, out / "training-profile.svg")
 
 
 def main(arguments: Arguments) -> None:

@@ -14,9 +14,19 @@ from matplotlib import pyplot as plt
 from benchmarks.speed.cell import SUBJECTS
 from benchmarks.speed.problems import SMALL_GRID
 from benchmarks.speed.report import analysis
-from benchmarks.speed.report.targets import scaling_points, training_cells
+from benchmarks.speed.report.targets import (
+    acting_microseconds,
+    scaling_points,
+    training_cells,
+)
 from benchmarks.speed.store import Store
 from trpo.runs.learning_curves import COLOURS, OTHER_COLOURS
+
+
+ACTING_PARTS = (
+    "policy", "checks and episodes", "log-probabilities and values", "values at ends",
+    "records", "rest", "in all",
+)  # fmt: skip
 
 
 def throughput(update: Store, scaling: Store, path: Path) -> None:
@@ -110,6 +120,33 @@ def time_split(update: Store, training: Store, path: Path) -> None:
             bars.append((SUBJECTS[subject], parts))
     _stacked(lower, bars, "2,048 steps of HalfCheetah-v5, 8 environments, s")
     figure.savefig(path, dpi=120)
+    plt.close(figure)
+
+
+def acting_profile(training: Store, path: Path) -> None:
+    """Where the time of acting goes, µs of a step, beside the peers' whole."""
+    bars = []
+    for cell in sorted(
+        training.cells(lambda c: c.kind == "training"),
+        key=lambda c: (c.num_envs, c.env_id, c.subject),
+    ):
+        good = training.good(cell)
+        if not good:
+            continue
+        name = f"{SUBJECTS[cell.subject]}, {cell.num_envs} x {cell.env_id}"
+        parts = dict.fromkeys(ACTING_PARTS, 0.0)
+        if "profile" in good[0]:
+            for part in good[0]["profile"]:
+                parts[part] = float(np.median([s["profile"][part] for s in good]))
+        else:
+            parts["in all"] = acting_microseconds(training, cell) or 0.0
+        bars.append((name, parts))
+    height = 1.5 + 0.22 * len(bars)
+    figure, axes = plt.subplots(figsize=(8, height), layout="constrained")
+    _stacked(axes, bars, "acting and collecting, µs of a step of all environments")
+    # The same samples make the same file.
+    with plt.rc_context({"svg.hashsalt": "trpo"}):
+        figure.savefig(path, metadata={"Date": None})
     plt.close(figure)
 
 

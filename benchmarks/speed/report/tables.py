@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.speed.cell import SUBJECTS, Cell
+from benchmarks.speed.measures.training import BATCH
 from benchmarks.speed.problems import SMALL_GRID, Size
 from benchmarks.speed.report import analysis
 from benchmarks.speed.report.analysis import Row
@@ -14,6 +15,8 @@ from benchmarks.speed.report.targets import (
     SB3,
     Stores,
     Target,
+    acting_microseconds,
+    ceiling_share,
     scaling_points,
     training_cells,
 )
@@ -154,31 +157,44 @@ def training_table(store: Store) -> str:
     body = []
     for env_id, num_envs in sorted(keys):
         cells = training_cells(store, env_id, num_envs)
-        peer = cells.get(SB3)
-        base = peer and analysis.median_of(store, peer, "steps_per_second")
         for subject in (name for name in SUBJECTS if name in cells):
-            body.append(_training_row(store, cells[subject], base))
+            body.append(_training_row(store, cells[subject], cells.get(SB3)))
     header = (
         "environment", "environments", "subject", "steps/s", f"x {SB3}",
-        "acting, s", "stepping, s", "learning, s",
+        "acting, µs of a step", f"of {SB3}'s", "stepping, s", "learning, s",
+        "of the ceiling",
     )  # fmt: skip
     return table(header, body) if body else "not run"
 
 
-def _training_row(store: Store, cell: Cell, base: float | None) -> list[str]:
+def _training_row(store: Store, cell: Cell, peer: Cell | None) -> list[str]:
     good = store.good(cell)
     start = [cell.env_id, str(cell.num_envs), SUBJECTS[cell.subject]]
     if not good:
-        return [*start, store.why_not(cell), *["–"] * 4]
+        return [*start, store.why_not(cell), *["–"] * 6]
     speed = summarize([sample["steps_per_second"] for sample in good])
-    parts = (analysis.median_of(store, cell, p) for p in
-             ("acting", "stepping", "learning"))  # fmt: skip
+    acting = summarize([1e6 * s["acting"] * cell.num_envs / BATCH for s in good])
+    base = peer and analysis.median_of(store, peer, "steps_per_second")
+    other = peer and acting_microseconds(store, peer)
+    parts = (analysis.median_of(store, cell, p) for p in ("stepping", "learning"))
     return [
         *start,
         f"{speed.median:,.0f} ± {speed.spread / 2:,.0f}",
         number(speed.median / base if base else None, ".2f"),
+        f"{acting.median:,.0f} ± {acting.spread / 2:,.0f}",
+        number(acting.median / other if other else None, ".2f"),
         *(number(part, ".3f") for part in parts),
+        number(ceiling_share(store, cell), ".2f"),
     ]
+
+
+def before_table(path: Path) -> str:
+    """Training by a preset, now and at an older commit."""
+    if not path.exists():
+        return "not run"
+    with path.open(newline="") as file:
+        header, *rows = csv.reader(file)
+    return table(header, rows)
 
 
 def acting_table(store: Store) -> str:
