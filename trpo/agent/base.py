@@ -820,7 +820,8 @@ class AgentBase(Copies):
             native = self._is_native(name, array)
             array = array if native else real_array(name, array)
             array = as_rows(name, array, rows, width=widths.get(field, 1))
-            if not native:
+            # Bytes, of images and one-hots, are finite in any dtype.
+            if not native and array.dtype != np.uint8:
                 with np.errstate(over="ignore"):
                     array = array.astype(self.dtype, copy=False)
                 # After the cast, which may overflow.

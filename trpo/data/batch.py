@@ -180,12 +180,18 @@ def batch_of(
     if rollout.memory is not None:
         advantages[rollout.valid] = samples
         return sequences_of(rollout, returns, advantages)
-    masks = rollout.action_masks
+    valid, masks = rollout.valid, rollout.action_masks
+    # No copy where there is nothing to leave out.
+    chosen = slice(None) if valid.all() else valid.reshape(-1)
+
+    def rows(array: np.ndarray) -> np.ndarray:
+        return array.reshape(-1, *array.shape[2:])[chosen]
+
     return Batch(
-        obs=rollout.obs[rollout.valid],
-        actions=rollout.actions[rollout.valid],
-        log_probs=rollout.log_probs[rollout.valid],
-        returns=returns[rollout.valid],
+        obs=rows(rollout.obs),
+        actions=rows(rollout.actions),
+        log_probs=rows(rollout.log_probs),
+        returns=rows(returns),
         advantages=samples,
-        action_mask=None if masks is None else masks[rollout.valid],
+        action_mask=None if masks is None else rows(masks),
     )

@@ -171,6 +171,9 @@ class TRPOBackend(Backend):
             )
 
     def to_native(self, array: Any) -> jax.Array:
+        if array.dtype == np.uint8:
+            # Images, one-hots: a quarter of the bytes move, and NumPy keeps no copy.
+            return self._put(array).astype(self.dtype)
         return self._put(array.astype(self.dtype))
 
     def _here(self, array: Any) -> Any:
@@ -212,7 +215,7 @@ class TRPOBackend(Backend):
             self.config.matmul_precision,
             self.state.policy,
             self.state.critic,
-            self._here(obs),
+            self.to_native(obs),
             actions,
             mask,
         )

@@ -180,9 +180,10 @@ def _minibatches(
     # The whole batch needs no gathering: its order can't matter.
     everything = size >= len(batch.obs)
     for order in torch.as_tensor(orders, device=batch.obs.device):
-        # Once an epoch: gathering for each step takes longer.
-        obs, returns = pair if everything else (array[order] for array in pair)
-        yield from map(Samples, obs.split(size), returns.split(size))
+        for chosen in order.split(size):
+            # Not by `array[chosen]`, which takes longer.
+            picked = (array.index_select(0, chosen) for array in pair)
+            yield Samples(*(pair if everything else picked))
 
 
 def _sharded_minibatches(batch: Batch, minibatches: Minibatches) -> Iterator[Samples]:
