@@ -463,8 +463,8 @@ class AgentBase(Copies):
 
         None where the framework is faster, or the only one that can, see `acts_here`.
         """
-        given = (self.config, self.spec, self.backend.device_name, rows)
-        if self.custom_networks.policy is not None or not acts_here(*given):
+        brought = self.custom_networks.policy is not None
+        if brought or not acts_here(self.config, self.spec, rows):
             return None
         arrays, activation = self.backend.policy_arrays(), self.config.activation
         return HostPolicy(self.head, activation, arrays, self.observation_normalizer)

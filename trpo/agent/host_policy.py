@@ -32,24 +32,21 @@ ACTIVATIONS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 """Of hidden layers; over their argument where they can be."""
 
 
-def acts_here(
-    config: TRPOConfig, spec: PolicySpec, device_name: str, rows: int
-) -> bool:
+def acts_here(config: TRPOConfig, spec: PolicySpec, rows: int) -> bool:
     """Whether a policy of these settings acts in NumPy on so many observations.
 
-    Not where it is on an accelerator, has other layers or computes in another
-    precision, nor where a framework's threads are worth their while.
+    Not where it has other layers or computes in another precision, nor where a
+    framework's threads are worth their while. Wherever it learns: weights leave an
+    accelerator once a rollout, and observations need not go there at each step.
 
     Args:
         config: Of the agent.
         spec: Likewise.
-        device_name: Of its device.
         rows: Observations at a time.
     """
     widths = (spec.obs_dim, *config.policy_layer_sizes, spec.head.output_dim)
     return (
-        device_name.startswith("cpu")
-        and config.activation in ACTIVATIONS
+        config.activation in ACTIVATIONS
         and config.matmul_precision == "float32"
         and config.recurrent == NONE
         and not (config.layer_norm or spec.images)
