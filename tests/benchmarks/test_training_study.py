@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -23,8 +24,24 @@ from trpo.sweeps.pool import locked
 from trpo.sweeps.statistics import bootstrap_interval, interquartile_mean
 
 
+@pytest.fixture(scope="module")
+def studied(tmp_path_factory):
+    """Where the study's command has left its runs and results."""
+    place = tmp_path_factory.mktemp("study")
+    options = (
+        "--envs Pendulum-v1 --seeds 0 1 --backends torch jax --total-steps 4800 "
+        f"--runs {place / 'runs'} --out {place / 'results'}"
+    )
+    line = "python -m benchmarks.learning.training"
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        assert run_benchmark(line, options, monkeypatch) == 0
+    return place
+
+
 @pytest.fixture
-def arguments(tmp_path):
+def arguments(studied, tmp_path):
+    """Of the same study, on a copy of what it has done."""
+    shutil.copytree(studied, tmp_path, dirs_exist_ok=True)
     return training_study.Arguments(
         envs=("Pendulum-v1",),
         seeds=(0, 1),
@@ -36,13 +53,7 @@ def arguments(tmp_path):
 
 
 @pytest.mark.slow
-def test_study_runs_reports_and_skips_what_is_done(arguments, monkeypatch):
-    options = (
-        "--envs Pendulum-v1 --seeds 0 1 --backends torch jax --total-steps 4800 "
-        f"--runs {arguments.runs} --out {arguments.out}"
-    )
-    line = "python -m benchmarks.learning.training"
-    assert run_benchmark(line, options, monkeypatch) == 0
+def test_study_runs_reports_and_skips_what_is_done(arguments):
     results = read_results(arguments.out)
     assert set(results) == {("Pendulum-v1", "jax"), ("Pendulum-v1", "torch")}
     scores = []
@@ -83,34 +94,24 @@ def test_study_runs_reports_and_skips_what_is_done(arguments, monkeypatch):
 
 
 @pytest.mark.slow
-def test_a_stopped_study_goes_on_to_the_same_result(tmp_path):
-    command = [
-        *(
-            sys.executable,
-            "-m",
-            "benchmarks.learning.training",
-            "--envs",
-            "Pendulum-v1",
-        ),
-        *("--seeds", "0", "--backends", "torch", "--total-steps", "4800"),
-        *("--workers", "1", "--runs"),
-    ]
-    rows = {}
-    for name in ("stopped", "straight"):
-        options = [str(tmp_path / name), "--out", str(tmp_path / f"{name}-csv")]
-        held = holding(tmp_path / "hold") if name == "stopped" else None
-        process = subprocess.Popen([*command, *options], env=held)
-        metrics = tmp_path / name / "Pendulum-v1-torch-4800-s0" / "metrics.csv"
-        if name == "stopped":
-            until(lambda path=metrics: read_metrics(path), process)
-            process.send_signal(signal.SIGTERM)
-            assert process.wait(timeout=PATIENCE) == 143
-            assert not (metrics.parent / STOCHASTIC).exists()
-            process = subprocess.Popen([*command, *options])
-        assert process.wait(timeout=PATIENCE) == 0
-        rows[name] = read_rows(tmp_path / f"{name}-csv" / "Pendulum-v1-torch.csv")
-    assert [row._replace(training_seconds=0) for row in rows["stopped"]] == [
-        row._replace(training_seconds=0) for row in rows["straight"]
+def test_a_stopped_study_goes_on_to_the_same_result(studied, tmp_path):
+    command = [sys.executable, "-m", "benchmarks.learning.training"]
+    command += ["--envs", "Pendulum-v1", "--seeds", "0", "--backends", "torch"]
+    command += ["--total-steps", "4800", "--workers", "1"]
+    command += ["--runs", str(tmp_path), "--out", str(tmp_path / "results")]
+    process = subprocess.Popen(command, env=holding(tmp_path / "hold"))
+    metrics = tmp_path / "Pendulum-v1-torch-4800-s0" / "metrics.csv"
+    until(lambda: read_metrics(metrics), process)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(timeout=PATIENCE) == 143
+    assert not (metrics.parent / STOCHASTIC).exists()
+    subprocess.run(command, check=True, timeout=PATIENCE)
+    stopped, straight = (
+        read_rows(place / "results" / "Pendulum-v1-torch.csv")
+        for place in (tmp_path, studied)
+    )
+    assert [row._replace(training_seconds=0) for row in stopped] == [
+        row._replace(training_seconds=0) for row in straight if row.seed == 0
     ]
 
 
@@ -124,10 +125,11 @@ def test_a_second_study_in_the_same_place_is_refused(tmp_path):
 
 @pytest.mark.slow
 def test_a_failed_run_is_reported_and_the_others_go_on(arguments, capsys):
-    broken = RunSpec("Pendulum-v1", "torch", 0, (("total_steps", 4800),))
+    broken = RunSpec("Pendulum-v1", "torch", 2, (("total_steps", 4800),))
     checkpoint = broken.directory(arguments.runs) / "checkpoints" / "checkpoint-1"
     checkpoint.mkdir(parents=True)
-    arguments.backends = ("torch",)
+    shutil.rmtree(arguments.out)
+    arguments.backends, arguments.seeds = ("torch",), (2, 1)
     assert training_study.main(arguments) == 1
     assert "exit status 2" in capsys.readouterr().out
     assert list(read_results(arguments.out)["Pendulum-v1", "torch"]) == [1]
