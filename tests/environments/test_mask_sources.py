@@ -8,6 +8,7 @@ import pytest
 
 from tests.agent.test_action_masks import player
 from tests.support.counting_environments import TicTacToe
+from trpo.environments.action_masks import ActionMaskError
 from trpo.environments.environment_worker import (
     EnvironmentContractError,
     EnvironmentWorkerError,
@@ -93,6 +94,22 @@ def test_masks_that_are_not_there_are_refused_at_once(where):
         source = EnvironmentSource(kind, action_masks=where)
         with pytest.raises(ValueError, match=f"`action_masks`.*in its {where}"):
             make_environment(source, seed=0)
+
+
+def test_masks_of_steps_alone_are_named_with_the_first_of_them():
+    class Late(TicTacToe):
+        made = 0
+
+        def __init__(self):
+            super().__init__()
+            self.number, Late.made = Late.made, Late.made + 1
+
+        def _info(self):
+            info = super()._info()
+            return info if self.number == 1 and (self.board != 0).sum() > 2 else {}
+
+    with pytest.raises(ActionMaskError, match="first from environment 1 at step"):
+        RolloutCollector(make_vector_environment(Late, 3, seed=5)).collect(player(), 9)
 
 
 def test_a_mask_that_fails_is_named_with_its_environment():

@@ -120,9 +120,11 @@ class ActionMasks:
         """
         if self.current is None:
             if KEY in infos:
+                index = np.flatnonzero(infos.get(f"_{KEY}", acting))[0]
                 raise ActionMaskError(
-                    f"`info[{KEY!r}]`: expected in the infos of the first reset too, "
-                    "got it in a later one alone."
+                    f"`info[{KEY!r}]`: expected one of each reset too, got the first "
+                    f"from environment {index} at step {lengths[index]} of its "
+                    "episode. Have its reset return one, or its step none."
                 )
             return
         # A new array: rollouts keep the last.
