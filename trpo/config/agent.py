@@ -126,9 +126,9 @@ class TRPOConfig:
     layer_norm: bool = False
     """Layer normalisation, with scale and shift, before each hidden activation."""
     share_encoder: bool = False
-    """Critic of the policy's last hidden layer, which it sees and does not train."""
+    """The critic takes the policy's last hidden layer as input, without training it."""
     recurrent: Literal["none", "gru", "lstm"] = "none"
-    """Memory of policy and critic, each its own, before the layers: none, gru, lstm."""
+    """A recurrent cell before the layers, one for policy and one for critic."""
     recurrent_size: int = 64
     """Units of a recurrent cell."""
     policy_distribution: PolicyDistribution = "gaussian"
@@ -139,10 +139,9 @@ class TRPOConfig:
     initial_log_std: float = 0.0
     """Initial log standard deviation of every action dimension, in [-20, 2]."""
     gamma: float = 0.99
-    """Discount factor per step, in [0, 1] (GAE, eq. 1); the training loop's."""
+    """Discount factor per step, in [0, 1] (GAE, eq. 1)."""
     gae_lambda: float = 0.95
-    """Exponential weight of the advantage estimator, in [0, 1] (GAE, eq. 16);
-    likewise."""
+    """Exponential weight of the advantage estimator, in [0, 1] (GAE, eq. 16)."""
     normalize_advantages: bool = True
     """Subtract mean and divide by population standard deviation, once per batch: by
     the training loop, not by `update`."""
@@ -168,9 +167,9 @@ class TRPOConfig:
     """Fisher products are means over every k-th sample, the first one included, as
     OpenAI Baselines' over every 5th; gradient and line search are over all."""
     entropy_coefficient: float = 0.0
-    """c of the objective L + c mean entropy, which gradient, line search and report
-    mean by the surrogate (Williams and Peng 1991, "Function Optimization Using
-    Connectionist Reinforcement Learning Algorithms"); in advantages per nat."""
+    """Bonus for entropy: this times the mean entropy is added to the objective, in
+    gradient, line search and metrics (Williams and Peng 1991, "Function Optimization
+    Using Connectionist Reinforcement Learning Algorithms"); in advantages per nat."""
     critic_layer_sizes: tuple[int, ...] = (64, 64)
     """Units of each hidden layer of the critic network."""
     value_lr: float = 3e-4
@@ -179,7 +178,7 @@ class TRPOConfig:
     """Passes of the critic's regression over the batch, per update."""
     value_minibatch_size: int = 256
     """Samples per critic gradient step; 0, or more than there are: the whole batch.
-    Of a recurrent critic, as many whole sequences as have that many, at least one."""
+    A recurrent critic takes whole sequences of about that many, at least one."""
     max_grad_norm: float = 0.5
     """The critic's gradient is scaled down to this Euclidean norm."""
     optimizer_type: Literal["adam", "sgd"] = "adam"

@@ -93,14 +93,14 @@ class TrainConfig:
     """A function of yours that makes the policy's network, as module:function. It is
     called with what it takes, by name, of obs_dim, outputs, seed, backend."""
     value_network: str | None = None
-    """One that makes the critic's, likewise; its outputs are 1."""
+    """The same for the critic's network, whose outputs are 1."""
     final_target_kl: float | None = None
-    """Radius of the last update; falls linearly from target_kl. None: constant."""
+    """The target_kl of the last update; it changes linearly. None: constant."""
     full_radius_advantage_std: float = 0.0
-    """Where advantages deviate less than this, the radius falls with their variance, as
-    a penalised step's does (TRPO, section 4); in units of scaled returns. 0: off."""
+    """Below this standard deviation of the advantages (in units of scaled returns) they
+    are mostly noise, and target_kl falls with their variance. 0: off."""
     final_value_lr: float | None = None
-    """Critic's learning rate in the last update, likewise from value_lr."""
+    """The value_lr of the last update; it changes linearly. None: constant."""
     modules: tuple[str, ...] = ()
     """Your own code, imported first: it registers the environment. Dotted names, or
     paths of .py files or packages, whose folder goes to the end of sys.path."""
@@ -111,12 +111,12 @@ class TrainConfig:
     wrapper_class: str | None = None
     """A gymnasium.Wrapper to put round each environment, as module:Class."""
     vectorization: Literal["sync", "async", "ray", "envpool"] = "sync"
-    """Environments in this process, each in its own (spawned) process, each in an
-    actor of the Ray cluster that RAY_ADDRESS names, or EnvPool's own, in threads."""
+    """Where environments run. sync: in this process; async: a process each; ray: an
+    actor each, in the cluster that RAY_ADDRESS names; envpool: in EnvPool's threads."""
     environment_timeout: float = 60.0
     """Seconds that an environment in a process of its own has to answer."""
     environment_restarts: int = 0
-    """Environments in processes that may fail in a step and are replaced, in all."""
+    """How many environments that fail in a step are replaced; with async and ray."""
     omit_observations: tuple[str, ...] = ()
     """Keys of a Dict of observations that the agent isn't given, such as MiniGrid's
     mission; outer.inner for one within."""
@@ -139,7 +139,7 @@ class TrainConfig:
     eval_interval: int = 0
     """Updates between evaluations during training; 0 for none."""
     eval_interval_steps: int = 0
-    """The same in environment steps, rounded up to whole updates; 0: as above."""
+    """Environment steps between them, rounded up to whole updates; 0: as above."""
     eval_interval_episodes: int = INTERIM_EPISODES
     """Episodes of each of these evaluations."""
     checkpoint_interval: int = 10
