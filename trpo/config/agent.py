@@ -143,8 +143,8 @@ class TRPOConfig:
     gae_lambda: float = 0.95
     """Exponential weight of the advantage estimator, in [0, 1] (GAE, eq. 16)."""
     normalize_advantages: bool = True
-    """Subtract mean and divide by population standard deviation, once per batch: by
-    the training loop, not by `update`."""
+    """Subtract the mean of a batch's advantages and divide by their (population)
+    standard deviation. The training loop does it, not `update`."""
     target_kl: float = 0.01
     """Trust-region radius, mean KL(old || new) in nats per state (TRPO, eq. 12)."""
     cg_iters: int = 10
@@ -152,20 +152,20 @@ class TRPOConfig:
     cg_damping: float = 0.1
     """Multiple of the identity added to the Fisher matrix (TRPO, appendix C)."""
     cg_residual_tol: float = 1e-10
-    """Conjugate gradient stops when the squared residual of F x = g / |g| is below."""
+    """Conjugate gradient stops at a squared residual of F x = g / |g| below this."""
     backtrack_coeff: float = 0.8
     """Factor between consecutive line-search candidates, in (0, 1)."""
     backtrack_iters: int = 10
     """Most line-search candidates; the first is the full step."""
     line_search: Literal["sequential", "none"] = "sequential"
-    """Candidates one after the other, "sequential", until one is good; "none": the full
-    step s, s'(F + damping)s / 2 = target_kl, is taken if it is finite (natural
+    """By "sequential" smaller and smaller steps are tried until one is good; by "none"
+    the full step s, s'(F + damping)s / 2 = target_kl, is taken if it is finite (natural
     policy gradient: Kakade 2001, "A Natural Policy Gradient")."""
     fisher_product: Literal["gauss_newton", "kl_hessian"] = "gauss_newton"
     """Fisher-vector product: "gauss_newton" (J' M J) or "kl_hessian" (of mean KL)."""
     fisher_every: int = 1
-    """Fisher products are means over every k-th sample, the first one included, as
-    OpenAI Baselines' over every 5th; gradient and line search are over all."""
+    """Fisher products use every k-th sample, from the first on (OpenAI Baselines:
+    every 5th); gradient and line search use all."""
     entropy_coefficient: float = 0.0
     """Bonus for entropy: this times the mean entropy is added to the objective, in
     gradient, line search and metrics (Williams and Peng 1991, "Function Optimization
@@ -180,35 +180,36 @@ class TRPOConfig:
     """Samples per critic gradient step; 0, or more than there are: the whole batch.
     A recurrent critic takes whole sequences of about that many, at least one."""
     max_grad_norm: float = 0.5
-    """The critic's gradient is scaled down to this Euclidean norm."""
+    """A critic's gradient of a larger Euclidean norm is scaled down to it."""
     optimizer_type: Literal["adam", "sgd"] = "adam"
     """Critic's optimiser: "adam" (epsilon 1e-5) or "sgd" (with momentum)."""
     sgd_momentum: float = 0.9
     """Momentum of "sgd", in [0, 1)."""
     cost_limit: float | None = None
-    """Mean sum of `info["cost"]` over an episode, undiscounted, that policies keep, or
-    come back to (Achiam et al. 2017, "Constrained Policy Optimization", eq. 10); steps
-    are TRPO's where it is too high to bind. None: no costs are read, none needed."""
+    """Limit on the mean cost of an episode, the undiscounted sum of `info["cost"]`
+    (Achiam et al. 2017, "Constrained Policy Optimization", eq. 10). While it is
+    exceeded, updates lower the cost; where it doesn't matter, they are plain TRPO's.
+    None: costs are not read."""
     cost_standard_errors: float = 0.0
-    """z of the bound J + z s / sqrt(n) that is held to `cost_limit`: J is the mean and
-    s the standard deviation of the costs of a rollout's n finished episodes. The best
-    step by a noisy J is too costly by a part of the noise. 0: J, as Achiam et al."""
+    """How many standard errors of the mean cost are added to it before it is held to
+    `cost_limit`: J + z s / sqrt(n), of a rollout's n finished episodes. A step that
+    looks best by a noisy J costs more than it seems. 0: J alone, as Achiam et al."""
     cost_gamma: float = 0.99
     """Discount factor of cost advantages per step, in [0, 1]."""
     cost_lambda: float = 0.95
     """Exponential weight of the cost-advantage estimator, in [0, 1]."""
     batch_chunk_size: int | None = None
-    """Samples of which policy and critic keep activations at a time, computing them
-    anew for each product, so that memory does not grow with the batch. None: all."""
+    """Samples whose activations are in memory at a time. Larger batches are worked
+    through in chunks of that many, which takes longer. None: the whole batch."""
     dtype: Literal["float32", "float64"] = "float32"
     """Precision of weights and arithmetic: "float32" or "float64"."""
     matmul_precision: Literal["float32", "tf32", "bfloat16"] = "float32"
     """Matrix products on accelerators: "float32", or the faster "tf32", "bfloat16"."""
     fast_products: Literal["auto", "on", "off"] = "auto"
-    """PyTorch on a CPU: "on", derivatives by hand of plain tanh, relu or elu layers
-    and oneDNN's products; "auto", where they can be; "off", automatic derivatives: the
-    same but for rounding, in 1.4 times the time. JAX, which compiles its own, refuses
-    "on"."""
+    """PyTorch on a CPU: "on" takes hand-written derivatives of plain tanh, relu or elu
+    layers, and oneDNN's matrix products; "auto" does so where it can; "off" takes
+    automatic derivatives, the same but for rounding, in 1.4 times the time. JAX
+    compiles its own and refuses "on"."""
 
     # Title of options in `trpo train --help-all` -> the first field of it.
     GROUPS: ClassVar[Mapping[str, str]] = {

@@ -90,8 +90,8 @@ class TrainConfig:
     agent: TRPOConfig = dataclasses.field(default_factory=TRPOConfig)
     """Hyperparameters of the agent."""
     policy_network: str | None = None
-    """A function of yours that makes the policy's network, as module:function. It is
-    called with what it takes, by name, of obs_dim, outputs, seed, backend."""
+    """Your own function that makes the policy's network, as module:function. It may
+    take any of the arguments obs_dim, outputs, seed, backend."""
     value_network: str | None = None
     """The same for the critic's network, whose outputs are 1."""
     final_target_kl: float | None = None
@@ -139,7 +139,7 @@ class TrainConfig:
     eval_interval: int = 0
     """Updates between evaluations during training; 0 for none."""
     eval_interval_steps: int = 0
-    """Environment steps between them, rounded up to whole updates; 0: as above."""
+    """The same in environment steps, rounded up to whole updates; 0: in updates."""
     eval_interval_episodes: int = INTERIM_EPISODES
     """Episodes of each of these evaluations."""
     checkpoint_interval: int = 10
