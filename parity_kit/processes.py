@@ -1,6 +1,5 @@
 """The parent's side of the framework processes: one for each framework and dtype."""
 
-import importlib.util
 import itertools
 import json
 import os
@@ -102,12 +101,6 @@ class Processes:
 
     def _start(self, key: Key) -> subprocess.Popen[str]:
         framework, dtype, device = key
-        if importlib.util.find_spec(framework) is None:
-            raise ValueError(
-                f"`{framework}`: it isn't installed here. `record` the other side here "
-                f"and `compare` where {framework} is, or install both: "
-                "pip install 'trpo[torch,jax]'."
-            )
         environment = os.environ | {
             "JAX_ENABLE_X64": "1" if dtype == "float64" else "0",
             "OMP_NUM_THREADS": "1",

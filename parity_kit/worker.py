@@ -8,7 +8,6 @@ standard error.
 import contextlib
 import importlib
 import importlib.metadata
-import importlib.util
 import itertools
 import json
 import os
@@ -41,8 +40,14 @@ class Worker:
         """Import the framework and switch its precision; versions and devices."""
         self.framework, self.dtype, self.device = framework, dtype, device
         sys.path[:] = path
-        if importlib.util.find_spec(framework) is None:
-            raise ValueError(f"`{framework}`: not installed.")
+        try:
+            importlib.import_module(framework)
+        except (ImportError, OSError) as error:
+            raise ValueError(
+                f"`{framework}`: it isn't installed here, or can't be imported "
+                f"({error}). `record` the other side here and `compare` where "
+                f"{framework} is, or install both: pip install 'trpo[torch,jax]'."
+            ) from error
         if framework == "torch":
             return self._start_torch(tf32)
         return self._start_jax(tf32)
@@ -74,16 +79,17 @@ class Worker:
         there = self.device == "cpu" or "gpu" in platforms
         found = {}
         for name in ("flax", "optax", "equinox"):
-            if importlib.util.find_spec(name) is not None:
+            with contextlib.suppress(importlib.metadata.PackageNotFoundError):
                 found[name] = importlib.metadata.version(name)
         return {"versions": {"jax": jax.__version__, **found}, "there": there}
 
     def load(self, parts: dict[str, Any], inputs: str) -> dict[str, Any]:
         """Find the subject, the loss and the optimiser; describe the weights."""
         name = self.framework
-        if importlib.util.find_spec("flax") is not None and name == "jax":
-            import flax.linen
-            import flax.nnx  # noqa: F401
+        if name == "jax":
+            with contextlib.suppress(ImportError):
+                import flax.linen
+                import flax.nnx  # noqa: F401
         found = {
             key: references.resolve(reference)
             for key, reference in parts.items()

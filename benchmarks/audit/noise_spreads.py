@@ -20,7 +20,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 from unittest import mock
 
 import numpy as np
@@ -37,6 +37,8 @@ from parity_tests.problems import cases
 from parity_tests.reference.problem import Problem
 from parity_tests.reference.update import Teacher
 from parity_tests.rings import evidence
+from trpo_jax.agent import agent
+from trpo_jax.agent.update import pure_update
 
 
 RUNS = 8
@@ -120,18 +122,26 @@ def _torch_stages(
 def _jax_stages(
     problem: Problem, teacher: Teacher, seed: int | None
 ) -> tuple[Arrays, dict]:
-    """The bridge's stages; each of its compiled functions is evaluated with noise."""
-    side = bridges.side("jax")
+    """The same; each of JAX's compiled functions is evaluated with noise."""
     if seed is None:
-        return side.stages(problem, teacher, "float64", "cpu", "float32")
+        stages = bridges.run("jax", problem, teacher, "float64")
+        return stages.values, stages.decisions
 
     def compiled(function: Callable, statics: int, device: str) -> Callable:
         return lambda *args: with_rounding_noise(
             _bound(function, args[:statics]), seed
         )(*args[statics:])
 
-    with mock.patch.object(side, "_compiled", compiled):
-        return side.stages(problem, teacher, "float64", "cpu", "float32")
+    def update(functions: Any, options: Any, *args: Any) -> Any:
+        whole = _bound(pure_update, (functions, options))
+        return with_rounding_noise(whole, seed)(*args)
+
+    with (
+        mock.patch.object(bridges.side("jax"), "_compiled", compiled),
+        mock.patch.object(agent, "update", update),
+    ):
+        stages = bridges.run("jax", problem, teacher, "float64")
+    return stages.values, stages.decisions
 
 
 @functools.cache

@@ -2,7 +2,9 @@
 
 As `torch_noise`: every equation that rounds has its result changed by one unit
 roundoff; a sum or product over K terms gets noise on its running total after every 64
-terms and once more on the result. Loops, branches and functions within functions are
+terms and once more on the result. The same operation on the same operands is rounded
+alike wherever it is written, since what a difference of the two cancels is no error.
+Loops, branches and functions within functions are
 evaluated likewise, so that all stays one compiled function. Derivatives and optimiser
 steps are equations as all others; rules of their own have been applied by then.
 """
@@ -31,19 +33,22 @@ SHARED = 4096
 
 # Results that are chosen, moved or counted from what is there, not computed.
 EXACT = {
-    "abs", "and", "argmax", "argmin", "argsort", "bitcast_convert_type", "broadcast",
-    "broadcast_in_dim", "ceil", "clamp", "complex", "concatenate", "conj",
-    "convert_element_type", "copy", "copy_p", "copysign", "cummax", "cummin",
-    "device_put", "dynamic_slice", "dynamic_update_slice", "eq", "expand_dims", "floor",
-    "gather", "ge", "gt", "imag", "iota", "is_finite", "le", "lt", "max", "min", "ne",
-    "neg", "nextafter", "not", "optimization_barrier", "or", "pad", "population_count",
-    "random_bits", "random_fold_in", "random_seed", "random_split", "random_unwrap",
-    "random_wrap", "real", "reduce_and", "reduce_max", "reduce_min", "reduce_or",
-    "reduce_precision", "reshape", "rev", "rng_bit_generator", "rng_uniform", "round",
-    "scatter", "select_and_gather_add", "select_n", "sharding_constraint", "shift_left",
+    "abs", "all_gather", "all_to_all", "and", "approx_top_k", "argmax", "argmin",
+    "argsort", "bitcast_convert_type", "broadcast", "broadcast_in_dim", "ceil", "clamp",
+    "complex", "concatenate", "conj", "convert_element_type", "copy", "copy_p",
+    "copysign", "cummax", "cummin", "device_put", "dynamic_slice",
+    "dynamic_update_slice", "empty", "empty2", "eq", "expand_dims", "floor", "gather",
+    "ge", "gt", "imag", "iota", "is_finite", "le", "lt", "max", "min", "ne", "neg",
+    "nextafter", "not", "optimization_barrier", "or", "pad", "pbroadcast", "pmax",
+    "pmin", "population_count", "ppermute", "random_bits", "random_fold_in",
+    "random_seed", "random_split", "random_unwrap", "random_wrap", "real", "reduce_and",
+    "reduce_max", "reduce_min", "reduce_or", "reduce_precision", "reduce_window_max",
+    "reduce_window_min", "rem", "reshape", "rev", "rng_bit_generator", "rng_uniform",
+    "round", "scatter", "scatter-max", "scatter-min", "select_and_gather_add",
+    "select_and_scatter", "select_n", "sharding_constraint", "shift_left",
     "shift_right_arithmetic", "shift_right_logical", "sign", "slice", "sort", "split",
-    "squeeze", "stop_gradient", "threefry2x32", "top_k", "transpose", "xor",
-    "zeros_like",
+    "squeeze", "stack", "stop_gradient", "threefry2x32", "tile", "top_k", "transpose",
+    "unstack", "xor", "zeros_like",
 }  # fmt: skip
 # Stable algorithms give the exact result of a matrix nearby.
 NEARBY = {"cholesky", "eigh", "eig", "lu", "qr", "svd", "triangular_solve", "geqrf"}
@@ -107,6 +112,8 @@ class _Run:
         # What small arrays share, and how much of it is taken.
         self.shared: Any = None
         self.taken = 0
+        # Operation and operands -> results, and the operands, whose ids they keep.
+        self.known: dict[Any, tuple[list, list]] = {}
 
     def at(self, key: Array) -> Array:
         """The key of a place of its own."""
@@ -114,13 +121,13 @@ class _Run:
 
     def scope(self, closed: Any, args: Sequence, key: Array) -> list:
         """Results of a closed jaxpr with noise that is drawn anew."""
-        outer = self.shared, self.taken
-        count = self.shares(closed)
+        outer = self.shared, self.taken, self.known
+        count, self.known = self.shares(closed), {}
         self.shared, self.taken = _uniform(self.at(key), (count,)) * self.unit, 0
         try:
             return self.closed(closed, args, key)
         finally:
-            self.shared, self.taken = outer
+            self.shared, self.taken, self.known = outer
 
     def shares(self, closed: Any) -> int:
         """How many numbers a scope's small arrays take."""
@@ -177,6 +184,18 @@ class _Run:
         inner = _inner(equation)
         if inner is not None:
             return self.closed(inner, given, key)
+        operands = tuple(
+            f"{atom.val} {atom.aval}" if isinstance(atom, Literal) else id(value)
+            for atom, value in zip(equation.invars, given, strict=True)
+        )
+        same = name, operands, str(params)
+        if same not in self.known:
+            self.known[same] = self.computed(equation, given, key), given
+        return self.known[same][0]
+
+    def computed(self, equation: Any, given: list, key: Array) -> list:
+        """Results of an operation, with noise where it rounds."""
+        name, params = equation.primitive.name, equation.params
         if name in NEARBY:
             given = [self.rounded(v, key) for v in given]
         results = equation.primitive.bind(*given, **params)

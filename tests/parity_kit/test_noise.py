@@ -81,6 +81,11 @@ def in_place_of_a_list(x):
         (lambda x: torch.cat([x.relu(), x.T.flip(0).reshape(40, 30)]).sort(0)[0],
          lambda x: jnp.sort(jnp.concatenate([jnp.maximum(x, 0), x.T[::-1]
                                              .reshape(40, 30)]), 0), [X], 0.0),
+        (lambda x: torch.stack([x, -x]).tile(2, 1, 1),
+         lambda x: jnp.tile(jnp.stack([x, -x]), (2, 1, 1)), [X], 0.0),
+        (lambda x: torch.nn.functional.max_pool1d(x[None], 2)[0],
+         lambda x: lax.reduce_window(x, -np.inf, lax.max, (1, 2), (1, 2), "VALID"),
+         [X], 0.0),
         (lambda x: torch.softmax(x, 1), lambda x: jax.nn.softmax(x, 1), [X], None),
         (torch.linalg.solve, jnp.linalg.solve, [SQUARE, X[:5, 0]], None),
         (lambda x: x.var(0), lambda x: x.var(0, ddof=1), [X], None),
@@ -125,6 +130,12 @@ doubled.defvjp(
 )
 def test_control_flow_and_rules_of_its_own(function, low, high):
     assert low <= jax_spread(function, X) <= high
+
+
+def test_what_is_computed_twice_is_rounded_alike():
+    """A difference of the two is zero, as it is in any real precision."""
+    twice = lambda x: jnp.exp(x) - jax.jit(jnp.exp)(x) + x
+    assert jax_spread(twice, X) == pytest.approx(1.0, rel=0.1)
 
 
 def test_loops_draw_anew_at_each_step():

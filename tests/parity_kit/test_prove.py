@@ -200,6 +200,54 @@ def run(arguments, folder):
     )  # fmt: skip
 
 
+BLOCKER = """
+import os, sys
+
+class Blocker:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] == os.environ["BLOCKED"]:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+sys.meta_path.insert(0, Blocker())
+"""
+ONE_SIDE = """
+import numpy as np
+from parity_kit import Pair, compare, prove, record
+
+def inputs(seed):
+    return (np.random.default_rng(seed).standard_normal(4),)
+
+pair = Pair(torch="torch:exp", jax="jax.numpy:exp", inputs=inputs)
+{proof}
+"""
+MISSING = """
+for attempt in (prove, lambda pair: record(pair, "{missing}", "stored")):
+    try:
+        attempt(pair)
+    except ValueError as error:
+        print(str(error).partition(":")[0], "`record` the other side" in str(error))
+"""
+
+
+def test_a_missing_framework_is_named_and_the_other_side_can_be_stored(tmp_path):
+    """Not importable in the parent, nor in the processes that it starts."""
+    (tmp_path / "sitecustomize.py").write_text(BLOCKER)
+    for missing, works, said in (
+        ("jax", 'record(pair, "torch", "stored", 1)', "stored"),
+        ("torch", 'compare(pair, "stored", precisions=()).verdict', "passed"),
+    ):
+        proof = MISSING.format(missing=missing) + f"print({works})"
+        (tmp_path / "port.py").write_text(ONE_SIDE.format(proof=proof))
+        found = subprocess.run(
+            [sys.executable, "port.py"], cwd=tmp_path, capture_output=True, text=True,
+            timeout=300, check=False, env=os.environ | {
+                "PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}", "BLOCKED": missing,
+            },
+        )  # fmt: skip
+        named = f"`{missing}` True\n"
+        assert found.stdout == f"{named}{named}{said}\n", found.stderr
+
+
 def test_a_script_without_a_guard_proves_once(tmp_path):
     (tmp_path / "port.py").write_text(SCRIPT + PROVED)
     found = run(["port.py"], tmp_path)
