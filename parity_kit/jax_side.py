@@ -6,6 +6,7 @@ and the inputs, so that all that follows knows one kind only.
 
 import functools
 import inspect
+import itertools
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -20,6 +21,7 @@ from parity_kit import probes
 from parity_kit.arrays import Leaves, load, plain_number, save
 from parity_kit.faults import jax_faults
 from parity_kit.faults.fault import Fault
+from parity_kit.noise.jax_noise import with_rounding_noise
 from parity_kit.results import Results, cotangent, user_code
 
 
@@ -216,22 +218,12 @@ class Side:
         weights: Mapping[str, np.ndarray],
         steps: int,
         products: tuple[str, ...] = (),
-        wrap: Callable[[Callable], Callable] | None = None,
+        noise: tuple[int, float] | None = None,
         record: bool = True,
         modules: tuple[str, ...] = (),
     ) -> Results:
-        """Everything that this side gives, see `results.Results`.
-
-        Args:
-            inputs: The arrays given by position.
-            weights: By name; those of a module that are missing stay as they are.
-            steps: Optimiser steps.
-            products: Of "jacobian" and "hessian".
-            wrap: Changes each function that is run, such as by rounding noise.
-            record: Whether probes are recorded.
-            modules: Parts of the module whose outputs are recorded, by their paths.
-        """
-        results = Results()
+        """Everything that this side gives, see `results.Runs`."""
+        results, wrap = Results(), _noise(noise)
         with jax.default_device(self.device):
             given = tuple(cast(a, self.dtype) for a in inputs)
             params, rest = self._fresh(weights)
@@ -446,6 +438,15 @@ class Side:
         arrays = {**arrays_of(params), **arrays_of(rest)}
         for name, array in arrays.items():
             results.arrays[f"state/{name}"] = array
+
+
+def _noise(given: tuple[int, float] | None) -> Callable[[Callable], Callable] | None:
+    """Changes each function that is run; each has a seed of its own."""
+    if given is None:
+        return None
+    seed, unit = given
+    numbers = itertools.count(1000 * seed)
+    return lambda function: with_rounding_noise(function, next(numbers), unit)
 
 
 class Marked:

@@ -1,8 +1,8 @@
 """What one side's run gives, in one form for both frameworks."""
 
 import hashlib
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -64,6 +64,33 @@ class Results:
             "modules": list(self.modules),
             "remarks": self.remarks,
         }
+
+
+class Runs(Protocol):
+    """What a side of either framework is to the process that it runs in."""
+
+    def run(
+        self,
+        inputs: tuple[np.ndarray, ...],
+        weights: Mapping[str, np.ndarray],
+        steps: int,
+        products: tuple[str, ...] = (),
+        noise: tuple[int, float] | None = None,
+        record: bool = True,
+        modules: tuple[str, ...] = (),
+    ) -> Results:
+        """Everything that a side gives.
+
+        Args:
+            inputs: The arrays given by position.
+            weights: By name; those of a module that are missing stay as they are.
+            steps: Optimiser steps.
+            products: Of "jacobian" and "hessian".
+            noise: Seed and unit of the rounding noise that all computing has.
+            record: Whether probes are recorded.
+            modules: Parts of the module whose outputs are recorded, by their paths.
+        """
+        ...
 
 
 def cotangent(name: Any, shape: tuple[int, ...]) -> np.ndarray:

@@ -15,6 +15,7 @@ from parity_kit import probes
 from parity_kit.arrays import Leaves, plain_number
 from parity_kit.faults import torch_faults
 from parity_kit.faults.fault import Fault
+from parity_kit.noise.torch_noise import rounding_noise
 from parity_kit.results import Results, cotangent, user_code
 
 
@@ -222,23 +223,13 @@ class Side:
         weights: Mapping[str, np.ndarray],
         steps: int,
         products: tuple[str, ...] = (),
-        around: Callable[[], Any] = nullcontext,
+        noise: tuple[int, float] | None = None,
         record: bool = True,
         modules: tuple[str, ...] = (),
     ) -> Results:
-        """Everything that this side gives, see `results.Results`.
-
-        Args:
-            inputs: The arrays given by position.
-            weights: By name; those of a module that are missing stay as they are.
-            steps: Optimiser steps.
-            products: Of "jacobian" and "hessian".
-            around: Makes what all computing happens in, such as rounding noise.
-            record: Whether probes are recorded.
-            modules: Parts of the module whose outputs are recorded, by their paths.
-        """
+        """Everything that this side gives, see `results.Runs`."""
         results = Results()
-        with around():
+        with nullcontext() if noise is None else rounding_noise(*noise):
             subject = self._forward(results, inputs, weights, record, modules)
             if self.loss is not None:
                 self._loss(results, inputs, weights)

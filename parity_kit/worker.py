@@ -8,7 +8,6 @@ standard error.
 import contextlib
 import importlib
 import importlib.metadata
-import itertools
 import json
 import os
 import sys
@@ -210,16 +209,7 @@ class Worker:
         return found
 
     def _noisy(self, given: Mapping[str, Any], seed: int, unit: float) -> Arrays:
-        if self.framework == "torch":
-            from parity_kit.noise.torch_noise import rounding_noise
-
-            options = {"around": lambda: rounding_noise(seed, unit)}
-        else:
-            from parity_kit.noise.jax_noise import with_rounding_noise
-
-            numbers = itertools.count(1000 * seed)
-            options = {"wrap": lambda f: with_rounding_noise(f, next(numbers), unit)}
-        return self._run(given, record=False, **options).all_arrays()
+        return self._run(given, record=False, noise=(seed, unit)).all_arrays()
 
     def _given(self, given: Mapping[str, Any]) -> tuple[tuple, Arrays]:
         return _tuple(arrays.load(given["inputs"])), arrays.load(given["weights"])

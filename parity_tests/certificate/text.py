@@ -3,16 +3,7 @@
 import json
 from typing import Any
 
-from parity_kit.certificate.text import plain
-
-
-STATIC = ("mean", "log_prob", "entropy", "kl", "ratio", "surrogate", "gradient")
-
-
-def worst(rows: list[dict[str, Any]], ring: str, device: str) -> dict[str, Any] | None:
-    """The row of a ring nearest to its bound, or beyond it; None if there is none."""
-    of_ring = [r for r in rows if r["ring"] == ring and r["device"] == device]
-    return max(of_ring, key=lambda row: row["value"] / row["bound"], default=None)
+from parity_kit.certificate.text import plain, worst
 
 
 def by_quantity(

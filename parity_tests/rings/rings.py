@@ -8,7 +8,7 @@ import numpy as np
 
 from parity_kit import rings
 from parity_kit.rings import Row
-from parity_kit.tolerances import UNSTABLE, relative_error
+from parity_kit.tolerances import IDENTITY, UNSTABLE
 from parity_tests.common.tolerances import BOUNDS
 from parity_tests.reference.all_stages import EXACT
 from parity_tests.reference.update import Stages
@@ -73,21 +73,23 @@ def _identity_row(
     evidence: Evidence, quantity: str, subject: str, got: np.ndarray, want: np.ndarray
 ) -> Row:
     got, want = np.asarray(got), np.asarray(want)
-    bound, note = BOUNDS[quantity, "float64"].value, ""
-    if got.dtype != np.float64 or want.dtype != np.float64 or got.shape != want.shape:
-        note = f"{got.dtype}{got.shape} against {want.dtype}{want.shape}"
-        return Row("A", evidence.name, quantity, subject, math.inf, bound, False, note)
+    assert BOUNDS[quantity, "float64"].value == IDENTITY, "ring A has one bound"
     scale = evidence.reference.scales.get(quantity, 0.0)
-    error = relative_error(got, want, scale)
-    if bound < error < 1e-4:
+    given = (evidence.name, quantity, subject, got, want)
+    row = rings.identity(*given, scale=scale)
+    if got.dtype != np.float64 or want.dtype != np.float64:
+        return row._replace(value=math.inf, ok=False, note=f"{got.dtype}, {want.dtype}")
+    if not np.isfinite(want).all():
+        return row._replace(value=math.inf, ok=False, note="NaN or infinity")
+    if not row.ok and row.value < 1e-4:
         # Above the bound only as far as the measured condition number explains.
         size = max(float(np.linalg.norm(want)), scale)
         condition = evidence.condition(quantity) / size
-        explained = UNSTABLE * UNIT_ROUNDOFF_64 * condition
-        if explained > bound:
-            bound, note = explained, f"condition number {condition:.0e}"
-    ok = bool(error <= bound)
-    return Row("A", evidence.name, quantity, subject, error, bound, ok, note)
+        explained = UNSTABLE * UNIT_ROUNDOFF_64 * condition / IDENTITY
+        row = rings.identity(*given, scale=scale, condition=explained)
+        if explained > 1.0:
+            row = row._replace(note=f"condition number {condition:.0e}")
+    return row
 
 
 def precision(
