@@ -119,7 +119,7 @@ LIMIT = (
     "--total-steps", "640",
 )  # fmt: skip
 # An episode has ended by then.
-FEW = ("--fisher-every", "3", "--total-steps", "1024")
+FEW = ("--fisher-every", "3", "--total-steps", "832")
 
 
 @pytest.mark.slow
