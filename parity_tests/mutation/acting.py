@@ -111,7 +111,7 @@ ACTING = in_group(
     _torch("mask lost on the way to the device", "agent/agent:TRPOBackend.sample",
            "self.policy.forward(self.to_native(obs), mask)", "self.policy.forward(self.to_native(obs))"),
     _torch("judged without its mask", "agent/agent:TRPOBackend.evaluate",
-           "self.policy.forward(obs, mask).log_prob(actions)", "self.policy.forward(obs).log_prob(actions)"),
+           "policy_function(self.policy, obs, mask, fast=fast)", "policy_function(self.policy, obs, fast=fast)"),
     _torch("noise once more", "agent/agent:TRPOBackend.sample",
            "distribution.sample(self.to_native(noise))", "distribution.sample(2 * self.to_native(noise))"),
 )  # fmt: skip

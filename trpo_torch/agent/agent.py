@@ -40,7 +40,10 @@ from trpo_torch.devices.device import (
     to_array,
 )
 from trpo_torch.distributions import Distribution
-from trpo_torch.fast.critic import loss_and_gradient as fast_loss_and_gradient
+from trpo_torch.fast.critic import (
+    loss_and_gradient as fast_loss_and_gradient,
+    values,
+)
 from trpo_torch.fast.threads import few_threads
 from trpo_torch.networks.feedforward import Critic, Policy
 from trpo_torch.networks.pure_policy import PurePolicy
@@ -201,10 +204,14 @@ class TRPOBackend(Backend):
     def evaluate(
         self, obs: Any, actions: Tensor, mask: Tensor | None
     ) -> tuple[Tensor, Tensor]:
-        obs = self.to_native(obs)
+        obs, (fast, fast_critic) = self.to_native(obs), self._fast
         with matmul_precision(self.config.matmul_precision):
-            log_probs = self.policy.forward(obs, mask).log_prob(actions)
-            return log_probs, self.critic.forward(self._encoded(obs))
+            policy = policy_function(self.policy, obs, mask, fast=fast)
+            log_probs = policy(flat_params(self.policy)).log_prob(actions)
+            inputs = self._encoded(obs)
+            if fast_critic:
+                return log_probs, values(self.critic, inputs)
+            return log_probs, self.critic.forward(inputs)
 
     @few_threads
     @torch.no_grad()

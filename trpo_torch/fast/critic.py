@@ -30,3 +30,9 @@ def loss_and_gradient(
         return samples.mean(errors**2)
 
     return loss
+
+
+def values(critic: Any, inputs: Float[Tensor, "n in_"]) -> Float[Tensor, "n 1"]:
+    """The critic's values; called where there is no gradient to be made."""
+    layers = layers_of(list(critic.parameters()))
+    return mlp.forward(layers, inputs, critic.architecture.activation)[-1]
