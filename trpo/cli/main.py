@@ -624,9 +624,23 @@ def _parity(parsed: ParityArguments) -> int:
 class DoctorArguments:
     """Check frameworks, devices and precision, and say what to do."""
 
+    env_id: tyro.conf.Positional[str | None] = None
+    """An environment: say instead how fast it trains, and with which vector of it."""
+    backend: Literal["torch", "jax"] = "torch"
+    """Framework to train it with."""
+    modules: Modules = ()
+    """Modules to import first, see `trpo train`."""
 
-@command(": check frameworks, devices and precision")
-def _doctor(_: DoctorArguments) -> int:
-    from trpo.cli.doctor import main as doctor
 
-    return doctor()
+@command("[ENV_ID]: check frameworks, devices and precision, or an environment's pace")
+def _doctor(parsed: DoctorArguments) -> int:
+    if parsed.env_id is None:
+        from trpo.cli.doctor import main as doctor
+
+        return doctor()
+    from trpo.cli.pace import report
+
+    import_modules(parsed.modules)
+    prepare_frameworks("float32", deterministic=False)
+    report(parsed.env_id, parsed.backend)
+    return 0
