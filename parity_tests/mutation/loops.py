@@ -58,6 +58,7 @@ TESTS = {
     "acting": (
         "tests/agent/test_sampled_actions.py", "tests/environments/test_rollout.py", "tests/environments/test_costs.py",
         "tests/training/test_bad_numbers.py::test_episodes_with_them_can_be_left_out",
+        "tests/training/test_bad_numbers.py::test_in_every_autoreset_mode",
         "tests/agent/test_action_masks.py::test_each_observation_comes_with_its_own_mask",
         "tests/agent/test_recurrent.py::test_a_player_forgets_what_the_last_episode_showed",
         "tests/agent/test_recurrent.py::test_the_ratio_starts_at_one_in_the_middle_of_episodes",
