@@ -203,7 +203,7 @@ class TianshouRun:
 
 
 def _cleanrl(cell: Cell) -> Run:
-    from benchmarks.speed.ppo_loop import PPOLoop
+    from benchmarks.speed.measures.ppo_loop import PPOLoop
 
     return PPOLoop(cell.env_id, cell.num_envs, BATCH // cell.num_envs)
 
