@@ -625,7 +625,7 @@ class DoctorArguments:
     """Check frameworks, devices and precision, and say what to do."""
 
     env_id: tyro.conf.Positional[str | None] = None
-    """An environment: say instead how fast it trains, and with which vector of it."""
+    """Environment id: instead, time its training here with each kind of vector."""
     backend: Literal["torch", "jax"] = "torch"
     """Framework to train it with."""
     modules: Modules = ()

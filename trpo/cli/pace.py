@@ -80,7 +80,7 @@ def report(env_id: str, backend: str, terminal: Terminal | None = None) -> Pace:
     """
     terminal = terminal or Terminal()
     count = preset_config(env_id, backend=backend).num_envs  # pyright: ignore[reportArgumentType]
-    terminal.say(f"{env_id} with {backend}, by its preset:")
+    terminal.say(f"{env_id} with {backend} and its preset, by --num-envs and vector:")
     found: list[Pace] = []
     for vectorization in ("sync", "async", "envpool"):
         for num_envs in (count, MORE * count):
@@ -95,9 +95,9 @@ def report(env_id: str, backend: str, terminal: Terminal | None = None) -> Pace:
     best = fastest(found)
     terminal.say(
         [(f"--num-envs {best.num_envs} --vectorization {best.vectorization}", "bold"),
-         f": about {best.speed:,.0f} steps/s. More environments in shorter rollouts "
-         "learn otherwise: compare returns, too."]
+         f": about {best.speed:,.0f} steps/s."]
     )  # fmt: skip
+    terminal.say("More environments learn differently, too: compare returns.")
     return best
 
 
@@ -110,7 +110,6 @@ def fastest(found: Sequence[Pace]) -> Pace:
 def _line(pace: Pace) -> str:
     return (
         f"  {pace.num_envs:4} {pace.vectorization:8} "
-        f"environments' step {1e6 * pace.stepping:,.0f} µs, agent's part "
-        f"{1e6 * pace.acting:,.0f} µs, update {1e3 * pace.learning:,.0f} ms: "
-        f"{pace.speed:,.0f} steps/s"
+        f"env {1e6 * pace.stepping:,.0f} µs + agent {1e6 * pace.acting:,.0f} µs "
+        f"a step, update {1e3 * pace.learning:,.0f} ms: {pace.speed:,.0f} steps/s"
     )
