@@ -87,9 +87,7 @@ class Proof:
         return [side for side in self.sides.values() if isinstance(side, Live)]
 
     def _load(self, reference: dict[str, Any]) -> Weights:
-        described = {
-            n: side.load("float64", reference) for n, side in self.sides.items()
-        }
+        described = self._both(lambda side: side.load("float64", reference))
         weights = Weights(self.pair, self.sides, described)
         for remark in weights.remarks:
             self.certificate.remark(remark)
