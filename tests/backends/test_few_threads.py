@@ -42,6 +42,25 @@ def test_few_observations_have_one_thread_and_many_have_all(kind):
     assert set(threads_of(agent, 4096)) == {2}
 
 
+@pytest.mark.parametrize(("minibatch", "threads"), [(64, 1), (0, 2)])
+def test_a_critic_of_small_minibatches_has_one_thread(minibatch, threads, monkeypatch):
+    sizes = (64, 64), (64, 64)
+    options = {"value_minibatch_size": minibatch, "value_epochs": 1}
+    agent = TRPOAgent(3, 1, -1.0, 1.0, "cpu", *sizes, **options)
+    fit, seen = agent.backend._fit_critic, []
+
+    def fitted(*arguments):
+        seen.append(torch.get_num_threads())
+        return fit(*arguments)
+
+    monkeypatch.setattr(agent.backend, "_fit_critic", fitted)
+    rows = np.random.default_rng(3).normal(size=(4096, 3)).astype(np.float32)
+    columns = dict.fromkeys(("log_probs", "returns", "advantages"), rows[:, 0])
+    agent.update({"obs": rows, "actions": rows[:, :1], **columns})
+    assert seen == [threads]
+    assert torch.get_num_threads() == 2
+
+
 def test_the_threads_are_back_after_an_error():
     agent = TRPOAgent(3, 1, -1.0, 1.0, "cpu", (64, 64), (64, 64))
     with pytest.raises(FloatingPointError):

@@ -44,7 +44,7 @@ from trpo_torch.fast.critic import (
     loss_and_gradient as fast_loss_and_gradient,
     values,
 )
-from trpo_torch.fast.threads import few_threads
+from trpo_torch.fast.threads import few_threads, threads_for
 from trpo_torch.networks.feedforward import Critic, Policy
 from trpo_torch.networks.pure_policy import PurePolicy
 from trpo_torch.networks.user_networks import (
@@ -284,7 +284,9 @@ class TRPOBackend(Backend):
             for _, optimizer in self._critics():
                 for group in optimizer.param_groups:
                     group["lr"] = numbers.value_lr
-            fits = self._fit_critics(batch, orders, numbers)
+            minibatch = self.config.value_minibatch_size or len(batch.samples.log_probs)
+            with threads_for(minibatch, self.dense_weights):
+                fits = self._fit_critics(batch, orders, numbers)
         sound = step.status != StepStatus.NON_FINITE
         loss = sum(fit.loss for fit in fits)
         step = discard_unless(sound and self._is_sound(step.theta, loss), step)
