@@ -15,7 +15,8 @@ COLOURS = {
     "tianshou": "tab:red",
 }  # fmt: skip
 # Of what is no backend, so that a colour is not taken for one.
-OTHER_COLOURS = "tab:purple", "tab:brown", "tab:pink", "tab:olive", "tab:cyan"
+_NAMES = "purple", "brown", "pink", "olive", "cyan", "gray", "green"
+OTHER_COLOURS = [f"tab:{name}" for name in _NAMES]
 # Of more curves the legend would be longer than the figure.
 MOST_NAMED = 30
 # Characters of a name that fits beside another.

@@ -154,8 +154,10 @@ def _stacked(axes: plt.Axes, bars: list[tuple[str, dict[str, float]]], of: str) 
     """Horizontal bars, one below the other, made of named parts."""
     names = [name for name, _ in bars]
     start = np.zeros(len(bars))
-    for part, color in zip(bars[0][1] if bars else (), OTHER_COLOURS, strict=False):
-        lengths = np.array([parts[part] for _, parts in bars])
+    parts = list(bars[0][1]) if bars else []
+    assert len(parts) <= len(OTHER_COLOURS)  # Else one would be left out.
+    for part, color in zip(parts, OTHER_COLOURS, strict=False):
+        lengths = np.array([of_bar[part] for _, of_bar in bars])
         axes.barh(range(len(bars)), lengths, left=start, label=part, color=color)
         start += lengths
     axes.set_yticks(range(len(bars)), names, fontsize=7)
