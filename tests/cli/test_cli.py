@@ -68,7 +68,7 @@ def test_command_line_trains_evaluates_and_resumes(tmp_path, capsys, backend):
     ("arguments", "words"),
     [
         (["fly"], "expected one of train"),
-        (["parity", "--quick", "--full"], "expected one of --quick and --full"),
+        (["parity", "--quick", "--full"], "expected one of --quick, --full"),
         (["parity", "--devices", "abacus"], "abacus"),
         (["train", "Pendulm-v1"], "Pendulum-v1"),
         (["train", "TrpoTest/Picture-v0"], "observation_space"),

@@ -21,7 +21,7 @@ def files_of(package: str) -> set[str]:
 # PyTorch's alone, whose derivatives are written by hand: there they are 1.4 to 2.3
 # times as fast as automatic ones.
 TORCH_ONLY = {f"fast/{name}.py" for name in ("__init__", "critic", "mlp", "policy")}
-TORCH_ONLY |= {"fast/products.py", "fast/threads.py", "policy_step/chunked.py"}
+TORCH_ONLY |= {"fast/products.py", "policy_step/chunked.py"}
 # Its sums over processes are written by hand too: JAX's are XLA's.
 TORCH_ONLY |= {"devices/reduction.py"}
 TORCH_ONLY_NAMES = {

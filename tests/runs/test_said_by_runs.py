@@ -63,11 +63,11 @@ def test_one_episode_or_seed_has_no_spread(tmp_path):
     assert describe(result_of(3.0)) == "return 3.00 over 1 episode"
     assert describe(result_of(3.0, 5.0)) == "return 4.00 ± 1.00 over 2 episodes"
     row = SweepRow("E-v0", "preset", 0, 3.0, 1.0, tmp_path)
-    assert write_report([row], tmp_path).endswith(
-        "| E-v0 | preset | 1 | 3.00 | 3.00 | 3.00 |"
-    )
+    write_report([row], tmp_path)
+    *_, last = (tmp_path / "results.md").read_text().splitlines()
+    assert last == "| E-v0 | preset | 1 | 3.00 | 3.00 | 3.00 |"
     rows = [row, row._replace(seed=1, mean=5.0)]
-    assert "| 2 | 4.00 ± 1.00 |" in write_report(rows, tmp_path)
+    assert write_report(rows, tmp_path)[1][0][2:4] == ("2", "4.00 ± 1.00")
 
 
 @pytest.mark.parametrize("count", [3, 24])

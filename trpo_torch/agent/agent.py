@@ -44,7 +44,7 @@ from trpo_torch.fast.critic import (
     loss_and_gradient as fast_loss_and_gradient,
     values,
 )
-from trpo_torch.fast.threads import few_threads, threads_for
+from trpo_torch.fast.products import few_threads, threads_for
 from trpo_torch.networks.feedforward import Critic, Policy
 from trpo_torch.networks.pure_policy import PurePolicy
 from trpo_torch.networks.user_networks import (
@@ -284,8 +284,7 @@ class TRPOBackend(Backend):
             for _, optimizer in self._critics():
                 for group in optimizer.param_groups:
                     group["lr"] = numbers.value_lr
-            minibatch = self.config.value_minibatch_size or len(batch.samples.log_probs)
-            with threads_for(minibatch, self.dense_weights):
+            with self._threads_for_critic(len(batch.samples.log_probs)):
                 fits = self._fit_critics(batch, orders, numbers)
         sound = step.status != StepStatus.NON_FINITE
         loss = sum(fit.loss for fit in fits)
@@ -345,6 +344,13 @@ class TRPOBackend(Backend):
     def _critics(self) -> list[tuple[nn.Module, torch.optim.Optimizer]]:
         """All critics, each with its optimiser."""
         return [(self.critic, self.value_optimizer)]
+
+    def _threads_for_critic(self, samples: int) -> AbstractContextManager[Any]:
+        """As many as pay for a minibatch; all where nothing is to be faster."""
+        if self.config.fast_products == "off":
+            return contextlib.nullcontext()
+        size = self.config.value_minibatch_size or samples
+        return threads_for(size, self.dense_weights)
 
     def _fit_critics(
         self, batch: Any, orders: Any, numbers: StepNumbers

@@ -17,7 +17,7 @@ from trpo_torch.critic.fit import ValueFit
 from trpo_torch.critic.fit_sequences import fit_recurrent_critic
 from trpo_torch.devices.device import matmul_precision
 from trpo_torch.distributions import Distribution
-from trpo_torch.fast.threads import few_threads
+from trpo_torch.fast.products import few_threads
 from trpo_torch.networks.recurrent import (
     RecurrentCritic,
     RecurrentPolicy,
