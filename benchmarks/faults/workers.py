@@ -216,6 +216,9 @@ class Idle:
         """Zeros."""
         return np.zeros((len(obs), 1))
 
+    def host_policy(self, _: int) -> None:
+        """None: `sample_actions` acts."""
+
     def evaluate_actions(self, obs: np.ndarray, *_: object) -> tuple:
         """Zeros."""
         return (np.zeros((len(obs), 1)),) * 2

@@ -46,6 +46,9 @@ class Still:
     def sample_actions(self, obs, deterministic=False, action_mask=None):
         return np.zeros((len(obs), 1))
 
+    def host_policy(self, rows):
+        return None
+
     def evaluate_actions(self, obs, actions, action_mask=None):
         return actions * 0.0, actions * 0.0 + 1.0
 

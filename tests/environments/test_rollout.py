@@ -30,6 +30,9 @@ class LinearAgent:
         self.calls += 1
         return np.sin(np.arange(len(obs))[:, None] + self.calls) * 3.0
 
+    def host_policy(self, rows):
+        return None
+
     def evaluate_actions(self, obs, actions, action_mask=None):
         return -np.abs(actions), self.value(obs)
 

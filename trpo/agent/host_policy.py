@@ -13,16 +13,13 @@ import numpy as np
 
 from trpo.config.run import TRPOConfig
 from trpo.data.normalization import ObservationNormalizer
-from trpo.spaces.action_heads import Head
+from trpo.spaces.action_heads import FORCED, LOG_STD_MAX, LOG_STD_MIN, MASKED, Head
 from trpo.spaces.architecture import NONE
 from trpo.spaces.spaces import PolicySpec
 
 
 # Multiplications of a product up to which NumPy's library computes it in one thread.
 MOST_MULTIPLICATIONS = 2**18
-# As in `distributions` of either backend.
-LOG_STD_MIN, LOG_STD_MAX = -20.0, 2.0
-MASKED, FORCED = -1e9, 1e9
 ACTIVATIONS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "tanh": lambda x: np.tanh(x, out=x),
     "relu": lambda x: np.maximum(x, 0.0, out=x),

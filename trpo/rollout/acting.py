@@ -144,6 +144,6 @@ def actor_of(
     """
     initial_memory = getattr(agent, "initial_memory", None)
     if initial_memory is None:
-        policy = agent.host_policy(num_envs) if hasattr(agent, "host_policy") else None
+        policy = agent.host_policy(num_envs)
         return Actor(agent) if policy is None else HostActor(agent, policy)
     return RecurrentActor(agent, memory or initial_memory(num_envs), recorded)

@@ -36,6 +36,11 @@ class Family(NamedTuple):
         return not (self.discrete or self.free_log_std)
 
 
+LOG_STD_MIN, LOG_STD_MAX = -20.0, 2.0
+"""Bounds of a Gaussian's log standard deviation."""
+MASKED, FORCED = -1e9, 1e9
+"""Logits of an option that is forbidden, and of a switch that can only be on: exp of
+the difference to any real logit is exactly 0, and no infinity can become a NaN."""
 GAUSSIAN, GAUSSIAN_STATE_STD = "gaussian", "gaussian_state_std"
 SQUASHED_GAUSSIAN = "squashed_gaussian"
 SQUASHED_GAUSSIAN_STATE_STD = "squashed_gaussian_state_std"

@@ -11,11 +11,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Float
 
-from trpo.spaces.action_heads import Head
+from trpo.spaces.action_heads import LOG_STD_MAX, LOG_STD_MIN, Head
 from trpo_jax.distributions.numerics import expm1_minus_argument
-
-
-LOG_STD_MIN, LOG_STD_MAX = -20.0, 2.0
 
 
 class DiagonalGaussian(NamedTuple):

@@ -10,17 +10,13 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional
 
-from trpo.spaces.action_heads import Head
+from trpo.spaces.action_heads import FORCED, Head
 from trpo_torch.distributions.numerics import (
     MAX_LOG_RATIO,
     NEAR,
     below_one,
     expm1_minus_argument,
 )
-
-
-# Odds of a switch that can't be off: exp of minus that is exactly 0.
-FORCED = 1e9
 
 
 class Bernoulli(NamedTuple):

@@ -14,17 +14,13 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional
 
-from trpo.spaces.action_heads import Head
+from trpo.spaces.action_heads import MASKED, Head
 from trpo_torch.distributions.numerics import (
     MAX_LOG_RATIO,
     NEAR,
     below_one,
     expm1_minus_argument,
 )
-
-
-# exp of it less any real logit is exactly 0, and no infinity can become a NaN.
-MASKED = -1e9
 
 
 class Categorical(NamedTuple):
