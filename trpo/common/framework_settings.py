@@ -48,8 +48,9 @@ def let_threads_sleep() -> None:
     """Have PyTorch's threads sleep, not spin, while they wait for each other.
 
     Where other programs use the cores too, a thread that spins keeps the one that it
-    waits for from running: an update takes five times as long. Alone on a machine they
-    are as fast either way. OpenMP reads the variable as PyTorch is imported.
+    waits for from running: an update may take five times as long. Alone on a machine
+    spinning is faster, more on some than on others: see `benchmarks.scale.busy`. OpenMP
+    reads the variable as PyTorch is imported.
     """
     if "torch" not in sys.modules:
         os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
