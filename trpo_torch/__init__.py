@@ -1,10 +1,10 @@
 """PyTorch backend of `trpo`: the reference."""
 
-from trpo.common.framework_settings import let_threads_sleep
+from trpo.common.framework_settings import limit_spinning
 
 
 # Before anything imports PyTorch.
-let_threads_sleep()
+limit_spinning()
 
 from trpo_torch.agent.agent import TRPOAgent as TRPOAgent  # noqa: E402
 from trpo_torch.agent.constrained import (  # noqa: E402

@@ -2,10 +2,11 @@
 
     python -m benchmarks.scale.busy --publish
 
-Each update has as many threads as there are cores, of which another process, at lower
-priority, keeps one busy; and the same with the machine to itself. PyTorch is also timed
-as it is without this package, which has its waiting threads sleep where the default is
-to spin. Subjects take turns, each time in a process of its own.
+Each update has as many threads as there are cores, of which another process keeps one
+busy, at lower priority or at the same; and the same with the machine to itself. PyTorch
+is also timed as it is without this package, which limits how long threads spin while
+they wait, and with threads that sleep at once. Subjects take turns, each time in a
+process of its own.
 """
 
 import csv
@@ -26,16 +27,19 @@ from benchmarks.speed.cell import Cell
 from benchmarks.speed.problems import Size, make_problem
 from benchmarks.speed.subjects import make_subject
 from benchmarks.speed.timing import time_in_turns
+from trpo.common.framework_settings import SPIN_COUNT, WAIT_POLICY
 from trpo.common.machine import available_cores
 
 
 SIZES = ((2_048, 64), (8_192, 256))
-SPINNING = "torch, threads that spin"
-SUBJECTS = ("jax", "torch", SPINNING, "sb3-contrib")
-HEADER = ("subject", "samples", "units", "quiet ms", "busy ms", "busy over quiet",
-          "least", "most")  # fmt: skip
+SPINNING, SLEEPING = "torch, threads that spin", "torch, threads that sleep"
+SUBJECTS = ("jax", "torch", SPINNING, SLEEPING, "sb3-contrib")
+LOADS = {"quiet": "pass", "beside nice 5": "os.nice(5)\nwhile True: pass",
+         "beside an equal": "while True: pass"}  # fmt: skip
+"""What another process does meanwhile."""
+OVER = tuple(f"{load} over quiet" for load in LOADS if load != "quiet")
+HEADER = ("subject", "samples", "units", *(f"{load} ms" for load in LOADS), *OVER)
 WORKER = "time-here"
-BUSY = "import os\nos.nice(5)\nwhile True: pass"
 
 
 @dataclasses.dataclass
@@ -49,9 +53,9 @@ class Arguments(Output):
 
 
 @contextmanager
-def other_process(busy: bool) -> Iterator[None]:
-    """Keeps a core busy, if so."""
-    other = subprocess.Popen([sys.executable, "-c", BUSY if busy else ""])
+def other_process(load: str) -> Iterator[None]:
+    """Puts this load on the machine."""
+    other = subprocess.Popen([sys.executable, "-c", f"import os\n{LOADS[load]}"])
     try:
         yield
     finally:
@@ -77,8 +81,10 @@ def timed(subject: str, size: tuple[int, int], seconds: float) -> float:
 
 def work(subject: str, samples: int, units: int, seconds: float) -> None:
     """Time updates here, and print the seconds of each."""
-    if subject in (SPINNING, "sb3-contrib"):
-        # Before this package, which would have its threads sleep.
+    if subject in (SPINNING, SLEEPING, "sb3-contrib"):
+        if subject == SLEEPING:
+            os.environ[WAIT_POLICY] = "PASSIVE"
+        # Before this package, which would say how its threads wait.
         import torch  # noqa: F401
     size = Size("HalfCheetah", samples, 17, 6, (units, units))
     cell = Cell(kind="update", subject=subject.partition(",")[0], size=size)
@@ -87,12 +93,13 @@ def work(subject: str, samples: int, units: int, seconds: float) -> None:
 
 
 def compare(subject: str, size: tuple[int, int], found: dict) -> tuple:
-    """A row: ratios are of neighbours in time."""
-    pairs = found[subject, size]
-    ratios = [busy / quiet for quiet, busy in pairs]
-    medians = [1e3 * statistics.median(column) for column in zip(*pairs, strict=True)]
-    shown = [f"{x:.1f}" for x in medians]
-    shown += [f"{x:.2f}" for x in (statistics.median(ratios), min(ratios), max(ratios))]
+    """A row: medians, and ratios of neighbours in time with their range."""
+    rounds = found[subject, size]
+    shown = [f"{1e3 * statistics.median(x):.1f}" for x in zip(*rounds, strict=True)]
+    for i in range(1, len(LOADS)):
+        ratios = [times[i] / times[0] for times in rounds]
+        middle, spread = statistics.median(ratios), (min(ratios), max(ratios))
+        shown.append("{:.2f} [{:.2f}, {:.2f}]".format(middle, *spread))
     return (subject, *size, *shown)
 
 
@@ -102,14 +109,15 @@ def main(arguments: Arguments) -> None:
     for round_number in range(arguments.rounds):
         for size in SIZES:
             for subject in SUBJECTS:
-                pair = []
-                for busy in (False, True):
-                    with other_process(busy):
-                        pair.append(timed(subject, size, arguments.seconds))
-                found.setdefault((subject, size), []).append(pair)
+                times = []
+                for load in LOADS:
+                    with other_process(load):
+                        times.append(timed(subject, size, arguments.seconds))
+                found.setdefault((subject, size), []).append(times)
+                said = zip(times, LOADS, strict=True)
                 console.print(
                     f"round {round_number + 1}, {subject}, {size[0]:,} x {size[1]}: "
-                    f"{1e3 * pair[0]:.1f} ms alone, {1e3 * pair[1]:.1f} ms beside it"
+                    + ", ".join(f"{1e3 * time:.1f} ms {load}" for time, load in said)
                 )
     rows = [compare(subject, size, found) for size in SIZES for subject in SUBJECTS]
     folder = arguments.folder("scale")
@@ -122,7 +130,8 @@ def main(arguments: Arguments) -> None:
 
 if __name__ == "__main__":
     # Each subject says for itself how threads wait.
-    os.environ.pop("OMP_WAIT_POLICY", None)
+    for name in (WAIT_POLICY, SPIN_COUNT):
+        os.environ.pop(name, None)
     if sys.argv[1:2] == [WORKER]:
         _, _, subject, samples, units, seconds = sys.argv
         work(subject, int(samples), int(units), float(seconds))

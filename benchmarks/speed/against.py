@@ -27,6 +27,7 @@ from rich.progress import track
 
 from benchmarks.command import REPOSITORY as ROOT, run_command
 from benchmarks.speed.samples import ratio
+from trpo.common.framework_settings import BRIEF_SPINNING
 from trpo.common.machine import available_cores
 
 
@@ -91,7 +92,7 @@ def _found(tree: Path, arguments: list[str], threads: str) -> dict[str, Any]:
     """What a script says of the packages in `tree`, in a process of its own."""
     command = [sys.executable, *arguments]
     # As `trpo train` has threads wait; the same for both trees.
-    given = {"OMP_NUM_THREADS": threads, "OMP_WAIT_POLICY": "PASSIVE"}
+    given = {"OMP_NUM_THREADS": threads, **BRIEF_SPINNING}
     environment = os.environ | given | {"PYTHONPATH": str(tree)}
     done = subprocess.run(
         command, env=environment, cwd=tree, capture_output=True, text=True, check=False

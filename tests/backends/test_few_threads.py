@@ -1,4 +1,4 @@
-"""PyTorch acts with one thread where its observations are few, and only then."""
+"""PyTorch uses one thread where there is little to compute, and only there."""
 
 import numpy as np
 import pytest
@@ -42,22 +42,31 @@ def test_few_observations_have_one_thread_and_many_have_all(kind):
     assert set(threads_of(agent, 4096)) == {2}
 
 
-@pytest.mark.parametrize(("minibatch", "threads"), [(64, 1), (0, 2)])
-def test_a_critic_of_small_minibatches_has_one_thread(minibatch, threads, monkeypatch):
+@pytest.mark.parametrize(
+    ("samples", "minibatch", "threads"),
+    [(64, 0, [1, 1]), (4096, 64, [2, 1]), (4096, 0, [2, 2])],
+)
+def test_steps_and_fits_of_little_work_have_one_thread(
+    samples, minibatch, threads, monkeypatch
+):
     sizes = (64, 64), (64, 64)
     options = {"value_minibatch_size": minibatch, "value_epochs": 1}
     agent = TRPOAgent(3, 1, -1.0, 1.0, "cpu", *sizes, **options)
-    fit, seen = agent.backend._fit_critic, []
+    seen = []
 
-    def fitted(*arguments):
-        seen.append(torch.get_num_threads())
-        return fit(*arguments)
+    def watched(original):
+        def call(*arguments):
+            seen.append(torch.get_num_threads())
+            return original(*arguments)
 
-    monkeypatch.setattr(agent.backend, "_fit_critic", fitted)
-    rows = np.random.default_rng(3).normal(size=(4096, 3)).astype(np.float32)
+        return call
+
+    for name in ("_step", "_fit_critic"):
+        monkeypatch.setattr(agent.backend, name, watched(getattr(agent.backend, name)))
+    rows = np.random.default_rng(3).normal(size=(samples, 3)).astype(np.float32)
     columns = dict.fromkeys(("log_probs", "returns", "advantages"), rows[:, 0])
     agent.update({"obs": rows, "actions": rows[:, :1], **columns})
-    assert seen == [threads]
+    assert seen == threads
     assert torch.get_num_threads() == 2
 
 

@@ -25,7 +25,10 @@ agent.act([[0.0, 0.0, 0.0]])
 
 def run(code: str, stream: str = "stdout", **changes: str | None) -> str:
     """What `code` prints in a process with a changed environment; None unsets."""
-    names = ("JAX_COMPILATION_CACHE_DIR", "TRPO_COMPILATION_CACHE", "OMP_WAIT_POLICY")
+    names = (
+        "JAX_COMPILATION_CACHE_DIR", "TRPO_COMPILATION_CACHE", "OMP_WAIT_POLICY",
+        "GOMP_SPINCOUNT",
+    )  # fmt: skip
     changes = dict.fromkeys(names) | changes
     env = {**os.environ, **{k: v for k, v in changes.items() if v is not None}}
     for name in [name for name, value in changes.items() if value is None]:
@@ -71,13 +74,18 @@ def test_programs_are_written_there_unless_it_is_off(tmp_path, choice):
 
 
 @pytest.mark.parametrize(
-    ("code", "chosen", "policy"),
+    ("code", "chosen", "policy", "spins"),
     [
-        ("import trpo_torch", None, "PASSIVE"),
-        ("import trpo_torch.solvers.line_search", "active", "ACTIVE"),
+        ("import trpo_torch", {}, "PASSIVE", "1000"),
+        (
+            "import trpo_torch.solvers.line_search",
+            {"OMP_WAIT_POLICY": "active"}, "ACTIVE", "30000000000",
+        ),
+        ("import trpo_torch", {"GOMP_SPINCOUNT": "7"}, "PASSIVE", "7"),
     ],
-)
-def test_threads_that_wait_sleep_unless_the_user_wants_otherwise(code, chosen, policy):
-    said = run(code, "stderr", OMP_WAIT_POLICY=chosen, OMP_DISPLAY_ENV="true")
+)  # fmt: skip
+def test_threads_spin_briefly_unless_the_user_says_how(code, chosen, policy, spins):
+    said = run(code, "stderr", **chosen, OMP_DISPLAY_ENV="verbose")
     # As OpenMP itself has read it.
     assert f"OMP_WAIT_POLICY = '{policy}'" in said
+    assert f"GOMP_SPINCOUNT = '{spins}'" in said

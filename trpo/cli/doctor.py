@@ -143,7 +143,7 @@ def check_threads(
     facts = f"{cores} cores"
     if torch_threads:
         facts += f", {torch_threads} torch threads"
-    for name in ("OMP_NUM_THREADS", "OMP_WAIT_POLICY", "XLA_FLAGS"):
+    for name in ("OMP_NUM_THREADS", "OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "XLA_FLAGS"):
         facts += f", {name}={environment.get(name, 'unset')}"
     if torch_threads and torch_threads > cores:
         advice = f"Threads wait for each other: set OMP_NUM_THREADS={cores}."

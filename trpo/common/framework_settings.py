@@ -15,6 +15,8 @@ from trpo.common.validation import require_count
 XLA_FLAG = "--xla_gpu_deterministic_ops=true"
 CUBLAS = ("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 XLA_THREADS, MOST_THREADS = "NPROC", 4096
+WAIT_POLICY, SPIN_COUNT = "OMP_WAIT_POLICY", "GOMP_SPINCOUNT"
+BRIEF_SPINNING = {WAIT_POLICY: "PASSIVE", SPIN_COUNT: "1000"}
 OPT_OUT = "TRPO_COMPILATION_CACHE"
 """Environment variable; 0 compiles afresh in every run."""
 
@@ -41,19 +43,21 @@ def prepare_frameworks(
     if deterministic:
         set_deterministic_flags()
     enable_compilation_cache()
-    let_threads_sleep()
+    limit_spinning()
 
 
-def let_threads_sleep() -> None:
-    """Have PyTorch's threads sleep, not spin, while they wait for each other.
+def limit_spinning() -> None:
+    """Have PyTorch's threads spin briefly while they wait for each other, then sleep.
 
     Where other programs use the cores too, a thread that spins keeps the one that it
-    waits for from running: an update may take five times as long. Alone on a machine
-    spinning is faster, more on some than on others: see `benchmarks.scale.busy`. OpenMP
-    reads the variable as PyTorch is imported.
+    waits for from running: by default for some 10 ms each time. One that sleeps at once
+    has to be woken, which takes longer than most waits. Spinning for about as long as
+    waking takes costs at most twice what the better of the two does (Karlin et al.
+    1991); `benchmarks.scale.busy` measures it. OpenMP reads the variables as PyTorch is
+    imported; a library other than GNU's knows the first alone.
     """
-    if "torch" not in sys.modules:
-        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    if "torch" not in sys.modules and not {WAIT_POLICY, SPIN_COUNT} & {*os.environ}:
+        os.environ |= BRIEF_SPINNING
 
 
 def set_deterministic_flags() -> None:

@@ -270,21 +270,23 @@ class TRPOBackend(Backend):
         return self.policy(obs)
 
     def update(self, batch: Any, orders: Any, numbers: StepNumbers) -> Any:
+        samples = len(batch.samples.log_probs)
         with matmul_precision(self.config.matmul_precision):
-            step = self._step(
-                self._policy_function(batch.samples),
-                flat_params(self.policy),
-                batch,
-                self.config.step_options(),
-                numbers,
-                self._fisher_policy(batch.samples),
-            )
+            with self._threads_for(samples):
+                step = self._step(
+                    self._policy_function(batch.samples),
+                    flat_params(self.policy),
+                    batch,
+                    self.config.step_options(),
+                    numbers,
+                    self._fisher_policy(batch.samples),
+                )
             # Before the fits: a shared encoder is the one that acts next.
             set_flat_params(self.policy, step.theta)
             for _, optimizer in self._critics():
                 for group in optimizer.param_groups:
                     group["lr"] = numbers.value_lr
-            with self._threads_for_critic(len(batch.samples.log_probs)):
+            with self._threads_for(self.config.value_minibatch_size or samples):
                 fits = self._fit_critics(batch, orders, numbers)
         sound = step.status != StepStatus.NON_FINITE
         loss = sum(fit.loss for fit in fits)
@@ -345,12 +347,11 @@ class TRPOBackend(Backend):
         """All critics, each with its optimiser."""
         return [(self.critic, self.value_optimizer)]
 
-    def _threads_for_critic(self, samples: int) -> AbstractContextManager[Any]:
-        """As many as pay for a minibatch; all where nothing is to be faster."""
+    def _threads_for(self, samples: int) -> AbstractContextManager[Any]:
+        """As many as pay for a pass of these; all where nothing is to be faster."""
         if self.config.fast_products == "off":
             return contextlib.nullcontext()
-        size = self.config.value_minibatch_size or samples
-        return threads_for(size, self.dense_weights)
+        return threads_for(samples, self.dense_weights)
 
     def _fit_critics(
         self, batch: Any, orders: Any, numbers: StepNumbers
