@@ -27,7 +27,7 @@ from benchmarks.speed.cell import Cell
 from benchmarks.speed.problems import Size, make_problem
 from benchmarks.speed.subjects import make_subject
 from benchmarks.speed.timing import time_in_turns
-from trpo.common.framework_settings import SPIN_COUNT, WAIT_POLICY
+from trpo.common.framework_settings import BRIEF_SPINNING
 from trpo.common.machine import available_cores
 
 
@@ -83,7 +83,7 @@ def work(subject: str, samples: int, units: int, seconds: float) -> None:
     """Time updates here, and print the seconds of each."""
     if subject in (SPINNING, SLEEPING, "sb3-contrib"):
         if subject == SLEEPING:
-            os.environ[WAIT_POLICY] = "PASSIVE"
+            os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
         # Before this package, which would say how its threads wait.
         import torch  # noqa: F401
     size = Size("HalfCheetah", samples, 17, 6, (units, units))
@@ -130,7 +130,7 @@ def main(arguments: Arguments) -> None:
 
 if __name__ == "__main__":
     # Each subject says for itself how threads wait.
-    for name in (WAIT_POLICY, SPIN_COUNT):
+    for name in BRIEF_SPINNING:
         os.environ.pop(name, None)
     if sys.argv[1:2] == [WORKER]:
         _, _, subject, samples, units, seconds = sys.argv

@@ -15,8 +15,7 @@ from trpo.common.validation import require_count
 XLA_FLAG = "--xla_gpu_deterministic_ops=true"
 CUBLAS = ("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 XLA_THREADS, MOST_THREADS = "NPROC", 4096
-WAIT_POLICY, SPIN_COUNT = "OMP_WAIT_POLICY", "GOMP_SPINCOUNT"
-BRIEF_SPINNING = {WAIT_POLICY: "PASSIVE", SPIN_COUNT: "1000"}
+BRIEF_SPINNING = {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "1000"}
 OPT_OUT = "TRPO_COMPILATION_CACHE"
 """Environment variable; 0 compiles afresh in every run."""
 
@@ -56,7 +55,7 @@ def limit_spinning() -> None:
     1991); `benchmarks.scale.busy` measures it. OpenMP reads the variables as PyTorch is
     imported; a library other than GNU's knows the first alone.
     """
-    if "torch" not in sys.modules and not {WAIT_POLICY, SPIN_COUNT} & {*os.environ}:
+    if "torch" not in sys.modules and not {*BRIEF_SPINNING} & {*os.environ}:
         os.environ |= BRIEF_SPINNING
 
 

@@ -4,7 +4,6 @@ import contextlib
 import copy
 import functools
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager
 from typing import Any
 
 import numpy as np
@@ -77,7 +76,7 @@ class TRPOBackend(Backend):
         self._torch_dtype = getattr(torch, self.dtype.name)
         require_dtype(self._torch_dtype, self.device)
 
-    def own_settings(self) -> AbstractContextManager[Any]:
+    def own_settings(self) -> contextlib.AbstractContextManager[Any]:
         return own_settings(self.device)
 
     def untraced(self, method: Callable[..., Any]) -> Callable[..., Any]:
@@ -271,8 +270,11 @@ class TRPOBackend(Backend):
 
     def update(self, batch: Any, orders: Any, numbers: StepNumbers) -> Any:
         samples = len(batch.samples.log_probs)
+        threads: Any = contextlib.nullcontext
+        if self.config.fast_products != "off":
+            threads = functools.partial(threads_for, self.dense_weights)
         with matmul_precision(self.config.matmul_precision):
-            with self._threads_for(samples):
+            with threads(samples):
                 step = self._step(
                     self._policy_function(batch.samples),
                     flat_params(self.policy),
@@ -286,7 +288,7 @@ class TRPOBackend(Backend):
             for _, optimizer in self._critics():
                 for group in optimizer.param_groups:
                     group["lr"] = numbers.value_lr
-            with self._threads_for(self.config.value_minibatch_size or samples):
+            with threads(self.config.value_minibatch_size or samples):
                 fits = self._fit_critics(batch, orders, numbers)
         sound = step.status != StepStatus.NON_FINITE
         loss = sum(fit.loss for fit in fits)
@@ -346,12 +348,6 @@ class TRPOBackend(Backend):
     def _critics(self) -> list[tuple[nn.Module, torch.optim.Optimizer]]:
         """All critics, each with its optimiser."""
         return [(self.critic, self.value_optimizer)]
-
-    def _threads_for(self, samples: int) -> AbstractContextManager[Any]:
-        """As many as pay for a pass of these; all where nothing is to be faster."""
-        if self.config.fast_products == "off":
-            return contextlib.nullcontext()
-        return threads_for(samples, self.dense_weights)
 
     def _fit_critics(
         self, batch: Any, orders: Any, numbers: StepNumbers

@@ -32,11 +32,10 @@ TRANSPOSED_FROM, TRANSPOSED_SIZE = 2**24, 128
 # From so many outputs of a layer on: PyTorch's tanh takes 1.1 ns for each, oneDNN's,
 # computed where the product is written, a tenth of it, but the call 20 us more.
 TANH_FROM = 2**15
-# Multiplications of a pass up to which one thread is faster. To wake one that sleeps
-# takes some 60 us, and where others want the cores up to 40 ms. Two take twice one's
-# time at 2.5 million (minibatches of 256, layers of 64), 1.2 times at 36 million, and
-# 0.8 times at 290 million.
-ONE_THREAD = 2**24
+# Multiplications of a pass up to which one thread is faster, or as fast and not slowed by
+# others that want the cores. Two take twice one's time at 3 million (minibatches of 256,
+# layers of 64), 1.3 times at 23 million, and 0.9 times at 37 million.
+ONE_THREAD = 2**25
 _Method = TypeVar("_Method", bound=Callable[..., Any])
 
 
@@ -125,12 +124,12 @@ _BY_ONEDNN = Products(
 
 
 @contextlib.contextmanager
-def threads_for(samples: int, weights: int | None) -> Iterator[None]:
+def threads_for(weights: int | None, samples: int) -> Iterator[None]:
     """As many threads in this block as pay for a pass of so many samples.
 
     Args:
-        samples: Of a pass.
         weights: Multiplications of a sample; None where they aren't known.
+        samples: Of a pass.
     """
     threads = torch.get_num_threads()
     if threads == 1 or weights is None or samples * weights > ONE_THREAD:
@@ -148,7 +147,7 @@ def few_threads(method: _Method) -> _Method:
 
     @functools.wraps(method)
     def call(backend: Any, obs: Any, *arguments: Any, **options: Any) -> Any:
-        with threads_for(len(obs), backend.dense_weights):
+        with threads_for(backend.dense_weights, len(obs)):
             return method(backend, obs, *arguments, **options)
 
     return call  # pyright: ignore[reportReturnType]
