@@ -32,9 +32,9 @@ TRANSPOSED_FROM, TRANSPOSED_SIZE = 2**24, 128
 # From so many outputs of a layer on: PyTorch's tanh takes 1.1 ns for each, oneDNN's,
 # computed where the product is written, a tenth of it, but the call 20 us more.
 TANH_FROM = 2**15
-# Multiplications of a pass up to which one thread is faster, or as fast and not slowed by
-# others that want the cores. Two take twice one's time at 3 million (minibatches of 256,
-# layers of 64), 1.3 times at 23 million, and 0.9 times at 37 million.
+# Multiplications of a pass up to which one thread is faster, or as fast and not slowed
+# where others want the cores. Two take twice one's time at 3 million (minibatches of
+# 256, layers of 64), 1.3 times at 23 million, and 0.9 times at 37 million.
 ONE_THREAD = 2**25
 _Method = TypeVar("_Method", bound=Callable[..., Any])
 
