@@ -14,6 +14,7 @@ from typing import Any
 
 from benchmarks.command import Output, run_command
 from parity_kit import prove
+from parity_kit.certificate.text import read
 
 
 RESULTS = "audit"
@@ -102,7 +103,7 @@ def main(arguments: Arguments) -> None:
     proved = prove(bert, arguments.seeds, faults=0, name=name)
     with tempfile.TemporaryDirectory() as place:
         written = (proved.write(place) / "certificate.json").read_text()
-    found = short(json.loads(written), version("transformers"))
+    found = short(read(written), version("transformers"))
     folder = arguments.folder(RESULTS)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "real_port.json").write_text(json.dumps(found, indent=1) + "\n")

@@ -1,6 +1,7 @@
 """The certificate as one page: no script, no font, no picture from elsewhere."""
 
 import html as escape_module
+import itertools
 import math
 from typing import Any
 
@@ -10,10 +11,11 @@ from parity_kit.tolerances import UNSTABLE, VACUOUS
 
 STYLE = """
 :root { color-scheme: light dark; --ink: #1c2430; --soft: #667080; --line: #d8dde4;
-  --bar: #3b6ea8; --jax: #c06a1f; --bad: #b3261e; --good: #2e7d43; --paper: #fff; }
+  --bar: #7b5ea7; --torch: #d9700b; --jax: #1f77b4; --bad: #b3261e; --good: #2e7d43;
+  --paper: #fff; }
 @media (prefers-color-scheme: dark) { :root { --ink: #e6e9ee; --soft: #9aa4b2;
-  --line: #333c48; --bar: #7fb0e6; --jax: #e5a15f; --bad: #f2877f; --good: #7ccf93;
-  --paper: #14181d; } }
+  --line: #333c48; --bar: #b49ddb; --torch: #f0a25b; --jax: #7fb0e6; --bad: #f2877f;
+  --good: #7ccf93; --paper: #14181d; } }
 body { font: 15px/1.5 system-ui, sans-serif; color: var(--ink);
   background: var(--paper); max-width: 62rem; margin: 2rem auto; padding: 0 1rem; }
 h1 { font-size: 1.6rem; margin-bottom: 0; }
@@ -28,10 +30,6 @@ td.number { font-variant-numeric: tabular-nums; white-space: nowrap; }
 .scroll { overflow-x: auto; } pre { white-space: pre-wrap; }
 .facts td.number { white-space: normal; }
 """
-
-# Low and high end of a ring's axis, and the marks on it beside a row's bound.
-AXES = {"A": (1e-18, 1e-4, ()), "B": (1e-2, 1e2, (VACUOUS, UNSTABLE)),
-        "C": (1e-2, 1e2, ()), "D": (0.1, 1e2, ())}  # fmt: skip
 
 
 def start(title: str, verdict: str) -> str:
@@ -52,27 +50,92 @@ def html(certificate: Any) -> str:
         start(f"Parity of {certificate.name}", certificate.verdict),
         f"<pre>{text(certificate_text.summary(certificate))}</pre>",
     ]
-    for device, verdict in certificate.devices.items():
-        parts.append(f"<h2>{text(device)}: {text(verdict)}</h2>")
-        parts += [_ring(certificate, ring, device) for ring in certificate_text.RINGS]
-    facts = [[text(n), text(v)] for n, v in certificate_text.facts(certificate)]
-    parts.append(f"<div class='facts'>{table('Facts', ['', ''], facts)}</div>")
+    parts += device_sections(certificate)
+    parts.append(fact_table(certificate.facts))
     return "\n".join(parts) + "</body></html>\n"
 
 
-def _ring(certificate: Any, ring: str, device: str) -> str:
-    low, high, marks = AXES[ring]
-    rows = []
-    for row in certificate_text.worst_of_each(certificate.rows, ring, device):
+def fact_table(found: dict[str, Any]) -> str:
+    """What the result depends on."""
+    rows = [[text(n), text(v)] for n, v in certificate_text.facts(found)]
+    shown = table("What the result depends on", ["", ""], rows)
+    return f"<div class='facts'>{shown}</div>"
+
+
+def device_sections(certificate: Any) -> list[str]:
+    """A heading for each device, with tables of what was compared there."""
+    parts, rows = [], certificate.rows
+    for device, verdict in certificate.devices.items():
+        parts.append(f"<h2>{text(device)}: {text(verdict)}</h2>")
+        tables = _identity, _precision, _decisions, _remarkable
+        parts += [made(rows, device) for made in tables]
+    return parts
+
+
+def _identity(rows: list[dict[str, Any]], device: str) -> str:
+    shown = []
+    for quantity, row in certificate_text.by_quantity(rows, "A", device).items():
         ink = "bar" if row["ok"] else "bad"
-        bounds = [row["bound"], *marks] if row["bound"] else [*marks]
-        cells = [text(row["quantity"]), text(row["subject"]), f"{row['value']:.2g}"]
-        cells += [f"{row['bound']:.2g}", bar(row["value"], low, high, bounds, ink)]
-        rows.append([*cells, text(row["note"])])
-    if not rows:
-        return ""
-    caption = f"Ring {ring}: {certificate_text.RINGS[ring]}. Worst of all seeds."
-    return table(caption, ["quantity", "", "worst", "bound", "", ""], rows)
+        drawn = bar(row["value"], 1e-18, 1e-4, [row["bound"]], ink)
+        numbers = [f"{row['value']:.1e}", f"{row['bound']:.0e}"]
+        shown.append([text(quantity), *numbers, drawn, text(row["case"])])
+    return table(
+        "Ring A, float64: largest error between any two implementations. Axis 1e-18 to "
+        "1e-4; dashed: the bound.",
+        ["quantity", "error", "bound", "", "case"],
+        shown,
+    )
+
+
+def _precision(rows: list[dict[str, Any]], device: str) -> str:
+    names = certificate_text.FRAMEWORKS
+    ratios = {
+        name: certificate_text.by_quantity(rows, "B", device, name) for name in names
+    }
+    fairness = certificate_text.by_quantity(rows, "C", device)
+    shown = []
+    for quantity in dict.fromkeys(itertools.chain(*ratios.values())):
+        cells = [text(quantity)]
+        for name in names:
+            row = ratios[name].get(quantity)
+            value = math.nan if row is None else row["value"]
+            ink = name if row is None or row["ok"] else "bad"
+            drawn = bar(value, 1e-2, 1e2, [VACUOUS, UNSTABLE], ink)
+            cells += [f"{value:.2f}", drawn]
+        row = fairness.get(quantity)
+        cells.append("" if row is None else f"{row['value']:.2f}")
+        shown.append(cells)
+    return table(
+        "Rings B and C, float32: error in units of the spread that rounding predicts, "
+        "worst case; then JAX's error over PyTorch's, all cases. Axis 0.01 to 100; "
+        "dashed: vacuous below 1/20, unstable above 8.",
+        ["quantity", "PyTorch", "", "JAX", "", "JAX / PyTorch"],
+        shown,
+    )
+
+
+def _decisions(rows: list[dict[str, Any]], device: str) -> str:
+    counted = certificate_text.decisions(rows, device)
+    return table(
+        "Ring D: discrete decisions of both sides. A tie is one whose float64 margin "
+        "is below its error bar.",
+        ["decision", "taken", "ties and what follows from them", "different"],
+        [[text(name), *map(str, counts)] for name, counts in counted.items()],
+    )
+
+
+def _remarkable(rows: list[dict[str, Any]], device: str) -> str:
+    return table(
+        "What differs, or has a remark.",
+        ["", ""],
+        [
+            [
+                "" if row["ok"] else "<span class='failed'>differs</span>",
+                text(f"ring {row['ring']}: {certificate_text.described(row)}"),
+            ]
+            for row in certificate_text.remarkable(rows, device)
+        ],
+    )
 
 
 def text(value: Any) -> str:
@@ -81,7 +144,9 @@ def text(value: Any) -> str:
 
 
 def table(caption: str, head: list[str], rows: list[list[str]]) -> str:
-    """A table of cells that are markup already."""
+    """A table of cells that are markup already; nothing without rows."""
+    if not rows:
+        return ""
     cells = "".join(f"<th>{name}</th>" for name in head)
     body = "".join(
         "<tr>" + "".join(f"<td class='number'>{cell}</td>" for cell in row) + "</tr>"

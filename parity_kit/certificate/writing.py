@@ -13,7 +13,10 @@ REPRODUCTION = "first_divergence.safetensors"
 def write(certificate: Any, folder: Path) -> Path:
     """Write all of them; see `Certificate.write`."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "certificate.json").write_text(text.document(certificate), "utf-8")
+    fields = {
+        name: x for name, x in vars(certificate).items() if name != "reproduction"
+    }
+    (folder / "certificate.json").write_text(text.document(fields), "utf-8")
     (folder / "certificate.md").write_text(text.markdown(certificate), "utf-8")
     (folder / "certificate.html").write_text(page.html(certificate), "utf-8")
     from parity_kit.certificate import figure

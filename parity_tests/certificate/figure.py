@@ -6,9 +6,14 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from parity_kit.tolerances import IDENTITY, UNSTABLE, VACUOUS
-from parity_tests.certificate import text as certificate_text
-from trpo.runs.learning_curves import COLOURS, line_style
+from parity_kit.certificate.figure import (
+    IDENTICAL,
+    JAX,
+    TORCH,
+    identity_panel,
+    precision_panel,
+)
+from trpo.runs.learning_curves import line_style
 
 
 # Label -> quantities; the worst of them is shown.
@@ -44,7 +49,6 @@ GROUPS = {
         "normalized/mean",
     ),
 }
-TORCH, JAX, IDENTICAL = COLOURS["torch"], COLOURS["jax"], "tab:purple"
 
 
 def draw(certificate: Any, path: pathlib.Path) -> None:
@@ -53,62 +57,11 @@ def draw(certificate: Any, path: pathlib.Path) -> None:
     device = next((d for d, v in certificate.devices.items() if v != "not run"), None)
     grid = figure.add_gridspec(2, 2, height_ratios=(1.7, 1.0))
     if device is not None:
-        _identity(figure.add_subplot(grid[0, 0]), certificate, device)
-        _precision(figure.add_subplot(grid[0, 1]), certificate, device)
+        rows = [row for row in certificate.rows if row["device"] == device]
+        identity_panel(figure.add_subplot(grid[0, 0]), rows, GROUPS)
+        precision_panel(figure.add_subplot(grid[0, 1]), rows, GROUPS)
     _training(figure.add_subplot(grid[1, :]), certificate)
     figure.savefig(path, dpi=150)
-
-
-def _worst(rows: dict[str, dict], quantities: tuple[str, ...]) -> float | None:
-    values = [rows[name]["value"] for name in quantities if name in rows]
-    return max(values, default=None)
-
-
-def _labels(axes: Axes) -> None:
-    axes.set_yticks(range(len(GROUPS)), list(GROUPS))
-    axes.invert_yaxis()
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(axis="x", alpha=0.3)
-
-
-def _identity(axes: Axes, certificate: Any, device: str) -> None:
-    rows = certificate_text.by_quantity(certificate.rows, "A", device)
-    for i, quantities in enumerate(GROUPS.values()):
-        value = _worst(rows, quantities)
-        if value is not None:
-            axes.barh(i, max(value, 1e-17), left=1e-18, color=IDENTICAL, height=0.6)
-    axes.set_xscale("log")
-    axes.set_xlim(1e-17, 1e-8)
-    axes.axvline(IDENTITY, color="black", linestyle="--", linewidth=1)
-    axes.annotate("bound", (IDENTITY, -0.6), fontsize=8, ha="right", xytext=(-3, 0),
-                  textcoords="offset points", annotation_clip=False)  # fmt: skip
-    axes.set_title("float64: PyTorch, JAX and NumPy are identical", fontsize=10)
-    axes.set_xlabel("largest relative error")
-    _labels(axes)
-
-
-def _precision(axes: Axes, certificate: Any, device: str) -> None:
-    for name, label, color, shift in (
-        ("torch", "PyTorch", TORCH, -0.15),
-        ("jax", "JAX", JAX, 0.15),
-    ):
-        rows = certificate_text.by_quantity(certificate.rows, "B", device, name)
-        points = [
-            (value, i + shift)
-            for i, quantities in enumerate(GROUPS.values())
-            if (value := _worst(rows, quantities)) is not None
-        ]
-        axes.plot(*zip(*points, strict=True), "o", color=color, label=label, ms=5)
-    axes.set_xscale("log")
-    axes.set_xlim(VACUOUS / 2, UNSTABLE * 3)
-    axes.axvspan(VACUOUS, UNSTABLE, color="black", alpha=0.05)
-    for bound in (VACUOUS, UNSTABLE):
-        axes.axvline(bound, color="black", linestyle="--", linewidth=1)
-    axes.set_title("float32: error as rounding predicts, in both", fontsize=10)
-    axes.set_xlabel("error / predicted spread, worst case")
-    axes.legend(loc="lower left", fontsize=8)
-    _labels(axes)
-    axes.set_yticklabels([])
 
 
 def _training(axes: Axes, certificate: Any) -> None:

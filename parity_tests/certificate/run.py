@@ -7,6 +7,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
+from parity_kit.certificate.text import document, read
 from parity_tests.certificate import (
     page as certificate_page,
     text as certificate_text,
@@ -49,7 +50,7 @@ def run(
     certificate = _gather(tuple(devices), mode, terminal)
     folder = pathlib.Path(out)
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "parity.json").write_text(certificate_text.document(certificate))
+    (folder / "parity.json").write_text(document(certificate._asdict()))
     (folder / "parity.md").write_text(page(folder), "utf-8")
     (folder / "parity.html").write_text(certificate_page.html(certificate), "utf-8")
     certificate_figure.draw(certificate, folder / "parity.png")
@@ -72,8 +73,7 @@ def draw(folder: pathlib.Path) -> None:
 
 
 def _read(folder: pathlib.Path) -> Certificate:
-    fields = certificate_text.read((folder / "parity.json").read_text())
-    return Certificate(**fields)
+    return Certificate(**read((folder / "parity.json").read_text()))
 
 
 def folder_to_publish() -> pathlib.Path:

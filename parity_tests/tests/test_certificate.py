@@ -6,6 +6,7 @@ import subprocess
 
 import pytest
 
+from parity_kit.certificate import text as kit_text
 from parity_tests import __main__ as command
 from parity_tests.certificate import (
     figure as certificate_figure,
@@ -68,7 +69,7 @@ def test_what_was_recorded_is_not_said_to_be_of_this_run(example):
     ):
         assert text.count("98765") == text.count("98764") == 1
         assert f"planted faults: none in this run; {recorded}" in text
-    document = json.loads(certificate_text.document(example))
+    document = json.loads(kit_text.document(example._asdict()))
     assert document["recorded_faults"] == example.recorded_faults
     assert not {"mutation", "planted", "caught"} & set(document)
 
@@ -123,7 +124,7 @@ def test_absent_devices_are_not_run_and_never_passed(example):
 
 def test_json_is_json_whatever_the_numbers(example):
     rows = [{**row, "value": value} for row in example.rows[:1] for value in NUMBERS]
-    document = certificate_text.document(example._replace(rows=rows))
+    document = kit_text.document(example._replace(rows=rows)._asdict())
     rows_read = json.loads(document, parse_constant=pytest.fail)["rows"]
     read = [
         dict(zip(rows_read["columns"], row, strict=True)) for row in rows_read["values"]

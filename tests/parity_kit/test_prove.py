@@ -141,7 +141,7 @@ def test_the_certificate_is_written_in_every_form(parity, processes, tmp_path):
     assert "<script" not in page
     assert "optimizer/10/w" in page
     table = (tmp_path / "certificate.md").read_text()
-    assert "| optimizer/10/w | jax-torch | " in table
+    assert "| optimizer/10/w | " in table
     # A folder that is written into again keeps nothing of what was there.
     failed = prove(example_pairs.ALL["a probe"], 1, processes=processes)
     failed.write(tmp_path)
