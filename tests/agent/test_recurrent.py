@@ -178,7 +178,7 @@ def test_what_is_no_sample_changes_nothing():
 
 def test_a_player_forgets_what_the_last_episode_showed():
     agent = make("torch")
-    actor = actor_of(agent, 2, recorded=True)
+    actor = actor_of(agent, 2, steps=1)
     obs = observations(2, 2)
     actor.act(obs[0], np.array([True, True]))
     actions = actor.act(obs[1], np.array([True, False]))

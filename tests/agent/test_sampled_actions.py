@@ -139,6 +139,18 @@ def test_what_numpy_has_not_or_is_slower_at_acts_in_its_framework(changes):
     assert type(actor_of(make_agent("torch", **changes), ROWS)) is Actor
 
 
+@pytest.mark.parametrize("name", SPACES)
+def test_a_rollout_has_the_noise_of_its_steps(name):
+    one, other = agents("torch", name)
+    (obs, mask), starts = rows_of(one), np.zeros(ROWS, dtype=bool)
+    at_once, each = actor_of(one, ROWS, steps=3), actor_of(other, ROWS)
+    for _ in range(3):
+        expected = each.act(obs, starts, mask)
+        np.testing.assert_array_equal(at_once.act(obs, starts, mask), expected)
+    draws = [agent.get_state()["random.action_draws"] for agent in (one, other)]
+    assert draws == [3, 3]
+
+
 def test_the_ends_of_the_noise_in_numpy():
     logits, ends = np.zeros((3, 4), np.float32), np.array([[0.0], [0.5], [1.0 - 1e-12]])
     head = Head(1, CATEGORICAL, (4,))
@@ -146,11 +158,11 @@ def test_the_ends_of_the_noise_in_numpy():
         "policy.layers.0.weight": np.zeros((4, 2), np.float32),
         "policy.layers.0.bias": logits[0],
     }
-    policy, obs = HostPolicy(head, "tanh", arrays, None), np.zeros((3, 2))
+    policy, obs = HostPolicy(head, "tanh", arrays, None, 3), np.zeros((3, 2))
     assert policy.act(obs, ends, None).tolist() == [[0.0], [2.0], [3.0]]
     only = np.eye(4, dtype=bool)[[2, 1, 2]]
     assert policy.act(obs, ends, only).tolist() == [[2.0], [1.0], [2.0]]
-    switches = HostPolicy(Head(4, BERNOULLI), "tanh", arrays, None)
+    switches = HostPolicy(Head(4, BERNOULLI), "tanh", arrays, None, 3)
     assert not switches.act(obs, None, None).any()
 
 

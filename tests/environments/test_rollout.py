@@ -15,7 +15,12 @@ from trpo.environments.make import (
     make_vector_environment,
 )
 from trpo.rollout.collector import RolloutCollector
-from trpo.rollout.transitions import NonFiniteTransitionError
+from trpo.rollout.transitions import (
+    FEW,
+    FINITE,
+    NonFiniteTransitionError,
+    are_within,
+)
 
 
 class LinearAgent:
@@ -111,6 +116,19 @@ def test_an_action_that_is_not_finite_reaches_no_environment(value):
         collector.advance(actions)
     step = collector.advance(np.zeros((3, 1)))
     np.testing.assert_array_equal(step.obs[:, 1], 1.0)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+@pytest.mark.parametrize("size", [3, FEW + 1])
+def test_numbers_are_within_a_limit_that_each_of_them_is_within(dtype, size):
+    for limit in (3.0, 2.0**64, 1e130, FINITE):
+        for bad in (np.nan, np.inf, -np.inf, limit, -limit, limit * (1.0 + 1e-15)):
+            with np.errstate(over="ignore"):
+                numbers = np.array([0.0, bad] + [1.0] * (size - 2), dtype)
+            expected = bool((np.abs(numbers.astype(np.float64)) <= limit).all())
+            assert are_within(numbers, limit) is expected, (bad, limit)
+    assert are_within(np.array([2**64 - 1], np.uint64), 2.0**64)
 
 
 def test_invalid_rows_are_the_resets_of_next_step_mode():

@@ -103,7 +103,10 @@ class Backend(abc.ABC):
 
     @abc.abstractmethod
     def to_native(self, array: Any) -> Any:
-        """`array`, the framework's or NumPy's, in the agent's dtype on its device."""
+        """`array`, the framework's or NumPy's, as what learns from it takes it.
+
+        In the agent's dtype, and on its device; NumPy's where that is the host.
+        """
 
     @abc.abstractmethod
     def to_numpy(self, array: Any) -> np.ndarray:

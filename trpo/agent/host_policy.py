@@ -60,6 +60,7 @@ class HostPolicy:
         activation: Of its hidden layers, a key of `ACTIVATIONS`.
         arrays: Its own, copies, under canonical names.
         normalizer: Of observations, or None.
+        rows: Observations at a time.
     """
 
     def __init__(
@@ -68,9 +69,17 @@ class HostPolicy:
         activation: str,
         arrays: Mapping[str, np.ndarray],
         normalizer: ObservationNormalizer | None,
+        rows: int,
     ) -> None:
         names = [name for name in arrays if name.endswith(".weight")]
-        layers = [(arrays[n].T, arrays[n.replace(".weight", ".bias")]) for n in names]
+
+        def each(row: np.ndarray) -> np.ndarray:
+            # Sums of few numbers take half the time where both have the same shape.
+            return np.tile(row, (rows, 1))
+
+        layers = [
+            (arrays[n].T, each(arrays[n.replace(".weight", ".bias")])) for n in names
+        ]
         *self._hidden, self._last = layers
         self._head, self._activate = head, ACTIVATIONS[activation]
         self._dtype = layers[0][0].dtype
@@ -79,7 +88,7 @@ class HostPolicy:
             self._scaled = normalizer.scaling(self._dtype)
         self._std = None
         if (log_std := arrays.get("policy.log_std")) is not None:
-            self._std = _std(log_std)
+            self._std = each(_std(log_std))
 
     def act(
         self, obs: np.ndarray, noise: np.ndarray | None, mask: np.ndarray | None
@@ -94,13 +103,14 @@ class HostPolicy:
         x = obs if self._scaled is None else self._scaled(obs)
         x = x.astype(self._dtype, copy=False)
         for weight, bias in self._hidden:
-            x = x @ weight
+            # As `@`, which takes longer to begin.
+            x = x.dot(weight)
             x += bias
             x = self._activate(x)
-        x = x @ self._last[0]
+        x = x.dot(self._last[0])
         x += self._last[1]
         if noise is not None:
-            noise = noise.astype(self._dtype)
+            noise = noise.astype(self._dtype, copy=False)
         head = self._head
         if head.reals == head.act_dim:
             return self._reals(x, noise)

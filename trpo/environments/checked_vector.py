@@ -70,6 +70,7 @@ class BatchStep(NamedTuple):
         rewards: [B] float64.
         terminated: [B] bool.
         truncated: [B] bool.
+        done: [B] either of them.
         infos: of the vector.
     """
 
@@ -78,6 +79,7 @@ class BatchStep(NamedTuple):
     rewards: np.ndarray
     terminated: np.ndarray
     truncated: np.ndarray
+    done: np.ndarray
     infos: dict[str, Any]
 
 
@@ -145,9 +147,11 @@ class CheckedVector:
         terminated = self._each("terminated", terminated, BOOL, flag)
         truncated = self._each("truncated", truncated, BOOL, flag)
         obs = final = self._flat(obs)
-        if self._same_step and (done := terminated | truncated).any():
+        done = terminated | truncated
+        # As `any`, faster on few flags.
+        if self._same_step and np.count_nonzero(done):
             final = self._final(obs, done, infos)
-        return BatchStep(obs, final, rewards, terminated, truncated, infos)
+        return BatchStep(obs, final, rewards, terminated, truncated, done, infos)
 
     def _final(
         self, obs: np.ndarray, done: np.ndarray, infos: dict[str, Any]

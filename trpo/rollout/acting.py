@@ -1,5 +1,7 @@
 """An agent that acts in a vector of environments, with its memory if it has one."""
 
+import itertools
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -69,11 +71,14 @@ class HostActor(Actor):
     Args:
         agent: Either backend's.
         policy: Its own.
+        noises: [B, act_dim] of each step.
     """
 
-    def __init__(self, agent: Any, policy: HostPolicy) -> None:
+    def __init__(
+        self, agent: Any, policy: HostPolicy, noises: Iterator[np.ndarray]
+    ) -> None:
         super().__init__(agent)
-        self._policy = policy
+        self._policy, self._noises = policy, noises
 
     def act(
         self,
@@ -83,7 +88,7 @@ class HostActor(Actor):
         deterministic: bool = False,
     ) -> np.ndarray:
         """See `Actor`; observations and masks are not looked at once more."""
-        noise = None if deterministic else self.agent.draw_noise(len(obs))
+        noise = None if deterministic else next(self._noises)
         return self._policy.act(obs, noise, mask)
 
 
@@ -132,7 +137,7 @@ class RecurrentActor(Actor):
 
 
 def actor_of(
-    agent: Any, num_envs: int, memory: Memory | None = None, recorded: bool = False
+    agent: Any, num_envs: int, memory: Memory | None = None, steps: int = 0
 ) -> Actor:
     """The actor of `agent` as it is now in `num_envs` environments.
 
@@ -140,10 +145,16 @@ def actor_of(
         agent: Either backend's, recurrent or not.
         num_envs: Environments.
         memory: Hidden states to go on from; by default zeros.
-        recorded: Whether what it does is learned from, so that `evaluated` is asked.
+        steps: Of a rollout that is learned from, so that `evaluated` is asked; 0 if
+            none is.
     """
     initial_memory = getattr(agent, "initial_memory", None)
-    if initial_memory is None:
-        policy = agent.host_policy(num_envs)
-        return Actor(agent) if policy is None else HostActor(agent, policy)
-    return RecurrentActor(agent, memory or initial_memory(num_envs), recorded)
+    if initial_memory is not None:
+        return RecurrentActor(agent, memory or initial_memory(num_envs), steps > 0)
+    policy = agent.host_policy(num_envs)
+    if policy is None:
+        return Actor(agent)
+    if steps:
+        return HostActor(agent, policy, iter(agent.draw_noises(num_envs, steps)))
+    each = (agent.draw_noise(num_envs) for _ in itertools.count())
+    return HostActor(agent, policy, each)

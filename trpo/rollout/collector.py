@@ -24,10 +24,11 @@ from trpo.rollout.cost_recorder import CostRecorder
 from trpo.rollout.open_episodes import OpenEpisodes
 from trpo.rollout.repair import following_values, without_bad_segments
 from trpo.rollout.transitions import (
+    FINITE,
     Limits,
     Transition,
+    are_within,
     is_usable,
-    largest_size,
     refusal,
     reset_refusal,
     unusable,
@@ -93,6 +94,8 @@ class RolloutCollector:
         those that were lost began anew."""
         self._none = np.zeros(env.num_envs, dtype=bool)
         """Flags of a step in which nothing happened; never written to."""
+        self._all = ~self._none
+        """Likewise, of one that each environment took."""
         self._restart(OpenEpisodes.of(env.num_envs, costs))
         self._start(*self._vector.reset(self._open.lengths))
 
@@ -181,7 +184,7 @@ class RolloutCollector:
         columns = Columns(num_steps, self.env.num_envs)
         self._open.ended.clear()
         recorder = CostRecorder(agent) if self.reads_costs else None
-        actor = actor_of(agent, self.env.num_envs, self.memory, recorded=True)
+        actor = actor_of(agent, self.env.num_envs, self.memory, num_steps)
         memory = actor.memory
         for t in range(num_steps):
             self._collect_step(t, columns, actor, recorder)
@@ -250,16 +253,15 @@ class RolloutCollector:
         """
         recorded, sent = self._converted(actions)
         lengths, none = self._open.lengths, self._none
-        obs, final_obs, rewards, terminated, truncated, infos = self._vector.step(
+        obs, final_obs, rewards, terminated, truncated, done, infos = self._vector.step(
             sent, lengths
         )
-        done = terminated | truncated
         ended, same_step = np.count_nonzero(done), self._mode == AutoresetMode.SAME_STEP
         if infos or self.action_mask is not None:
             self._masks.follow(infos, ~done | same_step, lengths)
         # A worker that failed has ended an episode, too.
         plain = not ended and self._resetting is none
-        restarted, valid, costs, successes = none, ~none, None, {}
+        restarted, valid, costs, successes = none, self._all, None, {}
         if not plain:
             restarted = np.array(infos.get(RESTARTED, none), dtype=bool)
             valid = ~self._resetting & ~restarted
@@ -288,7 +290,7 @@ class RolloutCollector:
         Raises:
             ValueError: one is not finite.
         """
-        if not largest_size(actions) < np.inf:
+        if not are_within(actions, FINITE):
             require_finite("actions", actions)
         if self.spec.structure is None:
             sent = self.spec.to_environment(actions)

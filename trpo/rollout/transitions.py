@@ -9,6 +9,12 @@ import numpy as np
 from trpo.agent.batch_checks import LARGEST, is_within, largest_observation
 
 
+FEW = 10_000
+"""Numbers whose product with themselves NumPy's library computes in one thread."""
+FINITE = float(np.finfo(np.float64).max)
+"""The largest number that is no infinity."""
+
+
 class NonFiniteTransitionError(ValueError):
     """The environment returned a NaN, an infinity or a number too large to square.
 
@@ -66,10 +72,14 @@ class Transition(NamedTuple):
     plain: bool = False
 
 
-def largest_size(numbers: np.ndarray) -> float:
-    """The largest absolute value; NaN if one is."""
-    # As np.max, faster on few numbers.
-    return float(np.maximum.reduce(np.abs(numbers), axis=None))
+def are_within(numbers: np.ndarray, largest: float) -> bool:
+    """Whether every absolute value is `largest` at most; whole numbers are."""
+    if numbers.dtype.kind != "f":
+        return True
+    # No square is more than their sum, which is found in a third of the time.
+    if numbers.size <= FEW and float(np.vdot(numbers, numbers)) < largest * largest:
+        return True
+    return bool(is_within(numbers, largest).all())
 
 
 def unusable_rows(obs: np.ndarray, largest: float) -> np.ndarray:
@@ -80,11 +90,11 @@ def unusable_rows(obs: np.ndarray, largest: float) -> np.ndarray:
 def is_usable(step: Transition, limits: Limits) -> bool:
     """Whether nothing is `unusable`; found faster than what."""
     return (
-        largest_size(step.rewards) <= limits.rewards
-        and largest_size(step.obs) <= limits.obs
-        and (step.costs is None or largest_size(step.costs) <= limits.rewards)
+        are_within(step.rewards, limits.rewards)
+        and are_within(step.obs, limits.obs)
+        and (step.costs is None or are_within(step.costs, limits.rewards))
         # Where nothing has ended it is the same array.
-        and (step.final_obs is step.obs or largest_size(step.final_obs) <= limits.obs)
+        and (step.final_obs is step.obs or are_within(step.final_obs, limits.obs))
     )
 
 

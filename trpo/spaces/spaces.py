@@ -95,7 +95,8 @@ class PolicySpec(NamedTuple):
             actions = (1.0 - share) * self.action_low + share * self.action_high
         # As np.clip, faster on few numbers.
         clipped = np.minimum(np.maximum(actions, self.action_low), self.action_high)
-        return clipped.astype(self.action_dtype).reshape(-1, *self.action_shape)
+        sent = clipped.astype(self.action_dtype, copy=False)
+        return sent.reshape(-1, *self.action_shape)
 
     def one_to_environment(self, action: Any) -> Any:
         """One sampled action [act_dim] as one (not vectorised) environment takes it."""

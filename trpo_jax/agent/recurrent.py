@@ -74,7 +74,7 @@ class RecurrentBackend(TRPOBackend):
         self,
         obs: Any,
         noise: np.ndarray | None,
-        mask: jax.Array | None = None,
+        mask: Any = None,
         memory: Any = None,
     ) -> tuple[jax.Array, jax.Array, jax.Array, Memory]:
         if noise is not None:
