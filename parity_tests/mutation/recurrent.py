@@ -55,6 +55,6 @@ RECURRENT = in_group(
     _shared("rollout's last states for its first", "rollout/collector:RolloutCollector.collect",
             "            memory=memory,\n", "            memory=actor.memory,\n"),
     _shared("every rollout from blank states", "rollout/collector:RolloutCollector.collect",
-            "self.env.num_envs, self.memory, recorded=True",
-            "self.env.num_envs, recorded=True"),
+            "self.env.num_envs, self.memory, num_steps",
+            "self.env.num_envs, None, num_steps"),
 )  # fmt: skip

@@ -179,13 +179,14 @@ def test_a_damaged_state_changes_nothing(backend, kind):
 @pytest.mark.parametrize("kind", [KINDS[1], KINDS[3]], ids=str)
 def test_overflow_leaves_every_byte_as_it_was(backend, field, scale, kind):
     agent = trained(backend, 1, **kind)
-    batch = make_batch(agent)
+    batch, snapshot = make_batch(agent), agent.snapshot()
+    agent.act(batch["obs"])  # Draws, which is no weight.
     before = fingerprint(agent)
-    metrics = agent.update(
-        batch | {field: np.full(40, scale) * batch[field].clip(-2, 2)}
-    )
-    assert metrics["policy/status"] == StepStatus.NON_FINITE
-    assert fingerprint(agent) == before
+    huge = batch | {field: np.full(40, scale) * batch[field].clip(-2, 2)}
+    for known in (None, snapshot):
+        metrics = agent.update(huge, before=known)
+        assert metrics["policy/status"] == StepStatus.NON_FINITE
+        assert fingerprint(agent) == before
     # The report does not claim a step that was not taken.
     assert metrics["policy/line_search_accepted"] == 0.0
     assert metrics["policy/line_search_frac"] == 0.0

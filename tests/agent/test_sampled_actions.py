@@ -152,7 +152,7 @@ def test_a_rollout_has_the_noise_of_its_steps(name):
 
 
 def test_the_ends_of_the_noise_in_numpy():
-    logits, ends = np.zeros((3, 4), np.float32), np.array([[0.0], [0.5], [1.0 - 1e-12]])
+    logits, ends = np.zeros((3, 4), np.float32), np.float32([[0.0], [0.5], [1 - 1e-12]])
     head = Head(1, CATEGORICAL, (4,))
     arrays = {
         "policy.layers.0.weight": np.zeros((4, 2), np.float32),

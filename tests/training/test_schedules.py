@@ -8,6 +8,7 @@ import pytest
 
 from tests.support.agents import BACKENDS, fingerprint, make_agent, make_batch
 from trpo.config.run import TrainConfig, TRPOConfig
+from trpo.config.schedules import SCHEDULED
 from trpo.training.trainer import Trainer
 
 
@@ -31,7 +32,7 @@ def watched(trainer):
     inner, seen = trainer.agent.update, []
 
     def update(batch, **rates):
-        seen.append(rates)
+        seen.append({name: rates[name] for name in SCHEDULED})
         return inner(batch, **rates)
 
     trainer.agent.update = update

@@ -128,7 +128,7 @@ class Backend(abc.ABC):
 
         Args:
             obs: Checked observations [B, obs_dim].
-            noise: As `Head.draw_noise` makes it.
+            noise: As `AgentBase.draw_noise` makes it.
             inputs: The mask of actions, and a recurrent network's hidden states; one
                 of these puts out the new ones too.
         """

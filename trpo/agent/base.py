@@ -581,6 +581,7 @@ class AgentBase(Copies):
         value_lr: float | None = None,
         entropy_coefficient: float | None = None,
         rows: np.ndarray | None = None,
+        before: Snapshot | None = None,
     ) -> dict[str, float]:
         """Take one trust-region step, then fit the critic to the returns.
 
@@ -600,6 +601,7 @@ class AgentBase(Copies):
             value_lr: This update's learning rate of the critic; likewise.
             entropy_coefficient: Of this update; likewise.
             rows: [N] numbers of these samples among all ranks'; in their order if None.
+            before: A snapshot since which no weight has changed, if there is one.
 
         Returns:
             The metrics, under the names of `trpo.data.report.METRIC_NAMES`.
@@ -617,11 +619,11 @@ class AgentBase(Copies):
             update = partial(self.backend.update_sharded, self.sharding, shards)
             size = shards.total
         orders = self.state.minibatch_orders(self.config.value_epochs, size)
-        with self.state.all_or_nothing() as before:
+        with self.state.all_or_nothing(before) as unchanged:
             report = update(native_batch, orders, numbers)
             self.state.minibatch_draws += 1
             if int(report.status) == StepStatus.NON_FINITE:
-                self.state.restore(before)
+                self.state.restore(unchanged)
             return report.as_metrics()
 
     def _warn_if_uncentred(self, batch: Any) -> None:
@@ -735,24 +737,14 @@ class AgentBase(Copies):
             digest.update(name.encode() + array.tobytes())
         return np.frombuffer(digest.digest(), dtype=np.uint8)
 
-    def draw_noises(self, rows: int, steps: int) -> np.ndarray:
-        """What `draw_noise` gives in so many steps, [steps, rows, act_dim]; rounded.
-
-        In less time than between the steps of environments.
-        """
-        noises = np.empty((steps, rows, self.act_dim), self.dtype)
-        for noise in noises:
-            noise[...] = self.draw_noise(rows)
-        return noises
-
     def draw_noise(self, rows: int) -> np.ndarray:
-        """The next noise [rows, act_dim], from which actions are sampled."""
+        """The next noise [rows, act_dim], from which actions are sampled; rounded."""
         with self._lock:
             if self.sharding is None or self.sharding.environments is None:
-                return self.state.draw_noise(rows)
+                return self.state.draw_noise(rows).astype(self.dtype)
             # Every environment's, so that each has what it has in a run of one process.
             count, share = self.sharding.environments
-            return self.state.draw_noise(count)[share]
+            return self.state.draw_noise(count)[share].astype(self.dtype)
 
     # Checks of arguments, and their conversion to the framework's arrays.
 

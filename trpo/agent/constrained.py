@@ -22,6 +22,11 @@ class ConstrainedAgentBase(AgentBase):
     architecture, optimiser and fit of the first, learns what the steps cost. With a
     limit that no cost reaches, policy and critic are those of TRPO, bit for bit.
 
+    A batch of `update` also has `cost_advantages` and `cost_returns`, each [N] or
+    [N, 1], and the number `cost_excess`, which may be -inf: see
+    `trpo.data.batch.Costs`. Rates are of both critics, and metrics also those of
+    `trpo.data.report.COST_METRICS`.
+
     Args:
         args: As `AgentBase`'s.
         cost_limit: See `trpo.config.run.TRPOConfig`. The agent itself is told, in each
@@ -47,39 +52,6 @@ class ConstrainedAgentBase(AgentBase):
         native = self.backend.is_native(obs)
         value = self.backend.cost_value(self._prepare_obs(obs))
         return value if native else self.backend.to_numpy(value)
-
-    def update(
-        self,
-        batch: Mapping[str, Any] | ConstrainedBatch,
-        *,
-        target_kl: float | None = None,
-        value_lr: float | None = None,
-        entropy_coefficient: float | None = None,
-        rows: np.ndarray | None = None,
-    ) -> dict[str, float]:
-        """Take one constrained step, then fit both critics.
-
-        As `AgentBase.update`, which see for arguments and errors.
-
-        Args:
-            batch: Also `cost_advantages` and `cost_returns`, each [N] or [N, 1], and
-                the number `cost_excess`; see `trpo.data.batch.Costs`.
-            target_kl: This update's trust-region radius; the configuration's if None.
-            value_lr: This update's learning rate of both critics; likewise.
-            entropy_coefficient: Of this update; likewise.
-            rows: [N] numbers of these samples among all ranks'; in their order if None.
-
-        Returns:
-            The metrics, under `trpo.data.report.METRIC_NAMES` and
-            `trpo.data.report.COST_METRICS`.
-
-        Raises:
-            ValueError: a field is missing, empty, wrongly shaped or not finite (the
-                excess may be -inf); it is named, and nothing has changed.
-        """
-        rates = {"target_kl": target_kl, "value_lr": value_lr}
-        rates |= {"entropy_coefficient": entropy_coefficient}
-        return super().update(batch, **rates, rows=rows)  # pyright: ignore[reportArgumentType]
 
     def _check_batch(self, batch: Mapping[str, Any] | ConstrainedBatch) -> Any:
         """The batch as native arrays in the agent's dtype."""

@@ -72,14 +72,11 @@ class HostPolicy:
         rows: int,
     ) -> None:
         names = [name for name in arrays if name.endswith(".weight")]
-
-        def each(row: np.ndarray) -> np.ndarray:
-            # Sums of few numbers take half the time where both have the same shape.
-            return np.tile(row, (rows, 1))
-
-        layers = [
-            (arrays[n].T, each(arrays[n.replace(".weight", ".bias")])) for n in names
-        ]
+        # Sums of few numbers take half the time where both have the same shape.
+        arrays = {
+            n: a.T if a.ndim > 1 else np.tile(a, (rows, 1)) for n, a in arrays.items()
+        }
+        layers = [(arrays[n], arrays[n.replace(".weight", ".bias")]) for n in names]
         *self._hidden, self._last = layers
         self._head, self._activate = head, ACTIVATIONS[activation]
         self._dtype = layers[0][0].dtype
@@ -88,7 +85,7 @@ class HostPolicy:
             self._scaled = normalizer.scaling(self._dtype)
         self._std = None
         if (log_std := arrays.get("policy.log_std")) is not None:
-            self._std = each(_std(log_std))
+            self._std = _std(log_std)
 
     def act(
         self, obs: np.ndarray, noise: np.ndarray | None, mask: np.ndarray | None
@@ -97,7 +94,7 @@ class HostPolicy:
 
         Args:
             obs: [B, obs_dim] raw observations, which have been checked.
-            noise: [B, act_dim] as `Head.draw_noise` makes it.
+            noise: [B, act_dim] as `AgentBase.draw_noise` makes it.
             mask: [B, options], which has been checked; None where all is allowed.
         """
         x = obs if self._scaled is None else self._scaled(obs)
@@ -109,8 +106,6 @@ class HostPolicy:
             x = self._activate(x)
         x = x.dot(self._last[0])
         x += self._last[1]
-        if noise is not None:
-            noise = noise.astype(self._dtype, copy=False)
         head = self._head
         if head.reals == head.act_dim:
             return self._reals(x, noise)

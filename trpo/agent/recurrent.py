@@ -25,6 +25,11 @@ class RecurrentAgentBase(AgentBase):
     RecurrentPPO. The agent keeps no hidden state: `act` takes and returns them, so that
     one agent may play in any number of environments at once.
 
+    `update` takes whole sequences, the fields of `trpo.data.batch.SequenceBatch`,
+    arrays [T, B, …]. Gradients reach back to the first step, whose hidden states are
+    taken as they are, or to an episode's start. Minibatches of the critic are of whole
+    environments.
+
     Args:
         args: As `AgentBase`'s.
         recurrent: "gru" (Cho et al. 2014, "Learning Phrase Representations using RNN
@@ -131,37 +136,6 @@ class RecurrentAgentBase(AgentBase):
         memory = self._prepare_memory("memory", memory, obs.shape[0])
         value = self.backend.value(obs, memory)
         return value if native else self.backend.to_numpy(value)
-
-    def update(
-        self,
-        batch: Mapping[str, Any] | SequenceBatch,
-        *,
-        target_kl: float | None = None,
-        value_lr: float | None = None,
-        entropy_coefficient: float | None = None,
-    ) -> dict[str, float]:
-        """Take one trust-region step, then fit the critic to the returns.
-
-        As `AgentBase.update`, on whole sequences: gradients reach back to the first
-        step, whose hidden states are taken as they are, or to an episode's start.
-        Minibatches of the critic are of whole environments.
-
-        Args:
-            batch: The fields of `trpo.data.batch.SequenceBatch`, arrays [T, B, …].
-            target_kl: This update's trust-region radius; the configuration's if None.
-            value_lr: This update's learning rate of the critic; likewise.
-            entropy_coefficient: Of this update; likewise.
-
-        Returns:
-            The metrics, under the names of `trpo.data.report.METRIC_NAMES`.
-
-        Raises:
-            ValueError: a field is missing, empty, wrongly shaped or not finite; it is
-                named, and nothing has changed.
-        """
-        rates = {"target_kl": target_kl, "value_lr": value_lr}
-        rates |= {"entropy_coefficient": entropy_coefficient}
-        return super().update(batch, **rates)  # pyright: ignore[reportArgumentType]
 
     def _prepare_memory(self, name: str, memory: Any, rows: int) -> Memory:
         """Checked hidden states [rows, states] as the framework's arrays."""

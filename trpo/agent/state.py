@@ -227,34 +227,39 @@ class AgentState:
         generator = self._minibatch_stream.at(self.minibatch_draws)
         return minibatch_orders(generator, epochs=epochs, size=size)
 
-    def snapshot(self) -> Snapshot:
+    def snapshot(self, before: Snapshot | None = None) -> Snapshot:
         """The state as it is now, to come back to if what follows fails.
 
         Cheaper than `get_arrays`: nothing leaves the device, and the normaliser's
         arrays are never written to.
+
+        Args:
+            before: One since which no weight has changed: its copies are as good.
         """
-        moments = None
-        if self.observation_normalizer is not None:
-            running = self.observation_normalizer.moments
-            moments = (running.count, running.mean, running.squared_deviations)
+        normalizer = self.observation_normalizer
+        moments = None if normalizer is None else normalizer.moments.snapshot()
         draws = self.action_draws, self.minibatch_draws
-        return Snapshot(self.backend.learned(), moments, *draws, self.seed)
+        learned = self.backend.learned() if before is None else before.learned
+        return Snapshot(learned, moments, *draws, self.seed)
 
     def restore(self, snapshot: Snapshot) -> None:
         """Make every byte of the state what it was when `snapshot` was taken."""
         self.backend.restore(snapshot.learned)
         if self.observation_normalizer is not None and snapshot.moments is not None:
-            running = self.observation_normalizer.moments
-            running.count, running.mean, running.squared_deviations = snapshot.moments
+            self.observation_normalizer.moments.restore(snapshot.moments)
         self.action_draws = snapshot.action_draws
         self.minibatch_draws = snapshot.minibatch_draws
         if self.seed != snapshot.seed:
             self._set_seed(snapshot.seed)
 
     @contextmanager
-    def all_or_nothing(self) -> Iterator[Snapshot]:
-        """Undo what the body has changed if it raises, or is interrupted."""
-        before = self.snapshot()
+    def all_or_nothing(self, before: Snapshot | None = None) -> Iterator[Snapshot]:
+        """Undo what the body has changed if it raises, or is interrupted.
+
+        Args:
+            before: See `snapshot`.
+        """
+        before = self.snapshot(before)
         try:
             yield before
         except BaseException:

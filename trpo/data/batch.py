@@ -5,6 +5,7 @@ runs it again over the rollout's steps in their order, from the states that the 
 began with, and sets a state to zeros before each episode's first observation.
 """
 
+import functools
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
@@ -149,23 +150,6 @@ AnyBatch: TypeAlias = Batch | ConstrainedBatch | SequenceBatch
 """Of the kind that an agent takes."""
 
 
-def sequences_of(
-    rollout: "Rollout", returns: np.ndarray, advantages: np.ndarray
-) -> SequenceBatch:
-    """The batch of a recurrent agent from its rollout; [T, B], not flattened."""
-    return SequenceBatch(
-        obs=rollout.obs,
-        actions=rollout.actions,
-        log_probs=rollout.log_probs,
-        returns=returns,
-        advantages=advantages,
-        starts=rollout.starts,
-        memory=rollout.memory,
-        valid=rollout.valid,
-        action_mask=rollout.action_masks,
-    )
-
-
 def batch_of(
     rollout: Rollout, returns: np.ndarray, advantages: np.ndarray, samples: np.ndarray
 ) -> Any:
@@ -177,21 +161,17 @@ def batch_of(
         advantages: [T, B]; written to for an agent with a memory.
         samples: [N] advantages of the valid steps, as the update is to see them.
     """
+    columns = (rollout.obs, rollout.actions, rollout.log_probs, returns)
+    masks, valid = rollout.action_masks, rollout.valid
     if rollout.memory is not None:
-        advantages[rollout.valid] = samples
-        return sequences_of(rollout, returns, advantages)
-    valid, masks = rollout.valid, rollout.action_masks
-    # No copy where there is nothing to leave out.
-    chosen = slice(None) if valid.all() else valid.reshape(-1)
+        advantages[valid] = samples
+        memory = (rollout.starts, rollout.memory, valid)
+        return SequenceBatch(*columns, advantages, *memory, masks)
+    rows = functools.partial(valid_rows, valid)
+    return Batch(*map(rows, columns), samples, None if masks is None else rows(masks))
 
-    def rows(array: np.ndarray) -> np.ndarray:
-        return array.reshape(-1, *array.shape[2:])[chosen]
 
-    return Batch(
-        obs=rows(rollout.obs),
-        actions=rows(rollout.actions),
-        log_probs=rows(rollout.log_probs),
-        returns=rows(returns),
-        advantages=samples,
-        action_mask=None if masks is None else rows(masks),
-    )
+def valid_rows(valid: np.ndarray, array: np.ndarray) -> np.ndarray:
+    """Rows [N, …] of an array [T, B, …] where `valid` [T, B]; no copy if all are."""
+    flat = array.reshape(-1, *array.shape[2:])
+    return flat if valid.all() else flat[valid.reshape(-1)]

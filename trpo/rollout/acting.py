@@ -154,7 +154,7 @@ def actor_of(
     policy = agent.host_policy(num_envs)
     if policy is None:
         return Actor(agent)
-    if steps:
-        return HostActor(agent, policy, iter(agent.draw_noises(num_envs, steps)))
-    each = (agent.draw_noise(num_envs) for _ in itertools.count())
-    return HostActor(agent, policy, each)
+    draws = range(steps) if steps else itertools.count()
+    noises = (agent.draw_noise(num_envs) for _ in draws)
+    # At once, which takes less time than between the steps of environments.
+    return HostActor(agent, policy, iter(list(noises)) if steps else noises)

@@ -8,6 +8,7 @@ import numpy as np
 
 from trpo.agent.base import AgentBase
 from trpo.agent.make import make_agent
+from trpo.agent.state import Snapshot
 from trpo.callbacks.base import CallbackLike, Callbacks, Run, Stop
 from trpo.common import signals
 from trpo.common.closing import closing, noting_failure
@@ -19,7 +20,7 @@ from trpo.data.advantages import (
     normalize_advantages,
     standard_deviation,
 )
-from trpo.data.batch import AnyBatch, batch_of
+from trpo.data.batch import AnyBatch, batch_of, valid_rows
 from trpo.data.normalization import ReturnScaler
 from trpo.data.rollout import Rollout
 from trpo.distributed.ranks import ALONE, Alone, share_of
@@ -47,6 +48,9 @@ from trpo.training.state import (
 
 # Values of environments that one line names.
 MOST_NAMED = 8
+
+
+OnRollout = Callable[[Rollout], None] | None
 
 
 class UpdateInputs(NamedTuple):
@@ -206,14 +210,12 @@ class Trainer:
         return asked.stop
 
     def advance(
-        self, updates: int, on_rollout: Callable[[Rollout], None] | None = None
+        self, updates: int, on_rollout: OnRollout = None
     ) -> list[list[Progress]]:
         """`train_once` so many times; a list of one, see `evaluate`."""
         return [[self.train_once(on_rollout) for _ in range(updates)]]
 
-    def train_once(
-        self, on_rollout: Callable[[Rollout], None] | None = None
-    ) -> Progress:
+    def train_once(self, on_rollout: OnRollout = None) -> Progress:
         """One iteration: a rollout, one update of policy and critic, statistics.
 
         Whatever it raises, and if it is interrupted, `get_state` is what it was
@@ -231,14 +233,14 @@ class Trainer:
         before = self.snapshot()
         self._interrupted = True
         try:
-            progress = self._iterate(on_rollout)
+            progress = self._iterate(on_rollout, before[""])
         except BaseException:
             self.restore(before)
             raise
         self._interrupted = False
         return progress
 
-    def _iterate(self, on_rollout: Callable[[Rollout], None] | None) -> Progress:
+    def _iterate(self, on_rollout: OnRollout, before: Snapshot) -> Progress:
         start = time.perf_counter()
         rollout = rank_training.together(
             lambda: self.collector.collect(self.agent, self.config.rollout_steps),
@@ -251,13 +253,13 @@ class Trainer:
         schedules = self.arguments.schedules
         numbers = self.config.numbers_at(self.update_count, advantage_std, schedules)
         rates = {name: getattr(numbers, name) for name in SCHEDULED}
-        more = {}
+        more: dict[str, Any] = {"before": before}
         if self.ranks.size > 1 and rollout.memory is None:
             more["rows"] = rank_training.rows_of(rollout.valid, self.share, self.ranks)
         metrics = self.agent.update(batch, **rates, **more)
         # Only now: during rollout and update the statistics are frozen, so that the
         # policy that acted is the policy that is improved, and the ratio starts at 1.
-        self.agent.observe(rollout.obs[rollout.valid])
+        self.agent.observe(valid_rows(rollout.valid, rollout.obs))
         self.counters.add(rollout.episodes)
         end = time.perf_counter()
         metrics |= loop_metrics(

@@ -203,7 +203,7 @@ class TRPOBackend(Backend):
             self.config.matmul_precision,
             self.state.policy,
             self._here(obs),
-            None if noise is None else noise.astype(self.dtype),
+            noise,
             mask,
         )
 
@@ -226,8 +226,6 @@ class TRPOBackend(Backend):
     def forward(
         self, obs: Any, noise: np.ndarray | None, mask: Any = None
     ) -> tuple[jax.Array, jax.Array, jax.Array]:
-        if noise is not None:
-            noise = noise.astype(self.dtype)
         return compiled_act(
             self.functions,
             self.config.matmul_precision,

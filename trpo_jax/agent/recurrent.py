@@ -77,8 +77,6 @@ class RecurrentBackend(TRPOBackend):
         mask: Any = None,
         memory: Any = None,
     ) -> tuple[jax.Array, jax.Array, jax.Array, Memory]:
-        if noise is not None:
-            noise = noise.astype(self.dtype)
         return act(
             self.functions,
             self.config.matmul_precision,
