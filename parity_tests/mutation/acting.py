@@ -103,8 +103,6 @@ ACTING = in_group(
     _shared("host: noise of the next step", "rollout/acting:actor_of",
             "iter(list(noises))", "iter([*list(noises)[1:], agent.draw_noise(num_envs)])"),
     _shared("host: the last step's noise first", "rollout/acting:actor_of", "iter(list(noises))", "iter(list(noises)[::-1])"),
-    _shared("weights of the snapshot, and its draws", "agent/state:AgentState.snapshot",
-            "draws = self.action_draws, self.minibatch_draws", "draws = (self.action_draws, self.minibatch_draws) if before is None else before[2:4]"),
     _shared("host: mask forgotten on the way", "rollout/acting:HostActor.act",
             "self._policy.act(obs, noise, mask)", "self._policy.act(obs, noise, None)"),
     _jax("acts as if noise were 0", "agent/update:sample",

@@ -50,6 +50,7 @@ TESTS = {
     "edges": (
         "tests/backends/test_line_searches.py",
         "tests/agent/test_action_masks.py::test_the_ends_of_the_noise_choose_what_is_allowed",
+        "tests/agent/test_agent_state.py::test_overflow_leaves_every_byte_as_it_was",
     ),
     "evaluations": (
         f"{EDGE}::test_an_evaluation_is_of_its_episodes_alone",
@@ -57,7 +58,6 @@ TESTS = {
     ),
     "acting": (
         "tests/agent/test_sampled_actions.py", "tests/environments/test_rollout.py", "tests/environments/test_costs.py",
-        "tests/agent/test_agent_state.py::test_overflow_leaves_every_byte_as_it_was",
         "tests/training/test_bad_numbers.py::test_episodes_with_them_can_be_left_out",
         "tests/training/test_bad_numbers.py::test_in_every_autoreset_mode",
         "tests/agent/test_action_masks.py::test_each_observation_comes_with_its_own_mask",
@@ -237,6 +237,8 @@ RECURRENT_FITS = in_group(
 
 EDGES = in_group(
     "edges",
+    _shared("weights of the snapshot, and its draws", "agent/state:AgentState.snapshot",
+            "draws = self.action_draws, self.minibatch_draws", "draws = (self.action_draws, self.minibatch_draws) if before is None else before[2:4]"),
     # Noise of exactly 0, and trouble without a line search.
     _torch("an impossible option at noise 0", "distributions/categorical:Categorical.sample",
            "cumulative <= threshold", "cumulative < threshold"),
