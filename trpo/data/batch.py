@@ -168,7 +168,8 @@ def batch_of(
         memory = (rollout.starts, rollout.memory, valid)
         return SequenceBatch(*columns, advantages, *memory, masks)
     rows = functools.partial(valid_rows, valid)
-    return Batch(*map(rows, columns), samples, None if masks is None else rows(masks))
+    masks = None if masks is None else rows(masks)
+    return Batch(*map(rows, columns), advantages=samples, action_mask=masks)
 
 
 def valid_rows(valid: np.ndarray, array: np.ndarray) -> np.ndarray:

@@ -3,6 +3,8 @@
 # The peers are an optional extra.
 # pyright: reportMissingImports=false
 
+import functools
+import statistics
 import time
 from collections.abc import Callable
 from typing import Any, Protocol
@@ -114,6 +116,48 @@ class OurRun:
         steps = PROFILED * self._trainer.config.rollout_steps
         return {name: 1e6 * seconds / steps for name, seconds in parts.items()}
 
+    def floor(self) -> dict[str, float]:
+        """Microseconds of a step by what no loop can do without.
+
+        Each alone, again and again: its code and numbers are in the processor's caches,
+        where between two steps of environments they are not.
+        """
+        from trpo.rollout import collector, transitions
+
+        agent, steps = self._trainer.agent, self._trainer.config.rollout_steps
+        rollout = self._trainer.collector.collect(agent, steps)
+        obs, actions = rollout.obs[0], rollout.actions[0]
+        policy, noise = agent.host_policy(len(obs)), agent.draw_noise(len(obs))
+        assert policy is not None
+        columns = collector.Columns(steps, len(obs))
+        row = {"obs": obs, "actions": actions, "rewards": rollout.rewards[0]}
+        flat = (a.reshape(-1, a.shape[-1]) for a in (rollout.obs, rollout.actions))
+        evaluate = functools.partial(agent.evaluate_actions, *flat)
+
+        def test() -> None:
+            for numbers in row.values():
+                transitions.are_within(numbers, transitions.FINITE)
+
+        microseconds = {
+            "policy": _often(lambda: policy.act(obs, noise, None)),
+            "noise": _often(lambda: agent.draw_noise(len(obs))),
+            "three tests": _often(test),
+            "records": _often(lambda: columns.write(0, row)),
+        }
+        whole = _often(evaluate, LEAST_ITERATIONS)
+        return microseconds | {"log-probabilities and values": whole / steps}
+
+
+def _often(call: Callable[[], object], count: int = 500) -> float:
+    """Microseconds of a call, the median of five times as many in a row."""
+    times = []
+    for _ in range(5):
+        start = time.perf_counter()
+        for _ in range(count):
+            call()
+        times.append(1e6 * (time.perf_counter() - start) / count)
+    return statistics.median(times)
+
 
 class StableBaselinesRun:
     """`learn` of a peer, on Stable-Baselines3's vector of environments.
@@ -222,7 +266,8 @@ def measure_training(cell: Cell, settings: dict[str, Any]) -> dict[str, Any]:
     Returns:
         `steps_per_second`, and the `acting`, `stepping` and `learning` seconds of one
         iteration: acting is what is neither stepping nor learning. Of ours also
-        `profile`, microseconds of a step by part of the acting, taken afterwards.
+        `profile`, microseconds of a step by part of the acting, taken afterwards; and
+        `floor`, of what no loop can do without.
     """
     run = PEERS.get(cell.subject, OurRun)(cell)
     for _ in range(WARM_UP):
@@ -240,11 +285,14 @@ def measure_training(cell: Cell, settings: dict[str, Any]) -> dict[str, Any]:
         after - before
         for after, before in zip(run.parts(), (stepping, learning), strict=True)
     )
+    ours = {}
+    if isinstance(run, OurRun):
+        ours = {"profile": run.profile(), "floor": run.floor()}
     return {
         "steps_per_second": count * BATCH / whole,
         "iterations": count,
         "acting": (whole - stepping - learning) / count,
         "stepping": stepping / count,
         "learning": learning / count,
-        **({"profile": run.profile()} if isinstance(run, OurRun) else {}),
+        **ours,
     }

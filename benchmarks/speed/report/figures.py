@@ -16,6 +16,7 @@ from benchmarks.speed.problems import SMALL_GRID
 from benchmarks.speed.report import analysis
 from benchmarks.speed.report.targets import (
     acting_microseconds,
+    floor_microseconds,
     scaling_points,
     training_cells,
 )
@@ -124,8 +125,11 @@ def time_split(update: Store, training: Store, path: Path) -> None:
 
 
 def acting_profile(training: Store, path: Path) -> None:
-    """Where the time of acting goes, µs of a step, beside the peers' whole."""
-    bars = []
+    """Where the time of acting goes, µs of a step, beside the peers' whole.
+
+    A line across a bar: what no loop can do without, with warm caches.
+    """
+    bars, least = [], {}
     for cell in sorted(
         training.cells(lambda c: c.kind == "training"),
         key=lambda c: (c.num_envs, c.env_id, c.subject),
@@ -140,9 +144,15 @@ def acting_profile(training: Store, path: Path) -> None:
                 parts[part] = float(np.median([s["profile"][part] for s in good]))
         else:
             parts["in all"] = acting_microseconds(training, cell) or 0.0
+        if (floor := floor_microseconds(training, cell)) is not None:
+            least[len(bars)] = floor
         bars.append((name, parts))
     height = 1.5 + 0.22 * len(bars)
     figure, axes = plt.subplots(figsize=(8, height), layout="constrained")
+    if least:
+        rows, floors = zip(*least.items(), strict=True)
+        label = "what no loop can do without, alone"
+        axes.plot(floors, rows, "|", color="black", markersize=9, label=label, zorder=3)
     _stacked(axes, bars, "acting and collecting, µs of a step of all environments")
     # The same samples make the same file.
     with plt.rc_context({"svg.hashsalt": "trpo"}):

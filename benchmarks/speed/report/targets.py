@@ -169,6 +169,12 @@ def acting_microseconds(store: Store, cell: Cell) -> float | None:
     return seconds and 1e6 * seconds / (BATCH // cell.num_envs)
 
 
+def floor_microseconds(store: Store, cell: Cell) -> float | None:
+    """Of a step of all environments: what no loop can do without, with warm caches."""
+    sums = [sum(s["floor"].values()) for s in store.good(cell) if "floor" in s]
+    return float(np.median(sums)) if sums else None
+
+
 def _loop_shares(store: Store) -> list[Target]:
     targets = []
     for env_id, count, suffix, bound in (
@@ -189,6 +195,8 @@ def _loop_shares(store: Store) -> list[Target]:
                 f"{bound:.2f} of {SB3}'s time of a step"
             )
             said = f"{ours:.0f} µs of {peer:.0f}" if ours and peer else ""
+            if said and (least := floor_microseconds(store, cells[names[0]])):
+                said += f"; what no loop can do without takes {least:.0f} alone"
             targets.append(
                 _target(
                     text, TRAINING, ours / peer if ours and peer else None,
