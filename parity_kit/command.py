@@ -12,7 +12,7 @@ import tyro
 
 from parity_kit import references
 from parity_kit.certificate.record import EXIT
-from parity_kit.pair import Pair
+from parity_kit.pair import FRAMEWORKS, Pair
 from parity_kit.processes import Processes
 from parity_kit.proof import prove, shared
 
@@ -63,10 +63,13 @@ def run(
         changed: Makes those pairs that are proved of those that are named.
     """
     try:
-        pairs = _pairs(parsed.pair)
         certificates = {}
         with shared(processes) as processes:
-            pairs = changed(pairs, processes)
+            _import_from_here()
+            # They import their frameworks while this process imports the pair.
+            for device in parsed.devices[:1]:
+                processes.start(*((side, "float64", device) for side in FRAMEWORKS))
+            pairs = changed(_pairs(parsed.pair), processes)
             for name, (pair, where) in pairs.items():
                 certificates[name] = prove(
                     pair, parsed.seeds, parsed.devices,
@@ -86,11 +89,14 @@ def run(
     return EXIT[worst]
 
 
-def _pairs(text: str) -> Named:
-    """The pairs that a text names, each with its reference."""
+def _import_from_here() -> None:
     here = os.getcwd()
     if here not in sys.path and "" not in sys.path:
         sys.path.insert(0, here)
+
+
+def _pairs(text: str) -> Named:
+    """The pairs that a text names, each with its reference."""
     reference = references.of_text(text)
     found: Any = references.resolve(reference)
     if callable(found) and not isinstance(found, Pair):

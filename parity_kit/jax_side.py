@@ -84,10 +84,36 @@ def cast(array: Any, dtype: Any) -> jax.Array:
     return array.astype(dtype) if jnp.issubdtype(array.dtype, jnp.floating) else array
 
 
+def compute_in_float64() -> None:
+    """Let what JAX calls float32 be float64, and casts to NumPy's too.
+
+    As in PyTorch; flax's defaults are made of the names, and JAX's own attention casts
+    to NumPy's float32.
+    """
+    jnp.float32 = jnp.single = jnp.float64
+    jnp.complex64 = jnp.csingle = jnp.complex128
+    casts = jax.lax.convert_element_type_p
+    longer = {np.dtype("float32"): np.dtype("float64")}
+    longer[np.dtype("complex64")] = np.dtype("complex128")
+    bind = casts.bind
+
+    def in_float64(*args: Any, new_dtype: Any, **params: Any) -> Any:
+        return bind(*args, new_dtype=longer.get(new_dtype, new_dtype), **params)
+
+    casts.bind = in_float64
+
+
 def _is_number(leaf: Any) -> bool:
     if not isinstance(leaf, jax.Array | np.ndarray):
         return False
     return not jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+
+
+def _other_key(leaf: Any) -> Any:
+    key = isinstance(leaf, jax.Array) and jnp.issubdtype(
+        leaf.dtype, jax.dtypes.prng_key
+    )
+    return jax.random.fold_in(leaf, 1) if key else leaf
 
 
 def _is_float(leaf: Any) -> bool:
@@ -130,6 +156,8 @@ class Side:
         self._made: Parts | None = None
         self._programs: dict[Any, Any] = {}
         self._fault: Fault | None = None
+        # Whether a module's keys of random numbers are others than at first.
+        self.other_keys = False
 
     @property
     def is_module(self) -> bool:
@@ -169,6 +197,8 @@ class Side:
             return {n: cast(a, self.dtype) for n, a in weights.items()}, {}
         _, params, rest, _ = self._parts()
         params, rest = (with_arrays(t, weights, self.dtype) for t in (params, rest))
+        if self.other_keys:
+            params, rest = jax.tree.map(_other_key, (params, rest))
         return params, rest
 
     def _function(self) -> Callable:

@@ -130,6 +130,13 @@ class Proof:
             self.certificate.add(rows, self.device)
             self._note_conditions(rows, condition)
             held &= all(row.ok for row in rows)
+            given = [a for n, a in runs["torch"].arrays.items() if _is_given(n)]
+            if held and not any(np.isfinite(a).any() for a in given):
+                self.undecided.append(
+                    f"seed {seed}: outputs without a finite number, {_shapes(given)}: "
+                    "nothing is compared. Give inputs that have results"
+                )
+                return False
         return held and not self.undecided
 
     def _both(self, run: Callable[[Any], Any]) -> dict[str, Any]:
@@ -351,6 +358,14 @@ def _may_cause(difference: str, stage: str) -> bool:
         return stage == "state"
     later = stage in ("loss", "gradient", "optimizer", "state")
     return not later and any(known in difference for known in CONVENTIONS)
+
+
+def _is_given(quantity: str) -> bool:
+    return quantity.partition("/")[0] in ("outputs", "loss")
+
+
+def _shapes(given: Sequence[np.ndarray]) -> str:
+    return "shape " + ", ".join(str(list(array.shape)) for array in given[:3])
 
 
 def _only_remarked(row: Mapping[str, Any]) -> bool:

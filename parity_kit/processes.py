@@ -48,9 +48,11 @@ class Processes:
 
     def close(self) -> None:
         """End all processes and remove their files."""
-        for process in self._running.values():
+        for key, process in self._running.items():
             assert process.stdin is not None
             process.stdin.close()
+            if key not in self._facts:
+                process.kill()  # It still imports what nobody asked for.
         for process in self._running.values():
             try:
                 process.wait(timeout=5)

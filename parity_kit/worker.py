@@ -69,9 +69,7 @@ class Worker:
         if not tf32:
             jax.config.update("jax_default_matmul_precision", "highest")
         if self.dtype == "float64":
-            # As in PyTorch; flax's own defaults are made of it too.
-            jax.numpy.float32 = jax.numpy.single = jax.numpy.float64
-            jax.numpy.complex64 = jax.numpy.csingle = jax.numpy.complex128
+            importlib.import_module("parity_kit.jax_side").compute_in_float64()
         platforms = set()
         with contextlib.suppress(RuntimeError):
             platforms = {device.platform for device in jax.devices()}
@@ -130,7 +128,10 @@ class Worker:
         first = self._run(given, modules=tuple(modules))
         found = first.all_arrays()
         arrays.save(found, out)
+        # A key of JAX's gives the same numbers again: others show that some are drawn.
+        self.side.other_keys = True
         again = self._run(given).all_arrays() if twice else {}
+        self.side.other_keys = False
         other = [n for n in again if not _same(found.get(n), again[n])]
         return {**first.facts(), "moved": other, "names": list(found)}
 

@@ -30,6 +30,8 @@ AT_ONCE = 16
 # Arrays up to this size get their noise as a part of one array that is drawn for all of
 # them: a program of a fraction of the size, which is most of what compiling takes.
 SHARED = 4096
+# Arguments with fewer numbers than this run sooner than they compile.
+SMALL = 200_000
 
 # Results that are chosen, moved or counted from what is there, not computed.
 EXACT = {
@@ -65,18 +67,17 @@ def with_rounding_noise(
         unit: its relative size, 2**-24 for float32. Arrays should have a longer
             precision, float64: others have no room for the noise and are left alone.
     """
-    noisy = _compiled(function)
-
     @functools.wraps(function)
     def run(*args: Any, **kwargs: Any) -> Any:
+        size = sum(np.size(leaf) for leaf in jax.tree.leaves((args, kwargs)))
+        noisy = _compiled(function, size < SMALL)
         return noisy(jnp.uint32(seed), float(unit), args, kwargs)
 
     return run
 
 
 @functools.lru_cache(maxsize=16)
-def _compiled(function: Callable) -> Callable:
-    @jax.jit
+def _compiled(function: Callable, is_small: bool) -> Callable:
     def noisy(seed: Array, unit: float, args: tuple, kwargs: dict) -> Any:
         closed, shapes = jax.make_jaxpr(function, return_shape=True)(*args, **kwargs)
         run = _Run(unit)
@@ -84,7 +85,8 @@ def _compiled(function: Callable) -> Callable:
         results = run.scope(closed, flat, _mixed(seed, 24))
         return jax.tree.unflatten(jax.tree.structure(shapes), results)
 
-    return noisy
+    options = {"xla_backend_optimization_level": 0} if is_small else None
+    return jax.jit(noisy, compiler_options=options)
 
 
 def _mixed(key: Array, number: Any) -> Array:

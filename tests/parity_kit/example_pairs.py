@@ -85,12 +85,24 @@ def torch_upcast(x):
 
 
 def jax_upcast(x):
-    return jnp.float32(0.1) * jnp.exp(x.astype(jnp.float32))
+    return jnp.float32(0.1) * jnp.exp(x.astype("float32").astype(jnp.float32))
 
 
 def torch_rounded(x):
     """In float32, and only there, it computes in bfloat16."""
     return torch.exp(x if x.element_size() == 8 else x.bfloat16().to(x.dtype))
+
+
+def no_rows(seed):
+    return (np.zeros((0, 5)),)
+
+
+class JaxDrops(nnx.Module):
+    def __init__(self, rngs):
+        self.drop = nnx.Dropout(0.5, rngs=rngs)
+
+    def __call__(self, x):
+        return jnp.tanh(self.drop(x)).sum(-1)
 
 
 def torch_log(x):
@@ -300,6 +312,8 @@ PAIRS = {
     "NaN in both": (Pair(torch_log, jax_log, rows), "passed", None),
     "a scalar": (Pair(torch.sin, jnp.sin, scalar, loss=LOSS), "passed", None),
     "cancels": (Pair(torch_cancels, torch_cancels, rows), "undecided", None),
+    "no rows": (Pair(torch_tanh, jax_tanh, no_rows), "undecided", None),
+    "random by key": (Pair(torch_tanh, JaxDrops, rows), "undecided", None),
     "random": (Pair(torch_random, jax_tanh, rows), "undecided", None),
     "found in the pair": (
         Pair(torch_power(3), functools.partial(jax_power, exponent=3), rows),
