@@ -93,8 +93,10 @@ def compute_in_float64() -> None:
     jnp.float32 = jnp.single = jnp.float64
     jnp.complex64 = jnp.csingle = jnp.complex128
     casts = jax.lax.convert_element_type_p
-    longer = {np.dtype("float32"): np.dtype("float64")}
-    longer[np.dtype("complex64")] = np.dtype("complex128")
+    longer: dict[Any, Any] = {
+        np.dtype("float32"): np.dtype("float64"),
+        np.dtype("complex64"): np.dtype("complex128"),
+    }
     bind = casts.bind
 
     def in_float64(*args: Any, new_dtype: Any, **params: Any) -> Any:

@@ -130,14 +130,21 @@ class Proof:
             self.certificate.add(rows, self.device)
             self._note_conditions(rows, condition)
             held &= all(row.ok for row in rows)
-            given = [a for n, a in runs["torch"].arrays.items() if _is_given(n)]
-            if held and not any(np.isfinite(a).any() for a in given):
-                self.undecided.append(
-                    f"seed {seed}: outputs without a finite number, {_shapes(given)}: "
-                    "nothing is compared. Give inputs that have results"
-                )
-                return False
+            self._note_nothing(seed, runs["torch"])
         return held and not self.undecided
+
+    def _note_nothing(self, seed: int, run: Run) -> None:
+        given = [
+            array
+            for name, array in run.arrays.items()
+            if name.partition("/")[0] in ("outputs", "loss")
+        ]
+        if not self.undecided and not any(np.isfinite(a).any() for a in given):
+            shapes = ", ".join(str(list(array.shape)) for array in given[:3])
+            self.undecided.append(
+                f"seed {seed}: outputs of shape {shapes} without a finite number: "
+                "nothing is compared. Give inputs that have results."
+            )
 
     def _both(self, run: Callable[[Any], Any]) -> dict[str, Any]:
         """What each side gives; their processes compute side by side."""
@@ -358,14 +365,6 @@ def _may_cause(difference: str, stage: str) -> bool:
         return stage == "state"
     later = stage in ("loss", "gradient", "optimizer", "state")
     return not later and any(known in difference for known in CONVENTIONS)
-
-
-def _is_given(quantity: str) -> bool:
-    return quantity.partition("/")[0] in ("outputs", "loss")
-
-
-def _shapes(given: Sequence[np.ndarray]) -> str:
-    return "shape " + ", ".join(str(list(array.shape)) for array in given[:3])
 
 
 def _only_remarked(row: Mapping[str, Any]) -> bool:

@@ -67,6 +67,7 @@ def with_rounding_noise(
         unit: its relative size, 2**-24 for float32. Arrays should have a longer
             precision, float64: others have no room for the noise and are left alone.
     """
+
     @functools.wraps(function)
     def run(*args: Any, **kwargs: Any) -> Any:
         size = sum(np.size(leaf) for leaf in jax.tree.leaves((args, kwargs)))
