@@ -5,15 +5,14 @@ A page names them in a comment behind the sentence, in the order of its numbers:
 `tests/project/test_numbers.py` compares them with what is here.
 """
 
-import csv
 import itertools
 import json
 from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 
 from benchmarks.command import COMMITTED
+from benchmarks.csv_files import read_as, read_csv
 
 
 Found = Iterator[tuple[str, float]]
@@ -27,11 +26,6 @@ def numbers() -> dict[str, float]:
             assert name not in found, name
             found[name] = float(value)
     return found
-
-
-def _rows(path: Path) -> list[dict[str, str]]:
-    with path.open(newline="") as file:
-        return list(csv.DictReader(file))
 
 
 def _parity() -> Found:
@@ -72,7 +66,7 @@ def _returns() -> Found:
                 yield f"{folder}/{env_id}-jax.csv evaluations", len(both)
                 yield name, sum(a == b for a, b in both)
     name = "training/ablations/constant_radius/InvertedDoublePendulum-v5-jax.csv"
-    scores = [float(row["return_mean"]) for row in _rows(COMMITTED / name)]
+    scores = [float(row["return_mean"]) for row in read_csv(COMMITTED / name)]
     yield f"{name} best", max(scores)
     yield f"{name} last", scores[-1]
     yield "training/README.md compared", compared
@@ -92,7 +86,7 @@ def _compiled() -> Found:
         yield name, summarize(speeds).median
     yield "compiled/speed-cpu.json cores", store.about["fingerprint"]["cores"]
     for task in TASKS:
-        rows = _rows(COMMITTED / "compiled" / f"{task.stem}.csv")
+        rows = read_csv(COMMITTED / "compiled" / f"{task.stem}.csv")
         yield f"compiled/{task.stem}.csv seeds", len(rows)
         yield f"compiled/{task.stem}.csv steps", int(rows[0]["steps"])
         worst = min(float(row["return_mean"]) for row in rows)
@@ -101,10 +95,11 @@ def _compiled() -> Found:
 
 def _constrained() -> Found:
     """Range over backends and seeds of the mean cost in the second half of training."""
-    from benchmarks.learning.cost_limit import late_costs, read
+    from benchmarks.learning.cost_limit import Row, late_costs
 
     folder = COMMITTED / "constrained"
-    rows, finals = read(folder / "curves.csv"), read(folder / "policies.csv")
+    rows = read_as(folder / "curves.csv", Row)
+    finals = read_as(folder / "policies.csv", Row)
     yield "constrained/policies.csv limit", finals[0].limit
     yield "constrained/policies.csv steps", finals[0].step
     for algorithm, own in itertools.groupby(
@@ -123,6 +118,6 @@ def _scale() -> Found:
     yield f"{name} all-reduces", total
     critic = sum(count for count in counts.values() if count >= 40)
     yield f"{name} percent of the critic", 100 * critic / total
-    rows = _rows(COMMITTED / "scale" / "equality.csv")
+    rows = read_csv(COMMITTED / "scale" / "equality.csv")
     errors = [float(row["error over bound"]) for row in rows]
     yield "scale/equality.csv largest error over bound", max(errors)

@@ -10,7 +10,6 @@ middle of its open episodes and restored; one more update must then end in the s
 bytes.
 """
 
-import csv
 import dataclasses
 import importlib
 import importlib.metadata
@@ -24,6 +23,7 @@ from typing import Literal
 import gymnasium
 
 from benchmarks.command import Output, run_command
+from benchmarks.csv_files import read_csv, write_csv
 from trpo.environments.ids import package_of
 
 
@@ -149,8 +149,7 @@ def _apart(env_id: str, arguments: Arguments) -> dict[str, str]:
 
 def page(path: Path) -> str:
     """The table of a file of results, with how many there are of each kind."""
-    with path.open(newline="") as file:
-        rows = list(csv.DictReader(file))
+    rows = read_csv(path)
     trained = sum(bool(row["resumed"]) for row in rows)
     exactly = sum(row["resumed"] == "exactly" for row in rows)
     lines = [
@@ -178,10 +177,8 @@ def main(arguments: Arguments) -> int:
     out = arguments.folder("environments")
     out.mkdir(parents=True, exist_ok=True)
     path = out / f"{arguments.package}.csv"
-    done = {}
-    if path.exists():  # Goes on where it stopped.
-        with path.open(newline="") as file:
-            done = {row["env_id"]: row for row in csv.DictReader(file)}
+    # Goes on where it stopped.
+    done = {row["env_id"]: row for row in read_csv(path)}
     ids = arguments.ids or ids_of(arguments.package)
     for env_id in ids[:: -(-len(ids) // (arguments.most or len(ids)))]:
         if env_id in done and not arguments.ids:
@@ -189,10 +186,8 @@ def main(arguments: Arguments) -> int:
         version = _version(arguments.package)
         done[env_id] = _apart(env_id, arguments) | {"version": version}
         print(*done[env_id].values(), sep=" | ", flush=True)
-        with path.open("w", newline="") as file:
-            writer = csv.DictWriter(file, COLUMNS)
-            writer.writeheader()
-            writer.writerows(done.values())
+        cells = [[row.get(name) for name in COLUMNS] for row in done.values()]
+        write_csv(path, COLUMNS, cells)
     rows = list(done.values())
     path.with_suffix(".md").write_text(page(path))
     bad = ("no end within", "its process ended")

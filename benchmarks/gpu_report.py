@@ -1,12 +1,12 @@
 """Tables of what `benchmarks.gpu` found, from its files: `… DIR DEVICE` prints them."""
 
-import csv
 import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 from benchmarks.command import COMMITTED
+from benchmarks.csv_files import read_csv
 from benchmarks.learning.compiled import report as compiled_report
 from benchmarks.learning.training.rows import read_rows
 from benchmarks.speed import prediction
@@ -49,8 +49,7 @@ def _parity(path: Path) -> str:
 def _determinism(path: Path) -> str:
     if not path.exists():
         return "not run"
-    with path.open(newline="") as file:
-        rows = list(csv.DictReader(file))
+    rows = read_csv(path)
     body = []
     for backend in dict.fromkeys(row["backend"] for row in rows):
         own = [row for row in rows if row["backend"] == backend]

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from benchmarks.command import COMMITTED, REPOSITORY, run_command
+from benchmarks.csv_files import read_as, read_csv
 
 
 class Part(NamedTuple):
@@ -155,7 +156,8 @@ def figures() -> Iterator[tuple[Path, Callable[[], object]]]:
     path = folder / "learning_curves.png"
     yield path, partial(compiled.draw, folder, compiled.TASKS)
     folder = COMMITTED / "constrained"
-    rows, path = cost_limit.read(folder / "curves.csv"), folder / "cost_limit.png"
+    rows = read_as(folder / "curves.csv", cost_limit.Row)
+    path = folder / "cost_limit.png"
     yield path, partial(cost_limit.draw, rows, cost_limit.ENV_ID, path)
     folder = COMMITTED / "throughput"
     turns = fisher_over_time.read(folder / f"{fisher_over_time.KIND}.csv")
@@ -205,17 +207,14 @@ def _small_table(folder: Path) -> str:
     returns: dict[tuple[str, str, str], list[str]] = {}
     for kind in ("small", "memory"):
         for backend, name in (("jax", "JAX"), ("torch", "PyTorch")):
-            with (folder / f"{kind}-{backend}.csv").open(newline="") as file:
-                for row in csv.DictReader(file):
-                    env = re.search(r"/(\w+)-v0", row["env_id"])
-                    memory = re.search(r"recurrent=(\w+)", row["setting"])
-                    kinds = {"gru": "GRU", "none": "feed-forward"}
-                    label = f", {kinds[memory[1]]}" if memory else ""
-                    assert env is not None
-                    key = (env[1], label, name)
-                    returns.setdefault(key, []).append(
-                        f"{float(row['return_mean']):.2f}"
-                    )
+            for row in read_csv(folder / f"{kind}-{backend}.csv"):
+                env = re.search(r"/(\w+)-v0", row["env_id"])
+                memory = re.search(r"recurrent=(\w+)", row["setting"])
+                kinds = {"gru": "GRU", "none": "feed-forward"}
+                label = f", {kinds[memory[1]]}" if memory else ""
+                assert env is not None
+                key = (env[1], label, name)
+                returns.setdefault(key, []).append(f"{float(row['return_mean']):.2f}")
     lines = [
         "| environment | space | backend | returns of the seeds | best possible |",
         "|---|---|---|---|---|",

@@ -1,11 +1,12 @@
 """The table: fault, tries, survived, lost; as CSV, Markdown and on the terminal."""
 
-import csv
 import dataclasses
 from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
+
+from benchmarks.csv_files import read_csv, write_csv
 
 
 @dataclasses.dataclass
@@ -38,10 +39,8 @@ def write(results: list[Result], directory: Path, console: Console) -> None:
     directory.mkdir(parents=True, exist_ok=True)
     rows = [[_text(getattr(result, name)) for name in COLUMNS] for result in results]
     examples = [" ".join(result.examples[:1]) for result in results]
-    with (directory / "torture.csv").open("w", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow((*COLUMNS, EXAMPLE))
-        writer.writerows([*row, e] for row, e in zip(rows, examples, strict=True))
+    cells = [[*row, e] for row, e in zip(rows, examples, strict=True)]
+    write_csv(directory / "torture.csv", (*COLUMNS, EXAMPLE), cells)
     (directory / "README.md").write_text(page(directory))
     table = Table(*COLUMNS)
     for row in rows:
@@ -51,25 +50,19 @@ def write(results: list[Result], directory: Path, console: Console) -> None:
 
 def read(directory: Path) -> list[Result]:
     """The rows of a directory's `torture.csv`; none if there is none."""
-    path = directory / "torture.csv"
-    if not path.exists():
-        return []
-    with path.open(newline="") as file:
-        rows = list(csv.DictReader(file))
     return [
         Result(
             row["subject"], row["group"], row["fault"], int(row["tries"]),
             int(row["survived"]), int(row["lost"]), float(row["seconds"]), row["note"],
             [row[EXAMPLE]] if row[EXAMPLE] else [],
         )
-        for row in rows
+        for row in read_csv(directory / "torture.csv")
     ]  # fmt: skip
 
 
 def page(directory: Path) -> str:
     """The page of the rows in a directory's `torture.csv`."""
-    with (directory / "torture.csv").open(newline="") as file:
-        rows = list(csv.DictReader(file))
+    rows = read_csv(directory / "torture.csv")
     lines = ["| " + " | ".join(COLUMNS) + " |", "|" + "---|" * len(COLUMNS)]
     lines += ["| " + " | ".join(row[name] for name in COLUMNS) + " |" for row in rows]
     if lost := [row for row in rows if row[EXAMPLE]]:

@@ -10,7 +10,6 @@ Finished runs are skipped, so that a further value costs its own runs only.
 """
 
 import ast
-import csv
 import dataclasses
 import json
 import shlex
@@ -22,6 +21,7 @@ from rich.console import Console
 
 from benchmarks import pages
 from benchmarks.command import Output, run_command
+from benchmarks.csv_files import read_csv, write_csv
 from benchmarks.learning.cut_as_end import cut_as_end_id
 from benchmarks.learning.statistics import difference_interval
 from benchmarks.learning.training.figures import draw_band, thousands
@@ -194,13 +194,13 @@ def write(
     stem.parent.mkdir(parents=True, exist_ok=True)
     suffixes = (".csv", ".json", ".md", ".png")
     paths = [stem.parent / f"{stem.name}{suffix}" for suffix in suffixes]
-    with paths[0].open("w", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(("variant", *COLUMNS))
-        for name, members in curves.items():
-            writer.writerows(
-                [name, *row.cells()] for curve in members.values() for row in curve
-            )
+    cells = [
+        [name, *row.cells()]
+        for name, members in curves.items()
+        for curve in members.values()
+        for row in curve
+    ]
+    write_csv(paths[0], ("variant", *COLUMNS), cells)
     # The preset as it is now; it may be another when the table is written again.
     values = {
         name: preset_value(arguments.env, name) for name in _names(arguments.vary)
@@ -217,9 +217,8 @@ def write(
 def _read(path: Path) -> dict[str, dict[int, list[Row]]]:
     """Curves of each variant, by seed."""
     rows: dict[str, list[Row]] = {}
-    with path.open(newline="") as file:
-        for cells in csv.DictReader(file):
-            rows.setdefault(cells["variant"], []).append(Row.from_cells(cells))
+    for cells in read_csv(path):
+        rows.setdefault(cells["variant"], []).append(Row.from_cells(cells))
     return {name: curves_of(members) for name, members in rows.items()}
 
 

@@ -7,10 +7,9 @@ is the same program with a limit that no cost reaches, which the tests show to b
 bit for bit, so that its costs are measured too.
 """
 
-import csv
 import dataclasses
 import itertools
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,6 +18,7 @@ from rich.console import Console
 
 from benchmarks import pages
 from benchmarks.command import Output, run_command
+from benchmarks.csv_files import read_as, write_csv
 from benchmarks.learning.training.figures import thousands
 from examples.cost_environments import ENV_ID
 from trpo.config.presets import preset_config
@@ -119,28 +119,6 @@ def train(arguments: Arguments, run: tuple[str, str, int]) -> tuple[list[Row], R
     return rows, Row(*run, steps, round(found.mean, 3), cost, limit)
 
 
-def read(path: Path) -> list[Row]:
-    """The rows of a CSV; none if it is not there."""
-    if not path.exists():
-        return []
-    with path.open(newline="") as file:
-        return [
-            Row(
-                row["algorithm"], row["backend"], int(row["seed"]), int(row["step"]),
-                float(row["return_mean"]), float(row["cost_mean"]), float(row["limit"]),
-            )
-            for row in csv.DictReader(file)
-        ]  # fmt: skip
-
-
-def write(path: Path, rows: Iterable[Row]) -> None:
-    """Write rows as a CSV."""
-    with path.open("w", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(Row._fields)
-        writer.writerows(rows)
-
-
 def table(rows: Sequence[Row], finals: Sequence[Row], env: str) -> str:
     """The second half of training, and the final policies, as Markdown."""
     lines = [
@@ -175,7 +153,11 @@ def late_costs(rows: Sequence[Row], final: Row) -> float:
 
 def page(folder: Path) -> str:
     """The table of a folder's rows, of the default environment."""
-    return table(read(folder / "curves.csv"), read(folder / "policies.csv"), ENV_ID)
+    return table(
+        read_as(folder / "curves.csv", Row),
+        read_as(folder / "policies.csv", Row),
+        ENV_ID,
+    )
 
 
 def draw(rows: Sequence[Row], env: str, path: Path) -> None:
@@ -230,7 +212,7 @@ def main(arguments: Arguments) -> int:
     console, folder = Console(), arguments.folder(RESULTS)
     folder.mkdir(parents=True, exist_ok=True)
     paths = folder / "curves.csv", folder / "policies.csv"
-    rows, finals = map(read, paths)
+    rows, finals = (read_as(path, Row) for path in paths)
     done = {row.run for row in finals}
     runs = itertools.product(arguments.seeds, ALGORITHMS, arguments.backends)
     for seed, algorithm, backend in runs:
@@ -240,7 +222,7 @@ def main(arguments: Arguments) -> int:
         more, final = train(arguments, run)
         rows, finals = [*rows, *more], [*finals, final]
         for path, part in zip(paths, (rows, finals), strict=True):
-            write(path, part)
+            write_csv(path, Row._fields, part)
         console.print(
             f"{algorithm}, {backend}, seed {seed}: cost {final.cost_mean:.1f}, "
             f"return {final.return_mean:.1f}",

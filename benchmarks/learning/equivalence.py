@@ -11,7 +11,6 @@ difference lies within it. The margin is a tenth of what lies between a random p
 and a solved task, and is fixed here, before anything is run.
 """
 
-import csv
 import dataclasses
 import json
 import sys
@@ -24,6 +23,7 @@ from rich.console import Console
 
 from benchmarks import pages
 from benchmarks.command import Output, run_command
+from benchmarks.csv_files import read_as, write_csv
 from benchmarks.learning.training.runs import FINAL_EPISODES, RunSpec
 from trpo.common.signals import Stop
 from trpo.runs.metrics import read_metrics
@@ -230,36 +230,21 @@ def table(env_id: str, rows: Sequence[Row]) -> str:
     return "\n".join([*lines, ""])
 
 
-def read(path: Path) -> list[Row]:
-    """Rows of an environment's CSV; none if there is no file."""
-    if not path.exists():
-        return []
-    with path.open(newline="") as file:
-        return [
-            Row(
-                cells["backend"], cells["dtype"], int(cells["seed"]),
-                int(cells["step"]), float(cells["deterministic"]),
-                float(cells["sampled"]) if cells["sampled"] else None,
-                float(cells["training"]) if cells["training"] else None,
-            )
-            for cells in csv.DictReader(file)
-        ]  # fmt: skip
-
-
 def write(path: Path, rows: Iterable[Row]) -> None:
     """In order, with two decimals."""
-    with path.open("w", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(Row._fields)
-        for row in sorted(rows, key=lambda row: row[:4]):
-            numbers = ("" if x is None else f"{x:.2f}" for x in row[4:])
-            writer.writerow([*row[:4], *numbers])
+    cells = [
+        [*row[:4], *(x if x is None else f"{x:.2f}" for x in row[4:])]
+        for row in sorted(rows, key=lambda row: row[:4])
+    ]
+    write_csv(path, Row._fields, cells)
 
 
 def report(results: Path) -> str:
     """The page of a directory of results."""
     files = {env_id: results / f"{env_id}.csv" for env_id in MARGINS}
-    parts = [table(name, read(path)) for name, path in files.items() if path.exists()]
+    parts = [
+        table(name, read_as(path, Row)) for name, path in files.items() if path.exists()
+    ]
     return "\n".join(
         [
             "# Do the two backends learn equally?", "",
@@ -293,7 +278,7 @@ def main(arguments: Arguments) -> int:
         path = results / f"{spec.env_id}.csv"
         rows = spec.rows(arguments.runs)
         run = rows[0][:3]
-        write(path, [*(row for row in read(path) if row[:3] != run), *rows])
+        write(path, [*(row for row in read_as(path, Row) if row[:3] != run), *rows])
         return f"{spec.env_id} {run}: {rows[-1].deterministic:.1f}"
 
     if not arguments.report_only:

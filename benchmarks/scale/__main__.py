@@ -3,18 +3,18 @@
 python -m benchmarks.scale [--only equality launchers time faults model]
 """
 
-import csv
 import dataclasses
 import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from benchmarks import pages
 from benchmarks.command import Output, run_command
+from benchmarks.csv_files import write_csv
 from benchmarks.scale import equal_runs, faults, report
 from benchmarks.scale.processes import ROOT, on_ranks
 
@@ -31,14 +31,6 @@ class Arguments(Output):
     """Parts to do anew; the others' files stay."""
     ranks: tuple[int, ...] = (1, 2, 4)
     """Processes whose updates are timed."""
-
-
-def write(path: Path, header: tuple[str, ...], rows: Iterable[tuple]) -> None:
-    """A CSV file of the results."""
-    with path.open("w", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(header)
-        writer.writerows(rows)
 
 
 def equality(_: Arguments, folder: Path) -> None:
@@ -62,7 +54,7 @@ def equality(_: Arguments, folder: Path) -> None:
                 rows.append((*row, decisions, equal, ok))
     header = ("backend", "of", "number", "dtype", "worst quantity", "error over bound")
     header = (*header, "same decisions", "same bytes", "ok")
-    write(folder / "equality.csv", header, rows)
+    write_csv(folder / "equality.csv", header, rows)
 
 
 def timing(arguments: Arguments, folder: Path) -> None:
@@ -79,7 +71,7 @@ def timing(arguments: Arguments, folder: Path) -> None:
             counts = {int(size): count for size, count in found["counts"].items()}
             rows.append((backend, size, seconds, found["equal"], json.dumps(counts)))
     trace = ["-m", "benchmarks.scale.trace", str(SAMPLES), str(MINIBATCH)]
-    write(
+    write_csv(
         folder / "time.csv",
         ("backend", "processes", "seconds", "same bytes", "all-reduces by size"),
         rows,
@@ -102,7 +94,7 @@ def timing(arguments: Arguments, folder: Path) -> None:
 def launchers(_: Arguments, folder: Path) -> None:
     """A whole run of 2 and 4 processes of each launcher against one process."""
     header = ("launcher", "backend", "processes", "largest difference", "same")
-    write(folder / "launchers.csv", header, equal_runs.rows())
+    write_csv(folder / "launchers.csv", header, equal_runs.rows())
 
 
 def lost(_: Arguments, folder: Path) -> None:
@@ -110,7 +102,7 @@ def lost(_: Arguments, folder: Path) -> None:
     header = (
         "launcher", "backend", "signal", "lost", "seconds", "named", "saved", "resumed",
     )  # fmt: skip
-    write(folder / "faults.csv", header, faults.rows())
+    write_csv(folder / "faults.csv", header, faults.rows())
 
 
 def model(arguments: Arguments, folder: Path) -> None:

@@ -1,11 +1,11 @@
 """`benchmarks/scale/README.md`, of the measurements and the cost model."""
 
-import csv
 import itertools
 import json
 import math
 from pathlib import Path
 
+from benchmarks.csv_files import read_csv
 from benchmarks.scale.communication import AllReduces
 from benchmarks.scale.model import (
     DEVICES,
@@ -23,8 +23,7 @@ SAMPLES = 2048
 
 def page(results: Path) -> str:
     """The page, from `time.csv` and `all_reduces.json`."""
-    with (results / "time.csv").open(newline="") as file:
-        rows = list(csv.DictReader(file))
+    rows = read_csv(results / "time.csv")
     found = json.loads((results / "all_reduces.json").read_text())
     sums = AllReduces({int(size): times for size, times in found["counts"].items()})
     critic = {n: c for n, c in sums.counts.items() if c >= 40}

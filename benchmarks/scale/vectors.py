@@ -8,7 +8,6 @@ the seconds stands what becomes of the program when a worker is killed or hangs.
 """
 
 import contextlib
-import csv
 import dataclasses
 import functools
 import multiprocessing
@@ -26,6 +25,7 @@ from gymnasium.vector import AsyncVectorEnv, AutoresetMode, VectorEnv
 from rich.console import Console
 
 from benchmarks.command import Output, run_command
+from benchmarks.csv_files import write_csv
 from trpo.environments.make import make_environment, make_vector_environment
 
 
@@ -168,13 +168,12 @@ def main(arguments: Arguments) -> None:
     folder = arguments.folder("scale")
     folder.mkdir(parents=True, exist_ok=True)
     said = ("a worker", "vector", "a step then")
-    for name, rows in (
-        ("vectors.csv", [HEADER, *times]), ("vectors-attacked.csv", [said, *answers])
+    for name, header, rows in (
+        ("vectors.csv", HEADER, times), ("vectors-attacked.csv", said, answers)
     ):  # fmt: skip
-        for row in rows:
+        for row in (header, *rows):
             console.print(", ".join(row))
-        with (folder / name).open("w", newline="") as file:
-            csv.writer(file, lineterminator="\n").writerows(rows)
+        write_csv(folder / name, header, rows)
 
 
 if __name__ == "__main__":

@@ -26,6 +26,7 @@ from rich.console import Console
 from rich.progress import track
 
 from benchmarks.command import REPOSITORY as ROOT, run_command
+from benchmarks.csv_files import write_csv
 from benchmarks.speed.samples import ratio
 from trpo.common.framework_settings import BRIEF_SPINNING
 from trpo.common.machine import available_cores
@@ -138,8 +139,7 @@ def compare_training(
                     *row
                 )
             )
-    with path.open("w", newline="") as file:
-        csv.writer(file, lineterminator="\n").writerows([TRAINING_HEADER, *rows])
+    write_csv(path, TRAINING_HEADER, rows)
 
 
 def compare(

@@ -1,5 +1,6 @@
 """The study of a limit on costs: it runs, resumes, and says what its rows say."""
 
+from benchmarks.csv_files import read_as
 from benchmarks.learning import cost_limit
 
 
@@ -9,8 +10,8 @@ def test_rows_table_and_figure_of_a_short_study(tmp_path, capsys, monkeypatch):
         seeds=(0,), backends=("torch",), total_steps=3200, out=tmp_path
     )
     assert cost_limit.main(arguments) == 0
-    rows = cost_limit.read(tmp_path / "curves.csv")
-    finals = cost_limit.read(tmp_path / "policies.csv")
+    rows = read_as(tmp_path / "curves.csv", cost_limit.Row)
+    finals = read_as(tmp_path / "policies.csv", cost_limit.Row)
     assert {row.run for row in rows} == {row.run for row in finals}
     assert len(rows) == 2 * len(finals) == 6
     assert {row.step for row in rows} == {1600, 3200}

@@ -5,6 +5,7 @@ import threading
 import numpy as np
 import pytest
 
+from benchmarks.csv_files import read_as
 from benchmarks.learning import equivalence
 from benchmarks.learning.equivalence import Row, compare
 from tests.support.short_runs import run_benchmark
@@ -62,7 +63,7 @@ def test_a_run_is_evaluated_at_its_last_checkpoints(tmp_path, monkeypatch):
     assert len({row.deterministic for row in rows}) > 1
     path = tmp_path / "CartPole-v1.csv"
     equivalence.write(path, rows)
-    assert equivalence.read(path) == [
+    assert read_as(path, Row) == [
         row._replace(**{
             name: None if value is None else pytest.approx(value, abs=0.006)
             for name, value in zip(row._fields[4:], row[4:], strict=True)

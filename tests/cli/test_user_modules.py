@@ -123,6 +123,63 @@ def test_a_module_that_cant_be_imported_says_why(tmp_path, forget, text, file, w
         import_modules([str(tmp_path / file)])
 
 
+def test_what_fails_as_it_is_imported_is_one_line_with_its_place(
+    tmp_path, monkeypatch, forget, capsys
+):
+    (tmp_path / "kit").mkdir()
+    (tmp_path / "kit" / "__init__.py").write_text("from kit import mine\n")
+    wrong = "import json\n\njson.loads('{')\n"
+    (tmp_path / "kit" / "mine.py").write_text(wrong)
+    monkeypatch.chdir(tmp_path)
+    assert main(["train", "Pendulum-v1", "--module", "kit"]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith(
+        "error: `module`: importing kit/__init__.py failed at kit/mine.py, line 3: "
+        "JSONDecodeError: Expecting property name"
+    )
+    assert said.count("\n") == 1
+    command = said.rpartition("traceback: ")[2].strip()
+    done = subprocess.run(
+        ["bash", "-c", command.replace("python", sys.executable)],
+        cwd="/", capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert 'mine.py", line 3' in done.stderr
+    (tmp_path / "kit" / "mine.py").write_text("def f(:\n")
+    assert main(["doctor", "Mine-v0", "--module", "kit"]) == 2
+    assert "SyntaxError: invalid syntax (mine.py, line 1). " in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("option", ["--module=mine.py", "mine:Mine-v0"])
+def test_code_that_changes_the_directory_moves_nothing(
+    tmp_path, monkeypatch, forget, capsys, option
+):
+    place, elsewhere = tmp_path / "place", tmp_path / "elsewhere"
+    for folder in (place, elsewhere):
+        folder.mkdir()
+    away = f"import os\nos.chdir({str(elsewhere)!r})\n"
+    (place / "mine.py").write_text(ENVIRONMENT + away)
+    monkeypatch.chdir(place)
+    env = ["Mine-v0", option] if option.startswith("-") else [option]
+    arguments = ["train", *env, *SMALL, "--backend", "torch"]
+    assert main([*arguments, "--run-dir", "named"]) == 0
+    assert "trpo evaluate named --module mine.py" in capsys.readouterr().out
+    for command in (
+        arguments,
+        ["train", "--resume", "named", "--total-steps", "128", "--module", "mine.py"],
+        ["train", "--from", "named", "--run-dir=other", env[0], "--module", "mine.py"],
+        ["evaluate", "named", "--module", "mine.py", "--episodes", "1"],
+        ["evaluate", "named", "--module", "mine.py", "--episodes", "0"],
+        ["plot", "named", "--out", "drawn"],
+    ):
+        forget()
+        os.chdir(place)
+        assert main(command) == (2 if "0" in command else 0)
+    assert [*elsewhere.iterdir()] == []
+    made = {path.name for path in place.iterdir()} - {"__pycache__"}
+    assert made == {"mine.py", "named", "runs", "other", "drawn"}
+    assert len([*(place / "runs").iterdir()]) == 1
+
+
 @pytest.mark.parametrize(
     "name", ["no_such_module", "json.no_such", "no/such.py", "no/"]
 )

@@ -218,10 +218,9 @@ def test_callbacks_between_chunks_and_a_figure_of_all_members(tmp_path, capsys):
         assert [row["policy/target_kl"] for row in rows] == [0.01] * 2
         best = RunDirectory(member / "best").load()[0]
         assert best.step == 400
-        # The row has the final evaluation's; the best is of the one before it.
         mean = best.metadata["evaluation"]["return_mean"]
         score = json.loads((member / "evaluation.json").read_text())["mean"]
-        assert rows[-1]["evaluation/return_mean"] == score != mean
+        assert rows[-1]["evaluation/return_mean"] == mean != score
         newest = RunDirectory(member).load()[0]
         assert newest.metadata["callbacks"] == {"SaveBest": {"best": mean}}
         assert_states_equal(newest.arrays, best.arrays)

@@ -164,3 +164,12 @@ def test_shipped_environments_have_time_limits():
     for env_id in shipped_ids():
         limit = gymnasium.spec(env_id).max_episode_steps
         assert functional_environment(env_id).max_episode_steps == limit
+
+
+def test_an_id_that_is_registered_anew_is_the_new_environment():
+    env_id = "phys2d/Pendulum-v0"
+    spec, before = gymnasium.spec(env_id), functional_environment(env_id)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(spec, "max_episode_steps", 10)
+        assert functional_environment(env_id).max_episode_steps == 10
+    assert functional_environment(env_id) is before

@@ -55,9 +55,8 @@ TOP = {
     },
     "parity_tests": {"__init__", "__main__", "conftest", "fingerprint"},
     "benchmarks": {
-        "__init__", "cited_numbers", "command", "demo", "environments", "gpu",
-        "gpu_report", "machine",
-        "pages", "versions",
+        "__init__", "cited_numbers", "command", "csv_files", "demo", "environments",
+        "gpu", "gpu_report", "machine", "pages", "versions",
     },
 }  # fmt: skip
 

@@ -4,6 +4,7 @@ They are not edited. `tests.support.short_runs` makes those of `trpo` short; ben
 read more options from an environment variable.
 """
 
+import ast
 import os
 import re
 import shlex
@@ -28,12 +29,14 @@ from trpo.runs.checkpoint import save_checkpoint
 from trpo.runs.directory import RunDirectory
 
 
+FOLDERS = ("docs", "examples", "benchmarks", "parity_tests", "parity_kit", "tests")
+# All of them; results name what they were written by, in sentences.
 PAGES = [
-    REPOSITORY / "README.md",
-    *sorted((REPOSITORY / "docs").glob("*.md")),
-    REPOSITORY / "CONTRIBUTING.md",
-    *(REPOSITORY / name / "README.md" for name in ("benchmarks", "parity_tests")),
-]
+    *sorted(REPOSITORY.glob("*.md")),
+    *(path for name in FOLDERS for path in sorted((REPOSITORY / name).rglob("*.md"))
+      if "results" not in path.parts),
+    *sorted((REPOSITORY / "examples").rglob("*.py")),
+]  # fmt: skip
 PROGRAMS = ("trpo", "make", "pip", "python", "pytest", "torchrun", "mpirun", "srun")
 LISTED = Path(__file__).with_name("commands_not_run.txt").read_text().splitlines()
 NOT_HERE = dict(line.split(" => ") for line in LISTED if not line.startswith("#"))
@@ -77,9 +80,17 @@ MPI = {
 
 
 def commands(page):
-    """What is typed in the page's blocks of no language, continued lines joined."""
-    parts = re.split(r"^```(.*)\n", page.read_text(), flags=re.MULTILINE)
+    """What is typed in the page's blocks of no language, continued lines joined.
+
+    Of a program, in what it says of itself.
+    """
+    text = page.read_text()
+    if page.suffix == ".py":
+        text = f"```\n{ast.get_docstring(ast.parse(text))}\n```\n"
+    parts = re.split(r"^```(.*)\n", text, flags=re.MULTILINE)
     blocks = [parts[i + 1] for i in range(1, len(parts) - 1, 4) if not parts[i]]
+    # Those without fences stand four columns in, below an empty line.
+    blocks += re.findall(r"(?<=\n\n)(?:    .*\n)+", "".join(parts[::4]))
     lines = "\n".join(blocks).replace("\\\n", " ").splitlines()
     typed = [" ".join(re.split(r"\s# ", line)[0].split()) for line in lines]
     # Not the list of folders, in which `trpo/` begins a line.
@@ -153,6 +164,8 @@ def test_what_is_run_elsewhere_stands_there(line):
         if line.startswith("make "):  # What it calls, up to options that are optional.
             line = rules_of_make()[line.split()[1]][1].partition(" $(if ")[0].strip()
         assert any(line in lines for lines in made.values())
+    elif example := re.search(r"examples[./]([a-z_]*?)(_torch|_jax)?\b", line):
+        assert example[1] in (REPOSITORY / place).read_text()
     else:
         # Whole, or as arguments of a list.
         text, module = (REPOSITORY / place).read_text(), line.split(" ")[2]

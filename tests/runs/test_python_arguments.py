@@ -96,7 +96,7 @@ def test_networks_are_typed_on_the_command_line(tmp_path, backend, capsys, monke
     assert main([*train, *sizes, *nets, "--run-dir", "run"]) == 0
     assert "network.0.weight" in " ".join(state_of(tmp_path / "run"))
     printed = capsys.readouterr().out
-    module = f"--module {tmp_path / file}.py"
+    module = f"--module {file}.py"
     assert f"trpo evaluate run {module}" in printed
     for other in BACKENDS:
         command = ["evaluate", "run", "--episodes", "1", "--backend", other]

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from trpo.callbacks.base import Callback, Run
-from trpo.common.files import Folder
+from trpo.common.files import Folder, absolute
 from trpo.common.user_modules import import_wandb
 
 
@@ -50,7 +50,7 @@ class WandbWriter(Callback):
 
     def on_start(self, run: Run) -> None:
         """Open the run, or go on with it."""
-        path, place = run.directory, os.environ.get("WANDB_DIR", os.getcwd())
+        path, place = run.directory, os.environ.get("WANDB_DIR", str(absolute(".")))
         if path is not None:
             with Folder(path) as folder, folder.folder("wandb", make=True) as inside:
                 place = str(inside.fresh("start"))

@@ -16,7 +16,7 @@ import tyro
 
 import trpo
 from trpo.cli.arguments import UnknownOptionError, options_of, parse
-from trpo.common.files import Folder
+from trpo.common.files import Folder, absolute, started_here
 from trpo.common.framework_settings import prepare_frameworks
 from trpo.common.signals import stop_signals
 from trpo.common.terminal import Terminal, safe_streams, silent, word
@@ -89,7 +89,7 @@ def command(*usage: str, writes: bool = False) -> Callable:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     arguments = _apart(sys.argv[1:] if argv is None else argv)
-    with safe_path(), safe_streams() as out:
+    with started_here(), safe_path(), safe_streams() as out:
         status = _status(arguments)
         out.flush()
         command = COMMANDS.get("".join(arguments[:1]))
@@ -131,7 +131,10 @@ def _status(arguments: list[str]) -> int:
         return run(_parse(kind, rest, name) if isinstance(kind, type) else rest)
     except UntrustedError as error:
         command = " ".join(map(word, error.typed(arguments)))
-        return _fail(error.told(f"trpo {command} (or --trust, whatever it names)"))
+        # A new run has no --trust: what it takes from another is typed.
+        trust = name != "train" or "--resume" in " ".join(rest)
+        more = " (or --trust, whatever it names)" if trust else ""
+        return _fail(error.told(f"trpo {command}{more}"))
     except (ValueError, ImportError, OSError, EnvironmentWorkerError) as error:
         return _fail(_of_option(error, rest))
     except KeyboardInterrupt:
@@ -155,19 +158,14 @@ def _of_option(error: Exception, arguments: list[str]) -> Exception | str:
         if not (place and option.startswith("--")):
             continue
         # It may be one inside; or above, which could not be made either.
-        inside = Path(value) in _lineage(place)
-        if inside or Path(place) in _lineage(value):
+        inside = absolute(place).is_relative_to(absolute(value))
+        if inside or absolute(value).is_relative_to(absolute(place)):
             return (
                 f"`{option}`: expected a path that can be used, got "
                 f"{place if inside else value} "
                 f"({getattr(error, 'strerror', error)})."
             )
     return error
-
-
-def _lineage(filename: str) -> tuple[Path, ...]:
-    path = Path(filename)
-    return (path, *path.parents)[: len(path.parts)]
 
 
 def _fail(error: BaseException | str) -> int:
@@ -177,13 +175,21 @@ def _fail(error: BaseException | str) -> int:
 
 def _parse(kind: Any, arguments: list[str], command: str, default: Any = None) -> Any:
     try:
-        return parse(kind, arguments, f"trpo {command}", default)
+        return _placed(parse(kind, arguments, f"trpo {command}", default))
     except UnknownOptionError as error:
         if others := [n for n in COMMANDS if error.name in _options_of(n)]:
             names = ", ".join(f"`trpo {name}`" for name in others)
             has = "has" if len(others) == 1 else "have"
             error.args = (f"{error} {names} {has} {error.name}.",)
         raise
+
+
+def _placed(parsed: Any) -> Any:
+    """The same arguments with absolute paths: code of the user's may go elsewhere."""
+    for name, value in vars(parsed).items():
+        if isinstance(value, Path):
+            setattr(parsed, name, absolute(value))
+    return parsed
 
 
 def _options_of(command: str) -> set[str]:
@@ -410,12 +416,9 @@ def _resume(parsed: ResumeArguments) -> int:
 
     if parsed.total_steps is not None:
         require_count("total_steps", parsed.total_steps)
+    modules = typed_modules(parsed.modules, [])
     config = resumed_config(
-        parsed.resume,
-        parsed.total_steps,
-        typed_modules(parsed.modules, []),
-        parsed.trust,
-        parsed.wandb_project,
+        parsed.resume, parsed.total_steps, modules, parsed.trust, parsed.wandb_project
     )
     prepare_frameworks(config.agent.dtype, config.deterministic, parsed.threads)
     if parsed.ranks.distributed:
@@ -495,26 +498,18 @@ def _evaluate(parsed: EvaluateArguments) -> int:
     prepare_frameworks(config.agent.dtype, config.deterministic, parsed.threads)
     with stop_signals("stopping this evaluation") as asked:
         result, film, played = evaluate_run(
-            parsed.run_dir,
-            episodes=parsed.episodes,
-            backend=parsed.backend,
-            device=parsed.device,
-            seed=parsed.seed,
-            deterministic=not parsed.stochastic,
-            video=parsed.video,
-            modules=typed_modules(parsed.modules, []),
-            trust=parsed.trust,
-            max_steps=parsed.eval_max_steps,
-            step=parsed.checkpoint,
-            render=parsed.render,
-        )
+            parsed.run_dir, episodes=parsed.episodes, backend=parsed.backend,
+            device=parsed.device, seed=parsed.seed, video=parsed.video,
+            deterministic=not parsed.stochastic, render=parsed.render,
+            modules=typed_modules(parsed.modules, []), trust=parsed.trust,
+            max_steps=parsed.eval_max_steps, step=parsed.checkpoint,
+        )  # fmt: skip
     terminal = Terminal()
-    if film is not None and not parsed.json:
-        terminal.say(f"video {film}")
     if parsed.json:
         terminal.say(json.dumps(played | json.loads(evaluation_json(result))))
     else:
         terminal.say(
+            *([] if film is None else [f"video {film}"]),
             f"{played['env_id']}, {played['backend']}, trained for "
             f"{played['step']:,} steps:",
             describe(result),
@@ -553,13 +548,9 @@ class PresetsArguments:
 
 @command("[NAME]: list presets, or show one's values and their reasons")
 def _presets(parsed: PresetsArguments) -> int:
-    from trpo.cli.presets_table import list_presets, show_preset
+    from trpo.cli.presets_table import show_presets
 
-    terminal = Terminal()
-    if parsed.name is None:
-        list_presets(terminal)
-    else:
-        show_preset(terminal, parsed.name)
+    show_presets(Terminal(), parsed.name)
     return 0
 
 
@@ -640,7 +631,7 @@ def _doctor(parsed: DoctorArguments) -> int:
         return doctor()
     from trpo.cli.pace import report
 
-    import_modules(parsed.modules)
+    import_modules(typed_modules(parsed.modules, [parsed.env_id]))
     prepare_frameworks("float32", deterministic=False)
     report(parsed.env_id, parsed.backend)
     return 0

@@ -13,8 +13,19 @@ from trpo.config.presets import (
 from trpo.config.run import TrainConfig, TRPOConfig
 
 
-def list_presets(terminal: Terminal) -> None:
-    """Print every preset with the size of its run and what it is for."""
+def show_presets(terminal: Terminal, name: str | None) -> None:
+    """Print every preset with the size of its run and what it is for; or one's values.
+
+    Args:
+        terminal: Where to print.
+        name: A preset's name, or an environment's id.
+
+    Raises:
+        ValueError: it is neither.
+    """
+    if name is not None:
+        _show_one(terminal, name)
+        return
     rows = []
     for preset in all_presets().values():
         config = _values(preset)
@@ -34,16 +45,8 @@ def list_presets(terminal: Terminal) -> None:
     )
 
 
-def show_preset(terminal: Terminal, name: str) -> None:
-    """Print a preset's values, each with the default and its reason.
-
-    Args:
-        terminal: Where to print.
-        name: A preset's name, or an environment's id.
-
-    Raises:
-        ValueError: it is neither.
-    """
+def _show_one(terminal: Terminal, name: str) -> None:
+    """Print a preset's values, each with the default and its reason."""
     preset = find_preset(name)
     defaults = _defaults()
     terminal.say(f"{preset.name}: {preset.summary}")

@@ -12,6 +12,7 @@ import itertools
 import json
 import math
 import os
+import re
 import stat
 import time
 import warnings
@@ -28,6 +29,37 @@ LOCK = ".lock"
 # A file system without locks; to keep two runs apart is the user's own care there.
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 _T = TypeVar("_T")
+
+
+_started_in = ""
+
+
+@contextlib.contextmanager
+def started_here() -> Iterator[None]:
+    """Have relative paths be of the present directory for all of a command.
+
+    A user's module may change it as it is imported.
+    """
+    global _started_in
+    with contextlib.suppress(OSError):  # It may have been deleted.
+        _started_in = os.getcwd()
+    try:
+        yield
+    finally:
+        _started_in = ""
+
+
+def absolute(path: Path | str) -> Path:
+    """A path as it was typed, wherever the process is now."""
+    return Path(_started_in or os.getcwd(), path)
+
+
+def as_typed(text: str) -> str:
+    """Text in which absolute paths below where the command was started are relative."""
+    if not _started_in:
+        return text
+    inside = rf"(?<![\w./-]){re.escape(_started_in.rstrip(os.sep))}/(?=[^/\s'\"])"
+    return re.sub(inside, "", text)
 
 
 class FileError(ValueError):

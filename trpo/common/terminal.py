@@ -23,6 +23,8 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
+from trpo.common.files import as_typed
+
 
 # What encodings that lack them are given instead; of all else, its number.
 STAND_INS = {"±": "+-", "…": "...", "—": "-", "–": "-", "→": "->", "‖": "||"}
@@ -41,7 +43,7 @@ def visible(text: object) -> str:
 
 def quoted(path: os.PathLike[str] | str) -> str:
     """A path as a word of a shell's command, to be copied from the terminal."""
-    text = os.fspath(path)
+    text = as_typed(os.fspath(path))
     # Or it would be taken for an option.
     return word(f"./{text}" if text.startswith("-") else text)
 
@@ -137,7 +139,7 @@ class Terminal:
 
     def as_text(self, text: str) -> Text:
         """Text as it is printed here."""
-        return Text(readable(visible(text), self._console.encoding))
+        return Text(readable(visible(as_typed(text)), self._console.encoding))
 
     def _piece(self, piece: str | tuple[str, str]) -> tuple[str, str]:
         text, style = (piece, "") if isinstance(piece, str) else piece

@@ -5,54 +5,26 @@ is what the user has named for this command; the names that a run's configuratio
 are imported only if the user says so, once for each command.
 """
 
-import abc
 import contextlib
 import dataclasses
 import importlib
 import importlib.util
 import json
 import os
+import shlex
 import sys
 import tempfile
 import traceback
 from collections.abc import Iterator, Sequence
 from importlib.machinery import ModuleSpec
 from types import ModuleType
-from typing import Any, Protocol, TypeVar
+from typing import Any, ClassVar, TypeVar
 
+from trpo.common.files import absolute
 from trpo.common.validation import shown
 
 
 MOST_MODULES, LONGEST_NAME = 100, 4096
-
-
-class NamesModules(Protocol):
-    """The fields of a run's configuration that name code."""
-
-    @property
-    def env_id(self) -> str:
-        """Gymnasium's id of the environment, perhaps `module:Id`."""
-        ...
-
-    @property
-    def modules(self) -> tuple[str, ...]:
-        """Names and paths of modules."""
-        ...
-
-    @property
-    def wrapper_class(self) -> str | None:
-        """A wrapper of the environment, as `module:Class`."""
-        ...
-
-    @property
-    def policy_network(self) -> str | None:
-        """What makes the policy's network, as `module:function`."""
-        ...
-
-    @property
-    def value_network(self) -> str | None:
-        """What makes the critic's, likewise."""
-        ...
 
 
 _Config = TypeVar("_Config", bound=Any)
@@ -62,85 +34,65 @@ class UserModuleError(ValueError):
     """A module that the user has named can't be imported."""
 
 
-class UntrustedError(ValueError, abc.ABC):
-    """A run asks for what the user has not asked for."""
+class UntrustedError(ValueError):
+    """A run asks for what the user has not asked for.
+
+    Args:
+        place: The run directory.
+        names: What it names.
+    """
+
+    option: ClassVar[str]
+    """Asks for it on the command line."""
+    text: ClassVar[str]
+    """The message, of `place`, `names` and `how` to ask for it."""
+
+    def __init__(self, place: str, names: Sequence[str]) -> None:
+        super().__init__(place, names)
+        self.place, self.names = place, tuple(names)
 
     def __str__(self) -> str:
-        return self.told(self.in_python())
+        return self.told(f"{self.in_python()}, or trust=True.")
 
-    @abc.abstractmethod
     def told(self, how: str) -> str:
         """The message that ends with what to do."""
+        names = ", ".join(self.names)
+        return self.text.format(place=self.place, names=names, how=how)
 
-    @abc.abstractmethod
     def in_python(self) -> str:
-        """The arguments of a function that ask for it."""
+        """The argument of a function that asks for it."""
+        return f"modules={list(self.names)}"
 
-    @abc.abstractmethod
     def typed(self, arguments: list[str]) -> list[str]:
         """The same command, which asks for it."""
+        option = self.option
+        command = arguments if option in arguments else [*arguments, option]
+        behind = command.index(option) + 1
+        return [*command[:behind], *self.names, *command[behind:]]
 
 
 class UntrustedModuleError(UntrustedError):
-    """A run names code that the user has not named.
+    """A run names code that the user has not named."""
 
-    Args:
-        place: The run directory.
-        modules: What it names.
-    """
-
-    place: str
-    modules: tuple[str, ...]
-
-    def __init__(self, place: str, modules: Sequence[str]) -> None:
-        super().__init__(place, modules)
-        self.place, self.modules = place, tuple(modules)
-
-    def in_python(self) -> str:
-        """See `UntrustedError`, as of the others."""
-        return f"modules={list(self.modules)}, or trust=True."
-
-    def typed(self, arguments: list[str]) -> list[str]:  # noqa: D102
-        command = arguments if "--module" in arguments else [*arguments, "--module"]
-        behind = command.index("--module") + 1
-        return [*command[:behind], *self.modules, *command[behind:]]
-
-    def told(self, how: str) -> str:  # noqa: D102
-        return (
-            f"{self.place}: expected code that you have named, got a run that names "
-            f"{', '.join(self.modules)} itself. If you trust it, have it imported: "
-            f"{how}"
-        )
+    option = "--module"
+    text = (
+        "{place}: expected code that you have named, got a run that names {names} "
+        "itself. If you trust it, have it imported: {how}"
+    )
 
 
 class UntrustedProjectError(UntrustedError):
-    """A run would upload to a project that the user has not named.
+    """A run would upload to a Weights & Biases project that the user has not named."""
 
-    Args:
-        place: The run directory.
-        project: Of Weights & Biases.
-    """
-
-    place: str
-    project: str
-
-    def __init__(self, place: str, project: str) -> None:
-        super().__init__(place, project)
-        self.place, self.project = place, project
+    option = "--wandb-project"
+    text = (
+        "{place}: expected a Weights & Biases project that you have named, got a run "
+        "that names {names!r} itself. If you want your login to upload there: {how}"
+    )
 
     def in_python(self) -> str:
-        """See `UntrustedError`, as of the others."""
-        return f"wandb_project={self.project!r}, or trust=True."
-
-    def typed(self, arguments: list[str]) -> list[str]:  # noqa: D102
-        return [*arguments, "--wandb-project", self.project]
-
-    def told(self, how: str) -> str:  # noqa: D102
-        return (
-            f"{self.place}: expected a Weights & Biases project that you have named, "
-            f"got a run that names {self.project!r} itself. If you want your login to "
-            f"upload there: {how}"
-        )
+        """See `UntrustedError`."""
+        return f"wandb_project={self.names[0]!r}"
 
 
 def module_names(names: Sequence[str]) -> tuple[str, ...]:
@@ -199,9 +151,12 @@ def import_modules(names: Sequence[str]) -> None:
                 importlib.import_module(dotted)
                 continue
         except (Exception, SystemExit) as error:
-            failed = UserModuleError(f"`module`: importing {name} failed: {error!r}.")
-            failed.add_note("".join(traceback.format_exception(error)).rstrip())
-            raise failed from error
+            path = f"PYTHONPATH={shlex.quote(folder)} " if folder else ""
+            said = " ".join(f"{type(error).__name__}: {error}".split())
+            raise UserModuleError(
+                f"`module`: importing {name} failed{_place_of(error)}: {said}. For the "
+                f"whole traceback: {path}python -c 'import {dotted}'"
+            ) from error
         other = "no such module" if spec is None else f"one there, {spec.origin}"
         raise UserModuleError(
             "`module`: expected the dotted name of a module that Python finds, or the "
@@ -258,11 +213,11 @@ def with_project(
         callbacks = dataclasses.replace(config.callbacks, wandb_project=project)
         return dataclasses.replace(config, callbacks=callbacks)
     if (named := config.callbacks.wandb_project) is not None and not trust:
-        raise UntrustedProjectError(place, named)
+        raise UntrustedProjectError(place, [named])
     return config
 
 
-def needed_modules(config: NamesModules) -> tuple[str, ...]:
+def needed_modules(config: Any) -> tuple[str, ...]:
     """Modules that the user has to name to load a run: its own, and that of its id.
 
     Those of its wrapper and networks, too.
@@ -318,6 +273,20 @@ def _spec(dotted: str) -> ModuleSpec | None:
         raise
 
 
+def _place_of(error: BaseException) -> str:
+    """File and line of the user's code at which an import has failed."""
+    importing = (__file__, "<frozen ", os.path.dirname(importlib.__file__))
+    theirs = [
+        frame
+        for frame in traceback.extract_tb(error.__traceback__)
+        if not frame.filename.startswith(importing)
+    ]
+    own = os.path.dirname(theirs[0].filename) if theirs else ""
+    # Not where a library has failed that they called.
+    places = [frame for frame in theirs if frame.filename.startswith(own)]
+    return f" at {places[-1].filename}, line {places[-1].lineno}" if places else ""
+
+
 def _is_of(origin: str | None, path: str) -> bool:
     """Whether a module's file is the one that was named."""
     init = os.path.join(path, "__init__.py")
@@ -348,15 +317,12 @@ def beside(name: str) -> str:
 @contextlib.contextmanager
 def safe_path() -> Iterator[None]:
     """Have Python that is started meanwhile leave the current directory out."""
-    before = os.environ.get("PYTHONSAFEPATH")
+    before = os.environ.get("PYTHONSAFEPATH", "")
     os.environ["PYTHONSAFEPATH"] = "1"
     try:
         yield
     finally:
-        if before is None:
-            del os.environ["PYTHONSAFEPATH"]
-        else:
-            os.environ["PYTHONSAFEPATH"] = before
+        os.environ["PYTHONSAFEPATH"] = before  # Empty is as good as none.
 
 
 def import_matplotlib() -> None:
@@ -428,5 +394,5 @@ def python_command(module: str, *arguments: str) -> list[str]:
     Its `sys.path` ends with what only this process has; the current directory is not on
     it, unless the user has put it on this process's.
     """
-    paths = [path or os.getcwd() for path in sys.path]
+    paths = [path or str(absolute("")) for path in sys.path]
     return [sys.executable, "-P", "-c", START, json.dumps(paths), module, *arguments]

@@ -23,7 +23,7 @@ import numpy as np
 from trpo.agent.base import AgentBase
 from trpo.agent.make import load_backend, make_agent
 from trpo.agent.saved import require_room
-from trpo.common.files import LOCK, TEMPORARY, FileError, Folder
+from trpo.common.files import LOCK, TEMPORARY, FileError, Folder, absolute
 from trpo.common.formats import CONFIG, numbered, removed_settings
 from trpo.common.machine import processor_name
 from trpo.common.terminal import quoted
@@ -447,7 +447,7 @@ def directory_of(
 def new_directory(name: str) -> Path:
     """A directory in `runs/` that no other process has; its name ends with the time."""
     stamp = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
-    path = Path("runs") / f"{name}-{stamp}"
+    path = absolute("runs") / f"{name}-{stamp}"
     for number in itertools.count(2):
         with contextlib.suppress(FileExistsError):
             path.mkdir(parents=True)

@@ -503,8 +503,7 @@ class Driver:
 
         None if a signal has interrupted it.
         """
-        interval = self.config.eval_interval
-        if not interval or progress[0].update % interval:
+        if not self._evaluates_at(progress[0].update):
             return []
         start = time.perf_counter()
         results = self._evaluate(self.config.eval_interval_episodes, signals)
@@ -515,6 +514,11 @@ class Driver:
             values = (result.mean, result.std, seconds)
             row.metrics.update(zip(EVALUATION_COLUMNS, values, strict=True))
         return results
+
+    def _evaluates_at(self, update: int) -> bool:
+        """Whether training is evaluated after this update."""
+        interval = self.config.eval_interval
+        return interval > 0 and update % interval == 0
 
     def _evaluate(self, episodes: int, signals: StopRequest) -> list[EvaluationResult]:
         """Of each member; empty if a signal has come before."""
@@ -554,8 +558,9 @@ class Driver:
                 title = f"{config.env_id}, {config.backend}, {member.name}"
                 member.directory.draw_learning_curve(title)
         steps = self.subject.step_count
-        for label, member in self._labelled if self._stopped else ():
+        for member in self.members if self._stopped else ():
             # The run is as long as was wanted, so it is scored.
+            label = f"{member.name}: " if self.many else ""
             reason = member.callbacks.stop and member.callbacks.stop.reason
             say(f"{label}stopped at step {steps:,}: {reason}")
         ended = self._stopped or self._complete
@@ -595,6 +600,8 @@ class Driver:
         for index, result in enumerate(results):
             content = f"{evaluation_json(result)}\n".encode()
             self.members[index].directory.write(EVALUATION, content)
+            if self._evaluates_at(self.subject.update_count):
+                continue  # The row has one, of as many episodes as those before it.
             mean, std, _ = EVALUATION_COLUMNS
             row = {mean: result.mean, std: result.std}
             if (error := self._writers()[index].write(step, row)) is not None:
@@ -605,10 +612,6 @@ class Driver:
             self.terminal.say(f"evaluation at step {step:,}: {describe(result)}")
         self.terminal.say(*(self.subject.remarks() if results else ()))
         return results
-
-    @property
-    def _labelled(self) -> list[tuple[str, MemberRun]]:
-        return [(f"{m.name}: " if self.many else "", m) for m in self.members]
 
 
 def _average(members: Sequence[Progress]) -> Progress:

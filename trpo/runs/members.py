@@ -1,8 +1,6 @@
 """The members of a compiled run: seeds times the values of a sweep."""
 
-import csv
 import dataclasses
-import io
 import itertools
 import math
 import statistics
@@ -16,7 +14,7 @@ from trpo.config.run import TrainConfig
 from trpo.rollout.evaluation import EvaluationResult
 from trpo.runs.directory import RunDirectory
 from trpo.runs.learning_curves import learning_curves_png
-from trpo.runs.metrics import METRICS, read_metrics
+from trpo.runs.metrics import METRICS, csv_lines, read_metrics
 
 
 MOST_MEMBERS = 10_000
@@ -136,11 +134,7 @@ def write_members(
     for row, result in zip(rows, evaluations, strict=False):
         row |= {"return_mean": result.mean, "return_std": result.std}
         row |= {"episodes": len(result.returns)}
-    table = io.StringIO(newline="")
-    writer = csv.DictWriter(table, list(rows[0]))
-    writer.writeheader()
-    writer.writerows(rows)
-    directory.write(TABLE, table.getvalue().encode())
+    directory.write(TABLE, csv_lines([[*rows[0]], *(row.values() for row in rows)]))
     curves = {
         member.name: read_metrics(directory.path / member.name / METRICS)
         for member in members

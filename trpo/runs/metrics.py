@@ -95,10 +95,15 @@ class MetricsWriter:
         self._opened.close()
 
 
-def _line(columns: Sequence[str], row: Mapping[str, Any]) -> bytes:
+def csv_lines(rows: Iterable[Iterable]) -> bytes:
+    """Lines of a CSV file."""
     text = io.StringIO(newline="")
-    csv.DictWriter(text, columns, restval="").writerow(row)
+    csv.writer(text).writerows(rows)
     return text.getvalue().encode()
+
+
+def _line(columns: Sequence[str], row: Mapping[str, Any]) -> bytes:
+    return csv_lines([[row.get(name, "") for name in columns]])
 
 
 def _others(rows: Iterable[Mapping], columns: Sequence[str]) -> list[str]:

@@ -1,7 +1,5 @@
 """The table and the figure of a sweep."""
 
-import csv
-import io
 import itertools
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,7 +9,7 @@ import numpy as np
 
 from trpo.common.files import Folder
 from trpo.runs.learning_curves import can_be_drawn, label, png, without_tex
-from trpo.runs.metrics import read_metrics
+from trpo.runs.metrics import csv_lines, read_metrics
 from trpo.sweeps.statistics import bootstrap_interval, interquartile_mean
 
 
@@ -47,10 +45,7 @@ def write_report(
     Returns:
         The table's columns and rows.
     """
-    results = io.StringIO(newline="")
-    writer = csv.writer(results)
-    writer.writerow(("env_id", "setting", "seed", "return_mean", "return_std"))
-    writer.writerows(row[:5] for row in rows)
+    names = ("env_id", "setting", "seed", "return_mean", "return_std")
     table = []
     for (env_id, setting), group in _groups(rows):
         means = np.array([row.mean for row in group])
@@ -68,7 +63,7 @@ def write_report(
     lines = [f"| {' | '.join(cells)} |" for cells in (COLUMNS, *table)]
     text = "\n".join([lines[0], "|---|---|---:|---:|---:|---:|", *lines[1:]])
     with Folder(root) as folder:
-        folder.write("results.csv", results.getvalue().encode())
+        folder.write("results.csv", csv_lines([names, *(row[:5] for row in rows)]))
         folder.write("results.md", f"{text}\n".encode())
         if rows:
             folder.write("learning_curves.png", _drawn(rows))

@@ -103,13 +103,14 @@ class FunctionalEnvironment:
         return obs.reshape(self.spec.obs_dim).astype(jnp.result_type(float))
 
 
-@functools.lru_cache(maxsize=64)
 def functional_environment(
     env_id: str,
     max_episode_steps: int | None = None,
     policy_distribution: str = GAUSSIAN,
 ) -> FunctionalEnvironment:
     """The functional environment behind a registered one; the same object each time.
+
+    Unless its id has been registered anew.
 
     Args:
         env_id: Gymnasium id.
@@ -121,6 +122,14 @@ def functional_environment(
         ValueError: it is no functional environment, or has no time limit.
         UnsupportedSpaceError: no policy can be made for its spaces.
     """
+    spec = str(registered(env_id))
+    return _of_spec(spec, env_id, max_episode_steps, policy_distribution)
+
+
+@functools.lru_cache(maxsize=64)
+def _of_spec(
+    _: str, env_id: str, max_episode_steps: int | None, policy_distribution: str
+) -> FunctionalEnvironment:
     env = make_environment(env_id, seed=0)
     try:
         func_env: Any = getattr(env.unwrapped, "func_env", None)

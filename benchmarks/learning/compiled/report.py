@@ -1,12 +1,12 @@
 """The page, table and figure of compiled training, from the files beside them."""
 
-import csv
 import statistics
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from benchmarks.csv_files import read_csv
 from benchmarks.learning.training.figures import thousands
 from benchmarks.speed.cell import SUBJECTS, Cell
 from benchmarks.speed.report.tables import machine, table
@@ -126,11 +126,7 @@ def _file(out: Path, task: Task, kind: str = "") -> Path:
 
 
 def _scores(out: Path, task: Task) -> list[dict[str, Any]]:
-    path = _file(out, task)
-    if not path.exists():
-        return []
-    with path.open(newline="") as file:
-        return [row for row in csv.DictReader(file) if row.get("return_mean")]
+    return [row for row in read_csv(_file(out, task)) if row.get("return_mean")]
 
 
 def _learning(out: Path, tasks: Sequence[Task]) -> str:
@@ -258,10 +254,9 @@ def draw(out: Path, tasks: Sequence[Task]) -> None:
         figure.subplots(len(tasks), 1, squeeze=False)[:, 0], tasks, strict=True
     ):
         curves: dict[str, list[tuple[float, float]]] = defaultdict(list)
-        with _file(out, task, "-curves").open(newline="") as file:
-            for row in csv.DictReader(file):
-                point = (float(row["step"]), float(row["episode_return"]))
-                curves[row["member"]].append(point)
+        for row in read_csv(_file(out, task, "-curves")):
+            point = (float(row["step"]), float(row["episode_return"]))
+            curves[row["member"]].append(point)
         for points in curves.values():
             axes.plot(*zip(*points, strict=True), lw=1.0, alpha=0.5, color="tab:blue")
         axes.axhline(task.target, color="black", linestyle=":", linewidth=1.0)

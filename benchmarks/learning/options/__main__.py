@@ -7,7 +7,6 @@ Each option is trained with a few seeds beside the unchanged preset; finished ru
 skipped. Then updates are timed in turns, all options on one batch of the environment.
 """
 
-import csv
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,6 +17,7 @@ from rich.console import Console
 
 from benchmarks import pages
 from benchmarks.command import Output, run_command
+from benchmarks.csv_files import write_csv
 from benchmarks.learning.options.rows import OPTIONS, PRESET
 from benchmarks.learning.options.table import Times, page, times_of
 from benchmarks.learning.training.runs import RunSpec
@@ -197,12 +197,8 @@ def time_updates(specs: list[list[RunSpec]], seconds: float) -> list[np.ndarray]
 
 def write_rows(path: Path, rows: Sequence[Outcome] | Sequence[Times]) -> None:
     """A CSV whose columns are the rows' fields."""
-    with path.open("w", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(rows[0]._fields)
-        for row in rows:
-            cells = [f"{x:.5g}" if isinstance(x, float) else x for x in row]
-            writer.writerow(cells)
+    cells = ([f"{x:.5g}" if isinstance(x, float) else x for x in row] for row in rows)
+    write_csv(path, rows[0]._fields, cells)
 
 
 if __name__ == "__main__":

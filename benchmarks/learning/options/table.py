@@ -1,6 +1,5 @@
 """The option study as a table."""
 
-import csv
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -8,6 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from benchmarks.csv_files import read_csv
 from benchmarks.learning.options.rows import LEFT_OUT, OPTIONS, PRESET
 from benchmarks.learning.statistics import Interval, difference_interval
 from trpo.config.presets import preset_config
@@ -49,9 +49,9 @@ def page(stem: Path) -> str:
         stem: ENV_ID-BACKEND; outcomes are in `stem`.csv, times in `stem`-times.csv.
     """
     env_id, _, backend = stem.name.rpartition("-")
-    outcomes = _read(stem.parent / f"{stem.name}.csv")
+    outcomes = read_csv(stem.parent / f"{stem.name}.csv")
     times = {
-        row["option"]: row for row in _read(stem.parent / f"{stem.name}-times.csv")
+        row["option"]: row for row in read_csv(stem.parent / f"{stem.name}-times.csv")
     }
     by_option: dict[str, list[dict[str, str]]] = {}
     for row in outcomes:
@@ -96,7 +96,7 @@ def told_apart(stem: Path) -> str:
     Without those that were taken out again, which have a page of their own.
     """
     by_option: dict[str, list[dict[str, str]]] = {}
-    outcomes = _read(stem.parent / f"{stem.name}.csv")
+    outcomes = read_csv(stem.parent / f"{stem.name}.csv")
     for row in outcomes:
         by_option.setdefault(row["option"], []).append(row)
     found: dict[str, list[str]] = {"worse": [], "better": []}
@@ -127,8 +127,8 @@ def left_out(stems: Sequence[Path]) -> str:
     for name, (did, instead) in LEFT_OUT.items():
         cells = []
         for stem in stems:
-            outcomes = _read(stem.parent / f"{stem.name}.csv")
-            times = _read(stem.parent / f"{stem.name}-times.csv")
+            outcomes = read_csv(stem.parent / f"{stem.name}.csv")
+            times = read_csv(stem.parent / f"{stem.name}-times.csv")
             by_option = {
                 each: [row for row in outcomes if row["option"] == each]
                 for each in (PRESET, name)
@@ -154,11 +154,6 @@ def interval_of(
         return None
     scores, own = (_column(by_option[each], "mean") for each in (name, PRESET))
     return difference_interval(scores, own)
-
-
-def _read(path: Path) -> list[dict[str, str]]:
-    with path.open(newline="") as file:
-        return list(csv.DictReader(file))
 
 
 def _column(rows: Sequence[Mapping[str, str]], name: str) -> np.ndarray:

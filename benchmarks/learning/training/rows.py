@@ -4,6 +4,7 @@ import csv
 from pathlib import Path
 from typing import NamedTuple
 
+from benchmarks.csv_files import write_csv
 from trpo.data.report import StepStatus
 
 
@@ -98,10 +99,7 @@ def read_results(directory: Path) -> dict[tuple[str, str], dict[int, list[Row]]]
 def write_rows(path: Path, rows: list[Row]) -> None:
     """Write a CSV of evaluations, ordered by seed and step."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(COLUMNS)
-        writer.writerows(row.cells() for row in sorted(rows))
+    write_csv(path, COLUMNS, [row.cells() for row in sorted(rows)])
 
 
 def read_rows(path: Path) -> list[Row]:

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 from benchmarks.speed.cell import Cell
 from benchmarks.speed.subjects import CG_ITERATIONS, EPOCHS, MINIBATCH, SHRINKING
+from trpo.cli.pace import Clock
 from trpo.config.run import TrainConfig, TRPOConfig
 from trpo.training.trainer import Trainer
 
@@ -33,23 +34,6 @@ class Run(Protocol):
     def parts(self) -> tuple[float, float]:
         """Seconds spent stepping environments and learning, since the start."""
         ...
-
-
-class _Clock:
-    """Sums the time spent in a method that goes on doing what it did."""
-
-    def __init__(self, owner: Any, name: str) -> None:
-        self.seconds = 0.0
-        inner = getattr(owner, name)
-
-        def timed(*args: Any, **kwargs: Any) -> Any:
-            start = time.perf_counter()
-            try:
-                return inner(*args, **kwargs)
-            finally:
-                self.seconds += time.perf_counter() - start
-
-        setattr(owner, name, timed)
 
 
 def training_config(env_id: str, num_envs: int, **fields: Any) -> TrainConfig:
@@ -81,7 +65,7 @@ class OurRun:
                 vectorization=vectorization or "sync",
             )
         )  # fmt: skip
-        self._stepping = _Clock(self._trainer.env, "step")
+        self._stepping = Clock(self._trainer.env, "step")
         self._learning = 0.0
 
     def iterate(self) -> None:
@@ -97,15 +81,15 @@ class OurRun:
         """Microseconds of a step by part of the acting; clocks take some themselves."""
         from trpo.rollout import acting, collector
 
-        whole = _Clock(self._trainer.collector, "collect")
+        whole = Clock(self._trainer.collector, "collect")
         clocks = {
-            "policy": [_Clock(kind, "act") for kind in
+            "policy": [Clock(kind, "act") for kind in
                        (acting.Actor, acting.HostActor)],
-            "log-probabilities and values": [_Clock(acting.Actor, "evaluated")],
-            "values at ends": [_Clock(acting.Actor, "value")],
-            "records": [_Clock(collector.Columns, "write")],
+            "log-probabilities and values": [Clock(acting.Actor, "evaluated")],
+            "values at ends": [Clock(acting.Actor, "value")],
+            "records": [Clock(collector.Columns, "write")],
         }  # fmt: skip
-        advancing = _Clock(self._trainer.collector, "advance")
+        advancing = Clock(self._trainer.collector, "advance")
         stepping = self._stepping.seconds
         for _ in range(PROFILED):
             self.iterate()
@@ -180,8 +164,8 @@ class StableBaselinesRun:
             policy_kwargs={"net_arch": list(defaults.policy_layer_sizes)}, **options,
         )  # fmt: skip
         self._model.set_logger(configure(None, []))
-        self._stepping = _Clock(self._model.env, "step")
-        self._learning = _Clock(self._model, "train")
+        self._stepping = Clock(self._model.env, "step")
+        self._learning = Clock(self._model, "train")
 
     def iterate(self) -> None:
         """One rollout, one update."""
@@ -229,8 +213,8 @@ class TianshouRun:
         buffer = VectorReplayBuffer(BATCH, cell.num_envs)
         self._collector = Collector(self._algorithm, env, buffer)
         self._collector.reset()
-        self._stepping = _Clock(env, "step")
-        self._learning = _Clock(self._algorithm, "update")
+        self._stepping = Clock(env, "step")
+        self._learning = Clock(self._algorithm, "update")
 
     def iterate(self) -> None:
         """One rollout, one update."""

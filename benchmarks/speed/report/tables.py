@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmarks.csv_files import read_csv
 from benchmarks.speed.cell import SUBJECTS, Cell
 from benchmarks.speed.measures.training import BATCH
 from benchmarks.speed.problems import SMALL_GRID, Size
@@ -243,16 +244,14 @@ def targets_table(targets: Sequence[Target]) -> str:
 
 def attempts_table(folder: Path, topic: str) -> str:
     """What was tried for one target, as it was noted then."""
-    with (folder / "attempts.csv").open(newline="") as file:
-        rows = [row for row in csv.DictReader(file) if row["topic"] == topic]
+    rows = [row for row in read_csv(folder / "attempts.csv") if row["topic"] == topic]
     names = ("attempt", "measured", "kept")
     return table(names, [[row[name] for name in names] for row in rows])
 
 
 def against_table(folder: Path) -> str:
     """Times of an update over those of older commits."""
-    with (folder / "against.csv").open(newline="") as file:
-        rows = list(csv.DictReader(file))
+    rows = read_csv(folder / "against.csv")
     body = [
         [
             row["revision"],
