@@ -183,7 +183,11 @@ def _in_one_line(said: str, arguments: Sequence[str], options: Sequence[Option])
     if unknown := re.search(r"Unrecognized \w+: (.*)", message):
         return f"expected options such as --name, got {unknown[1]!r}."
     needed = [one for one in options if one.default is dataclasses.MISSING]
-    return f"expected {'; '.join(f'{one.usage}: {one.text}' for one in needed)}"
+    said = "; ".join(f"{one.usage}: {one.text}" for one in needed)
+    taking = [
+        o.name for o in options if o.metavar[-3:] == "..." and o.name in arguments
+    ]
+    return f"expected {said}" + (f" Type it before {taking[0]}." if taking else "")
 
 
 def options_of(kind: Any, default: Any = None, group: str = "") -> Iterator[Option]:

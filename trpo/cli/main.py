@@ -7,6 +7,7 @@ import itertools
 import json
 import os
 import sys
+import tempfile
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -152,20 +153,20 @@ def _apart(arguments: Sequence[str]) -> list[str]:
 
 def _of_option(error: Exception, arguments: list[str]) -> Exception | str:
     """What the system refused, by the option that names the path, if one does."""
-    place = getattr(error, "filename", None)
+    name = getattr(error, "filename", None)
+    if not (isinstance(error, OSError) and isinstance(name, str)):
+        return error
+    place, by = absolute(name), ""
     words = [part for word in arguments for part in word.split("=", 1)]
     for option, value in itertools.pairwise(words):
-        if not (place and option.startswith("--")):
-            continue
         # It may be one inside; or above, which could not be made either.
-        inside = absolute(place).is_relative_to(absolute(value))
-        if inside or absolute(value).is_relative_to(absolute(place)):
-            return (
-                f"`{option}`: expected a path that can be used, got "
-                f"{place if inside else value} "
-                f"({getattr(error, 'strerror', error)})."
-            )
-    return error
+        inside, typed = place.is_relative_to(absolute(value)), absolute(value)
+        if option.startswith("--") and (inside or typed.is_relative_to(place)):
+            place, by = (place if inside else typed), f"`{option}`: "
+            break
+    said = f"{by}expected a path that can be used, got {place} ({error.strerror})."
+    is_default = not by and place.is_relative_to(absolute("runs"))
+    return said + " Choose another by --run-dir or --out." * is_default
 
 
 def _fail(error: BaseException | str) -> int:
@@ -175,21 +176,17 @@ def _fail(error: BaseException | str) -> int:
 
 def _parse(kind: Any, arguments: list[str], command: str, default: Any = None) -> Any:
     try:
-        return _placed(parse(kind, arguments, f"trpo {command}", default))
+        parsed = parse(kind, arguments, f"trpo {command}", default)
+        # Code of the user's may change the directory.
+        given = vars(parsed).items()
+        paths = {name: absolute(v) for name, v in given if isinstance(v, Path)}
+        return dataclasses.replace(parsed, **paths)
     except UnknownOptionError as error:
         if others := [n for n in COMMANDS if error.name in _options_of(n)]:
             names = ", ".join(f"`trpo {name}`" for name in others)
             has = "has" if len(others) == 1 else "have"
             error.args = (f"{error} {names} {has} {error.name}.",)
         raise
-
-
-def _placed(parsed: Any) -> Any:
-    """The same arguments with absolute paths: code of the user's may go elsewhere."""
-    for name, value in vars(parsed).items():
-        if isinstance(value, Path):
-            setattr(parsed, name, absolute(value))
-    return parsed
 
 
 def _options_of(command: str) -> set[str]:
@@ -217,20 +214,11 @@ class TypedConfig(TrainConfig):
     """Your own code, which registers the environment: dotted names, or paths of .py
     files or packages. Each path's folder goes to the end of sys.path."""
 
-    @classmethod
-    def of(cls, config: TrainConfig) -> "TypedConfig":
-        """The same settings."""
-        return _as(cls, config)
 
-    @property
-    def plain(self) -> TrainConfig:
-        """The same settings."""
-        return _as(TrainConfig, self)
-
-
-def _as(kind: Any, config: TrainConfig) -> Any:
-    fields = dataclasses.fields(config)
-    return kind(**{field.name: getattr(config, field.name) for field in fields})
+def _as(kind: Any, config: TrainConfig, **changes: Any) -> Any:
+    """The same settings, but for changes, as those that are typed or those of a run."""
+    values = {f.name: getattr(config, f.name) for f in dataclasses.fields(config)}
+    return kind(**values | changes)
 
 
 @dataclasses.dataclass
@@ -324,8 +312,7 @@ def _start(arguments: list[str]) -> int:
     asked = [a for a in arguments if a not in ("-h", "--help")]
     base = _base_of(arguments)
     # Of a run that may be a stranger's, no code is taken as typed.
-    plain = base and dataclasses.replace(base, modules=())
-    default = plain and TrainArguments(TypedConfig.of(plain))
+    default = base and TrainArguments(_as(TypedConfig, base, modules=()))
     first = _parse(TrainArguments, asked or arguments, "train", default=default)
     names = [getattr(first.config, name) for name in ("env_id", *NAMES_OF_CODE)]
     theirs = [getattr(base, name, None) for name in ("env_id", *NAMES_OF_CODE)]
@@ -336,10 +323,9 @@ def _start(arguments: list[str]) -> int:
         modules = admitted(base, modules, False, place).modules
     import_modules(modules)
     start = _start_of(first, base)
-    default = TrainArguments(TypedConfig.of(start), first.preset)
+    default = TrainArguments(_as(TypedConfig, start), first.preset)
     parsed = _parse(TrainArguments, arguments, "train", default=default)
-    named = {"modules": modules, "env_id": start.env_id}
-    config = dataclasses.replace(parsed.config.plain, **named)
+    config = _as(TrainConfig, parsed.config, modules=modules, env_id=start.env_id)
     console = silent() if parsed.quiet else None
     if parsed.start_from and (parsed.compiled or parsed.ranks.distributed):
         return _fail("expected --from without --compiled and --distributed, got both.")
@@ -392,7 +378,10 @@ def _base_of(arguments: list[str]) -> TrainConfig | None:
     else:
         with Folder(path.parent) as folder:
             values = folder.read_json(path.name, LARGEST_CONFIG)
-        config = TrainConfig.from_dict(values)
+        try:
+            config = TrainConfig.from_dict(values)
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from error
     # A new run uploads nowhere unless it is asked to.
     callbacks = dataclasses.replace(config.callbacks, wandb_project=None)
     return dataclasses.replace(config, callbacks=callbacks)
@@ -597,6 +586,9 @@ def _parity(parsed: ParityArguments) -> int:
     given = [name for name, value in asked.items() if value]
     if len(given) > 1:
         return _fail(f"expected one of {', '.join(asked)}, got {' and '.join(given)}.")
+    # Said now, and not after all has been compared.
+    parsed.out.mkdir(parents=True, exist_ok=True)
+    tempfile.TemporaryFile(dir=parsed.out).close()
     if parsed.pair is not None:
         kit = importlib.import_module("parity_kit.command")
         return kit.run(

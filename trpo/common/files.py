@@ -50,8 +50,8 @@ def started_here() -> Iterator[None]:
 
 
 def absolute(path: Path | str) -> Path:
-    """A path as it was typed, wherever the process is now."""
-    return Path(_started_in or os.getcwd(), path)
+    """A path as it was typed, wherever the process is now; as it is in no command."""
+    return Path(_started_in, path)
 
 
 def as_typed(text: str) -> str:
@@ -116,7 +116,8 @@ class Folder:
         try:
             yield
         except OSError as error:
-            error.filename, error.filename2 = str(self.path / name), None
+            error.filename = str(self.path / name)
+            del error.filename2  # None would be printed.
             raise
 
     def folder(self, name: str, *, make: bool = False) -> Self:

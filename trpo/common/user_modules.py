@@ -394,5 +394,5 @@ def python_command(module: str, *arguments: str) -> list[str]:
     Its `sys.path` ends with what only this process has; the current directory is not on
     it, unless the user has put it on this process's.
     """
-    paths = [path or str(absolute("")) for path in sys.path]
+    paths = [path or str(absolute("").absolute()) for path in sys.path]
     return [sys.executable, "-P", "-c", START, json.dumps(paths), module, *arguments]

@@ -224,9 +224,9 @@ class Driver:
             if resume and checkpoints:
                 inside = [member.directory for member in self.members]
                 require_more(self.config, self.root, inside, checkpoints[0])
-            if not checkpoints:
-                self._describe()
             with self._beginning(not checkpoints):
+                if not checkpoints:
+                    self._describe()
                 self.subject = self.make()
             stack.enter_context(closing(self.subject.close))
             if checkpoints:
