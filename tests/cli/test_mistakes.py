@@ -1,6 +1,7 @@
 """Each mistake of `mistakes.txt`: one line that says what to do; no file is left."""
 
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,12 @@ def place(tmp_path_factory):
     place = tmp_path_factory.mktemp("place")
     (place / "empty").mkdir()
     (place / "notes.txt").write_text("notes\n")
+    (place / "wrong.json").write_text(
+        '{"env_id": "CartPole-v1", "total_steps": "many"}'
+    )
+    (place / "newer.json").write_text('{"format_version": 99}')
+    (place / "list.json").write_text("[]")
+    (place / "broken_module.py").write_text("#\n1 / 0\n")
     (place / "broken").mkdir()
     (place / "broken" / "config.json").write_text('{"env_id": "CartP')
     shutil.copytree(REPOSITORY / "tests" / "runs" / "older" / "plain", place / "run")
@@ -41,6 +48,8 @@ def test_a_mistake_is_one_line_that_says_what_to_do(
     typed, said, place, monkeypatch, capfd
 ):
     monkeypatch.chdir(place)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
     before = files(place)
     assert main(typed.split()) == 2
     printed, error = capfd.readouterr()

@@ -133,8 +133,8 @@ def _status(arguments: list[str]) -> int:
     except UntrustedError as error:
         command = " ".join(map(word, error.typed(arguments)))
         # A new run has no --trust: what it takes from another is typed.
-        trust = name != "train" or "--resume" in " ".join(rest)
-        more = " (or --trust, whatever it names)" if trust else ""
+        can_trust = name != "train" or "--resume" in " ".join(rest)
+        more = " (or --trust, whatever it names)" * can_trust
         return _fail(error.told(f"trpo {command}{more}"))
     except (ValueError, ImportError, OSError, EnvironmentWorkerError) as error:
         return _fail(_of_option(error, rest))
@@ -164,9 +164,11 @@ def _of_option(error: Exception, arguments: list[str]) -> Exception | str:
         if option.startswith("--") and (inside or typed.is_relative_to(place)):
             place, by = (place if inside else typed), f"`{option}`: "
             break
-    said = f"{by}expected a path that can be used, got {place} ({error.strerror})."
     is_default = not by and place.is_relative_to(absolute("runs"))
-    return said + " Choose another by --run-dir or --out." * is_default
+    more = " Choose another by --run-dir or --out." * is_default
+    return (
+        f"{by}expected a path that can be used, got {place} ({error.strerror}).{more}"
+    )
 
 
 def _fail(error: BaseException | str) -> int:
@@ -314,9 +316,9 @@ def _start(arguments: list[str]) -> int:
     # Of a run that may be a stranger's, no code is taken as typed.
     default = base and TrainArguments(_as(TypedConfig, base, modules=()))
     first = _parse(TrainArguments, asked or arguments, "train", default=default)
-    names = [getattr(first.config, name) for name in ("env_id", *NAMES_OF_CODE)]
-    theirs = [getattr(base, name, None) for name in ("env_id", *NAMES_OF_CODE)]
-    typed = [own for own, their in zip(names, theirs, strict=True) if own != their]
+    named = ("env_id", *NAMES_OF_CODE)
+    both = [(getattr(first.config, n), getattr(base, n, None)) for n in named]
+    typed = [own for own, theirs in both if own != theirs]
     modules = typed_modules(first.config.modules, typed)
     if base is not None:
         place = str(first.start_from or first.settings)
@@ -363,7 +365,7 @@ def _base_of(arguments: list[str]) -> TrainConfig | None:
         ValueError: they are none.
         OSError: there is no such file.
     """
-    from trpo.runs.directory import LARGEST_CONFIG, RunDirectory
+    from trpo.runs.directory import RunDirectory, config_in
 
     words = [part for word in arguments for part in word.split("=", 1)]
     named = [v for o, v in itertools.pairwise(words) if o in ("--from", "--config")]
@@ -377,11 +379,7 @@ def _base_of(arguments: list[str]) -> TrainConfig | None:
         config = RunDirectory(path).shown_config()
     else:
         with Folder(path.parent) as folder:
-            values = folder.read_json(path.name, LARGEST_CONFIG)
-        try:
-            config = TrainConfig.from_dict(values)
-        except ValueError as error:
-            raise ValueError(f"{path}: {error}") from error
+            config = config_in(folder, path.name)
     # A new run uploads nowhere unless it is asked to.
     callbacks = dataclasses.replace(config.callbacks, wandb_project=None)
     return dataclasses.replace(config, callbacks=callbacks)
@@ -403,8 +401,6 @@ def _resume(parsed: ResumeArguments) -> int:
     from trpo.runs.compiled import is_compiled_run, train_compiled_run
     from trpo.runs.train import resumed_config, train_run
 
-    if parsed.total_steps is not None:
-        require_count("total_steps", parsed.total_steps)
     modules = typed_modules(parsed.modules, [])
     config = resumed_config(
         parsed.resume, parsed.total_steps, modules, parsed.trust, parsed.wandb_project

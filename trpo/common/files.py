@@ -56,10 +56,8 @@ def absolute(path: Path | str) -> Path:
 
 def as_typed(text: str) -> str:
     """Text in which absolute paths below where the command was started are relative."""
-    if not _started_in:
-        return text
     inside = rf"(?<![\w./-]){re.escape(_started_in.rstrip(os.sep))}/(?=[^/\s'\"])"
-    return re.sub(inside, "", text)
+    return re.sub(inside, "", text) if _started_in else text
 
 
 class FileError(ValueError):

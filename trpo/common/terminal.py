@@ -82,7 +82,9 @@ class Terminal:
     def __init__(self, console: Console | None = None, *, stderr: bool = False) -> None:
         if console is None:
             file: Any = SafeStream.of(sys.stderr if stderr else sys.stdout)
-            console = Console(file=file)
+            # Of COLUMNS=0, as some programs set it, nothing would be seen.
+            wide = 80 if os.environ.get("COLUMNS") == "0" else None
+            console = Console(file=file, width=wide)
         self._console = console
 
     @property

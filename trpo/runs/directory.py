@@ -121,6 +121,17 @@ class Moment(NamedTuple):
         encode_checkpoint(self.step, self.state, self.metadata)
 
 
+def config_in(
+    folder: Folder, name: str = CONFIG, *, drop_removed: bool = False
+) -> TrainConfig:
+    """A configuration that is a file of a folder; see `RunDirectory.shown_config`."""
+    values = folder.read_json(name, LARGEST_CONFIG)
+    try:
+        return TrainConfig.from_dict(values, drop_removed=drop_removed)
+    except ValueError as error:
+        raise RunDirectoryError(f"{folder.path / name}: {error}") from error
+
+
 class RunDirectory:
     """Paths and files of one run.
 
@@ -206,7 +217,8 @@ class RunDirectory:
         except FileNotFoundError:
             return
         except NotADirectoryError:
-            pass
+            if not self.path.exists():
+                raise
         # With a lock somebody may hold it, who is named when it is to be locked.
         # And a run that was ended before it learned is as if it had not begun.
         locked = LOCK in names
@@ -282,17 +294,13 @@ class RunDirectory:
         """
         try:
             with self.opened() as folder:
-                values = folder.read_json(CONFIG, LARGEST_CONFIG)
+                return config_in(folder, drop_removed=drop_removed)
         except OSError as error:
             self._require_one()
             raise RunDirectoryError(
                 f"`run_dir`: expected the directory of a run, with a config.json, got "
                 f"{self.path} ({error.strerror})."
             ) from error
-        try:
-            return TrainConfig.from_dict(values, drop_removed=drop_removed)
-        except ValueError as error:
-            raise RunDirectoryError(f"{self.path / CONFIG}: {error}") from error
 
     def read_evaluation(self) -> dict[str, Any] | None:
         """The final evaluation; None if there was none yet.
