@@ -4,6 +4,7 @@ As `torch_noise`: every equation that rounds has its result changed by one unit
 roundoff; a sum or product over K terms gets noise on its running total after every 64
 terms and once more on the result. The same operation on the same operands is rounded
 alike wherever it is written, since what a difference of the two cancels is no error.
+What a power of two scales, and a sum of one term, is not rounded.
 Loops, branches and functions within functions are
 evaluated likewise, so that all stays one compiled function. Derivatives and optimiser
 steps are equations as all others; rules of their own have been applied by then.
@@ -203,7 +204,7 @@ class _Run:
             given = [self.rounded(v, key) for v in given]
         results = equation.primitive.bind(*given, **params)
         results = results if equation.primitive.multiple_results else [results]
-        if name in EXACT or name.startswith("random_"):
+        if name in EXACT or name.startswith("random_") or _is_scaled(equation):
             return list(results)
         if name in _SPREADS and self.fits(results[0]):
             squares = _SPREADS[name](given, params, results[0])
@@ -228,6 +229,19 @@ class _Run:
         """Noise of variance unit² * squares."""
         deviation = jnp.sqrt(squares).reshape(np.shape(value))
         return value + (deviation * self.drawn(value, key)).astype(value.dtype)
+
+
+def _is_scaled(equation: Any) -> bool:
+    """Whether the result has an operand's own digits."""
+    name, given = equation.primitive.name, equation.invars
+    if name == "reduce_sum":
+        shape = given[0].aval.shape
+        return all(shape[axis] == 1 for axis in equation.params["axes"])
+    if name not in ("mul", "div"):
+        return False
+    factors = [atom.val for atom in given[name == "div" :] if isinstance(atom, Literal)]
+    real = [float(f) for f in factors if np.ndim(f) == 0 and np.isrealobj(f)]
+    return any(abs(math.frexp(factor)[0]) == 0.5 for factor in real)
 
 
 def _inner(equation: Any) -> Any:

@@ -5,10 +5,12 @@ pass, the backward pass and the optimiser's step alike, since all reach the disp
 Layers that the dispatcher sees as one operation are taken apart first. A sum or product
 over K terms gets noise on its running total after every 64 terms and once more on the
 result. As these errors only add up, they are drawn at once: with T_b the total after
-block b, their sum is a normal number of variance unit² (ΣT_b² + T²).
+block b, their sum is a normal number of variance unit² (ΣT_b² + T²). What a power of
+two scales, and a sum of one term, is not rounded.
 """
 
 import contextlib
+import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -155,8 +157,7 @@ class _Noise(TorchDispatchMode):
             args, kwargs = tree_map(self._nearby, (args, kwargs))
         before = args[0].clone() if spread and in_place else None
         result = func(*args, **kwargs)
-        known = func.namespace in ("aten", "prims")
-        if name.rstrip("_") in EXACT or func.is_view or not known:
+        if func.is_view or _is_exact(func, name.rstrip("_"), args, result):
             return result
         if spread is not None:
             given = args if before is None else (before, *args[1:])
@@ -216,6 +217,24 @@ class _Noise(TorchDispatchMode):
         return torch.randn(
             like.shape, generator=generator, device=like.device, dtype=torch.float32
         ).to(torch.float64)
+
+
+def _is_exact(func: Any, name: str, args: Any, result: Any) -> bool:
+    """Whether nothing is computed, or the result has an operand's own digits."""
+    if name in EXACT or func.namespace not in ("aten", "prims"):
+        return True
+    if name in ("sum", "mean"):
+        return args[0].numel() == result.numel()
+    if name not in ("mul", "div", "true_divide"):
+        return False
+    factors = [float(a) for a in args[name != "mul" :] if _is_number(a)]
+    return any(abs(math.frexp(factor)[0]) == 0.5 for factor in factors)
+
+
+def _is_number(a: Any) -> bool:
+    if isinstance(a, Tensor):
+        return not a.ndim and a.device.type == "cpu" and not a.is_complex()
+    return isinstance(a, int | float)
 
 
 def _written(argument: Any) -> bool:

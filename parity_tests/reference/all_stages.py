@@ -211,6 +211,7 @@ def _policy_metrics(
     new = Network.from_flat(search.theta, problem.policy())
     at = reference.forward(new, batch["obs"], noise)
     _, log_ratio, new_ratio = parts.surrogate_terms(problem, at, noise)
+    entropy = distribution_of_problem(problem).entropy(at, noise)
     terms = ratio * batch["advantages"]
     frac = config.backtrack_coeff**j if j >= 0 else 0.0
     improvement = search.improvements[j] if j >= 0 else 0.0
@@ -224,7 +225,7 @@ def _policy_metrics(
         "policy/surrogate_after": surrogate + improvement,
         "policy/improvement": improvement,
         "policy/kl": search.kls[j] if j >= 0 else 0.0,
-        "policy/entropy": distribution_of_problem(problem).entropy(at).mean(),
+        "policy/entropy": reference.mean_rows(entropy, noise),
         "policy/step_norm": np.sqrt(squared),
         "policy/expected_improve": expected,
         "policy/line_search_frac": frac,

@@ -86,6 +86,12 @@ def in_place_of_a_list(x):
         (lambda x: torch.nn.functional.max_pool1d(x[None], 2)[0],
          lambda x: lax.reduce_window(x, -np.inf, lax.max, (1, 2), (1, 2), "VALID"),
          [X], 0.0),
+        # So is what a power of two scales, and a sum of one term.
+        (lambda x: (x * 2 / 4).exp() * 0.5, lambda x: jnp.exp(x * 2 / 4) * 0.5,
+         [X], 1.0),
+        (lambda x: x[:, None].mean(1)[:, None].sum(1) / 1,
+         lambda x: x[:, None].mean(1)[:, None].sum(1) / 1, [X], 0.0),
+        (lambda x: x[:, :1].exp().sum(1), lambda x: jnp.exp(x[:, :1]).sum(1), [X], 1.0),
         (lambda x: torch.softmax(x, 1), lambda x: jax.nn.softmax(x, 1), [X], None),
         (torch.linalg.solve, jnp.linalg.solve, [SQUARE, X[:5, 0]], None),
         (lambda x: x.var(0), lambda x: x.var(0, ddof=1), [X], None),
@@ -140,7 +146,7 @@ def test_what_is_computed_twice_is_rounded_alike():
 
 def test_loops_draw_anew_at_each_step():
     """Errors of 100 steps add up as a random walk's, not as one step's hundredfold."""
-    steps = lambda x: lax.fori_loop(0, 100, lambda _, v: v * jnp.float64(1.0), x)
+    steps = lambda x: lax.fori_loop(0, 100, lambda _, v: v * jnp.float64(0.9), x)
     assert jax_spread(steps, X) == pytest.approx(10.0, rel=0.2)
 
 
