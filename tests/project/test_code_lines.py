@@ -20,7 +20,7 @@ def area(
 lines"""
     return math.pi * radius**2, text
 '''
-LIMIT = 21_400
+LIMIT = 21_404
 """Less is better: lower it with the code, and raise it for nothing but a capability.
 
 Of these, 433 are of `trpo tune` alone, which the goal for the product leaves out.

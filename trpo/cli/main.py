@@ -583,8 +583,12 @@ def _parity(parsed: ParityArguments) -> int:
     if len(given) > 1:
         return _fail(f"expected one of {', '.join(asked)}, got {' and '.join(given)}.")
     # Said now, and not after all has been compared.
-    parsed.out.mkdir(parents=True, exist_ok=True)
-    tempfile.TemporaryFile(dir=parsed.out).close()
+    there = next(p for p in (parsed.out, *parsed.out.parents) if p.exists())
+    try:
+        tempfile.TemporaryFile(dir=there).close()
+    except OSError as error:
+        error.filename = str(parsed.out)
+        raise
     if parsed.pair is not None:
         kit = importlib.import_module("parity_kit.command")
         return kit.run(
