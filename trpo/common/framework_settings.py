@@ -49,9 +49,9 @@ def limit_spinning() -> None:
     """Have PyTorch's threads spin briefly while they wait for each other, then sleep.
 
     Where other programs use the cores too, a thread that spins keeps the one that it
-    waits for from running: by default for some 10 ms each time. One that sleeps at once
-    has to be woken, which takes longer than most waits. Spinning for about as long as
-    waking takes costs at most twice what the better of the two does (Karlin et al.
+    waits for from running: by default for 300,000 turns of a loop. One that sleeps at
+    once has to be woken, which takes longer than most waits. Spinning for about as long
+    as waking takes costs at most twice what the better of the two does (Karlin et al.
     1991); `benchmarks.scale.busy` measures it. OpenMP reads the variables as PyTorch is
     imported; a library other than GNU's knows the first alone.
     """
