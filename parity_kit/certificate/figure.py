@@ -7,7 +7,7 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from parity_kit.certificate.text import FRAMEWORKS, nearness
+from parity_kit.certificate.text import LABELS, nearness
 from parity_kit.tolerances import IDENTITY, UNSTABLE, VACUOUS
 
 
@@ -74,7 +74,7 @@ def precision_panel(axes: Axes, rows: list[dict[str, Any]], groups: Groups) -> N
             for place, row in _worst(rows, "B", groups, name)
         ]
         if points:
-            label = FRAMEWORKS[name]
+            label = LABELS[name]
             axes.plot(*zip(*points, strict=True), "o", color=color, label=label, ms=5)
             axes.legend(loc="lower left", fontsize=8)
     axes.axvspan(VACUOUS, UNSTABLE, color="black", alpha=0.05)

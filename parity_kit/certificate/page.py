@@ -88,7 +88,7 @@ def _identity(rows: list[dict[str, Any]], device: str) -> str:
 
 
 def _precision(rows: list[dict[str, Any]], device: str) -> str:
-    names = certificate_text.FRAMEWORKS
+    names = certificate_text.LABELS
     ratios = {
         name: certificate_text.by_quantity(rows, "B", device, name) for name in names
     }

@@ -5,6 +5,8 @@ import json
 import math
 from typing import Any
 
+from parity_kit.tolerances import FAIRNESS
+
 
 RINGS = {
     "A": "identity, float64 error",
@@ -12,7 +14,7 @@ RINGS = {
     "C": "fairness, JAX's float32 error over torch's",
     "D": "decisions that differ",
 }
-FRAMEWORKS = {"torch": "PyTorch", "jax": "JAX"}
+LABELS = {"torch": "PyTorch", "jax": "JAX"}
 COLUMNS = (
     "device", "ring", "case", "quantity", "subject", "value", "bound", "ok", "note",
 )  # fmt: skip
@@ -30,11 +32,6 @@ def nearness(row: dict[str, Any]) -> tuple[bool, float]:
     # A ratio far below its bound is not ok either, and not the worst.
     bad = not row["ok"] and not row["value"] <= row["bound"]
     return bad, row["value"] / row["bound"] if row["bound"] else 0.0
-
-
-def worst(rows: list[dict[str, Any]], ring: str, device: str) -> dict[str, Any] | None:
-    """The row of a ring nearest to its bound, or beyond it; None if there is none."""
-    return max(of_ring(rows, ring, device), key=nearness, default=None)
 
 
 def by_quantity(
@@ -81,7 +78,9 @@ def device_lines(rows: list[dict[str, Any]], device: str, verdict: str) -> list[
             continue
         if ring == "C":
             values = [row["value"] for row in found]
-            said = f"{min(values):.2f} to {max(values):.2f}, bounds 0.25 and 4"
+            low, high = FAIRNESS
+            bounds = f"bounds {low:g} and {high:g}"
+            said = f"{min(values):.2f} to {max(values):.2f}, {bounds}"
         elif ring == "D":
             counts = decisions(rows, device).values()
             taken, tied, different = map(sum, zip(*counts, strict=True))
@@ -205,15 +204,15 @@ def device_sections(certificate: Any) -> list[str]:
     """Lines of a Markdown section for each device, with what was compared there."""
     lines = []
     for device, verdict in certificate.devices.items():
-        lines += ["", f"## {device}: {verdict}", ""]
+        lines += ["", f"## {device}: {verdict}"]
         if verdict != "not run":
-            lines += _device_table(certificate.rows, device)
+            lines += ["", *_device_table(certificate.rows, device)]
     return lines
 
 
 def _device_table(rows: list[dict[str, Any]], device: str) -> list[str]:
     identity = by_quantity(rows, "A", device)
-    others = [by_quantity(rows, "B", device, name) for name in FRAMEWORKS]
+    others = [by_quantity(rows, "B", device, name) for name in LABELS]
     others.append(by_quantity(rows, "C", device))
     lines = [
         "Worst over all cases. A: float64 error. B: float32 error over its predicted "
